@@ -1,0 +1,65 @@
+# The two commands:  make demo   make test     (everything else is for working on the package)
+# They need python3 (3.11+) with venv and headers, make and g++; the rest comes from the package index.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+CPP    := $(wildcard cpp/*.cpp cpp/*.hpp)
+REPORT := report
+
+# Two processes of linear algebra with two threads each would only get in each other's way.
+export OPENBLAS_NUM_THREADS ?= 1
+
+.DELETE_ON_ERROR:
+.PHONY: demo test lint format build setup bench claims clean
+
+demo: $(VENV)/.built
+	$(BIN)/saddlescope reproduce saddle-to-saddle --quick -o $(REPORT)
+
+test: setup
+	$(BIN)/python -m pytest -n auto --maxprocesses 8
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror $(CPP)
+
+format: setup
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP)
+
+claims: $(VENV)/.built
+	$(BIN)/saddlescope reproduce saddle-to-saddle -o $(REPORT)
+
+bench: $(VENV)/.built $(VENV)/.bench
+	$(BIN)/python benchmarks/run.py
+
+build: $(VENV)/.built
+
+setup: $(VENV)/.built $(VENV)/.dev
+
+clean:
+	rm -rf build dist $(REPORT) $(VENV)
+
+# Set-up leaves stamps, so nothing is done twice. Python files are used in place; a change of the compiled
+# code rebuilds the extension only.
+$(VENV)/.tools: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "saddlescope needs Python 3.11 or newer; set it with make PYTHON=python3.x")'
+	@$(PIP) --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(PIP) install --quiet scikit-build-core nanobind cmake ninja
+	touch $@
+
+$(VENV)/.built: $(VENV)/.tools CMakeLists.txt $(CPP)
+	$(PIP) install --quiet --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/.built
+	$(PIP) install --quiet --no-build-isolation --editable '.[dev]'
+	touch $@
+
+$(VENV)/.bench: pyproject.toml | $(VENV)/.built
+	$(PIP) install --quiet --no-build-isolation --editable '.[bench]'
+	touch $@

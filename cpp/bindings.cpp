@@ -1,0 +1,234 @@
+// The Python face of the kernels: checks shapes, releases the GIL, nothing else.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <limits>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "dispatch.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace saddlescope {
+namespace {
+
+template <class T, size_t D>
+using Array = nb::ndarray<T, nb::ndim<D>, nb::c_contig, nb::device::cpu>;
+
+void require(bool holds, const std::string& message) {
+  if (!holds) throw std::invalid_argument(message);
+}
+
+template <class T>
+nb::ndarray<nb::numpy, T> fresh(std::initializer_list<size_t> shape, T*& data) {
+  size_t size = 1;
+  for (size_t extent : shape) size *= extent;
+  data = new T[size]();
+  nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<T*>(p); });
+  return nb::ndarray<nb::numpy, T>(data, shape, owner);
+}
+
+Source source_of(const std::string& name) {
+  const char* names[] = {"flow", "gd", "sgd", "gradient", "aligned", "isotropic"};
+  for (int i = 0; i < 6; ++i)
+    if (name == names[i]) return Source(i);
+  throw std::invalid_argument("source must be flow, gd, sgd, gradient, aligned or isotropic, got '" + name + "'");
+}
+
+// One deep linear network under one method.
+class DeepLinearKernel {
+ public:
+  DeepLinearKernel(std::vector<int> widths, std::vector<double> strengths, std::vector<int> block, int rank,
+                   std::vector<double> root, double label_noise, const std::string& source, double lr, double dt,
+                   double batch, const std::string& instruction_set)
+      : widths_(std::move(widths)),
+        strengths_(std::move(strengths)),
+        block_(std::move(block)),
+        root_(std::move(root)),
+        kernels_(kernels(instruction_set)),
+        method_{source_of(source), lr, dt, batch} {
+    require(widths_.size() >= 2 && widths_.size() <= 257, "widths must hold 2 to 257 numbers");
+    for (int width : widths_) require(width >= 1, "every width must be at least 1");
+    const int dx = widths_.front(), dy = widths_.back(), modes = dx < dy ? dx : dy;
+    require(strengths_.size() == size_t(modes) && block_.size() == size_t(modes),
+            "strengths and block must have min(dx, dy) entries");
+    require(rank >= 1 && rank <= dx && (root_.empty() ? rank == dx : root_.size() == size_t(dx) * size_t(rank)),
+            "root must be dx × rank, or empty with rank = dx");
+    for (size_t i = 0; i < block_.size(); ++i)
+      require(block_[i] >= 0 && block_[i] <= int(i), "block must name the first mode of each block");
+    for (size_t l = 0; l + 1 < widths_.size(); ++l) parameters_ += int64_t(widths_[l]) * widths_[l + 1];
+    problem_ = {int(widths_.size()) - 1, widths_.data(), modes,      strengths_.data(),
+                block_.data(),           rank,           root_.empty() ? nullptr : root_.data(), label_noise};
+  }
+  DeepLinearKernel(const DeepLinearKernel&) = delete;
+
+  template <class T, class Word>
+  void advance(Array<T, 2> weights, Array<Word, 2> words, Array<int64_t, 1> status, Array<double, 3> learned,
+               Array<double, 3> peak, Array<double, 2> clock, int64_t from, int64_t until, bool peaks, int threads,
+               std::optional<Array<const T, 3>> normals) const {
+    const size_t n = weights.shape(0), m = strengths_.size();
+    require(int64_t(weights.shape(1)) == parameters_, "weights must be (n, parameters)");
+    require(words.shape(0) == n && words.shape(1) == 4, "words must be (n, 4)");
+    require(status.shape(0) == n, "status must be (n,)");
+    require(learned.shape(0) == n && learned.shape(1) == size_t(kThresholds) && learned.shape(2) == m,
+            "learned must be (n, thresholds, modes)");
+    require(peak.shape(0) == n && peak.shape(1) == 4 && peak.shape(2) == m, "peak must be (n, 4, modes)");
+    require(clock.shape(0) == n && clock.shape(1) == 2, "clock must be (n, 2)");
+    require(0 <= from && from <= until, "until must not lie before the state's step");
+    require(!peaks || sizeof(T) == 8 || until <= std::numeric_limits<int32_t>::max(),
+            "noise peaks in float32 are followed for at most 2147483647 steps");
+    require(threads >= 1, "threads must be at least 1");
+    const Span span{from, until, peaks, normals ? normals->data() : nullptr};
+    if (normals)
+      require(normals->shape(0) == n && normals->shape(1) == size_t(until - from) &&
+                  int64_t(normals->shape(2)) == normals_per_step(),
+              "normals must be (n, steps, normals per step)");
+    const Ensemble<T, Word> ensemble{int64_t(n),     weights.data(), words.data(), status.data(),
+                                     learned.data(), peak.data(),    clock.data()};
+    nb::gil_scoped_release release;
+    run(ensemble, span, threads);
+  }
+
+  nb::object observe(Array<const double, 2> weights, double temperature, int threads) const {
+    require(int64_t(weights.shape(1)) == parameters_, "weights must be (n, parameters)");
+    require(threads >= 1, "threads must be at least 1");
+    const int64_t n = int64_t(weights.shape(0));
+    double* out;
+    auto table = fresh<double>({size_t(n), size_t(kernels_.observer.columns(problem_))}, out);
+    {
+      nb::gil_scoped_release release;
+      for_blocks(n, kernels_.observer.lanes, kernels_.observer.scratch(problem_), threads,
+                 [&](int64_t first, void* scratch) {
+                   kernels_.observer.observe(problem_, temperature, weights.data(), n, first, out, scratch);
+                 });
+    }
+    return nb::cast(table);
+  }
+
+  // Gradient flow: the weights at time `at`, from the integrator's own points in weights and clock.
+  nb::object peek(Array<double, 2> weights, Array<double, 2> clock, double at, int threads) const {
+    const size_t n = weights.shape(0);
+    require(int64_t(weights.shape(1)) == parameters_, "weights must be (n, parameters)");
+    require(clock.shape(0) == n && clock.shape(1) == 2, "clock must be (n, 2)");
+    require(threads >= 1, "threads must be at least 1");
+    double* out;
+    auto table = fresh<double>({n, size_t(parameters_)}, out);
+    Ensemble<double, uint64_t> ensemble{};
+    ensemble.count = int64_t(n);
+    ensemble.weights = weights.data();
+    ensemble.clock = clock.data();
+    {
+      nb::gil_scoped_release release;
+      for_blocks(int64_t(n), kernels_.dual.lanes, kernels_.flow.scratch(problem_), threads,
+                 [&](int64_t first, void* scratch) {
+                   kernels_.flow.peek(problem_, ensemble, at, out, first, scratch);
+                 });
+    }
+    return nb::cast(table);
+  }
+
+  // Standard normals one Langevin step takes.
+  int64_t normals_per_step() const {
+    if (method_.source == Source::isotropic) return parameters_;
+    const int64_t r = problem_.rank;
+    return r * (r + 1) / 2 + (problem_.label_noise > 0 ? widths_.back() * r : 0);
+  }
+
+  std::string instruction_set() const { return kernels_.name; }
+
+ private:
+  template <class T, class Word>
+  void run(const Ensemble<T, Word>& ensemble, const Span& span, int threads) const {
+    if constexpr (sizeof(T) == 8) {
+      if (method_.source == Source::flow) {
+        for_blocks(ensemble.count, kernels_.dual.lanes, kernels_.flow.scratch(problem_), threads,
+                   [&](int64_t first, void* scratch) {
+                     kernels_.flow.advance(problem_, method_.lr, ensemble, span.from, span.until, first, scratch);
+                   });
+        return;
+      }
+    }
+    const KernelSet<T, Word>& set = select(static_cast<T*>(nullptr));
+    for_blocks(ensemble.count, set.lanes, set.scratch(problem_, method_, span.peaks), threads,
+               [&](int64_t first, void* scratch) { set.advance(problem_, method_, ensemble, span, first, scratch); });
+  }
+  const KernelSet<float, uint32_t>& select(float*) const { return kernels_.single; }
+  const KernelSet<double, uint64_t>& select(double*) const { return kernels_.dual; }
+
+  std::vector<int> widths_;
+  std::vector<double> strengths_;
+  std::vector<int> block_;
+  std::vector<double> root_;
+  const Kernels& kernels_;
+  Method method_;
+  Problem problem_{};
+  int64_t parameters_ = 0;
+};
+
+template <class T, class Word>
+nb::object normals(Array<Word, 2> words, size_t count, const std::string& instruction_set) {
+  require(words.shape(1) == 4, "words must be (n, 4)");
+  const size_t n = words.shape(0);
+  T* out;
+  auto drawn = fresh<T>({n, count}, out);
+  const Kernels& set = kernels(instruction_set);
+  const auto* family = [&] {
+    if constexpr (sizeof(T) == 4) return &set.single;
+    else return &set.dual;
+  }();
+  for (size_t first = 0; first < n; first += size_t(family->lanes))
+    family->normals(words.data(), int64_t(n), int64_t(first), int64_t(count), out);
+  return nb::cast(drawn);
+}
+
+template <class T, class Word>
+nb::object chi(Array<Word, 2> words, int64_t degrees, const std::string& instruction_set) {
+  require(words.shape(1) == 4, "words must be (n, 4)");
+  require(degrees >= 1, "degrees must be at least 1");
+  const size_t n = words.shape(0);
+  T* out;
+  auto drawn = fresh<T>({n}, out);
+  const Kernels& set = kernels(instruction_set);
+  const auto* family = [&] {
+    if constexpr (sizeof(T) == 4) return &set.single;
+    else return &set.dual;
+  }();
+  for (size_t first = 0; first < n; first += size_t(family->lanes))
+    family->chi(words.data(), int64_t(n), int64_t(first), degrees, out);
+  return nb::cast(drawn);
+}
+
+}  // namespace
+}  // namespace saddlescope
+
+NB_MODULE(_kernel, m) {
+  using namespace saddlescope;
+  m.doc() = "Compiled kernels; saddlescope.engines.native is their interface.";
+  m.def("instruction_sets", &instruction_sets);
+  m.def("normals", &normals<float, uint32_t>, "words"_a.noconvert(), "count"_a, "instruction_set"_a = "auto");
+  m.def("normals", &normals<double, uint64_t>, "words"_a.noconvert(), "count"_a, "instruction_set"_a = "auto");
+  m.def("chi", &chi<float, uint32_t>, "words"_a.noconvert(), "degrees"_a, "instruction_set"_a = "auto");
+  m.def("chi", &chi<double, uint64_t>, "words"_a.noconvert(), "degrees"_a, "instruction_set"_a = "auto");
+  nb::class_<DeepLinearKernel>(m, "DeepLinearKernel")
+      .def(nb::init<std::vector<int>, std::vector<double>, std::vector<int>, int, std::vector<double>, double,
+                    const std::string&, double, double, double, const std::string&>(),
+           "widths"_a, "strengths"_a, "block"_a, "rank"_a, "root"_a, "label_noise"_a, "source"_a, "lr"_a, "dt"_a,
+           "batch"_a, "instruction_set"_a = "auto")
+      .def("advance", &DeepLinearKernel::advance<float, uint32_t>, "weights"_a.noconvert(), "words"_a.noconvert(),
+           "status"_a.noconvert(), "learned"_a.noconvert(), "peak"_a.noconvert(), "clock"_a.noconvert(), "start"_a,
+           "until"_a, "peaks"_a, "threads"_a, "normals"_a.none() = nb::none())
+      .def("advance", &DeepLinearKernel::advance<double, uint64_t>, "weights"_a.noconvert(), "words"_a.noconvert(),
+           "status"_a.noconvert(), "learned"_a.noconvert(), "peak"_a.noconvert(), "clock"_a.noconvert(), "start"_a,
+           "until"_a, "peaks"_a, "threads"_a, "normals"_a.none() = nb::none())
+      .def("observe", &DeepLinearKernel::observe, "weights"_a, "temperature"_a, "threads"_a = 1)
+      .def("peek", &DeepLinearKernel::peek, "weights"_a, "clock"_a, "at"_a, "threads"_a = 1)
+      .def_prop_ro("normals_per_step", &DeepLinearKernel::normals_per_step)
+      .def_prop_ro("instruction_set", &DeepLinearKernel::instruction_set);
+}

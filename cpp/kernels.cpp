@@ -1,0 +1,34 @@
+// The kernels of one instruction set; compiled once per set with SADDLESCOPE_ISA naming it.
+#include "kernels.hpp"
+
+#include "deep_linear.hpp"
+#include "flow.hpp"
+#include "observe.hpp"
+
+#define SADDLESCOPE_JOIN2(a, b) a##b
+#define SADDLESCOPE_JOIN(a, b) SADDLESCOPE_JOIN2(a, b)
+#define SADDLESCOPE_TEXT2(a) #a
+#define SADDLESCOPE_TEXT(a) SADDLESCOPE_TEXT2(a)
+
+namespace saddlescope {
+
+namespace {
+template <class T>
+constexpr auto kernel_set() {
+  using D = SADDLESCOPE_ISA::DeepLinear<T>;
+  return KernelSet<T, typename SADDLESCOPE_ISA::Lane<T>::Word>{SADDLESCOPE_ISA::Lane<T>::count, &D::scratch,
+                                                               &D::advance, &D::normals, &D::chi};
+}
+using SADDLESCOPE_ISA::FlowBlock;
+using SADDLESCOPE_ISA::ObserverBlock;
+}  // namespace
+
+const Kernels SADDLESCOPE_JOIN(kernels_, SADDLESCOPE_ISA) = {
+    SADDLESCOPE_TEXT(SADDLESCOPE_ISA),
+    kernel_set<float>(),
+    kernel_set<double>(),
+    {&FlowBlock::scratch_size, &FlowBlock::run, &FlowBlock::peek},
+    {ObserverBlock::kLanes, &ObserverBlock::scratch_size, &ObserverBlock::columns, &ObserverBlock::observe},
+};
+
+}  // namespace saddlescope

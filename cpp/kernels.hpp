@@ -1,0 +1,90 @@
+// What the compiled kernels are given and what they offer: plain arrays, no Python, no instruction set.
+#pragma once
+
+#include <cstdint>
+
+namespace saddlescope {
+
+// The problem in the teacher's basis: the teacher is diag(strengths), Σ = R Rᵀ.
+struct Problem {
+  int depth;
+  const int* widths;        // depth + 1
+  int modes;                // min(dx, dy)
+  const double* strengths;  // s* (modes)
+  const int* block;         // (modes) first mode of the block of equal strengths this mode is in
+  int rank;                 // r
+  const double* root;       // R (dx, r); null for white inputs
+  double label_noise;       // σ
+};
+
+enum class Source : int { flow, gd, sgd, gradient, aligned, isotropic };
+
+// A method is a source of the map's gradient and a step: W ← W − dt ∂W, noise of variance T·dt, T = lr/batch.
+struct Method {
+  Source source;
+  double lr, dt, batch;
+};
+
+// An ensemble of n trajectories, row-major, changed in place. See engines/protocol.py for every array.
+template <class T, class Word>
+struct Ensemble {
+  int64_t count;
+  T* weights;       // (n, parameters)
+  Word* words;      // (n, 4)
+  int64_t* status;  // (n)
+  double* learned;  // (n, 2, modes)
+  double* peak;     // (n, 4, modes)
+  double* clock;    // (n, 2)
+};
+
+struct Span {
+  int64_t from, until;
+  bool peaks;           // follow the noise peaks at every step
+  const void* normals;  // (n, until − from, per step) given normals of the run's type, or null
+};
+
+constexpr int kThresholds = 2;
+constexpr double kThreshold[kThresholds] = {0.5, 0.9};
+
+// One compiled set of kernels. A call handles the trajectories [first, first + lanes) in the given scratch memory.
+template <class T, class Word>
+struct KernelSet {
+  int lanes;
+  int64_t (*scratch)(const Problem&, const Method&, bool peaks);  // bytes for advance
+  void (*advance)(const Problem&, const Method&, const Ensemble<T, Word>&, const Span&, int64_t first, void* scratch);
+  void (*normals)(Word* words, int64_t n, int64_t first, int64_t count, T* out);
+  void (*chi)(Word* words, int64_t n, int64_t first, int64_t degrees, T* out);
+};
+
+// Observables are always computed in double, from weights (n, parameters) into rows of `columns` numbers.
+struct Observer {
+  int lanes;
+  int64_t (*scratch)(const Problem&);
+  int64_t (*columns)(const Problem&);
+  void (*observe)(const Problem&, double temperature, const double* weights, int64_t n, int64_t first, double* out,
+                  void* scratch);
+};
+
+// Gradient flow, double only. `peek` leaves the ensemble alone and writes its weights at time `at` (n, parameters).
+struct Flow {
+  int64_t (*scratch)(const Problem&);
+  void (*advance)(const Problem&, double lr, const Ensemble<double, uint64_t>&, int64_t from, int64_t until,
+                  int64_t first, void* scratch);
+  void (*peek)(const Problem&, const Ensemble<double, uint64_t>&, double at, double* out, int64_t first,
+               void* scratch);
+};
+
+struct Kernels {
+  const char* name;
+  KernelSet<float, uint32_t> single;
+  KernelSet<double, uint64_t> dual;
+  Flow flow;
+  Observer observer;
+};
+
+extern const Kernels kernels_baseline;
+#if defined(__x86_64__)
+extern const Kernels kernels_avx2, kernels_avx512;
+#endif
+
+}  // namespace saddlescope

@@ -1,0 +1,95 @@
+// Products of small matrices of lanes, in register tiles.
+#pragma once
+
+#include "simd.hpp"
+
+namespace saddlescope::SADDLESCOPE_ISA {
+
+// A matrix of lanes with strides counted in vectors; a transpose is a swap of strides.
+template <class T>
+struct View {
+  Vec<T>* data;
+  int64_t row, column;
+  SADDLESCOPE_INLINE View transposed() const { return {data, column, row}; }
+  SADDLESCOPE_INLINE Vec<T>& operator()(int64_t i, int64_t j) const { return data[i * row + j * column]; }
+};
+
+template <class T>
+SADDLESCOPE_INLINE View<T> dense(Vec<T>* data, int64_t columns) {
+  return {data, columns, 1};
+}
+
+// Tiles as large as the registers hold: accumulators, one column of A, one element of B.
+#if defined(__AVX512F__)
+constexpr int kTileRows = 5, kTileColumns = 5;
+#elif defined(__aarch64__)
+constexpr int kTileRows = 5, kTileColumns = 5;
+#else
+constexpr int kTileRows = 3, kTileColumns = 4;
+#endif
+
+// c = α Σ_k a b, or c += α Σ_k a b, on a tile of M × N elements; k in order, whatever the tile.
+template <class T, int M, int N>
+void tile(View<T> a, View<T> b, View<T> c, int64_t inner, T alpha, bool accumulate) {
+  Vec<T> sum[M][N] = {};
+  const Vec<T>*pa = a.data, *pb = b.data;
+  for (int64_t k = 0; k < inner; ++k, pa += a.column, pb += b.row) {
+    Vec<T> left[M];
+#pragma GCC unroll 8
+    for (int i = 0; i < M; ++i) left[i] = pa[i * a.row];
+#pragma GCC unroll 8
+    for (int j = 0; j < N; ++j) {
+      const Vec<T> right = pb[j * b.column];
+#pragma GCC unroll 8
+      for (int i = 0; i < M; ++i) sum[i][j] = fma(left[i], right, sum[i][j]);
+    }
+  }
+  const Vec<T> factor = set1<T>(alpha);
+#pragma GCC unroll 8
+  for (int i = 0; i < M; ++i)
+#pragma GCC unroll 8
+    for (int j = 0; j < N; ++j) c(i, j) = accumulate ? fma(factor, sum[i][j], c(i, j)) : factor * sum[i][j];
+}
+
+template <class T>
+using Tile = void (*)(View<T>, View<T>, View<T>, int64_t, T, bool);
+
+template <class T, int M>
+SADDLESCOPE_INLINE Tile<T> tile_of(int columns) {
+  static constexpr Tile<T> row[] = {nullptr,       &tile<T, M, 1>, &tile<T, M, 2>,
+                                    &tile<T, M, 3>, &tile<T, M, 4>, &tile<T, M, kTileColumns>};
+  return row[columns];
+}
+template <class T>
+SADDLESCOPE_INLINE Tile<T> tile_of(int rows, int columns) {
+  switch (rows) {
+    case 1: return tile_of<T, 1>(columns);
+    case 2: return tile_of<T, 2>(columns);
+    case 3: return tile_of<T, 3>(columns);
+    case 4: return tile_of<T, 4 <= kTileRows ? 4 : 1>(columns);
+    default: return tile_of<T, kTileRows>(columns);
+  }
+}
+
+// Which part of B is not zero: all of it, k ≥ column (lower), or k ≤ column (upper).
+enum class Band { full, lower, upper };
+
+// C = α A B (or C += α A B): A is rows × inner, B inner × columns.
+template <class T>
+void multiply(View<T> a, View<T> b, View<T> c, int64_t rows, int64_t columns, int64_t inner, T alpha = T(1),
+              bool accumulate = false, Band band = Band::full) {
+  const int64_t row_tiles = (rows + kTileRows - 1) / kTileRows,
+                column_tiles = (columns + kTileColumns - 1) / kTileColumns;
+  for (int64_t p = 0; p < row_tiles; ++p) {
+    const int64_t i = p * rows / row_tiles, m = (p + 1) * rows / row_tiles - i;
+    for (int64_t q = 0; q < column_tiles; ++q) {
+      const int64_t j = q * columns / column_tiles, n = (q + 1) * columns / column_tiles - j;
+      const int64_t start = band == Band::lower ? (j < inner ? j : inner) : 0,
+                    stop = band == Band::upper && j + n < inner ? j + n : inner;
+      tile_of<T>(int(m), int(n))({&a(i, start), a.row, a.column}, {&b(start, j), b.row, b.column},
+                                 {&c(i, j), c.row, c.column}, stop - start, alpha, accumulate);
+    }
+  }
+}
+
+}  // namespace saddlescope::SADDLESCOPE_ISA

@@ -1,0 +1,135 @@
+"""Frozen, validated parts of a run: one decorator, the array types, and their TOML tables.
+
+A part is a small dataclass. Wrong input raises one sentence that names the argument, the value, what is
+allowed and (from the field's description) the usual fix.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, TypeVar, dataclass_transform
+
+import numpy as np
+import pydantic
+from pydantic import BeforeValidator, Field, ValidationInfo
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+
+T = TypeVar("T")
+Array = np.ndarray
+
+_CONFIG = pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(Field,))
+def frozen(cls: type[T]) -> type[T]:
+    """A frozen pydantic dataclass whose errors are one sentence and whose equality understands arrays."""
+    model = pydantic_dataclass(frozen=True, eq=False, config=_CONFIG)(cls)
+    validate: Callable[..., None] = model.__init__
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        names = [f.name for f in dataclasses.fields(model)]  # type: ignore[arg-type]
+        if len(args) > len(names):
+            raise TypeError(f"{cls.__name__} takes {len(names)} arguments ({', '.join(names)}), got {len(args)}")
+        try:
+            validate(self, *args, **kwargs)
+        except pydantic.ValidationError as error:
+            raise _one_sentence(model, error) from None
+
+    __init__.__wrapped__ = validate  # type: ignore[attr-defined]  # keeps the signature for help()
+    model.__init__ = __init__  # type: ignore[assignment, misc]
+    model.__eq__ = lambda self, other: type(self) is type(other) and to_table(self) == to_table(other)  # type: ignore[assignment]
+    model.__hash__ = lambda self: hash(repr(to_table(self)))  # type: ignore[assignment]
+    return model  # type: ignore[return-value]
+
+
+def _one_sentence(model: type, error: pydantic.ValidationError) -> Exception:
+    first = error.errors()[0]
+    kind, name, got = first["type"], str(first["loc"][0]) if first["loc"] else "", first.get("input")
+    fields = {f.name: f for f in dataclasses.fields(model)}
+    if kind == "unexpected_keyword_argument":
+        return TypeError(f"{model.__name__} has no argument {name!r}; {allowed(name, fields)}")
+    if kind.startswith("missing"):
+        return TypeError(f"{model.__name__} needs the argument {name!r}{_fix(fields.get(name))}")
+    if kind in ("value_error", "assertion_error"):
+        return ValueError(str(first["ctx"]["error"]))
+    message = first["msg"].replace("Input should", f"{name} must").rstrip(".")
+    sentence = f"{model.__name__}: {message}, got {got!r:.80}{_fix(fields.get(name))}"
+    wrong_kind = kind.endswith(("_type", "_parsing", "_from_float")) or kind == "is_instance_of"
+    return TypeError(sentence) if wrong_kind else ValueError(sentence)
+
+
+def _fix(field: Any) -> str:
+    description = getattr(getattr(field, "default", None), "description", None)
+    return f"; {description}" if description else ""
+
+
+def allowed(name: str, names: Any) -> str:
+    """The end of an error sentence on an unknown name: what is allowed and the likeliest meant."""
+    close = difflib.get_close_matches(name, list(names), n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    return f"allowed: {', '.join(names) or 'none'}{hint}"
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _matrix(value: Any, info: ValidationInfo) -> Array | None:
+    return None if value is None else as_matrix(value, str(info.field_name))
+
+
+def as_matrix(value: Any, name: str) -> Array:
+    """A read-only float64 copy of a matrix; errors name the argument."""
+    try:
+        matrix = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{name} must be a matrix of numbers (nested lists of equal length or an array), got {value!r:.80}"
+        ) from None
+    if matrix.ndim != 2 or 0 in matrix.shape:
+        raise ValueError(f"{name} must be a matrix with two non-empty dimensions, got shape {matrix.shape}")
+    if not np.isfinite(matrix).all():
+        raise ValueError(f"{name} must be finite, got NaN or infinity; remove or replace these entries")
+    matrix.flags.writeable = False
+    return matrix
+
+
+Real = Annotated[float, BeforeValidator(_plain), Field(strict=True, allow_inf_nan=False)]
+Count = Annotated[int, BeforeValidator(_plain), Field(strict=True)]
+Matrix = Annotated[Array, BeforeValidator(_matrix)]
+OptionalMatrix = Annotated[Array | None, BeforeValidator(_matrix)]
+
+
+def to_table(part: Any) -> dict[str, Any]:
+    """A part as a TOML table: its class name under ``type`` and every argument that is not None."""
+    table: dict[str, Any] = {"type": type(part).__name__}
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        if value is not None:
+            table[field.name] = _to_toml(value)
+    return table
+
+
+def _to_toml(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, (tuple, list)):
+        return [_to_toml(item) for item in value]
+    return to_table(value) if dataclasses.is_dataclass(value) else value
+
+
+def from_table(name: str, table: Mapping[str, Any], classes: tuple[type[T], ...]) -> T:
+    """The part a TOML table describes; ``classes`` are those allowed there, the first is the default."""
+    if not isinstance(table, Mapping):
+        raise TypeError(f"[{name}] must be a table, got {table!r:.80}")
+    arguments = dict(table)
+    by_name = {cls.__name__: cls for cls in classes}
+    kind = arguments.pop("type", classes[0].__name__ if len(classes) == 1 else None)
+    if kind not in by_name:
+        raise ValueError(f"[{name}] has type = {kind!r}; {allowed(str(kind), by_name)}")
+    try:
+        return by_name[kind](**arguments)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"[{name}] {error}") from None

@@ -1,0 +1,155 @@
+"""Claims of the literature, each held against simulation by one command."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from saddlescope import plots, report
+from saddlescope._model import allowed
+from saddlescope.claims import saddle_to_saddle
+from saddlescope.claims.claim import Claim, Evidence, Number, Run, judge
+
+__all__ = ["PAPERS", "Claim", "Evidence", "Number", "Run", "judge", "reproduce", "select"]
+
+PAPERS: dict[str, tuple[Claim, ...]] = {"saddle-to-saddle": saddle_to_saddle.CLAIMS}
+"""Claims by paper."""
+
+Outcome = dict[str, Any]
+"""A judged claim as it stands in report.json."""
+
+_COLOURS = {"confirmed": "green", "refuted": "red", "inconclusive": "yellow"}
+
+
+def select(names: Sequence[str] = ()) -> dict[str, Claim]:
+    """Claims by full name, ``paper/claim``; a paper stands for all of its claims, nothing for all there are.
+
+    Raises ValueError for a name that is neither a paper nor a claim.
+
+    >>> list(select(["saddle-to-saddle/noise-peak"]))
+    ['saddle-to-saddle/noise-peak']
+    """
+    every = {f"{paper}/{claim.name}": claim for paper, claims in PAPERS.items() for claim in claims}
+    for name in names:
+        if name not in every and name not in PAPERS:
+            raise ValueError(f"there is no claim {name!r}; {allowed(name, [*PAPERS, *every])}")
+    return {
+        full: claim
+        for full, claim in every.items()
+        if not names or full in names or full.split("/")[0] in names
+    }
+
+
+def reproduce(
+    names: Sequence[str] = (), quick: bool = False, out: str | Path = "report", progress: bool = True
+) -> int:
+    """Run these claims and write ``index.html``, ``report.json`` and the figures into the folder ``out``.
+
+    A claim is kept in ``out`` as soon as it is judged, so that an interrupted report goes on where it stopped.
+    Returns 0 if no claim was refuted, else 1. Raises ValueError for a name that does not exist or an ``out`` that
+    is a file.
+    """
+    claims, folder = select(names), Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"out must be a folder, got the file {str(folder)!r}; give another path")
+    figures, partial = folder / "figures", folder / ".partial"
+    for needed in (figures, partial):
+        needed.mkdir(parents=True, exist_ok=True)
+    outcomes = list(_outcomes(claims, quick, figures, partial, progress))
+    about = {"version": importlib.metadata.version("saddlescope"), "quick": quick, "machine": report.machine()}
+    report.write(folder, {**about, "claims": outcomes})
+    shutil.rmtree(partial)
+    if progress:
+        _print(outcomes, folder)
+    return int(any(outcome["verdict"] == "refuted" for outcome in outcomes))
+
+
+def _outcomes(
+    claims: dict[str, Claim], quick: bool, figures: Path, partial: Path, progress: bool
+) -> Iterator[Outcome]:
+    """Every claim judged, from its partial file if an earlier attempt got that far."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:
+        task = bar.add_task("claims", total=len(claims))
+        for name, claim in claims.items():
+            bar.update(task, description=claim.title)
+            identity = {
+                "name": name,
+                "quick": quick,
+                "version": importlib.metadata.version("saddlescope"),
+            }
+            kept = partial / f"{name.replace('/', '-')}.json"
+            outcome = _read(kept, identity)
+            if outcome is None:
+                outcome = identity | _run(claim, quick, figures / f"{name.replace('/', '-')}.pdf")
+                report.replace(kept, json.dumps(outcome))
+            yield outcome
+            bar.advance(task)
+
+
+def _read(path: Path, identity: dict[str, Any]) -> Outcome | None:
+    try:
+        outcome: Outcome = json.loads(path.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    return outcome if identity.items() <= outcome.items() else None
+
+
+def _run(claim: Claim, quick: bool, pdf: Path) -> Outcome:
+    start = time.perf_counter()
+    evidence = claim.experiment(quick)
+    seconds = time.perf_counter() - start
+    verdict, reason = judge(evidence)
+    wide, tall = (plots.panels(claim.draw, evidence, claim.panels, stacked) for stacked in (False, True))
+    plots.save(wide, pdf)
+    return {
+        "title": claim.title,
+        "statement": claim.statement,
+        "source": claim.source,
+        "method": claim.method,
+        "control": claim.control,
+        "caption": claim.caption,
+        "verdict": verdict,
+        "reason": reason,
+        "seconds": round(seconds, 2),
+        "numbers": [_number(number) for number in evidence.numbers],
+        "controls": [_number(number) for number in evidence.controls],
+        "runs": [{"name": run.name, "diverged": run.diverged, "toml": run.toml} for run in evidence.runs],
+        "figure": {"pdf": f"figures/{pdf.name}", "wide": plots.to_svg(wide), "tall": plots.to_svg(tall)},
+    }
+
+
+def _number(number: Number) -> dict[str, Any]:
+    interval = number.interval
+    return {
+        "name": number.name,
+        "value": interval.value,
+        "interval": [interval.low, interval.high],
+        "region": None if number.region is None else list(number.region),
+        "verdict": number.verdict,
+    }
+
+
+def _print(outcomes: Sequence[Outcome], folder: Path) -> None:
+    table = Table("claim", "verdict", "measured", "predicted", "time")
+    for outcome in outcomes:
+        colour, head = _COLOURS[outcome["verdict"]], outcome["numbers"][0]
+        table.add_row(
+            outcome["title"],
+            f"[{colour}]{outcome['verdict']}[/{colour}]",
+            f"{head['name']}: {report.measured(head)}",
+            report.predicted(head),
+            f"{outcome['seconds']:.0f} s",
+        )
+    console = Console()
+    console.print(table)
+    console.print(f"report: {folder / 'index.html'}")

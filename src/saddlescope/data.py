@@ -1,0 +1,213 @@
+"""Data the networks are trained on: a linear teacher with Gaussian inputs and label noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
+
+from saddlescope._model import Matrix, OptionalMatrix, Real, as_matrix, frozen
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Modes:
+    """Singular modes of the teacher, ``M = U diag(s*) Vᵀ``, strongest first, min(dx, dy) of them.
+
+    ``left`` U (dy, m), ``strengths`` s* (m,), ``right`` V (dx, m); ``blocks`` groups equal singular values.
+    """
+
+    left: Floats
+    strengths: Floats
+    right: Floats
+    blocks: tuple[tuple[int, ...], ...]
+
+
+@frozen
+class GaussianData:
+    """``x ~ N(0, Σ)``, ``y = M x + ξ``, ``ξ ~ N(0, σ² I)``: fresh samples at every step.
+
+    ``teacher`` M (dy, dx); ``covariance`` Σ (dx, dx), positive semi-definite, identity if None; ``label_noise`` σ ≥ 0;
+    ``left`` (dy, m) and ``right`` (dx, m) fix the teacher's singular vectors (else its SVD, signs such that
+    the largest entry of each right vector is positive).
+    Raises ValueError for a Σ that is not symmetric positive semi-definite or shapes that do not meet.
+    Source: Corlouer et al. 2026, arXiv 2604.06366, section 2.
+
+    >>> GaussianData([[2.0, 0.0], [0.0, 1.0]], label_noise=0.5).modes.strengths
+    array([2., 1.])
+    """
+
+    teacher: Matrix
+    covariance: OptionalMatrix = None
+    label_noise: Annotated[Real, Field(ge=0)] = Field(0.0, description="use 0 for noiseless labels")
+    left: OptionalMatrix = None
+    right: OptionalMatrix = None
+
+    def __post_init__(self) -> None:
+        _check_covariance(self.covariance, self.dim_in)
+        if (self.left is None) != (self.right is None):
+            raise ValueError("left and right must be given together; give both bases or neither")
+        if self.left is not None and self.right is not None:
+            _check_bases(self.teacher, self.left, self.right)
+
+    @classmethod
+    def from_spectrum(
+        cls,
+        spectrum: Sequence[float] | Floats,
+        dim_in: int,
+        dim_out: int,
+        label_noise: float = 0.0,
+        covariance: ArrayLike | None = None,
+        seed: int = 0,
+    ) -> Self:
+        """Teacher with these singular values (missing ones are 0) and random orthogonal singular vectors.
+
+        Raises ValueError when the spectrum is longer than min(dim_in, dim_out), negative, or not finite.
+
+        >>> GaussianData.from_spectrum([4.0, 2.0], dim_in=3, dim_out=2, label_noise=0.5).modes.strengths
+        array([4., 2.])
+        """
+        for name, value in (("dim_in", dim_in), ("dim_out", dim_out)):
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+                raise TypeError(f"{name} must be a whole number, got {value!r}")
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}")
+        given = as_matrix([spectrum], "spectrum")[0]
+        count = min(dim_in, dim_out)
+        if len(given) > count or (given < 0).any():
+            raise ValueError(
+                f"spectrum must hold at most min(dim_in, dim_out) = {count} singular values, none negative, got {given.tolist()}"
+            )
+        strengths = np.zeros(count)
+        strengths[: len(given)] = np.sort(given)[::-1]
+        rng = np.random.default_rng(np.random.SeedSequence(seed))
+        left, right = _orthonormal(rng, dim_out, count), _orthonormal(rng, dim_in, count)
+        return cls((left * strengths) @ right.T, covariance, label_noise, left, right)  # type: ignore[arg-type]
+
+    @property
+    def dim_in(self) -> int:
+        """Input dimension dx."""
+        return int(self.teacher.shape[1])
+
+    @property
+    def dim_out(self) -> int:
+        """Output dimension dy."""
+        return int(self.teacher.shape[0])
+
+    @property
+    def sigma(self) -> Floats:
+        """Input covariance Σ (dx, dx)."""
+        return np.eye(self.dim_in) if self.covariance is None else self.covariance
+
+    @property
+    def white(self) -> bool:
+        """Whether Σ is the identity."""
+        return bool(np.array_equal(self.sigma, np.eye(self.dim_in)))
+
+    @cached_property
+    def modes(self) -> Modes:
+        """Singular modes of the teacher."""
+        if self.left is not None and self.right is not None:
+            left, right = self.left, self.right
+            strengths = np.einsum("ia,ij,ja->a", left, self.teacher, right)
+            strengths[np.abs(strengths) < 1e-14 * max(np.abs(strengths).max(), 1e-300)] = 0.0
+        else:
+            left, strengths, rows = np.linalg.svd(self.teacher, full_matrices=False)
+            top = np.abs(rows).argmax(axis=1)
+            signs = np.sign(rows[np.arange(len(rows)), top])
+            left, right = left * signs, (rows * signs[:, None]).T
+        return Modes(left, strengths, right, _blocks(strengths))
+
+    @cached_property
+    def bases(self) -> tuple[Floats, Floats]:
+        """Orthogonal matrices (dy, dy) and (dx, dx) whose first columns are U and V: the teacher's basis."""
+        return _complete(self.modes.left), _complete(self.modes.right)
+
+    @cached_property
+    def sigma_in_modes(self) -> Floats:
+        """Input covariance in the teacher's basis, VᵀΣV (dx, dx)."""
+        right = self.bases[1]
+        return np.eye(self.dim_in) if self.white else right.T @ self.sigma @ right
+
+    @cached_property
+    def root(self) -> Floats:
+        """R (dx, r) with ``R Rᵀ = VᵀΣV``, r the rank of Σ; diagonal whenever VᵀΣV is."""
+        sigma = self.sigma_in_modes
+        if _is_diagonal(sigma):
+            values, vectors = np.diag(sigma), np.eye(self.dim_in)
+        else:
+            values, vectors = np.linalg.eigh(sigma)
+        keep = values > 1e-12 * max(values.max(), 0.0)
+        return np.asarray(vectors[:, keep] * np.sqrt(values[keep]))
+
+    @property
+    def diagonal_in_modes(self) -> bool:
+        """Whether Σ is diagonal in the teacher's right singular vectors, so that modes decouple."""
+        return _is_diagonal(self.sigma_in_modes)
+
+
+def _is_diagonal(matrix: Floats) -> bool:
+    off = matrix - np.diag(np.diag(matrix))
+    return bool(np.abs(off).max(initial=0.0) <= 1e-12 * np.abs(matrix).max(initial=0.0))
+
+
+def _orthonormal(rng: np.random.Generator, rows: int, columns: int) -> Floats:
+    q, r = np.linalg.qr(rng.standard_normal((rows, columns)))
+    return np.asarray(q * np.sign(np.diag(r)))
+
+
+def _complete(columns: Floats) -> Floats:
+    full = np.linalg.qr(columns, mode="complete")[0]
+    full[:, : columns.shape[1]] = columns
+    return full
+
+
+def _blocks(strengths: Floats) -> tuple[tuple[int, ...], ...]:
+    same = np.abs(np.diff(strengths)) <= 1e-9 * np.abs(strengths).max(initial=0.0)
+    starts = [0, *(np.flatnonzero(~same) + 1), len(strengths)]
+    return tuple(tuple(range(a, b)) for a, b in zip(starts, starts[1:], strict=False))
+
+
+def _check_covariance(covariance: Any, dim_in: int) -> None:
+    if covariance is None:
+        return
+    if covariance.shape != (dim_in, dim_in):
+        raise ValueError(
+            f"covariance must have shape ({dim_in}, {dim_in}) to meet the teacher's {dim_in} inputs, got {covariance.shape}"
+        )
+    if np.abs(covariance - covariance.T).max() > 1e-12 * np.abs(covariance).max():
+        raise ValueError("covariance must be symmetric; use (S + S.T) / 2 to symmetrise it")
+    values = np.linalg.eigvalsh(covariance)
+    if values[0] < -1e-12 * values[-1] or values[-1] <= 0:
+        raise ValueError(
+            f"covariance must be positive semi-definite and not zero, got the eigenvalue {values[0]:.3g}; "
+            "check its signs or add a multiple of the identity"
+        )
+
+
+def _check_bases(teacher: Floats, left: Floats, right: Floats) -> None:
+    count = min(teacher.shape)
+    if left.shape != (teacher.shape[0], count) or right.shape != (teacher.shape[1], count):
+        raise ValueError(
+            f"left and right must have shapes ({teacher.shape[0]}, {count}) and ({teacher.shape[1]}, {count}), "
+            f"got {left.shape} and {right.shape}"
+        )
+    scale = max(float(np.abs(teacher).max()), 1e-300)
+    strengths = np.diag(left.T @ teacher @ right)
+    for name, basis in (("left", left), ("right", right)):
+        if np.abs(basis.T @ basis - np.eye(count)).max() > 1e-9:
+            raise ValueError(f"{name} must have orthonormal columns; orthonormalise it with numpy.linalg.qr")
+    if np.abs((left * strengths) @ right.T - teacher).max() > 1e-9 * scale or (np.diff(strengths) > 1e-9 * scale).any():
+        raise ValueError(
+            "left and right must be singular vectors of the teacher, strongest first; leave both out to use its SVD"
+        )
+    if strengths[-1] < -1e-9 * scale:
+        raise ValueError("left and right must give non-negative strengths; flip the sign of one of the two vectors")

@@ -1,0 +1,103 @@
+"""Gradient flow by the explicit Runge–Kutta pair 5(4) of Dormand & Prince 1980, J. Comput. Appl. Math. 6(1), table 2.
+
+Every trajectory has a time and a step h of its own. A step goes on with the solution of order 5 and is accepted when
+
+    error = max_l ‖e_l‖_F / (RTOL max(‖W_l‖_F, ‖W_l'‖_F)) ≤ 1,   e the difference of the two orders;
+
+accepted or not, the next step is ``h · min(GROW, max(SHRINK, SAFETY error^(−1/5)))``, SHRINK if the error is not finite.
+A step is never cut to meet a save: what is shown at a save comes from steps of its own (``land``) that leave no trace,
+so results do not depend on when one looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+RTOL = 1e-12
+SAFETY, SHRINK, GROW = 0.9, 0.2, 5.0
+EXPONENT = -1 / 5
+
+STAGES = (
+    (1 / 5,),
+    (3 / 40, 9 / 40),
+    (44 / 45, -56 / 15, 32 / 9),
+    (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
+    (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
+    (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
+)
+"""Weights of the earlier slopes at every stage; the last row is the solution of order 5."""
+
+ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
+"""Order 5 minus order 4."""
+
+Floats = NDArray[np.float64]
+Layers = tuple[Floats, ...]
+Field = Callable[[Layers], Layers]
+
+
+def step(field: Field, weights: Layers, size: Floats) -> tuple[Layers, Layers]:
+    """Weights after one step of ``size`` (n,) along ``dW/dt = field(W)``, and their difference to order 4.
+
+    >>> new, difference = step(lambda w: (-w[0],), (np.ones((1, 1, 1)),), np.array([0.1]))
+    >>> abs(float(new[0][0, 0, 0]) - np.exp(-0.1)) < 2e-9
+    True
+    """
+    slopes = [field(weights)]
+    for row in STAGES:
+        stage = _plus(weights, size, row, slopes)
+        slopes.append(field(stage))
+    nothing = tuple(np.zeros_like(layer) for layer in weights)
+    return stage, _plus(nothing, size, ERROR, slopes)
+
+
+def _plus(weights: Layers, size: Floats, row: Sequence[float], slopes: list[Layers]) -> Layers:
+    """``W + h Σ_j row_j slopes_j``."""
+    h = size[:, None, None]
+    return tuple(
+        layer + h * sum(a * slope[l] for a, slope in zip(row, slopes, strict=True) if a)
+        for l, layer in enumerate(weights)
+    )
+
+
+def attempt(field: Field, weights: Layers, size: Floats) -> tuple[Layers, NDArray[np.bool_], Floats]:
+    """One step of every trajectory: the weights it leads to, whether it is accepted, and the factor for the next."""
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        new, difference = step(field, weights, size)
+        ratios = [
+            _norm(e) / np.maximum(RTOL * np.maximum(_norm(a), _norm(b)), np.finfo(float).tiny)
+            for e, a, b in zip(difference, weights, new, strict=True)
+        ]
+        error = np.max(ratios, axis=0)
+        factor = np.clip(SAFETY * error**EXPONENT, SHRINK, GROW)
+    return new, error <= 1, np.where(np.isfinite(error), factor, SHRINK)
+
+
+def land(field: Field, weights: Layers, time: Floats, size: Floats, end: Floats) -> Layers:
+    """Weights at exactly ``end`` (n,), the last step cut to meet it; for looking, not for going on."""
+    weights, time, size = tuple(layer.copy() for layer in weights), time.copy(), size.copy()
+    while (moving := np.flatnonzero(time < end)).size:
+        left = end[moving] - time[moving]
+        h = np.minimum(size[moving], left)
+        new, accepted, factor = attempt(field, take(weights, moving), h)
+        put(weights, moving[accepted], take(new, accepted))
+        time[moving] = np.where(accepted, np.where(h == left, end[moving], time[moving] + h), time[moving])
+        size[moving] = h * factor
+    return weights
+
+
+def take(weights: Layers, rows: NDArray[np.generic]) -> Layers:
+    """The weights of these trajectories."""
+    return tuple(layer[rows] for layer in weights)
+
+
+def put(weights: Layers, rows: NDArray[np.generic], values: Layers) -> None:
+    """Write the weights of these trajectories in place."""
+    for layer, value in zip(weights, values, strict=True):
+        layer[rows] = value
+
+
+def _norm(layer: Floats) -> Floats:
+    return np.asarray(np.sqrt((layer**2).sum(axis=(1, 2))))

@@ -1,0 +1,163 @@
+"""What an engine is: it starts an ensemble, advances it, and looks at it.
+
+Weights live in the teacher's basis (``W_L ← UᵀW_L``, ``W_1 ← W_1V``), where the end-to-end map P shows the mode
+strengths on its diagonal and the teacher is ``diag(s*)``.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saddlescope import init, streams
+from saddlescope.data import GaussianData
+from saddlescope.methods import GradientFlow, Langevin, Method
+from saddlescope.observables import THRESHOLDS
+from saddlescope.plan import Plan
+from saddlescope.problem import Problem
+
+Floats = NDArray[np.float64]
+
+PEAK_FALL = 0.9
+"""A noise peak counts when the noise has fallen to this fraction of it by the time the mode is learned."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything an ensemble needs to go on: n trajectories at one step.
+
+    ``weights`` L arrays (n, n_l, n_{l−1}) in the teacher's basis; ``words`` (n, 4) generator state; ``status`` (n,)
+    0 or the step of divergence; ``learned`` (n, 2, m) steps of first ``u_αᵀPv_α ≥ θ s*_α`` (inf: not yet, NaN: s* = 0);
+    ``peak`` (n, 4, m) largest mode noise before learning, its step, the strength there, the noise when learned (NaN: not
+    yet); all NaN unless the plan asks for noise peaks;
+    ``clock`` (n, 2) the integrator's own time, at most the state's, and next step (gradient flow only, where
+    ``weights`` are those of that time).
+    """
+
+    step: int
+    weights: tuple[NDArray[Any], ...]
+    words: NDArray[Any]
+    status: NDArray[np.int64]
+    learned: Floats
+    peak: Floats
+    clock: Floats
+
+    @property
+    def trajectories(self) -> int:
+        """Ensemble size n."""
+        return len(self.words)
+
+    def to_bytes(self) -> bytes:
+        """Serialise, without loss."""
+        layers = {f"weights{index}": layer for index, layer in enumerate(self.weights)}
+        others = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "weights"}
+        buffer = io.BytesIO()
+        np.savez(buffer, **layers, **others)
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> State:
+        """The state that ``to_bytes`` wrote."""
+        with np.load(io.BytesIO(data), allow_pickle=False) as store:
+            values: dict[str, Any] = {f.name: store[f.name] for f in fields(cls) if f.name not in ("weights", "step")}
+            depth = sum(name.startswith("weights") for name in store.files)
+            layers = tuple(store[f"weights{index}"] for index in range(depth))
+            return cls(step=int(store["step"]), weights=layers, **values)
+
+
+class Engine(Protocol):
+    """Advances one ensemble; made by ``Engine(problem, method, plan)``."""
+
+    name: str
+
+    def __init__(self, problem: Problem, method: Method, plan: Plan) -> None: ...
+
+    @property
+    def normals_per_step(self) -> int:
+        """Standard normals a step takes when they are given instead of drawn (Langevin only)."""
+        ...
+
+    def init(self) -> State:
+        """The ensemble at step 0."""
+        ...
+
+    def advance(self, state: State, until: int, normals: NDArray[Any] | None = None) -> State:
+        """The ensemble at step ``until``; the same to the last bit however the way there is cut."""
+        ...
+
+    def weights(self, state: State) -> tuple[Floats, ...]:
+        """Weights at the state's step in the original basis; for gradient flow not those the state holds."""
+        ...
+
+    def observe(self, state: State) -> dict[str, Floats]:
+        """Every observable of every trajectory, leading axis n."""
+        ...
+
+
+def check(problem: Problem, method: Method, plan: Plan) -> None:
+    """Raise ValueError when this method cannot run on this problem under this plan."""
+    if isinstance(method, GradientFlow) and plan.dtype != "float64":
+        raise ValueError(f'dtype must be "float64" for GradientFlow, got {plan.dtype!r}; its tolerance is below float32')
+    if isinstance(method, Langevin) and method.noise == "aligned" and not problem.data.diagonal_in_modes:
+        raise ValueError(
+            'noise = "aligned" needs a covariance that is diagonal in the right singular vectors of the teacher; '
+            'use noise = "gradient" or change covariance'
+        )
+
+
+def check_advance(engine: Engine, state: State, until: int, normals: NDArray[Any] | None) -> None:
+    """Raise ValueError when the ensemble cannot go to step ``until``, or not with these normals."""
+    if until < state.step:
+        raise ValueError(f"until must be at least the step reached, {state.step}, got {until}")
+    shape = (state.trajectories, until - state.step, engine.normals_per_step)
+    if normals is not None and (normals.shape != shape or not engine.normals_per_step):
+        raise ValueError(f"normals must have the shape {shape} and are taken by Langevin only, got {normals.shape}")
+
+
+def start(problem: Problem, method: Method, plan: Plan, weights: tuple[Floats, ...] | None = None) -> State:
+    """The ensemble at step 0, from the problem's initial weights or the given ones (original basis)."""
+    members = plan.member_indices
+    if weights is None:
+        weights = init.draw(problem.init, problem.network, problem.data, plan.seed, members)
+    strengths = problem.data.modes.strengths
+    shape = (len(members), len(THRESHOLDS), len(strengths))
+    learned = np.broadcast_to(np.where(strengths > 0, np.inf, np.nan), shape)
+    peak = np.full((len(members), 4, len(strengths)), np.nan)
+    if "noise_peak" in plan.events:
+        peak[:, :3] = 0.0
+    clock = np.zeros((len(members), 2))
+    if isinstance(method, GradientFlow):
+        clock[:, 1] = method.lr
+    return State(
+        step=0,
+        weights=tuple(layer.astype(plan.dtype) for layer in into_modes(problem.data, weights)),
+        words=streams.seed_words(plan.seed, members, streams.NOISE, plan.dtype),
+        status=np.zeros(len(members), np.int64),
+        learned=np.array(learned),
+        peak=peak,
+        clock=clock,
+    )
+
+
+def into_modes(data: GaussianData, weights: tuple[Floats, ...]) -> tuple[Floats, ...]:
+    """Weights in the teacher's basis: ``W_1 V`` first, ``Uᵀ W_L`` last."""
+    left, right = data.bases
+    first = (weights[0] @ right, *weights[1:])
+    return (*first[:-1], left.T @ first[-1])
+
+
+def out_of_modes(data: GaussianData, weights: tuple[NDArray[Any], ...]) -> tuple[Floats, ...]:
+    """Weights in the original basis, float64."""
+    left, right = data.bases
+    layers = tuple(np.asarray(layer, np.float64) for layer in weights)
+    first = (layers[0] @ right.T, *layers[1:])
+    return (*first[:-1], left @ first[-1])
+
+
+def restart(state: State, like: State) -> State:
+    """Weights and streams of ``state`` with the clock and events of the fresh ensemble ``like``."""
+    return replace(like, weights=state.weights, words=state.words)

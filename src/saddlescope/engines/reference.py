@@ -1,0 +1,288 @@
+"""The plain NumPy engine: every method written as its formula, the oracle of the compiled engine.
+
+A step of a discrete method, in the teacher's basis, where the teacher is ``diag(s*)`` and ``Σ = R Rᵀ``:
+
+    Δ = W_L … W_1 − diag(s*),   E = Δ R,   Ḡ = K Rᵀ,   W_l ← W_l − dt W_{>l}ᵀ Ḡ W_{<l}ᵀ
+
+A method is a source of K: E itself (GD), the exact batch (SGD), E plus Gaussian noise (Langevin).
+Source: Corlouer et al. 2026, arXiv 2604.06366; batches after Bartlett 1933, Proc. R. Soc. Edinb. 53.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saddlescope import observables
+from saddlescope.engines import dormand_prince
+from saddlescope.engines.protocol import State, check, check_advance, out_of_modes, start
+from saddlescope.methods import SGD, GradientFlow, Langevin, Method
+from saddlescope.observables import THRESHOLDS, block_strength, end_to_end, surroundings
+from saddlescope.plan import Plan
+from saddlescope.problem import Problem
+from saddlescope.streams import Streams
+
+Array = NDArray[Any]
+Layers = tuple[Array, ...]
+Draw = Callable[[int], Array]
+"""Hands out the next ``count`` standard normals of every trajectory, (n, count)."""
+
+
+class Reference:
+    """Advances one ensemble in plain NumPy, all trajectories of a step at once.
+
+    >>> from saddlescope import DeepLinear, GaussianData, GD, init
+    >>> problem = Problem(DeepLinear((1, 1)), GaussianData([[2.0]]), init.Balanced(scale=1.0))
+    >>> engine = Reference(problem, GD(lr=0.5), Plan(steps=1))
+    >>> engine.weights(engine.advance(engine.init(), until=1))[0]
+    array([[[1.5]]])
+    """
+
+    name = "reference"
+
+    def __init__(self, problem: Problem, method: Method, plan: Plan) -> None:
+        check(problem, method, plan)
+        self.problem, self.method, self.plan = problem, method, plan
+        data = problem.data
+        self._root = data.root.astype(plan.dtype)
+        self._teacher = np.zeros((data.dim_out, data.dim_in), plan.dtype)
+        np.fill_diagonal(self._teacher, data.modes.strengths)
+        self._goals = np.outer(THRESHOLDS, data.modes.strengths).astype(plan.dtype)
+
+    @property
+    def normals_per_step(self) -> int:
+        """Standard normals a step takes when they are given (Langevin only, else 0)."""
+        if not isinstance(self.method, Langevin):
+            return 0
+        if self.method.noise == "isotropic":
+            return self.problem.network.parameters
+        rank, data = self._root.shape[1], self.problem.data
+        return rank * (rank + 1) // 2 + (data.dim_out * rank if data.label_noise > 0 else 0)
+
+    def init(self) -> State:
+        """The ensemble at step 0."""
+        return start(self.problem, self.method, self.plan)
+
+    def weights(self, state: State) -> tuple[NDArray[np.float64], ...]:
+        """Weights at the state's step in the original basis, float64, each (n, n_l, n_{l−1})."""
+        layers = state.weights
+        if isinstance(self.method, GradientFlow):
+            time, size = state.clock.T
+            end = np.where(state.status == 0, state.step * self.method.lr, time)
+            layers = dormand_prince.land(self._descent, layers, time, size, end)
+        return out_of_modes(self.problem.data, layers)
+
+    def observe(self, state: State) -> dict[str, NDArray[np.float64]]:
+        """Every observable of every trajectory, leading axis n."""
+        return observables.observe(self.problem, self.method.temperature, self.weights(state))
+
+    def advance(self, state: State, until: int, normals: Array | None = None) -> State:
+        """The ensemble at step ``until``; ``normals`` (n, steps, normals_per_step) replace the streams (Langevin)."""
+        check_advance(self, state, until, normals)
+        first, streams = state.step, Streams(state.words)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if isinstance(self.method, GradientFlow):
+                return self._flow(state, until, self.method.lr)
+            for step in range(first, until):
+                state = self._record(replace(state, step=step))
+                draw = streams.normals if normals is None else _hand_out(normals[:, step - first], self.plan.dtype)
+                state = replace(state, weights=self._step(state.weights, draw, streams))
+            return self._record(replace(state, step=until, words=streams.words))
+
+    # --- one step of a discrete method
+
+    def _step(self, weights: Layers, draw: Draw, streams: Streams) -> Layers:
+        error = (end_to_end(weights) - self._teacher) @ self._root
+        gradient = self._map_gradient(error, draw, streams)
+        moved = tuple(w - self.method.time_step * g for w, g in zip(weights, _pull_back(weights, gradient), strict=True))
+        if isinstance(self.method, Langevin) and self.method.noise == "isotropic":
+            deviation = self._isotropic_deviation(weights, error)
+            moved = tuple(w + deviation * draw(w[0].size).reshape(w.shape) for w in moved)
+        return moved
+
+    def _map_gradient(self, error: Array, draw: Draw, streams: Streams) -> Array:
+        """Ḡ (n, dy, dx) from ``E = ΔR`` (n, dy, r)."""
+        back, label_noise = self._root.T, self.problem.data.label_noise
+        match self.method:
+            case SGD(batch_size=batch_size):
+                return _batch(error, label_noise, batch_size, streams) @ back
+            case Langevin(noise="gradient"):
+                return (error + self._amplitude * _gaussian(error, label_noise, draw)) @ back
+            case Langevin(noise="aligned"):
+                noise = self._amplitude * _gaussian(error, label_noise, draw) @ back
+                return error @ back + noise * np.eye(*noise.shape[1:], dtype=noise.dtype)
+        return error @ back
+
+    @property
+    def _amplitude(self) -> float:
+        """Turns per-sample noise into that of Ḡ: dt² times its square is T dt."""
+        return math.sqrt(self.method.temperature / self.method.time_step)
+
+    def _isotropic_deviation(self, weights: Layers, error: Array) -> Array:
+        """``√(T dt Tr C / d)`` (n, 1, 1), C the covariance of the per-sample gradient of all d weights.
+
+        ``Tr C = Σ_l Tr(W_{>l}ᵀ N W_{>l}) Tr(W_{<l} Σ W_{<l}ᵀ) + ‖W_{>l}ᵀ ΔΣ W_{<l}ᵀ‖²``, ``N = ΔΣΔᵀ + σ²I``.
+        """
+        trace = 0.0
+        for above, below in zip(*surroundings(weights), strict=True):
+            spread = _square(_t(above) @ error) + self.problem.data.label_noise**2 * _square(above)
+            trace = trace + spread * _square(below @ self._root) + _square(_t(above) @ error @ _t(below @ self._root))
+        rate = self.method.temperature * self.method.time_step / self.problem.network.parameters
+        return np.sqrt(rate * trace)
+
+    # --- events, looked for at every step
+
+    def _record(self, state: State) -> State:
+        """First passages, noise peaks and divergence at the state's step."""
+        strengths = self._strengths(state.weights)
+        finite = np.isfinite(strengths).all(axis=1)
+        waiting = np.isinf(state.learned)
+        passed = waiting & finite[:, None, None] & (strengths[:, None] >= self._goals)
+        learned = np.where(passed, state.step, state.learned)
+        status = np.where(finite | (state.status > 0), state.status, max(state.step, 1))
+        weights = tuple(np.where(finite[:, None, None], w, w.dtype.type(np.nan)) for w in state.weights)
+        state = replace(state, weights=weights, status=status, learned=learned)
+        return self._record_peak(state, strengths, passed) if "noise_peak" in self.plan.events else state
+
+    def _record_peak(self, state: State, strengths: Array, passed: Array) -> State:
+        """Registers of ``State.peak``: the largest noise strictly before learning, and the noise when learned."""
+        data, temperature = self.problem.data, self.method.temperature
+        noise = observables.mode_noise(data, temperature, out_of_modes(data, state.weights))
+        higher = np.isinf(state.learned[:, -1]) & (noise > state.peak[:, 0])
+        now = np.stack([noise, np.full_like(noise, state.step), strengths, noise], axis=1)
+        taken = np.stack([higher, higher, higher, passed[:, -1]], axis=1)
+        return replace(state, peak=np.where(taken, now, state.peak))
+
+    def _strengths(self, weights: Layers) -> Array:
+        return block_strength(end_to_end(weights), self.problem.data.modes.blocks)
+
+    # --- gradient flow
+
+    def _descent(self, weights: Layers) -> Layers:
+        """``−∇𝓛``."""
+        gradient = (end_to_end(weights) - self._teacher) @ self._root @ self._root.T
+        return tuple(-g for g in _pull_back(weights, gradient))
+
+    def _flow(self, state: State, until: int, lr: float) -> State:
+        """Steps of the integrator's own, as long as they end by ``until · lr``; the rest is left to ``weights``."""
+        if state.step == 0:
+            state = self._record(state)
+        weights, learned, (time, size) = _copies(state.weights), state.learned.copy(), state.clock.T.copy()
+        while (rows := np.flatnonzero((time + size <= until * lr) & (state.status == 0))).size:
+            before, h = dormand_prince.take(weights, rows), size[rows]
+            after, accepted, factor = dormand_prince.attempt(self._descent, before, h)
+            passed = accepted[:, None, None] & (self._strengths(after)[:, None] >= self._goals)
+            grid = np.floor(time[rows] / lr), np.floor((time[rows] + h) / lr)
+            learned[rows] = self._locate(learned[rows], passed, before, time[rows], h, grid, lr)
+            dormand_prince.put(weights, rows[accepted], dormand_prince.take(after, accepted))
+            time[rows] += np.where(accepted, h, 0.0)
+            size[rows] = h * factor
+        state = replace(state, step=until, weights=weights, clock=np.stack([time, size], axis=1))
+        rest = np.floor(time / lr), np.full_like(time, until)
+        alive = np.broadcast_to((state.status == 0)[:, None, None], learned.shape)
+        return self._noiseless_peak(state, self._locate(learned, alive, weights, time, size, rest, lr))
+
+    def _locate(
+        self, learned: Array, passed: Array, weights: Layers, time: Array, size: Array, grid: tuple[Array, Array], lr: float
+    ) -> Array:
+        """First steps on the clock in ``(grid[0], grid[1]]`` beyond each threshold, by bisection from ``weights``."""
+        learned = learned.copy()
+        low, high = grid
+        wanted = passed & np.isinf(learned) & (high > low)[:, None, None]
+        for q, mode in np.argwhere(wanted.any(axis=0)):
+
+            def beyond(rows: Array, steps: Array, q: int = q, mode: int = mode) -> Array:
+                layers = dormand_prince.take(weights, rows)
+                there = dormand_prince.land(self._descent, layers, time[rows], size[rows], steps * lr)
+                return np.asarray(self._strengths(there)[:, mode] >= self._goals[q, mode])
+
+            rows = np.flatnonzero(wanted[:, q, mode])
+            rows = rows[beyond(rows, high[rows])]
+            a, b = low[rows], high[rows]
+            while (b - a > 1).any():
+                middle = np.floor((a + b) / 2)
+                there = beyond(rows, middle)
+                a, b = np.where(there, a, middle), np.where(there, middle, b)
+            learned[rows, q, mode] = b
+        return learned
+
+    def _noiseless_peak(self, state: State, learned: Array) -> State:
+        """Without noise the peak stays at zero, and so does the noise when a mode is learned."""
+        peak = state.peak.copy()
+        if "noise_peak" in self.plan.events:
+            peak[:, 3] = np.where(np.isfinite(learned[:, -1]), 0.0, peak[:, 3])
+        return replace(state, learned=learned, peak=peak)
+
+
+# --- sources of noise
+
+
+def _batch(error: Array, label_noise: float, batch_size: int, streams: Streams) -> Array:
+    """K of an exact batch: ``(E C − σZ) Cᵀ / B``, ``C Cᵀ`` the Wishart matrix of B samples (Bartlett).
+
+    C is lower trapezoidal (r, min(B, r)): normals below the diagonal, chi with B − i degrees of freedom on it.
+    """
+    count, rank = len(error), error.shape[2]
+    columns = min(batch_size, rank)
+    factor = np.zeros((count, rank, columns), error.dtype)
+    rows_below, columns_below = np.tril_indices(rank, -1, columns)
+    factor[:, rows_below, columns_below] = streams.normals(len(rows_below))
+    for i in range(columns):
+        factor[:, i, i] = streams.chi(batch_size - i)
+    mixed = error @ factor
+    if label_noise > 0:
+        mixed = mixed - label_noise * streams.normals(error.shape[1] * columns).reshape(mixed.shape)
+    return mixed @ _t(factor) / batch_size
+
+
+def _gaussian(error: Array, label_noise: float, draw: Draw) -> Array:
+    """K with the covariance of one sample's: ``E H − σZ``, H symmetric, variance 1 off and 2 on the diagonal."""
+    count, rank = len(error), error.shape[2]
+    rows, columns = np.tril_indices(rank)
+    half = np.zeros((count, rank, rank), error.dtype)
+    half[:, rows, columns] = draw(len(rows))
+    symmetric = half + _t(half)
+    np.einsum("nii->ni", symmetric)[:] *= math.sqrt(0.5)
+    noise = error @ symmetric
+    if label_noise > 0:
+        noise = noise - label_noise * draw(error[0].size).reshape(error.shape)
+    return noise
+
+
+def _hand_out(normals: Array, dtype: str) -> Draw:
+    """Given normals (n, normals_per_step) instead of streams."""
+    used = 0
+
+    def draw(count: int) -> Array:
+        nonlocal used
+        used += count
+        return normals[:, used - count : used].astype(dtype)
+
+    return draw
+
+
+# --- matrices
+
+
+def _pull_back(weights: Layers, gradient: Array) -> Layers:
+    """``W_{>l}ᵀ Ḡ W_{<l}ᵀ`` of every layer l."""
+    above, below = surroundings(weights)
+    return tuple(_t(a) @ gradient @ _t(b) for a, b in zip(above, below, strict=True))
+
+
+def _t(matrices: Array) -> Array:
+    return np.swapaxes(matrices, -1, -2)
+
+
+def _square(matrices: Array) -> Array:
+    """``‖·‖_F²`` (n, 1, 1)."""
+    return np.asarray((matrices**2).sum(axis=(1, 2), keepdims=True))
+
+
+def _copies(weights: Layers) -> Layers:
+    return tuple(layer.copy() for layer in weights)

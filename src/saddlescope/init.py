@@ -1,0 +1,133 @@
+"""Where training starts: initial weights, drawn per trajectory from a stream of their own."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BeforeValidator, Field, ValidationInfo
+
+from saddlescope import streams
+from saddlescope._model import Array, Real, as_matrix, frozen
+from saddlescope.data import GaussianData
+from saddlescope.network import DeepLinear
+
+Weights = tuple[NDArray[np.float64], ...]
+
+
+@frozen
+class Gaussian:
+    """Independent entries ``N(0, scale²)``, or variance ``max(hidden widths)^(−gamma)``: give exactly one.
+
+    Raises ValueError when both or neither are given, and for ``gamma`` on a network without hidden layers.
+    Source: Corlouer et al. 2026, arXiv 2604.06366 (their experiments use gamma = 2).
+
+    >>> Gaussian(scale=1e-2).deviation(DeepLinear((4, 10, 4)))
+    0.01
+    """
+
+    scale: Annotated[Real | None, Field(gt=0)] = Field(None, description="a standard deviation such as 1e-2")
+    gamma: Annotated[Real | None, Field()] = Field(None, description="an exponent such as 2")
+
+    def __post_init__(self) -> None:
+        if (self.scale is None) == (self.gamma is None):
+            raise ValueError(
+                f"Gaussian needs exactly one of scale and gamma, got scale={self.scale} and gamma={self.gamma}; "
+                "use Gaussian(scale=1e-2) or Gaussian(gamma=2)"
+            )
+
+    def deviation(self, network: DeepLinear) -> float:
+        """Standard deviation of a weight."""
+        if self.scale is not None:
+            return self.scale
+        if not network.hidden or self.gamma is None:
+            raise ValueError(
+                f"gamma sets the variance from the hidden widths, but widths {network.widths} have none; use scale"
+            )
+        return float(max(network.hidden) ** (-self.gamma / 2))
+
+
+@frozen
+class Balanced:
+    """``W_l = a R_{l+1} R_lᵀ``: every layer has singular values ``scale`` = a, every mode starts at ``s₀ = a^L``.
+
+    Aligned: ``R_1 = V``, ``R_{L+1} = U`` of the teacher. Otherwise both are random and differ by trajectory.
+    Source: Corlouer et al. 2026, arXiv 2604.06366, assumption of aligned and balanced weights.
+
+    >>> Balanced(scale=0.1, aligned=False).aligned
+    False
+    """
+
+    scale: Annotated[Real, Field(gt=0)] = Field(description="the singular value of every layer, such as 0.1")
+    aligned: Annotated[bool, Field(strict=True)] = Field(True, description="use true or false")
+
+
+def _matrices(value: object, info: ValidationInfo) -> tuple[Array, ...]:
+    if not isinstance(value, (tuple, list)) or not value:
+        raise TypeError(f"weights must be a list of matrices, first layer first, got {value!r:.80}")
+    return tuple(as_matrix(layer, f"weights[{index}]") for index, layer in enumerate(value))
+
+
+@frozen
+class Given:
+    """These weights, first layer first, shared by all trajectories.
+
+    >>> Given([[[0.1, 0.0]], [[0.2]]]).weights[0].shape
+    (1, 2)
+    """
+
+    weights: Annotated[tuple[Array, ...], BeforeValidator(_matrices)]
+
+
+Init = Gaussian | Balanced | Given
+
+
+def check(init: Init, network: DeepLinear) -> None:
+    """Raise ValueError when these initial weights cannot be those of the network."""
+    if isinstance(init, Gaussian):
+        init.deviation(network)
+    if isinstance(init, Given):
+        got = tuple(layer.shape for layer in init.weights)
+        if got != network.shapes:
+            raise ValueError(
+                f"weights must have the shapes {network.shapes} of widths {network.widths}, got {got}; "
+                "layers are (rows out, columns in), first layer first"
+            )
+
+
+def draw(init: Init, network: DeepLinear, data: GaussianData, seed: int, members: ArrayLike) -> Weights:
+    """Initial layers, each (n, n_l, n_{l−1}), of the trajectories ``members`` of the ensemble ``seed``.
+
+    >>> data = GaussianData([[1.0, 0.0], [0.0, 1.0]])
+    >>> draw(Gaussian(scale=0.1), DeepLinear((2, 3, 2)), data, seed=0, members=[0, 1])[0].shape
+    (2, 3, 2)
+    """
+    count = np.size(members)
+    if isinstance(init, Given):
+        return tuple(np.broadcast_to(layer, (count, *layer.shape)).copy() for layer in init.weights)
+    source = streams.Streams(streams.seed_words(seed, members, streams.INIT))
+    if isinstance(init, Gaussian):
+        deviation = init.deviation(network)
+        return tuple(
+            deviation * source.normals(rows * columns).reshape(count, rows, columns) for rows, columns in network.shapes
+        )
+    return _balanced(init, network, data, source, count)
+
+
+def _balanced(init: Balanced, network: DeepLinear, data: GaussianData, source: streams.Streams, count: int) -> Weights:
+    rank = min(network.widths)
+    frames = [np.broadcast_to(np.eye(width, rank), (count, width, rank)) for width in network.widths]
+    if init.aligned:
+        frames[0] = np.broadcast_to(data.modes.right[:, :rank], frames[0].shape)
+        frames[-1] = np.broadcast_to(data.modes.left[:, :rank], frames[-1].shape)
+    else:
+        frames[0], frames[-1] = _haar(source, frames[0].shape), _haar(source, frames[-1].shape)
+    return tuple(
+        init.scale * top @ bottom.transpose(0, 2, 1) for bottom, top in zip(frames, frames[1:], strict=False)
+    )
+
+
+def _haar(source: streams.Streams, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    q, r = np.linalg.qr(source.normals(shape[1] * shape[2]).reshape(shape))
+    return np.asarray(q * np.sign(np.diagonal(r, axis1=1, axis2=2))[:, None, :])

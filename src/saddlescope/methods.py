@@ -1,0 +1,127 @@
+"""The rules by which weights move, and the facts about them."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from saddlescope._model import Count, Real, frozen
+
+LearningRate = Annotated[Real, Field(gt=0)]
+_LR = "use a learning rate such as 1e-3"
+_BATCH = "use a batch size such as 16"
+
+
+@frozen
+class GradientFlow:
+    """``dθ/dt = −∇𝓛``; ``lr`` is only the clock: time = lr · step.
+
+    Integrated by an adaptive method of order 5, float64 only. Keeps: balance and determinant.
+
+    >>> GradientFlow(lr=1e-2).temperature
+    0.0
+    """
+
+    lr: LearningRate = Field(1e-3, description=_LR)
+
+    keeps: ClassVar[tuple[str, ...]] = ("balance conserved", "determinant conserved")
+
+    @property
+    def temperature(self) -> float:
+        """T = 0: no noise."""
+        return 0.0
+
+    @property
+    def time_step(self) -> float:
+        """Time of one step."""
+        return self.lr
+
+
+@frozen
+class GD:
+    """``θ ← θ − η ∇𝓛(θ)`` on the population loss. Keeps: the exact balance and determinant identities of a step.
+
+    >>> GD(lr=1e-2).time_step
+    0.01
+    """
+
+    lr: LearningRate = Field(description=_LR)
+
+    keeps: ClassVar[tuple[str, ...]] = ("balance identity", "determinant identity")
+
+    @property
+    def temperature(self) -> float:
+        """T = 0: no noise."""
+        return 0.0
+
+    @property
+    def time_step(self) -> float:
+        """Time of one step."""
+        return self.lr
+
+
+@frozen
+class SGD:
+    """``θ ← θ − η · mean over a fresh batch of B samples of ∇ℓ``, exact in law at a cost independent of B.
+
+    Temperature ``T = lr / batch_size``. Keeps: the exact balance and determinant identities of a step.
+
+    >>> SGD(lr=1e-2, batch_size=4).temperature
+    0.0025
+    """
+
+    lr: LearningRate = Field(description=_LR)
+    batch_size: Annotated[Count, Field(ge=1)] = Field(description=_BATCH)
+
+    keeps: ClassVar[tuple[str, ...]] = ("balance identity", "determinant identity")
+
+    @property
+    def temperature(self) -> float:
+        """T = η/B."""
+        return self.lr / self.batch_size
+
+    @property
+    def time_step(self) -> float:
+        """Time of one step."""
+        return self.lr
+
+
+@frozen
+class Langevin:
+    """Itô: ``dθ = −∇𝓛 dt + √T C(θ)^{1/2} dW`` with ``T = lr / batch_size``, integrated with step ``dt`` (lr if None).
+
+    ``noise="gradient"``: C is the covariance of the per-sample gradient (never formed). ``"aligned"``: its part off
+    the teacher's modes is switched off, so that the mode reduction is exact. ``"isotropic"``: ``(Tr C / d) I``,
+    a control that breaks the exact identities. dt = lr matches the first two moments of a step of SGD.
+    Source: Corlouer et al. 2026, arXiv 2604.06366, section 3.
+
+    >>> Langevin(lr=1e-2, batch_size=0.5, noise="gradient").temperature
+    0.02
+    """
+
+    lr: LearningRate = Field(description=_LR)
+    batch_size: Annotated[Real, Field(gt=0)] = Field(description=_BATCH)
+    noise: Literal["gradient", "isotropic", "aligned"] = Field(
+        "gradient", description='use "gradient", "isotropic" or "aligned"'
+    )
+    dt: Annotated[Real | None, Field(gt=0)] = Field(None, description="leave it out for dt = lr")
+
+    @property
+    def keeps(self) -> tuple[str, ...]:
+        """The exact identities of a step that hold."""
+        return () if self.noise == "isotropic" else ("balance identity", "determinant identity")
+
+    @property
+    def temperature(self) -> float:
+        """T = η/B."""
+        return self.lr / self.batch_size
+
+    @property
+    def time_step(self) -> float:
+        """Time of one step."""
+        return self.lr if self.dt is None else self.dt
+
+
+Method = GradientFlow | GD | SGD | Langevin
+METHODS = (GradientFlow, GD, SGD, Langevin)

@@ -1,0 +1,95 @@
+"""How long, how many, which seed and what to keep."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from saddlescope._model import Count, frozen
+
+Event = Literal["learning_time", "noise_peak"]
+Positive = Annotated[Count, Field(ge=1)]
+
+
+@frozen
+class Logspaced:
+    """Saves at step 0 and at ``count`` steps equally spaced in log step."""
+
+    count: Positive = Field(description="a number of saves such as 100")
+
+
+def logspaced(count: int) -> Logspaced:
+    """Saves equally spaced in log step, for ``Plan(saves=…)``.
+
+    >>> Plan(steps=1000, saves=logspaced(4)).save_steps
+    array([   0,    1,   10,  100, 1000])
+    """
+    return Logspaced(count)
+
+
+@frozen
+class Plan:
+    """Steps, ensemble size, saves, seed, and what to keep.
+
+    ``saves`` is the number of equal intervals between saves (step 0 is always saved), or ``logspaced(n)``;
+    ``save_at`` lists the steps instead. ``members`` replays these members of a larger ensemble with the same seed.
+    ``events`` are looked for at every step; "noise_peak" about doubles the cost of a step.
+
+    >>> Plan(steps=100, saves=4).save_steps
+    array([  0,  25,  50,  75, 100])
+    """
+
+    steps: Positive = Field(description="a number of steps such as 10000")
+    trajectories: Positive = Field(1, description="an ensemble size such as 512")
+    saves: Annotated[Positive | Logspaced, Field(union_mode="left_to_right")] = Field(
+        100, description="a number of saves such as 100, or logspaced(100)"
+    )
+    seed: Annotated[Count, Field(ge=0, lt=2**63)] = Field(0, description="a whole number of at least 0")
+    dtype: Literal["float64", "float32"] = Field("float64", description='use "float64" or "float32"')
+    threads: Positive | None = Field(None, description="a number of threads, or leave it out to use every core")
+    keep: Literal["statistics", "trajectories", "weights"] = Field(
+        "statistics", description='use "statistics", "trajectories" or "weights"'
+    )
+    save_at: tuple[Annotated[Count, Field(ge=0)], ...] | None = Field(
+        None, description="a list of steps such as [0, 10, 100]"
+    )
+    members: tuple[Annotated[Count, Field(ge=0, lt=2**63)], ...] | None = Field(
+        None, description="a list of member indices such as [17]"
+    )
+    events: tuple[Event, ...] = Field(
+        ("learning_time",), description='a list of "learning_time" and "noise_peak"'
+    )
+
+    def __post_init__(self) -> None:
+        if self.save_at is not None and (not self.save_at or max(self.save_at) > self.steps):
+            raise ValueError(
+                f"save_at must hold steps from 0 to steps = {self.steps}, got {list(self.save_at)[:8]}; "
+                "raise steps or drop the later saves"
+            )
+        if self.members is not None:
+            if not self.members or len(set(self.members)) < len(self.members):
+                raise ValueError(f"members must be distinct and not empty, got {list(self.members)[:8]}")
+            if self.trajectories not in (1, len(self.members)):
+                raise ValueError(
+                    f"trajectories = {self.trajectories} does not meet the {len(self.members)} members; "
+                    "leave trajectories out when members is given"
+                )
+
+    @property
+    def member_indices(self) -> NDArray[np.int64]:
+        """Index of every trajectory in its ensemble."""
+        return np.arange(self.trajectories) if self.members is None else np.array(self.members, np.int64)
+
+    @property
+    def save_steps(self) -> NDArray[np.int64]:
+        """Steps at which observables are saved, ascending, starting with 0 and ending with the last step."""
+        if self.save_at is not None:
+            steps = np.array(self.save_at)
+        elif isinstance(self.saves, Logspaced):
+            steps = np.concatenate([[0], np.rint(np.geomspace(1, self.steps, self.saves.count))])
+        else:
+            steps = np.rint(np.linspace(0, self.steps, self.saves + 1))
+        return np.unique(steps.astype(np.int64))

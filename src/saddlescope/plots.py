@@ -1,0 +1,135 @@
+"""Figures one would put in a paper: one style, panels side by side or stacked, and the picture of a run."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+T = TypeVar("T")
+
+INK, GREY, LIGHT = "#1b1f24", "#6b7280", "#d4d8dd"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#3B3B3B")
+"""Told apart by readers with any colour vision (Okabe & Ito 2008), in the order of the modes."""
+
+STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8.5,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 8,
+    "axes.labelsize": 9,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": GREY,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.prop_cycle": mpl.cycler(color=COLOURS),
+    "grid.color": LIGHT,
+    "grid.linewidth": 0.5,
+    "grid.alpha": 0.7,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4.5,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "legend.handlelength": 1.6,
+    "errorbar.capsize": 2,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "saddlescope",
+}
+
+PANEL = (3.5, 2.9)
+"""Width and height of a panel, inches."""
+
+
+def panels(draw: Callable[[Sequence[Axes], T], None], content: T, count: int, stacked: bool = False) -> Figure:
+    """A figure of ``count`` panels, side by side or (for narrow screens) stacked, filled by ``draw(axes, content)``.
+
+    >>> len(panels(lambda axes, content: None, None, count=3).axes)
+    3
+    """
+    rows, columns = (count, 1) if stacked else (1, count)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(columns * PANEL[0], rows * PANEL[1]), layout="constrained")
+        FigureCanvasAgg(figure)
+        figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)  # type: ignore[union-attr, call-arg]
+        draw(list(figure.subplots(rows, columns, squeeze=False).flat), content)
+        figure.canvas.draw()  # ticks and text take the style now
+    return figure
+
+
+def to_svg(figure: Figure) -> str:
+    """The figure as SVG text, the same for the same figure."""
+    buffer = io.StringIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write the figure; the suffix of ``path`` (pdf, svg, png, …) decides how.
+
+    Raises ValueError for a suffix that is not a figure's.
+    """
+    kind = Path(path).suffix[1:].lower()
+    known = sorted(figure.canvas.get_supported_filetypes())
+    if kind not in known:
+        raise ValueError(f"path must end in one of {', '.join(known)}, got {str(path)!r}; use figure.pdf")
+    with mpl.rc_context(STYLE):
+        figure.savefig(path, dpi=200)
+
+
+def plot_run(dataset: xr.Dataset, path: str | Path) -> None:
+    """Picture of a run: its loss, how its modes are learned and the noise they feel, written to ``path``.
+
+    Lines are ensemble means (one line a trajectory with ``keep="trajectories"``, the first few of them), bands hold
+    90 % of the trajectories. Raises ValueError for a suffix that is not a figure's.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a log axis without positive values
+        save(panels(_draw_run, dataset, count=3), path)
+
+
+def _draw_run(axes: Sequence[Axes], run: xr.Dataset) -> None:
+    loss, strength, noise = axes
+    _spread(loss, run["excess_loss"], COLOURS[0])
+    loss.set(title="Loss above label noise", yscale="log", ylabel="½ Tr ΔΣΔᵀ")
+    for index, target in enumerate(run["target"].values):
+        colour = COLOURS[index % len(COLOURS)]
+        _spread(strength, run["mode_strength"].isel(mode=index), colour, f"s* = {target:.3g}")
+        strength.axhline(target, color=colour, lw=0.7, ls=":")
+        _spread(noise, run["mode_noise"].isel(mode=index), colour)
+    strength.set(title="Mode strength", ylabel="uᵀPv")
+    if len(run["target"]) <= len(COLOURS):
+        strength.legend(loc="best")
+    noise.set(title="Gradient noise along the mode", ylabel="variance per unit time")
+    for panel in axes:
+        panel.set(xlabel="time  (lr · step)", xlim=(0, float(run["time"][-1])))
+
+
+def _spread(panel: Axes, variable: xr.DataArray, colour: str, label: str | None = None, lines: int = 8) -> None:
+    """Mean and 5–95 % band over time, or single trajectories where those were kept."""
+    if "statistic" in variable.dims:
+        middle, low, high = (variable.sel(statistic=name) for name in ("mean", "q05", "q95"))
+        panel.fill_between(variable["time"], low, high, color=colour, alpha=0.18, lw=0)
+        panel.plot(variable["time"], middle, color=colour, label=label)
+    else:
+        paths = variable.isel(trajectory=slice(lines)).transpose("time", "trajectory")
+        for index, path in enumerate(np.asarray(paths).T):
+            panel.plot(variable["time"], path, color=colour, lw=0.8, alpha=0.7, label=None if index else label)

@@ -1,0 +1,123 @@
+"""A problem is a network, the data it is trained on, and where it starts. With a method and a plan it is a run."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from typing import Any, Self
+
+import tomli_w
+from pydantic import Field
+
+from saddlescope import init as _init
+from saddlescope._model import allowed, from_table, frozen, to_table
+from saddlescope.data import GaussianData
+from saddlescope.init import Balanced, Gaussian, Given
+from saddlescope.methods import METHODS, Method
+from saddlescope.network import DeepLinear
+from saddlescope.plan import Logspaced, Plan
+
+
+@frozen
+class Problem:
+    """What is trained: ``network`` on ``data`` from ``init``.
+
+    Raises ValueError when the network's ends do not meet the teacher's shape or given weights its widths.
+
+    >>> problem = Problem(DeepLinear((2, 3, 2)), GaussianData([[2.0, 0.0], [0.0, 1.0]]), Gaussian(scale=0.1))
+    >>> Problem.from_toml(problem.to_toml()) == problem
+    True
+    """
+
+    network: DeepLinear = Field(description="a network such as DeepLinear((8, 16, 6))")
+    data: GaussianData = Field(description="data such as GaussianData(teacher)")
+    init: Gaussian | Balanced | Given = Field(description="initial weights such as init.Gaussian(scale=1e-2)")
+
+    def __post_init__(self) -> None:
+        ends, teacher = (self.network.dim_in, self.network.dim_out), (self.data.dim_in, self.data.dim_out)
+        if ends != teacher:
+            raise ValueError(
+                f"widths {self.network.widths} go from {ends[0]} to {ends[1]}, but the teacher from {teacher[0]} to "
+                f"{teacher[1]}; make the first width {teacher[0]} and the last {teacher[1]}"
+            )
+        _init.check(self.init, self.network)
+
+    def to_toml(self) -> str:
+        """The problem as TOML, without loss."""
+        return tomli_w.dumps(_problem_tables(self))
+
+    @classmethod
+    def from_toml(cls, text: str) -> Self:
+        """The problem a TOML text describes; raises ValueError or TypeError naming the table and key at fault."""
+        tables = _parse(text, ("network", "data", "init"))
+        return cls(*_problem_parts(tables))
+
+
+def run_to_toml(problem: Problem, method: Method, plan: Plan) -> str:
+    """A whole run as TOML, without loss."""
+    plan_table = to_table(plan)
+    del plan_table["type"]
+    return tomli_w.dumps(_problem_tables(problem) | {"method": to_table(method), "plan": plan_table})
+
+
+def run_from_toml(text: str) -> tuple[Problem, Method, Plan]:
+    """The run a TOML text describes; raises ValueError or TypeError naming the table and key at fault.
+
+    >>> problem, method, plan = run_from_toml('''
+    ... network = {type = "DeepLinear", widths = [3, 4, 2]}
+    ... data = {type = "GaussianData", spectrum = [2.0, 1.0], dim_in = 3, dim_out = 2, label_noise = 0.5}
+    ... init = {type = "Gaussian", scale = 0.01}
+    ... method = {type = "SGD", lr = 0.001, batch_size = 16}
+    ... plan = {steps = 1000}
+    ... ''')
+    >>> method.batch_size, plan.steps
+    (16, 1000)
+    """
+    tables = _parse(text, ("network", "data", "init", "method", "plan"))
+    method: Method = from_table("method", tables["method"], METHODS)  # type: ignore[arg-type, assignment]
+    plan_table = dict(tables["plan"]) if isinstance(tables["plan"], Mapping) else tables["plan"]
+    if isinstance(plan_table, dict) and isinstance(plan_table.get("saves"), Mapping):
+        plan_table["saves"] = from_table("plan.saves", plan_table["saves"], (Logspaced,))
+    return Problem(*_problem_parts(tables)), method, from_table("plan", plan_table, (Plan,))
+
+
+def _problem_tables(problem: Problem) -> dict[str, Any]:
+    return {name: to_table(getattr(problem, name)) for name in ("network", "data", "init")}
+
+
+def _problem_parts(tables: dict[str, Any]) -> tuple[Any, Any, Any]:
+    network = from_table("network", tables["network"], (DeepLinear,))
+    data = _data(tables["data"])
+    return network, data, from_table("init", tables["init"], (Gaussian, Balanced, Given))
+
+
+def _data(table: Any) -> GaussianData:
+    """Either the teacher itself or the short form with its spectrum."""
+    if not isinstance(table, Mapping) or "spectrum" not in table:
+        return from_table("data", table, (GaussianData,))
+    names = ("spectrum", "dim_in", "dim_out", "label_noise", "covariance", "seed")
+    arguments = {key: value for key, value in table.items() if key != "type"}
+    for key in arguments:
+        if key not in names:
+            raise TypeError(f"[data] GaussianData with a spectrum has no argument {key!r}; {allowed(key, names)}")
+    for key in ("dim_in", "dim_out"):
+        if key not in arguments:
+            raise TypeError(f"[data] a spectrum needs {key!r} beside it; add {key} = a width")
+    try:
+        return GaussianData.from_spectrum(**arguments)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"[data] {error}") from None
+
+
+def _parse(text: str, names: tuple[str, ...]) -> dict[str, Any]:
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"this is not valid TOML: {error}; see toml.io for the format") from None
+    for name in tables:
+        if name not in names:
+            raise ValueError(f"there is no table [{name}] here; {allowed(name, names)}")
+    for name in names:
+        if name not in tables:
+            raise ValueError(f"the table [{name}] is missing; add it ({allowed(name, names)})")
+    return tables

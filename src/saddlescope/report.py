@@ -1,0 +1,277 @@
+"""The report on claims: one page that needs nothing but itself, and the same facts as JSON.
+
+The page is a view of the record that report.json holds; nothing here knows how a claim is tested.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Record = Mapping[str, Any]
+
+
+def write(folder: str | Path, record: Record) -> None:
+    """Write ``index.html`` and ``report.json`` into an existing folder.
+
+    ``record`` holds "version", "quick", "machine" and "claims"; a claim's figures are in the page, not in the JSON.
+    """
+    folder = Path(folder)
+    claims = [{**claim, "figure": claim["figure"]["pdf"]} for claim in record["claims"]]
+    replace(folder / "report.json", json.dumps({**record, "claims": claims}, indent=2, ensure_ascii=False))
+    replace(folder / "index.html", page(record))
+
+
+def replace(path: Path, text: str) -> None:
+    """Write a file aside and rename it, so that a reader never meets half of it."""
+    aside = path.with_name(path.name + ".new")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)
+
+
+def machine() -> str:
+    """What the numbers were computed on, in words."""
+    cores = os.cpu_count() or 1
+    return f"{platform.system()} {platform.machine()}, {cores} cores, Python {platform.python_version()}, NumPy {np.__version__}"
+
+
+def measured(number: Record) -> str:
+    """A value with its interval.
+
+    >>> measured({"value": 0.5, "interval": [0.48, 0.52]})
+    '0.500 [0.480, 0.520]'
+    """
+    low, high = number["interval"]
+    value, digits = number["value"], _digits(number["value"], low, high)
+    if low == high == value:
+        return _format(value, digits)
+    return f"{_format(value, digits)} [{_format(low, digits)}, {_format(high, digits)}]"
+
+
+def predicted(number: Record) -> str:
+    """The region a number must lie in.
+
+    >>> predicted({"region": [0.95, None]}), predicted({"region": [0.9, 1.1]}), predicted({"region": None})
+    ('≥ 0.95', '0.9 … 1.1', '–')
+    """
+    if number["region"] is None:
+        return "–"
+    low, high = number["region"]
+    if high is None:
+        return f"≥ {low:.4g}"
+    if low is None or low == 0:
+        return f"≤ {high:.4g}"
+    return f"{low:.4g} … {high:.4g}"
+
+
+def _digits(value: float | None, low: float | None, high: float | None) -> int:
+    """Decimals that show the interval with two digits."""
+    ends = [end for end in (low, high, value) if end is not None and np.isfinite(end)]
+    width = (max(ends) - min(ends)) or max(map(abs, ends)) if ends else 1.0
+    return int(np.clip(1 - np.floor(np.log10(width)), 0, 6)) if width > 0 else 3
+
+
+def _format(value: float | None, digits: int) -> str:
+    if value is None:
+        return "?"
+    return f"{value:.3g}" if abs(value) >= 1e5 else f"{value:.{digits}f}"
+
+
+def page(record: Record) -> str:
+    """The whole report as one HTML text."""
+    claims = record["claims"]
+    counts = ", ".join(
+        f"{sum(claim['verdict'] == verdict for claim in claims)} {verdict}"
+        for verdict in ("confirmed", "refuted", "inconclusive")
+    )
+    seconds = sum(claim["seconds"] for claim in claims)
+    form = "quick form" if record["quick"] else "full form"
+    return _PAGE.format(
+        style=_STYLE,
+        counts=counts,
+        about=escape(
+            f"saddlescope {record['version']}, {form}, {seconds:.0f} s of computing on {record['machine']}"
+        ),
+        rows="".join(map(_row, claims)),
+        sections="".join(map(_section, claims)),
+    )
+
+
+def _row(claim: Record) -> str:
+    head = claim["numbers"][0]
+    cells = (
+        ("Claim", f'<a href="#{_anchor(claim)}">{escape(claim["title"])}</a>'),
+        ("Verdict", _badge(claim["verdict"])),
+        ("Effect", escape(head["name"])),
+        ("Measured", f'<span class="n">{escape(measured(head))}</span>'),
+        ("Predicted", f'<span class="n">{escape(predicted(head))}</span>'),
+        ("Time", f'<span class="n">{claim["seconds"]:.1f}&nbsp;s</span>'),
+    )
+    return "<tr>" + "".join(f'<td data-label="{name}">{cell}</td>' for name, cell in cells) + "</tr>\n"
+
+
+def _section(claim: Record) -> str:
+    runs = "".join(
+        f"<details><summary>{escape(run['name'])}</summary><pre>{escape(run['toml'])}</pre></details>"
+        for run in claim["runs"]
+    )
+    return _SECTION.format(
+        anchor=_anchor(claim),
+        title=escape(claim["title"]),
+        badge=_badge(claim["verdict"]),
+        reason=escape(claim["reason"]),
+        statement=escape(claim["statement"]),
+        source=escape(claim["source"]),
+        method=escape(claim["method"]),
+        control=escape(claim["control"]),
+        caption=escape(claim["caption"]),
+        figure=_figure(claim),
+        numbers=_numbers(claim["numbers"], "must be inside"),
+        controls=_numbers(claim["controls"], "must be outside"),
+        runs=runs,
+    )
+
+
+def _anchor(claim: Record) -> str:
+    return escape(claim["name"].replace("/", "-"))
+
+
+def _badge(verdict: str | None) -> str:
+    return f'<span class="badge {verdict or "shown"}">{verdict or "shown"}</span>'
+
+
+def _figure(claim: Record) -> str:
+    figure = claim["figure"]
+    return (
+        f'<picture><source media="(max-width: 640px)" srcset="{_embedded(figure["tall"])}">'
+        f'<img src="{_embedded(figure["wide"])}" alt="{escape(claim["caption"])}"></picture>'
+        f'<figcaption>{escape(claim["caption"])} <a href="{escape(figure["pdf"])}">PDF</a></figcaption>'
+    )
+
+
+def _embedded(svg: str) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+
+
+def _numbers(numbers: Sequence[Record], wanted: str) -> str:
+    verdicts = {"confirmed": "inside", "refuted": "outside", "inconclusive": "unclear", None: "shown"}
+    rows = "".join(
+        f'<tr><td data-label="Number">{escape(number["name"])}</td>'
+        f'<td data-label="Measured"><span class="n">{escape(measured(number))}</span></td>'
+        f'<td data-label="Region"><span class="n">{escape(predicted(number))}</span></td>'
+        f'<td data-label="Result">{verdicts[number["verdict"]]}</td></tr>'
+        for number in numbers
+    )
+    return (
+        '<table class="numbers"><thead><tr><th>Number</th><th>Measured [interval]</th>'
+        f"<th>Region ({wanted})</th><th>Result</th></tr></thead><tbody>{rows}</tbody></table>"
+    )
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>saddlescope: claims checked</title>
+<style>{style}</style>
+</head>
+<body>
+<main>
+<header>
+<h1>Claims on SGD in deep linear networks, checked</h1>
+<p class="counts">{counts}</p>
+</header>
+<table class="summary">
+<thead><tr><th>Claim</th><th>Verdict</th><th>Effect</th><th>Measured [interval]</th><th>Predicted</th><th>Time</th></tr></thead>
+<tbody>
+{rows}</tbody>
+</table>
+<p class="rule">Every interval misses the truth with probability 10⁻⁶. A number whose interval lies inside the
+predicted region confirms, outside it refutes, across its edge decides nothing; the region was written down before the
+run and its width is the smallest effect worth catching. A claim is confirmed when all its numbers are; it is
+inconclusive when a negative control is not rejected or more than 0.1 % of a run's trajectories diverged.
+Loss ½‖Px − y‖², temperature T = learning rate / batch size, time = learning rate × step, noise in the sense of Itô.</p>
+{sections}
+<footer>{about}</footer>
+</main>
+</body>
+</html>
+"""
+
+_SECTION = """<section id="{anchor}">
+<h2>{title} {badge}</h2>
+<p class="statement">{statement}</p>
+<p class="source">{source}</p>
+<figure>{figure}</figure>
+<p class="reason">Why {badge}: {reason}.</p>
+{numbers}
+<h3>How it was computed</h3>
+<p>{method}</p>
+<h3>Negative control</h3>
+<p>{control}</p>
+{controls}
+<h3>Run it again</h3>
+{runs}
+</section>
+"""
+
+_STYLE = """
+:root { color-scheme: light; --ink: #1b1f24; --grey: #5f6772; --line: #e1e4e8; --soft: #f6f7f9; }
+* { box-sizing: border-box; }
+body { margin: 0; color: var(--ink); background: #fff; font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto,
+  "DejaVu Sans", sans-serif; }
+main { max-width: 68rem; margin: 0 auto; padding: 1.5rem 1.25rem 3rem; }
+h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .3rem; }
+h2 { font-size: 1.3rem; line-height: 1.3; margin: 0 0 .5rem; }
+h3 { font-size: 1rem; margin: 1.4rem 0 .3rem; }
+p { margin: .4rem 0; max-width: 50rem; }
+a { color: #0b5cad; }
+.counts { font-size: 1.05rem; color: var(--grey); margin-bottom: 1rem; }
+.rule, .source, .reason, figcaption, footer { color: var(--grey); font-size: .9rem; }
+.rule { margin: 1rem 0 0; }
+.statement { font-size: 1.08rem; }
+section { border-top: 1px solid var(--line); margin-top: 2.2rem; padding-top: 1.6rem; }
+footer { border-top: 1px solid var(--line); margin-top: 2.2rem; padding-top: .8rem; }
+table { border-collapse: collapse; width: 100%; font-size: .93rem; }
+th, td { text-align: left; vertical-align: top; padding: .5rem .7rem .5rem 0; border-bottom: 1px solid var(--line); }
+th { color: var(--grey); font-weight: 600; font-size: .82rem; }
+.n { font-variant-numeric: tabular-nums; white-space: nowrap; }
+.numbers { margin-top: .6rem; }
+.badge { display: inline-block; padding: .05rem .55rem; border-radius: 1rem; font-size: .8rem; font-weight: 600;
+  white-space: nowrap; vertical-align: .1em; }
+.confirmed { color: #0a5c36; background: #d8f3e3; }
+.refuted { color: #8c1d18; background: #fbdedc; }
+.inconclusive { color: #6b4a00; background: #fdeec9; }
+.shown { color: var(--grey); background: var(--soft); }
+figure { margin: 1rem 0; }
+figure img { width: 100%; height: auto; display: block; }
+details { margin: .3rem 0; }
+summary { cursor: pointer; }
+pre { background: var(--soft); padding: .8rem; overflow-x: auto; font-size: .8rem; line-height: 1.4;
+  white-space: pre-wrap; overflow-wrap: anywhere; }
+@media (max-width: 640px) {
+  thead { display: none; }
+  tr { display: block; padding: .6rem 0; border-bottom: 1px solid var(--line); }
+  td { display: flex; gap: .8rem; padding: .12rem 0; border: 0; }
+  td::before { content: attr(data-label); flex: 0 0 5.5rem; color: var(--grey); font-size: .85rem; }
+  .n { white-space: normal; }
+}
+@media print {
+  body { font-size: 10pt; }
+  main { max-width: none; padding: 0; }
+  section { break-before: page; border: 0; margin: 0; }
+  figure, tr, h2, h3 { break-inside: avoid; }
+  h2, h3 { break-after: avoid; }
+  details { display: none; }
+  .badge { border: 1px solid currentColor; }
+}
+"""

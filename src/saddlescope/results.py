@@ -1,0 +1,288 @@
+"""What a run is: its variables with dims and units, its statistics over the ensemble, its attributes.
+
+A run is one ``xarray.Dataset``. Observables have the dim ``time`` and, by ``Plan(keep=…)``, either ``statistic`` or
+``trajectory``; what happens once in a trajectory (divergence, learning, noise peak) has ``trajectory`` alone.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from saddlescope.engines.protocol import PEAK_FALL, THRESHOLDS, Engine, State, out_of_modes
+from saddlescope.methods import Method
+from saddlescope.plan import Plan
+from saddlescope.problem import Problem, run_from_toml, run_to_toml
+
+Floats = NDArray[np.float64]
+Record = dict[str, Floats]
+"""One save: every variable without its time axis."""
+
+STATISTICS = ("mean", "var", "q05", "q50", "q95", "stderr", "n")
+QUANTILES = (0.05, 0.5, 0.95)
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable of a run: its dims, its units and what it is."""
+
+    dims: tuple[str, ...]
+    units: str
+    long_name: str
+
+    @property
+    def attrs(self) -> dict[str, str]:
+        """As attributes of a labelled array."""
+        return {"units": self.units, "long_name": self.long_name}
+
+
+OBSERVABLES = {
+    "loss": Variable((), "y²", "population loss ½E‖Px − y‖²"),
+    "excess_loss": Variable((), "y²", "loss above the label noise, ½Tr(ΔΣΔᵀ)"),
+    "mode_strength": Variable(("mode",), "y/x", "mode strength u_αᵀPv_α"),
+    "singular_values": Variable(("rank",), "y/x", "singular values of P"),
+    "alignment": Variable(("mode",), "1", "alignment u_αᵀPv_α/√(‖Pv_α‖‖Pᵀu_α‖)"),
+    "imbalance": Variable(("interface",), "weight²", "imbalance ‖W_{l+1}ᵀW_{l+1} − W_lW_lᵀ‖_F"),
+    "imbalance_trace": Variable(("interface",), "weight²", "imbalance Tr(W_{l+1}ᵀW_{l+1} − W_lW_lᵀ)"),
+    "log_det": Variable(("interface",), "1", "log det ΘᵀΘ, Θ = [W_l, W_{l+1}ᵀ]"),
+    "mode_noise": Variable(("mode",), "(y/x)²/time", "variance rate of u_αᵀPv_α"),
+    "layer_noise": Variable(("layer", "mode"), "weight²/time", "variance rate of a layer along a mode"),
+    "effective_rank": Variable((), "1", "exponential of the spectral entropy of P"),
+    "learned_modes": Variable((), "1", f"number of modes beyond {THRESHOLDS[-1]} s*"),
+}
+
+EVENTS = {
+    "status": Variable(("trajectory",), "step", "0: all is well, else the step of divergence"),
+    "learning_time": Variable(("trajectory", "threshold", "mode"), "step", "first step with u_αᵀPv_α ≥ θ s*_α"),
+    "noise_peak_step": Variable(("trajectory", "mode"), "step", "step of the largest mode noise before learning"),
+    "noise_peak_strength": Variable(("trajectory", "mode"), "y/x", "mode strength at the noise peak"),
+}
+
+COORDINATES = {
+    "time": Variable(("time",), "lr·step", "time"),
+    "step": Variable(("time",), "step", "step"),
+    "target": Variable(("mode",), "y/x", "strength s* of the mode in the teacher"),
+    "trajectory": Variable(("trajectory",), "1", "index of the member in its ensemble"),
+    "mode": Variable(("mode",), "1", "mode of the teacher, strongest first"),
+    "rank": Variable(("rank",), "1", "singular value of P, largest first"),
+    "layer": Variable(("layer",), "1", "layer, from the input"),
+    "interface": Variable(("interface",), "1", "layer below the interface"),
+    "threshold": Variable(("threshold",), "s*", "fraction θ of s*"),
+    "statistic": Variable(("statistic",), "1", "statistic over trajectories that have not diverged"),
+}
+
+CONVENTIONS = {
+    "convention_loss": "½‖Px − y‖² per sample, its mean over the population",
+    "convention_temperature": "T = lr / batch_size",
+    "convention_noise": "Itô",
+}
+
+CHECKPOINT = {"units": "1", "long_name": "state of the ensemble at its last step (npz)"}
+
+
+def variables(problem: Problem, plan: Plan) -> dict[str, Variable]:
+    """The variables with a time axis that this run keeps; one layer has no interfaces."""
+    ensemble = "statistic" if plan.keep == "statistics" else "trajectory"
+    kept = dict(OBSERVABLES)
+    if plan.keep == "weights":
+        for l in range(1, problem.network.depth + 1):
+            kept[f"W{l}"] = Variable((f"unit{l}", f"unit{l - 1}"), "weight", f"weights of layer {l}")
+    return {
+        name: Variable((ensemble, "time", *variable.dims), variable.units, variable.long_name)
+        for name, variable in kept.items()
+        if problem.network.depth > 1 or "interface" not in variable.dims
+    }
+
+
+def sizes(problem: Problem, plan: Plan) -> dict[str, int]:
+    """Length of every dim."""
+    coordinates = _coordinates(problem, 1.0, plan)
+    return {name: len(values) for name, values in coordinates.items()} | {
+        f"unit{l}": width for l, width in enumerate(problem.network.widths)
+    }
+
+
+def _coordinates(problem: Problem, time_step: float, plan: Plan) -> dict[str, NDArray[Any]]:
+    depth, strengths = problem.network.depth, problem.data.modes.strengths
+    return {
+        "time": time_step * plan.save_steps,
+        "step": plan.save_steps,
+        "target": strengths,
+        "trajectory": plan.member_indices,
+        "mode": np.arange(len(strengths)),
+        "rank": np.arange(len(strengths)),
+        "layer": np.arange(1, depth + 1),
+        "interface": np.arange(1, depth),
+        "threshold": np.array(THRESHOLDS),
+        "statistic": np.array(STATISTICS),
+    }
+
+
+def frame(problem: Problem, method: Method, plan: Plan, attrs: Mapping[str, Any]) -> xr.Dataset:
+    """A run without variables: its coordinates and attributes."""
+    unused = {"interface"} if problem.network.depth == 1 else set()
+    if plan.keep != "statistics":
+        unused.add("statistic")
+    coordinates = _coordinates(problem, method.time_step, plan)
+    return xr.Dataset(
+        coords={
+            name: (variable.dims, coordinates[name], variable.attrs)
+            for name, variable in COORDINATES.items()
+            if name not in unused
+        },
+        attrs=dict(attrs),
+    )
+
+
+def attributes(problem: Problem, method: Method, plan: Plan, engine: Engine) -> dict[str, Any]:
+    """What a run says of itself: its TOML, where it was made, and the conventions its numbers stand on."""
+    return {
+        "toml": run_to_toml(problem, method, plan),
+        "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "inference_library": "saddlescope",
+        "inference_library_version": importlib.metadata.version("saddlescope"),
+        "engine": engine.name,
+        "instruction_set": instruction_set(engine),
+        "temperature": method.temperature,
+        "time_step": method.time_step,
+        "teacher_basis": "singular vectors of the teacher, inputs "
+        + ("white" if problem.data.white else "not white (the modes are not those of the input covariance)"),
+        **CONVENTIONS,
+    }
+
+
+def instruction_set(engine: Engine) -> str:
+    """The instruction set an engine computes with; empty where there is no choice."""
+    return str(getattr(engine, "instruction_set", ""))
+
+
+def record(engine: Engine, problem: Problem, plan: Plan, state: State) -> Record:
+    """One save of the ensemble."""
+    with np.errstate(all="ignore"):
+        values = engine.observe(state)
+    kept = variables(problem, plan)
+    if plan.keep == "weights":
+        layers = out_of_modes(problem.data, state.weights)
+        values = values | {f"W{l}": layer for l, layer in enumerate(layers, start=1)}
+    values = {name: values[name] for name in kept}
+    return statistics(values, state.status == 0) if plan.keep == "statistics" else values
+
+
+def statistics(values: Mapping[str, Floats], alive: NDArray[np.bool_]) -> Record:
+    """Mean, variance, quantiles, standard error and number of trajectories in place of the leading axis.
+
+    The variance is the unbiased one (NaN for one trajectory), the quantiles are linear in between.
+
+    >>> statistics({"loss": np.array([1.0, 2.0, 6.0, np.nan])}, np.array([True, True, True, False]))["loss"]
+    array([3. , 7. , 1.1, 2. , 5.6, 1.5, 3. ])
+    """
+    shapes = {name: value.shape[1:] for name, value in values.items()}
+    columns = [value.reshape(len(alive), -1) for value in values.values()]
+    table = _summary(np.ascontiguousarray(np.concatenate(columns, axis=1)[alive].T))
+    ends = np.cumsum([column.shape[1] for column in columns])[:-1]
+    parts = np.split(table, ends, axis=1)
+    return {
+        name: part.reshape(len(STATISTICS), *shape)
+        for (name, shape), part in zip(shapes.items(), parts, strict=True)
+    }
+
+
+def _summary(samples: Floats) -> Floats:
+    """Statistics (7, c) of c variables with n samples each, (c, n); sorts them in place."""
+    columns, n = samples.shape
+    table = np.full((len(STATISTICS), columns), np.nan)
+    table[-1] = n
+    if n == 0:
+        return table
+    with np.errstate(all="ignore"):
+        mean = samples.mean(axis=1)
+        table[0] = mean
+        if n > 1:
+            centred = samples - mean[:, None]
+            table[1] = np.einsum("cn,cn->c", centred, centred) / (n - 1)
+        samples.sort(axis=1)
+        for row, quantile in enumerate(QUANTILES, start=2):
+            table[row] = _quantile(samples, quantile)
+        table[5] = np.sqrt(table[1] / n)
+    return table
+
+
+def _quantile(ascending: Floats, quantile: float) -> Floats:
+    position = quantile * (ascending.shape[1] - 1)
+    below = int(position)
+    above = min(below + 1, ascending.shape[1] - 1)
+    low, high = ascending[:, below], ascending[:, above]
+    value = np.where(low == high, low, low + (position - below) * (high - low))
+    return np.where(np.isnan(ascending[:, -1]), np.nan, value)  # NaN is sorted to the end
+
+
+def events(state: State, plan: Plan) -> dict[str, NDArray[Any]]:
+    """What happened once in each trajectory.
+
+    A noise peak counts if the noise had fallen to 0.9 of it by the time the mode was learned; NaN otherwise.
+    """
+    found: dict[str, NDArray[Any]] = {"status": state.status}
+    if "learning_time" in plan.events:
+        found["learning_time"] = state.learned
+    if "noise_peak" in plan.events:
+        noise, step, strength, at_learning = state.peak.transpose(1, 0, 2)
+        counted = at_learning <= PEAK_FALL * noise
+        found["noise_peak_step"] = np.where(counted, step, np.nan)
+        found["noise_peak_strength"] = np.where(counted, strength, np.nan)
+    return found
+
+
+def saved(plan: Plan, state: State) -> int:
+    """Number of saves an ensemble at this state has behind it."""
+    return int(np.searchsorted(plan.save_steps, state.step, side="right"))
+
+
+def fill(run: xr.Dataset, arrays: Mapping[str, Any], problem: Problem, plan: Plan, state: State) -> xr.Dataset:
+    """The run with these variables (full time axis), cut to the saves done, and all that the state knows."""
+    kept = variables(problem, plan)
+    time_step = run.attrs["time_step"]
+    happened = {
+        name: (EVENTS[name].dims, values, EVENTS[name].attrs | {"time_step": time_step})
+        for name, values in events(state, plan).items()
+    }
+    checkpoint = np.frombuffer(state.to_bytes(), np.uint8)
+    filled = run.assign({name: (kept[name].dims, arrays[name], kept[name].attrs) for name in kept}).assign(happened)
+    filled["checkpoint"] = ("byte", checkpoint, CHECKPOINT)
+    return filled.isel(time=slice(saved(plan, state))).assign_attrs(complete=state.step >= plan.steps)
+
+
+def final_state(run: xr.Dataset) -> State:
+    """The ensemble at the end of a run."""
+    return State.from_bytes(run["checkpoint"].values.tobytes())
+
+
+def parts(run: xr.Dataset) -> tuple[Problem, Method, Plan]:
+    """Problem, method and plan of a run.
+
+    Raises ValueError for a Dataset that is not a run.
+    """
+    if "toml" not in run.attrs or "checkpoint" not in run:
+        raise ValueError(
+            "run must be a Dataset from simulate or load, got one without the attribute 'toml' or the variable "
+            "'checkpoint'; keep both when you transform a run"
+        )
+    return run_from_toml(run.attrs["toml"])
+
+
+def stack(records: Sequence[Record], name: str) -> Floats:
+    """One variable of several saves, with its time axis."""
+    return np.stack([one[name] for one in records], axis=1)
+
+
+def unstack(run: xr.Dataset) -> list[Record]:
+    """The saves of a run."""
+    problem, _, plan = parts(run)
+    loaded = {name: run[name].values for name in variables(problem, plan)}
+    return [{name: values[:, index] for name, values in loaded.items()} for index in range(run.sizes["time"])]

@@ -1,0 +1,95 @@
+"""Antiderivatives of smooth functions on an interval, as adaptive piecewise Legendre polynomials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.polynomial import legendre
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+Function = Callable[[Floats], Floats]
+
+_ORDER = 16
+_MOST_PANELS = 1_000_000
+_NODES, _WEIGHTS = legendre.leggauss(_ORDER)
+# Values at the nodes to Legendre coefficients, and those to the coefficients of the integral from the left end.
+_TO_COEFFICIENTS = legendre.legvander(_NODES, _ORDER - 1).T * _WEIGHTS * (np.arange(_ORDER)[:, None] + 0.5)
+_TO_INTEGRAL = np.array([legendre.legint(unit, lbnd=-1) for unit in np.eye(_ORDER)]).T @ _TO_COEFFICIENTS
+
+
+@dataclass(frozen=True)
+class Antiderivative:
+    """F with F' = f between ``edges``: a polynomial a panel (``coefficients`` (order+1, panels)) from its left edge."""
+
+    edges: Floats
+    at_edges: Floats
+    coefficients: Floats
+
+    def __call__(self, y: ArrayLike) -> Floats:
+        """F(y); outside the edges the value at the nearer one."""
+        y = np.clip(y, self.edges[0], self.edges[-1])
+        panel = np.clip(np.searchsorted(self.edges, y, side="right") - 1, 0, len(self.edges) - 2)
+        left, right = self.edges[panel], self.edges[panel + 1]
+        local = 2 * (y - left) / (right - left) - 1
+        return np.asarray(self.at_edges[panel] + legendre.legval(local, self.coefficients[:, panel], tensor=False))
+
+
+def antiderivative(f: Function, edges: ArrayLike, origin: float, rtol: float = 1e-11, floor: float = 0.0) -> Antiderivative:
+    """Integrate f with ``F(origin) = 0``; panels are halved until f is resolved to ``rtol`` of its largest value there
+    (of ``floor`` where it stays below that).
+
+    Raises ValueError where f is not finite.
+
+    >>> F = antiderivative(np.exp, [-1.0, 0.0, 1.0], origin=0.0)
+    >>> float(F(0.5))
+    0.6487212707
+    """
+    left, values = _resolve(f, np.union1d(np.asarray(edges, float), origin), rtol, floor)
+    half = np.diff(left) / 2
+    coefficients = _TO_INTEGRAL @ (values * half[:, None]).T
+    at_edges = np.concatenate([[0.0], np.cumsum(coefficients.sum(axis=0))])
+    start = int(np.searchsorted(left, origin))
+    # Summed outwards from the origin, so that large values at one end cost no accuracy elsewhere.
+    at_edges[start:] = np.concatenate([[0.0], np.cumsum(coefficients.sum(axis=0)[start:])])
+    at_edges[:start] = -np.cumsum(coefficients.sum(axis=0)[:start][::-1])[::-1]
+    return Antiderivative(left, at_edges, coefficients)
+
+
+def nodes(edges: Floats) -> Floats:
+    """Gauss–Legendre nodes of every panel, (panels, order)."""
+    return np.asarray(edges[:-1, None] + np.diff(edges)[:, None] * (_NODES + 1) / 2)
+
+
+def integrals(values: Floats, edges: Floats) -> Floats:
+    """Integral over every panel of a function with these values at its nodes, (panels,)."""
+    return np.asarray(values @ _WEIGHTS * np.diff(edges) / 2)
+
+
+def _resolve(f: Function, edges: Floats, rtol: float, floor: float) -> tuple[Floats, Floats]:
+    """Edges of panels on which f is resolved, and its values at their nodes."""
+    done: list[tuple[Floats, Floats]] = []
+    left, right, panels = edges[:-1], edges[1:], 0
+    before = np.full(len(left), np.inf)
+    while left.size:
+        y = left[:, None] + (right - left)[:, None] * (_NODES + 1) / 2
+        values = np.asarray(f(y), float)
+        if not np.isfinite(values).all():
+            where = y[~np.isfinite(values)][0]
+            raise ValueError(f"the function is not finite at {where:.6g}; keep the domain to where it is")
+        size = np.maximum(np.abs(values).max(axis=1), floor)
+        tail = np.abs(values @ _TO_COEFFICIENTS[-2:].T).max(axis=1) / np.where(size > 0, size, 1.0)
+        noise = (tail > before / 4) & (tail < 1e-4)  # halving gained nothing: what is left is rounding of f
+        fine = (tail <= rtol) | noise
+        done.append((left[fine], values[fine]))
+        panels += len(left)
+        if panels > _MOST_PANELS:
+            raise ValueError(f"{panels} panels did not resolve the function; it must be smooth inside the domain")
+        middle, again = (left[~fine] + right[~fine]) / 2, tail[~fine]
+        left, right = np.concatenate([left[~fine], middle]), np.concatenate([middle, right[~fine]])
+        before = np.concatenate([again, again])
+    starts = np.concatenate([d[0] for d in done])
+    order = np.argsort(starts)
+    return np.append(starts[order], edges[-1]), np.concatenate([d[1] for d in done])[order]
