@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 import saddlescope as sc
-from saddlescope.engines import get_engine
+from saddlescope.engines.native import Native
 from workload import BATCH_SIZE, LABEL_NOISE, LR, TEACHER, WEIGHTS, WIDTHS
 
 PROBLEM = sc.Problem(
@@ -23,7 +23,7 @@ def engine(
 
     def advance(steps: int) -> np.ndarray:
         plan: Any = sc.Plan(steps, trajectories, seed=seed, dtype=dtype, threads=threads)
-        native = get_engine("native")(PROBLEM, method, plan)
+        native = Native(PROBLEM, method, plan)
         return native.observe(native.advance(native.init(), steps))["excess_loss"]
 
     return advance

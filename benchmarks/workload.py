@@ -1,8 +1,8 @@
 """W1, the race: Langevin steps with full gradient noise, one small deep linear network per trajectory.
 
-A step is ``W_l ← W_l − η W_{>l}ᵀ Ḡ W_{<l}ᵀ`` with ``Ḡ = Δ(I + H/√B) − σZ/√B`` and ``Δ = W_3W_2W_1 − M``, where
-H is symmetric Gaussian with variance 1 off and 2 on the diagonal and Z standard normal (white inputs). This has
-the covariance of minibatch SGD without ever forming it: all contestants use it, none the dense covariance.
+A step is ``W_l ← W_l − η W_{>l}ᵀ Ḡ W_{<l}ᵀ``, ``Ḡ = Δ(I + H/√B) − σZ/√B``, ``Δ = W_3W_2W_1 − M``, where H is
+symmetric Gaussian with variance 1 off and 2 on the diagonal and Z standard normal (white inputs). It has the
+covariance of minibatch SGD without ever forming it: all contestants use it, none the dense covariance.
 """
 
 import numpy as np

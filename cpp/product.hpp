@@ -28,53 +28,57 @@ constexpr int kTileRows = 5, kTileColumns = 5;
 constexpr int kTileRows = 3, kTileColumns = 4;
 #endif
 
-// c = α Σ_k a b, or c += α Σ_k a b, on a tile of M × N elements; k in order, whatever the tile.
-template <class T, int M, int N>
-void tile(View<T> a, View<T> b, View<T> c, int64_t inner, T alpha, bool accumulate) {
+// c = α Σ_k a b, or c += α Σ_k a b, on a tile of M × N elements; k in order, whatever the tile. Rows of c are dense.
+template <class T, int M, int N, bool Accumulate>
+void tile(const Vec<T>* a, int64_t a_row, int64_t a_column, const Vec<T>* b, int64_t b_row, int64_t b_column,
+          Vec<T>* c, int64_t c_row, int64_t inner, T alpha) {
   Vec<T> sum[M][N] = {};
-  const Vec<T>*pa = a.data, *pb = b.data;
-  for (int64_t k = 0; k < inner; ++k, pa += a.column, pb += b.row) {
+  for (int64_t k = 0; k < inner; ++k, a += a_column, b += b_row) {
     Vec<T> left[M];
 #pragma GCC unroll 8
-    for (int i = 0; i < M; ++i) left[i] = pa[i * a.row];
+    for (int i = 0; i < M; ++i) left[i] = a[i * a_row];
 #pragma GCC unroll 8
     for (int j = 0; j < N; ++j) {
-      const Vec<T> right = pb[j * b.column];
+      const Vec<T> right = b[j * b_column];
 #pragma GCC unroll 8
       for (int i = 0; i < M; ++i) sum[i][j] = fma(left[i], right, sum[i][j]);
     }
   }
   const Vec<T> factor = set1<T>(alpha);
 #pragma GCC unroll 8
-  for (int i = 0; i < M; ++i)
+  for (int i = 0; i < M; ++i, c += c_row)
 #pragma GCC unroll 8
-    for (int j = 0; j < N; ++j) c(i, j) = accumulate ? fma(factor, sum[i][j], c(i, j)) : factor * sum[i][j];
+    for (int j = 0; j < N; ++j) c[j] = Accumulate ? fma(factor, sum[i][j], c[j]) : factor * sum[i][j];
 }
 
 template <class T>
-using Tile = void (*)(View<T>, View<T>, View<T>, int64_t, T, bool);
+using Tile = void (*)(const Vec<T>*, int64_t, int64_t, const Vec<T>*, int64_t, int64_t, Vec<T>*, int64_t, int64_t, T);
 
-template <class T, int M>
+template <class T, int M, bool Accumulate>
 SADDLESCOPE_INLINE Tile<T> tile_of(int columns) {
-  static constexpr Tile<T> row[] = {nullptr,       &tile<T, M, 1>, &tile<T, M, 2>,
-                                    &tile<T, M, 3>, &tile<T, M, 4>, &tile<T, M, kTileColumns>};
+  static constexpr Tile<T> row[] = {nullptr,
+                                    &tile<T, M, 1, Accumulate>,
+                                    &tile<T, M, 2, Accumulate>,
+                                    &tile<T, M, 3, Accumulate>,
+                                    &tile<T, M, 4, Accumulate>,
+                                    &tile<T, M, kTileColumns, Accumulate>};
   return row[columns];
 }
-template <class T>
+template <class T, bool Accumulate>
 SADDLESCOPE_INLINE Tile<T> tile_of(int rows, int columns) {
   switch (rows) {
-    case 1: return tile_of<T, 1>(columns);
-    case 2: return tile_of<T, 2>(columns);
-    case 3: return tile_of<T, 3>(columns);
-    case 4: return tile_of<T, 4 <= kTileRows ? 4 : 1>(columns);
-    default: return tile_of<T, kTileRows>(columns);
+    case 1: return tile_of<T, 1, Accumulate>(columns);
+    case 2: return tile_of<T, 2, Accumulate>(columns);
+    case 3: return tile_of<T, 3, Accumulate>(columns);
+    case 4: return tile_of<T, 4 <= kTileRows ? 4 : 1, Accumulate>(columns);
+    default: return tile_of<T, kTileRows, Accumulate>(columns);
   }
 }
 
 // Which part of B is not zero: all of it, k ≥ column (lower), or k ≤ column (upper).
 enum class Band { full, lower, upper };
 
-// C = α A B (or C += α A B): A is rows × inner, B inner × columns.
+// C = α A B (or C += α A B): A is rows × inner, B inner × columns, the rows of C are dense.
 template <class T>
 void multiply(View<T> a, View<T> b, View<T> c, int64_t rows, int64_t columns, int64_t inner, T alpha = T(1),
               bool accumulate = false, Band band = Band::full) {
@@ -86,8 +90,8 @@ void multiply(View<T> a, View<T> b, View<T> c, int64_t rows, int64_t columns, in
       const int64_t j = q * columns / column_tiles, n = (q + 1) * columns / column_tiles - j;
       const int64_t start = band == Band::lower ? (j < inner ? j : inner) : 0,
                     stop = band == Band::upper && j + n < inner ? j + n : inner;
-      tile_of<T>(int(m), int(n))({&a(i, start), a.row, a.column}, {&b(start, j), b.row, b.column},
-                                 {&c(i, j), c.row, c.column}, stop - start, alpha, accumulate);
+      const Tile<T> work = accumulate ? tile_of<T, true>(int(m), int(n)) : tile_of<T, false>(int(m), int(n));
+      work(&a(i, start), a.row, a.column, &b(start, j), b.row, b.column, &c(i, j), c.row, stop - start, alpha);
     }
   }
 }

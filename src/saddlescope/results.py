@@ -16,8 +16,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from saddlescope.engines.protocol import PEAK_FALL, THRESHOLDS, Engine, State, out_of_modes
+from saddlescope.engines.protocol import PEAK_FALL, Engine, State
 from saddlescope.methods import Method
+from saddlescope.observables import THRESHOLDS
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem, run_from_toml, run_to_toml
 
@@ -121,7 +122,7 @@ def _coordinates(problem: Problem, time_step: float, plan: Plan) -> dict[str, ND
         "layer": np.arange(1, depth + 1),
         "interface": np.arange(1, depth),
         "threshold": np.array(THRESHOLDS),
-        "statistic": np.array(STATISTICS),
+        "statistic": np.array(STATISTICS, object),
     }
 
 
@@ -165,13 +166,10 @@ def instruction_set(engine: Engine) -> str:
 
 def record(engine: Engine, problem: Problem, plan: Plan, state: State) -> Record:
     """One save of the ensemble."""
-    with np.errstate(all="ignore"):
-        values = engine.observe(state)
-    kept = variables(problem, plan)
+    observed = engine.observe(state)
     if plan.keep == "weights":
-        layers = out_of_modes(problem.data, state.weights)
-        values = values | {f"W{l}": layer for l, layer in enumerate(layers, start=1)}
-    values = {name: values[name] for name in kept}
+        observed = observed | {f"W{l}": layer for l, layer in enumerate(engine.weights(state), start=1)}
+    values = {name: observed[name] for name in variables(problem, plan)}
     return statistics(values, state.status == 0) if plan.keep == "statistics" else values
 
 

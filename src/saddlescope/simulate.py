@@ -23,7 +23,8 @@ from saddlescope import advice, results
 from saddlescope._model import allowed
 from saddlescope.engines import protocol
 from saddlescope.engines.protocol import Engine, State
-from saddlescope.methods import METHODS, GradientFlow, Langevin, Method
+from saddlescope.engines.reference import Reference
+from saddlescope.methods import METHODS, Method
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.results import Record
@@ -100,13 +101,14 @@ def _continue(run: xr.Dataset, method: Method | None, plan: Plan | None) -> Star
     problem, old_method, old_plan = results.parts(run)
     start = _begin(problem, old_method if method is None else method, old_plan if plan is None else plan)
     state, earlier = results.final_state(run), tuple(run.attrs.get("continues", ()))
-    _check_ensemble(old_plan, start.plan, extends=start.method == old_method)
-    if start.method == old_method:
-        return replace(
-            start, plan=_extended(run, start.plan, state), state=state, records=results.unstack(run), continues=earlier
-        )
-    fresh = protocol.start(problem, start.method, start.plan)
-    return replace(start, state=protocol.restart(state, fresh), continues=(*earlier, run.attrs["toml"]))
+    extends = start.method == old_method
+    _check_ensemble(old_plan, start.plan, extends)
+    if extends:
+        plan = _extended(run, start.plan, state)
+        return replace(start, plan=plan, state=state, records=results.unstack(run), continues=earlier)
+    weights = Reference(problem, old_method, old_plan).weights(state)
+    fresh = protocol.start(problem, start.method, start.plan, weights)
+    return replace(start, state=replace(fresh, words=state.words), continues=(*earlier, run.attrs["toml"]))
 
 
 def _check_ensemble(old: Plan, new: Plan, extends: bool) -> None:
@@ -116,8 +118,8 @@ def _check_ensemble(old: Plan, new: Plan, extends: bool) -> None:
     for name, (was, got) in pairs.items():
         if was != got:
             raise ValueError(
-                f"plan.{name} must be that of the run to go on with it, got {got!r:.60} instead of {was!r:.60}; "
-                f"give the same {name}"
+                f"plan.{name} must be that of the run to go on with it, {was!r:.60}, got {got!r:.60}; "
+                f"give the run's own {name}"
             )
 
 
@@ -126,60 +128,166 @@ def _extended(run: xr.Dataset, plan: Plan, state: State) -> Plan:
     if plan.steps <= state.step:
         raise ValueError(
             f"plan.steps must be more than the {state.step} steps of the run to extend it, got {plan.steps}; "
-            "give a plan with more steps, or another method"
+            "give a plan of more steps, or another method"
         )
     saves = np.concatenate([run["step"].values, plan.save_steps[plan.save_steps > state.step]])
     return plan if np.array_equal(saves, plan.save_steps) else replace(plan, save_at=tuple(saves.tolist()))
 
 
 def make_engine(name: str, problem: Problem, method: Method, plan: Plan) -> Engine:
-    """The engine of one run; refuses what no engine can do."""
+    """The engine of one run; "auto" is the compiled one where it is built."""
     if name not in ENGINES:
-        raise ValueError(f"engine must be one of those {allowed(str(name), ENGINES)}, got {name!r}")
-    if isinstance(method, GradientFlow) and plan.dtype != "float64":
-        raise ValueError(f'dtype must be "float64" for GradientFlow, got {plan.dtype!r}; leave dtype out')
-    if isinstance(method, Langevin) and method.noise == "aligned" and not problem.data.diagonal_in_modes:
-        raise ValueError(
-            'noise "aligned" needs a covariance that is diagonal in the teacher\'s right singular vectors; '
-            'use noise="gradient", or leave covariance out'
-        )
-    if name != "reference":
-        try:
-            from saddlescope.engines.native import Native
-
-            return Native(problem, method, plan)
-        except ImportError:
-            if name == "native":
-                raise ValueError('engine "native" is not built here; install a compiler, or use "reference"') from None
-    from saddlescope.engines.reference import Reference
-
-    return Reference(problem, method, plan)
+        raise ValueError(f"engine = {name!r} is unknown; {allowed(str(name), ENGINES)}")
+    if name == "reference":
+        return Reference(problem, method, plan)
+    try:
+        from saddlescope.engines.native import Native
+    except ImportError:
+        if name == "native":
+            raise ValueError('engine "native" is not built here; reinstall the package, or use "reference"') from None
+        return Reference(problem, method, plan)
+    return Native(problem, method, plan)
 
 
 def _sink(start: Start, engine: Engine, out: Any, overwrite: bool) -> Sink:
-    """Where the run goes, with all saves that exist already."""
+    """Where the run goes, with all the saves that exist already."""
     problem, method, plan = start.problem, start.method, start.plan
     attrs = results.attributes(problem, method, plan, engine)
     if start.continues:
         attrs["continues"] = list(start.continues)
-    path = None if out is None else as_path(out, "out")
-    if path is not None and path.exists() and not overwrite:
-        return _resumed(path, attrs)
-    for sentence in advice.before(problem, method, plan):
+    if out is not None and (resumed := _resume(as_path(out, "out"), attrs, overwrite)):
+        return resumed
+    state = engine.init() if start.state is None else start.state
+    for sentence in advice.on_run(problem, method, plan, engine, state):
         warnings.warn(sentence, stacklevel=3)
-    frame = results.frame(problem, method, plan, attrs)
-    state, records = start.state, start.records
-    if state is None:
-        state = engine.init()
+    records = start.records
     if not records and plan.save_steps[0] == state.step:
         records = [results.record(engine, problem, plan, state)]
-    if path is None:
+    frame = results.frame(problem, method, plan, attrs)
+    if out is None:
         return Memory(frame, problem, plan, state, records)
-    _check_place(path)
-    return Store.create(path, frame, problem, plan, state, records)
+    return Store.create(Path(out), frame, problem, plan, state, records)
 
 
-def _resumed(path: Path, attrs: dict[str, Any]) -> Store:
-    _check_place(path)
-    sink = Store(path)
-    sink
+def _resume(path: Path, attrs: dict[str, Any], overwrite: bool) -> Store | None:
+    """The store of this run, open at its last commit; None where a new one may be put."""
+    if not path.exists() or (overwrite and is_run(path)) or (path.is_dir() and not any(path.iterdir())):
+        return None
+    if not is_run(path):
+        raise FileExistsError(f"out {str(path)!r} exists and is no run; give another path")
+    store = Store(path)
+    if not store.complete and same_run(store.attrs, attrs):
+        _warn_of_other_engine(store.attrs, attrs)
+        return store
+    store.close()
+    what = "a finished run" if store.complete else "an unfinished run of other settings"
+    raise FileExistsError(
+        f"out {str(path)!r} holds {what}; pass overwrite=True (--overwrite) to replace it, or give another path"
+    )
+
+
+def _warn_of_other_engine(old: dict[str, Any], new: dict[str, Any]) -> None:
+    was, now = (f"{attrs['engine']} {attrs['instruction_set']}".strip() for attrs in (old, new))
+    if was != now:
+        warnings.warn(
+            f"the run was begun by the engine {was} and goes on with {now}: equal in law, not to the last bit",
+            stacklevel=5,
+        )
+
+
+def _advance(engine: Engine, start: Start, sink: Sink, progress: bool) -> None:
+    """Blocks of steps with the saves between them; a commit from time to time, and when asked to stop."""
+    problem, plan, state = start.problem, start.plan, sink.state
+    saves, pace, records = set(plan.save_steps.tolist()), _Pace(), list[Record]()
+    committed = time.monotonic()
+    with _Bar(plan, state, progress) as bar, _Stop(sink) as stop:
+        while state.step < plan.steps:
+            state = pace.advance(engine, state, _next(plan, state))
+            if state.step in saves:
+                records.append(results.record(engine, problem, plan, state))
+            bar.show(state)
+            waited = time.monotonic() - committed > COMMIT_SECONDS
+            if waited or stop.wanted or state.step == plan.steps or _bytes(records) > COMMIT_BYTES:
+                sink.commit(state, records)
+                records, committed = [], time.monotonic()
+            if stop.wanted:
+                break
+
+
+def _next(plan: Plan, state: State) -> int:
+    """The next save, or the end."""
+    later = plan.save_steps[results.saved(plan, state) :]
+    return int(later[0]) if len(later) else plan.steps
+
+
+def _bytes(records: Sequence[Record]) -> int:
+    return len(records) * sum(value.nbytes for value in records[0].values()) if records else 0
+
+
+class _Pace:
+    """Advances in blocks of about BLOCK_SECONDS."""
+
+    def __init__(self) -> None:
+        self._steps = 1
+
+    def advance(self, engine: Engine, state: State, until: int) -> State:
+        began = time.perf_counter()
+        after = engine.advance(state, min(until, state.step + self._steps))
+        seconds_per_step = max(time.perf_counter() - began, 1e-9) / (after.step - state.step)
+        self._steps = max(1, min(int(BLOCK_SECONDS / seconds_per_step), 4 * self._steps))
+        return after
+
+
+class _Bar:
+    """A progress bar on a terminal, silence elsewhere."""
+
+    def __init__(self, plan: Plan, state: State, shown: bool) -> None:
+        console = Console(stderr=True)
+        columns = (TextColumn("step {task.completed:,} of {task.total:,}"), BarColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal))
+        self._task = self._bar.add_task("", total=plan.steps, completed=state.step)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def show(self, state: State) -> None:
+        self._bar.update(self._task, completed=state.step)
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()
+
+
+class _Stop:
+    """While a store is written, Ctrl-C and SIGTERM wait for the end of the block, so that it can be committed.
+
+    A second signal does not wait. In memory nothing is there to commit, and signals do what they always do.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self.wanted: int | None = None
+        in_main = threading.current_thread() is threading.main_thread()
+        self._signals = (signal.SIGINT, signal.SIGTERM) if isinstance(sink, Store) and in_main else ()
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        self._handlers = {number: signal.signal(number, self._note) for number in self._signals}
+        return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.wanted is not None:
+            self._restore()
+            signal.raise_signal(number)
+        self.wanted = number
+
+    def _restore(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        self._restore()
+        if kind is None and self.wanted == signal.SIGINT:
+            raise KeyboardInterrupt(f"stopped at step {self._sink.state.step}; the same call goes on from there")
+        if kind is None and self.wanted is not None:
+            signal.raise_signal(self.wanted)

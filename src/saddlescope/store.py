@@ -34,6 +34,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class Sink(Protocol):
     """Takes the saves of a run and the state from which it can go on."""
 
+    state: State
+
     def commit(self, state: State, records: Sequence[Record]) -> None:
         """Append these saves, up to this state."""
         ...
@@ -50,25 +52,24 @@ class Sink(Protocol):
 class Memory:
     """A run in memory."""
 
-    def __init__(self, frame: xr.Dataset, problem: Problem, plan: Plan) -> None:
+    def __init__(
+        self, frame: xr.Dataset, problem: Problem, plan: Plan, state: State, records: Sequence[Record]
+    ) -> None:
         self._frame, self._problem, self._plan = frame, problem, plan
         self._arrays = {name: np.full(shape, np.nan) for name, shape in _shapes(problem, plan).items()}
-        self._state: State | None = None
         self._done = 0
+        self.commit(state, records)
 
     def commit(self, state: State, records: Sequence[Record]) -> None:
         """Append these saves, up to this state."""
         end = self._done + len(records)
-        for name, array in self._arrays.items():
-            if records:
-                array[:, self._done : end] = results.stack(records, name)
-        self._done, self._state = end, state
+        for name in self._arrays if records else ():
+            self._arrays[name][:, self._done : end] = results.stack(records, name)
+        self._done, self.state = end, state
 
     def dataset(self) -> xr.Dataset:
         """The run so far."""
-        if self._state is None:
-            raise RuntimeError("this run has no committed state yet; commit one first")
-        return results.fill(self._frame, self._arrays, self._problem, self._plan, self._state)
+        return results.fill(self._frame, self._arrays, self._problem, self._plan, self.state)
 
     def close(self) -> None:
         """Nothing to let go of."""
@@ -102,6 +103,11 @@ class Store:
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
         return cls(path)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run has come to its end."""
+        return self.state.step >= self._plan.steps
 
     def commit(self, state: State, records: Sequence[Record]) -> None:
         """Append these saves, then let the state count: killed in between, the last commit still stands."""
@@ -249,6 +255,7 @@ def _open(path: Path) -> xr.Dataset:
 def _swap(new: Path, path: Path) -> None:
     old = path.with_name(path.name + ".old")
     if path.exists():
+        os.close(_lock(path))  # refuses to take a store away from the process that writes it
         path.rename(old)
     new.rename(path)
     shutil.rmtree(old, ignore_errors=True)

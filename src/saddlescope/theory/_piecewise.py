@@ -18,6 +18,7 @@ _NODES, _WEIGHTS = legendre.leggauss(_ORDER)
 # Values at the nodes to Legendre coefficients, and those to the coefficients of the integral from the left end.
 _TO_COEFFICIENTS = legendre.legvander(_NODES, _ORDER - 1).T * _WEIGHTS * (np.arange(_ORDER)[:, None] + 0.5)
 _TO_INTEGRAL = np.array([legendre.legint(unit, lbnd=-1) for unit in np.eye(_ORDER)]).T @ _TO_COEFFICIENTS
+_TO_RUNNING = legendre.legvander(_NODES, _ORDER) @ _TO_INTEGRAL
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,24 @@ class Antiderivative:
         left, right = self.edges[panel], self.edges[panel + 1]
         local = 2 * (y - left) / (right - left) - 1
         return np.asarray(self.at_edges[panel] + legendre.legval(local, self.coefficients[:, panel], tensor=False))
+
+    def inverse(self, values: ArrayLike) -> Floats:
+        """The y with F(y) = values, for increasing F; outside its range the nearer end."""
+        values = np.asarray(values, float)
+        panel = np.clip(np.searchsorted(self.at_edges, values, side="right") - 1, 0, len(self.edges) - 2)
+        target, coefficients = values - self.at_edges[panel], self.coefficients[:, panel]
+        slopes = legendre.legder(self.coefficients)[:, panel]
+        low, high, local = np.full(values.shape, -1.0), np.full(values.shape, 1.0), np.zeros(values.shape)
+        for _ in range(60):  # Newton, and bisection where Newton leaves the bracket
+            excess = legendre.legval(local, coefficients, tensor=False) - target
+            low, high = np.where(excess < 0, local, low), np.where(excess < 0, high, local)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                newton = local - excess / legendre.legval(local, slopes, tensor=False)
+            before, local = local, np.where((newton > low) & (newton < high), newton, (low + high) / 2)
+            if (np.abs(local - before) <= 1e-15).all():
+                break
+        left, right = self.edges[panel], self.edges[panel + 1]
+        return np.asarray(left + (local + 1) / 2 * (right - left))
 
 
 def antiderivative(f: Function, edges: ArrayLike, origin: float, rtol: float = 1e-11, floor: float = 0.0) -> Antiderivative:
@@ -66,6 +85,11 @@ def nodes(edges: Floats) -> Floats:
 def integrals(values: Floats, edges: Floats) -> Floats:
     """Integral over every panel of a function with these values at its nodes, (panels,)."""
     return np.asarray(values @ _WEIGHTS * np.diff(edges) / 2)
+
+
+def running(values: Floats, edges: Floats) -> Floats:
+    """Integral from the left edge of its panel to every node, (panels, order)."""
+    return np.asarray(values @ _TO_RUNNING.T * np.diff(edges)[:, None] / 2)
 
 
 def _resolve(f: Function, edges: Floats, rtol: float, floor: float) -> tuple[Floats, Floats]:

@@ -18,11 +18,10 @@ from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.integrate import solve_ivp
-from scipy.optimize import minimize_scalar
+from scipy.optimize import brentq, minimize_scalar
 from scipy.special import expit, log_expit
 
-from saddlescope.theory._piecewise import Antiderivative, antiderivative, integrals, nodes
+from saddlescope.theory._piecewise import Antiderivative, antiderivative, integrals, nodes, running
 
 Floats = NDArray[np.float64]
 Function = Callable[[Floats], Floats]
@@ -134,9 +133,10 @@ class Diffusion1D:
         """
         ends = [None if end is None else float(self.coordinate.to_y(np.asarray(end, float))) for end in (lower, upper)]
         edges = _between(self._potential.edges, *ends)
+        potential = antiderivative(self._slope, edges, float(edges[0] if upper is None else edges[-1]))
+        potential = self._counted_from_top(potential, lambda u, y: -u)
         y = self.coordinate.to_y(np.asarray(start, float))
-        scale = _mass(lambda y: -self._potential(y), edges, closed=(lower is not None, upper is not None))
-        return scale.cdf(y)
+        return _mass(lambda y: -potential(y), edges, closed=(lower is not None, upper is not None)).cdf(y)
 
     def passage(self, start: ArrayLike, target: float) -> tuple[Floats, Floats]:
         """Mean and variance of the time of first passage from ``start`` to ``target``; each of the shape of ``start``.
@@ -162,33 +162,29 @@ class Diffusion1D:
 
     def _one_sided(self, y: Floats, end: float, side: float) -> tuple[Floats, Floats]:
         """Passage moving up (side 1) or down (−1), all of ``y`` before ``end``."""
-        first = side * float((side * y).min())
-        behind = self._behind(first, side)
+        behind = self._behind(side * float((side * y).min()), side)
         if behind is None:
             return np.full(y.shape, np.inf), np.full(y.shape, np.inf)
+        edges = np.sort(side * np.concatenate([[behind[0]], y, _between(self._potential.edges, *sorted((behind[0], end)))]))
+        edges = self._split(np.unique(edges), side)
+        at = side * nodes(edges)
+        slope, b2 = side * self._slope(at), self._noise2(at)
+        with np.errstate(over="ignore", invalid="ignore"):
+            rates = _carried(2 / b2, slope, edges, 2 / b2[0, 0] / behind[1])
+            rates2 = _carried(2 * rates**2, slope, edges, 2 * rates[0, 0] ** 2 / behind[1])
+            where = np.searchsorted(edges, side * y)
+            mean, var = (np.cumsum(integrals(r, edges)[::-1])[::-1][where] for r in (rates, rates2))
+        return np.where(np.isnan(mean), np.inf, mean), np.where(np.isnan(var), np.inf, var)
 
-        def slope(distance: float, state: Floats) -> Floats:
-            at = np.array(side * distance)
-            a, b2 = self._drift(at), self._noise2(at)
-            r, r2 = state[:2]
-            change = [2 / b2 - side * 2 * a / b2 * r, 2 * r * r - side * 2 * a / b2 * r2, r, r2]
-            return np.array(change[: len(state)], float)
-
-        start, falling = behind
-        r = 2 / float(self._noise2(np.array(start))) / falling
-        forget = solve_ivp(
-            slope, (side * start, side * first), [r, 2 * r * r / falling], method="Radau", rtol=1e-10, atol=0.0
-        )
-        r, r2 = forget.y[:, -1]
-        stops = np.unique(side * np.append(y, end))
-        small = 1e-13 * (stops[-1] - stops[0]) * np.array([r, r2])
-        total = solve_ivp(
-            slope, (stops[0], stops[-1]), [r, r2, 0.0, 0.0], method="Radau", rtol=1e-10,
-            atol=[0.0, 0.0, *small], t_eval=stops,
-        )  # fmt: skip
-        left = total.y[2:, -1:] - total.y[2:]
-        where = np.searchsorted(stops, side * y)
-        return left[0, where], left[1, where]
+    def _split(self, edges: Floats, side: float) -> Floats:
+        """Panels on which neither e^U nor b² changes by more than a few nats."""
+        at = side * nodes(edges)
+        nats = np.diff(edges) * np.abs(self._slope(at)).max(axis=1) + np.ptp(np.log(self._noise2(at)), axis=1)
+        parts = np.ceil(nats / 3).astype(int).clip(1)
+        if parts.sum() > 1_000_000:
+            raise ValueError(f"the noise is too weak for a passage of {nats.sum():.1e} nats; use the noiseless flow instead")
+        inside = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)
+        return np.append(np.repeat(edges[:-1], parts) + inside * np.repeat(np.diff(edges) / parts, parts), edges[-1])
 
     def _behind(self, y: float, side: float) -> tuple[float, float] | None:
         """A place behind y before which hardly any speed measure lies, and how fast its logarithm falls there.
@@ -198,10 +194,14 @@ class Diffusion1D:
         edges = self._potential.edges[::-1] if side > 0 else self._potential.edges
         beyond = np.concatenate([[y], edges[side * edges < side * y]])
         log_m = self._log_speed(beyond)
-        low = np.flatnonzero(log_m < np.maximum.accumulate(log_m) - _FORGOTTEN)
-        at = int(low[0]) if low.size else len(beyond) - 1
-        falling = _falling(self._log_speed, beyond[at], -side)
-        return None if falling < _FLAT and not low.size else (float(beyond[at]), max(falling, _FLAT))
+        enough = np.maximum.accumulate(log_m) - _FORGOTTEN
+        low = np.flatnonzero(log_m < enough)
+        if not low.size:
+            falling = _falling(self._log_speed, beyond[-1], -side)
+            return (float(beyond[-1]), falling) if falling > _FLAT else None
+        at = int(low[0])
+        place = float(brentq(lambda v: float(self._log_speed(np.array(v))) - enough[at], beyond[at], beyond[at - 1], rtol=1e-6))
+        return place, _falling(self._log_speed, place, -side)
 
     @cached_property
     def _potential(self) -> Antiderivative:
@@ -221,10 +221,14 @@ class Diffusion1D:
         low = bad[bad < middle].max(initial=-1) + 1
         high = bad[bad > middle].min(initial=len(grid)) - 1
         edges = np.concatenate([[grid[low]], grid[low + 1 : high : 32], [grid[high]]])
-        rough = antiderivative(self._slope, edges, origin)
-        # Counted from the top of the stationary density, U is most accurate where most of the mass is.
-        places, heights = _peaks(lambda y: rough(y) - np.log(self._noise2(y)), rough.edges)
+        return self._counted_from_top(antiderivative(self._slope, edges, origin), lambda u, y: u - np.log(self._noise2(y)))
+
+    def _counted_from_top(self, rough: Antiderivative, log_density: Callable[[Floats, Floats], Floats]) -> Antiderivative:
+        """U once more, counted from where a density made of it is largest: there it must be most accurate."""
+        places, heights = _peaks(lambda y: log_density(rough(y), y), rough.edges)
         top = float(places[heights.argmax()])
+        if top in (rough.edges[0], rough.edges[-1]):
+            return rough
         return antiderivative(self._slope, _graded(rough.edges, np.array([top])), top)
 
     @property
@@ -409,18 +413,10 @@ class Mass:
         return np.asarray((self.share(y) + tails) / self._total)
 
     def ppf(self, q: Floats) -> Floats:
-        low, high = np.full(q.shape, self.share.edges[0]), np.full(q.shape, self.share.edges[-1])
-        panel = np.searchsorted(self.share.at_edges, q * self._total - self.below)
-        inside = (panel > 0) & (panel < len(self.share.edges))
-        low[inside], high[inside] = self.share.edges[panel[inside] - 1], self.share.edges[panel[inside]]
-        for _ in range(60):
-            middle = (low + high) / 2
-            up = self.cdf(middle) < q
-            low, high = np.where(up, middle, low), np.where(up, high, middle)
         with np.errstate(divide="ignore", invalid="ignore"):
             left = self.share.edges[0] + np.log(q * self._total / self.below) / self.falling[0]
             right = self.share.edges[-1] - np.log((1 - q) * self._total / self.above) / self.falling[1]
-        y = np.where(q * self._total < self.below, left, (low + high) / 2)
+        y = np.where(q * self._total < self.below, left, self.share.inverse(q * self._total - self.below))
         y = np.where((1 - q) * self._total < self.above, right, y)
         return np.where((q >= 0) & (q <= 1), y, np.nan)
 
@@ -446,6 +442,18 @@ class Mass:
             return 0.0
         sign, falling = float(np.sign(function(np.array(end)))), _falling(log_term, end, outwards)
         return sign * float(np.exp(height)) / falling if falling > _FLAT else sign * np.inf
+
+
+def _carried(source: Floats, slope: Floats, edges: Floats, start: float) -> Floats:
+    """The solution at all nodes of ``R' = source − slope R`` with R = ``start`` at the first edge."""
+    nats = running(slope, edges)
+    gained = running(source * np.exp(nats), edges)
+    losses, gains = np.exp(-integrals(slope, edges)), integrals(source * np.exp(nats), edges)
+    at_edges = np.empty(len(gains))
+    for panel, (loss, gain) in enumerate(zip(losses, gains, strict=True)):
+        at_edges[panel] = start
+        start = loss * (start + gain)
+    return np.asarray(np.exp(-nats) * (at_edges[:, None] + gained))
 
 
 def _mass(log_density: Function, edges: Floats, closed: tuple[bool, bool] = (False, False)) -> Mass:
@@ -484,7 +492,7 @@ def _peaks(log_density: Function, edges: Floats) -> tuple[Floats, Floats]:
     y = np.unique(np.concatenate([edges, nodes(edges).ravel()]))
     log_p = log_density(y)
     top = np.flatnonzero(
-        (log_p >= np.append(-np.inf, log_p[:-1])) & (log_p >= np.append(log_p[1:], -np.inf)) & (log_p > log_p.max() - 745)
+        (log_p >= np.append(-np.inf, log_p[:-1])) & (log_p >= np.append(log_p[1:], -np.inf)) & (log_p >= log_p.max() - 745)
     )
     places, heights = [], []
     for i in top:

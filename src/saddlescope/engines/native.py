@@ -1,0 +1,149 @@
+"""The compiled engine: lanes are trajectories, noise is made in registers, threads share blocks of trajectories."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saddlescope import _kernel
+from saddlescope.engines.protocol import Floats, State, out_of_modes, start
+from saddlescope.methods import GD, SGD, GradientFlow, Langevin, Method
+from saddlescope.plan import Plan
+from saddlescope.problem import Problem
+
+MAX_DEPTH = 256
+
+
+class Native:
+    """Engine of one run, on the best instruction set of the processor or the one named.
+
+    Raises ValueError for a network deeper than 256 layers, gradient flow in float32, or an unknown instruction set.
+
+    >>> from saddlescope import DeepLinear, GaussianData, SGD, init
+    >>> problem = Problem(DeepLinear((2, 3, 2)), GaussianData([[2.0, 0.0], [0.0, 1.0]]), init.Gaussian(scale=0.1))
+    >>> engine = Native(problem, SGD(lr=1e-2, batch_size=4), Plan(steps=10, trajectories=3))
+    >>> engine.advance(engine.init(), until=10).step
+    10
+    """
+
+    name = "native"
+
+    def __init__(self, problem: Problem, method: Method, plan: Plan, instruction_set: str = "auto") -> None:
+        if problem.network.depth > MAX_DEPTH:
+            raise ValueError(
+                f"widths make {problem.network.depth} layers, the compiled engine takes at most {MAX_DEPTH}; "
+                'use engine="reference"'
+            )
+        if isinstance(method, GradientFlow) and plan.dtype == "float32":
+            raise ValueError('dtype must be "float64" for GradientFlow, got "float32"; leave dtype out')
+        self.problem, self.method, self.plan = problem, method, plan
+        self.threads = plan.threads or os.cpu_count() or 1
+        data, modes = problem.data, problem.data.modes
+        self._kernel = _kernel.DeepLinearKernel(
+            widths=list(problem.network.widths),
+            strengths=modes.strengths.tolist(),
+            block=[block[0] for block in modes.blocks for _ in block],
+            rank=data.root.shape[1],
+            root=[] if data.white else data.root.ravel().tolist(),
+            label_noise=data.label_noise,
+            source=_source(method),
+            lr=method.lr,
+            dt=method.time_step,
+            batch=getattr(method, "batch_size", np.inf),
+            instruction_set=instruction_set,
+        )
+
+    @property
+    def instruction_set(self) -> str:
+        """Instruction set of the kernels that run."""
+        return str(self._kernel.instruction_set)
+
+    @property
+    def normals_per_step(self) -> int:
+        """Standard normals of one Langevin step, as many as ``advance`` takes when they are given."""
+        return int(self._kernel.normals_per_step)
+
+    def init(self) -> State:
+        """The ensemble at step 0."""
+        return start(self.problem, self.method, self.plan)
+
+    def advance(self, state: State, until: int, normals: NDArray[Any] | None = None) -> State:
+        """The ensemble at step ``until``; ``normals`` (n, steps, normals_per_step) replace the drawn ones (Langevin)."""
+        if until < state.step:
+            raise ValueError(f"until must be at least the state's step {state.step}, got {until}")
+        if normals is not None and not isinstance(self.method, Langevin):
+            raise ValueError(f"normals can be given to Langevin only, not to {type(self.method).__name__}; leave them out")
+        weights, moved = self._flat(state.weights), _copies(state)
+        self._kernel.advance(
+            weights,
+            *moved.values(),
+            start=state.step,
+            until=until,
+            peaks="noise_peak" in self.plan.events,
+            threads=self.threads,
+            normals=None if normals is None else np.ascontiguousarray(normals, self.plan.dtype),
+        )
+        return replace(state, step=until, weights=self._layers(weights), **moved)
+
+    def observe(self, state: State) -> dict[str, Floats]:
+        """Every observable of every trajectory, leading axis n."""
+        table = self._kernel.observe(self._shown(state), self.method.temperature, self.threads)
+        return _columns(table, self.problem.network.depth, len(self.problem.data.modes.strengths))
+
+    def weights(self, state: State) -> tuple[Floats, ...]:
+        """Layers (n, n_l, n_{l−1}) in the original basis, float64."""
+        return out_of_modes(self.problem.data, self._layers(self._shown(state)))
+
+    def _shown(self, state: State) -> Floats:
+        """Weights at the state's own step: gradient flow looks ahead from its last internal point."""
+        weights = self._flat(state.weights).astype(np.float64)
+        if not isinstance(self.method, GradientFlow):
+            return weights
+        return np.asarray(self._kernel.peek(weights, state.clock, state.step * self.method.lr, self.threads))
+
+    def _flat(self, layers: tuple[NDArray[Any], ...]) -> NDArray[Any]:
+        return np.concatenate([layer.reshape(len(layer), -1) for layer in layers], axis=1)
+
+    def _layers(self, weights: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        shapes = self.problem.network.shapes
+        ends = np.cumsum([rows * columns for rows, columns in shapes])[:-1]
+        parts = np.split(weights, ends, axis=1)
+        return tuple(part.reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True))
+
+
+def _source(method: Method) -> str:
+    if isinstance(method, Langevin):
+        return method.noise
+    return {GradientFlow: "flow", GD: "gd", SGD: "sgd"}[type(method)]
+
+
+def _copies(state: State) -> dict[str, NDArray[Any]]:
+    """The arrays a kernel changes in place, in its order."""
+    return {name: getattr(state, name).copy() for name in ("words", "status", "learned", "peak", "clock")}
+
+
+def _columns(table: Floats, depth: int, modes: int) -> dict[str, Floats]:
+    sizes = {
+        "loss": 1,
+        "excess_loss": 1,
+        "mode_strength": modes,
+        "singular_values": modes,
+        "alignment": modes,
+        "imbalance": depth - 1,
+        "imbalance_trace": depth - 1,
+        "log_det": depth - 1,
+        "mode_noise": modes,
+        "layer_noise": depth * modes,
+        "effective_rank": 1,
+        "learned_modes": 1,
+    }
+    parts = np.split(table, np.cumsum(list(sizes.values()))[:-1], axis=1)
+    columns = dict(zip(sizes, parts, strict=True))
+    for name in ("loss", "excess_loss", "effective_rank", "learned_modes"):
+        columns[name] = columns[name][:, 0]
+    columns["layer_noise"] = columns["layer_noise"].reshape(-1, depth, modes)
+    return columns

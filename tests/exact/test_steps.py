@@ -1,0 +1,164 @@
+"""One step of every method against the formula written out in the original basis, and paths that are known exactly."""
+
+import numpy as np
+import pytest
+from support import LR, METHODS, PROBLEMS, covariance, pairs, problem
+
+from saddlescope import GD, SGD, GradientFlow, Langevin, Plan, init
+from saddlescope.init import draw
+from saddlescope.observables import excess_loss
+
+N = 4
+
+
+def start_of(engine, problem, method, steps=1):
+    run = engine(problem, method, Plan(steps=steps, trajectories=N, seed=2))
+    return run, run.init()
+
+
+def gradients(problem, weights, map_gradient):
+    """``W_{>l}ᵀ Ḡ W_{<l}ᵀ``, layer by layer and trajectory by trajectory."""
+    out = []
+    for l in range(len(weights)):
+        rows = []
+        for k in range(len(weights[0])):
+            above, below = np.eye(problem.data.dim_out), np.eye(problem.data.dim_in)
+            for layer in reversed(weights[l + 1 :]):
+                above = above @ layer[k]
+            for layer in weights[:l]:
+                below = layer[k] @ below
+            rows.append(above.T @ map_gradient[k] @ below.T)
+        out.append(np.array(rows))
+    return out
+
+
+def errors(problem, weights):
+    """Δ in the original basis."""
+    return np.array([np.linalg.multi_dot([*layers[::-1], np.eye(problem.data.dim_in)]) for layers in zip(*weights, strict=True)]) - (
+        problem.data.teacher
+    )
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_gradient_descent_goes_down_the_loss(engine, name):
+    """Against the derivative of the loss by a complex step, entry by entry."""
+    run, state = start_of(engine, PROBLEMS[name], GD(LR))
+    before, after = run.weights(state), run.weights(run.advance(state, 1))
+    for l, layer in enumerate(before):
+        for i, j in np.ndindex(layer.shape[1:]):
+            shifted = [w.astype(complex) for w in before]
+            shifted[l][:, i, j] += 1e-30j
+            slope = excess_loss(PROBLEMS[name].data, shifted).imag / 1e-30
+            np.testing.assert_allclose(after[l][:, i, j], layer[:, i, j] - LR * slope, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("name", "method"), pairs(methods=["gradient", "gradient, dt", "aligned", "isotropic", "isotropic, dt"])
+)
+def test_langevin_step_with_given_normals(engine, name, method):
+    problem, method = PROBLEMS[name], METHODS[method]
+    run, state = start_of(engine, problem, method)
+    normals = np.random.default_rng(0).standard_normal((N, 1, run.normals_per_step))
+    before, after = run.weights(state), run.weights(run.advance(state, 1, normals))
+    for k in range(N):
+        alone = [layer[k : k + 1] for layer in before]
+        expected = langevin_step(problem, method, alone, normals[k, 0])
+        for got, want in zip(after, expected, strict=True):
+            np.testing.assert_allclose(got[k], want[0], rtol=1e-12, atol=1e-13)
+
+
+def langevin_step(problem, method, weights, normals):
+    data, dt = problem.data, method.time_step
+    left, right = data.bases
+    root, error = right @ data.root, errors(problem, weights)[0]
+    mean = error @ data.sigma
+    if method.noise == "isotropic":
+        trace, used = noise_trace(problem, weights, error), 0
+        out = []
+        for layer, slope in zip(weights, gradients(problem, weights, [mean]), strict=True):
+            xi = normals[used : used + layer[0].size].reshape(layer.shape)
+            used += layer[0].size
+            out.append((layer, slope, np.sqrt(method.temperature * dt * trace / problem.network.parameters) * xi))
+        into = [left.T @ layer if l == len(weights) - 1 else layer for l, (layer, _, _) in enumerate(out)]
+        assert len(into) == len(out)
+        moved = []
+        for l, (layer, slope, xi) in enumerate(out):
+            xi = left @ xi if l == len(weights) - 1 else xi
+            xi = xi @ right.T if l == 0 else xi
+            moved.append(layer - dt * slope + xi)
+        return moved
+    rank = root.shape[1]
+    h, used = np.zeros((rank, rank)), 0
+    for i in range(rank):
+        for j in range(i + 1):
+            h[i, j] = h[j, i] = normals[used] * (np.sqrt(2) if i == j else 1)
+            used += 1
+    z = normals[used:].reshape(data.dim_out, rank) if data.label_noise else np.zeros((data.dim_out, rank))
+    noise = np.sqrt(method.lr / method.batch_size / dt) * (error @ root @ h - data.label_noise * left @ z) @ root.T
+    if method.noise == "aligned":
+        u, v = data.modes.left, data.modes.right
+        noise = u @ np.diag(np.diag(u.T @ noise @ v)) @ v.T
+    return [w - dt * g for w, g in zip(weights, gradients(problem, weights, [mean + noise]), strict=True)]
+
+
+def noise_trace(problem, weights, error):
+    """``Tr C`` from the diagonal of the covariance of every layer's gradient, entry by entry."""
+    data, total = problem.data, 0.0
+    spread = error @ data.sigma @ error.T + data.label_noise**2 * np.eye(data.dim_out)
+    for l, layer in enumerate(weights):
+        above, below = np.eye(data.dim_out), np.eye(data.dim_in)
+        for upper in reversed(weights[l + 1 :]):
+            above = above @ upper[0]
+        for lower in weights[:l]:
+            below = lower[0] @ below
+        for i, j in np.ndindex(layer.shape[1:]):
+            p, q = above[:, i], below[j]
+            total += (p @ spread @ p) * (q @ data.sigma @ q) + (p @ error @ data.sigma @ q) ** 2
+    return total
+
+
+def test_langevin_with_dt_equal_to_lr_is_the_default(engine):
+    problem = PROBLEMS["deep"]
+    default, given = Langevin(LR, 4), Langevin(LR, 4, dt=LR)
+    ends = [run.weights(run.advance(state, 5)) for run, state in (start_of(engine, problem, m, 5) for m in (default, given))]
+    for a, b in zip(*ends, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_sgd_with_a_huge_batch_is_gradient_descent(engine):
+    ends = [run.weights(run.advance(state, 20)) for run, state in (start_of(engine, PROBLEMS["deep"], m, 20) for m in (GD(LR), SGD(LR, 10**14)))]
+    for a, b in zip(*ends, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.parametrize("sigma", [None, covariance(4), covariance(4, rank=2)], ids=["white", "coloured", "rank 2"])
+def test_linear_regression_is_a_linear_recursion(engine, sigma):
+    """L = 1: ``Δ_k = Δ_0 (I − ηΣ)^k``, and gradient flow ``Δ(t) = Δ_0 exp(−Σt)``."""
+    regression = problem((4, 3), sigma=sigma)
+    values, vectors = np.linalg.eigh(regression.data.sigma)
+    initial = draw(regression.init, regression.network, regression.data, 2, range(N))[0] - regression.data.teacher
+    for method, factors in ((GD(LR), (1 - LR * values) ** 40), (GradientFlow(LR), np.exp(-40 * LR * values))):
+        run, state = start_of(engine, regression, method, 40)
+        error = run.weights(run.advance(state, 40))[0] - regression.data.teacher
+        np.testing.assert_allclose(error, initial @ (vectors * factors) @ vectors.T, atol=1e-11)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 5])
+def test_aligned_noise_on_aligned_weights_moves_every_mode_by_its_own_noise(engine, depth):
+    """``a ← a − dt a^{L−1} ((s − s*) + √(T/dt) ((s − s*)√2 h_αα − σ z_αα))`` on shared noise, path by path."""
+    widths = (4, *[5] * (depth - 1), 3)
+    aligned = problem(widths, init=init.Balanced(scale=0.8))
+    method, steps = Langevin(LR, 2, noise="aligned", dt=0.02), 50
+    run, state = start_of(engine, aligned, method, steps)
+    normals = np.random.default_rng(1).standard_normal((N, steps, run.normals_per_step))
+    modes = np.arange(3)
+    h = normals[:, :, modes * (modes + 3) // 2]
+    z = normals[:, :, 10:].reshape(N, steps, 3, 4)[:, :, modes, modes]
+    a = np.full((N, 3), 0.8)
+    for k in range(steps):
+        error = a**depth - aligned.data.modes.strengths
+        noise = error * np.sqrt(2) * h[:, k] - aligned.data.label_noise * z[:, k]
+        a = a - 0.02 * a ** (depth - 1) * (error + np.sqrt(method.temperature / 0.02) * noise)
+    end = run.advance(state, steps, normals)
+    np.testing.assert_allclose(run.observe(end)["mode_strength"], a**depth, rtol=1e-10)
+    np.testing.assert_allclose(run.observe(end)["alignment"], 1, rtol=1e-10)

@@ -1,0 +1,131 @@
+"""Problems, methods and engines the tests share, and tests of laws at a stated false-alarm level."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+
+import numpy as np
+from scipy import stats
+
+import saddlescope as sc
+
+FALSE_ALARM = 1e-6
+"""How often a right program may fail a test of a law."""
+
+ENGINES = [
+    name for name in ("reference", "native") if importlib.util.find_spec(f"saddlescope.engines.{name}") is not None
+]
+
+
+def engine_class(name: str):
+    return getattr(importlib.import_module(f"saddlescope.engines.{name}"), name.capitalize())
+
+
+def covariance(dim: int, rank: int | None = None, seed: int = 1) -> np.ndarray:
+    """A covariance of this rank, no axis special."""
+    root = np.random.default_rng(seed).standard_normal((dim, rank or dim)) / np.sqrt(dim) + np.eye(dim, rank or dim)
+    sigma = root @ root.T
+    return (sigma + sigma.T) / 2
+
+
+def problem(widths, spectrum=None, scale=0.4, noise=0.5, sigma=None, init=None) -> sc.Problem:
+    m = min(widths[0], widths[-1])
+    spectrum = 2.0 * 0.6 ** np.arange(m) if spectrum is None else spectrum
+    data = sc.GaussianData.from_spectrum(spectrum, widths[0], widths[-1], noise, sigma, seed=3)
+    return sc.Problem(sc.DeepLinear(widths), data, init or sc.init.Gaussian(scale=scale))
+
+
+PROBLEMS = {
+    "wide": problem((3, 7, 4)),
+    "deep": problem((4, 8, 8, 5, 3)),
+    "bottleneck": problem((4, 2, 5, 3)),
+    "thin": problem((1, 1, 1)),
+    "regression": problem((4, 3)),
+    "coloured": problem((4, 11, 6, 3), sigma=covariance(4), scale=0.2),
+    "rank 2": problem((4, 8, 3), sigma=covariance(4, rank=2)),
+    "rank 1, no noise": problem((3, 7, 4), sigma=covariance(3, rank=1), noise=0.0),
+    "noiseless": problem((3, 6, 6, 3), noise=0.0),
+    "repeated": problem((4, 9, 4), spectrum=[2.0, 1.0, 1.0, 0.0]),
+}
+
+LR = 0.05
+METHODS = {
+    "gd": sc.GD(LR),
+    "sgd 1": sc.SGD(LR, 1),
+    "sgd 2": sc.SGD(LR, 2),
+    "sgd 3": sc.SGD(LR, 3),
+    "sgd 64": sc.SGD(LR, 64),
+    "gradient": sc.Langevin(LR, 4),
+    "gradient, dt": sc.Langevin(LR, 2.5, dt=LR / 3),
+    "aligned": sc.Langevin(LR, 4, noise="aligned"),
+    "isotropic": sc.Langevin(LR, 4, noise="isotropic"),
+    "isotropic, dt": sc.Langevin(LR, 4, noise="isotropic", dt=LR / 3),
+    "flow": sc.GradientFlow(LR),
+}
+
+
+def runs(problem: sc.Problem, method) -> bool:
+    """Whether the method can run on the problem."""
+    return getattr(method, "noise", None) != "aligned" or problem.data.diagonal_in_modes
+
+
+def pairs(problems=PROBLEMS, methods=METHODS):
+    """Parameters for every problem with every method that can run on it."""
+    return [(p, m) for p in problems for m in methods if runs(PROBLEMS[p], METHODS[m])]
+
+
+def largest(layers) -> np.ndarray:
+    """``max_l ‖W_l‖_F²`` of every trajectory."""
+    return np.max([np.sum(np.asarray(layer) ** 2, axis=(1, 2)) for layer in layers], axis=0)
+
+
+# --- laws
+
+
+def follows(sample: np.ndarray, law, tests: int = 1) -> bool:
+    """Kolmogorov–Smirnov: whether the sample may come from the law, at FALSE_ALARM over this many tests."""
+    return stats.kstest(np.ravel(sample), law.cdf).pvalue > FALSE_ALARM / tests
+
+
+def alike(first: np.ndarray, second: np.ndarray, tests: int = 1) -> bool:
+    """Whether two samples may come from one law."""
+    return stats.ks_2samp(first, second, method="asymp").pvalue > FALSE_ALARM / tests
+
+
+def has_mean(sample: np.ndarray, mean) -> bool:
+    """Whether every column's mean may be this one, by the central limit theorem; over all columns at FALSE_ALARM."""
+    sample = np.reshape(sample, (len(sample), -1))
+    error = sample.std(axis=0, ddof=1) / np.sqrt(len(sample))
+    bound = stats.norm.isf(FALSE_ALARM / 2 / sample.shape[1])
+    return bool((np.abs(sample.mean(axis=0) - np.ravel(mean)) <= bound * error + 1e-12).all())
+
+
+def has_covariance(sample: np.ndarray, mean, covariance) -> bool:
+    """Whether every entry of the covariance about this mean may be this one; over all entries at FALSE_ALARM."""
+    centred = np.reshape(sample, (len(sample), -1)) - np.ravel(mean)
+    rows, columns = np.tril_indices(centred.shape[1])
+    return has_mean(centred[:, rows] * centred[:, columns], np.asarray(covariance)[rows, columns])
+
+
+# --- slow twins
+
+
+def gradient_covariance(data: sc.GaussianData, error: np.ndarray) -> np.ndarray:
+    """``Cov[G_ij, G_kl]`` of one sample as a (dy dx, dy dx) matrix, index by index."""
+    drift, spread = error @ data.sigma, error @ data.sigma @ error.T
+    dy, dx = error.shape
+    out = np.zeros((dy, dx, dy, dx))
+    for i, j, k, l in np.ndindex(out.shape):
+        out[i, j, k, l] = spread[i, k] * data.sigma[j, l] + drift[i, l] * drift[k, j]
+        out[i, j, k, l] += data.label_noise**2 * (i == k) * data.sigma[j, l]
+    return out.reshape(dy * dx, dy * dx)
+
+
+def batch_gradients(data: sc.GaussianData, error: np.ndarray, batch: int, count: int, seed: int) -> np.ndarray:
+    """``Ḡ`` (count, dy, dx) of batches that are really drawn."""
+    rng = np.random.default_rng(seed)
+    values, vectors = np.linalg.eigh(data.sigma)
+    x = rng.standard_normal((count, batch, data.dim_in)) * np.sqrt(np.maximum(values, 0)) @ vectors.T
+    noise = data.label_noise * rng.standard_normal((count, batch, data.dim_out))
+    return np.einsum("nbi,nbj->nij", x @ error.T - noise, x) / batch
