@@ -38,9 +38,10 @@ struct Network {
   const bool white;
   V* weight[kMaxDepth] = {};  // W_l (n_l, n_{l−1}), l from 0
   V* prefix[kMaxDepth] = {};  // F_l = W_l … W_0; F_0 is W_0 itself
-  V *map, *residual;     // P and then Δ (dy, dx); E = Δ R (dy, r), Δ itself for white inputs
-  V *root, *gradient;    // R (dx, r); Ḡ (dy, dx)
-  V* back[2];            // V of the pull-back
+  // Two panels serve everything of a step that has dx columns, so that a block stays in the fastest cache:
+  // P, Δ and Ḡ in the first, noise in the second, V of the pull-back in turn.
+  V *panel[2], *map;
+  V *residual, *root;  // E = Δ R (dy, r), Δ itself for white inputs; R (dx, r)
   int64_t parameters = 0;
 
   Network(const Problem& p, Arena& arena)
@@ -60,13 +61,14 @@ struct Network {
     }
     prefix[0] = weight[0];
     for (int l = 1; l + 1 < depth; ++l) prefix[l] = arena.take<V>(int64_t(widths[l + 1]) * dx);
-    map = arena.take<V>(int64_t(dy) * dx);
-    gradient = arena.take<V>(int64_t(dy) * dx);
+    if (dy > widest) widest = dy;
+    const int64_t triangle = int64_t(rank) * (rank + 1) / 2;
+    for (V*& buffer : panel) buffer = arena.take<V>(widest * dx > triangle ? widest * dx : triangle);
+    map = panel[0];
     residual = white ? map : arena.take<V>(int64_t(dy) * rank);
     root = white ? nullptr : arena.take<V>(int64_t(dx) * rank);
     if (root && arena.base)
       for (int64_t i = 0; i < int64_t(dx) * rank; ++i) root[i] = set1<T>(T(p.root[i]));
-    for (V*& buffer : back) buffer = arena.take<V>(widest * dx);
   }
 
   int64_t size(int l) const { return int64_t(widths[l + 1]) * widths[l]; }
@@ -105,16 +107,18 @@ struct Network {
     if (!white) multiply<T>(dense<T>(map, dx), dense<T>(root, rank), dense<T>(residual, rank), dy, rank, dx);
   }
 
-  // Ḡ = K Rᵀ.
-  void colour(V* k) {
-    multiply<T>(dense<T>(k, rank), dense<T>(root, rank).transposed(), dense<T>(gradient, dx), dy, dx, rank);
+  // Ḡ = K Rᵀ, in the place of Δ; K itself for white inputs.
+  V* colour(V* k) {
+    if (white) return k;
+    multiply<T>(dense<T>(k, rank), dense<T>(root, rank).transposed(), dense<T>(map, dx), dy, dx, rank);
+    return map;
   }
 
-  // target_l = α ∂W_l (or += α ∂W_l), from the top down; target may be w itself.
+  // target_l = α ∂W_l (or += α ∂W_l), from the top down; target may be w itself. Ḡ stands in one of the panels.
   void pull_back(V* const* w, V* map_gradient, V* const* target, T alpha, bool accumulate) {
     V* v = map_gradient;
     for (int l = depth - 1; l > 0; --l) {
-      V* below = back[l & 1];
+      V* below = v == panel[0] ? panel[1] : panel[0];
       multiply<T>(dense<T>(w[l], widths[l]).transposed(), dense<T>(v, dx), dense<T>(below, dx), widths[l], dx,
                   widths[l + 1]);
       multiply<T>(dense<T>(v, dx), dense<T>(prefix[l - 1], dx).transposed(), dense<T>(target[l], widths[l]),
@@ -226,21 +230,18 @@ struct Stepper {
   Network<T>& net;
   const Method& method;
   Stream<T> stream;
-  const int columns;        // of Z: r, or min(B, r) for SGD
-  V *noise, *mixed, *draws, *product;
+  const int columns;         // of Z: r, or min(B, r) for SGD
+  V *noise, *mixed;          // the second panel; H or C
   const T* given = nullptr;  // given normals of this block, and how to walk them
   int64_t stride = 0, last = 0;
 
   Stepper(Network<T>& network, const Method& m, Arena& arena)
-      : net(network), method(m), columns(m.source == Source::sgd && m.batch < net.rank ? int(m.batch) : net.rank) {
-    const int64_t r = net.rank, dy = net.dy;
-    int64_t most = r * (r + 1) / 2;
-    if (m.source == Source::isotropic)
-      for (int l = 0; l < net.depth; ++l) most = most > net.size(l) ? most : net.size(l);
-    noise = arena.take<V>(dy * r);
-    mixed = arena.take<V>(r * r);
-    draws = arena.take<V>(most);
-    product = arena.take<V>(dy * r);
+      : net(network),
+        method(m),
+        columns(m.source == Source::sgd && m.batch < net.rank ? int(m.batch) : net.rank),
+        noise(net.panel[1]),
+        mixed(arena.take<V>(int64_t(net.rank) * net.rank)) {
+    if (method.source == Source::isotropic) take_isotropic(arena);
   }
 
   // `count` standard normals times `scale` for every lane, from the streams or from those given.
@@ -255,66 +256,63 @@ struct Stepper {
 
   // Ḡ at the current E.
   V* source() {
-    V* k = net.residual;
-    if (method.source == Source::gradient) k = langevin();
-    if (method.source == Source::sgd) k = bartlett();
-    if (!net.white) net.colour(k);
-    V* g = net.white ? k : net.gradient;
-    return method.source == Source::aligned ? on_modes(g) : g;
+    switch (method.source) {
+      case Source::gradient: return net.colour(noisy(T(1)));
+      case Source::sgd: return net.colour(bartlett());
+      case Source::aligned: return on_modes();
+      default: return net.colour(net.residual);
+    }
   }
 
-  // E H − σ Z times `scale`, plus E if asked.
-  V* noisy(T scale, T mean) {
+  // mean · E + sqrt(lr / (B dt)) (E H − σ Z).
+  V* noisy(T mean) {
     const int64_t r = net.rank, dy = net.dy;
-    draw(draws, r * (r + 1) / 2, scale);
-    const V* h = draws;
+    const T scale = T(__builtin_sqrt(method.lr / (method.batch * method.dt))), sigma = T(net.problem.label_noise);
+    draw(noise, r * (r + 1) / 2, scale);
+    const V* h = noise;
     for (int64_t i = 0; i < r; ++i) {
       for (int64_t j = 0; j < i; ++j) mixed[i * r + j] = mixed[j * r + i] = *h++;
       mixed[i * r + i] = fma(*h++, set1<T>(T(1.4142135623730951)), set1<T>(mean));
     }
-    const T sigma = T(net.problem.label_noise);
     if (sigma > 0) draw(noise, dy * r, -sigma * scale);
     multiply<T>(dense<T>(net.residual, r), dense<T>(mixed, r), dense<T>(noise, r), dy, r, r, T(1), sigma > 0);
     return noise;
   }
-  V* langevin() { return noisy(amplitude(), T(1)); }
-  T amplitude() const { return T(__builtin_sqrt(method.lr / (method.batch * method.dt))); }
 
   // The exact batch gradient of any B: x xᵀ summed over the batch is R C Cᵀ Rᵀ, C lower trapezoidal (Bartlett 1933).
   V* bartlett() {
-    const int64_t r = net.rank, dy = net.dy, c = columns;
-    const int64_t batch = int64_t(method.batch);
-    draw(draws, strictly_lower(), T(1));
-    const V* below = draws;
+    const int64_t r = net.rank, dy = net.dy, c = columns, batch = int64_t(method.batch);
+    draw(noise, below_diagonal(), T(1));
+    const V* below = noise;
     for (int64_t i = 0; i < r; ++i)
       for (int64_t j = 0; j < c; ++j) mixed[i * c + j] = j < i ? *below++ : V{};
     for (int64_t i = 0; i < c; ++i) mixed[i * c + i] = stream.chi(batch - i);
     const T sigma = T(net.problem.label_noise);
-    if (sigma > 0) draw(product, dy * c, -sigma);
-    multiply<T>(dense<T>(net.residual, r), dense<T>(mixed, c), dense<T>(product, c), dy, c, r, T(1), sigma > 0,
+    if (sigma > 0) draw(noise, dy * c, -sigma);
+    multiply<T>(dense<T>(net.residual, r), dense<T>(mixed, c), dense<T>(noise, c), dy, c, r, T(1), sigma > 0,
                 Band::lower);
-    multiply<T>(dense<T>(product, c), dense<T>(mixed, c).transposed(), dense<T>(noise, r), dy, r, c,
+    multiply<T>(dense<T>(noise, c), dense<T>(mixed, c).transposed(), dense<T>(net.residual, r), dy, r, c,
                 T(1.0 / method.batch), false, Band::upper);
-    return noise;
+    return net.residual;
   }
-  int64_t strictly_lower() const {
+  int64_t below_diagonal() const {
     int64_t count = 0;
     for (int64_t i = 0; i < net.rank; ++i) count += i < columns ? i : columns;
     return count;
   }
 
   // Aligned noise: what of the gradient noise falls on the modes, added to the mean Ḡ.
-  V* on_modes(V* mean) {
-    const V* full = noisy(amplitude(), T(0));
-    if (mean != net.gradient)
-      for (int64_t i = 0; i < int64_t(net.dy) * net.dx; ++i) net.gradient[i] = mean[i];
+  V* on_modes() {
+    const V* full = noisy(T(0));
+    V* mean = net.colour(net.residual);
+    const int64_t r = net.rank;
     for (int64_t a = 0; a < net.modes; ++a) {
-      V sum = net.white ? full[a * net.rank + a] : V{};
+      V sum = net.white ? full[a * r + a] : V{};
       if (!net.white)
-        for (int64_t j = 0; j < net.rank; ++j) sum = fma(full[a * net.rank + j], net.root[a * net.rank + j], sum);
-      net.gradient[a * net.dx + a] += sum;
+        for (int64_t j = 0; j < r; ++j) sum = fma(full[a * r + j], net.root[a * r + j], sum);
+      mean[a * net.dx + a] += sum;
     }
-    return net.gradient;
+    return mean;
   }
 
   // W ← W − dt ∂W.
@@ -375,10 +373,12 @@ struct Stepper {
     return squared_norm<T>(power, int64_t(rows) * net.rank);
   }
 
-  V *below_v[2], *below_e[2], *below_suffix[2], *power;
+  V *draws, *below_v[2], *below_e[2], *below_suffix[2], *power;
   void take_isotropic(Arena& arena) {
-    int64_t widest = 0;
+    int64_t widest = 0, largest = 0;
     for (int l = 0; l <= net.depth; ++l) widest = widest > net.widths[l] ? widest : net.widths[l];
+    for (int l = 0; l < net.depth; ++l) largest = largest > net.size(l) ? largest : net.size(l);
+    draws = arena.take<V>(largest);
     for (V*& buffer : below_v) buffer = arena.take<V>(widest * net.dx);
     for (V*& buffer : below_e) buffer = arena.take<V>(widest * net.rank);
     for (V*& buffer : below_suffix) buffer = arena.take<V>(widest * net.dy);
@@ -497,9 +497,7 @@ struct Block {
   Stepper<T> stepper;
 
   Block(const Problem& problem, const Method& method, void* scratch)
-      : arena{static_cast<char*>(scratch)}, net(problem, arena), stepper(net, method, arena) {
-    if (method.source == Source::isotropic) stepper.take_isotropic(arena);
-  }
+      : arena{static_cast<char*>(scratch)}, net(problem, arena), stepper(net, method, arena) {}
 };
 
 template <class T>

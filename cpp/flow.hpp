@@ -62,10 +62,9 @@ struct FlowBlock {
     net.forward(w);
     events.read();
     net.subtract_teacher();
-    if (!net.white) net.colour(net.residual);
     V* target[kMaxDepth];
     for (int l = 0; l < net.depth; out += net.size(l++)) target[l] = out;
-    net.pull_back(w, net.white ? net.residual : net.gradient, target, -1.0, false);
+    net.pull_back(w, net.colour(net.residual), target, -1.0, false);
   }
 
   // One step of length h from the current point into trial; error = ‖error‖₂ / (tolerance ‖θ‖₂).

@@ -64,13 +64,12 @@ struct ObserverBlock {
     put(learned);
   }
 
-  // u_αᵀ P v_α / sqrt(‖P v_α‖ ‖Pᵀ u_α‖), 0 where P vanishes on the mode.
+  // u_αᵀ P v_α / sqrt(‖P v_α‖ ‖Pᵀ u_α‖), NaN where P vanishes on the mode.
   V aligned(int a) const {
     V column{}, line{};
     for (int i = 0; i < net.dy; ++i) column = fma(net.map[i * net.dx + a], net.map[i * net.dx + a], column);
     for (int j = 0; j < net.dx; ++j) line = fma(net.map[a * net.dx + j], net.map[a * net.dx + j], line);
-    const V scale = sqrt(sqrt(column) * sqrt(line));
-    return select<double>(scale > 0.0, net.map[a * net.dx + a] / scale, V{});
+    return net.map[a * net.dx + a] / sqrt(sqrt(column) * sqrt(line));
   }
 
   // One-sided Jacobi on the shorter side of P (Hestenes 1958), then sorted, strongest first.
@@ -136,6 +135,7 @@ struct ObserverBlock {
     V count{};
     for (int a = 0; a < net.modes; ++a) {
       const double target = net.problem.strengths[a];
+      count += strength[a] * 0.0;  // NaN stays NaN
       if (target > 0) count += select<double>(strength[a] >= kThreshold[kThresholds - 1] * target, set1(1.0), V{});
     }
     return count;
@@ -179,7 +179,7 @@ struct ObserverBlock {
     return result;
   }
 
-  // End to end per mode, then per layer along p = W_{>l}ᵀu_α/‖·‖, q = W_{<l}v_α/‖·‖ (0 where these vanish).
+  // End to end per mode, then per layer along p = W_{>l}ᵀu_α/‖·‖, q = W_{<l}v_α/‖·‖ (NaN where these vanish).
   void noises(double temperature) {
     noise.prepare();
     for (int a = 0; a < net.modes; ++a) put(temperature * noise.end_to_end(a));
@@ -192,8 +192,7 @@ struct ObserverBlock {
           for (int i = 0; i < net.widths[l]; ++i)
             q = fma(net.prefix[l - 1][i * net.dx + a], net.prefix[l - 1][i * net.dx + a], q);
         }
-        const V scale = p * q;
-        put(select<double>(scale > 0.0, temperature * noise.term(l, l, a) / scale, V{}));
+        put(temperature * noise.term(l, l, a) / (p * q));
       }
   }
 

@@ -38,7 +38,7 @@ def problem(widths, spectrum=None, scale=0.4, noise=0.5, sigma=None, init=None) 
 
 PROBLEMS = {
     "wide": problem((3, 7, 4)),
-    "deep": problem((4, 8, 8, 5, 3)),
+    "deep": problem((4, 8, 8, 5, 3), scale=0.25),
     "bottleneck": problem((4, 2, 5, 3)),
     "thin": problem((1, 1, 1)),
     "regression": problem((4, 3)),

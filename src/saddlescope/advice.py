@@ -1,15 +1,108 @@
-"""What deserves a warning before a run starts: each with its number, none stops the run."""
+"""What deserves a warning before a run starts: each once, with its number; none stops the run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
+from saddlescope import theory
 from saddlescope.engines.protocol import Engine, State
-from saddlescope.methods import Method
+from saddlescope.methods import SGD, GradientFlow, Langevin, Method
+from saddlescope.observables import THRESHOLDS
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 
+SMALL = 0.1
+"""What counts as ≪ 1."""
+
+SMALLEST_UPDATE = 1e-6
+"""Median relative update of a weight below which float32, which rounds at 6e-8, begins to lose it."""
+
 
 def on_run(problem: Problem, method: Method, plan: Plan, engine: Engine, state: State) -> Iterator[str]:
-    """Sentences on what is likely to go wrong in this run."""
-    yield from ()
+    """Sentences on what is likely to go wrong with a run that starts at this state."""
+    yield from _on_stability(problem, method)
+    if hasattr(theory, "mode_sde"):
+        yield from _on_temperature(problem, method)
+        yield from _on_horizon(problem, method, plan, state)
+    if plan.dtype == "float32":
+        yield from _on_float32(engine, state)
+
+
+def stability_edge(problem: Problem) -> float:
+    """Learning rate ``2/(L s*^{2κ} λ_max)``, ``κ = 1 − 1/L``, beyond which GD does not settle on the teacher.
+
+    s* is the strongest mode, λ_max the largest eigenvalue of Σ; inf for a teacher of zero and L ≥ 2.
+
+    >>> from saddlescope import DeepLinear, GaussianData, init
+    >>> stability_edge(Problem(DeepLinear((1, 1, 1)), GaussianData([[4.0]]), init.Balanced(scale=0.1)))
+    0.25
+    """
+    depth, strongest = problem.network.depth, float(problem.data.modes.strengths[0])
+    curvature = depth * strongest ** (2 - 2 / depth) * float(np.linalg.eigvalsh(problem.data.sigma)[-1])
+    return 2 / curvature if curvature > 0 else np.inf
+
+
+def _on_stability(problem: Problem, method: Method) -> Iterator[str]:
+    edge = stability_edge(problem)
+    if not isinstance(method, GradientFlow) and method.time_step > edge:
+        name = "dt" if isinstance(method, Langevin) and method.dt is not None else "lr"
+        yield (
+            f"{name} = {method.time_step:.3g} is beyond the stability edge {edge:.3g}, "
+            f"so that the strongest mode oscillates or diverges; lower {name}"
+        )
+
+
+def _on_temperature(problem: Problem, method: Method) -> Iterator[str]:
+    """Two layers only: deeper networks have no phase transition, and isotropic noise has another law."""
+    if problem.network.depth != 2 or not _has_gradient_noise(method):
+        return
+    for mode, target in enumerate(problem.data.modes.strengths):
+        critical = float(theory.mode_sde(problem, method, mode).critical_temperature) if target > 0 else np.inf
+        if method.temperature <= critical:
+            continue
+        yield (
+            f"T = lr / batch_size = {method.temperature:.3g} is above T_c = {critical:.3g} of mode {mode} "
+            f"(s* = {target:.3g}), whose noise drives it to 0; raise batch_size or lower lr"
+        )
+        ratio = target * critical * getattr(method, "batch_size", 0.0)
+        if isinstance(method, SGD) and ratio > SMALL:
+            yield (
+                f"T_c of mode {mode} holds for Langevin, and for SGD only where s* T_c batch_size ≪ 1, "
+                f"but it is {ratio:.3g}: SGD may learn the mode all the same; use Langevin to see the transition"
+            )
+
+
+def _has_gradient_noise(method: Method) -> bool:
+    return isinstance(method, SGD) or (isinstance(method, Langevin) and method.noise != "isotropic")
+
+
+def _on_horizon(problem: Problem, method: Method, plan: Plan, state: State) -> Iterator[str]:
+    """Gradient flow does not get there even from the largest strength that the initial weights could have."""
+    horizon = plan.steps * method.time_step
+    norms = [np.linalg.norm(layer[:16].astype(np.float64), 2, axis=(1, 2)).max() for layer in state.weights]
+    start = float(max(norms)) ** problem.network.depth
+    for mode, target in enumerate(problem.data.modes.strengths):
+        goal = THRESHOLDS[0] * target
+        if start >= goal:
+            continue
+        reached = float(theory.mode_sde(problem, method, mode).flow(horizon, start))
+        if reached < goal:
+            yield (
+                f"mode {mode} (s* = {target:.3g}) cannot be learned in steps = {plan.steps}: "
+                f"gradient flow brings it to {reached / target:.2g} s* at most; raise steps or lr"
+            )
+
+
+def _on_float32(engine: Engine, state: State) -> Iterator[str]:
+    """Measured on the first step."""
+    pairs = zip(engine.advance(state, state.step + 1).weights, state.weights, strict=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        changes = [np.abs(new.astype(np.float64) / old - 1).ravel() for new, old in pairs]
+    update = float(np.nanmedian(np.concatenate(changes)))
+    if update < SMALLEST_UPDATE:
+        yield (
+            f"the median relative update of a weight is {update:.2g}, below {SMALLEST_UPDATE:.0e}, "
+            'so that float32 rounds it away; use dtype = "float64"'
+        )

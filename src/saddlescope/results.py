@@ -61,8 +61,12 @@ OBSERVABLES = {
 
 EVENTS = {
     "status": Variable(("trajectory",), "step", "0: all is well, else the step of divergence"),
-    "learning_time": Variable(("trajectory", "threshold", "mode"), "step", "first step with u_αᵀPv_α ≥ θ s*_α"),
-    "noise_peak_step": Variable(("trajectory", "mode"), "step", "step of the largest mode noise before learning"),
+    "learning_time": Variable(
+        ("trajectory", "threshold", "mode"), "step", "first step with u_αᵀPv_α ≥ θ s*_α"
+    ),
+    "noise_peak_step": Variable(
+        ("trajectory", "mode"), "step", "step of the largest mode noise before learning"
+    ),
     "noise_peak_strength": Variable(("trajectory", "mode"), "y/x", "mode strength at the noise peak"),
 }
 
@@ -242,7 +246,9 @@ def saved(plan: Plan, state: State) -> int:
     return int(np.searchsorted(plan.save_steps, state.step, side="right"))
 
 
-def fill(run: xr.Dataset, arrays: Mapping[str, Any], problem: Problem, plan: Plan, state: State) -> xr.Dataset:
+def fill(
+    run: xr.Dataset, arrays: Mapping[str, Any], problem: Problem, plan: Plan, state: State
+) -> xr.Dataset:
     """The run with these variables (full time axis), cut to the saves done, and all that the state knows."""
     kept = variables(problem, plan)
     time_step = run.attrs["time_step"]
@@ -251,7 +257,9 @@ def fill(run: xr.Dataset, arrays: Mapping[str, Any], problem: Problem, plan: Pla
         for name, values in events(state, plan).items()
     }
     checkpoint = np.frombuffer(state.to_bytes(), np.uint8)
-    filled = run.assign({name: (kept[name].dims, arrays[name], kept[name].attrs) for name in kept}).assign(happened)
+    filled = run.assign({name: (kept[name].dims, arrays[name], kept[name].attrs) for name in kept}).assign(
+        happened
+    )
     filled["checkpoint"] = ("byte", checkpoint, CHECKPOINT)
     return filled.isel(time=slice(saved(plan, state))).assign_attrs(complete=state.step >= plan.steps)
 

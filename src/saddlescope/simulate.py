@@ -70,8 +70,8 @@ def simulate(
     Raises TypeError or ValueError naming the argument at fault, FileExistsError when ``out`` holds another or a finished
     run and ``overwrite`` is not set, OSError when the disk is full.
 
-    >>> from saddlescope import GD, Balanced, DeepLinear, GaussianData
-    >>> problem = Problem(DeepLinear((2, 3, 2)), GaussianData([[2.0, 0.0], [0.0, 1.0]]), Balanced(scale=0.5))
+    >>> from saddlescope import GD, DeepLinear, GaussianData, init
+    >>> problem = Problem(DeepLinear((2, 3, 2)), GaussianData([[2.0, 0.0], [0.0, 1.0]]), init.Balanced(scale=0.5))
     >>> run = simulate(problem, GD(lr=0.05), Plan(steps=200, saves=4), engine="reference")
     >>> run.mode_strength.sel(statistic="mean").isel(time=-1).values
     array([2., 1.])
@@ -144,7 +144,9 @@ def make_engine(name: str, problem: Problem, method: Method, plan: Plan) -> Engi
         from saddlescope.engines.native import Native
     except ImportError:
         if name == "native":
-            raise ValueError('engine "native" is not built here; reinstall the package, or use "reference"') from None
+            raise ValueError(
+                'engine "native" is not built here; reinstall the package, or use "reference"'
+            ) from None
         return Reference(problem, method, plan)
     return Native(problem, method, plan)
 
@@ -243,8 +245,14 @@ class _Bar:
 
     def __init__(self, plan: Plan, state: State, shown: bool) -> None:
         console = Console(stderr=True)
-        columns = (TextColumn("step {task.completed:,} of {task.total:,}"), BarColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal))
+        columns = (
+            TextColumn("step {task.completed:,} of {task.total:,}"),
+            BarColumn(),
+            TimeRemainingColumn(),
+        )
+        self._bar = Progress(
+            *columns, console=console, transient=True, disable=not (shown and console.is_terminal)
+        )
         self._task = self._bar.add_task("", total=plan.steps, completed=state.step)
 
     def __enter__(self) -> Self:
@@ -288,6 +296,8 @@ class _Stop:
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         self._restore()
         if kind is None and self.wanted == signal.SIGINT:
-            raise KeyboardInterrupt(f"stopped at step {self._sink.state.step}; the same call goes on from there")
+            raise KeyboardInterrupt(
+                f"stopped at step {self._sink.state.step}; run the same again to go on from there"
+            )
         if kind is None and self.wanted is not None:
             signal.raise_signal(self.wanted)

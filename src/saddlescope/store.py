@@ -89,7 +89,13 @@ class Store:
 
     @classmethod
     def create(
-        cls, path: Path, frame: xr.Dataset, problem: Problem, plan: Plan, state: State, records: Sequence[Record]
+        cls,
+        path: Path,
+        frame: xr.Dataset,
+        problem: Problem,
+        plan: Plan,
+        state: State,
+        records: Sequence[Record],
     ) -> Self:
         """A new store with a first commit, in the place of whatever lies at ``path``."""
         aside = path.with_name(path.name + ".partial")
@@ -137,7 +143,9 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
     """
     place = as_path(path, "path")
     if not place.exists():
-        raise FileNotFoundError(f"path {str(place)!r} does not exist; give the store that simulate(…, out=…) wrote")
+        raise FileNotFoundError(
+            f"path {str(place)!r} does not exist; give the store that simulate(…, out=…) wrote"
+        )
     if not is_run(place):
         raise ValueError(f"path {str(place)!r} holds no run; give the store that simulate(…, out=…) wrote")
     stored = _open(place)

@@ -101,7 +101,7 @@ class Engine(Protocol):
 def check(problem: Problem, method: Method, plan: Plan) -> None:
     """Raise ValueError when this method cannot run on this problem under this plan."""
     if isinstance(method, GradientFlow) and plan.dtype != "float64":
-        raise ValueError(f'dtype must be "float64" for GradientFlow, got {plan.dtype!r}; its tolerance is below float32')
+        raise ValueError(f'dtype must be "float64" for GradientFlow, got "{plan.dtype}"; leave dtype out')
     if isinstance(method, Langevin) and method.noise == "aligned" and not problem.data.diagonal_in_modes:
         raise ValueError(
             'noise = "aligned" needs a covariance that is diagonal in the right singular vectors of the teacher; '
@@ -114,8 +114,10 @@ def check_advance(engine: Engine, state: State, until: int, normals: NDArray[Any
     if until < state.step:
         raise ValueError(f"until must be at least the step reached, {state.step}, got {until}")
     shape = (state.trajectories, until - state.step, engine.normals_per_step)
-    if normals is not None and (normals.shape != shape or not engine.normals_per_step):
-        raise ValueError(f"normals must have the shape {shape} and are taken by Langevin only, got {normals.shape}")
+    if normals is not None and not engine.normals_per_step:
+        raise ValueError("normals can be given to Langevin only; leave them out")
+    if normals is not None and normals.shape != shape:
+        raise ValueError(f"normals must have shape {shape} (trajectories, steps, normals_per_step), got {normals.shape}")
 
 
 def start(problem: Problem, method: Method, plan: Plan, weights: tuple[Floats, ...] | None = None) -> State:

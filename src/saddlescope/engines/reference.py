@@ -147,7 +147,9 @@ class Reference:
         status = np.where(finite | (state.status > 0), state.status, max(state.step, 1))
         weights = tuple(np.where(finite[:, None, None], w, w.dtype.type(np.nan)) for w in state.weights)
         state = replace(state, weights=weights, status=status, learned=learned)
-        return self._record_peak(state, strengths, passed) if "noise_peak" in self.plan.events else state
+        if "noise_peak" in self.plan.events and not isinstance(self.method, GradientFlow):
+            state = self._record_peak(state, strengths, passed)
+        return state
 
     def _record_peak(self, state: State, strengths: Array, passed: Array) -> State:
         """Registers of ``State.peak``: the largest noise strictly before learning, and the noise when learned."""
@@ -185,7 +187,7 @@ class Reference:
         state = replace(state, step=until, weights=weights, clock=np.stack([time, size], axis=1))
         rest = np.floor(time / lr), np.full_like(time, until)
         alive = np.broadcast_to((state.status == 0)[:, None, None], learned.shape)
-        return self._noiseless_peak(state, self._locate(learned, alive, weights, time, size, rest, lr))
+        return replace(state, learned=self._locate(learned, alive, weights, time, size, rest, lr))
 
     def _locate(
         self, learned: Array, passed: Array, weights: Layers, time: Array, size: Array, grid: tuple[Array, Array], lr: float
@@ -210,13 +212,6 @@ class Reference:
                 a, b = np.where(there, a, middle), np.where(there, middle, b)
             learned[rows, q, mode] = b
         return learned
-
-    def _noiseless_peak(self, state: State, learned: Array) -> State:
-        """Without noise the peak stays at zero, and so does the noise when a mode is learned."""
-        peak = state.peak.copy()
-        if "noise_peak" in self.plan.events:
-            peak[:, 3] = np.where(np.isfinite(learned[:, -1]), 0.0, peak[:, 3])
-        return replace(state, learned=learned, peak=peak)
 
 
 # --- sources of noise

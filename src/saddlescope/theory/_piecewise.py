@@ -43,14 +43,15 @@ class Antiderivative:
         panel = np.clip(np.searchsorted(self.at_edges, values, side="right") - 1, 0, len(self.edges) - 2)
         target, coefficients = values - self.at_edges[panel], self.coefficients[:, panel]
         slopes = legendre.legder(self.coefficients)[:, panel]
+        rounding = 1e-15 * np.abs(self.at_edges).max()
         low, high, local = np.full(values.shape, -1.0), np.full(values.shape, 1.0), np.zeros(values.shape)
         for _ in range(60):  # Newton, and bisection where Newton leaves the bracket
             excess = legendre.legval(local, coefficients, tensor=False) - target
             low, high = np.where(excess < 0, local, low), np.where(excess < 0, high, local)
             with np.errstate(divide="ignore", invalid="ignore"):
                 newton = local - excess / legendre.legval(local, slopes, tensor=False)
-            before, local = local, np.where((newton > low) & (newton < high), newton, (low + high) / 2)
-            if (np.abs(local - before) <= 1e-15).all():
+            before, local = local, np.where((newton >= low) & (newton <= high), newton, (low + high) / 2)
+            if ((np.abs(excess) <= rounding) | (np.abs(local - before) <= 1e-13)).all():
                 break
         left, right = self.edges[panel], self.edges[panel + 1]
         return np.asarray(left + (local + 1) / 2 * (right - left))

@@ -125,6 +125,7 @@ class Diffusion1D:
     def exit_probability(self, start: ArrayLike, lower: float | None = None, upper: float | None = None) -> Floats:
         """Probability to reach ``upper`` before ``lower`` (None: an end of the domain); shape of ``start``.
 
+        With None an end counts as reached when x converges to it. Raises ValueError when it converges to neither.
         Source: Karlin & Taylor 1981, equation 15.3.2.
 
         >>> brownian = Diffusion1D(np.zeros_like, np.ones_like)
@@ -136,7 +137,12 @@ class Diffusion1D:
         potential = antiderivative(self._slope, edges, float(edges[0] if upper is None else edges[-1]))
         potential = self._counted_from_top(potential, lambda u, y: -u)
         y = self.coordinate.to_y(np.asarray(start, float))
-        return _mass(lambda y: -potential(y), edges, closed=(lower is not None, upper is not None)).cdf(y)
+        try:
+            return _mass(lambda y: -potential(y), edges, closed=(lower is not None, upper is not None)).cdf(y)
+        except _InfiniteMass as infinite:  # an infinite scale towards an end means it is never reached
+            if infinite.side not in ("lower", "upper"):
+                raise ValueError("neither end of the domain is ever reached; give lower or upper") from None
+            return np.full(y.shape, 1.0 if infinite.side == "lower" else 0.0)
 
     def passage(self, start: ArrayLike, target: float) -> tuple[Floats, Floats]:
         """Mean and variance of the time of first passage from ``start`` to ``target``; each of the shape of ``start``.
@@ -456,6 +462,12 @@ def _carried(source: Floats, slope: Floats, edges: Floats, start: float) -> Floa
     return np.asarray(np.exp(-nats) * (at_edges[:, None] + gained))
 
 
+class _InfiniteMass(ValueError):
+    def __init__(self, side: str) -> None:
+        super().__init__(f"infinite mass lies towards the {side} end of the domain: no such law exists")
+        self.side = side
+
+
 def _mass(log_density: Function, edges: Floats, closed: tuple[bool, bool] = (False, False)) -> Mass:
     """Integrate a density over ``edges`` and, at the sides not ``closed``, beyond them.
 
@@ -469,14 +481,14 @@ def _mass(log_density: Function, edges: Floats, closed: tuple[bool, bool] = (Fal
 
     # Panels are halved on the way down to a peak only if they can see it.
     share = antiderivative(relative, _graded(edges, peaks), float(edges[0]), floor=1e-250)
-    outside, rates = [], []
-    for end, outwards, done in ((edges[0], -1.0, closed[0]), (edges[-1], 1.0, closed[1])):
-        height, falling = float(relative(np.array(end))), _falling(log_density, end, outwards)
-        if not done and height > 1e-250 and falling < _FLAT:
-            side = "lower" if outwards < 0 else "upper"
-            raise ValueError(f"the law has infinite mass towards the {side} end of the domain: no stationary law exists")
-        outside.append(0.0 if done or height <= 1e-250 else height / falling)
-        rates.append(max(falling, _FLAT))
+    ends = ((edges[0], -1.0, closed[0]), (edges[-1], 1.0, closed[1]))
+    heights = [0.0 if done else float(relative(np.array(end))) for end, _, done in ends]
+    rates = [_falling(log_density, end, outwards) for end, outwards, _ in ends]
+    infinite = [height > 1e-250 and rate < _FLAT for height, rate in zip(heights, rates, strict=True)]
+    if any(infinite):
+        raise _InfiniteMass("lower" if not infinite[1] else "upper" if not infinite[0] else "lower and the upper")
+    rates = [max(rate, _FLAT) for rate in rates]
+    outside = [height / rate for height, rate in zip(heights, rates, strict=True)]
     return Mass(log_density, log_top, share, outside[0], outside[1], (rates[0], rates[1]))
 
 
@@ -494,15 +506,23 @@ def _peaks(log_density: Function, edges: Floats) -> tuple[Floats, Floats]:
     top = np.flatnonzero(
         (log_p >= np.append(-np.inf, log_p[:-1])) & (log_p >= np.append(log_p[1:], -np.inf)) & (log_p >= log_p.max() - 745)
     )
-    places, heights = [], []
+    peaks: list[int] = []
     for i in top:
-        low, high = y[max(i - 1, 0)], y[min(i + 1, len(y) - 1)]
-        best = minimize_scalar(lambda v: -float(log_density(np.array(v))), bounds=(low, high), method="bounded",
-                               options={"xatol": 1e-9 * (high - low)})  # fmt: skip
-        better = -best.fun > log_p[i]
-        places.append(best.x if better else y[i])
-        heights.append(-best.fun if better else log_p[i])
-    return np.array(places), np.array(heights)
+        if peaks and log_p[peaks[-1] : i].min() > min(log_p[peaks[-1]], log_p[i]) - 1e-3:  # no valley between
+            peaks[-1] = max(peaks[-1], i, key=lambda k: log_p[k])
+        else:
+            peaks.append(i)
+    places = [_climb(log_density, y[max(i - 1, 0)], y[i], y[min(i + 1, len(y) - 1)]) for i in peaks]
+    return np.array(places), log_density(np.array(places))
+
+
+def _climb(log_density: Function, low: float, middle: float, high: float) -> float:
+    """Where the density is largest between low and high, middle if there."""
+    best = minimize_scalar(
+        lambda y: -float(log_density(np.array(y))), bounds=(low, high), method="bounded",
+        options={"xatol": 1e-9 * (high - low)},
+    )  # fmt: skip
+    return float(best.x) if -best.fun > log_density(np.array(middle)) else float(middle)
 
 
 def _falling(log_density: Function, end: float, outwards: float) -> float:

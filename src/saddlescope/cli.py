@@ -1,0 +1,203 @@
+"""The command line: the verbs of the package on TOML files and stores."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+import xarray as xr
+from rich.console import Console
+from rich.table import Table
+
+from saddlescope import results, store
+from saddlescope.estimate import estimate
+from saddlescope.methods import Method
+from saddlescope.observables import THRESHOLDS
+from saddlescope.plan import Plan
+from saddlescope.problem import Problem, run_from_toml
+from saddlescope.simulate import simulate
+
+WRONG, INTERRUPTED = 2, 130
+
+app = typer.Typer(
+    help="The microscope for SGD noise in networks whose dynamics can be written down.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+File = Annotated[Path, typer.Argument(metavar="FILE.toml", help="Problem, method and plan.")]
+StoreArgument = Annotated[Path, typer.Argument(metavar="STORE", help="A store written by run.")]
+
+
+def main() -> None:
+    """Entry point of the command ``saddlescope``."""
+    app(prog_name="saddlescope")
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Wrong input ends with one sentence and code 2, Ctrl-C with code 130; neither with a traceback."""
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            yield
+    except (TypeError, ValueError, OSError, MemoryError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(WRONG) from None
+    except KeyboardInterrupt as stop:
+        typer.echo(str(stop) or "stopped; run the same again to go on", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _show_warning(message: Warning | str, *_: Any) -> None:
+    typer.echo(f"warning: {message}", err=True)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"saddlescope {importlib.metadata.version('saddlescope')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+@one_sentence()
+def run(
+    file: File,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="STORE.zarr", help="Where to write the run.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that lies there.")] = False,
+    threads: Annotated[int | None, typer.Option(help="Threads; every core if left out.")] = None,
+    engine: Annotated[str, typer.Option(help="auto, native or reference.")] = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say time, memory and size.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar, no summary.")] = False,
+) -> None:
+    """Simulate the run of a TOML file; a run that was stopped goes on where it was."""
+    problem, method, plan = _read(file)
+    if threads is not None:
+        plan = replace(plan, threads=threads)
+    if dry_run:
+        typer.echo(estimate(problem, method, plan, engine))
+        return
+    if out is None:
+        raise ValueError("-o is missing: give the store to write, such as -o run.zarr, or --dry-run")
+    finished = simulate(
+        problem, method, plan, engine=engine, out=out, overwrite=overwrite, progress=not quiet
+    )
+    if not quiet:
+        _summary(finished, str(out))
+
+
+@app.command()
+@one_sentence()
+def info(path: StoreArgument) -> None:
+    """What a store holds: progress, modes, and the TOML that repeats it."""
+    stored = store.load(path)
+    _summary(stored, str(path))
+    typer.echo()
+    typer.echo(stored.attrs["toml"], nl=False)
+
+
+@app.command()
+@one_sentence()
+def plot(
+    path: StoreArgument,
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="FIGURE", help="File to write: png, pdf or svg.")
+    ],
+) -> None:
+    """Draw a run: loss, modes and their noise."""
+    from saddlescope.plots import plot_run
+
+    plot_run(store.load(path), out)
+
+
+@app.command()
+@one_sentence()
+def reproduce(
+    claims: Annotated[
+        list[str] | None, typer.Argument(metavar="[CLAIM]…", help="Papers or claims; all if none.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Smaller ensembles: minutes.")] = False,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder of the report.")] = Path(
+        "report"
+    ),
+) -> None:
+    """Test claims of the literature and write a report; ends with 1 if one is refuted."""
+    from saddlescope.claims import reproduce as test
+
+    raise typer.Exit(test(claims or (), quick, out))
+
+
+@app.command()
+@one_sentence()
+def claims() -> None:
+    """List the claims that reproduce can test."""
+    from saddlescope.claims import select
+
+    table = Table("claim", "statement", box=None)
+    for name, claim in select().items():
+        table.add_row(name, claim.statement)
+    Console().print(table)
+
+
+def _read(file: Path) -> tuple[Problem, Method, Plan]:
+    if not file.is_file():
+        raise FileNotFoundError(f"FILE {str(file)!r} does not exist; give a TOML file that describes a run")
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"FILE {str(file)!r} is not text; give a TOML file that describes a run") from None
+    return run_from_toml(text)
+
+
+def _summary(run: xr.Dataset, name: str) -> None:
+    _, _, plan = results.parts(run)
+    state, diverged = results.final_state(run), int((run["status"] != 0).sum())
+    typer.echo(
+        f"{name}: {'complete' if run.attrs['complete'] else 'not complete'}, {state.step:,} of {plan.steps:,} steps, "
+        f"{run.sizes['time']} saves, {state.trajectories:,} trajectories ({diverged:,} diverged), "
+        f"engine {run.attrs['engine']} {run.attrs['instruction_set']}".rstrip()
+    )
+    if run.sizes["time"]:
+        Console().print(_modes(run))
+
+
+def _modes(run: xr.Dataset) -> Table:
+    """Per mode: target, strength at the last save, share learned, median learning times."""
+    strength = run["mode_strength"].isel(time=-1)
+    strength = strength.sel(statistic="mean") if "statistic" in strength.dims else strength.mean("trajectory")
+    times = [f"steps to {theta} s*" for theta in THRESHOLDS] if "learning_time" in run else []
+    table = Table("mode", "s*", "mean strength", *times, box=None)
+    for index, target in enumerate(run["target"].values):
+        row = [str(index), f"{target:.4g}", f"{float(strength[index]):.4g}"]
+        if times:
+            row += [_median(run["learning_time"].values[:, q, index]) for q in range(len(THRESHOLDS))]
+        table.add_row(*row)
+    return table
+
+
+def _median(steps: Any) -> str:
+    """Median step of learning, and the share that has learned."""
+    if np.isnan(steps).all():
+        return "-"
+    learned = np.isfinite(steps).mean()
+    return f"{np.median(steps):,.0f} ({learned:.0%})" if learned > 0.5 else f"not yet ({learned:.0%})"

@@ -1,0 +1,201 @@
+"""Simulation against theory: by how much they differ, how much chance explains, and a verdict.
+
+Laws are compared by their distribution functions on independent trajectories. Tests of second moments have no place
+here: the stationary laws have power-law tails, for which such tests are not valid.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from saddlescope import observables, results
+from saddlescope.engines.reference import Reference
+from saddlescope.observables import THRESHOLDS
+
+Floats = NDArray[np.float64]
+
+FALSE_ALARM = 1e-6
+"""Probability that a comparison says "differs" although both sides have the same law."""
+
+DIVERGED = 1e-3
+"""Largest share of diverged trajectories at which the others still speak for the ensemble."""
+
+
+@runtime_checkable
+class HasCDF(Protocol):
+    """A law: anything with the names of ``scipy.stats``."""
+
+    def cdf(self, x: Any) -> Any:
+        """Probability of values up to x."""
+        ...
+
+    def mean(self) -> Any:
+        """Expected value."""
+        ...
+
+
+@dataclass(frozen=True)
+class Row:
+    """One compared quantity; ``bound`` is the difference that chance exceeds in one of 10⁶ comparisons."""
+
+    quantity: str
+    simulated: float
+    expected: float
+    difference: float
+    stderr: float
+    bound: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows of compared quantities, and over how many trajectories."""
+
+    rows: tuple[Row, ...]
+    trajectories: int
+    diverged: float
+
+    @property
+    def verdict(self) -> str:
+        """ "agrees", "differs", or "inconclusive" where more than 0.1 % of the trajectories have diverged."""
+        found = {row.verdict for row in self.rows}
+        return next((verdict for verdict in ("inconclusive", "differs") if verdict in found), "agrees")
+
+    @property
+    def table(self) -> Any:
+        """The rows as a ``pandas.DataFrame``."""
+        columns = {
+            name: ("quantity", [asdict(row)[name] for row in self.rows]) for name in asdict(self.rows[0])
+        }
+        return xr.Dataset(columns).set_coords("quantity").to_dataframe()
+
+    def __str__(self) -> str:
+        share = f", {self.diverged:.2%} diverged" if self.diverged else ""
+        return f"{self.verdict} over {self.trajectories} trajectories{share}\n{self.table.to_string()}"
+
+
+def compare(run: xr.Dataset, law: HasCDF | xr.Dataset, mode: int = 0, step: int | None = None) -> Comparison:
+    """Compare the strengths of a mode over the trajectories of a run with a law, or with another run.
+
+    At the last save, or at ``step`` (any save of a run that keeps trajectories; a run that keeps statistics still
+    holds its trajectories at its last step). ``law`` is whatever has ``cdf`` and ``mean``, such as
+    ``theory.mode_sde(…).stationary()`` or a frozen ``scipy.stats`` distribution. Judged are the largest difference of the
+    distribution functions, against the bound of Dvoretzky, Kiefer & Wolfowitz (Massart 1990, Ann. Probab. 18(3)), and
+    the shares below 0.5 and 0.9 of s*, against the binomial law; together they raise a false alarm with probability
+    at most 1e-6. The mean is shown and not judged, for the sake of heavy tails.
+    Raises TypeError or ValueError naming the argument at fault.
+
+    >>> from scipy.stats import norm
+    >>> from saddlescope import SGD, DeepLinear, GaussianData, Plan, Problem, init, simulate
+    >>> data = GaussianData([[1.0]], label_noise=1.0)
+    >>> problem = Problem(DeepLinear((1, 1)), data, init.Given([[[1.0]]]))
+    >>> run = simulate(problem, SGD(lr=1e-3, batch_size=1), Plan(steps=1, trajectories=500), engine="reference")
+    >>> compare(run, norm(0, 1)).verdict
+    'differs'
+    """
+    samples, diverged = _strengths(run, mode, step)
+    target = float(results.parts(run)[0].data.modes.strengths[mode])
+    points = [theta * target for theta in THRESHOLDS] if target > 0 else []
+    level = FALSE_ALARM / (1 + len(points))
+    if isinstance(law, xr.Dataset):
+        others, lost = _strengths(law, mode, step)
+        rows = _with_run(samples, others, FALSE_ALARM)
+        diverged = max(diverged, lost)
+    elif isinstance(law, HasCDF):
+        rows = [_largest_difference(samples, law, level), *(_share(samples, law, at, level) for at in points)]
+        rows.append(_mean(samples, float(np.asarray(law.mean())), 0.0))
+    else:
+        raise TypeError(
+            f"law must have cdf and mean, as a frozen scipy.stats distribution, or be a run, got {law!r:.80}"
+        )
+    if diverged > DIVERGED:
+        rows = [Row(**asdict(row) | {"verdict": "inconclusive"}) for row in rows]
+    return Comparison(tuple(rows), len(samples), diverged)
+
+
+def _strengths(run: xr.Dataset, mode: int, step: int | None) -> tuple[Floats, float]:
+    """Strength of a mode in every trajectory that has not diverged, and the share of those that have."""
+    problem, method, plan = results.parts(run)
+    count = len(problem.data.modes.strengths)
+    if isinstance(mode, bool) or not isinstance(mode, (int, np.integer)):
+        raise TypeError(f"mode must be a whole number, got {mode!r}")
+    if not 0 <= mode < count:
+        raise ValueError(
+            f"mode must be from 0 to {count - 1}, got {mode}; modes are counted from the strongest"
+        )
+    state, steps = results.final_state(run), run["step"].values
+    step = int(steps[-1]) if step is None else step
+    if step == state.step:
+        weights = Reference(problem, method, plan).weights(state)
+        values = observables.mode_strength(problem.data, weights)[:, mode]
+    elif plan.keep == "statistics":
+        raise ValueError(
+            f"step must be {state.step}, the last of a run that keeps statistics, got {step}; "
+            'use keep="trajectories" to compare at other steps'
+        )
+    elif step in steps:
+        values = run["mode_strength"].values[:, np.flatnonzero(steps == step)[0], mode]
+    else:
+        raise ValueError(f"step must be one of the saves of the run, got {step}; see run.step")
+    alive = (state.status == 0) | (state.status > step)
+    if not alive.any():
+        raise ValueError("run has no trajectory left to compare: all have diverged; lower lr")
+    return values[alive], float(1 - alive.mean())
+
+
+def _verdict(agrees: bool) -> str:
+    return "agrees" if agrees else "differs"
+
+
+def _largest_difference(samples: Floats, law: HasCDF, level: float) -> Row:
+    """``sup |F_n − F|``, on both sides of every step of ``F_n``; F may have steps of its own."""
+    ordered, n = np.sort(samples), len(samples)
+    up = np.arange(1, n + 1) / n - law.cdf(ordered)
+    down = law.cdf(np.nextafter(ordered, -np.inf)) - np.arange(n) / n
+    largest = float(np.maximum(up, down).max())
+    at = float(law.cdf(ordered[np.maximum(up, down).argmax()]))
+    bound = math.sqrt(math.log(2 / level) / (2 * n))
+    stderr = math.sqrt(max(at * (1 - at), 0.0) / n)
+    return Row("largest CDF difference", largest, 0.0, largest, stderr, bound, _verdict(largest <= bound))
+
+
+def _share(samples: Floats, law: HasCDF, at: float, level: float) -> Row:
+    """Share of trajectories up to a strength, against the binomial law."""
+    n, p = len(samples), min(max(float(law.cdf(at)), 0.0), 1.0)
+    found = int((samples <= at).sum())
+    low, high = stats.binom.ppf(level / 2, n, p), stats.binom.isf(level / 2, n, p)
+    bound = max(p - low / n, high / n - p)
+    difference, stderr = found / n - p, math.sqrt(p * (1 - p) / n)
+    return Row(
+        f"share up to {at:.4g}", found / n, p, difference, stderr, bound, _verdict(low <= found <= high)
+    )
+
+
+def _mean(samples: Floats, expected: float, variance: float) -> Row:
+    stderr = math.sqrt(samples.var(ddof=1) / len(samples) + variance) if len(samples) > 1 else math.nan
+    mean = float(samples.mean())
+    return Row("mean", mean, expected, mean - expected, stderr, math.nan, "not judged")
+
+
+def _with_run(samples: Floats, others: Floats, level: float) -> list[Row]:
+    """Two samples: the bound of Wei & Dudley 2012, Stat. Probab. Lett. 82(3), with the constant e that covers small n."""
+    n, m = len(samples), len(others)
+    largest = _two_sample(samples, others)
+    bound = math.sqrt((1 - math.log(level)) / 2 * (n + m) / (n * m))
+    stderr = math.sqrt(0.25 * (n + m) / (n * m))
+    row = Row("largest CDF difference", largest, 0.0, largest, stderr, bound, _verdict(largest <= bound))
+    return [row, _mean(samples, float(others.mean()), others.var(ddof=1) / m if m > 1 else math.nan)]
+
+
+def _two_sample(one: ArrayLike, other: ArrayLike) -> float:
+    a, b = np.sort(one), np.sort(other)
+    points = np.concatenate([a, b])
+    shares = [np.searchsorted(sample, points, side="right") / len(sample) for sample in (a, b)]
+    return float(np.abs(shares[0] - shares[1]).max())

@@ -1,0 +1,75 @@
+"""Other papers' conventions in ours: loss ``½‖Px − y‖²``, temperature ``T = η/B``, penalty ``(γ/2)‖θ‖²``, depth L.
+
+A paper whose per-sample loss is ``c‖Px − y‖²`` has gradients 2c times ours. The primed quantities are the paper's:
+``ℓ = ℓ'/(2c)``, ``η = 2c η'``, ``t = 2c t'``, ``T = 2c T'``. Without the ½ of ours, c = 1; for a mean over d outputs, c = 1/d.
+Source: the noise-balance paper, Ziyin, Li & Ueda, arXiv 2308.06671, has c = 1 and counts depth as D = L − 1.
+"""
+
+from __future__ import annotations
+
+import math
+
+
+def loss(theirs: float, factor: float = 1.0) -> float:
+    """Our loss ``ℓ = ℓ'/(2c)`` from theirs, ``ℓ' = c‖Px − y‖²``; ``factor`` is c.
+
+    Raises ValueError unless the factor is positive and finite (as all functions here).
+
+    >>> loss(3.0)
+    1.5
+    """
+    return theirs / _gain(factor)
+
+
+def learning_rate(theirs: float, factor: float = 1.0) -> float:
+    """Our learning rate ``η = 2c η'``: the same step on the loss ``c‖Px − y‖²``.
+
+    >>> learning_rate(1e-3)
+    0.002
+    """
+    return _gain(factor) * theirs
+
+
+def time(theirs: float, factor: float = 1.0) -> float:
+    """Our time ``t = 2c t'``.
+
+    >>> time(10.0)
+    20.0
+    """
+    return _gain(factor) * theirs
+
+
+def temperature(theirs: float, factor: float = 1.0) -> float:
+    """Our temperature ``T = 2c T'``; a critical ``T'_c = β₂/α₃`` becomes ``T_c = 2β₂/α₃`` at c = 1.
+
+    >>> temperature(0.25)
+    0.5
+    """
+    return _gain(factor) * theirs
+
+
+def weight_decay(theirs: float, factor: float = 1.0, penalty: float = 1.0) -> float:
+    """Our ``γ`` in ``(γ/2)‖θ‖²`` from theirs in ``penalty · γ'‖θ‖²`` beside the loss ``c‖Px − y‖²``: ``γ = penalty · γ'/c``.
+
+    >>> weight_decay(1e-4)
+    0.0001
+    """
+    return 2 * penalty * theirs / _gain(factor)
+
+
+def depth(theirs: int) -> int:
+    """Our number of layers ``L = D + 1`` from a depth D that counts hidden layers.
+
+    >>> depth(1)
+    2
+    """
+    return theirs + 1
+
+
+def _gain(factor: float) -> float:
+    """2c, by which the paper's gradients exceed ours."""
+    if not (factor > 0 and math.isfinite(factor)):
+        raise ValueError(
+            f"factor must be the positive c of a loss c‖Px − y‖², got {factor!r}; use 1.0 or 0.5"
+        )
+    return 2.0 * factor

@@ -1,0 +1,113 @@
+"""Modes under gradient flow: ``ds/dt = L s^{2κ}(β₂ − β₁ s)`` with κ = 1 − 1/L, in closed form for every depth L.
+
+Time is explicit in the strength. With ρ = (s/s̄)^{1/L}, s̄ = β₂/β₁ and τ = β₁ s̄^{2κ} t,
+
+    dτ/dρ = ρ^{1−L}/(1 − ρ^L),   so   τ = [ρ^{2−L}/(2−L) + Σ_k −ω_k² log(1 − ρ ω̄_k)/L],   ω_k^L = 1,
+
+and the curve is its inverse. L = 1, 2 invert by hand.
+Source: Saxe, McClelland & Ganguli 2013, arXiv 1312.6120, equations 5 to 10; Corlouer et al. 2026, arXiv 2604.06366.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit, logit
+
+Floats = NDArray[np.float64]
+
+
+def mode_flow(times: ArrayLike, start: ArrayLike, target: ArrayLike, depth: int, rate: float = 1.0) -> Floats:
+    """Strength s(t) of a mode under gradient flow.
+
+    ``ds/dt = rate · L s^{2κ}(target − s)``; ``times``, ``start`` and ``target`` broadcast; ``rate`` is β₁ (1 for white
+    inputs). Raises ValueError for a negative time, and for a start that is not positive at depth ≥ 2.
+    Source: Saxe et al. 2013, equation 8 (L = 2); its generalisation to every L by quadrature.
+
+    >>> mode_flow([0.0, 1.0, 4.0], start=0.01, target=2.0, depth=2)
+    array([0.01      , 0.42994118, 1.99752...])
+    >>> mode_flow(1.0, start=0.5, target=2.0, depth=3)
+    array(1.9854929)
+    """
+    t, s, end = np.broadcast_arrays(*(np.asarray(v, float) for v in (times, start, target)))
+    _check(s, depth)
+    if (t < 0).any():
+        raise ValueError(f"times must not be negative, got {t.min():g}; gradient flow starts at time 0")
+    t = rate * t
+    if depth == 1:
+        return np.asarray(end + (s - end) * np.exp(-t))
+    if depth == 2:
+        return _logistic(t, s, end)
+    return _invert(t, s, end, depth)
+
+
+def flow_time(strength: ArrayLike, start: ArrayLike, target: ArrayLike, depth: int, rate: float = 1.0) -> Floats:
+    """Time at which gradient flow takes a mode from ``start`` to ``strength``; infinite where it never does.
+
+    Source: Saxe et al. 2013, equation 7 (L = 2) and its generalisation to every L.
+
+    >>> flow_time([0.02, 1.0, 2.0], start=0.01, target=2.0, depth=2)
+    array([0.17454..., 1.32332...,        inf])
+    """
+    s, first, end = np.broadcast_arrays(*(np.asarray(v, float) for v in (strength, start, target)))
+    _check(first, depth)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if depth == 1:
+            time = np.log((first - end) / (s - end))
+        else:
+            time = _elapsed(s, first, end, depth)
+    between = ((s - first) * (end - s) > 0) | (s == first)
+    return np.where(s == first, 0.0, np.where(between, time / rate, np.inf))
+
+
+def plateau_time(start: ArrayLike, target: ArrayLike, depth: int, rate: float = 1.0) -> Floats:
+    """Length of the plateau before a mode is learned, to leading order in a small start.
+
+    ``log(s*/s₀)/(2s*)`` for L = 2, ``s₀^{−(L−2)/L}/((L−2)s*)`` for L ≥ 3. Raises ValueError at depth 1, which has none.
+    Source: Saxe et al. 2013, equation 10; Corlouer et al. 2026, arXiv 2604.06366.
+
+    >>> plateau_time(1e-3, [2.0, 1.0], depth=2)
+    array([1.90022561, 3.45387764])
+    """
+    s, end = np.asarray(start, float), np.asarray(target, float)
+    if depth == 1:
+        raise ValueError("depth 1 has no plateau: linear regression leaves its start at once; use depth ≥ 2")
+    _check(s, depth)
+    if (end <= 0).any():
+        raise ValueError(f"target must be positive, got {end.min():g}; a mode without strength is never learned")
+    if depth == 2:
+        return np.asarray(np.log(end / s) / (2 * end * rate))
+    return np.asarray(s ** -((depth - 2) / depth) / ((depth - 2) * end * rate))
+
+
+def _check(start: Floats, depth: int) -> None:
+    if depth < 1:
+        raise ValueError(f"depth must be at least 1, got {depth}; it counts the layers")
+    if depth >= 2 and not (start > 0).all():
+        raise ValueError(f"start must be positive at depth {depth}, got {np.min(start):g}; 0 is a fixed point")
+
+
+def _logistic(t: Floats, s: Floats, end: Floats) -> Floats:
+    with np.errstate(over="ignore", invalid="ignore"):
+        curve = end / (1 + (end / s - 1) * np.exp(-2 * end * t))
+    return np.asarray(np.where(end == 0, s / (1 + 2 * s * t), curve))
+
+
+def _elapsed(s: Floats, first: Floats, end: Floats, depth: int) -> Floats:
+    """Time from ``first`` to ``s`` at depth ≥ 2, unit rate."""
+    if depth == 2:
+        growth = np.log(s / first) - np.log(np.abs((end - s) / (end - first)))
+        return np.where(end == 0, (1 / s - 1 / first) / 2, growth / (2 * end))
+    power = 2 - 2 / depth  # 2κ; with target 0 the equation is ds/dt = −L s^{1+2κ}
+    scale = np.abs(end) ** power
+    ends = [_primitive((v / np.abs(end)) ** (1 / depth), np.sign(end), depth) for v in (s, first)]
+    return np.where(end == 0, (s**-power - first**-power) / (depth * power), (ends[0] - ends[1]) / scale)
+
+
+def _primitive(rho: Floats, sign: Floats, depth: int) -> Floats:
+    """∫ ρ^{1−L}/(sign − ρ^L) · L dρ / L … up to a constant, sign = ±1 that of the target."""
+    angles = 2 * np.pi * np.arange(depth)[:, *([None] * rho.ndim)] / depth
+    angles = np.where(sign > 0, angles, angles + np.pi / depth)
+    roots = np.exp(1j * angles)  # ω^L = sign
+    logs = np.log(np.abs(1 - rho * roots.conj())) + 1j * np.angle(1 - rho * roots.conj())
+    return np.asarray(sign * depth * rho ** (2.0 - depth) / (2.0 - depth) - (roots**2 * logs).sum(axis=0).real)

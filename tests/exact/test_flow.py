@@ -1,0 +1,89 @@
+"""Gradient flow conserves balance and determinant over whole runs, and meets the curves that are known."""
+
+import numpy as np
+import pytest
+from support import PROBLEMS, covariance, largest, problem
+
+from saddlescope import GradientFlow, Plan, init
+from saddlescope.observables import balance, log_det
+
+RUNS = {
+    "two layers": (problem((4, 8, 3), scale=1e-2), 4000),
+    "three layers": (problem((4, 6, 6, 3), scale=0.1), 6000),
+    "four layers, coloured": (problem((3, 5, 5, 5, 3), scale=0.3, sigma=covariance(3)), 6000),
+    "rank 2": (problem((4, 8, 3), scale=0.05, sigma=covariance(4, rank=2)), 6000),
+    "bottleneck": (problem((4, 2, 4), scale=0.05), 6000),
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_balance_and_determinant_over_a_whole_run(engine, name):
+    flow, steps = RUNS[name]
+    run = engine(flow, GradientFlow(lr=0.02), Plan(steps=steps, trajectories=3))
+    state = run.init()
+    start = run.weights(state)
+    for step in np.linspace(0, steps, 12).astype(int):
+        state = run.advance(state, int(step))
+        weights = run.weights(state)
+        for q, q0 in zip(balance(weights), balance(start), strict=True):
+            drift = np.linalg.norm(q - q0, axis=(1, 2)) / largest(weights)
+            assert drift.max() < 1e-12, "1e-9 is promised"
+        np.testing.assert_allclose(log_det(weights), log_det(start), rtol=1e-9)
+    assert np.abs(run.observe(state)["excess_loss"] - _lowest(flow)).max() < 1e-12, "the run must end in the minimum"
+
+
+def _lowest(flow):
+    """Excess loss of the best map the network can express (white inputs, or full rank)."""
+    strengths = flow.data.modes.strengths
+    return 0.5 * (strengths[min(flow.network.widths) :] ** 2).sum()
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4])
+def test_known_curves_of_aligned_modes(engine, depth):
+    """``ds/dt = L s^{2−2/L}(s* − s)``: time as a function of s, in closed form or by quadrature."""
+    aligned = problem((4, *[5] * (depth - 1), 3), init=init.Balanced(scale=0.2))
+    run = engine(aligned, GradientFlow(lr=0.05), Plan(steps=80, trajectories=1))
+    target = aligned.data.modes.strengths
+    state = run.init()
+    for step in (1, 10, 80):
+        state = run.advance(state, step)
+        reached = run.observe(state)["mode_strength"][0]
+        time = [_time(0.2**depth, s, s1, depth) for s, s1 in zip(reached, target, strict=True)]
+        near_end = target - reached < 1e-6 * target
+        np.testing.assert_allclose(np.where(near_end, step * 0.05, time), step * 0.05, rtol=1e-8)
+
+
+def _time(start, end, target, depth):
+    """Time from ``start`` to ``end``, by Gauss–Legendre quadrature in log s."""
+    nodes, weights = np.polynomial.legendre.leggauss(400)
+    logs = 0.5 * (np.log(end) - np.log(start)) * (nodes + 1) + np.log(start)
+    s = np.exp(logs)
+    rate = depth * s ** (1 - 2 / depth) * (target - s)
+    return 0.5 * (np.log(end) - np.log(start)) * (weights / rate).sum()
+
+
+def test_learning_times_on_a_fine_clock(engine):
+    """L = 2: ``s = s*/(1 + (s*/s₀ − 1)e^{−2s*t})`` crosses θs* at a time of its own; the step is the first one after."""
+    aligned = problem((3, 4, 3), init=init.Balanced(scale=0.1))
+    run = engine(aligned, GradientFlow(lr=1e-4), Plan(steps=100_000))
+    learned = run.advance(run.init(), 100_000).learned[0]
+    s = aligned.data.modes.strengths
+    for q, theta in enumerate((0.5, 0.9)):
+        time = np.log((s / 0.01 - 1) * theta / (1 - theta)) / (2 * s)
+        np.testing.assert_array_equal(learned[q], np.ceil(time / 1e-4))
+
+
+@pytest.mark.parametrize("lr", [1e-3, 0.03, 0.7])
+def test_the_clock_does_not_matter(engine, lr):
+    """Weights at one time are the same for any clock; learning times are the same up to a tick."""
+    ends, times = [], []
+    for clock in (lr, 7 * lr):
+        run = engine(PROBLEMS["wide"], GradientFlow(clock), Plan(steps=1, trajectories=2, seed=3))
+        state = run.advance(run.init(), round(21 * lr / clock))
+        ends.append(run.weights(state))
+        times.append(state.learned * clock)
+    for a, b in zip(*ends, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
+    both = np.isfinite(times[0]) & np.isfinite(times[1])
+    late = times[1][both] - times[0][both]
+    assert ((late > -1e-9) & (late < 7 * lr + 1e-9)).all()
