@@ -40,38 +40,28 @@ struct Stream {
     return result;
   }
 
-  // Two standard normals from two words: the radius, then the quadrant (top two bits) and the angle inside it.
-  SADDLESCOPE_INLINE void pair(V& first, V& second) {
-    const V radius = sqrt(log(uniform(next())) * T(-2));
+  // Two standard normals from two words: the radius; then the half of the circle (top bit) and the angle in it.
+  SADDLESCOPE_INLINE void pair(V& first, V& second, V scale = set1<T>(T(1))) {
+    const V radius = sqrt(log(uniform(next())) * T(-2)) * scale;
     const W word = next();
     V c, s;
-    cos_sin(centred(word << 2), c, s);
-    const W top = W{} + (typename Lane<T>::Word(1) << (R::bits - 1)), odd = (word << 1) & top;
-    const IntVec<T> swap = (IntVec<T>)odd < 0;
-    const V x = select<T>(swap, s, c), y = select<T>(swap, c, s);
-    first = radius * (V)((W)x ^ ((word & top) ^ odd));
-    second = radius * (V)((W)y ^ (word & top));
+    cos_sin(centred(word << 1), c, s);
+    const W top = W{} + (typename Lane<T>::Word(1) << (R::bits - 1));
+    first = radius * (V)((W)c ^ (word & top));
+    second = radius * s;
   }
 
   // In (0, 1].
   static SADDLESCOPE_INLINE V uniform(W word);
-  // The word's top bits in [−½, ½).
+  // The word's top bits in [−1, 1).
   static SADDLESCOPE_INLINE V centred(W word);
 
   // count normals times scale, one vector each; an odd count drops the last half pair.
   SADDLESCOPE_INLINE void fill(V* out, int64_t count, T scale) {
     const V factor = set1<T>(scale);
-    V a, b;
-    int64_t i = 0;
-    for (; i + 1 < count; i += 2) {
-      pair(a, b);
-      out[i] = a * factor;
-      out[i + 1] = b * factor;
-    }
-    if (i < count) {
-      pair(a, b);
-      out[i] = a * factor;
-    }
+    V last;
+    for (int64_t i = 0; i + 1 < count; i += 2) pair(out[i], out[i + 1], factor);
+    if (count % 2) pair(out[count - 1], last, factor);
   }
 
   // Square root of a chi-square with k degrees of freedom.
@@ -125,20 +115,19 @@ struct Stream {
 
 template <>
 SADDLESCOPE_INLINE Vec<float> Stream<float>::uniform(W word) {
-  const Vec<float> whole = __builtin_convertvector((IntVec<float>)(word >> 1), Vec<float>);
-  return (whole + 0.5f) * 0x1p-31f;
+  return fma(__builtin_convertvector((IntVec<float>)(word >> 1), Vec<float>), set1(0x1p-31f), set1(0x1p-32f));
 }
 template <>
 SADDLESCOPE_INLINE Vec<double> Stream<double>::uniform(W word) {
-  return ((Vec<double>)((word >> 12) | 0x3ff0000000000000ULL) - 1.0) + 0x1p-53;
+  return (Vec<double>)((word >> 12) | 0x3ff0000000000000ULL) - (1.0 - 0x1p-53);
 }
 template <>
 SADDLESCOPE_INLINE Vec<float> Stream<float>::centred(W word) {
-  return (Vec<float>)((word >> 9) | 0x3f800000U) - 1.5f;
+  return (Vec<float>)((word >> 9) | 0x40000000U) - 3.0f;
 }
 template <>
 SADDLESCOPE_INLINE Vec<double> Stream<double>::centred(W word) {
-  return (Vec<double>)((word >> 12) | 0x3ff0000000000000ULL) - 1.5;
+  return (Vec<double>)((word >> 12) | 0x4000000000000000ULL) - 3.0;
 }
 
 }  // namespace saddlescope::SADDLESCOPE_ISA

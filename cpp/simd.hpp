@@ -132,42 +132,47 @@ SADDLESCOPE_INLINE Vec<float> log(Vec<float> u) {
                                          -0.16565643724889481f, 0.14877080675719164f, -0.14350126080517508f,
                                          0.08917377196965345f);
   const Vec<float> square = f * f;
-  const Vec<float> small = fma(square * f, p, fma(square, set1(-0.5f), e * 1.4286068e-6f)) + f;
-  return fma(e, set1(0.693145752f), small);
+  return fma(e, set1(0.69314718f), fma(square * f, p, fma(square, set1(-0.5f), f)));
 }
 SADDLESCOPE_INLINE Vec<double> log(Vec<double> u) {
   using W = WordVec<double>;
-  const W biased = ((W)u - 0x3fe6a09e667f3bcdULL + (1023ULL << 52)) >> 52;
-  const Vec<double> m = (Vec<double>)((W)u - (biased << 52) + (1023ULL << 52));
-  const Vec<double> e = (Vec<double>)(biased | 0x4330000000000000ULL) - (4503599627370496.0 + 1023.0);
-  const Vec<double> f = m - 1.0, s = f / (m + 1.0), z = s * s;
+  constexpr uint64_t half_root = 0x3fe6a09e667f3bcdULL;  // √½, the least m
+  const W shifted = (W)u + ((1023ULL << 52) - half_root);
+  const Vec<double> m = (Vec<double>)((shifted & 0xfffffffffffffULL) + half_root);
+  const Vec<double> e = (Vec<double>)(shifted >> 52 | 0x4330000000000000ULL) - (4503599627370496.0 + 1023.0);
+  // s = f / (m + 1) by a cubic start, one step of Newton for the reciprocal and one for the quotient.
+  const Vec<double> f = m - 1.0, divisor = m + 1.0;
+  const Vec<double> start =
+      polynomial<double>(divisor, 1.9703314670066964, -1.4485230074761358, 0.47093528454186124, -0.057133703087125780);
+  const Vec<double> reciprocal = fma(start, fma(-divisor, start, set1(1.0)), start);
+  const Vec<double> quotient = f * reciprocal, s = fma(fma(-divisor, quotient, f), reciprocal, quotient);
+  const Vec<double> z = s * s;
   const Vec<double> q = polynomial<double>(z, 0.66666666666667344, 0.39999999999414631, 0.28571428742396416,
                                            0.22222198572396511, 0.18183564362815427, 0.15314049695633579,
                                            0.14795957622355573);
-  const Vec<double> small = fma(s * z, q, e * 1.9082149292705877e-10) + (s + s);
-  return fma(e, set1(0.69314718036912382), small);
+  return fma(e, set1(0.69314718055994531), fma(s * z, q, s + s));
 }
 
-// cos(π f/2) and sin(π f/2) for |f| ≤ ½.
-SADDLESCOPE_INLINE void cos_sin(Vec<float> f, Vec<float>& c, Vec<float>& s) {
-  const Vec<float> z = f * f;
+// cos(π g/2) and sin(π g/2) for |g| ≤ 1.
+SADDLESCOPE_INLINE void cos_sin(Vec<float> g, Vec<float>& c, Vec<float>& s) {
+  const Vec<float> z = g * g;
   c = fma(z,
-          polynomial<float>(z, -1.2337005493759960f, 0.25366941048500505f, -0.020861529706330111f,
-                            0.00090674353592242703f),
+          polynomial<float>(z, -1.2337003622363514f, 0.25366346678260905f, -0.020833104257760071f,
+                            0.00087018760587646603f),
           set1(1.0f));
-  s = f * polynomial<float>(z, 1.5707963219667863f, -0.64596347864022465f, 0.079680228051318520f,
-                            -0.0046021769543046250f);
+  s = g * polynomial<float>(z, 1.5707963200919171f, -0.64596376128890611f, 0.079689926853685538f,
+                            -0.0046741574752841884f, 0.00015167852140283465f);
 }
-SADDLESCOPE_INLINE void cos_sin(Vec<double> f, Vec<double>& c, Vec<double>& s) {
-  const Vec<double> z = f * f;
+SADDLESCOPE_INLINE void cos_sin(Vec<double> g, Vec<double>& c, Vec<double>& s) {
+  const Vec<double> z = g * g;
   c = fma(z,
-          polynomial<double>(z, -1.2337005501361698269, 0.25366950790104782335, -0.02086348076334077909,
-                             0.0009192602745469567285, -0.000025202039028894005798, 4.710678436254241697e-7,
-                             -6.3294004447830654017e-9),
+          polynomial<double>(z, -1.2337005501361698117, 0.25366950790104600345, -0.0208634807633107109,
+                             0.00091926027450109584564, -0.000025202041042264847778, 4.7108463396365582302e-7,
+                             -6.3832328881434107419e-9, 6.3574628296917735376e-11),
           set1(1.0));
-  s = f * polynomial<double>(z, 1.5707963267948966143, -0.64596409750624431734, 0.07969262624604307835,
-                             -0.0046817541323422596375, 0.00016044115075209310853, -3.5986433881895195354e-6,
-                             5.6339384757664695745e-8);
+  s = g * polynomial<double>(z, 1.57079632679489644, -0.64596409750622329133, 0.079692626245684379088,
+                             -0.0046817541314531559612, 0.00016044116958051484484, -3.5988107318447285543e-6,
+                             5.6883199207317083043e-8, -6.4495242846111031852e-10);
 }
 
 }  // namespace saddlescope::SADDLESCOPE_ISA

@@ -1,10 +1,30 @@
 """The microscope for SGD noise in networks whose dynamics can be written down."""
 
-from saddlescope import init
+from saddlescope import convert, init
+from saddlescope.cite import cite
+from saddlescope.compare import compare
 from saddlescope.data import GaussianData
 from saddlescope.methods import GD, SGD, GradientFlow, Langevin
 from saddlescope.network import DeepLinear
 from saddlescope.plan import Plan, logspaced
 from saddlescope.problem import Problem
+from saddlescope.simulate import simulate
+from saddlescope.store import load
 
-__all__ = ["GD", "SGD", "DeepLinear", "GaussianData", "GradientFlow", "Langevin", "Plan", "Problem", "init", "logspaced"]
+__all__ = [
+    "GD",
+    "SGD",
+    "DeepLinear",
+    "GaussianData",
+    "GradientFlow",
+    "Langevin",
+    "Plan",
+    "Problem",
+    "cite",
+    "compare",
+    "convert",
+    "init",
+    "load",
+    "logspaced",
+    "simulate",
+]

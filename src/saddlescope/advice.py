@@ -59,7 +59,9 @@ def _on_temperature(problem: Problem, method: Method) -> Iterator[str]:
     if problem.network.depth != 2 or not _has_gradient_noise(method):
         return
     for mode, target in enumerate(problem.data.modes.strengths):
-        critical = float(theory.mode_sde(problem, method, mode).critical_temperature) if target > 0 else np.inf
+        critical = (
+            float(theory.mode_sde(problem, method, mode).critical_temperature) if target > 0 else np.inf
+        )
         if method.temperature <= critical:
             continue
         yield (
@@ -69,7 +71,7 @@ def _on_temperature(problem: Problem, method: Method) -> Iterator[str]:
         ratio = target * critical * getattr(method, "batch_size", 0.0)
         if isinstance(method, SGD) and ratio > SMALL:
             yield (
-                f"T_c of mode {mode} holds for Langevin, and for SGD only where s* T_c batch_size ≪ 1, "
+                f"T_c of mode {mode} holds for Langevin, for SGD only where s* T_c batch_size ≪ 1, "
                 f"but it is {ratio:.3g}: SGD may learn the mode all the same; use Langevin to see the transition"
             )
 

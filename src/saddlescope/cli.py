@@ -35,7 +35,7 @@ app = typer.Typer(
 )
 
 File = Annotated[Path, typer.Argument(metavar="FILE.toml", help="Problem, method and plan.")]
-StoreArgument = Annotated[Path, typer.Argument(metavar="STORE", help="A store written by run.")]
+Source = Annotated[Path, typer.Argument(metavar="STORE", help="A store written by run.")]
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def one_sentence() -> Iterator[None]:
     """Wrong input ends with one sentence and code 2, Ctrl-C with code 130; neither with a traceback."""
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
+            warnings.showwarning = _show_warning  # type: ignore[assignment]
             yield
     except (TypeError, ValueError, OSError, MemoryError) as error:
         typer.echo(f"error: {error}", err=True)
@@ -108,7 +108,7 @@ def run(
 
 @app.command()
 @one_sentence()
-def info(path: StoreArgument) -> None:
+def info(path: Source) -> None:
     """What a store holds: progress, modes, and the TOML that repeats it."""
     stored = store.load(path)
     _summary(stored, str(path))
@@ -119,7 +119,7 @@ def info(path: StoreArgument) -> None:
 @app.command()
 @one_sentence()
 def plot(
-    path: StoreArgument,
+    path: Source,
     out: Annotated[
         Path, typer.Option("-o", "--out", metavar="FIGURE", help="File to write: png, pdf or svg.")
     ],
@@ -133,7 +133,7 @@ def plot(
 @app.command()
 @one_sentence()
 def reproduce(
-    claims: Annotated[
+    names: Annotated[
         list[str] | None, typer.Argument(metavar="[CLAIM]…", help="Papers or claims; all if none.")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Smaller ensembles: minutes.")] = False,
@@ -142,19 +142,19 @@ def reproduce(
     ),
 ) -> None:
     """Test claims of the literature and write a report; ends with 1 if one is refuted."""
-    from saddlescope.claims import reproduce as test
+    from saddlescope import claims
 
-    raise typer.Exit(test(claims or (), quick, out))
+    raise typer.Exit(claims.reproduce(names or (), quick, out))
 
 
-@app.command()
+@app.command("claims")
 @one_sentence()
-def claims() -> None:
+def list_claims() -> None:
     """List the claims that reproduce can test."""
-    from saddlescope.claims import select
+    from saddlescope import claims
 
     table = Table("claim", "statement", box=None)
-    for name, claim in select().items():
+    for name, claim in claims.select().items():
         table.add_row(name, claim.statement)
     Console().print(table)
 
@@ -173,8 +173,9 @@ def _summary(run: xr.Dataset, name: str) -> None:
     _, _, plan = results.parts(run)
     state, diverged = results.final_state(run), int((run["status"] != 0).sum())
     typer.echo(
-        f"{name}: {'complete' if run.attrs['complete'] else 'not complete'}, {state.step:,} of {plan.steps:,} steps, "
-        f"{run.sizes['time']} saves, {state.trajectories:,} trajectories ({diverged:,} diverged), "
+        f"{name}: {'complete' if run.attrs['complete'] else 'not complete'}, "
+        f"{state.step:,} of {plan.steps:,} steps, {run.sizes['time']} saves, "
+        f"{state.trajectories:,} trajectories ({diverged:,} diverged), "
         f"engine {run.attrs['engine']} {run.attrs['instruction_set']}".rstrip()
     )
     if run.sizes["time"]:

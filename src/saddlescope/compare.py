@@ -1,7 +1,7 @@
 """Simulation against theory: by how much they differ, how much chance explains, and a verdict.
 
-Laws are compared by their distribution functions on independent trajectories. Tests of second moments have no place
-here: the stationary laws have power-law tails, for which such tests are not valid.
+Laws are compared by their distribution functions on independent trajectories. There are no tests of second
+moments: the stationary laws have power-law tails, for which such tests are not valid.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 from saddlescope import observables, results
 from saddlescope.engines.reference import Reference
@@ -84,19 +84,20 @@ class Comparison:
 def compare(run: xr.Dataset, law: HasCDF | xr.Dataset, mode: int = 0, step: int | None = None) -> Comparison:
     """Compare the strengths of a mode over the trajectories of a run with a law, or with another run.
 
-    At the last save, or at ``step`` (any save of a run that keeps trajectories; a run that keeps statistics still
-    holds its trajectories at its last step). ``law`` is whatever has ``cdf`` and ``mean``, such as
-    ``theory.mode_sde(…).stationary()`` or a frozen ``scipy.stats`` distribution. Judged are the largest difference of the
-    distribution functions, against the bound of Dvoretzky, Kiefer & Wolfowitz (Massart 1990, Ann. Probab. 18(3)), and
-    the shares below 0.5 and 0.9 of s*, against the binomial law; together they raise a false alarm with probability
-    at most 1e-6. The mean is shown and not judged, for the sake of heavy tails.
+    At the last save, or at ``step``: any save of a run that keeps trajectories, the last of one that keeps
+    statistics. ``law`` is whatever has ``cdf`` and ``mean``: ``theory.mode_sde(…).stationary()``, or a frozen
+    distribution of ``scipy.stats``. Judged are the largest difference of the distribution functions, by the
+    bound of Dvoretzky, Kiefer & Wolfowitz (Massart 1990, Ann. Probab. 18(3)), and the shares up to 0.5 s* and
+    0.9 s*, by the binomial law; together they raise a false alarm with probability at most 1e-6. The mean is
+    shown and not judged, since tails are heavy.
     Raises TypeError or ValueError naming the argument at fault.
 
     >>> from scipy.stats import norm
     >>> from saddlescope import SGD, DeepLinear, GaussianData, Plan, Problem, init, simulate
     >>> data = GaussianData([[1.0]], label_noise=1.0)
     >>> problem = Problem(DeepLinear((1, 1)), data, init.Given([[[1.0]]]))
-    >>> run = simulate(problem, SGD(lr=1e-3, batch_size=1), Plan(steps=1, trajectories=500), engine="reference")
+    >>> plan = Plan(steps=1, trajectories=500)
+    >>> run = simulate(problem, SGD(lr=1e-3, batch_size=1), plan, engine="reference")
     >>> compare(run, norm(0, 1)).verdict
     'differs'
     """
@@ -170,7 +171,9 @@ def _share(samples: Floats, law: HasCDF, at: float, level: float) -> Row:
     """Share of trajectories up to a strength, against the binomial law."""
     n, p = len(samples), min(max(float(law.cdf(at)), 0.0), 1.0)
     found = int((samples <= at).sum())
-    low, high = stats.binom.ppf(level / 2, n, p), stats.binom.isf(level / 2, n, p)
+    counts = np.arange(n + 1)
+    low = int((special.bdtr(counts, n, p) <= level / 2).sum())
+    high = int((special.bdtrc(counts, n, p) > level / 2).sum())
     bound = max(p - low / n, high / n - p)
     difference, stderr = found / n - p, math.sqrt(p * (1 - p) / n)
     return Row(
@@ -185,7 +188,7 @@ def _mean(samples: Floats, expected: float, variance: float) -> Row:
 
 
 def _with_run(samples: Floats, others: Floats, level: float) -> list[Row]:
-    """Two samples: the bound of Wei & Dudley 2012, Stat. Probab. Lett. 82(3), with the constant e that covers small n."""
+    """Two samples: the bound of Wei & Dudley 2012, Stat. Probab. Lett. 82(3), with their constant e."""
     n, m = len(samples), len(others)
     largest = _two_sample(samples, others)
     bound = math.sqrt((1 - math.log(level)) / 2 * (n + m) / (n * m))

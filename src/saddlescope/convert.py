@@ -1,8 +1,8 @@
-"""Other papers' conventions in ours: loss ``½‖Px − y‖²``, temperature ``T = η/B``, penalty ``(γ/2)‖θ‖²``, depth L.
+"""Other conventions in ours: loss ``½‖Px − y‖²``, temperature ``T = η/B``, penalty ``(γ/2)‖θ‖²``, depth L.
 
-A paper whose per-sample loss is ``c‖Px − y‖²`` has gradients 2c times ours. The primed quantities are the paper's:
-``ℓ = ℓ'/(2c)``, ``η = 2c η'``, ``t = 2c t'``, ``T = 2c T'``. Without the ½ of ours, c = 1; for a mean over d outputs, c = 1/d.
-Source: the noise-balance paper, Ziyin, Li & Ueda, arXiv 2308.06671, has c = 1 and counts depth as D = L − 1.
+A paper whose per-sample loss is ``c‖Px − y‖²`` has gradients 2c times ours. With its quantities primed,
+``ℓ = ℓ'/(2c)``, ``η = 2c η'``, ``t = 2c t'``, ``T = 2c T'``; c = 1 without our ½, 1/d for a mean of d outputs.
+Source: the noise-balance paper (Ziyin, Li & Ueda, arXiv 2308.06671) has c = 1 and counts depth as D = L − 1.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def temperature(theirs: float, factor: float = 1.0) -> float:
 
 
 def weight_decay(theirs: float, factor: float = 1.0, penalty: float = 1.0) -> float:
-    """Our ``γ`` in ``(γ/2)‖θ‖²`` from theirs in ``penalty · γ'‖θ‖²`` beside the loss ``c‖Px − y‖²``: ``γ = penalty · γ'/c``.
+    """Our ``γ = pγ'/c`` in ``(γ/2)‖θ‖²`` from theirs in ``pγ'‖θ‖²`` beside ``c‖Px − y‖²``; ``penalty`` is p.
 
     >>> weight_decay(1e-4)
     0.0001

@@ -17,7 +17,7 @@ MEASURED_SECONDS = 0.3
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds; bytes of memory beyond Python's own, of the saves on disk uncompressed, and of a checkpoint."""
+    """Seconds; bytes of memory beyond Python's own, of the saves (not compressed) and of a checkpoint."""
 
     seconds: float
     memory: int

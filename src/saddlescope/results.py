@@ -1,7 +1,7 @@
 """What a run is: its variables with dims and units, its statistics over the ensemble, its attributes.
 
-A run is one ``xarray.Dataset``. Observables have the dim ``time`` and, by ``Plan(keep=…)``, either ``statistic`` or
-``trajectory``; what happens once in a trajectory (divergence, learning, noise peak) has ``trajectory`` alone.
+A run is one ``xarray.Dataset``. Observables have the dim ``time`` and, by ``Plan(keep=…)``, ``statistic`` or
+``trajectory``; what happens once in a trajectory (divergence, learning, noise peak) has no ``time``.
 """
 
 from __future__ import annotations
@@ -61,12 +61,8 @@ OBSERVABLES = {
 
 EVENTS = {
     "status": Variable(("trajectory",), "step", "0: all is well, else the step of divergence"),
-    "learning_time": Variable(
-        ("trajectory", "threshold", "mode"), "step", "first step with u_αᵀPv_α ≥ θ s*_α"
-    ),
-    "noise_peak_step": Variable(
-        ("trajectory", "mode"), "step", "step of the largest mode noise before learning"
-    ),
+    "learning_time": Variable(("trajectory", "threshold", "mode"), "step", "first step at θ s*_α or beyond"),
+    "noise_peak_step": Variable(("trajectory", "mode"), "step", "step of the largest noise before learning"),
     "noise_peak_strength": Variable(("trajectory", "mode"), "y/x", "mode strength at the noise peak"),
 }
 
@@ -182,8 +178,9 @@ def statistics(values: Mapping[str, Floats], alive: NDArray[np.bool_]) -> Record
 
     The variance is the unbiased one (NaN for one trajectory), the quantiles are linear in between.
 
-    >>> statistics({"loss": np.array([1.0, 2.0, 6.0, np.nan])}, np.array([True, True, True, False]))["loss"]
-    array([3. , 7. , 1.1, 2. , 5.6, 1.5, 3. ])
+    >>> loss, alive = np.array([1.0, 2.0, 6.0, np.nan]), np.array([True, True, True, False])
+    >>> dict(zip(STATISTICS, statistics({"loss": loss}, alive)["loss"].tolist()))
+    {'mean': 3.0, 'var': 7.0, 'q05': 1.1, 'q50': 2.0, 'q95': 5.6, 'stderr': 1.5275, 'n': 3.0}
     """
     shapes = {name: value.shape[1:] for name, value in values.items()}
     columns = [value.reshape(len(alive), -1) for value in values.values()]
@@ -235,7 +232,7 @@ def events(state: State, plan: Plan) -> dict[str, NDArray[Any]]:
         found["learning_time"] = state.learned
     if "noise_peak" in plan.events:
         noise, step, strength, at_learning = state.peak.transpose(1, 0, 2)
-        counted = at_learning <= PEAK_FALL * noise
+        counted = (noise > 0) & (at_learning <= PEAK_FALL * noise)
         found["noise_peak_step"] = np.where(counted, step, np.nan)
         found["noise_peak_strength"] = np.where(counted, strength, np.nan)
     return found
@@ -276,8 +273,8 @@ def parts(run: xr.Dataset) -> tuple[Problem, Method, Plan]:
     """
     if "toml" not in run.attrs or "checkpoint" not in run:
         raise ValueError(
-            "run must be a Dataset from simulate or load, got one without the attribute 'toml' or the variable "
-            "'checkpoint'; keep both when you transform a run"
+            "run must be a Dataset from simulate or load, got one without the attribute 'toml' or "
+            "the variable 'checkpoint'; keep both when you transform a run"
         )
     return run_from_toml(run.attrs["toml"])
 

@@ -63,15 +63,16 @@ def simulate(
 ) -> xr.Dataset:
     """Advance an ensemble by a method under a plan; the run is one labelled Dataset.
 
-    With a finished run in place of the problem: the same method and a plan of more steps extend it, as if it had never
-    stopped; another method starts its own clock at the run's last weights.
+    With a run in place of the problem: the same method and a plan of more steps extend it, as if it had never
+    stopped; another method starts its own clock at the last weights.
     ``engine`` is "native" (compiled), "reference" (plain NumPy), or "auto" (native where it is built).
     ``out`` names a Zarr store, written while the run goes on: killed at any time, the same call resumes it.
-    Raises TypeError or ValueError naming the argument at fault, FileExistsError when ``out`` holds another or a finished
-    run and ``overwrite`` is not set, OSError when the disk is full.
+    Raises TypeError or ValueError naming the argument at fault, FileExistsError when ``out`` holds another or
+    a finished run and ``overwrite`` is not set, OSError when the disk is full.
 
     >>> from saddlescope import GD, DeepLinear, GaussianData, init
-    >>> problem = Problem(DeepLinear((2, 3, 2)), GaussianData([[2.0, 0.0], [0.0, 1.0]]), init.Balanced(scale=0.5))
+    >>> data = GaussianData([[2.0, 0.0], [0.0, 1.0]])
+    >>> problem = Problem(DeepLinear((2, 3, 2)), data, init.Balanced(scale=0.5))
     >>> run = simulate(problem, GD(lr=0.05), Plan(steps=200, saves=4), engine="reference")
     >>> run.mode_strength.sel(statistic="mean").isel(time=-1).values
     array([2., 1.])
@@ -184,7 +185,7 @@ def _resume(path: Path, attrs: dict[str, Any], overwrite: bool) -> Store | None:
     store.close()
     what = "a finished run" if store.complete else "an unfinished run of other settings"
     raise FileExistsError(
-        f"out {str(path)!r} holds {what}; pass overwrite=True (--overwrite) to replace it, or give another path"
+        f"out {str(path)!r} holds {what}; pass overwrite=True (--overwrite) to replace it, or another path"
     )
 
 
@@ -192,7 +193,7 @@ def _warn_of_other_engine(old: dict[str, Any], new: dict[str, Any]) -> None:
     was, now = (f"{attrs['engine']} {attrs['instruction_set']}".strip() for attrs in (old, new))
     if was != now:
         warnings.warn(
-            f"the run was begun by the engine {was} and goes on with {now}: equal in law, not to the last bit",
+            f"the run was begun with {was} and goes on with {now}: equal in law, not to the last bit",
             stacklevel=5,
         )
 
@@ -267,7 +268,7 @@ class _Bar:
 
 
 class _Stop:
-    """While a store is written, Ctrl-C and SIGTERM wait for the end of the block, so that it can be committed.
+    """While a store is written, Ctrl-C and SIGTERM wait for the end of the block, so that it is committed.
 
     A second signal does not wait. In memory nothing is there to commit, and signals do what they always do.
     """

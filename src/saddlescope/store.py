@@ -1,7 +1,7 @@
 """Where a run is put while it goes on: in memory, or in a Zarr store that may be killed at any time.
 
-In a store all arrays have their full length from the start. A commit writes the new saves, and then the state of the
-ensemble into one chunk, which the file system replaces as a whole: this chunk alone says how many saves count.
+In a store all arrays have their full length from the start. A commit writes the new saves, and then the state
+of the ensemble into one chunk, which is replaced as a whole: this chunk alone says how many saves count.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ def _lay_out(path: Path, frame: xr.Dataset, problem: Problem, plan: Plan, state:
         dtype="uint8",
         compressors=None,
         dimension_names=("byte",),
-        attributes=results.CHECKPOINT,
+        attributes=dict(results.CHECKPOINT),
     )
     return group
 
@@ -237,12 +237,12 @@ def _create(
         dtype="int64" if name == "status" else "float64",
         fill_value=0 if name == "status" else np.nan,
         dimension_names=variable.dims,
-        attributes=variable.attrs,
+        attributes=dict(variable.attrs),
     )
 
 
 def chunks(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Chunks of about 4 MB of an array (ensemble, time, …): few saves of many members rather than the reverse."""
+    """Chunks of about 4 MB of an array (ensemble, time, …): few saves of many members, not the reverse."""
     ensemble, times, *rest = shape
     row = 8 * math.prod(rest)
     saves = min(times, max(1, CHUNK_BYTES // (row * ensemble)))
@@ -257,7 +257,8 @@ def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
 
 
 def _open(path: Path) -> xr.Dataset:
-    return xr.open_zarr(path, chunks=None, consolidated=False)
+    run: xr.Dataset = xr.open_zarr(path, chunks=None, consolidated=False)
+    return run
 
 
 def _swap(new: Path, path: Path) -> None:

@@ -66,16 +66,16 @@ class Streams:
         """In (0, 1]: 52 bits (centred) for float64; 31 bits rounded to float32 for float32."""
         if self.dtype == np.float64:
             return ((word >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
-        rounded = (word >> np.uint32(1)).astype(np.float32) + np.float32(0.5)
-        return rounded.astype(np.float64) * 2.0**-31
+        rounded = (word >> np.uint32(1)).astype(np.float32).astype(np.float64)
+        return ((rounded + 0.5) * 2.0**-31).astype(np.float32).astype(np.float64)
 
     def _angle(self, word: NDArray[np.unsignedinteger]) -> NDArray[np.float64]:
-        """Uniform on the circle: the top two bits are the quadrant, the next 52 (23) the angle inside it."""
+        """Uniform on the circle: the top bit is the half with cos < 0, the next 52 (23) the angle in the half."""
         size = word.dtype.itemsize * 8
         digits = 52 if size == 64 else 23
-        quadrant = (word >> word.dtype.type(size - 2)).astype(np.float64)
-        inside = (word << word.dtype.type(2)) >> word.dtype.type(size - digits)
-        return 0.5 * np.pi * (quadrant + inside.astype(np.float64) * 2.0**-digits - 0.5)
+        inside = (word << word.dtype.type(1)) >> word.dtype.type(size - digits)
+        angle = np.pi * (inside.astype(np.float64) * 2.0**-digits - 0.5)
+        return np.where(word >> word.dtype.type(size - 1), np.pi - angle, angle)
 
     def pair(self, active: NDArray[np.bool_] | None = None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Two independent normals of every stream (Box & Muller 1958), from two words."""

@@ -22,12 +22,6 @@ class Interval:
     low: float
     high: float
 
-    def __truediv__(self, by: float) -> Interval:
-        """In other units."""
-        ends = sorted((self.low / by, self.high / by))
-        return Interval(self.value / by, *ends)
-
-
 def exact(value: float) -> Interval:
     """A number without sampling error.
 
@@ -73,6 +67,15 @@ def median(values: ArrayLike) -> Interval:
     if below < 0:
         return Interval(float(np.median(ordered)), -np.inf, np.inf)
     return Interval(float(np.median(ordered)), float(ordered[below]), float(ordered[-1 - below]))
+
+
+def ratio(above: Interval, below: Interval) -> Interval:
+    """Ratio of two positive numbers, from the ends of their intervals.
+
+    >>> ratio(Interval(2.0, 1.0, 3.0), Interval(1.0, 0.5, 2.0))
+    Interval(value=2.0, low=0.5, high=6.0)
+    """
+    return Interval(above.value / below.value, above.low / below.high, above.high / below.low)
 
 
 def distance_to_law(values: ArrayLike, cdf: Callable[[Floats], ArrayLike]) -> Interval:

@@ -43,23 +43,20 @@ class Antiderivative:
         panel = np.clip(np.searchsorted(self.at_edges, values, side="right") - 1, 0, len(self.edges) - 2)
         target, coefficients = values - self.at_edges[panel], self.coefficients[:, panel]
         slopes = legendre.legder(self.coefficients)[:, panel]
-        rounding = 1e-15 * np.abs(self.at_edges).max()
-        low, high, local = np.full(values.shape, -1.0), np.full(values.shape, 1.0), np.zeros(values.shape)
-        for _ in range(60):  # Newton, and bisection where Newton leaves the bracket
-            excess = legendre.legval(local, coefficients, tensor=False) - target
-            low, high = np.where(excess < 0, local, low), np.where(excess < 0, high, local)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                newton = local - excess / legendre.legval(local, slopes, tensor=False)
-            before, local = local, np.where((newton >= low) & (newton <= high), newton, (low + high) / 2)
-            if ((np.abs(excess) <= rounding) | (np.abs(local - before) <= 1e-13)).all():
-                break
+        local = increasing_root(
+            lambda u: legendre.legval(u, coefficients, tensor=False) - target,
+            lambda u: legendre.legval(u, slopes, tensor=False),
+            np.full(values.shape, -1.0),
+            np.full(values.shape, 1.0),
+            rounding=1e-15 * float(np.abs(self.at_edges).max()),
+        )
         left, right = self.edges[panel], self.edges[panel + 1]
         return np.asarray(left + (local + 1) / 2 * (right - left))
 
 
-def antiderivative(f: Function, edges: ArrayLike, origin: float, rtol: float = 1e-11, floor: float = 0.0) -> Antiderivative:
-    """Integrate f with ``F(origin) = 0``; panels are halved until f is resolved to ``rtol`` of its largest value there
-    (of ``floor`` where it stays below that).
+def antiderivative(f: Function, edges: ArrayLike, origin: float, rtol: float = 1e-11, atol: float = 0.0) -> Antiderivative:
+    """Integrate f with ``F(origin) = 0``; panels are halved until f is resolved to ``rtol`` of its largest value there,
+    or to ``atol`` of the integral.
 
     Raises ValueError where f is not finite.
 
@@ -67,7 +64,7 @@ def antiderivative(f: Function, edges: ArrayLike, origin: float, rtol: float = 1
     >>> float(F(0.5))
     0.6487212707
     """
-    left, values = _resolve(f, np.union1d(np.asarray(edges, float), origin), rtol, floor)
+    left, values = _resolve(f, np.union1d(np.asarray(edges, float), origin), rtol, atol)
     half = np.diff(left) / 2
     coefficients = _TO_INTEGRAL @ (values * half[:, None]).T
     at_edges = np.concatenate([[0.0], np.cumsum(coefficients.sum(axis=0))])
@@ -76,6 +73,24 @@ def antiderivative(f: Function, edges: ArrayLike, origin: float, rtol: float = 1
     at_edges[start:] = np.concatenate([[0.0], np.cumsum(coefficients.sum(axis=0)[start:])])
     at_edges[:start] = -np.cumsum(coefficients.sum(axis=0)[:start][::-1])[::-1]
     return Antiderivative(left, at_edges, coefficients)
+
+
+def increasing_root(f: Function, slope: Function, low: Floats, high: Floats, rounding: float = 0.0) -> Floats:
+    """Roots of an increasing function, one in each bracket: Newton, and bisection where Newton leaves the bracket.
+
+    >>> increasing_root(lambda x: x**3 - 8, lambda x: 3 * x**2, np.array([0.0]), np.array([5.0]))
+    array([2.])
+    """
+    root = (low + high) / 2
+    for _ in range(80):
+        value = f(root)
+        low, high = np.where(value < 0, root, low), np.where(value < 0, high, root)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            newton = root - value / slope(root)
+        before, root = root, np.where((newton >= low) & (newton <= high), newton, (low + high) / 2)
+        if ((np.abs(value) <= rounding) | (np.abs(root - before) <= 1e-14 * np.maximum(1.0, np.abs(root)))).all():
+            break
+    return root
 
 
 def nodes(edges: Floats) -> Floats:
@@ -93,7 +108,7 @@ def running(values: Floats, edges: Floats) -> Floats:
     return np.asarray(values @ _TO_RUNNING.T * np.diff(edges)[:, None] / 2)
 
 
-def _resolve(f: Function, edges: Floats, rtol: float, floor: float) -> tuple[Floats, Floats]:
+def _resolve(f: Function, edges: Floats, rtol: float, atol: float) -> tuple[Floats, Floats]:
     """Edges of panels on which f is resolved, and its values at their nodes."""
     done: list[tuple[Floats, Floats]] = []
     left, right, panels = edges[:-1], edges[1:], 0
@@ -104,10 +119,10 @@ def _resolve(f: Function, edges: Floats, rtol: float, floor: float) -> tuple[Flo
         if not np.isfinite(values).all():
             where = y[~np.isfinite(values)][0]
             raise ValueError(f"the function is not finite at {where:.6g}; keep the domain to where it is")
-        size = np.maximum(np.abs(values).max(axis=1), floor)
-        tail = np.abs(values @ _TO_COEFFICIENTS[-2:].T).max(axis=1) / np.where(size > 0, size, 1.0)
-        noise = (tail > before / 4) & (tail < 1e-4)  # halving gained nothing: what is left is rounding of f
-        fine = (tail <= rtol) | noise
+        tail = np.abs(values @ _TO_COEFFICIENTS[-2:].T).max(axis=1)
+        size = np.abs(values).max(axis=1)
+        noise = (tail > before / 4) & (tail < 1e-4 * size)  # halving gained nothing: what is left is rounding of f
+        fine = (tail <= rtol * size) | (tail * (right - left) <= atol) | noise
         done.append((left[fine], values[fine]))
         panels += len(left)
         if panels > _MOST_PANELS:

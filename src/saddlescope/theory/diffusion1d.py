@@ -134,7 +134,7 @@ class Diffusion1D:
         """
         ends = [None if end is None else float(self.coordinate.to_y(np.asarray(end, float))) for end in (lower, upper)]
         edges = _between(self._potential.edges, *ends)
-        potential = antiderivative(self._slope, edges, float(edges[0] if upper is None else edges[-1]))
+        potential = antiderivative(self._slope, edges, float(edges[0] if upper is None else edges[-1]), atol=1e-14)
         potential = self._counted_from_top(potential, lambda u, y: -u)
         y = self.coordinate.to_y(np.asarray(start, float))
         try:
@@ -227,7 +227,7 @@ class Diffusion1D:
         low = bad[bad < middle].max(initial=-1) + 1
         high = bad[bad > middle].min(initial=len(grid)) - 1
         edges = np.concatenate([[grid[low]], grid[low + 1 : high : 32], [grid[high]]])
-        return self._counted_from_top(antiderivative(self._slope, edges, origin), lambda u, y: u - np.log(self._noise2(y)))
+        return self._counted_from_top(antiderivative(self._slope, edges, origin, atol=1e-14), lambda u, y: u - np.log(self._noise2(y)))
 
     def _counted_from_top(self, rough: Antiderivative, log_density: Callable[[Floats, Floats], Floats]) -> Antiderivative:
         """U once more, counted from where a density made of it is largest: there it must be most accurate."""
@@ -235,7 +235,7 @@ class Diffusion1D:
         top = float(places[heights.argmax()])
         if top in (rough.edges[0], rough.edges[-1]):
             return rough
-        return antiderivative(self._slope, _graded(rough.edges, np.array([top])), top)
+        return antiderivative(self._slope, _graded(rough.edges, np.array([top])), top, atol=1e-14)
 
     @property
     def _origin(self) -> float:
@@ -480,7 +480,7 @@ def _mass(log_density: Function, edges: Floats, closed: tuple[bool, bool] = (Fal
         return np.asarray(np.exp(log_density(y) - log_top))
 
     # Panels are halved on the way down to a peak only if they can see it.
-    share = antiderivative(relative, _graded(edges, peaks), float(edges[0]), floor=1e-250)
+    share = antiderivative(relative, _graded(edges, peaks), float(edges[0]), atol=1e-260)
     ends = ((edges[0], -1.0, closed[0]), (edges[-1], 1.0, closed[1]))
     heights = [0.0 if done else float(relative(np.array(end))) for end, _, done in ends]
     rates = [_falling(log_density, end, outwards) for end, outwards, _ in ends]

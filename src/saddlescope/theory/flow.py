@@ -2,9 +2,9 @@
 
 Time is explicit in the strength. With ρ = (s/s̄)^{1/L}, s̄ = β₂/β₁ and τ = β₁ s̄^{2κ} t,
 
-    dτ/dρ = ρ^{1−L}/(1 − ρ^L),   so   τ = [ρ^{2−L}/(2−L) + Σ_k −ω_k² log(1 − ρ ω̄_k)/L],   ω_k^L = 1,
+    dτ/dρ = ρ^{1−L}/(1 − ρ^L),   so   τ = ρ^{2−L}/(2−L) − (1/L) Σ_k ω_k² log(1 − ρ/ω_k) + const,   ω_k^L = 1,
 
-and the curve is its inverse. L = 1, 2 invert by hand.
+and the curve is its inverse; L = 1, 2 invert by hand.
 Source: Saxe, McClelland & Ganguli 2013, arXiv 1312.6120, equations 5 to 10; Corlouer et al. 2026, arXiv 2604.06366.
 """
 
@@ -13,6 +13,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
+
+from saddlescope.theory._piecewise import increasing_root
 
 Floats = NDArray[np.float64]
 
@@ -25,9 +27,9 @@ def mode_flow(times: ArrayLike, start: ArrayLike, target: ArrayLike, depth: int,
     Source: Saxe et al. 2013, equation 8 (L = 2); its generalisation to every L by quadrature.
 
     >>> mode_flow([0.0, 1.0, 4.0], start=0.01, target=2.0, depth=2)
-    array([0.01      , 0.42994118, 1.99752...])
+    array([0.01      , 0.43058792, 1.99995521])
     >>> mode_flow(1.0, start=0.5, target=2.0, depth=3)
-    array(1.9854929)
+    array(1.99348549)
     """
     t, s, end = np.broadcast_arrays(*(np.asarray(v, float) for v in (times, start, target)))
     _check(s, depth)
@@ -35,10 +37,8 @@ def mode_flow(times: ArrayLike, start: ArrayLike, target: ArrayLike, depth: int,
         raise ValueError(f"times must not be negative, got {t.min():g}; gradient flow starts at time 0")
     t = rate * t
     if depth == 1:
-        return np.asarray(end + (s - end) * np.exp(-t))
-    if depth == 2:
-        return _logistic(t, s, end)
-    return _invert(t, s, end, depth)
+        return np.asarray(s * np.exp(-t) - end * np.expm1(-t))
+    return np.where(t == 0, s, _logistic(t, s, end) if depth == 2 else _invert(t, s, end, depth))
 
 
 def flow_time(strength: ArrayLike, start: ArrayLike, target: ArrayLike, depth: int, rate: float = 1.0) -> Floats:
@@ -105,9 +105,40 @@ def _elapsed(s: Floats, first: Floats, end: Floats, depth: int) -> Floats:
 
 
 def _primitive(rho: Floats, sign: Floats, depth: int) -> Floats:
-    """∫ ρ^{1−L}/(sign − ρ^L) · L dρ / L … up to a constant, sign = ±1 that of the target."""
-    angles = 2 * np.pi * np.arange(depth)[:, *([None] * rho.ndim)] / depth
-    angles = np.where(sign > 0, angles, angles + np.pi / depth)
-    roots = np.exp(1j * angles)  # ω^L = sign
-    logs = np.log(np.abs(1 - rho * roots.conj())) + 1j * np.angle(1 - rho * roots.conj())
-    return np.asarray(sign * depth * rho ** (2.0 - depth) / (2.0 - depth) - (roots**2 * logs).sum(axis=0).real)
+    """``∫ ρ^{1−L}/(sign − ρ^L) dρ`` with sign = ±1, by partial fractions over the roots ω^L = sign."""
+    k = np.arange(depth).reshape(-1, *([1] * rho.ndim))
+    roots = np.exp(1j * np.pi * (2 * k + (sign < 0)) / depth)
+    factors = 1 - rho * roots.conj()
+    with np.errstate(divide="ignore"):
+        logs = np.log(np.abs(factors)) + 1j * np.angle(factors)
+    return np.asarray(sign * rho ** (2.0 - depth) / (2.0 - depth) - (roots**2 * logs).real.sum(axis=0) / depth)
+
+
+def _invert(t: Floats, first: Floats, end: Floats, depth: int) -> Floats:
+    """The curve at depth ≥ 3: the root of ``elapsed(s) = t`` in a variable u that rises with time.
+
+    Below the target s = s* / (1 + e^−u), above it s = s* (1 + e^−u); with a negative target u = s^{1−2κ}.
+    """
+    power, above, sinks = 2 - 2 / depth, first > end, end < 0
+    scale = np.where(end > 0, end, 1.0)
+
+    def strength(u: Floats) -> Floats:
+        u, sunk = np.where(sinks, 0.0, u), np.where(sinks, u, 1.0)
+        return np.where(sinks, sunk ** (1 / (1 - power)), np.where(above, scale * (1 + np.exp(-u)), scale * expit(u)))
+
+    def slope(u: Floats) -> Floats:  # dt/du = (ds/du) / (ds/dt)
+        s = strength(u)
+        rises = np.where(above, s**-power, s ** (1 - power) / scale)
+        return np.where(sinks, 1 / ((power - 1) * (s - end)), rises) / depth
+
+    def late(u: Floats) -> Floats:
+        return np.nan_to_num(_elapsed(strength(u), first, end, depth) - t, nan=np.inf, posinf=1e300)
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        start = np.where(above, -np.log(first / scale - 1), logit(np.where(above, 0.5, first / scale)))
+        start = np.where(sinks, first ** (1 - power), start)
+        last = np.where(sinks, start + (power - 1) * depth * (first - end) * t, np.maximum(start, 0) + 40.0)
+        fixed = (end == 0) | (first == end) | (t == 0)
+        u = increasing_root(late, slope, np.where(fixed, 1.0, start), np.where(fixed, 1.0, last))
+        curve = np.where(end == 0, (first**-power + depth * power * t) ** (-1 / power), strength(u))
+    return np.where(first == end, first, curve)

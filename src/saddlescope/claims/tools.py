@@ -1,0 +1,83 @@
+"""What experiments share: small problems, quiet runs, and the smallest effects worth catching."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from saddlescope.claims.claim import Region
+from saddlescope.claims.intervals import Interval
+from saddlescope.data import GaussianData
+from saddlescope.init import Balanced, Init
+from saddlescope.methods import Method
+from saddlescope.network import DeepLinear
+from saddlescope.plan import Plan
+from saddlescope.problem import Problem
+from saddlescope.simulate import simulate
+
+Floats = NDArray[np.float64]
+
+SAME_LAW: Region = (0.0, 0.05)
+"""Largest difference of two distribution functions that still counts as the same law."""
+
+OTHER_LAW: Region = (0.1, 1.0)
+"""Largest difference of two distribution functions from which on laws count as different."""
+
+ALWAYS: Region = (0.95, 1.0)
+"""Share of trajectories that counts as always."""
+
+NEVER: Region = (0.0, 0.05)
+"""Share of trajectories that counts as never."""
+
+
+def around(prediction: float, margin: float) -> Region:
+    """The region of a number predicted up to ``margin``.
+
+    >>> around(1.0, 0.25)
+    (0.75, 1.25)
+    """
+    return prediction - margin, prediction + margin
+
+
+def largest(candidates: Iterable[Interval], prediction: float = 0.0) -> Interval:
+    """The interval whose value lies farthest from the prediction."""
+    return max(candidates, key=lambda interval: abs(interval.value - prediction))
+
+
+def smallest(candidates: Iterable[Interval], prediction: float = 0.0) -> Interval:
+    """The interval whose value lies nearest to the prediction."""
+    return min(candidates, key=lambda interval: abs(interval.value - prediction))
+
+
+def network(depth: int, width: int, targets: Sequence[float], start: Init, label_noise: float) -> Problem:
+    """A square teacher with these singular values, white inputs, and a network with hidden layers of one width.
+
+    >>> network(3, 8, (2.0, 1.0), Balanced(scale=0.1), label_noise=0.5).network.widths
+    (2, 8, 8, 2)
+    """
+    size = len(targets)
+    data = GaussianData.from_spectrum(targets, size, size, label_noise=label_noise)
+    return Problem(DeepLinear((size, *[width] * (depth - 1), size)), data, start)
+
+
+def aligned(depth: int, strength: float) -> Balanced:
+    """Aligned, balanced weights with every mode at this strength s₀.
+
+    >>> aligned(2, 0.25).scale
+    0.5
+    """
+    return Balanced(scale=strength ** (1 / depth))
+
+
+def run(problem: Problem, method: Method, plan: Plan) -> xr.Dataset:
+    """The run, without a progress bar of its own."""
+    return simulate(problem, method, plan, progress=False)
+
+
+def learning_times(dataset: xr.Dataset, threshold: float = 0.5) -> Floats:
+    """Learning times (trajectory, mode); inf where a mode was not learned."""
+    steps = dataset["learning_time"].sel(threshold=threshold).values
+    return np.asarray(steps * float(dataset.attrs["time_step"]))

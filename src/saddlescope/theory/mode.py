@@ -1,0 +1,343 @@
+"""One mode of a deep linear network under SGD noise: a scalar Itô SDE.
+
+Aligned, balanced weights keep one number a a layer for each mode, s = a^L end to end. With the moments of the data along
+the mode, β₁ = E[x²], β₂ = E[xy], α₁ = Var[x²], α₂ = Cov[x²,xy], α₃ = Var[xy], and g(s) = α₁s² − 2α₂s + α₃, κ = 1 − 1/L,
+
+    da = a^{L−1}(β₂ − β₁s) dt + a^{L−1} √(T g) dW                                         (weight)
+    ds = [L s^{2κ}(β₂ − β₁s) + ½L(L−1) T s^{3−4/L} g] dt + L s^{2κ} √(T g) dW             (product)
+
+Everything else follows from ``diffusion1d``, in z = log a for L ≥ 2, where no positivity is ever lost.
+Source: Corlouer et al. 2026, arXiv 2604.06366, section 3; Ziyin, Li & Ueda 2023, arXiv 2308.06671, for the general moments.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
+from scipy import stats
+from scipy.special import betainc
+
+from saddlescope._model import Count, Real, frozen
+from saddlescope.methods import Langevin, Method
+from saddlescope.theory.diffusion1d import Atoms, Density, Diffusion1D, Law
+from saddlescope.theory.flow import flow_time, mode_flow, plateau_time
+
+if TYPE_CHECKING:
+    from saddlescope.problem import Problem
+
+Floats = NDArray[np.float64]
+Where = Literal["product", "weight"]
+
+
+@frozen
+class ModeSDE:
+    """The SDE of one mode at depth L, from Gaussian white data (``target`` s*, ``label_noise`` σ) or from ``moments``.
+
+    White Gaussian inputs have β₁ = 1, β₂ = s*, α₁ = 2, α₂ = 2s*, α₃ = 2s*² + σ², so g = 2(s − s*)² + σ². ``moments`` is
+    (α₁, α₂, α₃, β₁, β₂). ``temperature`` T = lr / batch_size. Strengths are positive for L ≥ 2, any number for L = 1.
+    Raises ValueError when neither or both of target and moments are given, or moments that no data have.
+    Source: Corlouer et al. 2026, arXiv 2604.06366, section 3.
+
+    >>> mode = ModeSDE(depth=3, target=1.5, label_noise=0.5, temperature=0.3)
+    >>> mode.g(1.0)
+    array(0.75)
+    >>> mode.stationary().mean()
+    1.1991...
+    """
+
+    depth: Annotated[Count, Field(ge=1)] = Field(description="the number of layers, such as 2")
+    target: Real | None = Field(None, description="the strength s* of the teacher's mode, such as 1.5")
+    label_noise: Annotated[Real, Field(ge=0)] = Field(0.0, description="use 0 for noiseless labels")
+    temperature: Annotated[Real, Field(ge=0)] = Field(kw_only=True, description="T = lr / batch_size, such as 0.01")
+    moments: tuple[Real, Real, Real, Real, Real] | None = Field(None, description="five numbers α₁, α₂, α₃, β₁, β₂")
+
+    def __post_init__(self) -> None:
+        if (self.target is None) == (self.moments is None):
+            raise ValueError(
+                f"ModeSDE needs exactly one of target and moments, got target={self.target} and moments={self.moments}"
+            )
+        if self.moments is None:
+            return
+        if self.label_noise:
+            raise ValueError(f"label_noise is part of α₃ when moments are given, got {self.label_noise}; leave it out")
+        a1, a2, a3, b1, _ = self.moments
+        if a1 < 0 or a3 < 0 or a2 * a2 > a1 * a3 * (1 + 1e-12) or b1 <= 0:
+            raise ValueError(
+                f"moments must have α₁, α₃ ≥ 0, α₂² ≤ α₁α₃ and β₁ > 0 (variances of x² and xy, and E[x²]), got {self.moments}"
+            )
+
+    @cached_property
+    def _moments(self) -> tuple[float, float, float, float, float]:
+        if self.moments is not None:
+            return self.moments
+        s = float(self.target)  # type: ignore[arg-type]
+        return 2.0, 2 * s, 2 * s * s + self.label_noise**2, 1.0, s
+
+    @property
+    def alpha1(self) -> float:
+        """α₁ = Var[x²]."""
+        return self._moments[0]
+
+    @property
+    def alpha2(self) -> float:
+        """α₂ = Cov[x², xy]."""
+        return self._moments[1]
+
+    @property
+    def alpha3(self) -> float:
+        """α₃ = Var[xy]."""
+        return self._moments[2]
+
+    @property
+    def beta1(self) -> float:
+        """β₁ = E[x²]."""
+        return self._moments[3]
+
+    @property
+    def beta2(self) -> float:
+        """β₂ = E[xy]."""
+        return self._moments[4]
+
+    @property
+    def fixed_point(self) -> float:
+        """Strength β₂/β₁ where the deterministic part of the loss gradient vanishes (s* for white data)."""
+        return self.beta2 / self.beta1
+
+    def g(self, s: ArrayLike) -> Floats:
+        """Variance of the per-sample gradient with respect to s: ``g(s) = α₁s² − 2α₂s + α₃``; shape of ``s``.
+
+        Source: Ziyin et al. 2023, arXiv 2308.06671, section 4.
+
+        >>> ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.1).g([0.0, 1.0])
+        array([2.25, 0.25])
+        """
+        s = np.asarray(s, float)
+        if self.moments is None:
+            return np.asarray(2 * (s - self.beta2) ** 2 + self.label_noise**2)
+        return np.asarray(np.maximum((self.alpha1 * s - 2 * self.alpha2) * s + self.alpha3, 0.0))
+
+    def drift(self, x: ArrayLike, coordinate: Where = "product") -> Floats:
+        """Itô drift at strength ``x`` (product) or weight ``x``; shape of ``x``, strength or weight per time.
+
+        Source: Corlouer et al. 2026, arXiv 2604.06366, section 3.
+
+        >>> mode = ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.1)
+        >>> mode.drift(0.25), mode.drift(0.5, coordinate="weight")
+        (array(0.409375), array(0.375))
+        """
+        a, s = self._both(x, coordinate)
+        L, pull = self.depth, self.beta2 - self.beta1 * s
+        if coordinate == "weight":
+            return np.asarray(a ** (L - 1) * pull)
+        if L == 1:
+            return np.asarray(pull)
+        return np.asarray(L * a ** (2 * L - 2) * pull + L * (L - 1) / 2 * self.temperature * a ** (3 * L - 4) * self.g(s))
+
+    def diffusion(self, x: ArrayLike, coordinate: Where = "product") -> Floats:
+        """Noise coefficient b of ``b dW`` at strength ``x`` (product) or weight ``x``; shape of ``x``.
+
+        Source: Corlouer et al. 2026, arXiv 2604.06366, section 3.
+
+        >>> mode = ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.1)
+        >>> mode.diffusion([0.0, 0.5, 1.0]) ** 2            # T · variance rate
+        array([0.   , 0.075, 0.1  ])
+        """
+        a, s = self._both(x, coordinate)
+        L = self.depth
+        size = a ** (L - 1) if coordinate == "weight" else L * a ** (2 * L - 2)
+        return np.asarray(size * np.sqrt(self.temperature * self.g(s)))
+
+    def _both(self, x: ArrayLike, coordinate: Where) -> tuple[Floats, Floats]:
+        """Weight a and product s."""
+        if coordinate not in ("product", "weight"):
+            raise ValueError(f'coordinate must be "product" or "weight", got {coordinate!r}')
+        x = np.asarray(x, float)
+        if self.depth >= 2 and (x < 0).any():
+            raise ValueError(f"strengths and weights must not be negative at depth {self.depth}, got {x.min():g}")
+        return (x, x**self.depth) if coordinate == "weight" else (x ** (1 / self.depth), x)
+
+    def noise_peak(self, coordinate: Where = "product") -> float | None:
+        """Strength s at which the noise is largest before the mode is learned; None when there is no such peak.
+
+        The variance rate is ``∝ s^{4κ} g`` (product) or ``∝ a^{2L−2} g ∝ s^{2κ} g`` (weight). For white Gaussian data the
+        peak of ``s^{4κ}g`` exists iff ``σ² < s*²/(4κ(2κ+1))``, at ``s* − [s* + √(s*² − 4κ(2κ+1)σ²)]/(2(2κ+1))``.
+        Source: Corlouer et al. 2026, arXiv 2604.06366, proposition on the noise peak; the weight coordinate is ours.
+
+        >>> ModeSDE(depth=2, target=1.0, temperature=0.1).noise_peak()
+        0.5
+        >>> ModeSDE(depth=2, target=1.0, label_noise=0.6, temperature=0.1).noise_peak() is None
+        True
+        """
+        if coordinate not in ("product", "weight"):
+            raise ValueError(f'coordinate must be "product" or "weight", got {coordinate!r}')
+        power = (4 if coordinate == "product" else 2) * (1 - 1 / self.depth)
+        root = ((power + 1) * self.alpha2) ** 2 - power * (power + 2) * self.alpha1 * self.alpha3
+        if self.depth == 1 or self.alpha1 == 0 or self.alpha2 <= 0 or root <= 0:
+            return None
+        return float(((power + 1) * self.alpha2 - np.sqrt(root)) / ((power + 2) * self.alpha1))
+
+    @property
+    def critical_temperature(self) -> float:
+        """Temperature above which all mass runs to s = 0: ``T_c = 2β₂/α₃`` at depth 2; infinite at other depths.
+
+        A statement on the Langevin model: it holds for discrete SGD only if ``s* T_c B ≪ 1``.
+        Source: Ziyin et al. 2023, arXiv 2308.06671, section 4 (their T'_c = β₂/α₃ counts the loss without ½).
+
+        >>> ModeSDE(depth=2, target=1.0, label_noise=2.0, temperature=0.1).critical_temperature
+        0.3333333
+        """
+        if self.depth != 2 or self.alpha3 == 0:
+            return np.inf
+        return max(2 * self.beta2 / self.alpha3, 0.0)
+
+    def flow(self, times: ArrayLike, start: ArrayLike) -> Floats:
+        """Strength at ``times`` without noise, from ``start``; they broadcast.
+
+        Source: Saxe et al. 2013, arXiv 1312.6120, equation 8.
+
+        >>> ModeSDE(depth=2, target=1.0, temperature=0.0).flow([0.0, 3.0], start=0.01)
+        array([0.01      , 0.80295715])
+        """
+        return mode_flow(times, start, self.fixed_point, self.depth, self.beta1)
+
+    def plateau(self, start: ArrayLike) -> Floats:
+        """Length of the noiseless plateau, to leading order in a small ``start``; shape of ``start``.
+
+        Source: Saxe et al. 2013, arXiv 1312.6120, equation 10.
+
+        >>> ModeSDE(depth=3, target=2.0, temperature=0.0).plateau(1e-6)
+        array(50.)
+        """
+        return plateau_time(start, self.fixed_point, self.depth, self.beta1)
+
+    def stationary(self, start: float | None = None) -> Law:
+        """The law of s after infinite time.
+
+        ``p(s) ∝ s^{−3κ} g(s)^{−1} exp(−(2/(TL)) ∫ (β₁s − β₂)/(s^{2κ}g) ds)``, a point mass at β₂/β₁ where the noise vanishes
+        there (σ = 0, or T = 0), at 0 where nothing holds the mode (β₂ ≤ 0, or L = 2 and T ≥ T_c). With noise that vanishes
+        at s*, L = 2 and T > T_c it is a mixture of both, and depends on ``start``: 0 with probability
+        ``1 − I_{s₀/s*}(½−θ, 1+θ)``, θ = β₁/(Tα₁s*). Raises ValueError when g vanishes elsewhere, or start is needed.
+        Source: Corlouer et al. 2026, arXiv 2604.06366, section 3; Ziyin et al. 2023, arXiv 2308.06671.
+
+        >>> law = ModeSDE(depth=3, target=1.5, label_noise=0.3**0.5, temperature=0.3).stationary()
+        >>> law.mean(), law.var()
+        (1.1614921, 0.3668612)
+        >>> ModeSDE(depth=2, target=1.0, temperature=2.0).stationary(start=0.3).probabilities
+        array([0.21450048, 0.78549952])
+        """
+        L, T, end = self.depth, self.temperature, self.fixed_point
+        if L >= 2 and end <= 0:
+            return _point(0.0)
+        if T == 0 or self._noiseless_at == end:
+            return self._mixture(start) if T > self.critical_temperature else _point(end)
+        if self._noiseless_at is not None and (L == 1 or self._noiseless_at > 0):
+            raise ValueError(
+                f"g vanishes at s = {self._noiseless_at:g}, not at β₂/β₁ = {end:g}: the law then depends on the side of the "
+                "start; give moments with α₂² < α₁α₃"
+            )
+        if T >= self.critical_temperature:
+            return _point(0.0)
+        law = self._diffusion.stationary()
+        return law if L == 1 else law.map(lambda z: np.exp(L * z), lambda s: np.log(s) / L, lambda z: np.log(L) + L * z)
+
+    @cached_property
+    def _noiseless_at(self) -> float | None:
+        """Where g vanishes, if anywhere; exactly β₂/β₁ when it does so there."""
+        if self.alpha1 * self.alpha3 - self.alpha2**2 > 1e-14 * self.alpha1 * self.alpha3 or self.alpha1 == 0:
+            return self.fixed_point if self.alpha1 == self.alpha3 == 0 else None
+        root = self.alpha2 / self.alpha1
+        return self.fixed_point if abs(root - self.fixed_point) <= 1e-7 * abs(self.fixed_point) else root
+
+    def _mixture(self, start: float | None) -> Atoms:
+        if start is None:
+            raise ValueError("start must be given: without noise at s*, the law above T_c depends on where s started")
+        theta = self.beta1 / (self.temperature * self.alpha1 * self.fixed_point)
+        stays = float(betainc(0.5 - theta, 1 + theta, min(start / self.fixed_point, 1.0)))
+        return Atoms(np.array([0.0, self.fixed_point]), np.array([1 - stays, stays]))
+
+    def boltzmann(self) -> Law:
+        """The Boltzmann law near β₂/β₁: normal with variance ``½L s*^{2κ} T g(s*)/β₁``.
+
+        For white Gaussian data ``∝ exp(−(s−s*)²/(L s*^{2κ} T σ²))``; good when ``T L s*^{2κ} ≪ 1`` and
+        ``½ T L s*^{2κ−2} σ² ≪ 1``. Raises ValueError when β₂ ≤ 0 at depth ≥ 2.
+        Source: Corlouer et al. 2026, arXiv 2604.06366, section 3.
+
+        >>> ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.01).boltzmann().std()
+        np.float64(0.05)
+        """
+        end = self.fixed_point
+        if self.depth >= 2 and end <= 0:
+            raise ValueError(f"the Boltzmann law needs β₂ > 0, got β₂ = {self.beta2:g}; without it the mode decays to 0")
+        size = 1.0 if self.depth == 1 else self.depth * end ** (2 - 2 / self.depth)
+        variance = size * self.temperature * float(self.g(end)) / (2 * self.beta1)
+        return stats.norm(end, float(np.sqrt(variance))) if variance > 0 else _point(end)
+
+    def passage(self, start: ArrayLike, target: float) -> tuple[Floats, Floats]:
+        """Mean and variance of the time at which s first reaches ``target``; each of the shape of ``start``.
+
+        ``target = θ s*`` gives learning times. Infinite where it may never happen, or takes infinitely long on average.
+        Source: Karlin & Taylor 1981, section 15.3.
+
+        >>> mean, variance = ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.05).passage(1e-3, 0.5)
+        >>> float(mean), float(variance) ** 0.5
+        (3.6..., 0.6...)
+        """
+        first, last = np.asarray(start, float), float(target)
+        if self.depth >= 2 and not ((first > 0).all() and last > 0):
+            raise ValueError(f"start and target must be positive at depth {self.depth}, got {start} and {target}")
+        if self.temperature == 0 or self.alpha1 == self.alpha3 == 0:
+            return flow_time(last, first, self.fixed_point, self.depth, self.beta1), np.zeros(first.shape)
+        L = self.depth
+        if L == 1:
+            return self._diffusion.passage(first, last)
+        return self._diffusion.passage(np.log(first) / L, np.log(last) / L)
+
+    def plateau_passage(self, start: float, target: float | None = None) -> Any:
+        """The law of the time in which the plateau is passed, from ``start`` to ``target`` (None: s*), at depth 2.
+
+        About inverse Gaussian, with mean ``ℓ/μ``, variance ``4Tα₃ℓ/μ³``, ``μ = 2β₂ − Tα₃ = 2β₂(1 − T/T_c)``,
+        ``ℓ = log(target/start)``: far below s*, log s is a Brownian motion with drift. A frozen ``scipy.stats`` law.
+        Raises ValueError at other depths and for T ≥ T_c. Source: Corlouer et al. 2026, arXiv 2604.06366, section 3.
+
+        >>> law = ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.05).plateau_passage(1e-3)
+        >>> float(law.mean()), float(law.var())
+        (3.6597378, 0.4622624)
+        """
+        end = self.fixed_point if target is None else target
+        speed, noise = 2 * self.beta2 - self.temperature * self.alpha3, 4 * self.temperature * self.alpha3
+        if self.depth != 2 or speed <= 0 or noise == 0 or not 0 < start < end:
+            raise ValueError(
+                f"the plateau law needs depth 2, 0 < T < T_c = {self.critical_temperature:g} and 0 < start < target, got "
+                f"depth {self.depth}, T = {self.temperature:g}, start {start:g} and target {end:g}"
+            )
+        length = float(np.log(end / start))
+        shape = length**2 / noise
+        return stats.invgauss(float(length / speed / shape), scale=float(shape))
+
+    @cached_property
+    def _diffusion(self) -> Diffusion1D:
+        """The SDE of z = log a for L ≥ 2, of s itself for L = 1; where noise vanishes at s*, on the side below."""
+        L, T = self.depth, self.temperature
+        if L == 1:
+            width = np.sqrt(self.g(self.fixed_point) / self.beta1) if self._noiseless_at is None else 1.0
+            return Diffusion1D(self.drift, self.diffusion, center=self.fixed_point, scale=float(width))
+
+        def drift(z: Floats) -> Floats:
+            s, grow = np.exp(L * z), np.exp((L - 2) * z)
+            return np.asarray(grow * (self.beta2 - self.beta1 * s) - grow**2 * T * self.g(s) / 2)
+
+        def diffusion(z: Floats) -> Floats:
+            return np.asarray(np.exp((L - 2) * z) * np.sqrt(T * self.g(np.exp(L * z))))
+
+        end = self.fixed_point
+        upper = np.log(end) / L if self._noiseless_at == end else np.inf
+        center = np.log(end) / L if end > 0 and upper == np.inf else min(0.0, upper - 1)
+        return Diffusion1D(drift, diffusion, upper=upper, center=center, tails="exponential")
+
+
+def _point(value: float) -> Atoms:
+    return Atoms(np.array([value]), np.array([1.0]))

@@ -1,0 +1,206 @@
+"""The Dataset of a run: its variables, their dims, statistics over the ensemble, attributes."""
+
+import tomllib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import xarray as xr
+from support import ENGINES, PROBLEMS, engine_class
+
+import saddlescope as sc
+from saddlescope import results
+
+METHOD = sc.SGD(lr=0.05, batch_size=2)
+PLAN = sc.Plan(steps=40, trajectories=9, saves=4, events=("learning_time", "noise_peak"))
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def runs(request):
+    """The same run with every ``keep``."""
+    kinds = ("statistics", "trajectories", "weights")
+    return {
+        keep: sc.simulate(PROBLEMS["wide"], METHOD, replace(PLAN, keep=keep), engine=request.param)
+        for keep in kinds
+    }
+
+
+def test_statistics_are_those_of_the_trajectories(runs):
+    for name in results.OBSERVABLES:
+        sample, table = runs["trajectories"][name], runs["statistics"][name]
+        if name == "log_det":
+            continue
+        expected = {
+            "mean": sample.mean("trajectory"),
+            "var": sample.var("trajectory", ddof=1),
+            "stderr": sample.std("trajectory", ddof=1) / 3,
+            "n": xr.full_like(sample.isel(trajectory=0), 9.0),
+            **{f"q{100 * q:02.0f}": sample.quantile(q, "trajectory") for q in (0.05, 0.5, 0.95)},
+        }
+        for statistic, values in expected.items():
+            np.testing.assert_allclose(
+                table.sel(statistic=statistic), values, rtol=1e-12, atol=1e-15, err_msg=f"{name} {statistic}"
+            )
+
+
+def test_events_do_not_depend_on_what_is_kept(runs):
+    for name in (*results.EVENTS, "checkpoint"):
+        for keep in ("trajectories", "weights"):
+            assert runs[keep][name].identical(runs["statistics"][name])
+
+
+def test_kept_weights_give_the_observables(runs):
+    run = runs["weights"]
+    end_to_end = xr.dot(run.W2, run.W1, dim="unit1")
+    modes = PROBLEMS["wide"].data.modes
+    strength = np.einsum("ntij,ia,ja->nta", end_to_end, modes.left, modes.right)
+    np.testing.assert_allclose(strength, run["mode_strength"], atol=1e-12)
+
+
+def test_every_variable_says_what_it_is(runs):
+    for keep, run in runs.items():
+        for name in (*results.variables(PROBLEMS["wide"], replace(PLAN, keep=keep)), *results.EVENTS):
+            assert run[name].attrs["units"] and run[name].attrs["long_name"], name
+        for name in ("time", "step", "target"):
+            assert run[name].attrs["units"], name
+
+
+def test_dims_and_coordinates(runs):
+    run = runs["statistics"]
+    assert run.mode_strength.dims == ("statistic", "time", "mode")
+    assert run.layer_noise.dims == ("statistic", "time", "layer", "mode")
+    assert run.learning_time.dims == ("trajectory", "threshold", "mode")
+    assert runs["trajectories"].mode_strength.dims == ("trajectory", "time", "mode")
+    assert runs["weights"].W2.dims == ("trajectory", "time", "unit2", "unit1")
+    np.testing.assert_array_equal(run.step, PLAN.save_steps)
+    np.testing.assert_array_equal(run.time, METHOD.lr * PLAN.save_steps)
+    np.testing.assert_array_equal(run.target, PROBLEMS["wide"].data.modes.strengths)
+
+
+def test_attributes(runs):
+    run = runs["statistics"]
+    problem, method, plan = results.parts(run)
+    assert (problem, method, plan) == (PROBLEMS["wide"], METHOD, PLAN)
+    assert tomllib.loads(run.attrs["toml"])["method"]["lr"] == METHOD.lr
+    assert run.attrs["complete"] is True
+    assert run.attrs["temperature"] == METHOD.temperature
+    for name in ("created_at", "inference_library", "inference_library_version", "engine", "teacher_basis"):
+        assert run.attrs[name], name
+    assert "½" in run.attrs["convention_loss"] and "Itô" in run.attrs["convention_noise"]
+
+
+def test_time_of_langevin_advances_by_dt():
+    run = sc.simulate(PROBLEMS["wide"], sc.Langevin(0.05, 2, dt=0.01), sc.Plan(steps=10, saves=2))
+    np.testing.assert_allclose(run.time, [0, 0.05, 0.1])
+
+
+def test_one_layer_has_no_interfaces():
+    run = sc.simulate(PROBLEMS["regression"], METHOD, PLAN)
+    assert "imbalance" not in run and "interface" not in run.coords
+    assert run.layer_noise.sizes["layer"] == 1
+
+
+def test_chosen_saves():
+    run = sc.simulate(PROBLEMS["wide"], METHOD, sc.Plan(steps=20, save_at=(3, 7)))
+    assert run.step.values.tolist() == [3, 7]
+    assert results.final_state(run).step == 20
+    assert run.attrs["complete"]
+
+
+def test_members_replay_a_larger_ensemble():
+    plan = replace(PLAN, keep="trajectories")
+    whole = sc.simulate(PROBLEMS["wide"], METHOD, plan)
+    one = sc.simulate(PROBLEMS["wide"], METHOD, replace(plan, members=(7,), trajectories=1))
+    xr.testing.assert_identical(
+        one.drop_vars("checkpoint").drop_attrs(), whole.sel(trajectory=[7]).drop_vars("checkpoint").drop_attrs()
+    )
+
+
+# --- statistics of a sample
+
+
+def test_diverged_trajectories_are_left_out():
+    sample = np.array([[1.0, 5.0], [np.nan, np.inf], [3.0, 9.0]])
+    table = results.statistics({"a": sample}, np.array([True, False, True]))["a"]
+    np.testing.assert_allclose(table[results.STATISTICS.index("mean")], [2, 7])
+    np.testing.assert_array_equal(table[results.STATISTICS.index("n")], [2, 2])
+
+
+def test_nobody_left():
+    table = results.statistics({"a": np.ones((3, 2))}, np.zeros(3, bool))["a"]
+    assert np.isnan(table[:-1]).all() and (table[-1] == 0).all()
+
+
+def test_nan_stays_nan_in_its_own_column():
+    sample = np.stack([np.arange(50.0), np.where(np.arange(50) == 7, np.nan, 1.0)], axis=1)
+    table = results.statistics({"a": sample}, np.ones(50, bool))["a"]
+    assert np.isfinite(table[:, 0]).all() and np.isnan(table[:-1, 1]).all()
+
+
+def test_one_trajectory_has_no_spread():
+    table = results.statistics({"a": np.array([2.0])}, np.ones(1, bool))["a"]
+    found = dict(zip(results.STATISTICS, table, strict=True))
+    assert found["mean"] == found["q05"] == found["q95"] == 2 and np.isnan(found["var"])
+
+
+# --- events
+
+
+def test_a_noise_peak_counts_when_the_noise_has_fallen_by_a_tenth():
+    plan = sc.Plan(steps=1, trajectories=4, events=("noise_peak",))
+    state = engine_class("reference")(PROBLEMS["thin"], METHOD, plan).init()
+    at_learning = np.array([0.89, 0.91, np.nan, 0.0])
+    peak = np.stack([np.ones(4), np.full(4, 17.0), np.full(4, 0.6), at_learning], axis=1)[:, :, None]
+    found = results.events(replace(state, peak=peak), plan)
+    np.testing.assert_array_equal(found["noise_peak_step"][:, 0], [17, np.nan, np.nan, 17])
+    np.testing.assert_array_equal(found["noise_peak_strength"][:, 0], [0.6, np.nan, np.nan, 0.6])
+
+
+def test_without_noise_there_is_no_peak(engine):
+    plan = sc.Plan(steps=400, events=("learning_time", "noise_peak"))
+    run = sc.simulate(PROBLEMS["thin"], sc.GD(0.05), plan, engine=engine.name)
+    assert np.isfinite(run.learning_time).all()
+    assert np.isnan(run.noise_peak_step).all()
+
+
+def test_events_not_asked_for_are_absent():
+    run = sc.simulate(PROBLEMS["thin"], METHOD, sc.Plan(steps=3, events=()))
+    assert "learning_time" not in run and "noise_peak_step" not in run
+
+
+# --- on disk
+
+
+@pytest.mark.parametrize("keep", ["statistics", "trajectories", "weights"])
+def test_a_store_holds_what_memory_holds(tmp_path, keep):
+    plan = replace(PLAN, keep=keep)
+    inside = sc.simulate(PROBLEMS["deep"], METHOD, plan)
+    outside = sc.simulate(PROBLEMS["deep"], METHOD, plan, out=tmp_path / "run.zarr")
+    inside.attrs["created_at"] = outside.attrs["created_at"]
+    xr.testing.assert_identical(inside, outside)
+
+
+def test_a_run_written_by_hand_is_a_run(tmp_path, runs):
+    runs["statistics"].to_zarr(tmp_path / "run.zarr")
+    xr.testing.assert_identical(sc.load(tmp_path / "run.zarr"), runs["statistics"])
+
+
+def test_a_store_is_plain_zarr(tmp_path):
+    run = sc.simulate(PROBLEMS["wide"], METHOD, PLAN, out=tmp_path / "run.zarr")
+    plain = xr.open_zarr(tmp_path / "run.zarr", chunks=None, consolidated=False)
+    for name in run.variables:
+        np.testing.assert_array_equal(plain[name], run[name], err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((7, 200, 4), (7, 200, 4)),
+        ((100, 50_000, 8), (100, 655, 8)),
+        ((1_000_000, 100, 8), (65_536, 1, 8)),
+    ],
+)
+def test_chunks_are_of_a_few_megabytes(shape, expected):
+    from saddlescope.store import chunks
+
+    assert chunks(shape) == expected

@@ -1,0 +1,345 @@
+"""Runs that are stopped, killed, resumed, extended and continued."""
+
+import errno
+import importlib
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+from support import ENGINES, PROBLEMS
+
+import saddlescope as sc
+from saddlescope import results, store
+
+simulation = importlib.import_module("saddlescope.simulate")
+
+PROBLEM = PROBLEMS["wide"]
+METHOD = sc.SGD(lr=0.05, batch_size=2)
+PLAN = sc.Plan(steps=60, trajectories=5, saves=6, events=("learning_time", "noise_peak"))
+
+
+def same(one: xr.Dataset, other: xr.Dataset) -> None:
+    """Identical but for the time they were made at."""
+    for run in (one, other):
+        assert run.attrs["complete"]
+    attrs = {**one.attrs, "created_at": other.attrs["created_at"]}
+    xr.testing.assert_identical(one.assign_attrs(attrs), other)
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """Blocks of a few steps and a commit after each."""
+    monkeypatch.setattr(simulation, "COMMIT_SECONDS", -1.0)
+    monkeypatch.setattr(simulation, "BLOCK_SECONDS", 0.0)
+
+
+def at_save(monkeypatch, number: int, act) -> None:
+    """Call ``act`` when this save is recorded."""
+    record, seen = results.record, []
+
+    def recording(*args):
+        seen.append(None)
+        if len(seen) == number:
+            act()
+        return record(*args)
+
+    monkeypatch.setattr(results, "record", recording)
+
+
+# --- stopped from outside
+
+KILLED = """
+import importlib, sys
+import saddlescope as sc
+from saddlescope.problem import run_from_toml
+module = importlib.import_module("saddlescope.simulate")
+module.COMMIT_SECONDS, module.BLOCK_SECONDS = -1.0, 0.0
+sc.simulate(*run_from_toml(open(sys.argv[1]).read()), engine=sys.argv[3], out=sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_killed_at_any_time_it_resumes_to_the_same_bits(tmp_path, name):
+    plan = sc.Plan(steps=100_000, save_at=tuple(range(0, 100_000, 7)), trajectories=3, keep="trajectories")
+    file, out = tmp_path / "run.toml", tmp_path / "run.zarr"
+    file.write_text(sc.problem.run_to_toml(PROBLEM, METHOD, plan))
+    for goal in (3, 40):
+        child = subprocess.Popen([sys.executable, "-c", KILLED, str(file), str(out), name])
+        while not out.exists() or results.final_state(sc.load(out)).step < goal:
+            assert child.poll() is None, "the child ended before it could be killed"
+            time.sleep(0.01)
+        child.kill()
+        child.wait()
+    left = sc.load(out)
+    reached = results.final_state(left).step
+    assert not left.attrs["complete"] and left.sizes["time"] == 1 + reached // 7
+    shorter = replace(plan, steps=reached, save_at=tuple(left.step.values.tolist()))
+    direct = sc.simulate(PROBLEM, METHOD, shorter, engine=name)
+    for variable in results.variables(PROBLEM, plan):
+        np.testing.assert_array_equal(left[variable], direct[variable], err_msg=variable)
+    assert results.final_state(left).to_bytes() == results.final_state(direct).to_bytes()
+
+
+def test_ctrl_c_leaves_a_store_that_resumes(tmp_path, monkeypatch):
+    at_save(monkeypatch, 4, lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt, match="stopped at step 30; run the same again"):
+        sc.simulate(PROBLEM, METHOD, PLAN, out=tmp_path / "run.zarr")
+    left = sc.load(tmp_path / "run.zarr")
+    assert not left.attrs["complete"] and left.step.values.tolist() == [0, 10, 20, 30]
+    same(sc.simulate(PROBLEM, METHOD, PLAN, out=tmp_path / "run.zarr"), sc.simulate(PROBLEM, METHOD, PLAN))
+
+
+def test_sigterm_commits_and_is_passed_on(tmp_path, monkeypatch):
+    received = []
+    previous = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    try:
+        at_save(monkeypatch, 3, lambda: signal.raise_signal(signal.SIGTERM))
+        run = sc.simulate(PROBLEM, METHOD, PLAN, out=tmp_path / "run.zarr")
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert received == [signal.SIGTERM]
+    assert run.step.values.tolist() == [0, 10, 20] and not run.attrs["complete"]
+
+
+def test_ctrl_c_in_memory_is_just_that(monkeypatch):
+    at_save(monkeypatch, 3, lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        sc.simulate(PROBLEM, METHOD, PLAN)
+
+
+def test_handlers_are_given_back(tmp_path):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    sc.simulate(PROBLEM, METHOD, PLAN, out=tmp_path / "run.zarr")
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_ctrl_c_is_heard_between_saves(tmp_path):
+    """One save at the end only: the blocks in between listen."""
+    plan = sc.Plan(steps=10**9, saves=1)
+    file = tmp_path / "run.toml"
+    file.write_text(sc.problem.run_to_toml(PROBLEM, METHOD, plan))
+    code = KILLED.replace("-1.0, 0.0", "1e9, 0.2")
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, str(file), str(tmp_path / "run.zarr"), "auto"], stderr=subprocess.PIPE
+    )
+    while not (tmp_path / "run.zarr").exists():
+        time.sleep(0.01)
+    time.sleep(0.3)
+    child.send_signal(signal.SIGINT)
+    _, errors = child.communicate(timeout=60)
+    assert b"KeyboardInterrupt: stopped at step" in errors
+    assert results.final_state(sc.load(tmp_path / "run.zarr")).step > 0
+
+
+# --- commits
+
+
+@pytest.mark.parametrize("at", ["loss", "learning_time", "checkpoint"])
+def test_killed_inside_a_commit_the_last_one_stands(tmp_path, monkeypatch, often, at):
+    array, seen = store._array, []
+
+    def dying(group, name):
+        seen.append(name)
+        if seen.count(at) == 6:
+            raise SystemError("killed")
+        return array(group, name)
+
+    monkeypatch.setattr(store, "_array", dying)
+    with pytest.raises(SystemError):
+        sc.simulate(PROBLEM, METHOD, PLAN, out=tmp_path / "run.zarr")
+    monkeypatch.setattr(store, "_array", array)
+    left = sc.load(tmp_path / "run.zarr")
+    direct = sc.simulate(PROBLEM, METHOD, PLAN)
+    for name in results.variables(PROBLEM, PLAN):
+        np.testing.assert_array_equal(left[name], direct[name][:, : left.sizes["time"]], err_msg=name)
+    same(sc.simulate(PROBLEM, METHOD, PLAN, out=tmp_path / "run.zarr"), direct)
+
+
+def test_full_disk_is_one_sentence_and_resumes(tmp_path, monkeypatch, often):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    at_save(monkeypatch, 4, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard)))
+    try:
+        with pytest.raises(OSError, match=r"^out .*run.zarr' .* disk is full .* free some space") as caught:
+            sc.simulate(PROBLEM, METHOD, PLAN, out=tmp_path / "run.zarr")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.errno == errno.EFBIG
+    assert not sc.load(tmp_path / "run.zarr").attrs["complete"]
+    same(sc.simulate(PROBLEM, METHOD, PLAN, out=tmp_path / "run.zarr"), sc.simulate(PROBLEM, METHOD, PLAN))
+
+
+def test_disk_full_from_the_start_leaves_nothing(tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(store, "_write", full)
+    with pytest.raises(OSError, match="disk is full"):
+        sc.simulate(PROBLEM, METHOD, PLAN, out=tmp_path / "run.zarr")
+    assert not list(tmp_path.iterdir())
+
+
+def test_how_often_it_commits_changes_nothing(tmp_path, often):
+    frequent = sc.simulate(PROBLEM, METHOD, PLAN, out=tmp_path / "run.zarr")
+    same(frequent, sc.simulate(PROBLEM, METHOD, PLAN))
+
+
+def test_other_errors_of_the_disk_are_not_disguised(tmp_path, monkeypatch):
+    def broken(*args, **kwargs):
+        raise OSError(errno.EIO, "input/output error")
+
+    monkeypatch.setattr(store, "_write", broken)
+    with pytest.raises(OSError, match="input/output error"):
+        sc.simulate(PROBLEM, METHOD, PLAN, out=tmp_path / "run.zarr")
+
+
+# --- what may be resumed
+
+
+@pytest.fixture
+def left(tmp_path, monkeypatch):
+    """A store stopped halfway."""
+    with monkeypatch.context() as patch:
+        at_save(patch, 4, lambda: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            sc.simulate(PROBLEM, METHOD, PLAN, out=tmp_path / "run.zarr")
+    return tmp_path / "run.zarr"
+
+
+def test_threads_are_not_part_of_a_run(left):
+    same(
+        sc.simulate(PROBLEM, METHOD, replace(PLAN, threads=1), out=left).assign_attrs(toml=""),
+        sc.simulate(PROBLEM, METHOD, PLAN).assign_attrs(toml=""),
+    )
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"steps": 70}, {"keep": "trajectories"}])
+def test_another_run_is_refused(left, change):
+    with pytest.raises(FileExistsError, match="unfinished run of other settings; pass overwrite=True"):
+        sc.simulate(PROBLEM, METHOD, replace(PLAN, **change), out=left)
+    assert sc.simulate(PROBLEM, METHOD, replace(PLAN, **change), out=left, overwrite=True).attrs["complete"]
+
+
+def test_a_finished_run_is_never_overwritten_unasked(left):
+    sc.simulate(PROBLEM, METHOD, PLAN, out=left)
+    with pytest.raises(FileExistsError, match=r"finished run; pass overwrite=True \(--overwrite\)"):
+        sc.simulate(PROBLEM, METHOD, PLAN, out=left)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_is_no_run_is_never_touched(tmp_path, overwrite):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
+    with pytest.raises(FileExistsError, match="is no run; give another path"):
+        sc.simulate(PROBLEM, METHOD, PLAN, out=tmp_path / "thesis", overwrite=overwrite)
+    assert (tmp_path / "thesis" / "chapter.tex").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_store_has_one_writer(left, overwrite):
+    writer = store.Store(left)
+    with pytest.raises(BlockingIOError, match="being written by another process"):
+        sc.simulate(PROBLEM, METHOD, PLAN, out=left, overwrite=overwrite)
+    writer.close()
+    assert sc.simulate(PROBLEM, METHOD, PLAN, out=left, overwrite=overwrite).attrs["complete"]
+
+
+def test_another_instruction_set_is_a_warning(left):
+    zarr.open_group(left, mode="r+").attrs["instruction_set"] = "abacus"
+    with pytest.warns(UserWarning, match="abacus and goes on with"):
+        sc.simulate(PROBLEM, METHOD, PLAN, out=left)
+
+
+def test_an_unfinished_run_is_finished_in_memory(left):
+    same(sc.simulate(sc.load(left)), sc.simulate(PROBLEM, METHOD, PLAN))
+
+
+# --- extended and continued
+
+
+@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("method", [METHOD, sc.Langevin(0.05, 2), sc.GD(0.05), sc.GradientFlow(0.05)], ids=repr)
+def test_an_extended_run_is_the_longer_run(name, method):
+    run = sc.simulate(PROBLEM, method, PLAN, engine=name)
+    longer = sc.simulate(run, plan=replace(PLAN, steps=120, saves=12), engine=name)
+    same(longer, sc.simulate(PROBLEM, method, replace(PLAN, steps=120, saves=12), engine=name))
+
+
+def test_an_extension_keeps_the_saves_there_are(tmp_path):
+    run = sc.simulate(PROBLEM, METHOD, PLAN)
+    longer = sc.simulate(run, METHOD, replace(PLAN, steps=100, saves=4), out=tmp_path / "longer.zarr")
+    assert longer.step.values.tolist() == [*range(0, 61, 10), 75, 100]
+    same(longer, sc.simulate(*results.parts(longer)))
+    same(sc.simulate(sc.load(tmp_path / "longer.zarr"), plan=replace(PLAN, steps=130)), sc.simulate(
+        PROBLEM, METHOD, replace(PLAN, steps=130, save_at=(*longer.step.values.tolist(), 108, 130))
+    ))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_another_method_starts_its_own_clock(dtype):
+    plan = replace(PLAN, dtype=dtype, keep="weights")
+    first = sc.simulate(PROBLEM, METHOD, plan)
+    second = sc.simulate(first, sc.GD(0.05), replace(plan, steps=20, saves=2))
+    assert second.step.values.tolist() == [0, 10, 20]
+    tolerance = 1e-14 if dtype == "float64" else 1e-6
+    for layer in ("W1", "W2"):
+        np.testing.assert_allclose(second[layer][:, 0], first[layer][:, -1], atol=tolerance)
+    assert second.attrs["continues"] == [first.attrs["toml"]]
+    words = [results.final_state(run).words for run in (first, second)]
+    np.testing.assert_array_equal(*words)
+
+
+def test_gradient_flow_hands_over_the_weights_it_shows():
+    """Its state is one of its own steps, behind the save."""
+    plan = replace(PLAN, keep="weights")
+    first = sc.simulate(PROBLEM, sc.GradientFlow(0.05), plan)
+    second = sc.simulate(first, METHOD, plan)
+    np.testing.assert_allclose(second.W1[:, 0], first.W1[:, -1], atol=1e-14)
+
+
+def test_noise_goes_on_where_it_was():
+    """A run cut by a change of method and back does not repeat its random numbers."""
+    first = sc.simulate(PROBLEM, METHOD, PLAN)
+    second = sc.simulate(first, sc.Langevin(0.05, 2), PLAN)
+    fresh = sc.simulate(PROBLEM, sc.Langevin(0.05, 2), PLAN)
+    assert not np.array_equal(results.final_state(second).words, results.final_state(fresh).words)
+
+
+def test_a_continued_run_is_written_and_resumed(tmp_path, monkeypatch):
+    first = sc.simulate(PROBLEM, METHOD, PLAN)
+    with monkeypatch.context() as patch:
+        at_save(patch, 4, lambda: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            sc.simulate(first, sc.GD(0.02), PLAN, out=tmp_path / "run.zarr")
+    with pytest.raises(FileExistsError, match="other settings"):
+        sc.simulate(PROBLEM, sc.GD(0.02), PLAN, out=tmp_path / "run.zarr")
+    same(sc.simulate(first, sc.GD(0.02), PLAN, out=tmp_path / "run.zarr"), sc.simulate(first, sc.GD(0.02), PLAN))
+
+
+@pytest.mark.parametrize(
+    ("method", "change", "message"),
+    [
+        (None, {}, "plan.steps must be more than the 60 steps of the run"),
+        (None, {"steps": 30}, "plan.steps must be more than the 60 steps of the run to extend it, got 30"),
+        (None, {"steps": 90, "keep": "trajectories"}, "plan.keep must be that of the run"),
+        (None, {"steps": 90, "seed": 3}, "plan.seed must be that of the run to go on with it, 0, got 3"),
+        (sc.GD(0.1), {"dtype": "float32"}, "plan.dtype must be that of the run"),
+        (sc.GD(0.1), {"trajectories": 6}, "plan.trajectories must be that of the run"),
+    ],
+)
+def test_what_cannot_go_on_is_refused(method, change, message):
+    run = sc.simulate(PROBLEM, METHOD, PLAN)
+    with pytest.raises(ValueError, match=message):
+        sc.simulate(run, method, replace(PLAN, **change))
+
+
+def test_a_dataset_that_is_no_run_is_refused():
+    with pytest.raises(ValueError, match="run must be a Dataset from simulate or load"):
+        sc.simulate(xr.Dataset(), plan=PLAN)
