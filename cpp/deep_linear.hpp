@@ -579,7 +579,7 @@ struct DeepLinear {
     load_words(stream, words, n, first);
     for (int64_t i = 0; i < count; i += 2) {
       V pair[2];
-      stream.pair(pair[0], pair[1]);
+      stream.template pairs<1>(pair, set1<T>(T(1)));
       for (int lane = 0; lane < Lane<T>::count && first + lane < n; ++lane)
         for (int64_t k = i; k < i + 2 && k < count; ++k) out[(first + lane) * count + k] = pair[k - i][lane];
     }

@@ -40,15 +40,24 @@ struct Stream {
     return result;
   }
 
-  // Two standard normals from two words: the radius; then the half of the circle (top bit) and the angle in it.
-  SADDLESCOPE_INLINE void pair(V& first, V& second, V scale = set1<T>(T(1))) {
-    const V radius = sqrt(log(uniform(next())) * T(-2)) * scale;
-    const W word = next();
-    V c, s;
-    cos_sin(centred(word << 1), c, s);
+  // 2K standard normals times `scale`. Of a pair, the radius comes from 40 bits (31 for float), the half of the circle
+  // and the angle in it from 24; one word of 64 bits holds both, floats take two words.
+  template <int K>
+  SADDLESCOPE_INLINE void pairs(V* out, V scale) {
     const W top = W{} + (typename Lane<T>::Word(1) << (R::bits - 1));
-    first = radius * (V)((W)c ^ (word & top));
-    second = radius * s;
+    Group<W, K> high, low;
+    for (int k = 0; k < K; ++k) {
+      high.v[k] = next();
+      low.v[k] = sizeof(T) == 8 ? high.v[k] << (R::bits - 24) : next();
+    }
+    const auto logarithm = log(each<K>([&](int k) { return uniform(high.v[k]); }));
+    const auto radius = each<K>([&](int k) { return sqrt(logarithm.v[k] * T(-2)) * scale; });
+    Group<V, K> c, s;
+    cos_sin(each<K>([&](int k) { return centred(low.v[k] << 1); }), c, s);
+    for (int k = 0; k < K; ++k) {
+      out[2 * k] = radius.v[k] * (V)((W)c.v[k] ^ (low.v[k] & top));
+      out[2 * k + 1] = radius.v[k] * s.v[k];
+    }
   }
 
   // In (0, 1].
@@ -59,17 +68,22 @@ struct Stream {
   // count normals times scale, one vector each; an odd count drops the last half pair.
   SADDLESCOPE_INLINE void fill(V* out, int64_t count, T scale) {
     const V factor = set1<T>(scale);
-    V last;
-    for (int64_t i = 0; i + 1 < count; i += 2) pair(out[i], out[i + 1], factor);
-    if (count % 2) pair(out[count - 1], last, factor);
+    constexpr int together = sizeof(T) == 8 ? 3 : 2;  // measured
+    int64_t i = 0;
+    for (; i + 2 * together <= count; i += 2 * together) pairs<together>(out + i, factor);
+    for (; i + 2 <= count; i += 2) pairs<1>(out + i, factor);
+    if (i == count) return;
+    V last[2];
+    pairs<1>(last, factor);
+    out[i] = last[0];
   }
 
   // Square root of a chi-square with k degrees of freedom.
   V chi(int64_t k) {
-    V x, unused;
+    V drawn[2];
     if (k == 1) {
-      pair(x, unused);
-      return select<T>(x < T(0), -x, x);
+      pairs<1>(drawn, set1<T>(T(1)));
+      return select<T>(drawn[0] < T(0), -drawn[0], drawn[0]);
     }
     const T d = T(k) / 2 - T(1) / 3;
     const V slope = set1<T>(T(1) / (3 * scalar_sqrt(d)));
@@ -77,8 +91,8 @@ struct Stream {
     IntVec<T> active = cube == cube;
     do {
       const Stream before = *this;
-      pair(x, unused);
-      const V u = uniform(next()), t = x * slope, squared = x * x;
+      pairs<1>(drawn, set1<T>(T(1)));
+      const V x = drawn[0], u = uniform(next()), t = x * slope, squared = x * x;
       // Accept when log u < 3d(log(1+t) − t + t²/2 − t³/3); the squeeze spares the logarithms.
       IntVec<T> accept = (u < T(1) - T(0.0331) * squared * squared) & (t > T(-1));
       if (any<T>(active & ~accept)) accept |= (log(u) < T(3) * d * excess(t)) & (t > T(-1));
@@ -96,9 +110,11 @@ struct Stream {
   // log(1+t) − t + t²/2 − t³/3, by its series where the difference would cancel.
   static SADDLESCOPE_INLINE V excess(V t) {
     const V square = t * t, fourth = square * square;
-    const V series = fourth * polynomial<T>(t, T(-1. / 4), T(1. / 5), T(-1. / 6), T(1. / 7), T(-1. / 8), T(1. / 9),
-                                            T(-1. / 10), T(1. / 11), T(-1. / 12), T(1. / 13), T(-1. / 14), T(1. / 15),
-                                            T(-1. / 16));
+    const Group<V, 1> argument{{t}};
+    const V series = fourth * polynomial<T>(argument, T(-1. / 4), T(1. / 5), T(-1. / 6), T(1. / 7), T(-1. / 8),
+                                            T(1. / 9), T(-1. / 10), T(1. / 11), T(-1. / 12), T(1. / 13), T(-1. / 14),
+                                            T(1. / 15), T(-1. / 16))
+                                  .v[0];
     const V safe = select<T>(t > T(-1), t, V{}) + T(1);
     const V direct = log(safe) - t + square * T(0.5) - square * t * T(1. / 3);
     return select<T>(square < T(0.0225), series, direct);
@@ -119,7 +135,7 @@ SADDLESCOPE_INLINE Vec<float> Stream<float>::uniform(W word) {
 }
 template <>
 SADDLESCOPE_INLINE Vec<double> Stream<double>::uniform(W word) {
-  return (Vec<double>)((word >> 12) | 0x3ff0000000000000ULL) - (1.0 - 0x1p-53);
+  return (Vec<double>)((word >> 24 << 12) | 0x3ff0000000000000ULL) - (1.0 - 0x1p-41);
 }
 template <>
 SADDLESCOPE_INLINE Vec<float> Stream<float>::centred(W word) {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
@@ -29,11 +30,15 @@ def frozen(cls: type[T]) -> type[T]:
     validate: Callable[..., None] = model.__init__
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        names = [f.name for f in dataclasses.fields(model)]  # type: ignore[arg-type]
+        names = [f.name for f in dataclasses.fields(model) if not f.kw_only]  # type: ignore[arg-type]
         if len(args) > len(names):
             raise TypeError(f"{cls.__name__} takes {len(names)} arguments ({', '.join(names)}), got {len(args)}")
+        for name, value in zip(names, args, strict=False):
+            if name in kwargs:
+                raise TypeError(f"{cls.__name__} got {name!r} twice, by place and by name; give it once")
+            kwargs[name] = value
         try:
-            validate(self, *args, **kwargs)
+            validate(self, **kwargs)
         except pydantic.ValidationError as error:
             raise _one_sentence(model, error) from None
 
@@ -54,7 +59,7 @@ def _one_sentence(model: type, error: pydantic.ValidationError) -> Exception:
         return TypeError(f"{model.__name__} needs the argument {name!r}{_fix(fields.get(name))}")
     if kind in ("value_error", "assertion_error"):
         return ValueError(str(first["ctx"]["error"]))
-    message = first["msg"].replace("Input should", f"{name} must").rstrip(".")
+    message = re.sub(r"^\w+ should", f"{name} must", first["msg"]).rstrip(".")
     sentence = f"{model.__name__}: {message}, got {got!r:.80}{_fix(fields.get(name))}"
     wrong_kind = kind.endswith(("_type", "_parsing", "_from_float")) or kind == "is_instance_of"
     return TypeError(sentence) if wrong_kind else ValueError(sentence)

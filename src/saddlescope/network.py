@@ -22,10 +22,9 @@ class DeepLinear:
     ((16, 8), (6, 16))
     """
 
-    widths: Annotated[
-        tuple[Width, ...],
-        Field(min_length=2, description="give the input width, hidden widths and output width, such as (8, 16, 6)"),
-    ]
+    widths: Annotated[tuple[Width, ...], Field(min_length=2)] = Field(
+        description="give the widths from input to output, such as (8, 16, 6)"
+    )
 
     @property
     def depth(self) -> int:

@@ -6,7 +6,7 @@ import io
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -16,6 +16,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 T = TypeVar("T")
+
+
+class Interval(Protocol):
+    """A number between two ends."""
+
+    value: float
+    low: float
+    high: float
+
+
 
 INK, GREY, LIGHT = "#1b1f24", "#6b7280", "#d4d8dd"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#3B3B3B")
@@ -59,12 +69,13 @@ PANEL = (3.5, 2.9)
 
 
 def panels(draw: Callable[[Sequence[Axes], T], None], content: T, count: int, stacked: bool = False) -> Figure:
-    """A figure of ``count`` panels, side by side or (for narrow screens) stacked, filled by ``draw(axes, content)``.
+    """A figure of ``count`` panels, side by side (four: two by two) or stacked, filled by ``draw(axes, content)``.
 
     >>> len(panels(lambda axes, content: None, None, count=3).axes)
     3
     """
-    rows, columns = (count, 1) if stacked else (1, count)
+    columns = 1 if stacked else 2 if count == 4 else count
+    rows = -(-count // columns)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(columns * PANEL[0], rows * PANEL[1]), layout="constrained")
         FigureCanvasAgg(figure)
@@ -108,13 +119,13 @@ def plot_run(dataset: xr.Dataset, path: str | Path) -> None:
 
 def _draw_run(axes: Sequence[Axes], run: xr.Dataset) -> None:
     loss, strength, noise = axes
-    _spread(loss, run["excess_loss"], COLOURS[0])
+    spread(loss, run["excess_loss"], COLOURS[0])
     loss.set(title="Loss above label noise", yscale="log", ylabel="½ Tr ΔΣΔᵀ")
     for index, target in enumerate(run["target"].values):
         colour = COLOURS[index % len(COLOURS)]
-        _spread(strength, run["mode_strength"].isel(mode=index), colour, f"s* = {target:.3g}")
+        spread(strength, run["mode_strength"].isel(mode=index), colour, f"s* = {target:.3g}")
         strength.axhline(target, color=colour, lw=0.7, ls=":")
-        _spread(noise, run["mode_noise"].isel(mode=index), colour)
+        spread(noise, run["mode_noise"].isel(mode=index), colour)
     strength.set(title="Mode strength", ylabel="uᵀPv")
     if len(run["target"]) <= len(COLOURS):
         strength.legend(loc="best")
@@ -123,7 +134,13 @@ def _draw_run(axes: Sequence[Axes], run: xr.Dataset) -> None:
         panel.set(xlabel="time  (lr · step)", xlim=(0, float(run["time"][-1])))
 
 
-def _spread(panel: Axes, variable: xr.DataArray, colour: str, label: str | None = None, lines: int = 8) -> None:
+def interval(panel: Axes, place: float, number: Interval, **style: Any) -> None:
+    """A dot with the whole of its interval."""
+    ends = [[number.value - number.low], [number.high - number.value]]
+    panel.errorbar(place, number.value, ends, **({"fmt": "o"} | style))
+
+
+def spread(panel: Axes, variable: xr.DataArray, colour: str, label: str | None = None, lines: int = 8) -> None:
     """Mean and 5–95 % band over time, or single trajectories where those were kept."""
     if "statistic" in variable.dims:
         middle, low, high = (variable.sel(statistic=name) for name in ("mean", "q05", "q95"))

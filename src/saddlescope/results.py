@@ -271,6 +271,8 @@ def parts(run: xr.Dataset) -> tuple[Problem, Method, Plan]:
 
     Raises ValueError for a Dataset that is not a run.
     """
+    if not isinstance(run, xr.Dataset):
+        raise TypeError(f"run must be a Dataset from simulate or load, got {run!r:.80}")
     if "toml" not in run.attrs or "checkpoint" not in run:
         raise ValueError(
             "run must be a Dataset from simulate or load, got one without the attribute 'toml' or "

@@ -100,7 +100,7 @@ class Store:
         """A new store with a first commit, in the place of whatever lies at ``path``."""
         aside = path.with_name(path.name + ".partial")
         shutil.rmtree(aside, ignore_errors=True)
-        with _one_sentence_when_full(path, "nothing had been computed yet"):
+        with _one_sentence(path, "nothing had been computed yet"):
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 group = _lay_out(aside, frame, problem, plan, state)
@@ -118,7 +118,7 @@ class Store:
     def commit(self, state: State, records: Sequence[Record]) -> None:
         """Append these saves, then let the state count: killed in between, the last commit still stands."""
         done = results.saved(self._plan, self.state)
-        with _one_sentence_when_full(self.path, f"it goes on from step {self.state.step}"):
+        with _one_sentence(self.path, f"it goes on from step {self.state.step}"):
             _write(self._group, self._problem, self._plan, done, state, records)
         self.state = state
 
@@ -284,15 +284,14 @@ def _lock(path: Path) -> int:
 
 
 @contextmanager
-def _one_sentence_when_full(path: Path, consequence: str) -> Iterator[None]:
+def _one_sentence(path: Path, consequence: str) -> Iterator[None]:
+    """Errors of the disk in words; their number is kept."""
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        full = OSError(
-            f"out {str(path)!r} could not be written as the disk is full ({error.strerror}); "
-            f"free some space and run again: {consequence}"
-        )
-        full.errno = error.errno
-        raise full from None
+        why, fix = f"could not be written ({error.strerror})", "give a path in a folder that can be written"
+        if error.errno in _FULL:
+            why, fix = f"{why}: the disk is full", f"free some space and run again: {consequence}"
+        told = OSError(f"out {str(path)!r} {why}; {fix}")
+        told.errno = error.errno
+        raise told from None

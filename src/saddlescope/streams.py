@@ -63,24 +63,24 @@ class Streams:
         return (word << word.dtype.type(by)) | (word >> word.dtype.type(size - by))
 
     def _uniform(self, word: NDArray[np.unsignedinteger]) -> NDArray[np.float64]:
-        """In (0, 1]: 52 bits (centred) for float64; 31 bits rounded to float32 for float32."""
+        """In (0, 1]: the top 40 bits (centred) for float64; 31 bits rounded to float32 for float32."""
         if self.dtype == np.float64:
-            return ((word >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
+            return ((word >> np.uint64(24)).astype(np.float64) + 0.5) * 2.0**-40
         rounded = (word >> np.uint32(1)).astype(np.float32).astype(np.float64)
         return ((rounded + 0.5) * 2.0**-31).astype(np.float32).astype(np.float64)
 
     def _angle(self, word: NDArray[np.unsignedinteger]) -> NDArray[np.float64]:
-        """Uniform on the circle: the top bit is the half with cos < 0, the next 52 (23) the angle in the half."""
-        size = word.dtype.itemsize * 8
-        digits = 52 if size == 64 else 23
-        inside = (word << word.dtype.type(1)) >> word.dtype.type(size - digits)
-        angle = np.pi * (inside.astype(np.float64) * 2.0**-digits - 0.5)
-        return np.where(word >> word.dtype.type(size - 1), np.pi - angle, angle)
+        """Uniform on the circle, from 24 bits: the first is the half with cos < 0, the others the angle in it."""
+        bits = (word & np.uint64(0xFFFFFF)) if self.dtype == np.float64 else word >> np.uint32(8)
+        half, inside = bits >> bits.dtype.type(23), bits & bits.dtype.type(0x7FFFFF)
+        angle = np.pi * (inside.astype(np.float64) * 2.0**-23 - 0.5)
+        return np.where(half, np.pi - angle, angle)
 
     def pair(self, active: NDArray[np.bool_] | None = None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Two independent normals of every stream (Box & Muller 1958), from two words."""
-        radius = np.sqrt(-2.0 * np.log(self._uniform(self.bits(active))))
-        angle = self._angle(self.bits(active))
+        """Two independent normals of every stream (Box & Muller 1958), from 64 bits: one word or two."""
+        high = self.bits(active)
+        low = high if self.dtype == np.float64 else self.bits(active)
+        radius, angle = np.sqrt(-2.0 * np.log(self._uniform(high))), self._angle(low)
         return radius * np.cos(angle), radius * np.sin(angle)
 
     def normals(self, count: int) -> NDArray[np.floating]:

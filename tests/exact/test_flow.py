@@ -10,7 +10,7 @@ from saddlescope.observables import balance, log_det
 RUNS = {
     "two layers": (problem((4, 8, 3), scale=1e-2), 4000),
     "three layers": (problem((4, 6, 6, 3), scale=0.1), 6000),
-    "four layers, coloured": (problem((3, 5, 5, 5, 3), scale=0.3, sigma=covariance(3)), 6000),
+    "four layers, coloured": (problem((3, 5, 5, 5, 3), scale=0.35, sigma=covariance(3)), 3000),
     "rank 2": (problem((4, 8, 3), scale=0.05, sigma=covariance(4, rank=2)), 6000),
     "bottleneck": (problem((4, 2, 4), scale=0.05), 6000),
 }
@@ -49,17 +49,17 @@ def test_known_curves_of_aligned_modes(engine, depth):
         state = run.advance(state, step)
         reached = run.observe(state)["mode_strength"][0]
         time = [_time(0.2**depth, s, s1, depth) for s, s1 in zip(reached, target, strict=True)]
-        near_end = target - reached < 1e-6 * target
+        near_end = target - reached < 1e-3 * target
         np.testing.assert_allclose(np.where(near_end, step * 0.05, time), step * 0.05, rtol=1e-8)
 
 
 def _time(start, end, target, depth):
-    """Time from ``start`` to ``end``, by Gauss–Legendre quadrature in log s."""
-    nodes, weights = np.polynomial.legendre.leggauss(400)
-    logs = 0.5 * (np.log(end) - np.log(start)) * (nodes + 1) + np.log(start)
-    s = np.exp(logs)
-    rate = depth * s ** (1 - 2 / depth) * (target - s)
-    return 0.5 * (np.log(end) - np.log(start)) * (weights / rate).sum()
+    """Time from ``start`` to ``end``: ``dt = s^{2/L−1}/(L s*) du``, ``u = log(s/(s* − s))``, by Gauss–Legendre."""
+    nodes, weights = np.polynomial.legendre.leggauss(200)
+    first, last = (np.log(s / (target - s)) for s in (start, end))
+    half = 0.5 * (last - first)
+    s = target / (1 + np.exp(-(first + half * (nodes + 1))))
+    return half * (weights * s ** (2 / depth - 1)).sum() / (depth * target)
 
 
 def test_learning_times_on_a_fine_clock(engine):

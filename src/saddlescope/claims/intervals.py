@@ -22,6 +22,10 @@ class Interval:
     low: float
     high: float
 
+    def __sub__(self, by: float) -> Interval:
+        """Measured from another origin."""
+        return Interval(self.value - by, self.low - by, self.high - by)
+
 def exact(value: float) -> Interval:
     """A number without sampling error.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -73,8 +74,10 @@ def aligned(depth: int, strength: float) -> Balanced:
 
 
 def run(problem: Problem, method: Method, plan: Plan) -> xr.Dataset:
-    """The run, without a progress bar of its own."""
-    return simulate(problem, method, plan, progress=False)
+    """The run, without a progress bar of its own; where experiments go on purpose needs no warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return simulate(problem, method, plan, progress=False)
 
 
 def learning_times(dataset: xr.Dataset, threshold: float = 0.5) -> Floats:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saddlescope import _kernel
-from saddlescope.engines.protocol import Floats, State, out_of_modes, start
+from saddlescope.engines.protocol import Floats, State, check, out_of_modes, start
 from saddlescope.methods import GD, SGD, GradientFlow, Langevin, Method
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
@@ -38,8 +38,7 @@ class Native:
                 f"widths make {problem.network.depth} layers, the compiled engine takes at most {MAX_DEPTH}; "
                 'use engine="reference"'
             )
-        if isinstance(method, GradientFlow) and plan.dtype == "float32":
-            raise ValueError('dtype must be "float64" for GradientFlow, got "float32"; leave dtype out')
+        check(problem, method, plan)
         self.problem, self.method, self.plan = problem, method, plan
         self.threads = plan.threads or os.cpu_count() or 1
         data, modes = problem.data, problem.data.modes

@@ -50,7 +50,7 @@ class Mode:
 
 def experiment(quick: bool) -> Evidence:
     """SGD from aligned, balanced weights at several depths and label noises."""
-    size, modes, runs = (4096 if quick else 16_384), list[Mode](), list[Run]()
+    size, modes, runs = (4096 if quick else 8192), list[Mode](), list[Run]()
     for depth in DEPTHS:
         for label_noise in LABEL_NOISE:
             dataset = _run(depth, label_noise, SGD(lr=2e-3, batch_size=16), size)
@@ -117,7 +117,9 @@ def _modes(dataset: xr.Dataset, depth: int, label_noise: float) -> Iterator[Mode
     noise = bend**2 / (2 * dataset.attrs["time_step"])
     for index, target in enumerate(TARGETS):
         yield Mode(
-            sde=ModeSDE(depth, target, label_noise, dataset.attrs["temperature"]),
+            sde=ModeSDE(
+                depth=depth, target=target, label_noise=label_noise, temperature=dataset.attrs["temperature"]
+            ),
             peaks=dataset["noise_peak_strength"].values[:, index],
             strength=s[..., index].ravel(),
             noise=noise[..., index].ravel(),
@@ -140,10 +142,9 @@ def _realised(modes: Sequence[Mode], depth: int) -> list[Interval]:
     """Realised over predicted noise in every bin of s/s*, all modes and label noises of a depth together."""
     chosen = [mode for mode in modes if mode.sde.depth == depth]
     where = np.concatenate([mode.strength / mode.target for mode in chosen])
-    inside = (where > BINS[0]) & (where < BINS[-1])
-    ratio = np.concatenate([mode.noise / mode.sde.diffusion(mode.strength) ** 2 for mode in chosen])[inside]
-    bins = np.digitize(where[inside], BINS)
-    return [intervals.mean(ratio[bins == index]) for index in range(1, len(BINS))]
+    predicted = np.concatenate([mode.sde.diffusion(mode.strength) ** 2 for mode in chosen])
+    realised, bins = np.concatenate([mode.noise for mode in chosen]), np.digitize(where, BINS)
+    return [intervals.mean(realised[bins == index] / predicted[bins == index]) for index in range(1, len(BINS))]
 
 
 def _fall(mode: Mode) -> Interval:
@@ -177,9 +178,9 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
                 profile.errorbar(middle, at.value, [[at.value - at.low], [at.high - at.value]], fmt="o", ms=3, color=colour)
     profile.set(title="Noise along a mode, L = 2", xlabel="s / s*", ylabel="variance rate / (T s*⁴)")
     profile.legend(title="curves: theory, dots: SGD")
-    for colour, depth in zip(plots.COLOURS, DEPTHS, strict=False):
+    for colour, marker, depth in zip(plots.COLOURS, "os", DEPTHS, strict=False):
         ratios = np.linspace(0, 0.62, 1000)
-        curve = [ModeSDE(depth, 1.0, ratio, 1e-4).noise_peak("product") for ratio in ratios]
+        curve = [ModeSDE(depth=depth, target=1.0, label_noise=ratio, temperature=1e-4).noise_peak("product") for ratio in ratios]
         exists = [peak is not None for peak in curve]
         strength.plot(ratios[exists], [peak for peak in curve if peak is not None], color=colour, label=f"L = {depth}")
         threshold = ratios[exists].max()
@@ -188,14 +189,14 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
             seen = mode.peaks[np.isfinite(mode.peaks)] / mode.target
             if len(seen) > len(mode.peaks) / 2:
                 strength.plot([mode.ratio] * 2, np.quantile(seen, (0.05, 0.95)), color=colour, lw=3, alpha=0.35)
-                strength.plot(mode.ratio, np.median(seen), "o", color=colour)
+                strength.plot(mode.ratio, np.median(seen), marker, color=colour)
         for panel in (strength, share):
             panel.axvline(threshold, color=colour, lw=0.8, ls=":")
-        shares = [_share(mode) for mode in chosen]
-        share.plot([mode.ratio for mode in chosen], [s.value for s in shares], "o-", color=colour, lw=1, label=f"L = {depth}")
+        shares = [_share(mode).value for mode in chosen]
+        share.plot([mode.ratio for mode in chosen], shares, marker, color=colour, mfc="none", ms=3 * depth, label=f"L = {depth}")
     strength.set(title="Strength at the noise peak", xlabel="σ / s*", ylabel="s / s* at the peak", ylim=(0.4, 0.9))
     strength.legend(loc="upper left", title="lines: theory, dots: SGD")
-    share.set(title="Trajectories with a peak before learning", xlabel="σ / s*", ylabel="share", ylim=(-0.05, 1.05))
+    share.set(title="Share with a noise peak", xlabel="σ / s*", ylabel="share of trajectories", ylim=(-0.05, 1.05))
     share.legend(title="dotted: threshold", loc="center right")
 
 

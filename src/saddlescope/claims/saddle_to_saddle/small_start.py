@@ -75,12 +75,11 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
         noise = path["mode_noise"].isel(trajectory=0, mode=mode)
         trajectory.plot(path["time"], path["mode_strength"].isel(trajectory=0, mode=mode), color=colour, label=f"s* = {target:g}")
         trajectory.fill_between(path["time"], 0, noise / noise.max() * target / 2, color=colour, alpha=0.25, lw=0)
-    trajectory.set(title="One trajectory of SGD, L = 3", xlabel="time", ylabel="uᵀPv  (shaded: noise, scaled)", ylim=(-0.1, 2.4))
+    trajectory.set(title="One trajectory of SGD, L = 3", xlabel="time", ylabel="uᵀPv  (shaded: noise, scaled)", ylim=(-0.1, 2.9))
     trajectory.legend(ncols=2, loc="upper left")
     labels = [f"{depth}, {noise:g}" for depth, noise in shares]
     for place, interval in enumerate(shares.values()):
-        error = [[interval.value - interval.low], [interval.high - interval.value]]
-        share.errorbar(place, interval.value, error, fmt="o", color=plots.COLOURS[0])
+        plots.interval(share, place, interval, color=plots.COLOURS[0])
     share.axhspan(*ALWAYS, color=plots.COLOURS[2], alpha=0.12, lw=0)
     share.set(title="Every mode peaks before learning", xlabel="depth L, label noise σ", ylabel="share of trajectories", ylim=(0.9, 1.004))
     share.set_xticks(range(len(labels)), labels)

@@ -1,0 +1,160 @@
+"""The table of wrong inputs: what is changed in a right run, and what the error must say."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, NamedTuple
+
+RIGHT: dict[str, dict[str, Any]] = {
+    "network": {"type": "DeepLinear", "widths": [3, 4, 2]},
+    "data": {"type": "GaussianData", "teacher": [[2.0, 0.0, 0.0], [0.0, 1.0, 0.0]], "label_noise": 0.5},
+    "init": {"type": "Gaussian", "scale": 0.5},
+    "method": {"type": "SGD", "lr": 0.05, "batch_size": 4},
+    "plan": {"steps": 300, "trajectories": 2, "saves": 2},
+}
+
+NAN, INF = float("nan"), float("inf")
+FLOW = {"type": "GradientFlow", "lr": 0.05}
+LANGEVIN = {"type": "Langevin", "lr": 0.05, "batch_size": 4.0}
+GIVEN = [[[0.1] * 3] * 4, [[0.1] * 4] * 2]
+
+
+class Wrong(NamedTuple):
+    """Tables changed (a value None takes the key away), the kind of error, and words its sentence must have."""
+
+    changes: dict[str, Any]
+    error: type[Exception]
+    words: tuple[str, ...]
+
+
+def wrong(error: type[Exception], *words: str, **changes: Any) -> Wrong:
+    return Wrong(changes, error, words)
+
+
+def tables(case: Wrong) -> dict[str, dict[str, Any]]:
+    """The right run with the changes; ``table__key`` names a key, ``table`` a whole table."""
+    changed = copy.deepcopy(RIGHT)
+    for name, value in case.changes.items():
+        table, _, key = name.partition("__")
+        if not key:
+            changed[table] = value
+        elif value is None:
+            del changed[table][key]
+        else:
+            changed[table][key] = value
+    return changed
+
+
+VALUE, KIND = ValueError, TypeError
+
+WRONG: dict[str, Wrong] = {
+    # network
+    "one width": wrong(VALUE, "widths", "such as", network__widths=[3]),
+    "width zero": wrong(VALUE, "widths", "greater than or equal to 1", network__widths=[3, 0, 2]),
+    "width negative": wrong(VALUE, "widths", "greater than or equal to 1", network__widths=[3, -4, 2]),
+    "width a fraction": wrong(KIND, "widths", "integer", network__widths=[3, 4.5, 2]),
+    "widths a text": wrong(KIND, "widths", "such as", network__widths="3-4-2"),
+    "widths true": wrong(KIND, "widths", "integer", network__widths=[3, True, 2]),
+    "widths missing": wrong(KIND, "needs the argument 'widths'", "such as", network__widths=None),
+    "first width not the teacher's": wrong(
+        VALUE, "widths (5, 4, 2)", "make the first width 3 and the last 2", network__widths=[5, 4, 2]
+    ),
+    "last width not the teacher's": wrong(VALUE, "widths", "the last 2", network__widths=[3, 4, 3]),
+    # data
+    "label noise negative": wrong(VALUE, "label_noise", "use 0", data__label_noise=-0.1),
+    "label noise nan": wrong(VALUE, "label_noise", "finite", data__label_noise=NAN),
+    "label noise a text": wrong(KIND, "label_noise", "number", data__label_noise="little"),
+    "label noise true": wrong(KIND, "label_noise", "number", data__label_noise=True),
+    "teacher nan": wrong(VALUE, "teacher", "finite", data__teacher=[[NAN, 0.0, 0.0], [0.0, 1.0, 0.0]]),
+    "teacher ragged": wrong(KIND, "teacher", "equal length", data__teacher=[[1.0, 0.0, 0.0], [0.0, 1.0]]),
+    "teacher flat": wrong(VALUE, "teacher", "matrix", data__teacher=[1.0, 2.0]),
+    "teacher empty": wrong(VALUE, "teacher", "non-empty", data__teacher=[[]]),
+    "teacher a text": wrong(KIND, "teacher", "matrix of numbers", data__teacher="identity"),
+    "teacher missing": wrong(KIND, "needs the argument 'teacher'", data__teacher=None),
+    "covariance of another size": wrong(
+        VALUE, "covariance", "shape (3, 3)", data__covariance=[[1.0, 0.0], [0.0, 1.0]]
+    ),
+    "covariance asymmetric": wrong(
+        VALUE, "covariance", "(S + S.T) / 2", data__covariance=[[1.0, 0.5, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    ),
+    "covariance not positive": wrong(
+        VALUE,
+        "covariance",
+        "positive semi-definite",
+        data__covariance=[[1.0, 2.0, 0.0], [2.0, 1.0, 0.0], [0.0, 0.0, 1.0]],
+    ),
+    "covariance zero": wrong(VALUE, "covariance", "not zero", data__covariance=[[0.0] * 3] * 3),
+    "covariance negative": wrong(
+        VALUE, "covariance", "semi-definite", data__covariance=[[-1.0, 0, 0], [0, -1.0, 0], [0, 0, -1.0]]
+    ),
+    "covariance infinite": wrong(VALUE, "covariance", "finite", data__covariance=[[INF, 0, 0], [0, 1, 0], [0, 0, 1]]),
+    "one basis": wrong(VALUE, "left and right", "both", data__left=[[1.0, 0.0], [0.0, 1.0]]),
+    "data misspelt": wrong(KIND, "label_nois", "did you mean 'label_noise'", data__label_nois=0.5),
+    # initialisation
+    "scale zero": wrong(VALUE, "scale", "such as 1e-2", init__scale=0.0),
+    "scale negative": wrong(VALUE, "scale", "such as 1e-2", init__scale=-1.0),
+    "scale and gamma": wrong(VALUE, "exactly one of scale and gamma", "use", init__gamma=2.0),
+    "neither scale nor gamma": wrong(VALUE, "exactly one of scale and gamma", "use", init__scale=None),
+    "gamma without hidden layers": wrong(
+        VALUE, "gamma", "use scale", network__widths=[3, 2], init={"type": "Gaussian", "gamma": 2.0}
+    ),
+    "aligned a number": wrong(KIND, "aligned", "true or false", init={"type": "Balanced", "scale": 0.1, "aligned": 1}),
+    "weights nan": wrong(
+        VALUE, "weights[0]", "finite", init={"type": "Given", "weights": [[[NAN] * 3] * 4, [[0.1] * 4] * 2]}
+    ),
+    "weights of other widths": wrong(
+        VALUE, "weights", "shapes", init={"type": "Given", "weights": [[[0.1] * 3] * 5, [[0.1] * 5] * 2]}
+    ),
+    "weights too few": wrong(VALUE, "weights", "shapes", init={"type": "Given", "weights": GIVEN[:1]}),
+    "weights a number": wrong(KIND, "weights", "list of matrices", init={"type": "Given", "weights": 0.1}),
+    # method
+    "lr zero": wrong(VALUE, "lr", "such as 1e-3", method__lr=0.0),
+    "lr negative": wrong(VALUE, "lr", "such as 1e-3", method__lr=-1e-3),
+    "lr nan": wrong(VALUE, "lr", "such as 1e-3", method__lr=NAN),
+    "lr infinite": wrong(VALUE, "lr", "such as 1e-3", method__lr=INF),
+    "lr a text": wrong(KIND, "lr", "such as 1e-3", method__lr="0.1"),
+    "lr true": wrong(KIND, "lr", "such as 1e-3", method__lr=True),
+    "lr missing": wrong(KIND, "needs the argument 'lr'", "such as 1e-3", method__lr=None),
+    "batch size zero": wrong(VALUE, "batch_size", "such as 16", method__batch_size=0),
+    "batch size negative": wrong(VALUE, "batch_size", "such as 16", method__batch_size=-4),
+    "batch size a fraction": wrong(KIND, "batch_size", "such as 16", method__batch_size=2.5),
+    "batch size true": wrong(KIND, "batch_size", "such as 16", method__batch_size=True),
+    "batch size missing": wrong(KIND, "needs the argument 'batch_size'", "such as 16", method__batch_size=None),
+    "momentum": wrong(KIND, "momentum", "allowed: lr, batch_size", method__momentum=0.9),
+    "langevin batch size zero": wrong(VALUE, "batch_size", "such as 16", method=LANGEVIN | {"batch_size": 0.0}),
+    "dt zero": wrong(VALUE, "dt", "leave it out", method=LANGEVIN | {"dt": 0.0}),
+    "unknown noise": wrong(VALUE, "noise", 'use "gradient"', method=LANGEVIN | {"noise": "pink"}),
+    "aligned noise on tilted inputs": wrong(
+        VALUE,
+        "aligned",
+        "covariance",
+        method=LANGEVIN | {"noise": "aligned"},
+        data__covariance=[[1.0, 0.5, 0.0], [0.5, 1.0, 0.0], [0.0, 0.0, 1.0]],
+    ),
+    "flow in float32": wrong(VALUE, "dtype", "float64", method=FLOW, plan__dtype="float32"),
+    "flow lr zero": wrong(VALUE, "lr", "such as 1e-3", method=FLOW | {"lr": 0.0}),
+    # plan
+    "steps zero": wrong(VALUE, "steps", "such as 10000", plan__steps=0),
+    "steps a fraction": wrong(KIND, "steps", "such as 10000", plan__steps=10.5),
+    "steps true": wrong(KIND, "steps", "such as 10000", plan__steps=True),
+    "steps missing": wrong(KIND, "needs the argument 'steps'", "such as 10000", plan__steps=None),
+    "no trajectories": wrong(VALUE, "trajectories", "such as 512", plan__trajectories=0),
+    "saves zero": wrong(VALUE, "saves", "such as 100", plan__saves=0),
+    "saves a fraction": wrong(KIND, "saves", "such as 100", plan__saves=2.5),
+    "seed negative": wrong(VALUE, "seed", "at least 0", plan__seed=-1),
+    "seed a text": wrong(KIND, "seed", "whole number", plan__seed="lucky"),
+    "unknown dtype": wrong(VALUE, "dtype", 'use "float64" or "float32"', plan__dtype="float16"),
+    "threads zero": wrong(VALUE, "threads", "leave it out", plan__threads=0),
+    "keep everything": wrong(VALUE, "keep", 'use "statistics"', plan__keep="everything"),
+    "save after the end": wrong(VALUE, "save_at", "raise steps", plan__save_at=[0, 1000]),
+    "no save": wrong(VALUE, "save_at", "from 0 to steps", plan__save_at=[]),
+    "save before the start": wrong(VALUE, "save_at", "such as", plan__save_at=[-1]),
+    "members twice": wrong(VALUE, "members", "distinct", plan__members=[3, 3]),
+    "members other than trajectories": wrong(
+        VALUE, "trajectories", "leave trajectories out", plan__members=[1, 2, 3], plan__trajectories=2
+    ),
+    "member negative": wrong(VALUE, "members", "such as [17]", plan__members=[-1], plan__trajectories=1),
+    "unknown event": wrong(VALUE, "events", '"noise_peak"', plan__events=["noise"]),
+    "plan misspelt": wrong(KIND, "trajectoris", "did you mean 'trajectories'", plan__trajectoris=2),
+}
+"""Wrong both in Python and in a TOML."""

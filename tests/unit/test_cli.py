@@ -1,0 +1,139 @@
+"""The command line: what it prints, what it writes, with which code it ends."""
+
+import importlib
+import re
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from support import PROBLEMS
+from typer.testing import CliRunner
+
+import saddlescope as sc
+from saddlescope import cli, results
+from saddlescope.problem import run_to_toml
+
+METHOD = sc.SGD(lr=0.05, batch_size=16)
+PLAN = sc.Plan(steps=120, trajectories=8, saves=6)
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch):
+    """Call the command in an empty folder that holds run.toml; returns code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    (tmp_path / "run.toml").write_text(run_to_toml(PROBLEMS["wide"], METHOD, PLAN))
+
+    def call(*words: str) -> tuple[int, str, str]:
+        done = CliRunner().invoke(cli.app, words)
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        return done.exit_code, done.stdout, done.stderr
+
+    return call
+
+
+def test_run(call, tmp_path):
+    code, out, errors = call("run", "run.toml", "-o", "run.zarr")
+    assert (code, errors) == (0, "")
+    assert "run.zarr: complete, 120 of 120 steps, 7 saves, 8 trajectories (0 diverged), engine" in out
+    run, direct = sc.load(tmp_path / "run.zarr"), sc.simulate(PROBLEMS["wide"], METHOD, PLAN)
+    for name in run:
+        np.testing.assert_array_equal(run[name], direct[name], err_msg=name)
+
+
+def test_quiet_is_quiet(call):
+    assert call("run", "run.toml", "-o", "run.zarr", "--quiet") == (0, "", "")
+
+
+def test_a_finished_store_needs_overwrite(call):
+    assert call("run", "run.toml", "-o", "run.zarr")[0] == 0
+    code, out, errors = call("run", "run.toml", "-o", "run.zarr")
+    assert (code, out) == (2, "") and "--overwrite" in errors and errors.count("\n") == 1
+    assert call("run", "run.toml", "-o", "run.zarr", "--overwrite")[0] == 0
+
+
+def test_threads_and_engine(call, tmp_path):
+    assert call("run", "run.toml", "-o", "run.zarr", "--threads", "1", "--engine", "reference")[0] == 0
+    run = sc.load(tmp_path / "run.zarr")
+    assert results.parts(run)[2].threads == 1 and run.attrs["engine"] == "reference"
+
+
+def test_dry_run_writes_nothing(call, tmp_path):
+    code, out, _ = call("run", "run.toml", "-o", "run.zarr", "--dry-run")
+    assert code == 0 and re.match(r"time about .*, memory about .*B, store at most .*B .*checkpoint", out)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.toml"]
+
+
+def test_info(call):
+    call("run", "run.toml", "-o", "run.zarr", "--quiet")
+    code, out, errors = call("info", "run.zarr")
+    assert (code, errors) == (0, "") and "complete, 120 of 120 steps" in out and "steps to 0.9 s*" in out
+    assert out.endswith(run_to_toml(PROBLEMS["wide"], METHOD, PLAN))
+
+
+@pytest.mark.parametrize("keep", ["statistics", "trajectories"])
+def test_info_of_a_run_that_was_stopped(call, tmp_path, monkeypatch, keep):
+    (tmp_path / "run.toml").write_text(
+        run_to_toml(PROBLEMS["repeated"], METHOD, sc.Plan(steps=60, trajectories=3, saves=6, keep=keep))
+    )
+    record, seen = results.record, []
+
+    def recording(*args):
+        seen.append(None)
+        if len(seen) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return record(*args)
+
+    monkeypatch.setattr(results, "record", recording)
+    code, out, errors = call("run", "run.toml", "-o", "run.zarr")
+    assert (code, out, errors) == (130, "", "stopped at step 20; run the same again to go on from there\n")
+    assert "not complete, 20 of 60 steps, 3 saves" in call("info", "run.zarr")[1]
+    assert call("run", "run.toml", "-o", "run.zarr")[0] == 0
+
+
+def test_warnings_are_one_line(call, tmp_path):
+    (tmp_path / "run.toml").write_text(run_to_toml(PROBLEMS["wide"], sc.GD(5.0), sc.Plan(steps=3)))
+    code, _, errors = call("run", "run.toml", "-o", "run.zarr")
+    assert code == 0 and errors.startswith("warning: lr = 5 is beyond the stability edge")
+    assert all(line.startswith("warning: ") for line in errors.splitlines())
+
+
+@pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
+def test_plot(call, tmp_path, suffix):
+    call("run", "run.toml", "-o", "run.zarr", "--quiet")
+    assert call("plot", "run.zarr", "-o", f"figure.{suffix}")[0] == 0
+    assert (tmp_path / f"figure.{suffix}").stat().st_size > 1000
+
+
+def test_claims_are_listed_and_reproduced(call, monkeypatch):
+    claims = importlib.import_module("saddlescope.claims")
+    code, out, _ = call("claims")
+    assert code == 0 and "saddle-to-saddle/" in out
+    asked = []
+    monkeypatch.setattr(claims, "reproduce", lambda names, quick, out: asked.append((*names, quick, str(out))) or 1)
+    assert call("reproduce", "saddle-to-saddle", "--quick", "-o", "there")[0] == 1
+    assert asked == [("saddle-to-saddle", True, "there")]
+
+
+def test_an_unknown_claim(call):
+    code, _, errors = call("reproduce", "saddle-to-sadle")
+    assert code == 2 and "did you mean 'saddle-to-saddle" in errors and errors.count("\n") == 1
+
+
+def test_version(call):
+    code, out, _ = call("--version")
+    assert code == 0 and re.fullmatch(r"saddlescope \d+\.\d+\.\d+\S*\n", out)
+
+
+def test_help_without_words(call):
+    assert "reproduce" in call()[1] + call("--help")[1]
+
+
+def test_as_a_process(tmp_path):
+    """No traceback reaches the terminal."""
+    words = [sys.executable, "-c", "from saddlescope.cli import main; main()", "run", "no.toml", "-o", "x.zarr"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: FILE 'no.toml' does not exist; give a TOML file that describes a run\n"

@@ -1,0 +1,160 @@
+"""Verdicts on samples of known law, and on laws that are slightly wrong."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import saddlescope as sc
+from saddlescope.compare import FALSE_ALARM, _two_sample, _with_run
+
+TARGET, SCALE, LR, STEPS = 2.0, 0.5, 0.1, 10
+REST = (1 - LR) ** STEPS
+LAW = stats.norm(TARGET * (1 - REST), SCALE * REST)
+"""Of a single weight under gradient descent from a Gaussian start."""
+
+
+def ensemble(keep="statistics", seed=0, count=2000, steps=STEPS, lr=LR):
+    problem = sc.Problem(sc.DeepLinear((1, 1)), sc.GaussianData([[TARGET]]), sc.init.Gaussian(scale=SCALE))
+    return sc.simulate(problem, sc.GD(lr), sc.Plan(steps=steps, trajectories=count, seed=seed, keep=keep))
+
+
+@pytest.fixture(scope="module")
+def run():
+    return ensemble()
+
+
+def test_the_right_law_agrees(run):
+    comparison = sc.compare(run, LAW)
+    assert comparison.verdict == "agrees" and comparison.trajectories == 2000
+    table = comparison.table
+    assert list(table.columns) == ["simulated", "expected", "difference", "stderr", "bound", "verdict"]
+    np.testing.assert_allclose(table.loc["mean", "expected"], LAW.mean())
+    assert abs(table.loc["mean", "difference"]) < 5 * table.loc["mean", "stderr"]
+    assert table.loc["mean", "verdict"] == "not judged"
+    assert "agrees" in str(comparison)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        stats.norm(LAW.mean() + 0.2 * LAW.std(), LAW.std()),
+        stats.norm(LAW.mean(), 1.3 * LAW.std()),
+        stats.norm(LAW.mean(), LAW.std() / 1.3),
+        stats.uniform(LAW.mean() - 2 * LAW.std(), 4 * LAW.std()),
+    ],
+    ids=["mean", "wider", "narrower", "shape"],
+)
+def test_a_wrong_law_differs(run, wrong):
+    assert sc.compare(run, wrong).verdict == "differs"
+
+
+def test_the_share_below_half_a_mode_sees_what_the_distribution_function_does_not(run):
+    """A law that leaves 2 % of the trajectories at 0: within the bound on all of the distribution function."""
+
+    late = ensemble(steps=40)
+    law = stats.norm(TARGET * (1 - (1 - LR) ** 40), SCALE * (1 - LR) ** 40)
+    assert sc.compare(late, law).verdict == "agrees"
+
+    class Leaky:
+        def cdf(self, x):
+            return 0.02 * (np.asarray(x) >= 0) + 0.98 * law.cdf(x)
+
+        def mean(self):
+            return 0.98 * law.mean()
+
+    table = sc.compare(late, Leaky()).table
+    assert table.loc["largest CDF difference", "verdict"] == "agrees"
+    assert table.loc["share up to 1", "verdict"] == "differs"
+
+
+def test_a_statistics_run_is_compared_by_the_trajectories_in_its_checkpoint(run):
+    kept = ensemble(keep="trajectories")
+    assert sc.compare(run, LAW).rows == sc.compare(kept, LAW).rows
+
+
+def test_at_another_step():
+    kept = ensemble(keep="trajectories", steps=20)
+    assert sc.compare(kept, LAW, step=STEPS).verdict == "agrees"
+    assert sc.compare(kept, LAW).verdict == "differs"
+
+
+def test_from_disk(run, tmp_path):
+    run.to_zarr(tmp_path / "run.zarr")
+    assert sc.compare(sc.load(tmp_path / "run.zarr"), LAW).rows == sc.compare(run, LAW).rows
+
+
+def test_a_point_mass():
+    """A law with a step is compared on both sides of it."""
+    problem = sc.Problem(sc.DeepLinear((1, 1)), sc.GaussianData([[TARGET]]), sc.init.Given([[[TARGET]]]))
+    settled = sc.simulate(problem, sc.GD(LR), sc.Plan(steps=5, trajectories=100))
+
+    class Step:
+        def __init__(self, at):
+            self.at = at
+
+        def cdf(self, x):
+            return (np.asarray(x) >= self.at).astype(float)
+
+        def mean(self):
+            return self.at
+
+    assert sc.compare(settled, Step(TARGET)).verdict == "agrees"
+    assert sc.compare(settled, Step(TARGET + 1e-6)).verdict == "differs"
+
+
+def test_two_runs(run):
+    assert sc.compare(run, ensemble(seed=1)).verdict == "agrees"
+    assert sc.compare(run, ensemble(seed=1, lr=1.1 * LR)).verdict == "differs"
+
+
+@pytest.mark.parametrize(("n", "m"), [(20, 20), (25, 400), (300, 300), (300, 700), (2000, 2000)])
+def test_the_bound_on_two_samples_holds(n, m):
+    """Against the exact distribution of the two-sample statistic."""
+    first = np.arange(float(n))
+    bound = _with_run(first, np.arange(float(m)), FALSE_ALARM)[0].bound
+    other = np.where(np.arange(m) <= bound * m, -1.0, np.arange(m) * n / m)
+    assert _two_sample(first, other) > bound
+    assert stats.ks_2samp(first, other, method="exact").pvalue < FALSE_ALARM
+
+
+def test_the_false_alarm_is_what_it_says():
+    """At a level of 5 % in place of 1e-6, on samples of the law itself."""
+    from saddlescope.compare import _largest_difference, _share
+
+    rng = np.random.default_rng(0)
+    alarms = 0
+    for _ in range(2000):
+        sample = LAW.rvs(200, random_state=rng)
+        rows = [_largest_difference(sample, LAW, 0.05), _share(sample, LAW, float(LAW.ppf(0.2)), 0.05)]
+        alarms += np.array([row.verdict == "differs" for row in rows])
+    bound = stats.binom.isf(1e-6, 2000, 0.05)
+    assert (alarms <= bound).all() and (alarms > 20).all()
+
+
+def test_many_diverged_trajectories_leave_no_verdict():
+    problem = sc.Problem(sc.DeepLinear((1, 1, 1)), sc.GaussianData([[1.0]]), sc.init.Gaussian(scale=2.0))
+    with pytest.warns(UserWarning, match="lr = 1.1 is beyond the stability edge 1"):
+        run = sc.simulate(problem, sc.GD(1.1), sc.Plan(steps=100, trajectories=300))
+    assert (run.status != 0).mean() > 0.1
+    assert sc.compare(run, stats.norm(1, 1)).verdict == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"law": 3.0}, TypeError, "law must have cdf and mean"),
+        ({"mode": 1}, ValueError, "mode must be from 0 to 0, got 1"),
+        ({"mode": -1}, ValueError, "mode must be from 0 to 0"),
+        ({"mode": 0.0}, TypeError, "mode must be a whole number"),
+        ({"mode": True}, TypeError, "mode must be a whole number"),
+        ({"step": 5}, ValueError, 'use keep="trajectories"'),
+    ],
+)
+def test_bad_arguments(run, arguments, error, message):
+    with pytest.raises(error, match=message):
+        sc.compare(run, **{"law": LAW, **arguments})
+
+
+def test_a_step_that_was_not_saved():
+    with pytest.raises(ValueError, match="step must be one of the saves"):
+        sc.compare(ensemble(keep="trajectories"), LAW, step=3000)

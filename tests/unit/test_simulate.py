@@ -1,0 +1,183 @@
+"""The verb: engines, blocks, warnings, conversions, citations, estimates."""
+
+import importlib
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import xarray as xr
+from support import ENGINES, METHODS, PROBLEMS, pairs
+
+import saddlescope as sc
+from saddlescope import advice
+from saddlescope.estimate import estimate
+
+simulation = importlib.import_module("saddlescope.simulate")
+PLAN = sc.Plan(steps=30, trajectories=4, saves=3)
+
+
+def numbers(run: xr.Dataset) -> xr.Dataset:
+    return run.drop_attrs()
+
+
+@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize(("problem", "method"), pairs(methods=[*METHODS][::3]))
+def test_blocks_do_not_matter(name, problem, method, monkeypatch):
+    whole = sc.simulate(PROBLEMS[problem], METHODS[method], PLAN, engine=name)
+    monkeypatch.setattr(simulation, "BLOCK_SECONDS", 0.0)
+    pieces = sc.simulate(PROBLEMS[problem], METHODS[method], PLAN, engine=name)
+    xr.testing.assert_identical(numbers(whole), numbers(pieces))
+
+
+def test_auto_is_native_where_it_is_built():
+    run = sc.simulate(PROBLEMS["wide"], METHODS["gd"], PLAN)
+    assert run.attrs["engine"] == ("native" if "native" in ENGINES else "reference")
+
+
+def test_silent_where_nobody_looks(capfd):
+    sc.simulate(PROBLEMS["wide"], METHODS["gd"], PLAN)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_bar_on_a_terminal(capfd, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    sc.simulate(PROBLEMS["wide"], METHODS["gd"], PLAN)
+    assert "30" in capfd.readouterr().err
+    sc.simulate(PROBLEMS["wide"], METHODS["gd"], PLAN, progress=False)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_run_does_not_change_what_it_is_made_of():
+    problem = PROBLEMS["wide"]
+    before = problem.to_toml()
+    sc.simulate(problem, METHODS["sgd 2"], PLAN)
+    assert problem.to_toml() == before
+
+
+# --- warnings
+
+
+def warned(problem, method, plan=PLAN) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        sc.simulate(problem, method, plan)
+    assert all(item.filename == __file__ for item in caught), "a warning points at the caller"
+    return [str(item.message) for item in caught]
+
+
+def one_mode(depth, target=1.0, noise=0.0, scale=0.9):
+    data = sc.GaussianData([[target]], label_noise=noise)
+    return sc.Problem(sc.DeepLinear((1,) * (depth + 1)), data, sc.init.Balanced(scale=scale))
+
+
+LONG = sc.Plan(steps=100, trajectories=2)
+
+
+def test_a_sound_run_warns_of_nothing():
+    assert warned(one_mode(2), sc.SGD(0.05, 16), LONG) == []
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 5])
+def test_the_stability_edge_is_where_gradient_descent_leaves_the_teacher(depth):
+    """Started next to the teacher: just inside it comes back, just outside it does not."""
+    problem = one_mode(depth, target=1.5, scale=1.5 ** (1 / depth) * (1 + 1e-6))
+    edge = advice.stability_edge(problem)
+    plan = sc.Plan(steps=100)
+    distance = {}
+    for factor in (0.97, 1.03):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            run = sc.simulate(problem, sc.GD(factor * edge), plan)
+        distance[factor] = np.abs(run.mode_strength.sel(statistic="mean").values[:, 0] - 1.5)
+    assert distance[0.97][-1] < distance[0.97][0]
+    assert distance[1.03][-1] > distance[1.03][0]
+
+
+def test_beyond_the_stability_edge():
+    assert "lr = 1.1 is beyond the stability edge 1" in warned(one_mode(2), sc.GD(1.1), LONG)[0]
+    assert warned(one_mode(2), sc.GD(0.9), LONG) == []
+    (message,) = warned(one_mode(2), sc.Langevin(0.1, 16, dt=1.1), LONG)
+    assert message.startswith("dt = 1.1 is beyond") and message.endswith("lower dt")
+    assert warned(one_mode(2), sc.GradientFlow(1.1), LONG) == []
+
+
+def test_above_the_critical_temperature():
+    """T_c = 2 s*/(2 s*² + σ²) = 1/9 at s* = 1, σ = 4."""
+    hot = one_mode(2, noise=4.0)
+    (message,) = warned(hot, sc.Langevin(0.05, 0.25, dt=0.001), replace(LONG, steps=3000))
+    assert "T = lr / batch_size = 0.2 is above T_c = 0.111 of mode 0" in message
+    first, second = warned(hot, sc.SGD(0.2, 1), LONG)
+    assert "above T_c" in first and "it is 0.111" in second and "use Langevin" in second
+    assert warned(hot, sc.SGD(0.1, 1), LONG) == []
+    assert warned(hot, sc.Langevin(0.05, 0.25, dt=0.001, noise="isotropic"), replace(LONG, steps=3000)) == []
+    assert not any("T_c" in message for message in warned(one_mode(3, noise=4.0), sc.SGD(0.2, 1), LONG))
+
+
+def test_far_below_the_boundary_the_statement_holds_for_sgd():
+    """s* T_c B = 2/102 for s* = 1, σ = 10, B = 1."""
+    assert len([m for m in warned(one_mode(2, noise=10.0), sc.SGD(0.03, 1), LONG) if "T_c" in m]) == 1
+
+
+def test_a_mode_out_of_reach():
+    small = one_mode(2, scale=1e-3)
+    (message,) = warned(small, sc.GD(0.05), LONG)
+    assert "mode 0 (s* = 1) cannot be learned in steps = 100" in message
+    assert warned(small, sc.GD(0.05), replace(LONG, steps=300)) == []
+
+
+def test_float32_that_would_stand_still():
+    plan = sc.Plan(steps=10, dtype="float32")
+    messages = warned(one_mode(2, scale=0.5), sc.GD(1e-7), plan)
+    assert any("median relative update" in message and 'dtype = "float64"' in message for message in messages)
+    assert not any("float32" in m for m in warned(one_mode(2, scale=0.5), sc.GD(1e-7), replace(plan, dtype="float64")))
+    assert not any("float32" in m for m in warned(one_mode(2, scale=0.5), sc.GD(1e-3), plan))
+
+
+# --- around a run
+
+
+def test_conversions():
+    """The noise-balance paper: t = 2t', T = 2T', D = L − 1, γ'‖θ‖² is (γ/2)‖θ‖²."""
+    convert = sc.convert
+    assert (convert.time(1.0), convert.temperature(1.0), convert.depth(1), convert.weight_decay(1.0)) == (2, 2, 2, 1)
+    assert convert.temperature(0.1, factor=0.5) == 0.1
+    assert convert.weight_decay(0.1, factor=0.5, penalty=0.5) == 0.1
+    with pytest.raises(ValueError, match="factor must be the positive c"):
+        convert.loss(1.0, factor=0.0)
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.25])
+def test_a_converted_step_is_the_papers_step(factor):
+    """One step on the loss c‖Px − y‖² + pγ'‖θ‖², by hand."""
+    lr, decay, penalty, w, target = 0.01, 0.3, 2.0, 0.7, 2.0
+    theirs = w - lr * (factor * 2 * (w - target) + penalty * decay * 2 * w)
+    ours = w - sc.convert.learning_rate(lr, factor) * (
+        (w - target) + sc.convert.weight_decay(decay, factor, penalty) * w
+    )
+    np.testing.assert_allclose(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("method", "keys"),
+    [
+        (sc.GD(0.1), {"saddlescope", "saxe2013"}),
+        (sc.GradientFlow(0.1), {"dormand1980"}),
+        (sc.SGD(0.1, 2), {"bartlett1933", "marsaglia2000", "blackman2021", "corlouer2026"}),
+        (sc.Langevin(0.1, 2), {"li2019", "corlouer2026", "box1958"}),
+    ],
+    ids=["gd", "flow", "sgd", "langevin"],
+)
+def test_citations(method, keys):
+    text = sc.cite(sc.simulate(one_mode(2), method, LONG))
+    assert all(f"{{{key},\n" in text for key in keys)
+    assert text.count("{") == text.count("}") and "VERSION" not in text
+
+
+def test_estimates_count_what_is_written(tmp_path):
+    plan = replace(PLAN, keep="weights", trajectories=50, saves=30)
+    found = estimate(PROBLEMS["wide"], METHODS["sgd 2"], plan)
+    run = sc.simulate(PROBLEMS["wide"], METHODS["sgd 2"], plan)
+    assert found.saves == sum(run[name].nbytes for name in run if "time" in run[name].dims)
+    assert found.checkpoint == run.checkpoint.nbytes
+    assert found.seconds > 0 and "store at most" in str(found)
