@@ -448,10 +448,10 @@ struct Events {
     for (int a = 0; a < net.modes; ++a) now[a] = net.strength(a);
   }
 
-  // The test of a step. Neither a passage nor NaN is common, and both show as "not below the threshold".
+  // The test of a step. Passages, infinities and NaN are rare, and all show as "not between −∞ and the threshold".
   void test(int64_t step, bool peaks) {
     for (int a = 0; a < net.modes; ++a) {
-      const I hit = ~(now[a] < pending[a]) & alive;
+      const I hit = ~((now[a] < pending[a]) & (now[a] > -T(__builtin_inf()))) & alive;
       if (__builtin_expect(any<T>(hit), 0)) passed(step, a, hit, peaks);
       if (!peaks) continue;
       const I higher = (noise[a] > peak[a]) & open[a];

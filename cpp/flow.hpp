@@ -105,7 +105,8 @@ struct FlowBlock {
       for (int lane = 0; lane < kLanes; ++lane) {
         if (!ready[lane]) continue;
         double factor = kFlowSafety * __builtin_pow(tried[lane] > 1e-12 ? tried[lane] : 1e-12, -0.2);
-        if (!(factor > kFlowShrink)) factor = kFlowShrink;
+        // An attempt that overflowed has the error NaN or infinity.
+        if (!(factor > kFlowShrink) || !(tried[lane] < __builtin_inf())) factor = kFlowShrink;
         const double most = accepted[lane] ? kFlowGrow : 1.0;
         step[lane] *= factor < most ? factor : most;
       }

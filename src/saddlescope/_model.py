@@ -32,7 +32,8 @@ def frozen(cls: type[T]) -> type[T]:
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         names = [f.name for f in dataclasses.fields(model) if not f.kw_only]  # type: ignore[arg-type]
         if len(args) > len(names):
-            raise TypeError(f"{cls.__name__} takes {len(names)} arguments ({', '.join(names)}), got {len(args)}")
+            listed = ", ".join(names)
+            raise TypeError(f"{cls.__name__} takes {len(names)} arguments ({listed}), got {len(args)}")
         for name, value in zip(names, args, strict=False):
             if name in kwargs:
                 raise TypeError(f"{cls.__name__} got {name!r} twice, by place and by name; give it once")

@@ -72,7 +72,7 @@ def _on_temperature(problem: Problem, method: Method) -> Iterator[str]:
         if isinstance(method, SGD) and ratio > SMALL:
             yield (
                 f"T_c of mode {mode} holds for Langevin, for SGD only where s* T_c batch_size ≪ 1, "
-                f"but it is {ratio:.3g}: SGD may learn the mode all the same; use Langevin to see the transition"
+                f"but it is {ratio:.3g}: SGD may learn it all the same; use Langevin to see the transition"
             )
 
 
@@ -82,7 +82,7 @@ def _has_gradient_noise(method: Method) -> bool:
 
 def _on_horizon(problem: Problem, method: Method, plan: Plan, state: State) -> Iterator[str]:
     """Gradient flow does not get there even from the largest strength that the initial weights could have."""
-    horizon = plan.steps * method.time_step
+    horizon = (plan.steps - state.step) * method.time_step
     norms = [np.linalg.norm(layer[:16].astype(np.float64), 2, axis=(1, 2)).max() for layer in state.weights]
     start = float(max(norms)) ** problem.network.depth
     for mode, target in enumerate(problem.data.modes.strengths):

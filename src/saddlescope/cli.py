@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,13 +18,12 @@ import xarray as xr
 from rich.console import Console
 from rich.table import Table
 
-from saddlescope import results, store
-from saddlescope.estimate import estimate
+from saddlescope import estimate, results, store
 from saddlescope.methods import Method
 from saddlescope.observables import THRESHOLDS
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem, run_from_toml
-from saddlescope.simulate import simulate
+from saddlescope.simulate import make_engine, simulate
 
 WRONG, INTERRUPTED = 2, 130
 
@@ -50,8 +51,13 @@ def one_sentence() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning  # type: ignore[assignment]
             yield
-    except (TypeError, ValueError, OSError, MemoryError) as error:
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (TypeError, ValueError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(WRONG) from None
+    except MemoryError:
+        typer.echo("error: memory does not suffice for trajectories and saves; lower them", err=True)
         raise typer.Exit(WRONG) from None
     except KeyboardInterrupt as stop:
         typer.echo(str(stop) or "stopped; run the same again to go on", err=True)
@@ -94,11 +100,16 @@ def run(
     problem, method, plan = _read(file)
     if threads is not None:
         plan = replace(plan, threads=threads)
+    make_engine(engine, problem, method, plan)  # refuses what cannot run before anything is said
+    needs = estimate.size(problem, method, plan)
     if dry_run:
-        typer.echo(estimate(problem, method, plan, engine))
+        takes = estimate.in_time(estimate.seconds(problem, method, plan, engine))
+        typer.echo(f"time {takes}, memory about {estimate.in_bytes(needs.memory)}, {needs}")
         return
     if out is None:
         raise ValueError("-o is missing: give the store to write, such as -o run.zarr, or --dry-run")
+    if not quiet:
+        typer.echo(f"{out}: {needs}")
     finished = simulate(
         problem, method, plan, engine=engine, out=out, overwrite=overwrite, progress=not quiet
     )
@@ -187,7 +198,7 @@ def _modes(run: xr.Dataset) -> Table:
     strength = run["mode_strength"].isel(time=-1)
     strength = strength.sel(statistic="mean") if "statistic" in strength.dims else strength.mean("trajectory")
     times = [f"steps to {theta} s*" for theta in THRESHOLDS] if "learning_time" in run else []
-    table = Table("mode", "s*", "mean strength", *times, box=None)
+    table = Table("mode", "s*", f"mean at step {int(strength.step):,}", *times, box=None)
     for index, target in enumerate(run["target"].values):
         row = [str(index), f"{target:.4g}", f"{float(strength[index]):.4g}"]
         if times:

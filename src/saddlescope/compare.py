@@ -64,7 +64,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """ "agrees", "differs", or "inconclusive" where more than 0.1 % of the trajectories have diverged."""
+        """Of all rows: "agrees", "differs", or "inconclusive" where more than 0.1 % of trajectories diverged."""
         found = {row.verdict for row in self.rows}
         return next((verdict for verdict in ("inconclusive", "differs") if verdict in found), "agrees")
 

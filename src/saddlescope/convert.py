@@ -1,7 +1,7 @@
 """Other conventions in ours: loss ``½‖Px − y‖²``, temperature ``T = η/B``, penalty ``(γ/2)‖θ‖²``, depth L.
 
 A paper whose per-sample loss is ``c‖Px − y‖²`` has gradients 2c times ours. With its quantities primed,
-``ℓ = ℓ'/(2c)``, ``η = 2c η'``, ``t = 2c t'``, ``T = 2c T'``; c = 1 without our ½, 1/d for a mean of d outputs.
+``ℓ = ℓ'/(2c)``, ``η = 2c η'``, ``t = 2c t'``, ``T = 2c T'``; c = 1 without our ½, 1/d in a mean of d outputs.
 Source: the noise-balance paper (Ziyin, Li & Ueda, arXiv 2308.06671) has c = 1 and counts depth as D = L − 1.
 """
 

@@ -1,4 +1,4 @@
-"""What a run will take: time measured on its first steps, memory and disk counted."""
+"""What a run will take: disk and memory counted, time measured on its first steps."""
 
 from __future__ import annotations
 
@@ -10,33 +10,45 @@ from saddlescope.methods import Method
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.simulate import COMMIT_BYTES, make_engine
-from saddlescope.store import store_bytes
+from saddlescope.store import checkpoint_bytes, saves_bytes
 
 MEASURED_SECONDS = 0.3
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """Seconds; bytes of memory beyond Python's own, of the saves (not compressed) and of a checkpoint."""
+class Size:
+    """Bytes of the saves of a run (before compression) and of a checkpoint."""
 
-    seconds: float
-    memory: int
     saves: int
     checkpoint: int
 
+    @property
+    def memory(self) -> int:
+        """Bytes of memory beyond Python's own, for a run that is written to a store."""
+        return 3 * self.checkpoint + min(self.saves, COMMIT_BYTES)
+
     def __str__(self) -> str:
-        return (
-            f"time about {duration(self.seconds)}, memory about {size(self.memory)}, store at most "
-            f"{size(self.saves + self.checkpoint)} (of that the checkpoint {size(self.checkpoint)})"
-        )
+        total, checkpoint = in_bytes(self.saves + self.checkpoint), in_bytes(self.checkpoint)
+        return f"store at most {total}, of that the checkpoint {checkpoint}"
 
 
-def estimate(problem: Problem, method: Method, plan: Plan, engine: str = "auto") -> Estimate:
-    """What ``simulate(problem, method, plan)`` will take on this machine.
+def size(problem: Problem, method: Method, plan: Plan) -> Size:
+    """How large a run will be.
 
     >>> from saddlescope import GD, DeepLinear, GaussianData, init
     >>> problem = Problem(DeepLinear((1, 1)), GaussianData([[1.0]]), init.Balanced(scale=0.5))
-    >>> estimate(problem, GD(lr=0.1), Plan(steps=10, saves=10), engine="reference").saves > 0
+    >>> size(problem, GD(lr=0.1), Plan(steps=10, saves=10))
+    Size(saves=5544, checkpoint=112)
+    """
+    return Size(saves_bytes(problem, plan), checkpoint_bytes(problem, method, plan))
+
+
+def seconds(problem: Problem, method: Method, plan: Plan, engine: str = "auto") -> float:
+    """How long a run will take on this machine, from one save and ever longer blocks of first steps.
+
+    >>> from saddlescope import GD, DeepLinear, GaussianData, init
+    >>> problem = Problem(DeepLinear((1, 1)), GaussianData([[1.0]]), init.Balanced(scale=0.5))
+    >>> seconds(problem, GD(lr=0.1), Plan(steps=10, saves=10), engine="reference") > 0
     True
     """
     made = make_engine(engine, problem, method, plan)
@@ -50,36 +62,29 @@ def estimate(problem: Problem, method: Method, plan: Plan, engine: str = "auto")
         began = time.perf_counter()
         state = made.advance(state, state.step + steps)
         spent = time.perf_counter() - began
-    checkpoint, saves = len(state.to_bytes()), store_bytes(problem, plan)
-    return Estimate(
-        seconds=plan.steps * spent / steps + len(plan.save_steps) * save,
-        memory=3 * checkpoint + min(saves, COMMIT_BYTES),
-        saves=saves,
-        checkpoint=checkpoint,
-    )
+    return plan.steps * spent / steps + len(plan.save_steps) * save
 
 
-def duration(seconds: float) -> str:
+def in_time(seconds: float) -> str:
     """A time span in words.
 
-    >>> duration(0.5), duration(100), duration(4000), duration(1e6)
-    ('less than a second', '100 s', '67 min', '278 h')
+    >>> in_time(0.5), in_time(100), in_time(4000), in_time(1e6)
+    ('less than a second', 'about 100 s', 'about 67 min', 'about 278 h')
     """
     if seconds < 1:
         return "less than a second"
     unit, per = ("s", 1) if seconds < 120 else ("min", 60) if seconds < 7200 else ("h", 3600)
-    return f"{seconds / per:.0f} {unit}"
+    return f"about {seconds / per:.0f} {unit}"
 
 
-def size(count: int) -> str:
+def in_bytes(count: float) -> str:
     """A number of bytes in words.
 
-    >>> size(500), size(2_500_000)
-    ('500 B', '2.5 MB')
+    >>> in_bytes(500), in_bytes(2_500_000), in_bytes(7e15)
+    ('500 B', '2.5 MB', '7e+03 TB')
     """
-    amount = float(count)
     for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000:
-            break
-        amount, unit = amount / 1000, {"B": "kB", "kB": "MB", "MB": "GB", "GB": "TB"}[unit]
-    return f"{amount:.3g} {unit}"
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

@@ -42,7 +42,7 @@ class Plan:
     array([  0,  25,  50,  75, 100])
     """
 
-    steps: Positive = Field(description="a number of steps such as 10000")
+    steps: Annotated[Count, Field(ge=1, lt=2**53)] = Field(description="a number of steps such as 10000")
     trajectories: Positive = Field(1, description="an ensemble size such as 512")
     saves: Annotated[Positive | Logspaced, Field(union_mode="left_to_right")] = Field(
         100, description="a number of saves such as 100, or logspaced(100)"

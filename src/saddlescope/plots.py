@@ -14,6 +14,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 
 T = TypeVar("T")
 
@@ -21,17 +22,19 @@ T = TypeVar("T")
 class Interval(Protocol):
     """A number between two ends."""
 
-    value: float
-    low: float
-    high: float
-
+    @property
+    def value(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
 
 
 INK, GREY, LIGHT = "#1b1f24", "#6b7280", "#d4d8dd"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#3B3B3B")
 """Told apart by readers with any colour vision (Okabe & Ito 2008), in the order of the modes."""
 
-STYLE: dict[str, Any] = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 8.5,
     "axes.titlesize": 9.5,
@@ -46,7 +49,7 @@ STYLE: dict[str, Any] = {
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "axes.prop_cycle": mpl.cycler(color=COLOURS),
+    "axes.prop_cycle": cycler(color=COLOURS),
     "grid.color": LIGHT,
     "grid.linewidth": 0.5,
     "grid.alpha": 0.7,
@@ -68,8 +71,11 @@ PANEL = (3.5, 2.9)
 """Width and height of a panel, inches."""
 
 
-def panels(draw: Callable[[Sequence[Axes], T], None], content: T, count: int, stacked: bool = False) -> Figure:
-    """A figure of ``count`` panels, side by side (four: two by two) or stacked, filled by ``draw(axes, content)``.
+def panels(
+    draw: Callable[[Sequence[Axes], T], None], content: T, count: int, stacked: bool = False
+) -> Figure:
+    """A figure of ``count`` panels, side by side (four: two by two) or stacked, filled by ``draw(axes,
+    content)``.
 
     >>> len(panels(lambda axes, content: None, None, count=3).axes)
     3
@@ -109,8 +115,8 @@ def save(figure: Figure, path: str | Path) -> None:
 def plot_run(dataset: xr.Dataset, path: str | Path) -> None:
     """Picture of a run: its loss, how its modes are learned and the noise they feel, written to ``path``.
 
-    Lines are ensemble means (one line a trajectory with ``keep="trajectories"``, the first few of them), bands hold
-    90 % of the trajectories. Raises ValueError for a suffix that is not a figure's.
+    Lines are ensemble means (one line a trajectory with ``keep="trajectories"``, the first few of them),
+    bands hold 90 % of the trajectories. Raises ValueError for a suffix that is not a figure's.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a log axis without positive values
@@ -140,7 +146,9 @@ def interval(panel: Axes, place: float, number: Interval, **style: Any) -> None:
     panel.errorbar(place, number.value, ends, **({"fmt": "o"} | style))
 
 
-def spread(panel: Axes, variable: xr.DataArray, colour: str, label: str | None = None, lines: int = 8) -> None:
+def spread(
+    panel: Axes, variable: xr.DataArray, colour: str, label: str | None = None, lines: int = 8
+) -> None:
     """Mean and 5–95 % band over time, or single trajectories where those were kept."""
     if "statistic" in variable.dims:
         middle, low, high = (variable.sel(statistic=name) for name in ("mean", "q05", "q95"))
@@ -149,4 +157,6 @@ def spread(panel: Axes, variable: xr.DataArray, colour: str, label: str | None =
     else:
         paths = variable.isel(trajectory=slice(lines)).transpose("time", "trajectory")
         for index, path in enumerate(np.asarray(paths).T):
-            panel.plot(variable["time"], path, color=colour, lw=0.8, alpha=0.7, label=None if index else label)
+            panel.plot(
+                variable["time"], path, color=colour, lw=0.8, alpha=0.7, label=None if index else label
+            )

@@ -9,6 +9,7 @@ import base64
 import json
 import os
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -22,7 +23,8 @@ Record = Mapping[str, Any]
 def write(folder: str | Path, record: Record) -> None:
     """Write ``index.html`` and ``report.json`` into an existing folder.
 
-    ``record`` holds "version", "quick", "machine" and "claims"; a claim's figures are in the page, not in the JSON.
+    ``record`` holds "version", "quick", "machine" and "claims"; a claim's figures are in the page, not in the
+    JSON.
     """
     folder = Path(folder)
     claims = [{**claim, "figure": claim["figure"]["pdf"]} for claim in record["claims"]]
@@ -40,7 +42,8 @@ def replace(path: Path, text: str) -> None:
 def machine() -> str:
     """What the numbers were computed on, in words."""
     cores = os.cpu_count() or 1
-    return f"{platform.system()} {platform.machine()}, {cores} cores, Python {platform.python_version()}, NumPy {np.__version__}"
+    versions = f"Python {platform.python_version()}, NumPy {np.__version__}"
+    return f"{platform.system()} {platform.machine()}, {cores} cores, {versions}"
 
 
 def measured(number: Record) -> str:
@@ -108,9 +111,9 @@ def page(record: Record) -> str:
 def _row(claim: Record) -> str:
     head = claim["numbers"][0]
     cells = (
-        ("Claim", f'<a href="#{_anchor(claim)}">{escape(claim["title"])}</a>'),
+        ("Claim", f'<a href="#{_anchor(claim)}">{_text(claim["title"])}</a>'),
         ("Verdict", _badge(claim["verdict"])),
-        ("Effect", escape(head["name"])),
+        ("Effect", _text(head["name"])),
         ("Measured", f'<span class="n">{escape(measured(head))}</span>'),
         ("Predicted", f'<span class="n">{escape(predicted(head))}</span>'),
         ("Time", f'<span class="n">{claim["seconds"]:.1f}&nbsp;s</span>'),
@@ -125,19 +128,28 @@ def _section(claim: Record) -> str:
     )
     return _SECTION.format(
         anchor=_anchor(claim),
-        title=escape(claim["title"]),
+        title=_text(claim["title"]),
         badge=_badge(claim["verdict"]),
-        reason=escape(claim["reason"]),
-        statement=escape(claim["statement"]),
-        source=escape(claim["source"]),
-        method=escape(claim["method"]),
-        control=escape(claim["control"]),
-        caption=escape(claim["caption"]),
+        reason=_text(claim["reason"]),
+        statement=_text(claim["statement"]),
+        source=_text(claim["source"]),
+        method=_text(claim["method"]),
+        control=_text(claim["control"]),
+        caption=_text(claim["caption"]),
         figure=_figure(claim),
         numbers=_numbers(claim["numbers"], "must be inside"),
         controls=_numbers(claim["controls"], "must be outside"),
         runs=runs,
     )
+
+
+def _text(words: str) -> str:
+    """Words as HTML, exponents raised.
+
+    >>> _text("s^(2κ) < 1")
+    's<sup>2κ</sup> &lt; 1'
+    """
+    return re.sub(r"\^\(([^()]*)\)", r"<sup>\1</sup>", escape(words))
 
 
 def _anchor(claim: Record) -> str:
@@ -153,7 +165,7 @@ def _figure(claim: Record) -> str:
     return (
         f'<picture><source media="(max-width: 640px)" srcset="{_embedded(figure["tall"])}">'
         f'<img src="{_embedded(figure["wide"])}" alt="{escape(claim["caption"])}"></picture>'
-        f'<figcaption>{escape(claim["caption"])} <a href="{escape(figure["pdf"])}">PDF</a></figcaption>'
+        f'<figcaption>{_text(claim["caption"])} <a href="{escape(figure["pdf"])}">PDF</a></figcaption>'
     )
 
 
@@ -164,7 +176,7 @@ def _embedded(svg: str) -> str:
 def _numbers(numbers: Sequence[Record], wanted: str) -> str:
     verdicts = {"confirmed": "inside", "refuted": "outside", "inconclusive": "unclear", None: "shown"}
     rows = "".join(
-        f'<tr><td data-label="Number">{escape(number["name"])}</td>'
+        f'<tr><td data-label="Number">{_text(number["name"])}</td>'
         f'<td data-label="Measured"><span class="n">{escape(measured(number))}</span></td>'
         f'<td data-label="Region"><span class="n">{escape(predicted(number))}</span></td>'
         f'<td data-label="Result">{verdicts[number["verdict"]]}</td></tr>'
@@ -191,15 +203,16 @@ _PAGE = """<!doctype html>
 <p class="counts">{counts}</p>
 </header>
 <table class="summary">
-<thead><tr><th>Claim</th><th>Verdict</th><th>Effect</th><th>Measured [interval]</th><th>Predicted</th><th>Time</th></tr></thead>
+<thead><tr><th>Claim</th><th>Verdict</th><th>Effect</th><th>Measured [interval]</th><th>Predicted</th>
+<th>Time</th></tr></thead>
 <tbody>
 {rows}</tbody>
 </table>
 <p class="rule">Every interval misses the truth with probability 10⁻⁶. A number whose interval lies inside the
-predicted region confirms, outside it refutes, across its edge decides nothing; the region was written down before the
-run and its width is the smallest effect worth catching. A claim is confirmed when all its numbers are; it is
+predicted region confirms, outside it refutes, across its edge decides nothing; the region was written down before
+the run and its width is the smallest effect worth catching. A claim is confirmed when all its numbers are; it is
 inconclusive when a negative control is not rejected or more than 0.1 % of a run's trajectories diverged.
-Loss ½‖Px − y‖², temperature T = learning rate / batch size, time = learning rate × step, noise in the sense of Itô.</p>
+Loss ½‖Px − y‖², temperature T = learning rate / batch size, time = learning rate × step, Itô noise.</p>
 {sections}
 <footer>{about}</footer>
 </main>
@@ -220,6 +233,7 @@ _SECTION = """<section id="{anchor}">
 <p>{control}</p>
 {controls}
 <h3>Run it again</h3>
+<p>Each run as TOML, for <code>saddlescope run FILE.toml -o RUN.zarr</code> (in print: see report.json).</p>
 {runs}
 </section>
 """
@@ -227,8 +241,8 @@ _SECTION = """<section id="{anchor}">
 _STYLE = """
 :root { color-scheme: light; --ink: #1b1f24; --grey: #5f6772; --line: #e1e4e8; --soft: #f6f7f9; }
 * { box-sizing: border-box; }
-body { margin: 0; color: var(--ink); background: #fff; font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto,
-  "DejaVu Sans", sans-serif; }
+body { margin: 0; color: var(--ink); background: #fff;
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
 main { max-width: 68rem; margin: 0 auto; padding: 1.5rem 1.25rem 3rem; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .3rem; }
 h2 { font-size: 1.3rem; line-height: 1.3; margin: 0 0 .5rem; }
@@ -242,12 +256,13 @@ a { color: #0b5cad; }
 section { border-top: 1px solid var(--line); margin-top: 2.2rem; padding-top: 1.6rem; }
 footer { border-top: 1px solid var(--line); margin-top: 2.2rem; padding-top: .8rem; }
 table { border-collapse: collapse; width: 100%; font-size: .93rem; }
-th, td { text-align: left; vertical-align: top; padding: .5rem .7rem .5rem 0; border-bottom: 1px solid var(--line); }
+th, td { text-align: left; vertical-align: top; padding: .5rem .7rem .5rem 0;
+  border-bottom: 1px solid var(--line); }
 th { color: var(--grey); font-weight: 600; font-size: .82rem; }
 .n { font-variant-numeric: tabular-nums; white-space: nowrap; }
 .numbers { margin-top: .6rem; }
-.badge { display: inline-block; padding: .05rem .55rem; border-radius: 1rem; font-size: .8rem; font-weight: 600;
-  white-space: nowrap; vertical-align: .1em; }
+.badge { display: inline-block; padding: .05rem .55rem; border-radius: 1rem; vertical-align: .1em;
+  font-size: .8rem; font-weight: 600; white-space: nowrap; }
 .confirmed { color: #0a5c36; background: #d8f3e3; }
 .refuted { color: #8c1d18; background: #fbdedc; }
 .inconclusive { color: #6b4a00; background: #fdeec9; }
@@ -256,6 +271,7 @@ figure { margin: 1rem 0; }
 figure img { width: 100%; height: auto; display: block; }
 details { margin: .3rem 0; }
 summary { cursor: pointer; }
+sup { line-height: 0; }
 pre { background: var(--soft); padding: .8rem; overflow-x: auto; font-size: .8rem; line-height: 1.4;
   white-space: pre-wrap; overflow-wrap: anywhere; }
 @media (max-width: 640px) {
@@ -266,7 +282,9 @@ pre { background: var(--soft); padding: .8rem; overflow-x: auto; font-size: .8re
   .n { white-space: normal; }
 }
 @media print {
-  body { font-size: 10pt; }
+  html { font-size: 9.5pt; }
+  body { font-size: 1rem; }
+  th, td { padding: .25rem .6rem .25rem 0; }
   main { max-width: none; padding: 0; }
   section { break-before: page; border: 0; margin: 0; }
   figure, tr, h2, h3 { break-inside: avoid; }

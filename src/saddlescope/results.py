@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -150,18 +151,13 @@ def attributes(problem: Problem, method: Method, plan: Plan, engine: Engine) -> 
         "inference_library": "saddlescope",
         "inference_library_version": importlib.metadata.version("saddlescope"),
         "engine": engine.name,
-        "instruction_set": instruction_set(engine),
+        "instruction_set": getattr(engine, "instruction_set", ""),
         "temperature": method.temperature,
         "time_step": method.time_step,
         "teacher_basis": "singular vectors of the teacher, inputs "
         + ("white" if problem.data.white else "not white (the modes are not those of the input covariance)"),
         **CONVENTIONS,
     }
-
-
-def instruction_set(engine: Engine) -> str:
-    """The instruction set an engine computes with; empty where there is no choice."""
-    return str(getattr(engine, "instruction_set", ""))
 
 
 def record(engine: Engine, problem: Problem, plan: Plan, state: State) -> Record:
@@ -182,31 +178,22 @@ def statistics(values: Mapping[str, Floats], alive: NDArray[np.bool_]) -> Record
     >>> dict(zip(STATISTICS, statistics({"loss": loss}, alive)["loss"].tolist()))
     {'mean': 3.0, 'var': 7.0, 'q05': 1.1, 'q50': 2.0, 'q95': 5.6, 'stderr': 1.5275, 'n': 3.0}
     """
-    shapes = {name: value.shape[1:] for name, value in values.items()}
-    columns = [value.reshape(len(alive), -1) for value in values.values()]
-    table = _summary(np.ascontiguousarray(np.concatenate(columns, axis=1)[alive].T))
-    ends = np.cumsum([column.shape[1] for column in columns])[:-1]
-    parts = np.split(table, ends, axis=1)
-    return {
-        name: part.reshape(len(STATISTICS), *shape)
-        for (name, shape), part in zip(shapes.items(), parts, strict=True)
-    }
+    return {name: _summary(np.moveaxis(value[alive], 0, -1).copy()) for name, value in values.items()}
 
 
 def _summary(samples: Floats) -> Floats:
-    """Statistics (7, c) of c variables with n samples each, (c, n); sorts them in place."""
-    columns, n = samples.shape
-    table = np.full((len(STATISTICS), columns), np.nan)
+    """Statistics (7, …) over the last axis of samples (…, n), which are sorted in place."""
+    n = samples.shape[-1]
+    table = np.full((len(STATISTICS), *samples.shape[:-1]), np.nan)
     table[-1] = n
     if n == 0:
         return table
     with np.errstate(all="ignore"):
-        mean = samples.mean(axis=1)
-        table[0] = mean
+        table[0] = samples.mean(axis=-1)
         if n > 1:
-            centred = samples - mean[:, None]
-            table[1] = np.einsum("cn,cn->c", centred, centred) / (n - 1)
-        samples.sort(axis=1)
+            centred = samples - table[0][..., None]
+            table[1] = np.einsum("...n,...n->...", centred, centred) / (n - 1)
+        samples.sort(axis=-1)
         for row, quantile in enumerate(QUANTILES, start=2):
             table[row] = _quantile(samples, quantile)
         table[5] = np.sqrt(table[1] / n)
@@ -214,12 +201,10 @@ def _summary(samples: Floats) -> Floats:
 
 
 def _quantile(ascending: Floats, quantile: float) -> Floats:
-    position = quantile * (ascending.shape[1] - 1)
-    below = int(position)
-    above = min(below + 1, ascending.shape[1] - 1)
-    low, high = ascending[:, below], ascending[:, above]
-    value = np.where(low == high, low, low + (position - below) * (high - low))
-    return np.where(np.isnan(ascending[:, -1]), np.nan, value)  # NaN is sorted to the end
+    position = quantile * (ascending.shape[-1] - 1)
+    low, high = ascending[..., math.floor(position)], ascending[..., math.ceil(position)]
+    value = np.where(low == high, low, low + position % 1 * (high - low))
+    return np.where(np.isnan(ascending[..., -1]), np.nan, value)  # NaN is sorted to the end
 
 
 def events(state: State, plan: Plan) -> dict[str, NDArray[Any]]:

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 import warnings
+from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -201,11 +202,12 @@ def _warn_of_other_engine(old: dict[str, Any], new: dict[str, Any]) -> None:
 def _advance(engine: Engine, start: Start, sink: Sink, progress: bool) -> None:
     """Blocks of steps with the saves between them; a commit from time to time, and when asked to stop."""
     problem, plan, state = start.problem, start.plan, sink.state
-    saves, pace, records = set(plan.save_steps.tolist()), _Pace(), list[Record]()
-    committed = time.monotonic()
+    saves = set(plan.save_steps.tolist())
+    goals = sorted(saves | {plan.steps})
+    pace, records, committed = _Pace(), list[Record](), time.monotonic()
     with _Bar(plan, state, progress) as bar, _Stop(sink) as stop:
         while state.step < plan.steps:
-            state = pace.advance(engine, state, _next(plan, state))
+            state = pace.advance(engine, state, goals[bisect_right(goals, state.step)])
             if state.step in saves:
                 records.append(results.record(engine, problem, plan, state))
             bar.show(state)
@@ -215,12 +217,6 @@ def _advance(engine: Engine, start: Start, sink: Sink, progress: bool) -> None:
                 records, committed = [], time.monotonic()
             if stop.wanted:
                 break
-
-
-def _next(plan: Plan, state: State) -> int:
-    """The next save, or the end."""
-    later = plan.save_steps[results.saved(plan, state) :]
-    return int(later[0]) if len(later) else plan.steps
 
 
 def _bytes(records: Sequence[Record]) -> int:

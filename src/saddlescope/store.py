@@ -14,6 +14,7 @@ import shutil
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -22,7 +23,9 @@ import xarray as xr
 import zarr
 
 from saddlescope import results
+from saddlescope.engines import protocol
 from saddlescope.engines.protocol import State
+from saddlescope.methods import Method
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.results import Record
@@ -182,9 +185,16 @@ def _identity(attrs: dict[str, Any]) -> tuple[Any, ...]:
     return tables, tuple(attrs.get("continues", ()))
 
 
-def store_bytes(problem: Problem, plan: Plan) -> int:
+def saves_bytes(problem: Problem, plan: Plan) -> int:
     """Size of the saves of a run before compression."""
     return sum(8 * math.prod(shape) for shape in _shapes(problem, plan).values())
+
+
+def checkpoint_bytes(problem: Problem, method: Method, plan: Plan) -> int:
+    """Size of a checkpoint, to about a kilobyte."""
+    member = protocol.start(problem, method, replace(plan, trajectories=1, members=plan.members and (0,)))
+    arrays = (member.words, member.status, member.learned, member.peak, member.clock, *member.weights)
+    return len(plan.member_indices) * sum(array.nbytes for array in arrays)
 
 
 def _shapes(problem: Problem, plan: Plan) -> dict[str, tuple[int, ...]]:
@@ -265,6 +275,7 @@ def _swap(new: Path, path: Path) -> None:
     old = path.with_name(path.name + ".old")
     if path.exists():
         os.close(_lock(path))  # refuses to take a store away from the process that writes it
+        shutil.rmtree(old, ignore_errors=True)
         path.rename(old)
     new.rename(path)
     shutil.rmtree(old, ignore_errors=True)
@@ -289,9 +300,11 @@ def _one_sentence(path: Path, consequence: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        why, fix = f"could not be written ({error.strerror})", "give a path in a folder that can be written"
+        if error.errno is None:
+            raise
+        fix = "give a path in a folder that can be written"
         if error.errno in _FULL:
-            why, fix = f"{why}: the disk is full", f"free some space and run again: {consequence}"
-        told = OSError(f"out {str(path)!r} {why}; {fix}")
+            fix = f"the disk is full: free some space and run again; {consequence}"
+        told = OSError(f"out {str(path)!r} could not be written ({error.strerror}); {fix}")
         told.errno = error.errno
         raise told from None

@@ -8,12 +8,12 @@ import sys
 
 import numpy as np
 import pytest
-from support import PROBLEMS
 from typer.testing import CliRunner
 
 import saddlescope as sc
 from saddlescope import cli, results
 from saddlescope.problem import run_to_toml
+from support import PROBLEMS
 
 METHOD = sc.SGD(lr=0.05, batch_size=16)
 PLAN = sc.Plan(steps=120, trajectories=8, saves=6)
@@ -37,6 +37,7 @@ def call(tmp_path, monkeypatch):
 def test_run(call, tmp_path):
     code, out, errors = call("run", "run.toml", "-o", "run.zarr")
     assert (code, errors) == (0, "")
+    assert re.match("run.zarr: store at most .*B, of that the checkpoint .*B\n", out)
     assert "run.zarr: complete, 120 of 120 steps, 7 saves, 8 trajectories (0 diverged), engine" in out
     run, direct = sc.load(tmp_path / "run.zarr"), sc.simulate(PROBLEMS["wide"], METHOD, PLAN)
     for name in run:
@@ -49,8 +50,8 @@ def test_quiet_is_quiet(call):
 
 def test_a_finished_store_needs_overwrite(call):
     assert call("run", "run.toml", "-o", "run.zarr")[0] == 0
-    code, out, errors = call("run", "run.toml", "-o", "run.zarr")
-    assert (code, out) == (2, "") and "--overwrite" in errors and errors.count("\n") == 1
+    code, _, errors = call("run", "run.toml", "-o", "run.zarr")
+    assert code == 2 and "--overwrite" in errors and errors.count("\n") == 1
     assert call("run", "run.toml", "-o", "run.zarr", "--overwrite")[0] == 0
 
 
@@ -62,7 +63,9 @@ def test_threads_and_engine(call, tmp_path):
 
 def test_dry_run_writes_nothing(call, tmp_path):
     code, out, _ = call("run", "run.toml", "-o", "run.zarr", "--dry-run")
-    assert code == 0 and re.match(r"time about .*, memory about .*B, store at most .*B .*checkpoint", out)
+    assert code == 0 and re.match(
+        r"time .*, memory about .*B, store at most .*B, of that the checkpoint .*B\n", out
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["run.toml"]
 
 
@@ -87,8 +90,8 @@ def test_info_of_a_run_that_was_stopped(call, tmp_path, monkeypatch, keep):
         return record(*args)
 
     monkeypatch.setattr(results, "record", recording)
-    code, out, errors = call("run", "run.toml", "-o", "run.zarr")
-    assert (code, out, errors) == (130, "", "stopped at step 20; run the same again to go on from there\n")
+    code, _, errors = call("run", "run.toml", "-o", "run.zarr")
+    assert (code, errors) == (130, "stopped at step 20; run the same again to go on from there\n")
     assert "not complete, 20 of 60 steps, 3 saves" in call("info", "run.zarr")[1]
     assert call("run", "run.toml", "-o", "run.zarr")[0] == 0
 
@@ -112,7 +115,12 @@ def test_claims_are_listed_and_reproduced(call, monkeypatch):
     code, out, _ = call("claims")
     assert code == 0 and "saddle-to-saddle/" in out
     asked = []
-    monkeypatch.setattr(claims, "reproduce", lambda names, quick, out: asked.append((*names, quick, str(out))) or 1)
+
+    def reproduce(names, quick, out):
+        asked.append((*names, quick, str(out)))
+        return 1
+
+    monkeypatch.setattr(claims, "reproduce", reproduce)
     assert call("reproduce", "saddle-to-saddle", "--quick", "-o", "there")[0] == 1
     assert asked == [("saddle-to-saddle", True, "there")]
 
@@ -131,9 +139,17 @@ def test_help_without_words(call):
     assert "reproduce" in call()[1] + call("--help")[1]
 
 
+def test_a_reader_that_leaves(call, tmp_path):
+    call("run", "run.toml", "-o", "run.zarr", "--quiet")
+    program = f"{sys.executable} -c 'from saddlescope.cli import main; main()'"
+    done = subprocess.run(f"{program} info run.zarr | true", shell=True, capture_output=True, cwd=tmp_path)
+    assert done.stderr == b""
+
+
 def test_as_a_process(tmp_path):
     """No traceback reaches the terminal."""
-    words = [sys.executable, "-c", "from saddlescope.cli import main; main()", "run", "no.toml", "-o", "x.zarr"]
+    program = [sys.executable, "-c", "from saddlescope.cli import main; main()"]
+    words = [*program, "run", "no.toml", "-o", "x.zarr"]
     done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: FILE 'no.toml' does not exist; give a TOML file that describes a run\n"

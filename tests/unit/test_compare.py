@@ -48,8 +48,8 @@ def test_a_wrong_law_differs(run, wrong):
     assert sc.compare(run, wrong).verdict == "differs"
 
 
-def test_the_share_below_half_a_mode_sees_what_the_distribution_function_does_not(run):
-    """A law that leaves 2 % of the trajectories at 0: within the bound on all of the distribution function."""
+def test_shares_see_what_the_distribution_function_does_not():
+    """A law that leaves 2 % of the trajectories at 0, which is within the bound on all of its values."""
 
     late = ensemble(steps=40)
     law = stats.norm(TARGET * (1 - (1 - LR) ** 40), SCALE * (1 - LR) ** 40)

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import xarray as xr
-from support import ENGINES, PROBLEMS, engine_class
 
 import saddlescope as sc
 from saddlescope import results
+from support import ENGINES, PROBLEMS, engine_class
 
 METHOD = sc.SGD(lr=0.05, batch_size=2)
 PLAN = sc.Plan(steps=40, trajectories=9, saves=4, events=("learning_time", "noise_peak"))
@@ -112,7 +112,8 @@ def test_members_replay_a_larger_ensemble():
     whole = sc.simulate(PROBLEMS["wide"], METHOD, plan)
     one = sc.simulate(PROBLEMS["wide"], METHOD, replace(plan, members=(7,), trajectories=1))
     xr.testing.assert_identical(
-        one.drop_vars("checkpoint").drop_attrs(), whole.sel(trajectory=[7]).drop_vars("checkpoint").drop_attrs()
+        one.drop_vars("checkpoint").drop_attrs(),
+        whole.sel(trajectory=[7]).drop_vars("checkpoint").drop_attrs(),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -54,9 +55,9 @@ def reproduce(
 ) -> int:
     """Run these claims and write ``index.html``, ``report.json`` and the figures into the folder ``out``.
 
-    A claim is kept in ``out`` as soon as it is judged, so that an interrupted report goes on where it stopped.
-    Returns 0 if no claim was refuted, else 1. Raises ValueError for a name that does not exist or an ``out`` that
-    is a file.
+    A claim is kept in ``out`` as soon as it is judged, so that an interrupted report goes on where it
+    stopped. Returns 0 if no claim was refuted, else 1. Raises ValueError for a name that does not exist or an
+    ``out`` that is a file.
     """
     claims, folder = select(names), Path(out)
     if folder.exists() and not folder.is_dir():
@@ -65,7 +66,11 @@ def reproduce(
     for needed in (figures, partial):
         needed.mkdir(parents=True, exist_ok=True)
     outcomes = list(_outcomes(claims, quick, figures, partial, progress))
-    about = {"version": importlib.metadata.version("saddlescope"), "quick": quick, "machine": report.machine()}
+    about = {
+        "version": importlib.metadata.version("saddlescope"),
+        "quick": quick,
+        "machine": report.machine(),
+    }
     report.write(folder, {**about, "claims": outcomes})
     shutil.rmtree(partial)
     if progress:
@@ -132,11 +137,16 @@ def _number(number: Number) -> dict[str, Any]:
     interval = number.interval
     return {
         "name": number.name,
-        "value": interval.value,
-        "interval": [interval.low, interval.high],
-        "region": None if number.region is None else list(number.region),
+        "value": _finite(interval.value),
+        "interval": [_finite(interval.low), _finite(interval.high)],
+        "region": None if number.region is None else [_finite(end) for end in number.region],
         "verdict": number.verdict,
     }
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return float(value) if math.isfinite(value) else None
 
 
 def _print(outcomes: Sequence[Outcome], folder: Path) -> None:

@@ -1,8 +1,9 @@
-"""A claim: what a source says, the experiment that could refute it, and a verdict by a rule fixed before the run.
+"""A claim: what a source says, the experiment that could refute it, and a verdict by a rule fixed before the
+run.
 
-Every measured number carries an interval that misses the truth with probability 1e-6, and the claim says in which
-region the number must lie; the width of the region is the smallest effect worth catching. Interval inside the
-region: confirmed. Outside: refuted. Across its edge: inconclusive.
+Every measured number carries an interval that misses the truth with probability 1e-6, and the claim says in
+which region the number must lie; the width of the region is the smallest effect worth catching. Interval
+inside the region: confirmed. Outside: refuted. Across its edge: inconclusive.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class Number:
 
 @dataclass(frozen=True)
 class Run:
-    """A run behind a claim: its name, the TOML that repeats it, the fraction of trajectories that diverged."""
+    """A run behind a claim: its name, the TOML that repeats it, the fraction of trajectories that
+    diverged."""
 
     name: str
     toml: str
@@ -75,8 +77,8 @@ class Run:
 class Evidence:
     """What an experiment found.
 
-    ``numbers``: the first is the headline, those with a region decide. ``controls``: the same question asked where
-    the answer must be no. ``runs``: what was simulated. ``curves``: whatever the figure draws.
+    ``numbers``: the first is the headline, those with a region decide. ``controls``: the same question asked
+    where the answer must be no. ``runs``: what was simulated. ``curves``: whatever the figure draws.
     """
 
     numbers: Sequence[Number]

@@ -26,6 +26,7 @@ class Interval:
         """Measured from another origin."""
         return Interval(self.value - by, self.low - by, self.high - by)
 
+
 def exact(value: float) -> Interval:
     """A number without sampling error.
 

@@ -54,7 +54,8 @@ def smallest(candidates: Iterable[Interval], prediction: float = 0.0) -> Interva
 
 
 def network(depth: int, width: int, targets: Sequence[float], start: Init, label_noise: float) -> Problem:
-    """A square teacher with these singular values, white inputs, and a network with hidden layers of one width.
+    """A square teacher with these singular values, white inputs, and a network with hidden layers of one
+    width.
 
     >>> network(3, 8, (2.0, 1.0), Balanced(scale=0.1), label_noise=0.5).network.widths
     (2, 8, 8, 2)

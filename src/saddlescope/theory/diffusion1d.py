@@ -419,7 +419,7 @@ class Mass:
         return np.asarray((self.share(y) + tails) / self._total)
 
     def ppf(self, q: Floats) -> Floats:
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             left = self.share.edges[0] + np.log(q * self._total / self.below) / self.falling[0]
             right = self.share.edges[-1] - np.log((1 - q) * self._total / self.above) / self.falling[1]
         y = np.where(q * self._total < self.below, left, self.share.inverse(q * self._total - self.below))

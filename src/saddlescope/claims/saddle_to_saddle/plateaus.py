@@ -13,7 +13,18 @@ from saddlescope import plots
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Run
 from saddlescope.claims.intervals import Interval
-from saddlescope.claims.tools import ALWAYS, SAME_LAW, Floats, aligned, around, largest, learning_times, network, run, smallest
+from saddlescope.claims.tools import (
+    ALWAYS,
+    SAME_LAW,
+    Floats,
+    aligned,
+    around,
+    largest,
+    learning_times,
+    network,
+    run,
+    smallest,
+)
 from saddlescope.init import Gaussian
 from saddlescope.methods import GD, SGD, GradientFlow, Langevin, Method
 from saddlescope.plan import Plan
@@ -34,17 +45,35 @@ def experiment(quick: bool) -> Evidence:
     spread = _spread(8 * size)
     return Evidence(
         numbers=[
-            Number("share of trajectories in the order of gradient flow, η = T = 0.001", approach["order"][0], ALWAYS),
-            Number("relative delay to gradient flow as η → 0 at B = 1", largest(approach["to_flow"]), around(0, 0.01)),
+            Number(
+                "share of trajectories in the order of gradient flow, η = T = 0.001",
+                approach["order"][0],
+                ALWAYS,
+            ),
+            Number(
+                "relative delay to gradient flow as η → 0 at B = 1",
+                largest(approach["to_flow"]),
+                around(0, 0.01),
+            ),
             Number("relative delay to GD as B → ∞ at η = 0.05", largest(approach["to_gd"]), around(0, 0.01)),
-            Number("slow-down on the first plateau, measured / predicted", largest(growth["ratio"], 1.0), around(1, 0.2)),
+            Number(
+                "slow-down on the first plateau, measured / predicted",
+                largest(growth["ratio"], 1.0),
+                around(1, 0.2),
+            ),
             Number("CDF difference, first passage to inverse Gaussian", spread["distance"], SAME_LAW),
             Number("share in the order of gradient flow, η = T = 0.032", approach["order"][-1]),
         ],
         controls=[
-            Number("relative delay of GD at η = 0.05 to gradient flow", smallest(approach["gd_to_flow"]), around(0, 0.01)),
+            Number(
+                "relative delay of GD at η = 0.05 to gradient flow",
+                smallest(approach["gd_to_flow"]),
+                around(0, 0.01),
+            ),
             Number("slow-down of the weakest mode / its own noise alone", growth["alone"], around(1, 0.2)),
-            Number("CDF difference to the inverse Gaussian of half the temperature", spread["half"], SAME_LAW),
+            Number(
+                "CDF difference to the inverse Gaussian of half the temperature", spread["half"], SAME_LAW
+            ),
         ],
         runs=[*approach["runs"], growth["run"], spread["run"]],
         curves={"approach": approach, "growth": growth, "spread": spread},
@@ -64,14 +93,20 @@ def _approach(size: int) -> dict[str, Any]:
         return learning_times(dataset)
 
     flow, gd = timed("gradient flow", GradientFlow(lr=RATES[0])), timed("GD, η = 0.05", GD(lr=COARSE))
-    by_rate = {rate: timed(f"SGD, η = {rate:g}, B = 1", SGD(lr=rate, batch_size=1)) for rate in (*RATES, 0.016, 0.032)}
+    by_rate = {
+        rate: timed(f"SGD, η = {rate:g}, B = 1", SGD(lr=rate, batch_size=1))
+        for rate in (*RATES, 0.016, 0.032)
+    }
     by_batch = [timed(f"SGD, η = 0.05, B = {size}", SGD(lr=COARSE, batch_size=size)) for size in BATCHES]
     late = np.stack([by_rate[rate] / flow - 1 for rate in RATES])
     behind = np.stack([times / gd - 1 for times in by_batch])
     return {
         "runs": runs,
         "strengths": strengths,
-        "order": [intervals.proportion((times.argsort(axis=1) == flow.argsort(axis=1)).all(axis=1)) for times in by_rate.values()],
+        "order": [
+            intervals.proportion((times.argsort(axis=1) == flow.argsort(axis=1)).all(axis=1))
+            for times in by_rate.values()
+        ],
         "to_flow": _limit(np.array(RATES), late),
         "to_gd": _limit(1 / np.array(BATCHES), behind),
         "gd_to_flow": [intervals.mean(delay) for delay in (gd / flow - 1).T],
@@ -94,12 +129,17 @@ def _limit(small: Floats, delays: Floats) -> list[Interval]:
 def _growth(size: int) -> dict[str, Any]:
     """Growth rates on the first plateau, long enough to forget its start, against the first-order law.
 
-    The rate of mode α is that of the pivot ``det P_{1…α} / det P_{1…α−1}`` in the teacher's basis, which what stronger
-    modes leave on the diagonal does not touch.
+    The rate of mode α is that of the pivot ``det P_{1…α} / det P_{1…α−1}`` in the teacher's basis, which what
+    stronger modes leave on the diagonal does not touch.
     """
     lr, start, when = 5e-3, 1e-19, (1.0, 9.0)
     problem = network(2, 4, TARGETS, aligned(2, start), LABEL_NOISE)
-    plan = Plan(steps=round(when[1] / lr), trajectories=size, save_at=tuple(round(t / lr) for t in when), keep="weights")
+    plan = Plan(
+        steps=round(when[1] / lr),
+        trajectories=size,
+        save_at=tuple(round(t / lr) for t in when),
+        keep="weights",
+    )
     dataset = run(problem, SGD(lr=lr, batch_size=1), plan)
     left, right = problem.data.bases
     maps = left.T @ (dataset["W2"].values @ dataset["W1"].values) @ right
@@ -118,7 +158,8 @@ def _growth(size: int) -> dict[str, Any]:
 
 
 def slow_down(targets: Floats, label_noise: float) -> tuple[Floats, Floats]:
-    """Loss of growth rate per T on the first plateau, L = 2: by a mode's own noise, and by that of stronger modes.
+    """Loss of growth rate per T on the first plateau, L = 2: by a mode's own noise, and by that of stronger
+    modes.
 
     ``d log s_α/dt = 2s*_α − T[2s*_α² + σ² + Σ_{s*_β > s*_α} (½(s*_α + s*_β)² + σ²)]``.
     """
@@ -159,25 +200,39 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
     flow, sgd = (approach["strengths"][name] for name in ("gradient flow", "SGD, η = 0.008, B = 1"))
     for mode, (colour, target) in enumerate(zip(plots.COLOURS, TARGETS, strict=False)):
         plots.spread(picture, sgd.isel(mode=mode), colour, f"s* = {target:g}")
-        picture.plot(flow["time"], flow.isel(mode=mode).sel(statistic="mean"), color=plots.INK, lw=0.9, ls="--")
-    picture.set(title="Plateau after plateau", xlabel="time", ylabel="uᵀPv", xlim=(0, 15), ylim=(0, 2.3))
-    picture.legend(title="SGD, η = 0.008, B = 1\ndashed: gradient flow", loc="center right", alignment="left")
+        picture.plot(
+            flow["time"], flow.isel(mode=mode).sel(statistic="mean"), color=plots.INK, lw=0.9, ls="--"
+        )
+    picture.set(title="Plateau after plateau", xlabel="time", ylabel="uᵀPv", xlim=(0, 15), ylim=(0, 3.4))
+    picture.legend(title="SGD, η = 0.008, B = 1\ndashed: gradient flow", loc="upper right", ncols=2)
     for mode, (colour, target) in enumerate(zip(plots.COLOURS, TARGETS, strict=False)):
         delay.plot(RATES, 100 * approach["late"][:, mode], "o-", color=colour, label=f"s* = {target:g}")
-        delay.plot(COARSE / np.array(BATCHES), 100 * approach["behind"][:, mode], "s:", color=colour, mfc="white")
-    delay.set(title="Delay of learning", xlabel="T = η/B", ylabel="mean delay, %", xlim=(0, None), ylim=(0, None))
+        delay.plot(
+            COARSE / np.array(BATCHES), 100 * approach["behind"][:, mode], "s:", color=colour, mfc="white"
+        )
+    delay.set(
+        title="Delay of learning", xlabel="T = η/B", ylabel="mean delay, %", xlim=(0, None), ylim=(0, None)
+    )
     delay.legend(title="● η → 0, to gradient flow\n□ B → ∞, to GD", alignment="left")
     places = np.arange(len(TARGETS))
     slower.bar(places, growth["own"], 0.55, color=plots.LIGHT, label="predicted: own noise")
-    slower.bar(places, growth["others"], 0.55, bottom=growth["own"], color="#9db8cc", label="predicted: stronger modes")
-    for place, seen in zip(places, growth["slower"], strict=True):
+    slower.bar(
+        places,
+        growth["others"],
+        0.55,
+        bottom=growth["own"],
+        color="#9db8cc",
+        label="predicted: stronger modes",
+    )
+    for place, seen in enumerate(growth["slower"]):
         plots.interval(slower, place, seen, color=plots.COLOURS[1], label=None if place else "SGD")
     slower.set(title="Slow-down on the first plateau", xlabel="target s*", ylabel="loss of growth rate")
     slower.set_xticks(places, [f"{target:g}" for target in TARGETS])
     slower.set_ylim(0, 1.5 * float((growth["own"] + growth["others"]).max()))
     slower.legend(loc="upper right")
     passage.hist(spread["times"], 45, density=True, color=plots.LIGHT, label="strongest mode")
-    time = np.linspace(*np.quantile(spread["times"], (0.0005, 0.9995)), 300)
+    first, last = np.quantile(spread["times"], (0.0005, 0.9995))
+    time = np.linspace(first, last, 300)
     passage.plot(time, spread["law"].pdf(time), color=plots.COLOURS[0], label="inverse Gaussian")
     passage.set(title="First passage, T = 0.01", xlabel="time at which s = ½ s*", ylabel="density")
     passage.set_ylim(0, 1.35 * float(spread["law"].pdf(time).max()))
@@ -188,27 +243,32 @@ CLAIM = Claim(
     name="plateaus",
     title="SGD keeps the order of plateaus and slows them as predicted",
     statement=(
-        "SGD learns the modes in the order of gradient flow. Its times approach those of gradient flow as η → 0 at fixed B, "
-        "and those of GD at the same η as B → ∞. On the first plateau (L = 2) mode α grows at 2s*_α − ηs*_α² − T[2s*_α² + σ² + "
-        "Σ (½(s*_α + s*_β)² + σ²)], the sum over stronger modes β, so that weaker modes are slowed most; the time of the "
-        "first passage is about inverse Gaussian."
+        "SGD learns the modes in the order of gradient flow. Its times approach those of gradient flow as "
+        "η → 0 at fixed B, and those of GD at the same η as B → ∞. On the first plateau (L = 2) mode α "
+        "grows at 2s*_α − ηs*_α² − T[2s*_α² + σ² + Σ (½(s*_α + s*_β)² + σ²)], the sum over stronger modes "
+        "β, so that weaker modes are slowed most; the time of the first passage is about inverse Gaussian."
     ),
-    source="Corlouer et al. 2026, arXiv 2604.06366 (order and times); the slow-down and the law of the times are this project's",
+    source=(
+        "Corlouer et al. 2026, arXiv 2604.06366 (order and times); the slow-down and the law of the times are "
+        "this project's"
+    ),
     method=(
-        "Network 4 → 8 → 4 from Gaussian weights of deviation 0.01, modes 2, 1.5, 1, 0.5, σ = 0.5; SGD, GD and gradient flow "
-        "start from the same weights, trajectory by trajectory, and times (s = ½ s*) are compared within a trajectory. "
-        "Limits are read off straight lines through η = 0.001 … 0.008 at B = 1 and B = 32 … 256 at η = 0.05. The slow-down "
-        "is measured from aligned weights at s₀ = 10⁻¹⁹ between t = 1 and t = 9, before any mode is learned, as growth of the "
-        "pivots of P in the teacher's basis (SGD, η = 0.005, B = 1). The law of the first passage: Langevin, T = 0.01, "
+        "Network 4 → 8 → 4 from Gaussian weights of deviation 0.01, modes 2, 1.5, 1, 0.5, σ = 0.5; SGD, GD "
+        "and gradient flow start from the same weights, trajectory by trajectory, and times (s = ½ s*) are "
+        "compared within a trajectory. Limits are read off straight lines through η = 0.001 … 0.008 at B = "
+        "1 and B = 32 … 256 at η = 0.05. The slow-down is measured from aligned weights at s₀ = 10⁻¹⁹ "
+        "between t = 1 and t = 9, before any mode is learned, as growth of the pivots of P in the "
+        "teacher's basis (SGD, η = 0.005, B = 1). The law of the first passage: Langevin, T = 0.01, "
         "strongest mode from s₀ = 10⁻³."
     ),
     control=(
-        "At η = 0.05 GD itself must not pass for gradient flow, a mode's own noise must not explain the slow-down of the "
-        "weakest mode, and the inverse Gaussian law of half the temperature must not fit."
+        "At η = 0.05 GD itself must not pass for gradient flow, a mode's own noise must not explain the "
+        "slow-down of the weakest mode, and the inverse Gaussian law of half the temperature must not fit."
     ),
     caption=(
-        "Mean strengths with 5–95 % of trajectories; mean delay of each mode as the temperature falls; loss of growth rate on the "
-        "first plateau, SGD against the first-order law; time at which the strongest mode is half learned."
+        "Mean strengths with 5–95 % of trajectories; mean delay of each mode as the temperature falls; "
+        "loss of growth rate on the first plateau, SGD against the first-order law; time at which the "
+        "strongest mode is half learned."
     ),
     experiment=experiment,
     draw=draw,

@@ -1,4 +1,5 @@
-"""Where training ends: a point without label noise, the exact stationary law with it, Boltzmann only nearby."""
+"""Where training ends: a point without label noise, the exact stationary law with it, Boltzmann only
+nearby."""
 
 from __future__ import annotations
 
@@ -11,7 +12,17 @@ from saddlescope import plots
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Run
 from saddlescope.claims.intervals import Interval
-from saddlescope.claims.tools import ALWAYS, SAME_LAW, Floats, aligned, around, largest, network, run, smallest
+from saddlescope.claims.tools import (
+    ALWAYS,
+    SAME_LAW,
+    Floats,
+    aligned,
+    around,
+    largest,
+    network,
+    run,
+    smallest,
+)
 from saddlescope.init import Gaussian
 from saddlescope.methods import SGD, Langevin
 from saddlescope.plan import Plan
@@ -27,7 +38,9 @@ HOT = (
 ESCAPE, START = ModeSDE(depth=2, target=1.0, label_noise=0.0, temperature=2.0), 0.3
 """Without label noise and above T = 1/s*, depth 2 may end at 0."""
 
-WARM = [ModeSDE(depth=3, target=1.5, label_noise=0.3**0.5, temperature=T) for T in (3e-3, 1e-2, 3e-2, 0.1, 0.3)]
+WARM = [
+    ModeSDE(depth=3, target=1.5, label_noise=0.3**0.5, temperature=T) for T in (3e-3, 1e-2, 3e-2, 0.1, 0.3)
+]
 """The same mode from nearly Boltzmann to far from it."""
 
 END = 40.0
@@ -41,16 +54,28 @@ def experiment(quick: bool) -> Evidence:
     ends = {mode: mode.simulate(mode.target, [END], 8 * size, seed=1)[:, 0] for mode in {*HOT, *WARM}}
     escaped = ESCAPE.simulate(START, [END], 8 * size, seed=2)[:, 0] < 0.5 * ESCAPE.target
     euler = _euler(HOT[1], dt=2e-3, trajectories=2048)
-    to_exact = {mode: intervals.distance_to_law(sample, mode.stationary().cdf) for mode, sample in ends.items()}
-    to_boltzmann = {mode: intervals.distance_to_law(sample, mode.boltzmann().cdf) for mode, sample in ends.items()}
+    to_exact = {
+        mode: intervals.distance_to_law(sample, mode.stationary().cdf) for mode, sample in ends.items()
+    }
+    to_boltzmann = {
+        mode: intervals.distance_to_law(sample, mode.boltzmann().cdf) for mode, sample in ends.items()
+    }
     gaps = [to_boltzmann[mode] - distance_of_boltzmann(mode) for mode in WARM]
     fate = float(ESCAPE.stationary(START).cdf(0.0))
     return Evidence(
         numbers=[
-            Number("CDF difference to the exact law, network (aligned noise)", largest(trained["aligned"]), SAME_LAW),
+            Number(
+                "CDF difference to the exact law, network (aligned noise)",
+                largest(trained["aligned"]),
+                SAME_LAW,
+            ),
             Number("CDF difference to the exact law, mode ensembles", largest(to_exact.values()), SAME_LAW),
             Number("σ = 0: share of SGD trajectories within 1 % of s*", smallest(points), ALWAYS),
-            Number("σ = 0, L = 2, T = 2/s*: share that ends at 0 instead", intervals.proportion(escaped), around(fate, 0.02)),
+            Number(
+                "σ = 0, L = 2, T = 2/s*: share that ends at 0 instead",
+                intervals.proportion(escaped),
+                around(fate, 0.02),
+            ),
             Number("distance to Boltzmann, measured minus predicted", largest(gaps), around(0.0, 0.03)),
             Number("CDF difference to the exact law, network (full noise)", largest(trained["gradient"])),
         ],
@@ -85,14 +110,18 @@ def _trained(trajectories: int) -> tuple[dict[str, list[Interval]], list[Run]]:
     found, runs, label_noise, targets = {}, [], 0.3**0.5, (1.5, 1.0)
     plan = Plan(steps=5000, trajectories=trajectories, save_at=(5000,), keep="trajectories")
     for noise in ("aligned", "gradient"):
-        method = Langevin(lr=0.03, batch_size=1.0, noise=noise, dt=2e-3)  # type: ignore[arg-type]
+        method = Langevin(lr=0.03, batch_size=1.0, noise=noise, dt=2e-3)
         dataset = run(network(3, 2, targets, aligned(3, 1.0), label_noise), method, plan)
         strengths = dataset["mode_strength"].values[:, -1]
         laws = [
-            ModeSDE(depth=3, target=target, label_noise=label_noise, temperature=method.temperature).stationary()
+            ModeSDE(
+                depth=3, target=target, label_noise=label_noise, temperature=method.temperature
+            ).stationary()
             for target in targets
         ]
-        found[noise] = [intervals.distance_to_law(s, law.cdf) for s, law in zip(strengths.T, laws, strict=True)]
+        found[noise] = [
+            intervals.distance_to_law(s, law.cdf) for s, law in zip(strengths.T, laws, strict=True)
+        ]
         runs.append(Run.of(f"Langevin, {noise} noise, L = 3, T = 0.03", dataset))
     return found, runs
 
@@ -113,7 +142,7 @@ def distance_of_boltzmann(mode: ModeSDE) -> float:
     """Largest difference between the distribution functions of the exact law and of Boltzmann."""
     exact, boltzmann = mode.stationary(), mode.boltzmann()
     s = np.unique(np.concatenate([law.ppf(np.linspace(1e-4, 1 - 1e-4, 2001)) for law in (exact, boltzmann)]))
-    return float(np.abs(exact.cdf(s) - boltzmann.cdf(s)).max())
+    return float(np.abs(exact.cdf(s[s > 0]) - boltzmann.cdf(s[s > 0])).max())
 
 
 def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
@@ -122,25 +151,48 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
     density, tail, distance = axes
     for mode, colour in zip((WARM[2], WARM[4]), plots.COLOURS, strict=False):
         s = np.linspace(0.01, 3.0, 500)
-        density.hist(ends[mode], np.linspace(0, 3, 91), density=True, color=colour, alpha=0.25)
+        density.hist(ends[mode], list(np.linspace(0, 3, 91)), density=True, color=colour, alpha=0.25)
         density.plot(s, mode.stationary().pdf(s), color=colour, label=f"T = {mode.temperature:g}, exact")
         density.plot(s, mode.boltzmann().pdf(s), color=colour, ls="--", lw=1, label="Boltzmann")
     density.set(title="Stationary law, L = 3, s* = 1.5", xlabel="s", ylabel="density", xlim=(0, 3))
     density.legend()
     hot, s = HOT[1], np.geomspace(1e-2, 30, 400)
     tail.plot(s, hot.stationary().cdf(s), color=plots.COLOURS[1], lw=3, alpha=0.4, label="exact law")
-    for sample, colour, label in ((ends[hot], plots.INK, "locally controlled step"), (evidence.curves["euler"], plots.COLOURS[3], "fixed step 0.002")):
+    for sample, colour, label in (
+        (ends[hot], plots.INK, "locally controlled step"),
+        (evidence.curves["euler"], plots.COLOURS[3], "fixed step 0.002"),
+    ):
         tail.plot(s, np.searchsorted(np.sort(sample), s) / len(sample), color=colour, lw=1, label=label)
-    tail.set(title="T = 0.3: fixed steps lose the law", xscale="log", xlabel="s", ylabel="share below s", ylim=(0, 1.02))
+    tail.set(
+        title="T = 0.3: fixed steps lose the law",
+        xscale="log",
+        xlabel="s",
+        ylabel="share below s",
+        ylim=(0, 1.02),
+    )
     tail.legend(loc="upper left")
     temperatures = np.geomspace(1e-3, 0.4, 15)
     for label_noise, colour in zip((0.1, 0.3**0.5, 1.0), plots.COLOURS[2:], strict=False):
-        modes = [ModeSDE(depth=3, target=1.5, label_noise=label_noise, temperature=float(T)) for T in temperatures]
-        distance.plot(temperatures, [distance_of_boltzmann(mode) for mode in modes], color=colour, label=f"σ = {label_noise:.2g}")
+        modes = [
+            ModeSDE(depth=3, target=1.5, label_noise=label_noise, temperature=float(T)) for T in temperatures
+        ]
+        distance.plot(
+            temperatures,
+            [distance_of_boltzmann(mode) for mode in modes],
+            color=colour,
+            label=f"σ = {label_noise:.2g}",
+        )
     for mode in WARM:
         at = evidence.curves["to_boltzmann"][mode]
         plots.interval(distance, mode.temperature, at, color=plots.COLOURS[3])
-    distance.set(title="Distance of Boltzmann, L = 3", xscale="log", yscale="log", xlabel="T", ylabel="largest CDF difference", ylim=(1e-3, 1))
+    distance.set(
+        title="Distance of Boltzmann, L = 3",
+        xscale="log",
+        yscale="log",
+        xlabel="T",
+        ylabel="largest CDF difference",
+        ylim=(1e-3, 1),
+    )
     distance.legend(title="lines: theory, dots: ensemble", loc="lower right")
 
 
@@ -148,26 +200,30 @@ CLAIM = Claim(
     name="stationary-law",
     title="Training ends at a point without label noise, in the exact law with it",
     statement=(
-        "Without label noise the modes end where gradient flow ends, at s* (L = 2 needs T < 1/s*: above, a mode can end at 0). "
-        "With label noise the stationary law is p(s) ∝ s^(−3κ) g(s)⁻¹ exp(−(2/(TL)) ∫ (s − s*)/(s^(2κ) g) ds), "
-        "g = 2(s − s*)² + σ²; the Boltzmann law is near it only for T L s*^(2κ) ≪ 1 and ½ T L s*^(2κ−2) σ² ≪ 1."
+        "Without label noise the modes end where gradient flow ends, at s* (L = 2 needs T < 1/s*: above, a "
+        "mode can end at 0). With label noise the stationary law is p(s) ∝ s^(−3κ) g(s)⁻¹ exp(−(2/(TL)) ∫ "
+        "(s − s*)/(s^(2κ) g) ds), g = 2(s − s*)² + σ²; the Boltzmann law is near it only for T L s*^(2κ) ≪ "
+        "1 and ½ T L s*^(2κ−2) σ² ≪ 1."
     ),
-    source="Corlouer et al. 2026, arXiv 2604.06366; the case T > 1/s* and the distance of Boltzmann are this project's",
+    source=(
+        "Corlouer et al. 2026, arXiv 2604.06366; the case T > 1/s* and the distance of Boltzmann are this project's"
+    ),
     method=(
-        "σ = 0: discrete SGD (η = 0.01, B = 1, L = 2 and 3) from Gaussian weights until t = 30, and an ensemble of the mode SDE "
-        "at T = 2/s*. σ > 0: networks with L = 3, modes 1.5 and 1, σ² = 0.3, at T = 0.03 and step 0.002, where a smaller step "
-        "changes nothing; and ensembles of the mode SDE with locally controlled steps until t = 40 at temperatures up to 0.3 and "
-        "depths 2 to 4. Laws are compared by their distribution functions, since the tail s^(−5+3/L) leaves the second "
-        "moment of s² infinite. Boltzmann and the exact law are compared by quadrature, and each with the ensembles."
+        "σ = 0: discrete SGD (η = 0.01, B = 1, L = 2 and 3) from Gaussian weights until t = 30, and an "
+        "ensemble of the mode SDE at T = 2/s*. σ > 0: networks with L = 3, modes 1.5 and 1, σ² = 0.3, at T "
+        "= 0.03 and step 0.002, where a smaller step changes nothing; and ensembles of the mode SDE with "
+        "locally controlled steps until t = 40 at temperatures up to 0.3 and depths 2 to 4. Laws are "
+        "compared by their distribution functions, since the tail s^(−5+3/L) leaves the second moment of "
+        "s² infinite. Boltzmann and the exact law are compared by quadrature, and each with the ensembles."
     ),
     control=(
-        "Boltzmann must be rejected at T = 0.3, and so must the ensemble that Euler–Maruyama with the fixed step 0.002 makes of "
-        "the same mode: jumps of the heavy tail throw it to 0."
+        "Boltzmann must be rejected at T = 0.3, and so must the ensemble that Euler–Maruyama with the "
+        "fixed step 0.002 makes of the same mode: jumps of the heavy tail throw it to 0."
     ),
     caption=(
-        "Left: ensembles of the mode SDE (histograms) against the exact law and Boltzmann. Middle: distribution function at "
-        "T = 0.3. Right: largest difference of the distribution functions of Boltzmann and the exact law (lines), of Boltzmann "
-        "and the ensembles (dots, σ = 0.55)."
+        "Left: ensembles of the mode SDE (histograms) against the exact law and Boltzmann. Middle: "
+        "distribution function at T = 0.3. Right: largest difference of the distribution functions of "
+        "Boltzmann and the exact law (lines), of Boltzmann and the ensembles (dots, σ = 0.55)."
     ),
     experiment=experiment,
     draw=draw,

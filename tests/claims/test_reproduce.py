@@ -1,0 +1,117 @@
+"""The command that runs claims and writes the report, on claims made for the purpose."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from saddlescope import claims
+from saddlescope.claims.claim import Claim, Evidence, Number, Run
+from saddlescope.claims.intervals import Interval
+
+
+def make_claim(name, value=0.5, experiment=None):
+    def found(quick):
+        shown = Number("<share> & more", Interval(value, value - 0.01, value + 0.01), (0.4, 0.6))
+        open_ended = Number("large", Interval(2.0, 1.5, 2.5), (1.0, np.inf))
+        control = Number("control", Interval(np.inf, 0.9, np.inf), (0.4, 0.6))
+        return Evidence([shown, open_ended], [control], [Run("a run", 'key = "<&>"\n', 0.0)], {"x": [0, 1]})
+
+    def draw(axes, evidence):
+        axes[0].plot(evidence.curves["x"])
+
+    words = ("title", "statement <b>", "source", "how", "control", "caption")
+    return Claim(name, f"{name} {words[0]}", *words[1:], experiment or found, draw, panels=2)
+
+
+@pytest.fixture
+def paper(monkeypatch):
+    def use(*made):
+        monkeypatch.setattr(claims, "PAPERS", {"paper": made})
+
+    return use
+
+
+def test_report_is_complete_and_stands_alone(paper, tmp_path):
+    paper(make_claim("good"), make_claim("bad", value=0.9))
+    assert claims.reproduce(["paper"], quick=True, out=tmp_path, progress=False) == 1
+    record = json.loads((tmp_path / "report.json").read_text())
+    assert [claim["verdict"] for claim in record["claims"]] == ["confirmed", "refuted"]
+    assert record["claims"][0]["numbers"][1]["region"] == [1.0, None]
+    assert record["claims"][0]["runs"][0]["toml"] == 'key = "<&>"\n'
+    page = (tmp_path / "index.html").read_text()
+    for shown in (
+        "good title",
+        "bad title",
+        "statement &lt;b&gt;",
+        "&lt;share&gt; &amp; more",
+        "key = &quot;&lt;&amp;&gt;",
+    ):
+        assert shown in page
+    loaded = re.findall(r'(?:src|srcset|href|url)\s*[=(]\s*"?([^"\s>)]+)', page)
+    assert all(link.startswith(("data:", "#", "figures/")) for link in loaded)
+    assert (tmp_path / "figures" / "paper-good.pdf").stat().st_size > 1000
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["figures", "index.html", "report.json"]
+
+
+def test_strict_json(paper, tmp_path):
+    paper(make_claim("good"))
+    assert claims.reproduce(out=tmp_path, progress=False) == 0
+
+    def refuse(name):
+        raise AssertionError(name)
+
+    json.loads((tmp_path / "report.json").read_text(), parse_constant=refuse)
+
+
+def test_interrupted_report_goes_on(paper, tmp_path):
+    runs = []
+
+    def count(name):
+        def experiment(quick):
+            runs.append(name)
+            return make_claim(name).experiment(quick)
+
+        return experiment
+
+    def stop(quick):
+        raise KeyboardInterrupt
+
+    first = make_claim("first", experiment=count("first"))
+    paper(first, make_claim("second", experiment=stop))
+    with pytest.raises(KeyboardInterrupt):
+        claims.reproduce(quick=True, out=tmp_path, progress=False)
+    paper(first, make_claim("second", experiment=count("second")))
+    assert claims.reproduce(quick=True, out=tmp_path, progress=False) == 0
+    assert runs == ["first", "second"]
+    assert claims.reproduce(quick=True, out=tmp_path, progress=False) == 0  # a finished report is made anew
+    assert runs == ["first", "second", "first", "second"]
+
+
+def test_what_was_kept_of_another_form_is_not_taken(paper, tmp_path):
+    def stop(quick):
+        raise KeyboardInterrupt
+
+    paper(make_claim("first"), make_claim("second", experiment=stop))
+    with pytest.raises(KeyboardInterrupt):
+        claims.reproduce(quick=True, out=tmp_path, progress=False)
+    paper(make_claim("first", value=0.9), make_claim("second"))
+    assert claims.reproduce(quick=False, out=tmp_path, progress=False) == 1
+
+
+def test_wrong_names_and_folders(tmp_path):
+    with pytest.raises(ValueError, match=r"no claim 'saddle-to-sadle'.*did you mean 'saddle-to-saddle'"):
+        claims.reproduce(["saddle-to-sadle"], out=tmp_path, progress=False)
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(ValueError, match="out must be a folder"):
+        claims.reproduce(out=file, progress=False)
+
+
+def test_selection():
+    every = claims.select()
+    assert list(every) == [f"saddle-to-saddle/{claim.name}" for claim in claims.PAPERS["saddle-to-saddle"]]
+    assert claims.select(["saddle-to-saddle"]) == every
+    assert list(claims.select(["saddle-to-saddle/plateaus"])) == ["saddle-to-saddle/plateaus"]
+    assert len({claim.title for claim in every.values()}) == len(every)

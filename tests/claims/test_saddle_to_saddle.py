@@ -1,0 +1,77 @@
+"""The parts of the saddle-to-saddle claims, on small ensembles."""
+
+import numpy as np
+import pytest
+
+from saddlescope.claims.saddle_to_saddle import mode_sde, noise_peak, plateaus, stationary_law
+from saddlescope.claims.tools import SAME_LAW, aligned, network, run
+from saddlescope.methods import SGD, Langevin
+from saddlescope.plan import Plan
+
+
+def test_noise_is_read_off_neighbouring_steps():
+    """The realised variance rate is that of the mode SDE, and not that of another temperature."""
+    plan = Plan(
+        steps=600,
+        trajectories=2000,
+        save_at=(200, 201, 202, 400, 401, 402),
+        keep="trajectories",
+        events=("learning_time", "noise_peak"),
+    )
+    problem = network(2, 3, noise_peak.TARGETS, aligned(2, 0.02), 0.6)
+    for mode in noise_peak._modes(run(problem, SGD(lr=2e-3, batch_size=16), plan), 2, 0.6):
+        assert len(mode.noise) == len(mode.strength) == 2 * 2000
+        ratio = mode.noise / mode.sde.diffusion(mode.strength) ** 2
+        assert ratio.mean() == pytest.approx(1.0, abs=6 * ratio.std() / np.sqrt(len(ratio)))
+        assert ratio.mean() != pytest.approx(0.5, abs=6 * ratio.std() / np.sqrt(len(ratio)))
+
+
+def test_limit_of_straight_lines_is_their_value_at_zero():
+    small = np.array([0.001, 0.002, 0.004])
+    delays = 0.3 + 5.0 * small[:, None, None] * np.ones((3, 50, 2)) + 0.0 * np.arange(50)[:, None]
+    delays += 1e-6 * np.random.default_rng(0).standard_normal(delays.shape)
+    for interval in plateaus._limit(small, delays):
+        assert interval.low < 0.3 < interval.high
+        assert interval.value == pytest.approx(0.3, abs=1e-5)
+
+
+def test_pivots_are_the_modes_of_an_aligned_map_and_do_not_see_what_leaks():
+    modes = np.diag([1e-2, 1e-5, 1e-9])
+    turned = np.eye(3) + np.tril(np.full((3, 3), 0.1), -1)
+    for maps in (modes, turned @ modes @ turned.T):
+        assert plateaus._log_pivots(maps[None])[0] == pytest.approx(np.log(np.diag(modes)), abs=1e-6)
+
+
+def test_order_of_a_known_difference():
+    steps, rng = np.array([0.04, 0.02, 0.01]), np.random.default_rng(0)
+    differences = steps[:, None] ** 0.5 * np.exp(0.1 * rng.standard_normal((3, 640)))
+    found = mode_sde._order(steps, differences)
+    assert found.low < 0.5 < found.high
+
+
+def test_network_and_mode_sde_share_their_noise():
+    """On given normals the network is the Euler scheme of the weight coordinate, to rounding."""
+    rng, targets = np.random.default_rng(0), np.array(mode_sde.TARGETS)
+    problem = network(mode_sde.DEPTH, 3, mode_sde.TARGETS, aligned(mode_sde.DEPTH, 0.3), mode_sde.LABEL_NOISE)
+    method = Langevin(lr=mode_sde.TEMPERATURE, batch_size=1.0, noise="aligned", dt=0.01)
+    plan, along = Plan(steps=50, trajectories=5, saves=5), rng.standard_normal((5, 50, 2, 2))
+    strengths, _ = mode_sde._advance(problem, method, plan, along, rng)
+    a = np.full((5, 2), 0.3 ** (1 / 3))
+    for h, z in along.transpose(1, 2, 0, 3):
+        pull = a**3 - targets
+        noise = np.sqrt(method.temperature / method.dt) * (np.sqrt(2) * pull * h - mode_sde.LABEL_NOISE * z)
+        a = a - method.dt * a**2 * (pull + noise)
+    assert strengths[:, -1] == pytest.approx(a**3, rel=1e-12)
+
+
+def test_boltzmann_approaches_the_exact_law_as_the_root_of_the_temperature():
+    distances = [stationary_law.distance_of_boltzmann(mode) for mode in stationary_law.WARM[:2]]
+    expected = np.sqrt(stationary_law.WARM[0].temperature / stationary_law.WARM[1].temperature)
+    assert distances[0] / distances[1] == pytest.approx(expected, rel=0.1)
+    assert distances[1] < SAME_LAW[1] < stationary_law.distance_of_boltzmann(stationary_law.WARM[-1])
+
+
+def test_fixed_steps_lose_the_law():
+    """The negative control of the stationary law does what it is there for."""
+    ends = stationary_law._euler(stationary_law.HOT[1], dt=2e-3, trajectories=64)
+    assert np.mean(ends < 0.1) > 0.3
