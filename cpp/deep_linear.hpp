@@ -149,6 +149,20 @@ SADDLESCOPE_INLINE Vec<T> squared_norm(const Vec<T>* a, int64_t count) {
   return sum;
 }
 
+// out_α = Σ_i a_iα b_iα: the inner products of the columns of two matrices with `columns` columns, some side by side.
+template <class T, int Together = 5>
+void column_products(const Vec<T>* a, const Vec<T>* b, int rows, int columns, Vec<T>* out, int from = 0) {
+  int j = from;
+  for (; j + Together <= columns; j += Together) {
+    Vec<T> sum[Together] = {};
+    for (int64_t i = j; i < int64_t(rows) * columns; i += columns)
+#pragma GCC unroll 8
+      for (int k = 0; k < Together; ++k) sum[k] = fma(a[i + k], b[i + k], sum[k]);
+    for (int k = 0; k < Together; ++k) out[j + k] = sum[k];
+  }
+  if constexpr (Together > 1) column_products<T, Together - 1>(a, b, rows, columns, out, j);
+}
+
 // Closed-form gradient noise per mode, per unit T, from Cov[G] with N = E Eᵀ + σ² I:
 //   end to end Σ_{l,k} (p_lᵀ N p_k)(q_lᵀ Σ q_k) + (p_lᵀ ΔΣ q_k)(p_kᵀ ΔΣ q_l),
 //   p_l = W_{>l} W_{>l}ᵀ u_α, q_l = W_{<l}ᵀ W_{<l} v_α.
@@ -156,70 +170,74 @@ template <class T>
 struct ModeNoise {
   using V = Vec<T>;
   Network<T>& net;
-  V *suffix[kMaxDepth], *left[kMaxDepth], *right[kMaxDepth], *error[kMaxDepth], *gram;
+  V* suffix[kMaxDepth] = {};                                   // W_{>l} (dy, n_l), below the top layer
+  V *left[kMaxDepth], *right[kMaxDepth], *error[kMaxDepth];    // p_l (dy, m); Rᵀ q_l and Eᵀ p_l (r, m)
+  V *gram, *outer, *inner, *cross, *mirror, *total;
 
   ModeNoise(Network<T>& network, Arena& arena) : net(network) {
     for (int l = 0; l < net.depth; ++l) {
-      suffix[l] = arena.take<V>(int64_t(net.dy) * net.widths[l + 1]);  // W_{>l} (dy, n_l)
-      left[l] = arena.take<V>(int64_t(net.dy) * net.modes);            // p_l
-      right[l] = arena.take<V>(int64_t(net.rank) * net.modes);         // Rᵀ q_l
-      error[l] = arena.take<V>(int64_t(net.rank) * net.modes);         // Eᵀ p_l
+      if (l + 2 < net.depth) suffix[l] = arena.take<V>(int64_t(net.dy) * net.widths[l + 1]);
+      left[l] = arena.take<V>(int64_t(net.dy) * net.modes);
+      right[l] = arena.take<V>(int64_t(net.rank) * net.modes);
+      error[l] = arena.take<V>(int64_t(net.rank) * net.modes);
     }
+    if (net.depth > 1) suffix[net.depth - 2] = net.weight[net.depth - 1];
     gram = arena.take<V>(int64_t(net.dx) * net.modes);
+    for (V** buffer : {&outer, &inner, &cross, &mirror, &total}) *buffer = arena.take<V>(net.modes);
+    if (arena.base) ends();
   }
 
-  // Fills the columns above; wants prefixes and E up to date.
+  // p_L = u_α and Rᵀ q_1 = Rᵀ v_α do not change.
+  void ends() {
+    for (int i = 0; i < net.dy; ++i)
+      for (int a = 0; a < net.modes; ++a) left[net.depth - 1][i * net.modes + a] = set1<T>(T(i == a));
+    for (int k = 0; k < net.rank; ++k)
+      for (int a = 0; a < net.modes; ++a)
+        right[0][k * net.modes + a] = net.white ? set1<T>(T(k == a)) : net.root[a * net.rank + k];
+  }
+
+  // The columns above; wants prefixes and E up to date.
   void prepare() {
-    const int dx = net.dx, dy = net.dy, m = net.modes, top = net.depth - 1;
+    const int dx = net.dx, dy = net.dy, m = net.modes, r = net.rank, top = net.depth - 1;
     for (int l = top; l >= 0; --l) {
       const int n = net.widths[l + 1];
       if (l == top) {
-        for (int64_t i = 0; i < int64_t(dy) * dy; ++i) suffix[l][i] = set1<T>(i % (dy + 1) == 0 ? T(1) : T(0));
-        for (int64_t i = 0; i < int64_t(dy) * m; ++i) left[l][i] = set1<T>(i / m == i % m ? T(1) : T(0));
+        for (int64_t k = 0; k < r; ++k)
+          for (int64_t a = 0; a < m; ++a) error[l][k * m + a] = net.residual[a * r + k];
       } else {
-        const int above = net.widths[l + 2];
-        if (l + 1 == top)
-          for (int64_t i = 0; i < int64_t(dy) * n; ++i) suffix[l][i] = net.weight[top][i];
-        else
-          multiply<T>(dense<T>(suffix[l + 1], above), net.layer(l + 1), dense<T>(suffix[l], n), dy, n, above);
+        if (l + 1 < top)
+          multiply<T>(dense<T>(suffix[l + 1], net.widths[l + 2]), net.layer(l + 1), dense<T>(suffix[l], n), dy, n,
+                      net.widths[l + 2]);
         multiply<T>(dense<T>(suffix[l], n), dense<T>(suffix[l], n).transposed(), dense<T>(left[l], m), dy, m, n);
+        multiply<T>(dense<T>(net.residual, r).transposed(), dense<T>(left[l], m), dense<T>(error[l], m), r, m, dy);
       }
-      multiply<T>(dense<T>(net.residual, net.rank).transposed(), dense<T>(left[l], m), dense<T>(error[l], m), net.rank,
-                  m, dy);
+      if (l == 0) break;
       V* columns = net.white ? right[l] : gram;
-      if (l == 0)
-        for (int64_t i = 0; i < int64_t(dx) * m; ++i) columns[i] = set1<T>(i / m == i % m ? T(1) : T(0));
-      else
-        multiply<T>(dense<T>(net.prefix[l - 1], dx).transposed(), dense<T>(net.prefix[l - 1], dx), dense<T>(columns, m),
-                    dx, m, net.widths[l]);
+      multiply<T>(dense<T>(net.prefix[l - 1], dx).transposed(), dense<T>(net.prefix[l - 1], dx), dense<T>(columns, m),
+                  dx, m, net.widths[l]);
       if (!net.white)
-        multiply<T>(dense<T>(net.root, net.rank).transposed(), dense<T>(gram, m), dense<T>(right[l], m), net.rank, m,
-                    dx);
+        multiply<T>(dense<T>(net.root, r).transposed(), dense<T>(gram, m), dense<T>(right[l], m), r, m, dx);
     }
   }
-
-  V dot(const V* a, const V* b, int length, int mode) const {
-    V sum{};
-    for (int64_t i = mode; i < int64_t(length) * net.modes; i += net.modes) sum = fma(a[i], b[i], sum);
-    return sum;
-  }
-
-  // p_lᵀ N p_k · q_lᵀ Σ q_k + p_lᵀ ΔΣ q_k · p_kᵀ ΔΣ q_l.
-  V term(int l, int k, int mode) const {
+  // total_α = weight · (p_lᵀ N p_k · q_lᵀ Σ q_k + p_lᵀ ΔΣ q_k · p_kᵀ ΔΣ q_l), or added to it.
+  void term(int l, int k, T weight, bool add) const {
     const T variance = T(net.problem.label_noise * net.problem.label_noise);
-    const V outer = fma(set1<T>(variance), dot(left[l], left[k], net.dy, mode), dot(error[l], error[k], net.rank, mode));
-    const V cross = dot(error[l], right[k], net.rank, mode) *
-                    (l == k ? dot(error[l], right[l], net.rank, mode) : dot(error[k], right[l], net.rank, mode));
-    return fma(outer, dot(right[l], right[k], net.rank, mode), cross);
+    const int m = net.modes;
+    column_products<T>(error[l], error[k], net.rank, m, outer);
+    column_products<T>(left[l], left[k], net.dy, m, inner);
+    for (int a = 0; a < m; ++a) outer[a] = fma(set1<T>(variance), inner[a], outer[a]);
+    column_products<T>(right[l], right[k], net.rank, m, inner);
+    column_products<T>(error[l], right[k], net.rank, m, cross);
+    if (l != k) column_products<T>(error[k], right[l], net.rank, m, mirror);
+    for (int a = 0; a < m; ++a) {
+      const V both = fma(outer[a], inner[a], cross[a] * (l == k ? cross[a] : mirror[a])) * weight;
+      total[a] = add ? total[a] + both : both;
+    }
   }
 
-  V end_to_end(int mode) const {
-    V sum{};
-    for (int l = 0; l < net.depth; ++l) {
-      sum += term(l, l, mode);
-      for (int k = 0; k < l; ++k) sum += T(2) * term(l, k, mode);
-    }
-    return sum;
+  void end_to_end() const {
+    for (int l = 0; l < net.depth; ++l)
+      for (int k = 0; k <= l; ++k) term(l, k, l == k ? T(1) : T(2), l > 0);
   }
 };
 
@@ -538,7 +556,8 @@ struct DeepLinear {
       net.subtract_teacher();
       if (noise) {
         noise->prepare();
-        for (int a = 0; a < net.modes; ++a) events.noise[a] = temperature * noise->end_to_end(a);
+        noise->end_to_end();
+        for (int a = 0; a < net.modes; ++a) events.noise[a] = temperature * noise->total[a];
       }
       events.test(step, noise != nullptr);
       if (step == span.until) break;

@@ -182,8 +182,10 @@ struct ObserverBlock {
   // End to end per mode, then per layer along p = W_{>l}ᵀu_α/‖·‖, q = W_{<l}v_α/‖·‖ (NaN where these vanish).
   void noises(double temperature) {
     noise.prepare();
-    for (int a = 0; a < net.modes; ++a) put(temperature * noise.end_to_end(a));
-    for (int l = 0; l < net.depth; ++l)
+    noise.end_to_end();
+    for (int a = 0; a < net.modes; ++a) put(temperature * noise.total[a]);
+    for (int l = 0; l < net.depth; ++l) {
+      noise.term(l, l, 1.0, false);
       for (int a = 0; a < net.modes; ++a) {
         const V p = noise.left[l][a * net.modes + a];
         V q = set1(1.0);
@@ -192,8 +194,9 @@ struct ObserverBlock {
           for (int i = 0; i < net.widths[l]; ++i)
             q = fma(net.prefix[l - 1][i * net.dx + a], net.prefix[l - 1][i * net.dx + a], q);
         }
-        put(temperature * noise.term(l, l, a) / (p * q));
+        put(temperature * noise.total[a] / (p * q));
       }
+    }
   }
 
   static int64_t scratch_size(const Problem& problem) { return ObserverBlock(problem, nullptr).arena.used; }

@@ -51,7 +51,8 @@ def frozen(cls: type[T]) -> type[T]:
 
 
 def _one_sentence(model: type, error: pydantic.ValidationError) -> Exception:
-    first = error.errors()[0]
+    # A misspelt name also leaves the right one missing; the misspelling is the news.
+    first = min(error.errors(), key=lambda e: e["type"] != "unexpected_keyword_argument")
     kind, name, got = first["type"], str(first["loc"][0]) if first["loc"] else "", first.get("input")
     fields = {f.name: f for f in dataclasses.fields(model)}
     if kind == "unexpected_keyword_argument":

@@ -118,12 +118,13 @@ class GaussianData:
         if self.left is not None and self.right is not None:
             left, right = self.left, self.right
             strengths = np.einsum("ia,ij,ja->a", left, self.teacher, right)
-            strengths[np.abs(strengths) < 1e-14 * max(np.abs(strengths).max(), 1e-300)] = 0.0
         else:
             left, strengths, rows = np.linalg.svd(self.teacher, full_matrices=False)
             top = np.abs(rows).argmax(axis=1)
             signs = np.sign(rows[np.arange(len(rows)), top])
             left, right = left * signs, (rows * signs[:, None]).T
+        # A mode at the level of rounding is a mode that is not there: it has no learning time.
+        strengths = np.where(strengths > 1e-13 * strengths.max(), strengths, 0.0)
         return Modes(left, strengths, right, _blocks(strengths))
 
     @cached_property

@@ -85,11 +85,11 @@ class Plan:
 
     @property
     def save_steps(self) -> NDArray[np.int64]:
-        """Steps at which observables are saved, ascending, starting with 0 and ending with the last step."""
+        """Steps at which observables are saved, ascending: from 0 to the last step, or those of ``save_at``."""
         if self.save_at is not None:
             steps = np.array(self.save_at)
         elif isinstance(self.saves, Logspaced):
-            steps = np.concatenate([[0], np.rint(np.geomspace(1, self.steps, self.saves.count))])
+            steps = np.concatenate([[0], np.rint(np.geomspace(self.steps, 1, self.saves.count))])
         else:
             steps = np.rint(np.linspace(0, self.steps, self.saves + 1))
         return np.unique(steps.astype(np.int64))

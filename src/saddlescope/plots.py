@@ -129,15 +129,15 @@ def _draw_run(axes: Sequence[Axes], run: xr.Dataset) -> None:
     loss.set(title="Loss above label noise", yscale="log", ylabel="½ Tr ΔΣΔᵀ")
     for index, target in enumerate(run["target"].values):
         colour = COLOURS[index % len(COLOURS)]
-        spread(strength, run["mode_strength"].isel(mode=index), colour, f"s* = {target:.3g}")
+        spread(strength, run["mode_strength"].isel(mode=index), colour)
         strength.axhline(target, color=colour, lw=0.7, ls=":")
-        spread(noise, run["mode_noise"].isel(mode=index), colour)
+        spread(noise, run["mode_noise"].isel(mode=index), colour, f"s* = {target:.3g}")
     strength.set(title="Mode strength", ylabel="uᵀPv")
-    if len(run["target"]) <= len(COLOURS):
-        strength.legend(loc="best")
     noise.set(title="Gradient noise along the mode", ylabel="variance per unit time")
+    if len(run["target"]) <= len(COLOURS):
+        noise.legend(loc="upper right")
     for panel in axes:
-        panel.set(xlabel="time  (lr · step)", xlim=(0, float(run["time"][-1])))
+        panel.set(xlabel="time", xlim=(0, float(run["time"][-1])))
 
 
 def interval(panel: Axes, place: float, number: Interval, **style: Any) -> None:

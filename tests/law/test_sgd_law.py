@@ -30,10 +30,11 @@ def map_gradients(engine, problem, method, seed=0, count=COUNT):
 
 
 def views(gradients):
-    """Scalars that see the whole law: projections, a norm and an area."""
+    """Scalars that see the whole law: projections, a norm and a product of two projections."""
     flat = gradients.reshape(len(gradients), -1)
     directions = np.random.default_rng(9).standard_normal((3, flat.shape[1]))
-    return [*(flat @ directions.T).T, np.linalg.norm(flat, axis=1), np.linalg.det(gradients[:, :, :2])]
+    a, b, c = (flat @ directions.T).T
+    return [a, b, c, np.linalg.norm(flat, axis=1), a * b]
 
 
 SIZES = [(inputs, batch) for inputs, rank in (("white", 3), ("coloured", 3), ("rank 2", 2)) for batch in sorted({1, 2, 3, rank + 1, 32})]

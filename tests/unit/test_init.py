@@ -1,0 +1,81 @@
+"""Initial weights: what they are, and whose."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from support import follows
+
+from saddlescope import DeepLinear, GaussianData, Problem, init
+from saddlescope.init import draw
+from saddlescope.observables import alignment, imbalance, mode_strength, singular_values
+
+NETWORK = DeepLinear((5, 7, 6, 4))
+DATA = GaussianData.from_spectrum([3.0, 2.0, 1.0], 5, 4, seed=2)
+
+
+def weights(start, network=NETWORK, data=DATA, seed=0, members=range(6)):
+    return draw(start, network, data, seed, members)
+
+
+def test_aligned_and_balanced():
+    layers = weights(init.Balanced(scale=0.3))
+    np.testing.assert_allclose(mode_strength(DATA, layers), 0.3**3)
+    np.testing.assert_allclose(alignment(DATA, layers), 1)
+    for layer in layers:
+        np.testing.assert_allclose(np.linalg.svd(layer, compute_uv=False)[:, :4], 0.3)
+
+
+def test_unaligned_and_balanced():
+    layers = weights(init.Balanced(scale=0.3, aligned=False))
+    np.testing.assert_allclose(singular_values(layers), 0.3**3)
+    np.testing.assert_allclose(imbalance(layers), 0, atol=1e-15)
+    assert (np.abs(alignment(DATA, layers)) < 0.99).all()
+    assert len(np.unique(mode_strength(DATA, layers), axis=0)) == 6, "trajectories differ"
+
+
+def test_random_directions_have_no_preference():
+    """The square of an entry of a uniform unit vector in d dimensions is Beta(½, (d−1)/2)."""
+    layers = weights(init.Balanced(scale=1.0, aligned=False), members=range(3000))
+    assert follows(layers[0][:, 0, 0] ** 2, stats.beta(0.5, 2.0), 2)
+    assert follows(layers[-1][:, 0, 0] ** 2, stats.beta(0.5, 1.5), 2)
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+def test_a_bottleneck_holds_as_many_modes_as_fit(aligned):
+    layers = weights(init.Balanced(scale=0.5, aligned=aligned), DeepLinear((5, 2, 4)))
+    np.testing.assert_allclose(singular_values(layers), [[0.25, 0.25, 0, 0]] * 6, atol=1e-15)
+    np.testing.assert_allclose(imbalance(layers), 0, atol=1e-15)
+
+
+def test_gaussian():
+    layers = weights(init.Gaussian(scale=0.2), members=range(2000))
+    for layer in layers:
+        assert follows(layer / 0.2, stats.norm, 3)
+    gamma = init.Gaussian(gamma=2.0)
+    assert gamma.deviation(NETWORK) == pytest.approx(1 / 7)
+    np.testing.assert_allclose(weights(gamma)[0] / (1 / 7), weights(init.Gaussian(scale=1.0))[0])
+
+
+def test_given_weights_are_shared():
+    layers = [np.full(shape, 0.1) for shape in NETWORK.shapes]
+    for got, layer in zip(weights(init.Given(layers)), layers, strict=True):
+        np.testing.assert_array_equal(got, np.broadcast_to(layer, got.shape))
+
+
+@pytest.mark.parametrize("start", [init.Gaussian(scale=0.1), init.Balanced(scale=0.1, aligned=False)])
+def test_members_have_weights_of_their_own(start):
+    everyone, some = weights(start), weights(start, members=[4, 1])
+    for a, b in zip(everyone, some, strict=True):
+        np.testing.assert_array_equal(a[[4, 1]], b)
+    assert (weights(start, seed=1)[0] != everyone[0]).any(axis=(1, 2)).all()
+
+
+def test_what_cannot_be():
+    with pytest.raises(ValueError, match="exactly one of scale and gamma"):
+        init.Gaussian()
+    with pytest.raises(ValueError, match="exactly one of scale and gamma"):
+        init.Gaussian(scale=1.0, gamma=2.0)
+    with pytest.raises(ValueError, match="gamma"):
+        Problem(DeepLinear((5, 4)), DATA, init.Gaussian(gamma=2.0))
+    with pytest.raises(ValueError, match="shapes"):
+        Problem(NETWORK, DATA, init.Given([np.ones((7, 5))]))

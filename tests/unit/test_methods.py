@@ -1,0 +1,43 @@
+"""Temperatures, clocks and the facts a method states about itself."""
+
+import pytest
+
+from saddlescope import GD, SGD, GradientFlow, Langevin
+
+
+def test_temperature_is_learning_rate_over_batch_size():
+    assert SGD(0.1, 4).temperature == 0.025
+    assert Langevin(0.1, 0.5).temperature == 0.2
+    assert GD(0.1).temperature == GradientFlow(0.1).temperature == 0.0
+
+
+def test_time_of_a_step():
+    assert GD(0.1).time_step == SGD(0.1, 4).time_step == GradientFlow(0.1).time_step == Langevin(0.1, 4).time_step == 0.1
+    assert Langevin(0.1, 4, dt=0.01).time_step == 0.01
+    assert Langevin(0.1, 4, dt=0.01).temperature == 0.025, "the step of integration is not the temperature"
+
+
+def test_isotropic_noise_keeps_nothing():
+    assert Langevin(0.1, 4, noise="isotropic").keeps == ()
+    assert "balance identity" in Langevin(0.1, 4).keeps
+    assert "balance conserved" in GradientFlow().keeps
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "name"),
+    [
+        (lambda: GD(0), ValueError, "lr"),
+        (lambda: GD(float("nan")), ValueError, "lr"),
+        (lambda: GD("fast"), TypeError, "lr"),
+        (lambda: SGD(0.1, 0), ValueError, "batch_size"),
+        (lambda: SGD(0.1, 2.5), TypeError, "batch_size"),
+        (lambda: SGD(0.1), TypeError, "batch_size"),
+        (lambda: Langevin(0.1, 0.0), ValueError, "batch_size"),
+        (lambda: Langevin(0.1, 4, noise="white"), ValueError, "noise"),
+        (lambda: Langevin(0.1, 4, dt=0), ValueError, "dt"),
+        (lambda: SGD(0.1, 4, momentum=0.9), TypeError, "momentum"),
+    ],
+)
+def test_wrong_arguments_are_named(make, kind, name):
+    with pytest.raises(kind, match=name):
+        make()
