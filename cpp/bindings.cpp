@@ -64,8 +64,14 @@ class DeepLinearKernel {
     for (size_t i = 0; i < block_.size(); ++i)
       require(block_[i] >= 0 && block_[i] <= int(i), "block must name the first mode of each block");
     for (size_t l = 0; l + 1 < widths_.size(); ++l) parameters_ += int64_t(widths_[l]) * widths_[l + 1];
-    problem_ = {int(widths_.size()) - 1, widths_.data(), modes,      strengths_.data(),
-                block_.data(),           rank,           root_.empty() ? nullptr : root_.data(), label_noise};
+    problem_ = {int(widths_.size()) - 1,
+                widths_.data(),
+                modes,
+                strengths_.data(),
+                block_.data(),
+                rank,
+                root_.empty() ? nullptr : root_.data(),
+                label_noise};
   }
   DeepLinearKernel(const DeepLinearKernel&) = delete;
 
@@ -126,10 +132,9 @@ class DeepLinearKernel {
     ensemble.clock = clock.data();
     {
       nb::gil_scoped_release release;
-      for_blocks(int64_t(n), kernels_.dual.lanes, kernels_.flow.scratch(problem_), threads,
-                 [&](int64_t first, void* scratch) {
-                   kernels_.flow.peek(problem_, ensemble, at, out, first, scratch);
-                 });
+      for_blocks(
+          int64_t(n), kernels_.dual.lanes, kernels_.flow.scratch(problem_), threads,
+          [&](int64_t first, void* scratch) { kernels_.flow.peek(problem_, ensemble, at, out, first, scratch); });
     }
     return nb::cast(table);
   }
@@ -180,8 +185,10 @@ nb::object normals(Array<Word, 2> words, size_t count, const std::string& instru
   auto drawn = fresh<T>({n, count}, out);
   const Kernels& set = kernels(instruction_set);
   const auto* family = [&] {
-    if constexpr (sizeof(T) == 4) return &set.single;
-    else return &set.dual;
+    if constexpr (sizeof(T) == 4)
+      return &set.single;
+    else
+      return &set.dual;
   }();
   for (size_t first = 0; first < n; first += size_t(family->lanes))
     family->normals(words.data(), int64_t(n), int64_t(first), int64_t(count), out);
@@ -197,12 +204,43 @@ nb::object chi(Array<Word, 2> words, int64_t degrees, const std::string& instruc
   auto drawn = fresh<T>({n}, out);
   const Kernels& set = kernels(instruction_set);
   const auto* family = [&] {
-    if constexpr (sizeof(T) == 4) return &set.single;
-    else return &set.dual;
+    if constexpr (sizeof(T) == 4)
+      return &set.single;
+    else
+      return &set.dual;
   }();
   for (size_t first = 0; first < n; first += size_t(family->lanes))
     family->chi(words.data(), int64_t(n), int64_t(first), degrees, out);
   return nb::cast(drawn);
+}
+
+// An ensemble of one mode's SDE: x = log a (depth 1: s) at the times (n, saves), and passage times (n, levels).
+nb::tuple mode_ensemble(int depth, double alpha, double center, double floor, double beta1, double beta2,
+                        double temperature, double tolerance, double fixed_step, Array<const double, 1> start,
+                        Array<const double, 1> times, Array<const double, 1> levels, Array<const uint64_t, 2> words,
+                        int threads, const std::string& instruction_set) {
+  const size_t n = start.shape(0), saves = times.shape(0), count = levels.shape(0);
+  require(depth >= 1, "depth must be at least 1");
+  require(fixed_step > 0 || tolerance > 0, "tolerance must be positive");
+  require(saves >= 1, "times must not be empty");
+  for (size_t i = 0; i < saves; ++i)
+    require(times(i) >= (i ? times(i - 1) : 0.0), "times must not be negative and must not decrease");
+  require(count <= size_t(kModeLevels), "at most 16 levels can be followed");
+  require(words.shape(0) == n && words.shape(1) == 4, "words must be (n, 4)");
+  require(threads >= 1, "threads must be at least 1");
+  double *states, *passages;
+  auto seen = fresh<double>({n, saves}, states);
+  auto passed = fresh<double>({n, count}, passages);
+  const Mode mode{depth, alpha, center, floor, beta1, beta2, temperature, tolerance, fixed_step, int(count)};
+  const ModeEnsemble ensemble{int64_t(n),    int64_t(saves), start.data(), times.data(),
+                              levels.data(), words.data(),   states,       passages};
+  const ModeKernel& kernel = kernels(instruction_set).mode;
+  {
+    nb::gil_scoped_release release;
+    for_blocks(int64_t(n), kernel.members, 0, threads,
+               [&](int64_t first, void*) { kernel.run(mode, ensemble, first); });
+  }
+  return nb::make_tuple(seen, passed);
 }
 
 }  // namespace
@@ -216,6 +254,9 @@ NB_MODULE(_kernel, m) {
   m.def("normals", &normals<double, uint64_t>, "words"_a.noconvert(), "count"_a, "instruction_set"_a = "auto");
   m.def("chi", &chi<float, uint32_t>, "words"_a.noconvert(), "degrees"_a, "instruction_set"_a = "auto");
   m.def("chi", &chi<double, uint64_t>, "words"_a.noconvert(), "degrees"_a, "instruction_set"_a = "auto");
+  m.def("mode_ensemble", &mode_ensemble, "depth"_a, "alpha"_a, "center"_a, "floor"_a, "beta1"_a, "beta2"_a,
+        "temperature"_a, "tolerance"_a, "fixed_step"_a, "start"_a, "times"_a, "levels"_a, "words"_a, "threads"_a = 1,
+        "instruction_set"_a = "auto");
   nb::class_<DeepLinearKernel>(m, "DeepLinearKernel")
       .def(nb::init<std::vector<int>, std::vector<double>, std::vector<int>, int, std::vector<double>, double,
                     const std::string&, double, double, double, const std::string&>(),

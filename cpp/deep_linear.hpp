@@ -500,7 +500,7 @@ struct Events {
   }
 
   void diverged(int64_t step, int lane) {
-    ensemble.status[first + lane] = step;
+    ensemble.status[first + lane] = step > 0 ? step : 1;  // 0 would say that all is well
     alive[lane] = 0;
     for (int l = 0; l < net.depth; ++l)
       for (int64_t i = 0; i < net.size(l); ++i) net.weight[l][i][lane] = T(__builtin_nan(""));

@@ -3,6 +3,7 @@
 
 #include "deep_linear.hpp"
 #include "flow.hpp"
+#include "mode.hpp"
 #include "observe.hpp"
 
 #define SADDLESCOPE_JOIN2(a, b) a##b
@@ -20,6 +21,7 @@ constexpr auto kernel_set() {
                                                                &D::advance, &D::normals, &D::chi};
 }
 using SADDLESCOPE_ISA::FlowBlock;
+using SADDLESCOPE_ISA::ModeBlock;
 using SADDLESCOPE_ISA::ObserverBlock;
 }  // namespace
 
@@ -29,6 +31,7 @@ const Kernels SADDLESCOPE_JOIN(kernels_, SADDLESCOPE_ISA) = {
     kernel_set<double>(),
     {&FlowBlock::scratch_size, &FlowBlock::run, &FlowBlock::peek},
     {ObserverBlock::kLanes, &ObserverBlock::scratch_size, &ObserverBlock::columns, &ObserverBlock::observe},
+    {ModeBlock::kMembers, &ModeBlock::run},
 };
 
 }  // namespace saddlescope

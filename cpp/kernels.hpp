@@ -70,8 +70,34 @@ struct Flow {
   int64_t (*scratch)(const Problem&);
   void (*advance)(const Problem&, double lr, const Ensemble<double, uint64_t>&, int64_t from, int64_t until,
                   int64_t first, void* scratch);
-  void (*peek)(const Problem&, const Ensemble<double, uint64_t>&, double at, double* out, int64_t first,
-               void* scratch);
+  void (*peek)(const Problem&, const Ensemble<double, uint64_t>&, double at, double* out, int64_t first, void* scratch);
+};
+
+// The SDE of one mode at depth L: moments of the data with g(s) = alpha (s − center)² + floor.
+struct Mode {
+  int depth;
+  double alpha, center, floor, beta1, beta2, temperature;
+  double tolerance;   // of a step, in units of the local rate
+  double fixed_step;  // above 0: Euler–Maruyama with this step instead, the negative control
+  int levels;
+};
+constexpr int kModeLevels = 16;
+
+// Trajectories of x = log a (depth 1: s) seen at `times`, and when each first passed each level (inf: never).
+struct ModeEnsemble {
+  int64_t count, saves;
+  const double* start;    // (n)
+  const double* times;    // (saves) increasing
+  const double* levels;   // (levels)
+  const uint64_t* words;  // (n, 4)
+  double* states;         // (n, saves)
+  double* passages;       // (n, levels)
+};
+
+// A call of run handles the trajectories [first, first + members).
+struct ModeKernel {
+  int members;
+  void (*run)(const Mode&, const ModeEnsemble&, int64_t first);
 };
 
 struct Kernels {
@@ -80,6 +106,7 @@ struct Kernels {
   KernelSet<double, uint64_t> dual;
   Flow flow;
   Observer observer;
+  ModeKernel mode;
 };
 
 extern const Kernels kernels_baseline;

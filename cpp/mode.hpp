@@ -2,8 +2,8 @@
 //
 // Depth L ≥ 2 is integrated in x = log a, depth 1 in x = s, with f the pull and h the variance rate in x:
 //   f = a^{L−2} (β₂ − β₁ s),  h = T a^{2L−4} g(s),  dx = (f − h/2) dt + √h dW       (L = 1: dx = f dt + √h dW)
-// by the weak Taylor scheme of order 2 (Milstein 1978; Kloeden & Platen 1992, equation 14.2.1), step tol / rate. The step
-// is chosen from where the trajectory is and cut only to meet the next save, so that it stays adapted.
+// by the weak Taylor scheme of order 2 (Milstein 1978; Kloeden & Platen 1992, equation 14.2.1), step tol / rate. The
+// step is chosen from where the trajectory is and cut only to meet the next save, so that it stays adapted.
 #pragma once
 
 #include "kernels.hpp"
@@ -18,8 +18,10 @@ SADDLESCOPE_INLINE Vec<double> exp(Vec<double> x) {
   const Vec<double> shifted = fma(x, set1(1.4426950408889634), set1(0x1.8p52));
   const Vec<double> k = shifted - 0x1.8p52;
   const Vec<double> r = fma(k, set1(-1.9082149292705877e-10), fma(k, set1(-0.69314718036912382), x));
-  const Vec<double> e = polynomial<double>(Group<Vec<double>, 1>{{r}}, 1.0, 1.0, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040,
-                                           1.0 / 40320, 1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600).v[0];
+  const Vec<double> e =
+      polynomial<double>(Group<Vec<double>, 1>{{r}}, 1.0, 1.0, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720,
+                         1.0 / 5040, 1.0 / 40320, 1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600)
+          .v[0];
   return (Vec<double>)((WordVec<double>)e + ((WordVec<double>)shifted << 52));
 }
 
@@ -27,7 +29,7 @@ struct ModeBlock {
   using V = Vec<double>;
   using I = IntVec<double>;
   static constexpr int kLanes = Lane<double>::count;
-  static constexpr int kRegisters = 4;  // independent steps side by side hide each other's latency
+  static constexpr int kRegisters = 4;                       // independent steps side by side hide each other's latency
   static constexpr int kMembers = 16 * kRegisters * kLanes;  // trajectories a call takes: lanes hardly ever wait
 
   const Mode& mode;
@@ -51,7 +53,12 @@ struct ModeBlock {
     if (mode.depth == 1) {
       const V d = x - mode.center, slope = set1(2.0 * T * mode.alpha);
       const V h = T * fma(mode.alpha * d, d, set1(mode.floor));
-      return {fma(set1(-mode.beta1), x, set1(mode.beta2)), set1(-mode.beta1), V{}, h, slope * d, slope,
+      return {fma(set1(-mode.beta1), x, set1(mode.beta2)),
+              set1(-mode.beta1),
+              V{},
+              h,
+              slope * d,
+              slope,
               set1(mode.beta1 + T * mode.alpha)};
     }
     const V a = exp(x);

@@ -1,6 +1,7 @@
 """Every test that asks for ``engine`` runs on every engine."""
 
 import pytest
+
 from support import ENGINES, engine_class
 
 

@@ -1,3 +1,46 @@
+"""Compiled kernels. Arrays marked "in place" are changed; all are C-contiguous and of the dtype they show."""
+
+from collections.abc import Sequence
 from typing import Any
 
-def __getattr__(name: str) -> Any: ...
+from numpy.typing import NDArray
+
+def instruction_sets() -> list[str]: ...
+def normals(words: NDArray[Any], count: int, instruction_set: str = "auto") -> NDArray[Any]: ...
+def chi(words: NDArray[Any], degrees: int, instruction_set: str = "auto") -> NDArray[Any]: ...
+
+class DeepLinearKernel:
+    def __init__(
+        self,
+        widths: Sequence[int],
+        strengths: Sequence[float],
+        block: Sequence[int],
+        rank: int,
+        root: Sequence[float],
+        label_noise: float,
+        source: str,
+        lr: float,
+        dt: float,
+        batch: float,
+        instruction_set: str = "auto",
+    ) -> None: ...
+    def advance(
+        self,
+        weights: NDArray[Any],
+        words: NDArray[Any],
+        status: NDArray[Any],
+        learned: NDArray[Any],
+        peak: NDArray[Any],
+        clock: NDArray[Any],
+        start: int,
+        until: int,
+        peaks: bool,
+        threads: int,
+        normals: NDArray[Any] | None = None,
+    ) -> None: ...
+    def observe(self, weights: NDArray[Any], temperature: float, threads: int = 1) -> NDArray[Any]: ...
+    def peek(self, weights: NDArray[Any], clock: NDArray[Any], at: float, threads: int = 1) -> NDArray[Any]: ...
+    @property
+    def normals_per_step(self) -> int: ...
+    @property
+    def instruction_set(self) -> str: ...

@@ -30,7 +30,7 @@ def frozen(cls: type[T]) -> type[T]:
     validate: Callable[..., None] = model.__init__
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        names = [f.name for f in dataclasses.fields(model) if not f.kw_only]  # type: ignore[arg-type]
+        names = [f.name for f in dataclasses.fields(model) if not f.kw_only]
         if len(args) > len(names):
             listed = ", ".join(names)
             raise TypeError(f"{cls.__name__} takes {len(names)} arguments ({listed}), got {len(args)}")
@@ -44,9 +44,13 @@ def frozen(cls: type[T]) -> type[T]:
             raise _one_sentence(model, error) from None
 
     __init__.__wrapped__ = validate  # type: ignore[attr-defined]  # keeps the signature for help()
-    model.__init__ = __init__  # type: ignore[assignment, misc]
-    model.__eq__ = lambda self, other: type(self) is type(other) and to_table(self) == to_table(other)  # type: ignore[assignment]
-    model.__hash__ = lambda self: hash(repr(to_table(self)))  # type: ignore[assignment]
+    overrides: dict[str, Any] = {
+        "__init__": __init__,
+        "__eq__": lambda self, other: type(self) is type(other) and to_table(self) == to_table(other),
+        "__hash__": lambda self: hash(repr(to_table(self))),
+    }
+    for name, function in overrides.items():
+        setattr(model, name, function)
     return model  # type: ignore[return-value]
 
 

@@ -23,9 +23,8 @@ SMALLEST_UPDATE = 1e-6
 def on_run(problem: Problem, method: Method, plan: Plan, engine: Engine, state: State) -> Iterator[str]:
     """Sentences on what is likely to go wrong with a run that starts at this state."""
     yield from _on_stability(problem, method)
-    if hasattr(theory, "mode_sde"):
-        yield from _on_temperature(problem, method)
-        yield from _on_horizon(problem, method, plan, state)
+    yield from _on_temperature(problem, method)
+    yield from _on_horizon(problem, method, plan, state)
     if plan.dtype == "float32":
         yield from _on_float32(engine, state)
 
@@ -58,10 +57,8 @@ def _on_temperature(problem: Problem, method: Method) -> Iterator[str]:
     """Two layers only: deeper networks have no phase transition, and isotropic noise has another law."""
     if problem.network.depth != 2 or not _has_gradient_noise(method):
         return
-    for mode, target in enumerate(problem.data.modes.strengths):
-        critical = (
-            float(theory.mode_sde(problem, method, mode).critical_temperature) if target > 0 else np.inf
-        )
+    for mode, target in _modes(problem):
+        critical = theory.mode_sde(problem, method, mode).critical_temperature
         if method.temperature <= critical:
             continue
         yield (
@@ -76,24 +73,36 @@ def _on_temperature(problem: Problem, method: Method) -> Iterator[str]:
             )
 
 
+def _modes(problem: Problem) -> Iterator[tuple[int, float]]:
+    """Modes, and their s*, that move by an SDE of their own: within the widths, seen by inputs that decouple them."""
+    data = problem.data
+    if data.diagonal_in_modes:
+        for mode, target in enumerate(data.modes.strengths[: min(problem.network.widths)]):
+            if target > 0 and data.sigma_in_modes[mode, mode] > 0:
+                yield mode, float(target)
+
+
 def _has_gradient_noise(method: Method) -> bool:
     return isinstance(method, SGD) or (isinstance(method, Langevin) and method.noise != "isotropic")
 
 
 def _on_horizon(problem: Problem, method: Method, plan: Plan, state: State) -> Iterator[str]:
     """Gradient flow does not get there even from the largest strength that the initial weights could have."""
-    horizon = (plan.steps - state.step) * method.time_step
+    narrowest = min(problem.network.widths)
+    if (problem.data.modes.strengths[narrowest:] > 0).any():
+        yield f"modes from {narrowest} on cannot be learned by widths as narrow as {narrowest}; widen the network"
+    steps, flow = plan.steps - state.step, GradientFlow(method.time_step)
     norms = [np.linalg.norm(layer[:16].astype(np.float64), 2, axis=(1, 2)).max() for layer in state.weights]
     start = float(max(norms)) ** problem.network.depth
-    for mode, target in enumerate(problem.data.modes.strengths):
+    for mode, target in _modes(problem):
         goal = THRESHOLDS[0] * target
-        if start >= goal:
+        if not 0 < start < goal:
             continue
-        reached = float(theory.mode_sde(problem, method, mode).flow(horizon, start))
-        if reached < goal:
+        needed = float(theory.mode_sde(problem, flow, mode).passage(start, goal)[0]) / method.time_step
+        if needed > steps:
             yield (
-                f"mode {mode} (s* = {target:.3g}) cannot be learned in steps = {plan.steps}: "
-                f"gradient flow brings it to {reached / target:.2g} s* at most; raise steps or lr"
+                f"mode {mode} (s* = {target:.3g}) cannot be learned in {steps} steps: "
+                f"gradient flow needs {needed:.3g} at least; raise steps or lr"
             )
 
 

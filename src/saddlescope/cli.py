@@ -110,9 +110,7 @@ def run(
         raise ValueError("-o is missing: give the store to write, such as -o run.zarr, or --dry-run")
     if not quiet:
         typer.echo(f"{out}: {needs}")
-    finished = simulate(
-        problem, method, plan, engine=engine, out=out, overwrite=overwrite, progress=not quiet
-    )
+    finished = simulate(problem, method, plan, engine=engine, out=out, overwrite=overwrite, progress=not quiet)
     if not quiet:
         _summary(finished, str(out))
 
@@ -131,9 +129,7 @@ def info(path: Source) -> None:
 @one_sentence()
 def plot(
     path: Source,
-    out: Annotated[
-        Path, typer.Option("-o", "--out", metavar="FIGURE", help="File to write: png, pdf or svg.")
-    ],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FIGURE", help="File to write: png, pdf or svg.")],
 ) -> None:
     """Draw a run: loss, modes and their noise."""
     from saddlescope.plots import plot_run
@@ -148,9 +144,7 @@ def reproduce(
         list[str] | None, typer.Argument(metavar="[CLAIM]…", help="Papers or claims; all if none.")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Smaller ensembles: minutes.")] = False,
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder of the report.")] = Path(
-        "report"
-    ),
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder of the report.")] = Path("report"),
 ) -> None:
     """Test claims of the literature and write a report; ends with 1 if one is refuted."""
     from saddlescope import claims

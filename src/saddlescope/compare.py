@@ -71,9 +71,7 @@ class Comparison:
     @property
     def table(self) -> Any:
         """The rows as a ``pandas.DataFrame``."""
-        columns = {
-            name: ("quantity", [asdict(row)[name] for row in self.rows]) for name in asdict(self.rows[0])
-        }
+        columns = {name: ("quantity", [asdict(row)[name] for row in self.rows]) for name in asdict(self.rows[0])}
         return xr.Dataset(columns).set_coords("quantity").to_dataframe()
 
     def __str__(self) -> str:
@@ -128,9 +126,7 @@ def _strengths(run: xr.Dataset, mode: int, step: int | None) -> tuple[Floats, fl
     if isinstance(mode, bool) or not isinstance(mode, (int, np.integer)):
         raise TypeError(f"mode must be a whole number, got {mode!r}")
     if not 0 <= mode < count:
-        raise ValueError(
-            f"mode must be from 0 to {count - 1}, got {mode}; modes are counted from the strongest"
-        )
+        raise ValueError(f"mode must be from 0 to {count - 1}, got {mode}; modes are counted from the strongest")
     state, steps = results.final_state(run), run["step"].values
     step = int(steps[-1]) if step is None else step
     if step == state.step:
@@ -176,9 +172,7 @@ def _share(samples: Floats, law: HasCDF, at: float, level: float) -> Row:
     high = int((special.bdtrc(counts, n, p) > level / 2).sum())
     bound = max(p - low / n, high / n - p)
     difference, stderr = found / n - p, math.sqrt(p * (1 - p) / n)
-    return Row(
-        f"share up to {at:.4g}", found / n, p, difference, stderr, bound, _verdict(low <= found <= high)
-    )
+    return Row(f"share up to {at:.4g}", found / n, p, difference, stderr, bound, _verdict(low <= found <= high))
 
 
 def _mean(samples: Floats, expected: float, variance: float) -> Row:

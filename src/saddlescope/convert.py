@@ -69,7 +69,5 @@ def depth(theirs: int) -> int:
 def _gain(factor: float) -> float:
     """2c, by which the paper's gradients exceed ours."""
     if not (factor > 0 and math.isfinite(factor)):
-        raise ValueError(
-            f"factor must be the positive c of a loss c‖Px − y‖², got {factor!r}; use 1.0 or 0.5"
-        )
+        raise ValueError(f"factor must be the positive c of a loss c‖Px − y‖², got {factor!r}; use 1.0 or 0.5")
     return 2.0 * factor

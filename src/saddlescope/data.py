@@ -45,7 +45,7 @@ class GaussianData:
 
     teacher: Matrix
     covariance: OptionalMatrix = None
-    label_noise: Annotated[Real, Field(ge=0)] = Field(0.0, description="use 0 for noiseless labels")
+    label_noise: Annotated[Real, Field(ge=0)] = Field(default=0.0, description="use 0 for noiseless labels")
     left: OptionalMatrix = None
     right: OptionalMatrix = None
 

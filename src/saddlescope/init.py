@@ -27,8 +27,8 @@ class Gaussian:
     0.01
     """
 
-    scale: Annotated[Real | None, Field(gt=0)] = Field(None, description="a standard deviation such as 1e-2")
-    gamma: Annotated[Real | None, Field()] = Field(None, description="an exponent such as 2")
+    scale: Annotated[Real | None, Field(gt=0)] = Field(default=None, description="a standard deviation such as 1e-2")
+    gamma: Annotated[Real | None, Field()] = Field(default=None, description="an exponent such as 2")
 
     def __post_init__(self) -> None:
         if (self.scale is None) == (self.gamma is None):
@@ -60,7 +60,7 @@ class Balanced:
     """
 
     scale: Annotated[Real, Field(gt=0)] = Field(description="the singular value of every layer, such as 0.1")
-    aligned: Annotated[bool, Field(strict=True)] = Field(True, description="use true or false")
+    aligned: Annotated[bool, Field(strict=True)] = Field(default=True, description="use true or false")
 
 
 def _matrices(value: object, info: ValidationInfo) -> tuple[Array, ...]:
@@ -110,7 +110,7 @@ def draw(init: Init, network: DeepLinear, data: GaussianData, seed: int, members
     if isinstance(init, Gaussian):
         deviation = init.deviation(network)
         return tuple(
-            deviation * source.normals(rows * columns).reshape(count, rows, columns) for rows, columns in network.shapes
+            deviation * np.asarray(source.normals(rows * columns), np.float64).reshape(count, rows, columns) for rows, columns in network.shapes
         )
     return _balanced(init, network, data, source, count)
 

@@ -23,7 +23,7 @@ class GradientFlow:
     0.0
     """
 
-    lr: LearningRate = Field(1e-3, description=_LR)
+    lr: LearningRate = Field(default=1e-3, description=_LR)
 
     keeps: ClassVar[tuple[str, ...]] = ("balance conserved", "determinant conserved")
 
@@ -103,9 +103,9 @@ class Langevin:
     lr: LearningRate = Field(description=_LR)
     batch_size: Annotated[Real, Field(gt=0)] = Field(description=_BATCH)
     noise: Literal["gradient", "isotropic", "aligned"] = Field(
-        "gradient", description='use "gradient", "isotropic" or "aligned"'
+        default="gradient", description='use "gradient", "isotropic" or "aligned"'
     )
-    dt: Annotated[Real | None, Field(gt=0)] = Field(None, description="leave it out for dt = lr")
+    dt: Annotated[Real | None, Field(gt=0)] = Field(default=None, description="leave it out for dt = lr")
 
     @property
     def keeps(self) -> tuple[str, ...]:

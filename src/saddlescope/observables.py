@@ -1,13 +1,15 @@
 """What is measured on an ensemble: pure functions of the data and the weights.
 
-``weights`` are the layers, first to last, each (n, n_l, n_{l−1}), n trajectories leading; results lead with n too.
-Everything is built from the end-to-end map ``P = W_L … W_1``, its error ``Δ = P − M``, and what stands left and
-right of a layer, ``W_{>l} = W_L … W_{l+1}`` and ``W_{<l} = W_{l−1} … W_1``. Weights that are not finite measure NaN.
+``weights`` are the layers, first to last, each (n, n_l, n_{l−1}) for n trajectories, which lead every result.
+All is built from the end-to-end map ``P = W_L … W_1``, its error ``Δ = P − M``, and what stands left and right
+of a layer, ``W_{>l} = W_L … W_{l+1}`` and ``W_{<l} = W_{l−1} … W_1``. Weights that are not finite measure NaN.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,9 +120,7 @@ def mode_strength(data: GaussianData, weights: Weights) -> Floats:
     return block_strength(modes.left.T @ end_to_end(weights) @ modes.right, modes.blocks)
 
 
-def block_strength(
-    core: NDArray[np.floating], blocks: Sequence[tuple[int, ...]]
-) -> NDArray[np.floating]:
+def block_strength(core: NDArray[Any], blocks: Sequence[tuple[int, ...]]) -> NDArray[Any]:
     """Mode strengths (n, m) from the map in the teacher's basis (n, ≥ m, ≥ m).
 
     >>> block_strength(np.array([[[0.0, 1.0], [1.0, 0.0]]]), [(0, 1)])
@@ -198,10 +198,7 @@ def balance(weights: Weights) -> list[NDArray[np.floating]]:
     >>> [float(q[0, 0, 0]) for q in balance([np.full((1, 1, 1), 2.0), np.full((1, 1, 1), 3.0)])]
     [5.0]
     """
-    return [
-        _transpose(upper) @ upper - lower @ _transpose(lower)
-        for lower, upper in zip(weights, weights[1:], strict=False)
-    ]
+    return [_transpose(upper) @ upper - lower @ _transpose(lower) for lower, upper in itertools.pairwise(weights)]
 
 
 def imbalance(weights: Weights) -> Floats:
@@ -223,7 +220,7 @@ def imbalance_trace(weights: Weights) -> Floats:
 
 
 def log_det(weights: Weights) -> Floats:
-    """``log det ΘᵀΘ``, ``Θ = [W_l, W_{l+1}ᵀ]`` (n, L−1); NaN where the hidden width is below n_{l−1} + n_{l+1}.
+    """``log det ΘᵀΘ``, ``Θ = [W_l, W_{l+1}ᵀ]`` (n, L−1); NaN where n_l is below n_{l−1} + n_{l+1}.
 
     Source: Varre, Sagitova & Flammarion 2024, NeurIPS 37:60133.
 
@@ -231,7 +228,7 @@ def log_det(weights: Weights) -> Floats:
     array([[1.]])
     """
     values = []
-    for lower, upper in zip(weights, weights[1:], strict=False):
+    for lower, upper in itertools.pairwise(weights):
         theta = np.concatenate([lower, _transpose(upper)], axis=2)
         if theta.shape[1] < theta.shape[2]:
             values.append(np.full(len(theta), np.nan))
@@ -245,9 +242,10 @@ def log_det(weights: Weights) -> Floats:
 
 
 def mode_noise(data: GaussianData, temperature: float, weights: Weights) -> Floats:
-    """Variance rate of ``u_αᵀPv_α`` under minibatch noise, ``T Var[u_αᵀ(Σ_l W_{>l}W_{>l}ᵀ G W_{<l}ᵀW_{<l})v_α]`` (n, m).
+    """Noise on a mode, end to end: ``T Var[u_αᵀ(Σ_l W_{>l}W_{>l}ᵀ G W_{<l}ᵀW_{<l})v_α]`` (n, m).
 
-    In units of strength² per time, at T = η/B, whatever noise the method itself has.
+    The variance rate of ``u_αᵀPv_α`` under minibatch noise at T = η/B, whatever noise the method itself has; in
+    units of strength² per time.
     Source: Corlouer et al. 2026, arXiv 2604.06366, covariance of the per-sample gradient.
 
     >>> mode_noise(GaussianData([[2.0]], label_noise=1.0), 0.1, [np.ones((1, 1, 1))])  # T (2(s − s*)² + σ²)

@@ -36,31 +36,31 @@ class Plan:
 
     ``saves`` is the number of equal intervals between saves (step 0 is always saved), or ``logspaced(n)``;
     ``save_at`` lists the steps instead. ``members`` replays these members of a larger ensemble with the same seed.
-    ``events`` are looked for at every step; "noise_peak" about doubles the cost of a step.
+    ``events`` are looked for at every step; "noise_peak" more than doubles the cost of a step.
 
     >>> Plan(steps=100, saves=4).save_steps
     array([  0,  25,  50,  75, 100])
     """
 
     steps: Annotated[Count, Field(ge=1, lt=2**53)] = Field(description="a number of steps such as 10000")
-    trajectories: Positive = Field(1, description="an ensemble size such as 512")
+    trajectories: Positive = Field(default=1, description="an ensemble size such as 512")
     saves: Annotated[Positive | Logspaced, Field(union_mode="left_to_right")] = Field(
-        100, description="a number of saves such as 100, or logspaced(100)"
+        default=100, description="a number of saves such as 100, or logspaced(100)"
     )
-    seed: Annotated[Count, Field(ge=0, lt=2**63)] = Field(0, description="a whole number of at least 0")
-    dtype: Literal["float64", "float32"] = Field("float64", description='use "float64" or "float32"')
-    threads: Positive | None = Field(None, description="a number of threads, or leave it out to use every core")
+    seed: Annotated[Count, Field(ge=0, lt=2**63)] = Field(default=0, description="a whole number of at least 0")
+    dtype: Literal["float64", "float32"] = Field(default="float64", description='use "float64" or "float32"')
+    threads: Positive | None = Field(default=None, description="a number of threads, or leave it out to use every core")
     keep: Literal["statistics", "trajectories", "weights"] = Field(
-        "statistics", description='use "statistics", "trajectories" or "weights"'
+        default="statistics", description='use "statistics", "trajectories" or "weights"'
     )
     save_at: tuple[Annotated[Count, Field(ge=0)], ...] | None = Field(
-        None, description="a list of steps such as [0, 10, 100]"
+        default=None, description="a list of steps such as [0, 10, 100]"
     )
     members: tuple[Annotated[Count, Field(ge=0, lt=2**63)], ...] | None = Field(
-        None, description="a list of member indices such as [17]"
+        default=None, description="a list of member indices such as [17]"
     )
     events: tuple[Event, ...] = Field(
-        ("learning_time",), description='a list of "learning_time" and "noise_peak"'
+        default=("learning_time",), description='a list of "learning_time" and "noise_peak"'
     )
 
     def __post_init__(self) -> None:

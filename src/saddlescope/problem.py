@@ -74,7 +74,7 @@ def run_from_toml(text: str) -> tuple[Problem, Method, Plan]:
     (16, 1000)
     """
     tables = _parse(text, ("network", "data", "init", "method", "plan"))
-    method: Method = from_table("method", tables["method"], METHODS)  # type: ignore[arg-type, assignment]
+    method: Method = from_table("method", tables["method"], METHODS)  # type: ignore[assignment]
     plan_table = dict(tables["plan"]) if isinstance(tables["plan"], Mapping) else tables["plan"]
     if isinstance(plan_table, dict) and isinstance(plan_table.get("saves"), Mapping):
         plan_table["saves"] = from_table("plan.saves", plan_table["saves"], (Logspaced,))

@@ -228,9 +228,7 @@ def saved(plan: Plan, state: State) -> int:
     return int(np.searchsorted(plan.save_steps, state.step, side="right"))
 
 
-def fill(
-    run: xr.Dataset, arrays: Mapping[str, Any], problem: Problem, plan: Plan, state: State
-) -> xr.Dataset:
+def fill(run: xr.Dataset, arrays: Mapping[str, Any], problem: Problem, plan: Plan, state: State) -> xr.Dataset:
     """The run with these variables (full time axis), cut to the saves done, and all that the state knows."""
     kept = variables(problem, plan)
     time_step = run.attrs["time_step"]
@@ -239,9 +237,7 @@ def fill(
         for name, values in events(state, plan).items()
     }
     checkpoint = np.frombuffer(state.to_bytes(), np.uint8)
-    filled = run.assign({name: (kept[name].dims, arrays[name], kept[name].attrs) for name in kept}).assign(
-        happened
-    )
+    filled = run.assign({name: (kept[name].dims, arrays[name], kept[name].attrs) for name in kept}).assign(happened)
     filled["checkpoint"] = ("byte", checkpoint, CHECKPOINT)
     return filled.isel(time=slice(saved(plan, state))).assign_attrs(complete=state.step >= plan.steps)
 

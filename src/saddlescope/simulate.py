@@ -146,9 +146,7 @@ def make_engine(name: str, problem: Problem, method: Method, plan: Plan) -> Engi
         from saddlescope.engines.native import Native
     except ImportError:
         if name == "native":
-            raise ValueError(
-                'engine "native" is not built here; reinstall the package, or use "reference"'
-            ) from None
+            raise ValueError('engine "native" is not built here; reinstall the package, or use "reference"') from None
         return Reference(problem, method, plan)
     return Native(problem, method, plan)
 
@@ -247,9 +245,7 @@ class _Bar:
             BarColumn(),
             TimeRemainingColumn(),
         )
-        self._bar = Progress(
-            *columns, console=console, transient=True, disable=not (shown and console.is_terminal)
-        )
+        self._bar = Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal))
         self._task = self._bar.add_task("", total=plan.steps, completed=state.step)
 
     def __enter__(self) -> Self:
@@ -293,8 +289,6 @@ class _Stop:
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         self._restore()
         if kind is None and self.wanted == signal.SIGINT:
-            raise KeyboardInterrupt(
-                f"stopped at step {self._sink.state.step}; run the same again to go on from there"
-            )
+            raise KeyboardInterrupt(f"stopped at step {self._sink.state.step}; run the same again to go on from there")
         if kind is None and self.wanted is not None:
             signal.raise_signal(self.wanted)

@@ -146,9 +146,7 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
     """
     place = as_path(path, "path")
     if not place.exists():
-        raise FileNotFoundError(
-            f"path {str(place)!r} does not exist; give the store that simulate(…, out=…) wrote"
-        )
+        raise FileNotFoundError(f"path {str(place)!r} does not exist; give the store that simulate(…, out=…) wrote")
     if not is_run(place):
         raise ValueError(f"path {str(place)!r} holds no run; give the store that simulate(…, out=…) wrote")
     stored = _open(place)
@@ -200,8 +198,7 @@ def checkpoint_bytes(problem: Problem, method: Method, plan: Plan) -> int:
 def _shapes(problem: Problem, plan: Plan) -> dict[str, tuple[int, ...]]:
     size = results.sizes(problem, plan)
     return {
-        name: tuple(size[dim] for dim in variable.dims)
-        for name, variable in results.variables(problem, plan).items()
+        name: tuple(size[dim] for dim in variable.dims) for name, variable in results.variables(problem, plan).items()
     }
 
 
@@ -226,9 +223,7 @@ def _lay_out(path: Path, frame: xr.Dataset, problem: Problem, plan: Plan, state:
     return group
 
 
-def _write(
-    group: zarr.Group, problem: Problem, plan: Plan, done: int, state: State, records: Sequence[Record]
-) -> None:
+def _write(group: zarr.Group, problem: Problem, plan: Plan, done: int, state: State, records: Sequence[Record]) -> None:
     """New saves first, the state last: it is what commits them."""
     for name in results.variables(problem, plan) if records else ():
         _array(group, name)[:, done : done + len(records)] = results.stack(records, name)

@@ -23,10 +23,12 @@ def seed_words(seed: int, members: ArrayLike, purpose: int, dtype: str = "float6
     np.True_
     """
     with np.errstate(over="ignore"):
-        root = _mix(np.uint64(seed) + _GOLDEN * np.uint64(purpose + 1))
+        root = _mix(np.atleast_1d(np.uint64(seed)) + _GOLDEN * np.uint64(purpose + 1))
         key = _mix(_mix(np.asarray(members, np.uint64) + _GOLDEN) ^ root)
         words = np.stack([_mix(key + _GOLDEN * np.uint64(k + 1)) for k in range(4)], axis=-1)
-    return words if np.dtype(dtype) == np.float64 else (words >> np.uint64(32)).astype(np.uint32)
+    if np.dtype(dtype) == np.float64:
+        return words
+    return (words >> np.uint64(32)).astype(np.uint32)
 
 
 def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -43,7 +45,7 @@ class Streams:
     """
 
     def __init__(self, words: NDArray[np.unsignedinteger]) -> None:
-        self.words = words.copy()
+        self.words: NDArray[np.unsignedinteger] = words.copy()
         self._left, self._shift, self._right = _ROTATIONS[words.dtype]
         self.dtype = np.dtype(np.float64 if words.dtype == np.uint64 else np.float32)
 
@@ -55,12 +57,14 @@ class Streams:
         s2, s3 = s2 ^ s0, s3 ^ s1
         s1, s0 = s1 ^ s2, s0 ^ s3
         moved = np.stack([s0, s1, s2 ^ t, self._rotate(s3, self._right)], axis=-1)
-        self.words = moved if active is None else np.where(active[:, None], moved, self.words)
+        if active is not None:
+            moved[~active] = self.words[~active]
+        self.words = moved
         return result
 
     def _rotate(self, word: NDArray[np.unsignedinteger], by: int) -> NDArray[np.unsignedinteger]:
         size = word.dtype.itemsize * 8
-        return (word << word.dtype.type(by)) | (word >> word.dtype.type(size - by))
+        return np.bitwise_or(word << word.dtype.type(by), word >> word.dtype.type(size - by))
 
     def _uniform(self, word: NDArray[np.unsignedinteger]) -> NDArray[np.float64]:
         """In (0, 1]: the top 40 bits (centred) for float64; 31 bits rounded to float32 for float32."""

@@ -129,9 +129,7 @@ def test_wrong_words(words, expected, tmp_path, monkeypatch):
     assert (tmp_path / "run.toml").read_text() == tomli_w.dumps(RIGHT)
 
 
-@pytest.mark.parametrize(
-    "words", [["run"], ["run", "a.toml", "--threads", "two"], ["runn"], ["run", "--fast"]]
-)
+@pytest.mark.parametrize("words", [["run"], ["run", "a.toml", "--threads", "two"], ["runn"], ["run", "--fast"]])
 def test_usage(words):
     assert CliRunner().invoke(cli.app, words).exit_code == 2
 

@@ -71,9 +71,7 @@ WRONG: dict[str, Wrong] = {
     "teacher empty": wrong(VALUE, "teacher", "non-empty", data__teacher=[[]]),
     "teacher a text": wrong(KIND, "teacher", "matrix of numbers", data__teacher="identity"),
     "teacher missing": wrong(KIND, "needs the argument 'teacher'", data__teacher=None),
-    "covariance of another size": wrong(
-        VALUE, "covariance", "shape (3, 3)", data__covariance=[[1.0, 0.0], [0.0, 1.0]]
-    ),
+    "covariance of another size": wrong(VALUE, "covariance", "shape (3, 3)", data__covariance=[[1.0, 0.0], [0.0, 1.0]]),
     "covariance asymmetric": wrong(
         VALUE,
         "covariance",
@@ -90,9 +88,7 @@ WRONG: dict[str, Wrong] = {
     "covariance negative": wrong(
         VALUE, "covariance", "semi-definite", data__covariance=[[-1.0, 0, 0], [0, -1.0, 0], [0, 0, -1.0]]
     ),
-    "covariance infinite": wrong(
-        VALUE, "covariance", "finite", data__covariance=[[INF, 0, 0], [0, 1, 0], [0, 0, 1]]
-    ),
+    "covariance infinite": wrong(VALUE, "covariance", "finite", data__covariance=[[INF, 0, 0], [0, 1, 0], [0, 0, 1]]),
     "one basis": wrong(VALUE, "left and right", "both", data__left=[[1.0, 0.0], [0.0, 1.0]]),
     "data misspelt": wrong(KIND, "label_nois", "did you mean 'label_noise'", data__label_nois=0.5),
     # initialisation
@@ -103,9 +99,7 @@ WRONG: dict[str, Wrong] = {
     "gamma without hidden layers": wrong(
         VALUE, "gamma", "use scale", network__widths=[3, 2], init={"type": "Gaussian", "gamma": 2.0}
     ),
-    "aligned a number": wrong(
-        KIND, "aligned", "true or false", init={"type": "Balanced", "scale": 0.1, "aligned": 1}
-    ),
+    "aligned a number": wrong(KIND, "aligned", "true or false", init={"type": "Balanced", "scale": 0.1, "aligned": 1}),
     "weights nan": wrong(
         VALUE, "weights[0]", "finite", init={"type": "Given", "weights": [[[NAN] * 3] * 4, [[0.1] * 4] * 2]}
     ),
@@ -126,13 +120,9 @@ WRONG: dict[str, Wrong] = {
     "batch size negative": wrong(VALUE, "batch_size", "such as 16", method__batch_size=-4),
     "batch size a fraction": wrong(KIND, "batch_size", "such as 16", method__batch_size=2.5),
     "batch size true": wrong(KIND, "batch_size", "such as 16", method__batch_size=True),
-    "batch size missing": wrong(
-        KIND, "needs the argument 'batch_size'", "such as 16", method__batch_size=None
-    ),
+    "batch size missing": wrong(KIND, "needs the argument 'batch_size'", "such as 16", method__batch_size=None),
     "momentum": wrong(KIND, "momentum", "allowed: lr, batch_size", method__momentum=0.9),
-    "langevin batch size zero": wrong(
-        VALUE, "batch_size", "such as 16", method=LANGEVIN | {"batch_size": 0.0}
-    ),
+    "langevin batch size zero": wrong(VALUE, "batch_size", "such as 16", method=LANGEVIN | {"batch_size": 0.0}),
     "dt zero": wrong(VALUE, "dt", "leave it out", method=LANGEVIN | {"dt": 0.0}),
     "unknown noise": wrong(VALUE, "noise", 'use "gradient"', method=LANGEVIN | {"noise": "pink"}),
     "aligned noise on tilted inputs": wrong(

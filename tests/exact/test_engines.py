@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from support import ENGINES, METHODS, PROBLEMS, engine_class, pairs, problem
 
-from saddlescope import SGD, Plan
+from saddlescope import SGD, Plan, _kernel, init
 from saddlescope.engines.reference import Reference
+from support import ENGINES, METHODS, PROBLEMS, engine_class, pairs, problem
 
 STEPS, N = 30, 21
 OTHERS = [name for name in ENGINES if name != "reference"]
@@ -69,7 +69,8 @@ def test_any_number_of_trajectories(other, count):
 
 @pytest.mark.parametrize("width", [1, 2, 5, 13, 32, 128])
 def test_any_width(other, width):
-    square = problem((width, width, width), spectrum=[2.0], scale=0.3 / width**0.5)
+    layers = 0.3 / width**0.5 * np.random.default_rng(1).standard_normal((2, width, width))
+    square = problem((width, width, width), spectrum=[2.0], init=init.Given(list(layers)))
     ends = []
     for engine in (Reference, other):
         run = engine(square, METHODS["gradient"], Plan(steps=2, trajectories=3))
@@ -89,3 +90,29 @@ def test_given_normals(other, noise, dtype):
     ends = [e.weights(e.advance(e.init(), 8, normals)) for e in (reference, run)]
     for x, y in zip(*ends, strict=True):
         np.testing.assert_allclose(y, x, rtol=1e-10, atol=1e-12 if dtype == "float64" else 1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_threads_change_nothing(other, method):
+    ends = []
+    for threads in (1, 2, 3):
+        plan = Plan(steps=9, trajectories=67, threads=threads, events=("learning_time", "noise_peak"))
+        run = other(PROBLEMS["deep"], METHODS[method], plan)
+        ends.append(run.advance(run.init(), 9).to_bytes())
+    assert ends[0] == ends[1] == ends[2]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(("name", "method"), pairs(["deep", "coloured"]))
+def test_instruction_sets_with_fused_multiply_add_agree_to_the_bit(name, method, dtype):
+    if (method, dtype) == ("flow", "float32"):
+        return
+    plan = Plan(steps=9, trajectories=N, dtype=dtype)
+    ends = []
+    for instruction_set in _kernel.instruction_sets():
+        if instruction_set != "baseline":
+            run = engine_class("native")(PROBLEMS[name], METHODS[method], plan, instruction_set=instruction_set)
+            ends.append(run.advance(run.init(), 9))
+    for end in ends[1:]:
+        for a, b in zip(ends[0].weights, end.weights, strict=True):
+            np.testing.assert_array_equal(a, b)

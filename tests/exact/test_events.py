@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from support import METHODS, problem
 
 from saddlescope import GD, SGD, GradientFlow, Langevin, Plan, init
 from saddlescope.observables import THRESHOLDS, mode_noise, mode_strength
+from support import METHODS, problem
 
 EVENTS = ("learning_time", "noise_peak")
 LEARNING = {
@@ -111,3 +111,12 @@ def test_gradient_flow_never_diverges(engine):
     end = run.advance(run.init(), 3)
     assert (end.status == 0).all()
     assert (run.observe(end)["excess_loss"] < 1e-15).all()
+
+
+@pytest.mark.parametrize("method", ["gd", "sgd 3", "flow"])
+def test_a_start_beyond_all_numbers_is_lost_at_once(engine, method):
+    """And says so: a status of 0 would mean that all is well."""
+    run = engine(problem((2, 2, 2, 2), init=init.Balanced(scale=1e150)), METHODS[method], Plan(steps=3))
+    end = run.advance(run.advance(run.init(), 1), 3)
+    assert end.status == [1]
+    assert np.isnan(run.observe(end)["loss"]).all()

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from support import PROBLEMS, covariance, largest, problem
 
 from saddlescope import GradientFlow, Plan, init
 from saddlescope.observables import balance, log_det
+from support import PROBLEMS, covariance, largest, problem
 
 RUNS = {
     "two layers": (problem((4, 8, 3), scale=1e-2), 4000),
@@ -63,7 +63,7 @@ def _time(start, end, target, depth):
 
 
 def test_learning_times_on_a_fine_clock(engine):
-    """L = 2: ``s = s*/(1 + (s*/s₀ − 1)e^{−2s*t})`` crosses θs* at a time of its own; the step is the first one after."""
+    """L = 2: ``s = s*/(1 + (s*/s₀ − 1)e^{−2s*t})`` crosses θs* at a known time; the step is the first one after."""
     aligned = problem((3, 4, 3), init=init.Balanced(scale=0.1))
     run = engine(aligned, GradientFlow(lr=1e-4), Plan(steps=100_000))
     learned = run.advance(run.init(), 100_000).learned[0]

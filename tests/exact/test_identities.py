@@ -1,11 +1,13 @@
 """What every step keeps, to rounding: balance, determinant and rescaling, from the weights before and after alone."""
 
+import itertools
+
 import numpy as np
 import pytest
-from support import METHODS, PROBLEMS, largest, pairs
 
 from saddlescope import Plan
 from saddlescope.observables import balance, log_det
+from support import METHODS, PROBLEMS, largest, pairs
 
 KEPT = [name for name, method in METHODS.items() if "balance identity" in method.keeps]
 BROKEN = ["isotropic", "isotropic, dt"]
@@ -25,9 +27,7 @@ def transitions(engine, problem, method, dtype="float64"):
 def balance_error(before, after):
     """``ΔQ_l − (δ_{l+1}ᵀδ_{l+1} − δ_lδ_lᵀ)``, δ = ηg the change of a layer, against the change, both over ‖W‖²."""
     change = [b - a for a, b in zip(before, after, strict=True)]
-    expected = [
-        np.swapaxes(up, 1, 2) @ up - low @ np.swapaxes(low, 1, 2) for low, up in zip(change, change[1:], strict=False)
-    ]
+    expected = [np.swapaxes(up, 1, 2) @ up - low @ np.swapaxes(low, 1, 2) for low, up in itertools.pairwise(change)]
     scale = largest(after)[:, None, None]
     error = [(b - a - e) / scale for a, b, e in zip(balance(before), balance(after), expected, strict=True)]
     return max((np.abs(e).max() for e in error), default=0.0), max(
@@ -54,7 +54,7 @@ def test_isotropic_noise_breaks_the_balance_identity(engine, method):
 
 
 def determinant_change(before, after):
-    """``2 Σ_i log|1 − s_i(ηJ_l)²|`` (n, L−1), ηJ from ``δ_l = −W_{l+1}ᵀ ηJ``; NaN where the determinant is not defined."""
+    """``2 Σ_i log|1 − s_i(ηJ_l)²|`` (n, L−1), ηJ from ``δ_l = −W_{l+1}ᵀ ηJ``; NaN where the layer is too narrow."""
     out = np.full((len(before[0]), len(before) - 1), np.nan)
     for l, (low, up, moved) in enumerate(zip(before, before[1:], after, strict=False)):
         if low.shape[1] >= low.shape[2] + up.shape[1]:

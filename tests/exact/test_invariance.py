@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from support import METHODS, PROBLEMS, pairs
 
 from saddlescope import Plan
 from saddlescope.engines.protocol import State
+from support import METHODS, PROBLEMS, pairs
 
 STEPS, N = 23, 19
 PLAN = Plan(steps=STEPS, trajectories=N, seed=11, events=("learning_time", "noise_peak"))

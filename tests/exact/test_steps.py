@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from support import LR, METHODS, PROBLEMS, covariance, pairs, problem
 
 from saddlescope import GD, SGD, GradientFlow, Langevin, Plan, init
+from saddlescope.engines.protocol import out_of_modes
 from saddlescope.init import draw
 from saddlescope.observables import excess_loss
+from support import LR, METHODS, PROBLEMS, covariance, pairs, problem
 
 N = 4
 
@@ -34,9 +35,9 @@ def gradients(problem, weights, map_gradient):
 
 def errors(problem, weights):
     """Δ in the original basis."""
-    return np.array([np.linalg.multi_dot([*layers[::-1], np.eye(problem.data.dim_in)]) for layers in zip(*weights, strict=True)]) - (
-        problem.data.teacher
-    )
+    return np.array(
+        [np.linalg.multi_dot([*layers[::-1], np.eye(problem.data.dim_in)]) for layers in zip(*weights, strict=True)]
+    ) - (problem.data.teacher)
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
@@ -72,21 +73,13 @@ def langevin_step(problem, method, weights, normals):
     left, right = data.bases
     root, error = right @ data.root, errors(problem, weights)[0]
     mean = error @ data.sigma
+    slopes = gradients(problem, weights, [mean])
     if method.noise == "isotropic":
-        trace, used = noise_trace(problem, weights, error), 0
-        out = []
-        for layer, slope in zip(weights, gradients(problem, weights, [mean]), strict=True):
-            xi = normals[used : used + layer[0].size].reshape(layer.shape)
-            used += layer[0].size
-            out.append((layer, slope, np.sqrt(method.temperature * dt * trace / problem.network.parameters) * xi))
-        into = [left.T @ layer if l == len(weights) - 1 else layer for l, (layer, _, _) in enumerate(out)]
-        assert len(into) == len(out)
-        moved = []
-        for l, (layer, slope, xi) in enumerate(out):
-            xi = left @ xi if l == len(weights) - 1 else xi
-            xi = xi @ right.T if l == 0 else xi
-            moved.append(layer - dt * slope + xi)
-        return moved
+        deviation = np.sqrt(method.temperature * dt * noise_trace(problem, weights, error) / problem.network.parameters)
+        ends = np.cumsum([layer[0].size for layer in weights])
+        xi = [part.reshape(layer.shape) for part, layer in zip(np.split(normals, ends), weights, strict=False)]
+        moves = zip(weights, slopes, out_of_modes(data, tuple(xi)), strict=True)
+        return [w - dt * g + deviation * x for w, g, x in moves]
     rank = root.shape[1]
     h, used = np.zeros((rank, rank)), 0
     for i in range(rank):
@@ -120,13 +113,18 @@ def noise_trace(problem, weights, error):
 def test_langevin_with_dt_equal_to_lr_is_the_default(engine):
     problem = PROBLEMS["deep"]
     default, given = Langevin(LR, 4), Langevin(LR, 4, dt=LR)
-    ends = [run.weights(run.advance(state, 5)) for run, state in (start_of(engine, problem, m, 5) for m in (default, given))]
+    ends = [
+        run.weights(run.advance(state, 5)) for run, state in (start_of(engine, problem, m, 5) for m in (default, given))
+    ]
     for a, b in zip(*ends, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 def test_sgd_with_a_huge_batch_is_gradient_descent(engine):
-    ends = [run.weights(run.advance(state, 20)) for run, state in (start_of(engine, PROBLEMS["deep"], m, 20) for m in (GD(LR), SGD(LR, 10**14)))]
+    ends = [
+        run.weights(run.advance(state, 20))
+        for run, state in (start_of(engine, PROBLEMS["deep"], m, 20) for m in (GD(LR), SGD(LR, 10**14)))
+    ]
     for a, b in zip(*ends, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
@@ -162,3 +160,17 @@ def test_aligned_noise_on_aligned_weights_moves_every_mode_by_its_own_noise(engi
     end = run.advance(state, steps, normals)
     np.testing.assert_allclose(run.observe(end)["mode_strength"], a**depth, rtol=1e-10)
     np.testing.assert_allclose(run.observe(end)["alignment"], 1, rtol=1e-10)
+
+
+@pytest.mark.parametrize("noise", ["gradient", "aligned", "isotropic"])
+def test_float32_follows_float64_on_the_same_noise(engine, noise):
+    problem, method = PROBLEMS["wide"], Langevin(LR, 16, noise=noise)
+    ends, normals = [], None
+    for dtype in ("float64", "float32"):
+        run = engine(problem, method, Plan(steps=60, trajectories=N, dtype=dtype))
+        if normals is None:
+            normals = np.random.default_rng(6).standard_normal((N, 60, run.normals_per_step))
+        ends.append(run.weights(run.advance(run.init(), 60, normals.astype(dtype))))
+    for double, single in zip(*ends, strict=True):
+        np.testing.assert_allclose(single, double, atol=2e-5)
+        assert (single != double).any()

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from scipy import stats
-from support import covariance, follows, gradient_covariance, has_covariance, has_mean
 
 from saddlescope import SGD, DeepLinear, GaussianData, Langevin, Plan, Problem, init
+from support import covariance, follows, gradient_covariance, has_covariance, has_mean
 
 COUNT = 20_000
 INPUTS = {"white": None, "coloured": covariance(3), "rank 2": covariance(3, rank=2)}
@@ -66,7 +66,10 @@ def test_first_two_moments_are_those_of_sgd(engine):
     problem = regression(INPUTS["coloured"])
     error = WEIGHTS - problem.data.teacher
     sample = increments(engine, problem, SGD(0.1, 4))
-    mean, spread = -0.1 * (error @ problem.data.sigma).ravel(), 0.1**2 / 4 * gradient_covariance(problem.data, error)
+    mean, spread = (
+        -0.1 * (error @ problem.data.sigma).ravel(),
+        0.1**2 / 4 * gradient_covariance(problem.data, error),
+    )
     assert has_mean(sample, mean)
     assert has_covariance(sample, mean, spread)
 

@@ -3,10 +3,18 @@
 import numpy as np
 import pytest
 from scipy import stats
-from support import FALSE_ALARM, alike, batch_gradients, covariance, gradient_covariance, has_covariance, has_mean
 
 from saddlescope import SGD, DeepLinear, GaussianData, Langevin, Plan, Problem, init
 from saddlescope.observables import layer_noise
+from support import (
+    FALSE_ALARM,
+    alike,
+    batch_gradients,
+    covariance,
+    gradient_covariance,
+    has_covariance,
+    has_mean,
+)
 
 COUNT, LR = 20_000, 0.1
 INPUTS = {"white": None, "coloured": covariance(3), "rank 2": covariance(3, rank=2)}
@@ -37,7 +45,11 @@ def views(gradients):
     return [a, b, c, np.linalg.norm(flat, axis=1), a * b]
 
 
-SIZES = [(inputs, batch) for inputs, rank in (("white", 3), ("coloured", 3), ("rank 2", 2)) for batch in sorted({1, 2, 3, rank + 1, 32})]
+SIZES = [
+    (inputs, batch)
+    for inputs, rank in (("white", 3), ("coloured", 3), ("rank 2", 2))
+    for batch in sorted({1, 2, 3, rank + 1, 32})
+]
 
 
 @pytest.mark.parametrize(("inputs", "batch"), SIZES)

@@ -1,22 +1,42 @@
-"""The streams against the laws they claim, each other, and published outputs of the generators."""
+"""The streams, those of the kernel and their NumPy twin, against the laws they claim and against each other."""
 
 import numpy as np
 import pytest
 from scipy import stats
-from support import FALSE_ALARM, follows
 
+from saddlescope import _kernel
 from saddlescope.streams import INIT, NOISE, Streams, seed_words
+from support import FALSE_ALARM, follows
 
 DTYPES = ["float64", "float32"]
 MEMBERS, DRAWS = 400, 500
 
 
-def streams(dtype="float64", seed=0, members=range(MEMBERS), purpose=NOISE):
-    return Streams(seed_words(seed, members, purpose, dtype))
+class KernelStreams:
+    """The kernel's streams with the twin's interface."""
+
+    def __init__(self, words):
+        self.words = words.copy()
+
+    def normals(self, count):
+        return _kernel.normals(self.words, count)
+
+    def chi(self, degrees):
+        return _kernel.chi(self.words, degrees)
+
+
+@pytest.fixture(params=[Streams, KernelStreams], ids=["twin", "kernel"])
+def streams(request):
+    """Streams of many members: ``streams(dtype, seed, members, purpose)``."""
+
+    def make(dtype="float64", seed=0, members=range(MEMBERS), purpose=NOISE):
+        return request.param(seed_words(seed, members, purpose, dtype))
+
+    return make
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_normals_are_normal(dtype):
+def test_normals_are_normal(streams, dtype):
     normals = streams(dtype).normals(DRAWS)
     assert normals.dtype == dtype
     assert follows(normals, stats.norm)
@@ -25,7 +45,7 @@ def test_normals_are_normal(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_the_pairs_of_one_draw_are_independent(dtype):
+def test_the_pairs_of_one_draw_are_independent(streams, dtype):
     """Squared radius and angle of a pair, and its two halves."""
     normals = streams(dtype).normals(DRAWS)
     first, second = normals[:, ::2].ravel(), normals[:, 1::2].ravel()
@@ -36,7 +56,7 @@ def test_the_pairs_of_one_draw_are_independent(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_tails(dtype):
+def test_tails(streams, dtype):
     normals = streams(dtype, seed=3).normals(5 * DRAWS)
     for bound in (3.0, 4.0):
         expected = stats.binom(normals.size, 2 * stats.norm.sf(bound))
@@ -46,7 +66,7 @@ def test_tails(dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("degrees", [1, 2, 3, 4, 7, 60, 100_000])
-def test_chi(dtype, degrees):
+def test_chi(streams, dtype, degrees):
     source = streams(dtype, seed=degrees)
     sample = np.stack([source.chi(degrees) for _ in range(60)])
     assert sample.dtype == dtype
@@ -56,7 +76,7 @@ def test_chi(dtype, degrees):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_members_and_moments_in_time_are_uncorrelated(dtype):
+def test_members_and_moments_in_time_are_uncorrelated(streams, dtype):
     normals = streams(dtype).normals(DRAWS).astype(float)
     for rows in (normals, normals.T, np.abs(normals), np.abs(normals).T):
         correlation = np.corrcoef(rows)
@@ -66,7 +86,7 @@ def test_members_and_moments_in_time_are_uncorrelated(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_seeds_members_and_purposes_have_streams_of_their_own(dtype):
+def test_seeds_members_and_purposes_have_streams_of_their_own(streams, dtype):
     """Neighbouring seeds and members, and the two purposes, are as different as any."""
     base = streams(dtype).normals(DRAWS)
     for other in (
@@ -82,7 +102,7 @@ def test_seeds_members_and_purposes_have_streams_of_their_own(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_member_replays_alone(dtype):
+def test_a_member_replays_alone(streams, dtype):
     """Whatever its neighbours draw or reject."""
     together, alone = streams(dtype), streams(dtype, members=[17])
     for draw in (lambda s: s.normals(3), lambda s: s.chi(2), lambda s: s.chi(1), lambda s: s.normals(4)):

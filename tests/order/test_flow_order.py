@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from support import PROBLEMS
 
 from saddlescope import GD, GradientFlow, Plan
 from saddlescope.engines.dormand_prince import step
+from support import PROBLEMS
 
 
 def logistic(weights):

@@ -1,10 +1,12 @@
-"""Strong and weak order of the Langevin step on shared Brownian paths; the Monte-Carlo error stands beside the slope."""
+"""Strong and weak order of the Langevin step on shared Brownian paths, with the Monte-Carlo error of each slope."""
+
+import itertools
 
 import numpy as np
 import pytest
-from support import problem
 
 from saddlescope import DeepLinear, GaussianData, Langevin, Plan, Problem, init
+from support import problem
 
 T, TIME = 0.2, 1.0
 LEVELS = np.array([8, 16, 32, 64, 128, 256])
@@ -65,7 +67,9 @@ def test_weak_order_one(engine, paths, power, factor):
     known = (-1) ** power * (factor(TIME / coarse) ** coarse - limit)
     np.testing.assert_array_less(np.abs(bias - known), 5 * error)
     value, uncertain = slope(np.abs(bias), error)
-    print(f"weak order of moment {power}: {value:.3f} ± {uncertain:.3f}, of its exact bias {slope(np.abs(known))[0]:.3f}")
+    print(
+        f"weak order of moment {power}: {value:.3f} ± {uncertain:.3f}, of its exact bias {slope(np.abs(known))[0]:.3f}"
+    )
     assert value == pytest.approx(1, abs=0.2 + 3 * uncertain)
     assert uncertain < 0.15
 
@@ -91,7 +95,7 @@ def test_strong_order_of_a_whole_network(engine, noise):
             normals = np.random.default_rng(0).standard_normal((count, finest, run.normals_per_step))
         end = run.advance(run.init(), steps, coarsen(normals, finest // steps))
         ends.insert(0, np.concatenate([layer.reshape(count, -1) for layer in run.weights(end)], axis=1))
-    gaps = [np.linalg.norm(a - b, axis=1) for a, b in zip(ends, ends[1:], strict=False)]
+    gaps = [np.linalg.norm(a - b, axis=1) for a, b in itertools.pairwise(ends)]
     value, error = slope([g.mean() for g in gaps], [g.std() / count**0.5 for g in gaps])
     print(f"strong order with {noise} noise {value:.3f} ± {error:.3f}")
     assert 0.4 - 3 * error < value < 1.1 + 3 * error

@@ -63,9 +63,7 @@ def test_threads_and_engine(call, tmp_path):
 
 def test_dry_run_writes_nothing(call, tmp_path):
     code, out, _ = call("run", "run.toml", "-o", "run.zarr", "--dry-run")
-    assert code == 0 and re.match(
-        r"time .*, memory about .*B, store at most .*B, of that the checkpoint .*B\n", out
-    )
+    assert code == 0 and re.match(r"time .*, memory about .*B, store at most .*B, of that the checkpoint .*B\n", out)
     assert [path.name for path in tmp_path.iterdir()] == ["run.toml"]
 
 

@@ -102,6 +102,16 @@ def test_a_point_mass():
     assert sc.compare(settled, Step(TARGET + 1e-6)).verdict == "differs"
 
 
+def test_the_stationary_law_of_a_mode():
+    """And that of twice the temperature, which is another one."""
+    data = sc.GaussianData([[1.0]], label_noise=0.5)
+    problem = sc.Problem(sc.DeepLinear((1, 1, 1)), data, sc.init.Balanced(scale=1.0))
+    method, hotter = (sc.Langevin(lr, batch_size=0.2, dt=0.01) for lr in (0.01, 0.02))
+    settled = sc.simulate(problem, method, sc.Plan(steps=600, trajectories=2000))
+    laws = [sc.theory.mode_sde(problem, each, mode=0).stationary() for each in (method, hotter)]
+    assert [sc.compare(settled, law).verdict for law in laws] == ["agrees", "differs"]
+
+
 def test_two_runs(run):
     assert sc.compare(run, ensemble(seed=1)).verdict == "agrees"
     assert sc.compare(run, ensemble(seed=1, lr=1.1 * LR)).verdict == "differs"

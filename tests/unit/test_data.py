@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import covariance
 
 from saddlescope import GaussianData
+from support import covariance
 
 
 @given(

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 from scipy import stats
-from support import follows
 
 from saddlescope import DeepLinear, GaussianData, Problem, init
 from saddlescope.init import draw
 from saddlescope.observables import alignment, imbalance, mode_strength, singular_values
+from support import follows
 
 NETWORK = DeepLinear((5, 7, 6, 4))
 DATA = GaussianData.from_spectrum([3.0, 2.0, 1.0], 5, 4, seed=2)

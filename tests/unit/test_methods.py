@@ -12,7 +12,9 @@ def test_temperature_is_learning_rate_over_batch_size():
 
 
 def test_time_of_a_step():
-    assert GD(0.1).time_step == SGD(0.1, 4).time_step == GradientFlow(0.1).time_step == Langevin(0.1, 4).time_step == 0.1
+    assert (
+        GD(0.1).time_step == SGD(0.1, 4).time_step == GradientFlow(0.1).time_step == Langevin(0.1, 4).time_step == 0.1
+    )
     assert Langevin(0.1, 4, dt=0.01).time_step == 0.01
     assert Langevin(0.1, 4, dt=0.01).temperature == 0.025, "the step of integration is not the temperature"
 

@@ -22,7 +22,9 @@ def test_widths_may_be_any_sequence_of_whole_numbers():
     assert hash(DeepLinear([3, 2])) == hash(DeepLinear((3, 2)))
 
 
-@pytest.mark.parametrize(("widths", "kind"), [((3,), ValueError), ((3, 0), ValueError), ((3, 2.5), TypeError), ("32", TypeError)])
+@pytest.mark.parametrize(
+    ("widths", "kind"), [((3,), ValueError), ((3, 0), ValueError), ((3, 2.5), TypeError), ("32", TypeError)]
+)
 def test_other_widths_are_refused(widths, kind):
     with pytest.raises(kind, match="widths"):
         DeepLinear(widths)

@@ -20,8 +20,7 @@ def runs(request):
     """The same run with every ``keep``."""
     kinds = ("statistics", "trajectories", "weights")
     return {
-        keep: sc.simulate(PROBLEMS["wide"], METHOD, replace(PLAN, keep=keep), engine=request.param)
-        for keep in kinds
+        keep: sc.simulate(PROBLEMS["wide"], METHOD, replace(PLAN, keep=keep), engine=request.param) for keep in kinds
     }
 
 
@@ -165,7 +164,7 @@ def test_without_noise_there_is_no_peak(engine):
 
 
 def test_events_not_asked_for_are_absent():
-    run = sc.simulate(PROBLEMS["thin"], METHOD, sc.Plan(steps=3, events=()))
+    run = sc.simulate(PROBLEMS["wide"], METHOD, sc.Plan(steps=30, events=()))
     assert "learning_time" not in run and "noise_peak_step" not in run
 
 

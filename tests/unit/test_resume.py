@@ -269,9 +269,7 @@ def test_an_unfinished_run_is_finished_in_memory(left):
 
 
 @pytest.mark.parametrize("name", ENGINES)
-@pytest.mark.parametrize(
-    "method", [METHOD, sc.Langevin(0.05, 2), sc.GD(0.05), sc.GradientFlow(0.05)], ids=repr
-)
+@pytest.mark.parametrize("method", [METHOD, sc.Langevin(0.05, 2), sc.GD(0.05), sc.GradientFlow(0.05)], ids=repr)
 def test_an_extended_run_is_the_longer_run(name, method):
     run = sc.simulate(PROBLEM, method, PLAN, engine=name)
     longer = sc.simulate(run, plan=replace(PLAN, steps=120, saves=12), engine=name)

@@ -22,7 +22,7 @@ def numbers(run: xr.Dataset) -> xr.Dataset:
 
 
 @pytest.mark.parametrize("name", ENGINES)
-@pytest.mark.parametrize(("problem", "method"), pairs(methods=[*METHODS][::3]))
+@pytest.mark.parametrize(("problem", "method"), pairs(["wide", "coloured"], ["sgd 3", "gradient, dt", "flow"]))
 def test_blocks_do_not_matter(name, problem, method, monkeypatch):
     whole = sc.simulate(PROBLEMS[problem], METHODS[method], PLAN, engine=name)
     monkeypatch.setattr(simulation, "BLOCK_SECONDS", 0.0)
@@ -123,8 +123,17 @@ def test_far_below_the_boundary_the_statement_holds_for_sgd():
 def test_a_mode_out_of_reach():
     small = one_mode(2, scale=1e-3)
     (message,) = warned(small, sc.GD(0.05), LONG)
-    assert "mode 0 (s* = 1) cannot be learned in steps = 100" in message
+    assert message.startswith("mode 0 (s* = 1) cannot be learned in 100 steps: gradient flow needs 138 at least")
     assert warned(small, sc.GD(0.05), replace(LONG, steps=300)) == []
+
+
+def test_modes_beyond_the_narrowest_width():
+    (message,) = warned(PROBLEMS["bottleneck"], sc.GD(0.02), sc.Plan(steps=3000))
+    assert message == "modes from 2 on cannot be learned by widths as narrow as 2; widen the network"
+
+
+def test_coupled_modes_are_not_judged_one_by_one():
+    assert warned(PROBLEMS["coloured"], sc.SGD(0.01, 1), sc.Plan(steps=1)) == []
 
 
 def test_float32_that_would_stand_still():

@@ -6,7 +6,14 @@ import pytest
 from saddlescope.streams import NOISE, Streams, seed_words
 
 PUBLISHED = {
-    np.uint64: [41943041, 58720359, 3588806011781223, 3591011842654386, 9228616714210784205, 9973669472204895162],
+    np.uint64: [
+        41943041,
+        58720359,
+        3588806011781223,
+        3591011842654386,
+        9228616714210784205,
+        9973669472204895162,
+    ],
     np.uint32: [641, 1573767, 3222811527, 3517856514, 836907274, 4247214768],
 }
 """First outputs of xoshiro256++ and xoshiro128++ from the state 1, 2, 3, 4, as their authors' C code gives them."""

@@ -85,3 +85,8 @@ def learning_times(dataset: xr.Dataset, threshold: float = 0.5) -> Floats:
     """Learning times (trajectory, mode); inf where a mode was not learned."""
     steps = dataset["learning_time"].sel(threshold=threshold).values
     return np.asarray(steps * float(dataset.attrs["time_step"]))
+
+
+def alive(dataset: xr.Dataset) -> xr.Dataset:
+    """The trajectories that have not diverged; a claim with more than 0.1 % of others is not judged."""
+    return dataset.isel(trajectory=np.flatnonzero(dataset["status"].values == 0))

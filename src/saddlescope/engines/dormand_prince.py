@@ -1,12 +1,12 @@
-"""Gradient flow by the explicit Runge–Kutta pair 5(4) of Dormand & Prince 1980, J. Comput. Appl. Math. 6(1), table 2.
+"""Gradient flow by the explicit Runge–Kutta pair 5(4) of Dormand & Prince 1980, J. Comput. Appl. Math. 6(1).
 
-Every trajectory has a time and a step h of its own. A step goes on with the solution of order 5 and is accepted when
+Every trajectory has a time and a step h of its own. A step goes on with the solution of order 5, if
 
-    error = max_l ‖e_l‖_F / (RTOL max(‖W_l‖_F, ‖W_l'‖_F)) ≤ 1,   e the difference of the two orders;
+    error = max_l ‖e_l‖_F / (RTOL max(‖W_l‖_F, ‖W_l'‖_F)) ≤ 1,   e the difference of the two orders.
 
-accepted or not, the next step is ``h · min(GROW, max(SHRINK, SAFETY error^(−1/5)))``, SHRINK if the error is not finite.
-A step is never cut to meet a save: what is shown at a save comes from steps of its own (``land``) that leave no trace,
-so results do not depend on when one looks.
+Accepted or not, the next step is ``h · min(GROW, max(SHRINK, SAFETY error^(−1/5)))``, with SHRINK if the
+error is not finite. A step is never cut to meet a save: what a save shows comes from steps of its own
+(``land``) that leave no trace, so results do not depend on when one looks.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def step(field: Field, weights: Layers, size: Floats) -> tuple[Layers, Layers]:
     """Weights after one step of ``size`` (n,) along ``dW/dt = field(W)``, and their difference to order 4.
 
     >>> new, difference = step(lambda w: (-w[0],), (np.ones((1, 1, 1)),), np.array([0.1]))
-    >>> abs(float(new[0][0, 0, 0]) - np.exp(-0.1)) < 2e-9
+    >>> bool(abs(new[0] - np.exp(-0.1)) < 2e-9)
     True
     """
     slopes = [field(weights)]
@@ -63,7 +63,7 @@ def _plus(weights: Layers, size: Floats, row: Sequence[float], slopes: list[Laye
 
 
 def attempt(field: Field, weights: Layers, size: Floats) -> tuple[Layers, NDArray[np.bool_], Floats]:
-    """One step of every trajectory: the weights it leads to, whether it is accepted, and the factor for the next."""
+    """One step of every trajectory: where it leads, whether it is accepted, and the factor for the next."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         new, difference = step(field, weights, size)
         ratios = [

@@ -76,17 +76,21 @@ class Native:
             raise ValueError(f"until must be at least the state's step {state.step}, got {until}")
         if normals is not None and not isinstance(self.method, Langevin):
             raise ValueError(f"normals can be given to Langevin only, not to {type(self.method).__name__}; leave them out")
-        weights, moved = self._flat(state.weights), _copies(state)
+        weights, moved = self._flat(state.weights), _copy(state)
         self._kernel.advance(
             weights,
-            *moved.values(),
+            words=moved.words,
+            status=moved.status,
+            learned=moved.learned,
+            peak=moved.peak,
+            clock=moved.clock,
             start=state.step,
             until=until,
             peaks="noise_peak" in self.plan.events,
             threads=self.threads,
             normals=None if normals is None else np.ascontiguousarray(normals, self.plan.dtype),
         )
-        return replace(state, step=until, weights=self._layers(weights), **moved)
+        return replace(moved, step=until, weights=self._layers(weights))
 
     def observe(self, state: State) -> dict[str, Floats]:
         """Every observable of every trajectory, leading axis n."""
@@ -120,9 +124,16 @@ def _source(method: Method) -> str:
     return {GradientFlow: "flow", GD: "gd", SGD: "sgd"}[type(method)]
 
 
-def _copies(state: State) -> dict[str, NDArray[Any]]:
-    """The arrays a kernel changes in place, in its order."""
-    return {name: getattr(state, name).copy() for name in ("words", "status", "learned", "peak", "clock")}
+def _copy(state: State) -> State:
+    """The arrays a kernel changes in place, anew."""
+    return replace(
+        state,
+        words=state.words.copy(),
+        status=state.status.copy(),
+        learned=state.learned.copy(),
+        peak=state.peak.copy(),
+        clock=state.clock.copy(),
+    )
 
 
 def _columns(table: Floats, depth: int, modes: int) -> dict[str, Floats]:

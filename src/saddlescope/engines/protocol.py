@@ -56,7 +56,7 @@ class State:
         layers = {f"weights{index}": layer for index, layer in enumerate(self.weights)}
         others = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "weights"}
         buffer = io.BytesIO()
-        np.savez(buffer, **layers, **others)
+        np.savez(buffer, **layers, **others)  # type: ignore[arg-type]
         return buffer.getvalue()
 
     @classmethod

@@ -82,15 +82,17 @@ class Reference:
         return observables.observe(self.problem, self.method.temperature, self.weights(state))
 
     def advance(self, state: State, until: int, normals: Array | None = None) -> State:
-        """The ensemble at step ``until``; ``normals`` (n, steps, normals_per_step) replace the streams (Langevin)."""
+        """The ensemble at step ``until``; ``normals`` (n, steps, normals_per_step) replace Langevin's streams."""
         check_advance(self, state, until, normals)
         first, streams = state.step, Streams(state.words)
+        draw: Draw = streams.normals
         with np.errstate(over="ignore", invalid="ignore"):
             if isinstance(self.method, GradientFlow):
                 return self._flow(state, until, self.method.lr)
             for step in range(first, until):
+                if normals is not None:
+                    draw = _hand_out(normals[:, step - first], self.plan.dtype)
                 state = self._record(replace(state, step=step))
-                draw = streams.normals if normals is None else _hand_out(normals[:, step - first], self.plan.dtype)
                 state = replace(state, weights=self._step(state.weights, draw, streams))
             return self._record(replace(state, step=until, words=streams.words))
 
@@ -99,7 +101,9 @@ class Reference:
     def _step(self, weights: Layers, draw: Draw, streams: Streams) -> Layers:
         error = (end_to_end(weights) - self._teacher) @ self._root
         gradient = self._map_gradient(error, draw, streams)
-        moved = tuple(w - self.method.time_step * g for w, g in zip(weights, _pull_back(weights, gradient), strict=True))
+        moved = tuple(
+            w - self.method.time_step * g for w, g in zip(weights, _pull_back(weights, gradient), strict=True)
+        )
         if isinstance(self.method, Langevin) and self.method.noise == "isotropic":
             deviation = self._isotropic_deviation(weights, error)
             moved = tuple(w + deviation * draw(w[0].size).reshape(w.shape) for w in moved)
@@ -128,7 +132,7 @@ class Reference:
 
         ``Tr C = Σ_l Tr(W_{>l}ᵀ N W_{>l}) Tr(W_{<l} Σ W_{<l}ᵀ) + ‖W_{>l}ᵀ ΔΣ W_{<l}ᵀ‖²``, ``N = ΔΣΔᵀ + σ²I``.
         """
-        trace = 0.0
+        trace: Any = 0.0
         for above, below in zip(*surroundings(weights), strict=True):
             spread = _square(_t(above) @ error) + self.problem.data.label_noise**2 * _square(above)
             trace = trace + spread * _square(below @ self._root) + _square(_t(above) @ error @ _t(below @ self._root))
@@ -140,7 +144,7 @@ class Reference:
     def _record(self, state: State) -> State:
         """First passages, noise peaks and divergence at the state's step."""
         strengths = self._strengths(state.weights)
-        finite = np.isfinite(strengths).all(axis=1)
+        finite = np.asarray(np.isfinite(strengths).all(axis=1))
         waiting = np.isinf(state.learned)
         passed = waiting & finite[:, None, None] & (strengths[:, None] >= self._goals)
         learned = np.where(passed, state.step, state.learned)
@@ -152,7 +156,7 @@ class Reference:
         return state
 
     def _record_peak(self, state: State, strengths: Array, passed: Array) -> State:
-        """Registers of ``State.peak``: the largest noise strictly before learning, and the noise when learned."""
+        """``State.peak``: the largest noise strictly before learning, and the noise when learned."""
         data, temperature = self.problem.data, self.method.temperature
         noise = observables.mode_noise(data, temperature, out_of_modes(data, state.weights))
         higher = np.isinf(state.learned[:, -1]) & (noise > state.peak[:, 0])
@@ -171,47 +175,48 @@ class Reference:
         return tuple(-g for g in _pull_back(weights, gradient))
 
     def _flow(self, state: State, until: int, lr: float) -> State:
-        """Steps of the integrator's own, as long as they end by ``until · lr``; the rest is left to ``weights``."""
+        """Steps of the integrator's own that end by ``until · lr``; ``weights`` goes the rest of the way."""
         if state.step == 0:
             state = self._record(state)
-        weights, learned, (time, size) = _copies(state.weights), state.learned.copy(), state.clock.T.copy()
-        while (rows := np.flatnonzero((time + size <= until * lr) & (state.status == 0))).size:
-            before, h = dormand_prince.take(weights, rows), size[rows]
+        weights, learned = tuple(layer.copy() for layer in state.weights), state.learned.copy()
+        time, size = state.clock.T.copy()
+        alive = state.status == 0
+        while (rows := np.flatnonzero(alive & (time + size <= until * lr))).size:
+            before, start, h = dormand_prince.take(weights, rows), time[rows], size[rows]
             after, accepted, factor = dormand_prince.attempt(self._descent, before, h)
-            passed = accepted[:, None, None] & (self._strengths(after)[:, None] >= self._goals)
-            grid = np.floor(time[rows] / lr), np.floor((time[rows] + h) / lr)
-            learned[rows] = self._locate(learned[rows], passed, before, time[rows], h, grid, lr)
-            dormand_prince.put(weights, rows[accepted], dormand_prince.take(after, accepted))
-            time[rows] += np.where(accepted, h, 0.0)
+            beyond = self._strengths(after)[:, None] >= self._goals
+            time[rows] = np.where(accepted, start + h, start)
             size[rows] = h * factor
-        state = replace(state, step=until, weights=weights, clock=np.stack([time, size], axis=1))
-        rest = np.floor(time / lr), np.full_like(time, until)
-        alive = np.broadcast_to((state.status == 0)[:, None, None], learned.shape)
-        return replace(state, learned=self._locate(learned, alive, weights, time, size, rest, lr))
+            learned[rows] = self._passages(learned[rows], beyond, before, start, h, np.floor(time[rows] / lr))
+            dormand_prince.put(weights, rows[accepted], dormand_prince.take(after, accepted))
+        open_ = np.broadcast_to(alive[:, None, None], learned.shape)
+        learned = self._passages(learned, open_, weights, time, size, np.full_like(time, until))
+        clock = np.stack([time, size], axis=1)
+        return replace(state, step=until, weights=weights, learned=learned, clock=clock)
 
-    def _locate(
-        self, learned: Array, passed: Array, weights: Layers, time: Array, size: Array, grid: tuple[Array, Array], lr: float
-    ) -> Array:
-        """First steps on the clock in ``(grid[0], grid[1]]`` beyond each threshold, by bisection from ``weights``."""
-        learned = learned.copy()
-        low, high = grid
-        wanted = passed & np.isinf(learned) & (high > low)[:, None, None]
+    def _passages(self, learned: Array, beyond: Array, weights: Layers, time: Array, size: Array, last: Array) -> Array:
+        """``learned`` (n, 2, m) with the first clock step after ``time``, up to ``last``, beyond a threshold.
+
+        Looked for where ``beyond`` says so, by bisection with side steps from ``weights`` at ``time``.
+        """
+        learned, lr = learned.copy(), self.method.time_step
+        before = np.floor(time / lr)
+        wanted = beyond & np.isinf(learned) & (last > before)[:, None, None]
         for q, mode in np.argwhere(wanted.any(axis=0)):
-
-            def beyond(rows: Array, steps: Array, q: int = q, mode: int = mode) -> Array:
-                layers = dormand_prince.take(weights, rows)
-                there = dormand_prince.land(self._descent, layers, time[rows], size[rows], steps * lr)
-                return np.asarray(self._strengths(there)[:, mode] >= self._goals[q, mode])
-
             rows = np.flatnonzero(wanted[:, q, mode])
-            rows = rows[beyond(rows, high[rows])]
-            a, b = low[rows], high[rows]
-            while (b - a > 1).any():
-                middle = np.floor((a + b) / 2)
-                there = beyond(rows, middle)
-                a, b = np.where(there, a, middle), np.where(there, middle, b)
-            learned[rows, q, mode] = b
+            side = dormand_prince.take(weights, rows), time[rows], size[rows]
+            low, high = before[rows], last[rows]
+            found = self._strength_at(side, high * lr, mode) >= self._goals[q, mode]
+            while (high - low > 1).any():
+                middle = np.ceil((low + high) / 2)
+                there = self._strength_at(side, middle * lr, mode) >= self._goals[q, mode]
+                low, high = np.where(there, low, middle), np.where(there, middle, high)
+            learned[rows, q, mode] = np.where(found, high, np.inf)
         return learned
+
+    def _strength_at(self, side: tuple[Layers, Array, Array], end: Array, mode: int) -> Array:
+        weights, time, size = side
+        return self._strengths(dormand_prince.land(self._descent, weights, time, size, end))[:, mode]
 
 
 # --- sources of noise
@@ -220,7 +225,7 @@ class Reference:
 def _batch(error: Array, label_noise: float, batch_size: int, streams: Streams) -> Array:
     """K of an exact batch: ``(E C − σZ) Cᵀ / B``, ``C Cᵀ`` the Wishart matrix of B samples (Bartlett).
 
-    C is lower trapezoidal (r, min(B, r)): normals below the diagonal, chi with B − i degrees of freedom on it.
+    C is lower trapezoidal (r, min(B, r)): normals below the diagonal, chi of B − i degrees of freedom on it.
     """
     count, rank = len(error), error.shape[2]
     columns = min(batch_size, rank)
@@ -236,7 +241,7 @@ def _batch(error: Array, label_noise: float, batch_size: int, streams: Streams) 
 
 
 def _gaussian(error: Array, label_noise: float, draw: Draw) -> Array:
-    """K with the covariance of one sample's: ``E H − σZ``, H symmetric, variance 1 off and 2 on the diagonal."""
+    """Noise of one sample's K: ``E H − σZ``, H symmetric with variance 1 off and 2 on the diagonal."""
     count, rank = len(error), error.shape[2]
     rows, columns = np.tril_indices(rank)
     half = np.zeros((count, rank, rank), error.dtype)
@@ -277,7 +282,3 @@ def _t(matrices: Array) -> Array:
 def _square(matrices: Array) -> Array:
     """``‖·‖_F²`` (n, 1, 1)."""
     return np.asarray((matrices**2).sum(axis=(1, 2), keepdims=True))
-
-
-def _copies(weights: Layers) -> Layers:
-    return tuple(layer.copy() for layer in weights)

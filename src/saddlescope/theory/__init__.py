@@ -1,0 +1,22 @@
+"""Closed-form answers: one mode as a scalar SDE, gradient flow, the full network's exact Itô law."""
+
+from saddlescope.theory.diffusion1d import Atoms, Density, Diffusion1D, Law
+from saddlescope.theory.flow import flow_time, mode_flow, plateau_time
+from saddlescope.theory.mode import ModeSDE, mode_sde
+from saddlescope.theory.network import growth_rate, map_drift, singular_value_drift, strength_drift
+
+__all__ = [
+    "Atoms",
+    "Density",
+    "Diffusion1D",
+    "Law",
+    "ModeSDE",
+    "flow_time",
+    "growth_rate",
+    "map_drift",
+    "mode_flow",
+    "mode_sde",
+    "plateau_time",
+    "singular_value_drift",
+    "strength_drift",
+]

@@ -54,7 +54,9 @@ class Antiderivative:
         return np.asarray(left + (local + 1) / 2 * (right - left))
 
 
-def antiderivative(f: Function, edges: ArrayLike, origin: float, rtol: float = 1e-11, atol: float = 0.0) -> Antiderivative:
+def antiderivative(
+    f: Function, edges: ArrayLike, origin: float, rtol: float = 1e-11, atol: float = 0.0
+) -> Antiderivative:
     """Integrate f with ``F(origin) = 0``; panels are halved until f is resolved to ``rtol`` of its largest value there,
     or to ``atol`` of the integral.
 

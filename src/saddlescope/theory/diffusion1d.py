@@ -171,7 +171,9 @@ class Diffusion1D:
         behind = self._behind(side * float((side * y).min()), side)
         if behind is None:
             return np.full(y.shape, np.inf), np.full(y.shape, np.inf)
-        edges = np.sort(side * np.concatenate([[behind[0]], y, _between(self._potential.edges, *sorted((behind[0], end)))]))
+        edges = np.sort(
+            side * np.concatenate([[behind[0]], y, _between(self._potential.edges, *sorted((behind[0], end)))])
+        )
         edges = self._split(np.unique(edges), side)
         at = side * nodes(edges)
         slope, b2 = side * self._slope(at), self._noise2(at)
@@ -188,7 +190,9 @@ class Diffusion1D:
         nats = np.diff(edges) * np.abs(self._slope(at)).max(axis=1) + np.ptp(np.log(self._noise2(at)), axis=1)
         parts = np.ceil(nats / 3).astype(int).clip(1)
         if parts.sum() > 1_000_000:
-            raise ValueError(f"the noise is too weak for a passage of {nats.sum():.1e} nats; use the noiseless flow instead")
+            raise ValueError(
+                f"the noise is too weak for a passage of {nats.sum():.1e} nats; use the noiseless flow instead"
+            )
         inside = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)
         return np.append(np.repeat(edges[:-1], parts) + inside * np.repeat(np.diff(edges) / parts, parts), edges[-1])
 
@@ -206,7 +210,9 @@ class Diffusion1D:
             falling = _falling(self._log_speed, beyond[-1], -side)
             return (float(beyond[-1]), falling) if falling > _FLAT else None
         at = int(low[0])
-        place = float(brentq(lambda v: float(self._log_speed(np.array(v))) - enough[at], beyond[at], beyond[at - 1], rtol=1e-6))
+        place = float(
+            brentq(lambda v: float(self._log_speed(np.array(v))) - enough[at], beyond[at], beyond[at - 1], rtol=1e-6)
+        )
         return place, _falling(self._log_speed, place, -side)
 
     @cached_property
@@ -222,14 +228,20 @@ class Diffusion1D:
                 fine &= np.isinf(end) | (np.abs(x - end) > 1e-12 * np.abs(end))
         middle = len(grid) // 2
         if not fine[middle]:
-            raise ValueError(f"drift and diffusion must be finite and diffusion positive at x = {self._origin:g}; move center")
+            raise ValueError(
+                f"drift and diffusion must be finite and diffusion positive at x = {self._origin:g}; move center"
+            )
         bad = np.flatnonzero(~fine)
         low = bad[bad < middle].max(initial=-1) + 1
         high = bad[bad > middle].min(initial=len(grid)) - 1
         edges = np.concatenate([[grid[low]], grid[low + 1 : high : 32], [grid[high]]])
-        return self._counted_from_top(antiderivative(self._slope, edges, origin, atol=1e-14), lambda u, y: u - np.log(self._noise2(y)))
+        return self._counted_from_top(
+            antiderivative(self._slope, edges, origin, atol=1e-14), lambda u, y: u - np.log(self._noise2(y))
+        )
 
-    def _counted_from_top(self, rough: Antiderivative, log_density: Callable[[Floats, Floats], Floats]) -> Antiderivative:
+    def _counted_from_top(
+        self, rough: Antiderivative, log_density: Callable[[Floats, Floats], Floats]
+    ) -> Antiderivative:
         """U once more, counted from where a density made of it is largest: there it must be most accurate."""
         places, heights = _peaks(lambda y: log_density(rough(y), y), rough.edges)
         top = float(places[heights.argmax()])
@@ -504,7 +516,9 @@ def _peaks(log_density: Function, edges: Floats) -> tuple[Floats, Floats]:
     y = np.unique(np.concatenate([edges, nodes(edges).ravel()]))
     log_p = log_density(y)
     top = np.flatnonzero(
-        (log_p >= np.append(-np.inf, log_p[:-1])) & (log_p >= np.append(log_p[1:], -np.inf)) & (log_p >= log_p.max() - 745)
+        (log_p >= np.append(-np.inf, log_p[:-1]))
+        & (log_p >= np.append(log_p[1:], -np.inf))
+        & (log_p >= log_p.max() - 745)
     )
     peaks: list[int] = []
     for i in top:

@@ -12,6 +12,9 @@ Source: Corlouer et al. 2026, arXiv 2604.06366, section 3; Ziyin, Li & Ueda 2023
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -21,6 +24,7 @@ from pydantic import Field
 from scipy import stats
 from scipy.special import betainc
 
+from saddlescope import _kernel, streams
 from saddlescope._model import Count, Real, frozen
 from saddlescope.methods import Langevin, Method
 from saddlescope.theory.diffusion1d import Atoms, Density, Diffusion1D, Law
@@ -102,6 +106,19 @@ class ModeSDE:
         """β₂ = E[xy]."""
         return self._moments[4]
 
+    @cached_property
+    def _vertex(self) -> tuple[float, float]:
+        """Where g is least, and its value there: ``g(s) = α₁(s − center)² + floor``, free of cancellation."""
+        if self.moments is None:
+            return self.beta2, self.label_noise**2
+        if self.alpha1 == 0:
+            return 0.0, self.alpha3
+        center, floor = self.alpha2 / self.alpha1, self.alpha3 - self.alpha2**2 / self.alpha1
+        if floor > 1e-14 * self.alpha3:
+            return center, floor
+        at_end = abs(center - self.fixed_point) <= 1e-7 * abs(self.fixed_point)
+        return (self.fixed_point if at_end else center), 0.0
+
     @property
     def fixed_point(self) -> float:
         """Strength β₂/β₁ where the deterministic part of the loss gradient vanishes (s* for white data)."""
@@ -115,10 +132,8 @@ class ModeSDE:
         >>> ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.1).g([0.0, 1.0])
         array([2.25, 0.25])
         """
-        s = np.asarray(s, float)
-        if self.moments is None:
-            return np.asarray(2 * (s - self.beta2) ** 2 + self.label_noise**2)
-        return np.asarray(np.maximum((self.alpha1 * s - 2 * self.alpha2) * s + self.alpha3, 0.0))
+        center, floor = self._vertex
+        return np.asarray(self.alpha1 * (np.asarray(s, float) - center) ** 2 + floor)
 
     def drift(self, x: ArrayLike, coordinate: Where = "product") -> Floats:
         """Itô drift at strength ``x`` (product) or weight ``x``; shape of ``x``, strength or weight per time.
@@ -135,7 +150,9 @@ class ModeSDE:
             return np.asarray(a ** (L - 1) * pull)
         if L == 1:
             return np.asarray(pull)
-        return np.asarray(L * a ** (2 * L - 2) * pull + L * (L - 1) / 2 * self.temperature * a ** (3 * L - 4) * self.g(s))
+        return np.asarray(
+            L * a ** (2 * L - 2) * pull + L * (L - 1) / 2 * self.temperature * a ** (3 * L - 4) * self.g(s)
+        )
 
     def diffusion(self, x: ArrayLike, coordinate: Where = "product") -> Floats:
         """Noise coefficient b of ``b dW`` at strength ``x`` (product) or weight ``x``; shape of ``x``.
@@ -244,13 +261,13 @@ class ModeSDE:
         law = self._diffusion.stationary()
         return law if L == 1 else law.map(lambda z: np.exp(L * z), lambda s: np.log(s) / L, lambda z: np.log(L) + L * z)
 
-    @cached_property
+    @property
     def _noiseless_at(self) -> float | None:
         """Where g vanishes, if anywhere; exactly β₂/β₁ when it does so there."""
-        if self.alpha1 * self.alpha3 - self.alpha2**2 > 1e-14 * self.alpha1 * self.alpha3 or self.alpha1 == 0:
-            return self.fixed_point if self.alpha1 == self.alpha3 == 0 else None
-        root = self.alpha2 / self.alpha1
-        return self.fixed_point if abs(root - self.fixed_point) <= 1e-7 * abs(self.fixed_point) else root
+        center, floor = self._vertex
+        if floor > 0:
+            return None
+        return center if self.alpha1 > 0 else self.fixed_point
 
     def _mixture(self, start: float | None) -> Atoms:
         if start is None:
@@ -271,7 +288,9 @@ class ModeSDE:
         """
         end = self.fixed_point
         if self.depth >= 2 and end <= 0:
-            raise ValueError(f"the Boltzmann law needs β₂ > 0, got β₂ = {self.beta2:g}; without it the mode decays to 0")
+            raise ValueError(
+                f"the Boltzmann law needs β₂ > 0, got β₂ = {self.beta2:g}; without it the mode decays to 0"
+            )
         size = 1.0 if self.depth == 1 else self.depth * end ** (2 - 2 / self.depth)
         variance = size * self.temperature * float(self.g(end)) / (2 * self.beta1)
         return stats.norm(end, float(np.sqrt(variance))) if variance > 0 else _point(end)
@@ -318,6 +337,90 @@ class ModeSDE:
         shape = length**2 / noise
         return stats.invgauss(float(length / speed / shape), scale=float(shape))
 
+    def simulate(
+        self,
+        start: ArrayLike,
+        times: ArrayLike,
+        trajectories: int,
+        seed: int = 0,
+        tol: float = 0.1,
+        threads: int | None = None,
+    ) -> Floats:
+        """Strengths of an ensemble at ``times``, shape (trajectories, times), all from ``start`` (or one start each).
+
+        Integrated by the compiled kernel in log a (s itself at depth 1) by a weak scheme of order 2, whose step is ``tol`` in
+        units of the local rate ``(L−1) a^{L−2}(|β₂| + β₁s) + T a^{2L−4}[(1 + (L−2)²) g + (2L−2)² α₁ s²]``: a fixed step is
+        absorbed at 0 by the heavy tail. At tol = 0.1 no bias shows in 4·10⁵ trajectories. The same for any number of threads,
+        and for each member whatever the others are. Raises ValueError for times that are negative or not increasing.
+        Source: Kloeden & Platen 1992, Numerical Solution of Stochastic Differential Equations, equation 14.2.1.
+
+        >>> mode = ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.1)
+        >>> mode.simulate(0.1, [0.0, 5.0], trajectories=2000).mean(axis=0)
+        array([0.1..., 0.9...])
+        """
+        return self._ensemble(start, times, (), trajectories, seed, tol, threads)[0]
+
+    def simulate_passages(
+        self,
+        start: ArrayLike,
+        targets: ArrayLike,
+        horizon: float,
+        trajectories: int,
+        seed: int = 0,
+        tol: float = 0.1,
+        threads: int | None = None,
+    ) -> Floats:
+        """First-passage times of an ensemble to ``targets``, shape (trajectories, targets); infinite beyond ``horizon``.
+
+        As ``simulate``; a path seen only at its steps passes a level late, by 0.5826 standard deviations of a step on
+        average, and each level is moved nearer by as much. Raises ValueError for more than 16 targets.
+        Source: Gobet & Menozzi 2010, Stochastic Processes and their Applications 120(2), theorem 3.1.
+
+        >>> mode = ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.05)
+        >>> times = mode.simulate_passages(1e-3, [0.5], horizon=50.0, trajectories=4000)
+        >>> abs(times.mean() - mode.passage(1e-3, 0.5)[0]) < 0.1
+        np.True_
+        """
+        return self._ensemble(start, [horizon], targets, trajectories, seed, tol, threads)[1]
+
+    def _ensemble(
+        self,
+        start: ArrayLike,
+        times: ArrayLike,
+        targets: ArrayLike,
+        trajectories: int,
+        seed: int,
+        tol: float,
+        threads: int | None,
+        fixed_step: float = 0.0,
+        instruction_set: str = "auto",
+    ) -> tuple[Floats, Floats]:
+        """Strengths (n, times) and passage times (n, targets); ``fixed_step`` is plain Euler–Maruyama in log a."""
+        begin = np.broadcast_to(np.asarray(start, float), (trajectories,))
+        when, levels = np.array(times, float, ndmin=1), np.array(targets, float, ndmin=1)
+        self._check_ensemble(begin, when, levels, tol)
+        L, (center, floor) = self.depth, self._vertex
+        inside = (lambda s: s + 0.0) if L == 1 else (lambda s: np.log(s) / L)
+        words = streams.seed_words(seed, np.arange(trajectories), streams.NOISE)
+        workers = threads or len(os.sched_getaffinity(0))
+        states, passages = np.empty((trajectories, len(when))), np.empty((trajectories, len(levels)))
+        for some in _chunks(trajectories):
+            states[some], passages[some] = _kernel.mode_ensemble(
+                L, self.alpha1, center, floor, self.beta1, self.beta2, self.temperature, tol, fixed_step,
+                inside(begin[some]), when, inside(levels), words[some], workers, instruction_set,
+            )  # fmt: skip
+        return (states if L == 1 else np.exp(L * states)), passages
+
+    def _check_ensemble(self, start: Floats, times: Floats, targets: Floats, tol: float) -> None:
+        if self.depth >= 2 and not ((start > 0).all() and (targets > 0).all()):
+            raise ValueError(f"start and targets must be positive at depth {self.depth}; 0 is never left nor reached")
+        if times.ndim != 1 or not len(times) or not (np.diff(times, prepend=0.0) >= 0).all():
+            raise ValueError(f"times must be a list of increasing numbers, none negative, got {times.tolist()!r:.80}")
+        if not tol > 0:
+            raise ValueError(f"tol must be positive, got {tol}; use 0.1")
+        if len(targets) > 16:
+            raise ValueError(f"at most 16 targets can be followed at once, got {len(targets)}; split them")
+
     @cached_property
     def _diffusion(self) -> Diffusion1D:
         """The SDE of z = log a for L ≥ 2, of s itself for L = 1; where noise vanishes at s*, on the side below."""
@@ -337,6 +440,52 @@ class ModeSDE:
         upper = np.log(end) / L if self._noiseless_at == end else np.inf
         center = np.log(end) / L if end > 0 and upper == np.inf else min(0.0, upper - 1)
         return Diffusion1D(drift, diffusion, upper=upper, center=center, tails="exponential")
+
+
+def mode_sde(problem: Problem, method: Method, mode: int) -> ModeSDE:
+    """The SDE of one mode of a problem under a method, exact for aligned balanced weights and aligned noise.
+
+    The input covariance must be white or diagonal in the teacher's right singular vectors; with variance λ along the mode
+    β₁ = λ, β₂ = λs*, α₁ = 2λ², α₂ = 2λ²s*, α₃ = 2λ²s*² + λσ². T is the method's (0 for GD and gradient flow).
+    Raises ValueError for other covariances, a mode that the data or the widths do not have, or isotropic noise.
+    Source: Corlouer et al. 2026, arXiv 2604.06366, section 3.
+
+    >>> import saddlescope as sc
+    >>> data = sc.GaussianData([[2.0, 0.0], [0.0, 1.0]], label_noise=0.5)
+    >>> problem = sc.Problem(sc.DeepLinear((2, 3, 2)), data, sc.init.Balanced(scale=0.1))
+    >>> sde = mode_sde(problem, sc.SGD(lr=0.01, batch_size=2), mode=1)
+    >>> sde.depth, sde.target, sde.temperature
+    (2, 1.0, 0.005)
+    """
+    data, strengths = problem.data, problem.data.modes.strengths
+    reachable = min(len(strengths), *problem.network.widths)
+    if not 0 <= mode < reachable:
+        raise ValueError(f"mode must be 0 to {reachable - 1} for this teacher and these widths, got {mode}")
+    if isinstance(method, Langevin) and method.noise == "isotropic":
+        raise ValueError('a mode has an SDE of its own only under noise="gradient" or "aligned", got "isotropic"')
+    if not data.diagonal_in_modes:
+        raise ValueError(
+            "the input covariance couples the modes, so that none has an SDE of its own; make it white, or diagonal in the "
+            "teacher's right singular vectors"
+        )
+    target, noise, variance = float(strengths[mode]), data.label_noise, float(data.sigma_in_modes[mode, mode])
+    if variance <= 0:
+        raise ValueError(f"inputs have no variance along mode {mode}, so that it never moves; choose another mode")
+    if variance == 1:
+        return ModeSDE(problem.network.depth, target, noise, temperature=method.temperature)
+    x2, xy = 2 * variance**2, variance * target
+    moments = (x2, x2 * target, x2 * target**2 + variance * noise**2, variance, xy)
+    return ModeSDE(problem.network.depth, moments=moments, temperature=method.temperature)
+
+
+def _chunks(count: int) -> Iterator[slice]:
+    """Slices of about a third of a second of work each, between which Ctrl-C is heard."""
+    first, size = 0, 2048
+    while first < count:
+        began = time.monotonic()
+        yield slice(first, first + size)
+        first += size
+        size = 1024 * max(1, int(size / 1024 * min(4.0, 0.3 / max(time.monotonic() - began, 1e-9))))
 
 
 def _point(value: float) -> Atoms:

@@ -195,7 +195,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
                     middle, at.value, [[at.value - at.low], [at.high - at.value]], fmt="o", ms=3, color=colour
                 )
     profile.set(title="Noise along a mode, L = 2", xlabel="s / s*", ylabel="variance rate / (T s*⁴)")
-    profile.legend(title="curves: theory, dots: SGD")
+    profile.legend(title="lines: theory, dots: SGD", alignment="left")
     for colour, marker, depth in zip(plots.COLOURS, "os", DEPTHS, strict=False):
         ratios = np.linspace(0, 0.62, 1000)
         curve = [
@@ -230,7 +230,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
     strength.set(
         title="Strength at the noise peak", xlabel="σ / s*", ylabel="s / s* at the peak", ylim=(0.4, 0.9)
     )
-    strength.legend(loc="upper left", title="lines: theory, dots: SGD")
+    strength.legend(loc="upper left", title="lines: theory, dots: SGD", alignment="left")
     share.set(
         title="Share with a noise peak", xlabel="σ / s*", ylabel="share of trajectories", ylim=(-0.05, 1.05)
     )

@@ -1,0 +1,133 @@
+"""The whole network, without assuming alignment: how noise drives the end-to-end map and couples its modes.
+
+``weights`` are the layers, first to last, each (n, n_l, n_{l−1}) for n networks, in the basis of the data.
+``Δ = P − M``, ``N = ΔΣΔᵀ + σ²I``, and ``W_{>l}``, ``W_{<l}`` are what stands left and right of layer l.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from saddlescope.data import GaussianData
+
+Floats = NDArray[np.float64]
+Weights = Sequence[NDArray[np.float64]]
+
+
+def map_drift(data: GaussianData, temperature: float, weights: Weights) -> Floats:
+    """Itô drift of P under gradient noise (n, dy, dx), strength per time.
+
+    ``−Σ_l W_{>l}W_{>l}ᵀ ΔΣ W_{<l}ᵀW_{<l} + T Σ_{l<m} W_{>m}W_{>m}ᵀ [N Xᵀ Σ + Tr(ΔΣX) ΔΣ] W_{<l}ᵀW_{<l}``,
+    ``X = W_{<m}ᵀ W_{m−1}…W_{l+1} W_{>l}ᵀ``.
+    Source: Itô's formula for a product of layers; Corlouer et al. 2026, arXiv 2604.06366, give the gradient noise.
+
+    >>> scalar = GaussianData([[2.0]], label_noise=1.0)
+    >>> float(map_drift(scalar, 0.1, [np.ones((1, 1, 1)), np.ones((1, 1, 1))])[0, 0, 0])   # 2s(s* − s) + T s g(s)
+    2.3
+    """
+    sigma, depth = data.sigma, len(weights)
+    above = [_product(weights[l + 1 :], len(weights[0]), data.dim_out) for l in range(depth)]
+    below = [_product(weights[:l], len(weights[0]), data.dim_in) for l in range(depth)]
+    error = weights[-1] @ below[-1] - data.teacher
+    pull = error @ sigma
+    spread = pull @ _t(error) + data.label_noise**2 * np.eye(data.dim_out)
+    left, right = [a @ _t(a) for a in above], [_t(b) @ b for b in below]
+    drift = -sum(left[l] @ pull @ right[l] for l in range(depth))
+    for m in range(depth):
+        for l in range(m):
+            between = _product(weights[l + 1 : m], len(weights[0]), weights[l].shape[1])
+            x = _t(below[m]) @ between @ _t(above[l])
+            trace = np.einsum("nij,nji->n", pull, x)[:, None, None]
+            drift = drift + temperature * left[m] @ (spread @ _t(x) @ sigma + trace * pull) @ right[l]
+    return np.asarray(drift)
+
+
+def strength_drift(
+    strengths: ArrayLike, targets: ArrayLike, depth: int, temperature: float, label_noise: float
+) -> Floats:
+    """Itô drift of every ``u_αᵀPv_α`` at an aligned, balanced state with white inputs (m,), strength per time.
+
+    The mode SDE's own, ``L s^{2κ}(s* − s) + ½L(L−1) T s^{3−4/L} g``, and with ``δ = s − s*`` the coupling
+    ``T δ_α Σ_{r=1}^{L−1} (L−r) a_α^{2(L−1−r)} Σ_{β≠α} δ_β a_β^{L−2+2r}``: label noise of other modes does not enter.
+    Source: Itô's formula on Corlouer et al. 2026, arXiv 2604.06366.
+
+    >>> strength_drift([1.0, 0.5], [2.0, 1.0], depth=2, temperature=0.1, label_noise=0.0).round(3)
+    array([2.225, 0.575])
+    """
+    s, target = np.asarray(strengths, np.float64), np.asarray(targets, np.float64)
+    a, delta, L = s ** (1 / depth), s - target, depth
+    g = 2 * delta**2 + label_noise**2
+    own = -L * a ** (2 * L - 2) * delta + L * (L - 1) / 2 * temperature * a ** (3 * L - 4) * g
+    coupling = np.zeros_like(s)
+    for r in range(1, L):
+        terms = delta * a ** (L - 2 + 2 * r)
+        coupling += (L - r) * a ** (2 * (L - 1 - r)) * (terms.sum() - terms)
+    return np.asarray(own + temperature * delta * coupling)
+
+
+def singular_value_drift(
+    strengths: ArrayLike,
+    targets: ArrayLike,
+    depth: int,
+    temperature: float,
+    label_noise: float,
+    dim_in: int | None = None,
+    dim_out: int | None = None,
+) -> Floats:
+    """What singular values of P drift beyond ``u_αᵀPv_α`` at an aligned, balanced, white state (m,): they repel.
+
+    ``T Σ_{β≠α} h² [s_α(δ_α² + δ_β² + 2σ²) + 2 s_β δ_α δ_β] / (2(s_α² − s_β²))``, ``h = Σ_l a_α^{2(L−l)} a_β^{2(l−1)}``,
+    and for m < dx or m < dy modes ``½ T s_α^{3−4/L} [(dx−m)(δ_α² + σ²) + (dy−m)σ²]``. Strengths must differ.
+    Source: second-order perturbation of singular values, with the noise of Corlouer et al. 2026, arXiv 2604.06366.
+
+    >>> singular_value_drift([1.0, 0.5], [1.0, 0.5], depth=2, temperature=0.1, label_noise=1.0).round(3)
+    array([ 0.3 , -0.15])
+    """
+    s, target = np.asarray(strengths, np.float64), np.asarray(targets, np.float64)
+    a, delta, noise, m = s ** (1 / depth), s - target, label_noise**2, len(s)
+    h = sum(a[:, None] ** (2 * (depth - l)) * a ** (2 * (l - 1)) for l in range(1, depth + 1))
+    square = delta**2
+    top = s[:, None] * (square[:, None] + square + 2 * noise) + 2 * s * delta[:, None] * delta
+    gap = s[:, None] ** 2 - s**2
+    if m > 1 and (gap[~np.eye(m, dtype=bool)] == 0).any():
+        raise ValueError(f"strengths must differ from each other, got {s.tolist()}; equal ones repel without bound")
+    np.fill_diagonal(gap, np.inf)
+    repulsion = (h**2 * top / (2 * gap)).sum(axis=1)
+    outside = ((dim_in or m) - m) * (square + noise) + ((dim_out or m) - m) * noise
+    return np.asarray(temperature * (repulsion + 0.5 * a ** (3 * depth - 4) * outside))
+
+
+def growth_rate(
+    targets: ArrayLike, temperature: float, label_noise: float, lr: float = 0.0
+) -> tuple[Floats, Floats, Floats]:
+    """Growth ``d log s_α / dt`` on the first plateau to first order in T, L = 2, white inputs, in three parts (m,).
+
+    Without noise ``2s*_α − η s*_α²`` (the second term for discrete steps of size ``lr``); what a mode's own noise takes,
+    ``T(2s*_α² + σ²)``; and what that of stronger modes takes, ``T Σ_{s*_β > s*_α} (½(s*_α + s*_β)² + σ²)``: the rate is
+    the first less the other two. It is that of the pivots ``det P_{1…α} / det P_{1…α−1}`` in the teacher's basis, which
+    what stronger modes leave on the diagonal does not touch.
+    Source: first-order perturbation about zero weights of Corlouer et al. 2026, arXiv 2604.06366.
+
+    >>> free, own, others = growth_rate([2.0, 1.0], temperature=0.1, label_noise=0.0)
+    >>> free - own - others
+    array([3.2 , 1.35])
+    """
+    s = np.asarray(targets, np.float64)
+    pairs = 0.5 * (s[:, None] + s) ** 2 + label_noise**2
+    stronger = np.where(s > s[:, None], pairs, 0.0).sum(axis=1)
+    return 2 * s - lr * s**2, temperature * (2 * s**2 + label_noise**2), temperature * stronger
+
+
+def _product(layers: Weights, count: int, size: int) -> Floats:
+    """``W_b … W_a``, the identity of this size when there are none."""
+    if not layers:
+        return np.broadcast_to(np.eye(size), (count, size, size))
+    return np.asarray(reduce(lambda product, layer: layer @ product, layers))
+
+
+def _t(matrices: Floats) -> Floats:
+    return np.swapaxes(matrices, -1, -2)

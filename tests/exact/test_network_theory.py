@@ -1,0 +1,113 @@
+"""Itô drifts of the whole network against second differences along every direction of the noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import saddlescope as sc
+from saddlescope.observables import end_to_end, surroundings
+from saddlescope.theory.network import growth_rate, map_drift, singular_value_drift, strength_drift
+
+from support import covariance, gradient_covariance
+
+TEMPERATURE = 0.1
+
+
+def noise_directions(data, layers):
+    """Changes of the layers, (directions, …) each, whose outer products sum to the noise covariance per unit time."""
+    weights = [layer[None] for layer in layers]
+    error = (end_to_end(weights) - data.teacher)[0]
+    dy, dx = error.shape
+    values, vectors = np.linalg.eigh(gradient_covariance(data, error).reshape(dy * dx, dy * dx))
+    gradients = (vectors * np.sqrt(np.clip(values, 0, None))).T.reshape(-1, dy, dx)
+    above, below = surroundings(weights)
+    return [
+        np.sqrt(TEMPERATURE) * a[0].T @ gradients @ b[0].T for a, b in zip(above, below, strict=True)
+    ]
+
+
+def ito_correction(function, data, layers, step):
+    """``½ Σ (second difference of the function along every noise direction)``."""
+    changes = noise_directions(data, layers)
+    at = [layer[None] for layer in layers]
+    plus = function([layer + step * change for layer, change in zip(at, changes, strict=True)])
+    minus = function([layer - step * change for layer, change in zip(at, changes, strict=True)])
+    return (plus + minus - 2 * function(at)).sum(axis=0) / (2 * step**2)
+
+
+def gradient_step(function, data, layers, step):
+    """Derivative of the function along minus the gradient of the population loss."""
+    weights = [layer[None] for layer in layers]
+    above, below = surroundings(weights)
+    pull = (end_to_end(weights) - data.teacher) @ data.sigma
+    slopes = [-(a.transpose(0, 2, 1) @ pull @ b.transpose(0, 2, 1)) for a, b in zip(above, below, strict=True)]
+    ahead = function([layer + step * slope for layer, slope in zip(weights, slopes, strict=True)])
+    back = function([layer - step * slope for layer, slope in zip(weights, slopes, strict=True)])
+    return (ahead - back)[0] / (2 * step)
+
+
+@pytest.mark.parametrize("widths", [(3, 2), (3, 4, 2), (2, 3, 4, 3), (3, 2, 4, 3, 2)], ids=str)
+@pytest.mark.parametrize("white", [True, False])
+def test_drift_of_the_map(widths, white):
+    rng = np.random.default_rng(0)
+    sigma = None if white else covariance(widths[0])
+    data = sc.GaussianData(rng.standard_normal((widths[-1], widths[0])), sigma, label_noise=0.7)
+    layers = [rng.standard_normal((b, a)) / 2 for a, b in zip(widths, widths[1:], strict=False)]
+    expected = gradient_step(end_to_end, data, layers, 1e-4) + ito_correction(end_to_end, data, layers, 1e-3)
+    found = map_drift(data, TEMPERATURE, [layer[None] for layer in layers])[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    wrong = map_drift(data, 2 * TEMPERATURE, [layer[None] for layer in layers])[0]
+    assert len(widths) == 2 or np.abs(wrong - expected).max() > 1e-3  # twice the temperature is told apart
+
+
+def aligned_layers(strengths, depth, widths):
+    a = strengths ** (1 / depth)
+    layers = [np.zeros((rows, columns)) for columns, rows in zip(widths, widths[1:], strict=False)]
+    for layer in layers:
+        layer[np.arange(len(a)), np.arange(len(a))] = a
+    return layers
+
+
+STRENGTHS, TARGETS = np.array([1.3, 0.7, 0.2]), np.array([2.0, 1.0, 0.5])
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 5])
+def test_drift_of_strengths_at_an_aligned_state(depth):
+    data = sc.GaussianData(np.diag(TARGETS), label_noise=0.6)
+    layers = [layer[None] for layer in aligned_layers(STRENGTHS, depth, [3] * (depth + 1))]
+    expected = np.diagonal(map_drift(data, TEMPERATURE, layers)[0])
+    found = strength_drift(STRENGTHS, TARGETS, depth, TEMPERATURE, 0.6)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("ends", [(3, 3), (5, 3), (3, 4)], ids=str)
+@pytest.mark.parametrize("depth", [2, 3, 4])
+def test_singular_values_drift_apart(depth, ends):
+    teacher = np.zeros((ends[1], ends[0]))
+    teacher[np.arange(3), np.arange(3)] = TARGETS
+    data = sc.GaussianData(teacher, label_noise=0.6)
+    layers = aligned_layers(STRENGTHS, depth, [ends[0], *[6] * (depth - 1), ends[1]])
+
+    def singular_values(weights):
+        return np.linalg.svd(end_to_end(weights), compute_uv=False)[:, :3]
+
+    def strengths(weights):
+        return np.diagonal(end_to_end(weights), axis1=1, axis2=2)[:, :3]
+
+    extra = ito_correction(singular_values, data, layers, 1e-4) - ito_correction(strengths, data, layers, 1e-4)
+    found = singular_value_drift(STRENGTHS, TARGETS, depth, TEMPERATURE, 0.6, *ends)
+    np.testing.assert_allclose(found, extra, rtol=1e-4, atol=1e-6)
+
+
+def test_equal_singular_values_are_refused():
+    with pytest.raises(ValueError, match="strengths must differ"):
+        singular_value_drift([1.0, 1.0], [2.0, 1.0], 2, 0.1, 0.0)
+
+
+def test_growth_of_one_mode_is_that_of_its_sde():
+    free, own, others = growth_rate([1.5], TEMPERATURE, label_noise=0.6)
+    small = 1e-9
+    drift = strength_drift([small], [1.5], 2, TEMPERATURE, 0.6)
+    variance = 4 * small**2 * TEMPERATURE * (2 * (small - 1.5) ** 2 + 0.36)
+    np.testing.assert_allclose(free - own - others, drift / small - variance / (2 * small**2), rtol=1e-8)
