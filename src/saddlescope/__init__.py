@@ -1,6 +1,6 @@
 """The microscope for SGD noise in networks whose dynamics can be written down."""
 
-from saddlescope import convert, init
+from saddlescope import convert, init, theory
 from saddlescope.cite import cite
 from saddlescope.compare import compare
 from saddlescope.data import GaussianData
@@ -27,4 +27,5 @@ __all__ = [
     "load",
     "logspaced",
     "simulate",
+    "theory",
 ]

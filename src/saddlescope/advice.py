@@ -102,7 +102,7 @@ def _on_horizon(problem: Problem, method: Method, plan: Plan, state: State) -> I
         if needed > steps:
             yield (
                 f"mode {mode} (s* = {target:.3g}) cannot be learned in {steps} steps: "
-                f"gradient flow needs {needed:.3g} at least; raise steps or lr"
+                f"gradient flow needs {needed:,.0f} at least; raise steps or lr"
             )
 
 

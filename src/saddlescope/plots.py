@@ -71,9 +71,7 @@ PANEL = (3.5, 2.9)
 """Width and height of a panel, inches."""
 
 
-def panels(
-    draw: Callable[[Sequence[Axes], T], None], content: T, count: int, stacked: bool = False
-) -> Figure:
+def panels(draw: Callable[[Sequence[Axes], T], None], content: T, count: int, stacked: bool = False) -> Figure:
     """A figure of ``count`` panels, side by side (four: two by two) or stacked, filled by ``draw(axes,
     content)``.
 
@@ -146,9 +144,7 @@ def interval(panel: Axes, place: float, number: Interval, **style: Any) -> None:
     panel.errorbar(place, number.value, ends, **({"fmt": "o"} | style))
 
 
-def spread(
-    panel: Axes, variable: xr.DataArray, colour: str, label: str | None = None, lines: int = 8
-) -> None:
+def spread(panel: Axes, variable: xr.DataArray, colour: str, label: str | None = None, lines: int = 8) -> None:
     """Mean and 5–95 % band over time, or single trajectories where those were kept."""
     if "statistic" in variable.dims:
         middle, low, high = (variable.sel(statistic=name) for name in ("mean", "q05", "q95"))
@@ -157,6 +153,4 @@ def spread(
     else:
         paths = variable.isel(trajectory=slice(lines)).transpose("time", "trajectory")
         for index, path in enumerate(np.asarray(paths).T):
-            panel.plot(
-                variable["time"], path, color=colour, lw=0.8, alpha=0.7, label=None if index else label
-            )
+            panel.plot(variable["time"], path, color=colour, lw=0.8, alpha=0.7, label=None if index else label)

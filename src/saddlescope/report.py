@@ -100,9 +100,7 @@ def page(record: Record) -> str:
     return _PAGE.format(
         style=_STYLE,
         counts=counts,
-        about=escape(
-            f"saddlescope {record['version']}, {form}, {seconds:.0f} s of computing on {record['machine']}"
-        ),
+        about=escape(f"saddlescope {record['version']}, {form}, {seconds:.0f} s of computing on {record['machine']}"),
         rows="".join(map(_row, claims)),
         sections="".join(map(_section, claims)),
     )

@@ -78,10 +78,8 @@ def simulate(
     >>> run.mode_strength.sel(statistic="mean").isel(time=-1).values
     array([2., 1.])
     """
-    if isinstance(problem, xr.Dataset):
-        start = _continue(problem, method, plan)
-    else:
-        start = _begin(problem, method, plan)
+    begin = _continue if isinstance(problem, xr.Dataset) else _begin
+    start = begin(problem, method, plan)
     made = make_engine(engine, start.problem, start.method, start.plan)
     with closing(_sink(start, made, out, overwrite)) as sink:
         _advance(made, start, sink, progress)
@@ -99,7 +97,7 @@ def _begin(problem: Any, method: Any, plan: Any) -> Start:
     return Start(problem, method, plan)
 
 
-def _continue(run: xr.Dataset, method: Method | None, plan: Plan | None) -> Start:
+def _continue(run: Any, method: Any, plan: Any) -> Start:
     problem, old_method, old_plan = results.parts(run)
     start = _begin(problem, old_method if method is None else method, old_plan if plan is None else plan)
     state, earlier = results.final_state(run), tuple(run.attrs.get("continues", ()))

@@ -73,9 +73,7 @@ def test_intervals_cover(interval, truth, monkeypatch):
 
 def test_intervals_at_the_level_of_claims():
     assert intervals.proportion(np.ones(1000, bool)).low == pytest.approx(5e-7 ** (1 / 1000))
-    assert intervals.mean(np.random.default_rng(0).standard_normal(10_000)).high == pytest.approx(
-        0.049, abs=0.03
-    )
+    assert intervals.mean(np.random.default_rng(0).standard_normal(10_000)).high == pytest.approx(0.049, abs=0.03)
     distance = intervals.distance_to_law(np.linspace(0, 1, 10_000), lambda x: x)
     assert distance.high - distance.value == pytest.approx(np.sqrt(np.log(2e6) / 20_000))
 

@@ -79,7 +79,7 @@ def test_at_another_step():
 
 
 def test_from_disk(run, tmp_path):
-    run.to_zarr(tmp_path / "run.zarr")
+    run.to_zarr(tmp_path / "run.zarr", consolidated=False)
     assert sc.compare(sc.load(tmp_path / "run.zarr"), LAW).rows == sc.compare(run, LAW).rows
 
 

@@ -181,7 +181,7 @@ def test_a_store_holds_what_memory_holds(tmp_path, keep):
 
 
 def test_a_run_written_by_hand_is_a_run(tmp_path, runs):
-    runs["statistics"].to_zarr(tmp_path / "run.zarr")
+    runs["statistics"].to_zarr(tmp_path / "run.zarr", consolidated=False)
     xr.testing.assert_identical(sc.load(tmp_path / "run.zarr"), runs["statistics"])
 
 

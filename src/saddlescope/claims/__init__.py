@@ -43,16 +43,10 @@ def select(names: Sequence[str] = ()) -> dict[str, Claim]:
     for name in names:
         if name not in every and name not in PAPERS:
             raise ValueError(f"there is no claim {name!r}; {allowed(name, [*PAPERS, *every])}")
-    return {
-        full: claim
-        for full, claim in every.items()
-        if not names or full in names or full.split("/")[0] in names
-    }
+    return {full: claim for full, claim in every.items() if not names or full in names or full.split("/")[0] in names}
 
 
-def reproduce(
-    names: Sequence[str] = (), quick: bool = False, out: str | Path = "report", progress: bool = True
-) -> int:
+def reproduce(names: Sequence[str] = (), quick: bool = False, out: str | Path = "report", progress: bool = True) -> int:
     """Run these claims and write ``index.html``, ``report.json`` and the figures into the folder ``out``.
 
     A claim is kept in ``out`` as soon as it is judged, so that an interrupted report goes on where it
@@ -78,9 +72,7 @@ def reproduce(
     return int(any(outcome["verdict"] == "refuted" for outcome in outcomes))
 
 
-def _outcomes(
-    claims: dict[str, Claim], quick: bool, figures: Path, partial: Path, progress: bool
-) -> Iterator[Outcome]:
+def _outcomes(claims: dict[str, Claim], quick: bool, figures: Path, partial: Path, progress: bool) -> Iterator[Outcome]:
     """Every claim judged, from its partial file if an earlier attempt got that far."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:

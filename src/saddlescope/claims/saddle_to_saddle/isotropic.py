@@ -29,14 +29,8 @@ def experiment(quick: bool) -> Evidence:
     isotropic = _run("isotropic", 3, size)
     return Evidence(
         numbers=[
-            *(
-                Number(f"CDF difference of {name}", found, OTHER_LAW)
-                for name, found in _apart(gradient, isotropic)
-            ),
-            *(
-                Number(f"isotropic / gradient: median {name}", found)
-                for name, found in _ratios(gradient, isotropic)
-            ),
+            *(Number(f"CDF difference of {name}", found, OTHER_LAW) for name, found in _apart(gradient, isotropic)),
+            *(Number(f"isotropic / gradient: median {name}", found) for name, found in _ratios(gradient, isotropic)),
         ],
         controls=[
             Number(f"two runs of gradient noise: CDF difference of {name}", found, OTHER_LAW)
@@ -53,9 +47,7 @@ def experiment(quick: bool) -> Evidence:
 
 def _run(noise: Literal["gradient", "isotropic"], seed: int, trajectories: int) -> xr.Dataset:
     method = Langevin(lr=TEMPERATURE, batch_size=1.0, noise=noise, dt=STEP)
-    plan = Plan(
-        steps=round(HORIZON / STEP), trajectories=trajectories, saves=40, seed=seed, keep="trajectories"
-    )
+    plan = Plan(steps=round(HORIZON / STEP), trajectories=trajectories, saves=40, seed=seed, keep="trajectories")
     return run(network(2, 8, TARGETS, Gaussian(scale=0.05), 0.5), method, plan)
 
 
@@ -97,9 +89,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
             panel.fill_between(dataset["time"], low, high, color=colour, alpha=0.2, lw=0)
             panel.plot(dataset["time"], middle, color=colour, label=f"{kind} noise")
         ordered = np.sort(learning_times(dataset)[:, -1])
-        times.plot(
-            ordered, np.arange(1, len(ordered) + 1) / len(ordered), color=colour, label=f"{kind} noise"
-        )
+        times.plot(ordered, np.arange(1, len(ordered) + 1) / len(ordered), color=colour, label=f"{kind} noise")
     loss.set(title="Loss above label noise", yscale="log", xlabel="time", ylabel="½ Tr ΔΣΔᵀ")
     loss.legend()
     imbalance.set(title="Imbalance of the layers", yscale="log", xlabel="time", ylabel="‖W₂ᵀW₂ − W₁W₁ᵀ‖")

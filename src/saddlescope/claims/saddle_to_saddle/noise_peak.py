@@ -41,7 +41,7 @@ class Mode:
     @property
     def target(self) -> float:
         """s*."""
-        return float(self.sde.target)
+        return self.sde.fixed_point
 
     @property
     def ratio(self) -> float:
@@ -64,12 +64,8 @@ def experiment(quick: bool) -> Evidence:
     same = next(mode for mode in below if mode.sde.depth == 2 and mode.ratio == 0.3)
     return Evidence(
         numbers=[
-            Number(
-                "share of trajectories with a peak, σ below threshold", smallest(map(_share, below)), ALWAYS
-            ),
-            Number(
-                "share of trajectories with a peak, σ above threshold", largest(map(_share, above)), NEVER
-            ),
+            Number("share of trajectories with a peak, σ below threshold", smallest(map(_share, below)), ALWAYS),
+            Number("share of trajectories with a peak, σ above threshold", largest(map(_share, above)), NEVER),
             Number(
                 "strength at the peak minus prediction, in s*",
                 largest(_departure(mode, "product") for mode in below),
@@ -123,9 +119,7 @@ def _modes(dataset: xr.Dataset, depth: int, label_noise: float) -> Iterator[Mode
     noise = bend**2 / (2 * dataset.attrs["time_step"])
     for index, target in enumerate(TARGETS):
         yield Mode(
-            sde=ModeSDE(
-                depth=depth, target=target, label_noise=label_noise, temperature=dataset.attrs["temperature"]
-            ),
+            sde=ModeSDE(depth=depth, target=target, label_noise=label_noise, temperature=dataset.attrs["temperature"]),
             peaks=dataset["noise_peak_strength"].values[:, index],
             strength=s[..., index].ravel(),
             noise=noise[..., index].ravel(),
@@ -151,9 +145,7 @@ def _realised(modes: Sequence[Mode], depth: int) -> list[Interval]:
     where = np.concatenate([mode.strength / mode.target for mode in chosen])
     predicted = np.concatenate([mode.sde.diffusion(mode.strength) ** 2 for mode in chosen])
     realised, bins = np.concatenate([mode.noise for mode in chosen]), np.digitize(where, BINS)
-    return [
-        intervals.mean(realised[bins == index] / predicted[bins == index]) for index in range(1, len(BINS))
-    ]
+    return [intervals.mean(realised[bins == index] / predicted[bins == index]) for index in range(1, len(BINS))]
 
 
 def _fall(mode: Mode) -> Interval:
@@ -174,16 +166,12 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
     modes: list[Mode] = evidence.curves["modes"]
     profile, strength, share = axes
     shown = [
-        m
-        for m in modes
-        if m.sde.depth == 2 and (m.target, round(m.ratio, 1)) in ((2.0, 0.0), (2.0, 0.3), (1.0, 0.6))
+        m for m in modes if m.sde.depth == 2 and (m.target, round(m.ratio, 1)) in ((2.0, 0.0), (2.0, 0.3), (1.0, 0.6))
     ]
     for colour, mode in zip(plots.COLOURS, shown, strict=False):
         s = np.linspace(0, 1.05, 200) * mode.target
         unit = mode.sde.temperature * mode.target**4
-        profile.plot(
-            s / mode.target, mode.sde.diffusion(s) ** 2 / unit, color=colour, label=f"σ = {mode.ratio:.1f} s*"
-        )
+        profile.plot(s / mode.target, mode.sde.diffusion(s) ** 2 / unit, color=colour, label=f"σ = {mode.ratio:.1f} s*")
         edges = np.linspace(0.05, 1.0, 20)
         bins = np.digitize(mode.strength / mode.target, edges)
         for index in range(1, len(edges)):
@@ -203,17 +191,13 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
             for ratio in ratios
         ]
         exists = [peak is not None for peak in curve]
-        strength.plot(
-            ratios[exists], [peak for peak in curve if peak is not None], color=colour, label=f"L = {depth}"
-        )
+        strength.plot(ratios[exists], [peak for peak in curve if peak is not None], color=colour, label=f"L = {depth}")
         threshold = ratios[exists].max()
         chosen = sorted((mode for mode in modes if mode.sde.depth == depth), key=lambda mode: mode.ratio)
         for mode in chosen:
             seen = mode.peaks[np.isfinite(mode.peaks)] / mode.target
             if len(seen) > len(mode.peaks) / 2:
-                strength.plot(
-                    [mode.ratio] * 2, np.quantile(seen, (0.05, 0.95)), color=colour, lw=3, alpha=0.35
-                )
+                strength.plot([mode.ratio] * 2, np.quantile(seen, (0.05, 0.95)), color=colour, lw=3, alpha=0.35)
                 strength.plot(mode.ratio, np.median(seen), marker, color=colour)
         for panel in (strength, share):
             panel.axvline(threshold, color=colour, lw=0.8, ls=":")
@@ -227,13 +211,9 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
             ms=3 * depth,
             label=f"L = {depth}",
         )
-    strength.set(
-        title="Strength at the noise peak", xlabel="σ / s*", ylabel="s / s* at the peak", ylim=(0.4, 0.9)
-    )
+    strength.set(title="Strength at the noise peak", xlabel="σ / s*", ylabel="s / s* at the peak", ylim=(0.4, 0.9))
     strength.legend(loc="upper left", title="lines: theory, dots: SGD", alignment="left")
-    share.set(
-        title="Share with a noise peak", xlabel="σ / s*", ylabel="share of trajectories", ylim=(-0.05, 1.05)
-    )
+    share.set(title="Share with a noise peak", xlabel="σ / s*", ylabel="share of trajectories", ylim=(-0.05, 1.05))
     share.legend(title="dotted: threshold", loc="center right")
 
 

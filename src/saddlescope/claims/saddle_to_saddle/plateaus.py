@@ -29,6 +29,7 @@ from saddlescope.init import Gaussian
 from saddlescope.methods import GD, SGD, GradientFlow, Langevin, Method
 from saddlescope.plan import Plan
 from saddlescope.theory import ModeSDE
+from saddlescope.theory.network import growth_rate
 
 TARGETS, LABEL_NOISE = (2.0, 1.5, 1.0, 0.5), 0.5
 HORIZON = 25.0
@@ -71,9 +72,7 @@ def experiment(quick: bool) -> Evidence:
                 around(0, 0.01),
             ),
             Number("slow-down of the weakest mode / its own noise alone", growth["alone"], around(1, 0.2)),
-            Number(
-                "CDF difference to the inverse Gaussian of half the temperature", spread["half"], SAME_LAW
-            ),
+            Number("CDF difference to the inverse Gaussian of half the temperature", spread["half"], SAME_LAW),
         ],
         runs=[*approach["runs"], growth["run"], spread["run"]],
         curves={"approach": approach, "growth": growth, "spread": spread},
@@ -93,10 +92,7 @@ def _approach(size: int) -> dict[str, Any]:
         return learning_times(dataset)
 
     flow, gd = timed("gradient flow", GradientFlow(lr=RATES[0])), timed("GD, η = 0.05", GD(lr=COARSE))
-    by_rate = {
-        rate: timed(f"SGD, η = {rate:g}, B = 1", SGD(lr=rate, batch_size=1))
-        for rate in (*RATES, 0.016, 0.032)
-    }
+    by_rate = {rate: timed(f"SGD, η = {rate:g}, B = 1", SGD(lr=rate, batch_size=1)) for rate in (*RATES, 0.016, 0.032)}
     by_batch = [timed(f"SGD, η = 0.05, B = {size}", SGD(lr=COARSE, batch_size=size)) for size in BATCHES]
     late = np.stack([by_rate[rate] / flow - 1 for rate in RATES])
     behind = np.stack([times / gd - 1 for times in by_batch])
@@ -144,9 +140,8 @@ def _growth(size: int) -> dict[str, Any]:
     left, right = problem.data.bases
     maps = left.T @ (dataset["W2"].values @ dataset["W1"].values) @ right
     rate = np.diff(_log_pivots(maps), axis=1)[:, 0] / (when[1] - when[0])
-    targets = np.array(TARGETS)
-    own, others = (dataset.attrs["temperature"] * part for part in slow_down(targets, LABEL_NOISE))
-    slower = 2 * targets - lr * targets**2 - rate
+    free, own, others = growth_rate(TARGETS, dataset.attrs["temperature"], LABEL_NOISE, lr)
+    slower = free - rate
     return {
         "run": Run.of("first plateau, SGD η = 0.005, B = 1", dataset),
         "slower": [intervals.mean(mode) for mode in slower.T],
@@ -155,16 +150,6 @@ def _growth(size: int) -> dict[str, Any]:
         "ratio": [intervals.mean(mode) for mode in (slower / (own + others)).T],
         "alone": intervals.mean(slower[:, -1] / own[-1]),
     }
-
-
-def slow_down(targets: Floats, label_noise: float) -> tuple[Floats, Floats]:
-    """Loss of growth rate per T on the first plateau, L = 2: by a mode's own noise, and by that of stronger
-    modes.
-
-    ``d log s_α/dt = 2s*_α − T[2s*_α² + σ² + Σ_{s*_β > s*_α} (½(s*_α + s*_β)² + σ²)]``.
-    """
-    pairs = 0.5 * (targets[:, None] + targets) ** 2 + label_noise**2
-    return 2 * targets**2 + label_noise**2, np.where(targets > targets[:, None], pairs, 0.0).sum(axis=1)
 
 
 def _log_pivots(maps: Floats) -> Floats:
@@ -200,19 +185,13 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
     flow, sgd = (approach["strengths"][name] for name in ("gradient flow", "SGD, η = 0.008, B = 1"))
     for mode, (colour, target) in enumerate(zip(plots.COLOURS, TARGETS, strict=False)):
         plots.spread(picture, sgd.isel(mode=mode), colour, f"s* = {target:g}")
-        picture.plot(
-            flow["time"], flow.isel(mode=mode).sel(statistic="mean"), color=plots.INK, lw=0.9, ls="--"
-        )
+        picture.plot(flow["time"], flow.isel(mode=mode).sel(statistic="mean"), color=plots.INK, lw=0.9, ls="--")
     picture.set(title="Plateau after plateau", xlabel="time", ylabel="uᵀPv", xlim=(0, 15), ylim=(0, 3.4))
     picture.legend(title="SGD, η = 0.008, B = 1\ndashed: gradient flow", loc="upper right", ncols=2)
     for mode, (colour, target) in enumerate(zip(plots.COLOURS, TARGETS, strict=False)):
         delay.plot(RATES, 100 * approach["late"][:, mode], "o-", color=colour, label=f"s* = {target:g}")
-        delay.plot(
-            COARSE / np.array(BATCHES), 100 * approach["behind"][:, mode], "s:", color=colour, mfc="white"
-        )
-    delay.set(
-        title="Delay of learning", xlabel="T = η/B", ylabel="mean delay, %", xlim=(0, None), ylim=(0, None)
-    )
+        delay.plot(COARSE / np.array(BATCHES), 100 * approach["behind"][:, mode], "s:", color=colour, mfc="white")
+    delay.set(title="Delay of learning", xlabel="T = η/B", ylabel="mean delay, %", xlim=(0, None), ylim=(0, None))
     delay.legend(title="● η → 0, to gradient flow\n□ B → ∞, to GD", alignment="left")
     places = np.arange(len(TARGETS))
     slower.bar(places, growth["own"], 0.55, color=plots.LIGHT, label="predicted: own noise")
@@ -249,8 +228,8 @@ CLAIM = Claim(
         "β, so that weaker modes are slowed most; the time of the first passage is about inverse Gaussian."
     ),
     source=(
-        "Corlouer et al. 2026, arXiv 2604.06366 (order and times); the slow-down and the law of the times are "
-        "this project's"
+        "Corlouer et al. 2026, arXiv 2604.06366 (order and times); the slow-down and the law of the times "
+        "are this project's"
     ),
     method=(
         "Network 4 → 8 → 4 from Gaussian weights of deviation 0.01, modes 2, 1.5, 1, 0.5, σ = 0.5; SGD, GD "

@@ -36,10 +36,7 @@ def experiment(quick: bool) -> Evidence:
                 smallest(shares.values()),
                 ALWAYS,
             ),
-            *(
-                Number(f"the same, L = {depth}, σ = {noise}", share, ALWAYS)
-                for (depth, noise), share in shares.items()
-            ),
+            *(Number(f"the same, L = {depth}, σ = {noise}", share, ALWAYS) for (depth, noise), share in shares.items()),
         ],
         controls=[
             Number(
@@ -88,9 +85,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
             color=colour,
             label=f"s* = {target:g}",
         )
-        trajectory.fill_between(
-            path["time"], 0, noise / noise.max() * target / 2, color=colour, alpha=0.25, lw=0
-        )
+        trajectory.fill_between(path["time"], 0, noise / noise.max() * target / 2, color=colour, alpha=0.25, lw=0)
     trajectory.set(
         title="One trajectory of SGD, L = 3",
         xlabel="time",

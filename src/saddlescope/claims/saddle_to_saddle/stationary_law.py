@@ -39,9 +39,7 @@ HOT = (
 ESCAPE, START = ModeSDE(depth=2, target=1.0, label_noise=0.0, temperature=2.0), 0.3
 """Without label noise and above T = 1/s*, depth 2 may end at 0."""
 
-WARM = [
-    ModeSDE(depth=3, target=1.5, label_noise=0.3**0.5, temperature=T) for T in (3e-3, 1e-2, 3e-2, 0.1, 0.3)
-]
+WARM = [ModeSDE(depth=3, target=1.5, label_noise=0.3**0.5, temperature=T) for T in (3e-3, 1e-2, 3e-2, 0.1, 0.3)]
 """The same mode from nearly Boltzmann to far from it."""
 
 END = 20.0
@@ -52,15 +50,11 @@ def experiment(quick: bool) -> Evidence:
     size = 8192 if quick else 65_536
     points, point_runs = _points(size // 4)
     trained, trained_runs = _trained(2 * size)
-    ends = {mode: mode.simulate(mode.target, [END], 4 * size, seed=1)[:, 0] for mode in {*HOT, *WARM}}
-    escaped = ESCAPE.simulate(START, [END], 4 * size, seed=2)[:, 0] < 0.5 * ESCAPE.target
+    ends = {mode: mode.simulate(mode.fixed_point, [END], 4 * size, seed=1)[:, 0] for mode in {*HOT, *WARM}}
+    escaped = ESCAPE.simulate(START, [END], 4 * size, seed=2)[:, 0] < 0.5 * ESCAPE.fixed_point
     euler = _euler(HOT[1], dt=2e-3, trajectories=2048)
-    to_exact = {
-        mode: intervals.distance_to_law(sample, mode.stationary().cdf) for mode, sample in ends.items()
-    }
-    to_boltzmann = {
-        mode: intervals.distance_to_law(sample, mode.boltzmann().cdf) for mode, sample in ends.items()
-    }
+    to_exact = {mode: intervals.distance_to_law(sample, mode.stationary().cdf) for mode, sample in ends.items()}
+    to_boltzmann = {mode: intervals.distance_to_law(sample, mode.boltzmann().cdf) for mode, sample in ends.items()}
     gaps = [to_boltzmann[mode] - distance_of_boltzmann(mode) for mode in WARM]
     fate = float(ESCAPE.stationary(START).cdf(0.0))
     return Evidence(
@@ -115,14 +109,10 @@ def _trained(trajectories: int) -> tuple[dict[str, list[Interval]], list[Run]]:
         dataset = run(network(3, 2, targets, aligned(3, 1.0), label_noise), method, plan)
         strengths = alive(dataset)["mode_strength"].values[:, -1]
         laws = [
-            ModeSDE(
-                depth=3, target=target, label_noise=label_noise, temperature=method.temperature
-            ).stationary()
+            ModeSDE(depth=3, target=target, label_noise=label_noise, temperature=method.temperature).stationary()
             for target in targets
         ]
-        found[noise] = [
-            intervals.distance_to_law(s, law.cdf) for s, law in zip(strengths.T, laws, strict=True)
-        ]
+        found[noise] = [intervals.distance_to_law(s, law.cdf) for s, law in zip(strengths.T, laws, strict=True)]
         runs.append(Run.of(f"Langevin, {noise} noise, L = 3, T = 0.03", dataset))
     return found, runs
 
@@ -174,9 +164,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
     tail.legend(loc="center left")
     temperatures = np.geomspace(1e-3, 0.4, 15)
     for label_noise, colour in zip((0.1, 0.3**0.5, 1.0), plots.COLOURS[2:], strict=False):
-        modes = [
-            ModeSDE(depth=3, target=1.5, label_noise=label_noise, temperature=float(T)) for T in temperatures
-        ]
+        modes = [ModeSDE(depth=3, target=1.5, label_noise=label_noise, temperature=float(T)) for T in temperatures]
         distance.plot(
             temperatures,
             [distance_of_boltzmann(mode) for mode in modes],
