@@ -9,9 +9,7 @@ import saddlescope as sc
 from saddlescope.engines.native import Native
 from workload import BATCH_SIZE, LABEL_NOISE, LR, TEACHER, WEIGHTS, WIDTHS
 
-PROBLEM = sc.Problem(
-    sc.DeepLinear(WIDTHS), sc.GaussianData(TEACHER, label_noise=LABEL_NOISE), sc.init.Given(WEIGHTS)
-)
+PROBLEM = sc.Problem(sc.DeepLinear(WIDTHS), sc.GaussianData(TEACHER, label_noise=LABEL_NOISE), sc.init.Given(WEIGHTS))
 LANGEVIN = sc.Langevin(LR, BATCH_SIZE, noise="gradient")
 
 

@@ -20,13 +20,9 @@ from workload import CHECK_STEPS, TRAJECTORIES
 
 OURS = Arm("saddlescope", "ours", "engine", 20_000, TRAJECTORIES)
 JAX = Arm("JAX vmap + scan", "peer_jax", "vmap_scan", 250, TRAJECTORIES)
-JAX_LAST = Arm(
-    "JAX trajectories last, 2 processes", "peer_jax", "trajectories_last", 800, TRAJECTORIES, {}, 2
-)
+JAX_LAST = Arm("JAX trajectories last, 2 processes", "peer_jax", "trajectories_last", 800, TRAJECTORIES, {}, 2)
 TORCH = Arm("PyTorch, 2 processes", "peer_torch", "bmm", 1500, TRAJECTORIES, {"chunk": 256}, 2)
-TORCH_ONE = replace(
-    TORCH, name="PyTorch, one process", options={"chunk": TRAJECTORIES, "threads": 2}, processes=1
-)
+TORCH_ONE = replace(TORCH, name="PyTorch, one process", options={"chunk": TRAJECTORIES, "threads": 2}, processes=1)
 CHUNKS = (32, 64, 128, 256, 512)
 
 DOUBLE = replace(OURS, name="float64", steps=10_000, options={"dtype": "float64"})
@@ -114,10 +110,7 @@ def main() -> None:
         verdict = "met" if e["met"] else "NOT MET"
         print(f"  {what:36} {e['median']:7.2f} [{e['low']:.2f}, {e['high']:.2f}]   {e['bound']}: {verdict}")
 
-    arms = {
-        name: {"ns": t.nanoseconds, "compile_s": t.compile_seconds, "s": t.seconds}
-        for name, t in times.items()
-    }
+    arms = {name: {"ns": t.nanoseconds, "compile_s": t.compile_seconds, "s": t.seconds} for name, t in times.items()}
     result = {"machine": facts, "chunk": chunk, "law": law, "arms": arms, "ratios": table}
     options.output.write_text(json.dumps(result, indent=2) + "\n")
     print(f"\nWritten to {options.output}")

@@ -170,8 +170,8 @@ template <class T>
 struct ModeNoise {
   using V = Vec<T>;
   Network<T>& net;
-  V* suffix[kMaxDepth] = {};                                   // W_{>l} (dy, n_l), below the top layer
-  V *left[kMaxDepth], *right[kMaxDepth], *error[kMaxDepth];    // p_l (dy, m); Rᵀ q_l and Eᵀ p_l (r, m)
+  V* suffix[kMaxDepth] = {};                                 // W_{>l} (dy, n_l), below the top layer
+  V *left[kMaxDepth], *right[kMaxDepth], *error[kMaxDepth];  // p_l (dy, m); Rᵀ q_l and Eᵀ p_l (r, m)
   V *gram, *outer, *inner, *cross, *mirror, *total;
 
   ModeNoise(Network<T>& network, Arena& arena) : net(network) {
@@ -275,10 +275,14 @@ struct Stepper {
   // Ḡ at the current E.
   V* source() {
     switch (method.source) {
-      case Source::gradient: return net.colour(noisy(T(1)));
-      case Source::sgd: return net.colour(bartlett());
-      case Source::aligned: return on_modes();
-      default: return net.colour(net.residual);
+      case Source::gradient:
+        return net.colour(noisy(T(1)));
+      case Source::sgd:
+        return net.colour(bartlett());
+      case Source::aligned:
+        return on_modes();
+      default:
+        return net.colour(net.residual);
     }
   }
 
@@ -350,10 +354,10 @@ struct Stepper {
     const int dx = net.dx, dy = net.dy;
     const T variance = T(net.problem.label_noise * net.problem.label_noise);
     V trace{};
-    V* v = g;                  // W_{>l}ᵀ ΔΣ
-    V* e = net.residual;       // W_{>l}ᵀ E
-    V norm = set1<T>(T(dy));   // ‖W_{>l}‖²
-    V* suffix = nullptr;       // W_{>l}
+    V* v = g;                 // W_{>l}ᵀ ΔΣ
+    V* e = net.residual;      // W_{>l}ᵀ E
+    V norm = set1<T>(T(dy));  // ‖W_{>l}‖²
+    V* suffix = nullptr;      // W_{>l}
     for (int l = net.depth - 1; l >= 0; --l) {
       const int rows = net.widths[l + 1], inner = net.widths[l];
       trace += fma(norm, set1<T>(variance), squared_norm<T>(e, int64_t(rows) * net.rank)) * input_power(l);
@@ -413,9 +417,9 @@ struct Events {
   Network<T>& net;
   const Ens& ensemble;
   const int64_t first;
-  V *now, *pending;             // per mode: strength at this step; next threshold
-  V *noise, *peak, *at_peak;    // noise at this step; largest so far; strength there
-  I *open, *peak_step;                  // per mode: not yet learned; step of the peak
+  V *now, *pending;           // per mode: strength at this step; next threshold
+  V *noise, *peak, *at_peak;  // noise at this step; largest so far; strength there
+  I *open, *peak_step;        // per mode: not yet learned; step of the peak
   I alive;
 
   Events(Network<T>& network, const Ens& ens, int64_t start, Arena& arena) : net(network), ensemble(ens), first(start) {

@@ -8,7 +8,7 @@
 
 namespace saddlescope::SADDLESCOPE_ISA {
 
-constexpr double kFlowTolerance = 1e-11;  // of ‖error‖₂ / ‖θ‖₂ in one step
+constexpr double kFlowTolerance = 1e-12;  // of ‖error‖_F / ‖W_l‖_F in one step, in every layer
 constexpr double kFlowSafety = 0.9, kFlowShrink = 0.2, kFlowGrow = 5.0;
 
 constexpr int kStages = 7;
@@ -22,7 +22,7 @@ constexpr double kStage[kStages][6] = {
     {35.0 / 384, 0, 500.0 / 1113, 125.0 / 192, -2187.0 / 6784, 11.0 / 84},
 };
 // Fifth order minus fourth.
-constexpr double kError[kStages] = {71.0 / 57600,        0,           -71.0 / 16695, 71.0 / 1920,
+constexpr double kError[kStages] = {71.0 / 57600,      0,          -71.0 / 16695, 71.0 / 1920,
                                     -17253.0 / 339200, 22.0 / 525, -1.0 / 40};
 
 struct FlowBlock {
@@ -67,7 +67,7 @@ struct FlowBlock {
     net.pull_back(w, net.colour(net.residual), target, -1.0, false);
   }
 
-  // One step of length h from the current point into trial; error = ‖error‖₂ / (tolerance ‖θ‖₂).
+  // One step of length h from the current point into trial; error = max_l ‖error‖_F / (tolerance max ‖W_l‖_F).
   void attempt(V h) {
     for (int stage = 1; stage < kStages; ++stage) {
       int64_t at = 0;
@@ -80,16 +80,33 @@ struct FlowBlock {
         }
       derivative(trial_layer, slope[stage]);
     }
-    V wrong{};
-    for (int64_t at = 0; at < net.parameters; ++at) {
-      V sum{};
-      for (int j = 0; j < kStages; ++j)
-        if (kError[j] != 0) sum = fma(set1(kError[j]), slope[j][at], sum);
-      wrong = fma(sum, sum, wrong);
+    V worst{};
+    int64_t at = 0;
+    for (int l = 0; l < net.depth; ++l) {
+      V wrong{};
+      for (int64_t i = 0; i < net.size(l); ++i, ++at) {
+        V sum{};
+        for (int j = 0; j < kStages; ++j)
+          if (kError[j] != 0) sum = fma(set1(kError[j]), slope[j][at], sum);
+        wrong = fma(sum, sum, wrong);
+      }
+      const V before = squared_norm<double>(net.weight[l], net.size(l));
+      const V after = squared_norm<double>(trial_layer[l], net.size(l));
+      const V ratio = wrong / (select<double>(before < after, after, before) + 1e-300);
+      worst = select<double>(ratio <= worst, worst, ratio);  // NaN wins
     }
-    const V scale = squared_norm<double>(trial, net.parameters);
-    const V tiny = set1(1e-300);
-    error = (h < 0.0 ? -h : h) * sqrt(wrong / (scale + tiny)) * (1 / kFlowTolerance);
+    error = h * sqrt(worst) * (1 / kFlowTolerance);
+  }
+
+  // The next step of the lanes that tried `h` with this error: shorter after a failure or an overflow (NaN, infinity).
+  void adapt(I tried, V h, V wrong) {
+    for (int lane = 0; lane < kLanes; ++lane) {
+      if (!tried[lane]) continue;
+      double factor = kFlowSafety * __builtin_pow(wrong[lane] > 1e-12 ? wrong[lane] : 1e-12, -0.2);
+      if (factor > kFlowGrow) factor = kFlowGrow;
+      if (!(factor > kFlowShrink) || !(wrong[lane] < __builtin_inf())) factor = kFlowShrink;
+      step[lane] = h[lane] * factor;
+    }
   }
 
   void advance(double lr, int64_t from, int64_t until) {
@@ -100,18 +117,27 @@ struct FlowBlock {
       if (!any<double>(ready)) break;
       attempt(select<double>(ready, step, V{}));
       const I accepted = (error <= 1.0) & ready;
-      const V tried = error;
+      const V tried = step, wrong = error;
       if (any<double>(accepted)) accept(accepted, lr);
-      for (int lane = 0; lane < kLanes; ++lane) {
-        if (!ready[lane]) continue;
-        double factor = kFlowSafety * __builtin_pow(tried[lane] > 1e-12 ? tried[lane] : 1e-12, -0.2);
-        // An attempt that overflowed has the error NaN or infinity.
-        if (!(factor > kFlowShrink) || !(tried[lane] < __builtin_inf())) factor = kFlowShrink;
-        const double most = accepted[lane] ? kFlowGrow : 1.0;
-        step[lane] *= factor < most ? factor : most;
-      }
+      adapt(ready, tried, wrong);
     }
     finish(lr, until);
+  }
+
+  // Weights at exactly `end`, the last step cut to meet it: for looking, not for going on.
+  void land(double end) {
+    for (int l = 0; l < net.depth; ++l)  // lost trajectories stay where they are
+      time = select<double>(squared_norm<double>(net.weight[l], net.size(l)) < __builtin_inf(), time, set1(end));
+    for (;;) {
+      const I moving = time < end;
+      if (!any<double>(moving)) break;
+      const V left = end - time, h = select<double>(moving, select<double>(step < left, step, left), V{});
+      attempt(h);
+      const I accepted = (error <= 1.0) & moving;
+      commit(accepted, trial, slope[kStages - 1]);
+      time = select<double>(accepted, select<double>(step < left, time + h, set1(end)), time);
+      adapt(moving, h, error);
+    }
   }
 
   void accept(I accepted, double lr) {
@@ -121,13 +147,17 @@ struct FlowBlock {
       next_slope[i] = slope[kStages - 1][i];
     }
     if (any<double>(passing)) locate(passing, time + step, lr);
+    commit(accepted, next, next_slope);
+    time = select<double>(accepted, time + step, time);
+  }
+
+  void commit(I accepted, const V* weights, const V* first_slope) {
     int64_t at = 0;
     for (int l = 0; l < net.depth; ++l)
       for (int64_t i = 0; i < net.size(l); ++i, ++at) {
-        net.weight[l][i] = select<double>(accepted, next[at], net.weight[l][i]);
-        slope[0][at] = select<double>(accepted, next_slope[at], slope[0][at]);
+        net.weight[l][i] = select<double>(accepted, weights[at], net.weight[l][i]);
+        slope[0][at] = select<double>(accepted, first_slope[at], slope[0][at]);
       }
-    time = select<double>(accepted, time + step, time);
   }
 
   // Events between the last accepted point and the end.
@@ -152,7 +182,8 @@ struct FlowBlock {
         for (int q = 0; q < kThresholds; ++q) {
           if (!(events.learned(lane, q, a) == __builtin_inf())) continue;
           const double level = kThreshold[q] * net.problem.strengths[a];
-          int64_t low = int64_t(__builtin_floor(time[lane] / lr)), high = int64_t(__builtin_floor(stop[lane] / lr * (1 + 1e-15)));
+          int64_t low = int64_t(__builtin_floor(time[lane] / lr)),
+                  high = int64_t(__builtin_floor(stop[lane] / lr * (1 + 1e-15)));
           if (high <= low || !(strength_at(double(high) * lr, lane, a) >= level)) break;
           while (high - low > 1) {
             const int64_t middle = low + (high - low) / 2;
@@ -192,14 +223,11 @@ struct FlowBlock {
     block.store(first);
   }
 
-  static void peek(const Problem& problem, const Ens& ensemble, double at, double* out, int64_t first,
-                   void* scratch) {
+  static void peek(const Problem& problem, const Ens& ensemble, double at, double* out, int64_t first, void* scratch) {
     FlowBlock block(problem, ensemble, first, scratch);
     block.load(first);
-    block.attempt(set1(at) - block.time);
-    for (int lane = 0; lane < kLanes && first + lane < ensemble.count; ++lane)
-      for (int64_t i = 0; i < block.net.parameters; ++i)
-        out[(first + lane) * block.net.parameters + i] = block.trial[i][lane];
+    block.land(at);
+    block.net.store(out, ensemble.count, first);
   }
 };
 

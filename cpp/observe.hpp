@@ -77,7 +77,8 @@ struct ObserverBlock {
     const bool wide = net.dx > net.dy;
     const int count = net.modes, length = wide ? net.dx : net.dy;
     for (int a = 0; a < count; ++a)
-      for (int i = 0; i < length; ++i) vectors[a * length + i] = wide ? net.map[a * net.dx + i] : net.map[i * net.dx + a];
+      for (int i = 0; i < length; ++i)
+        vectors[a * length + i] = wide ? net.map[a * net.dx + i] : net.map[i * net.dx + a];
     for (int sweep = 0; sweep < 60; ++sweep) {
       I turned{};
       for (int a = 0; a + 1 < count; ++a)

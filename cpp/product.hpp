@@ -30,8 +30,8 @@ constexpr int kTileRows = 3, kTileColumns = 4;
 
 // c = α Σ_k a b, or c += α Σ_k a b, on a tile of M × N elements; k in order, whatever the tile. Rows of c are dense.
 template <class T, int M, int N, bool Accumulate>
-void tile(const Vec<T>* a, int64_t a_row, int64_t a_column, const Vec<T>* b, int64_t b_row, int64_t b_column,
-          Vec<T>* c, int64_t c_row, int64_t inner, T alpha) {
+void tile(const Vec<T>* a, int64_t a_row, int64_t a_column, const Vec<T>* b, int64_t b_row, int64_t b_column, Vec<T>* c,
+          int64_t c_row, int64_t inner, T alpha) {
   Vec<T> sum[M][N] = {};
   for (int64_t k = 0; k < inner; ++k, a += a_column, b += b_row) {
     Vec<T> left[M];
@@ -67,11 +67,16 @@ SADDLESCOPE_INLINE Tile<T> tile_of(int columns) {
 template <class T, bool Accumulate>
 SADDLESCOPE_INLINE Tile<T> tile_of(int rows, int columns) {
   switch (rows) {
-    case 1: return tile_of<T, 1, Accumulate>(columns);
-    case 2: return tile_of<T, 2, Accumulate>(columns);
-    case 3: return tile_of<T, 3, Accumulate>(columns);
-    case 4: return tile_of<T, 4 <= kTileRows ? 4 : 1, Accumulate>(columns);
-    default: return tile_of<T, kTileRows, Accumulate>(columns);
+    case 1:
+      return tile_of<T, 1, Accumulate>(columns);
+    case 2:
+      return tile_of<T, 2, Accumulate>(columns);
+    case 3:
+      return tile_of<T, 3, Accumulate>(columns);
+    case 4:
+      return tile_of<T, 4 <= kTileRows ? 4 : 1, Accumulate>(columns);
+    default:
+      return tile_of<T, kTileRows, Accumulate>(columns);
   }
 }
 

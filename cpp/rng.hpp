@@ -111,10 +111,10 @@ struct Stream {
   static SADDLESCOPE_INLINE V excess(V t) {
     const V square = t * t, fourth = square * square;
     const Group<V, 1> argument{{t}};
-    const V series = fourth * polynomial<T>(argument, T(-1. / 4), T(1. / 5), T(-1. / 6), T(1. / 7), T(-1. / 8),
-                                            T(1. / 9), T(-1. / 10), T(1. / 11), T(-1. / 12), T(1. / 13), T(-1. / 14),
-                                            T(1. / 15), T(-1. / 16))
-                                  .v[0];
+    const V series =
+        fourth * polynomial<T>(argument, T(-1. / 4), T(1. / 5), T(-1. / 6), T(1. / 7), T(-1. / 8), T(1. / 9),
+                               T(-1. / 10), T(1. / 11), T(-1. / 12), T(1. / 13), T(-1. / 14), T(1. / 15), T(-1. / 16))
+                     .v[0];
     const V safe = select<T>(t > T(-1), t, V{}) + T(1);
     const V direct = log(safe) - t + square * T(0.5) - square * t * T(1. / 3);
     return select<T>(square < T(0.0225), series, direct);

@@ -162,9 +162,9 @@ SADDLESCOPE_INLINE Group<Vec<float>, K> log(const Group<Vec<float>, K>& u) {
   const auto shifted = each<K>([&](int k) { return (IntVec<float>)u.v[k] - half_root; });
   const auto f = each<K>([&](int k) { return (V)((shifted.v[k] & 0x7fffff) + half_root) - 1.0f; });
   const auto e = each<K>([&](int k) { return __builtin_convertvector(shifted.v[k] >> 23, V); });
-  const auto p = polynomial<float>(f, 0.33333858256582566f, -0.25001746785307684f, 0.19965388955004040f,
-                                   -0.16565643724889481f, 0.14877080675719164f, -0.14350126080517508f,
-                                   0.08917377196965345f);
+  const auto p =
+      polynomial<float>(f, 0.33333858256582566f, -0.25001746785307684f, 0.19965388955004040f, -0.16565643724889481f,
+                        0.14877080675719164f, -0.14350126080517508f, 0.08917377196965345f);
   const auto square = f * f;
   const auto low = each<K>([&](int k) { return fma(square.v[k], set1(-0.5f), f.v[k]); });
   const auto mantissa = fma(square * f, p, low);
@@ -177,13 +177,12 @@ SADDLESCOPE_INLINE Group<Vec<double>, K> log(const Group<Vec<double>, K>& u) {
   constexpr uint64_t half_root = 0x3fe6a09e667f3bcdULL;  // √½, the least mantissa m
   const auto shifted = each<K>([&](int k) { return (W)u.v[k] + ((1023ULL << 52) - half_root); });
   const auto m = each<K>([&](int k) { return (V)((shifted.v[k] & 0xfffffffffffffULL) + half_root); });
-  const auto e = each<K>([&](int k) {
-    return (V)(shifted.v[k] >> 52 | 0x4330000000000000ULL) - (4503599627370496.0 + 1023.0);
-  });
+  const auto e =
+      each<K>([&](int k) { return (V)(shifted.v[k] >> 52 | 0x4330000000000000ULL) - (4503599627370496.0 + 1023.0); });
   // s = (m − 1) / (m + 1) by a cubic start, one step of Newton for the reciprocal and one for the quotient.
   const auto divisor = each<K>([&](int k) { return m.v[k] + 1.0; });
-  const auto start = polynomial<double>(divisor, 1.9703314670066964, -1.4485230074761358, 0.47093528454186124,
-                                        -0.057133703087125780);
+  const auto start =
+      polynomial<double>(divisor, 1.9703314670066964, -1.4485230074761358, 0.47093528454186124, -0.057133703087125780);
   const auto missing = each<K>([&](int k) { return fma(-divisor.v[k], start.v[k], set1(1.0)); });
   const auto reciprocal = fma(start, missing, start);
   const auto quotient = each<K>([&](int k) { return (m.v[k] - 1.0) * reciprocal.v[k]; });
@@ -204,10 +203,10 @@ SADDLESCOPE_INLINE V log(V u) {
 template <int K>
 SADDLESCOPE_INLINE void cos_sin(const Group<Vec<float>, K>& g, Group<Vec<float>, K>& c, Group<Vec<float>, K>& s) {
   const auto z = g * g;
-  c = fma(z,
-          polynomial<float>(z, -1.2337003622363514f, 0.25366346678260905f, -0.020833104257760071f,
-                            0.00087018760587646603f),
-          set1(1.0f));
+  c = fma(
+      z,
+      polynomial<float>(z, -1.2337003622363514f, 0.25366346678260905f, -0.020833104257760071f, 0.00087018760587646603f),
+      set1(1.0f));
   s = g * polynomial<float>(z, 1.5707963200919171f, -0.64596376128890611f, 0.079689926853685538f,
                             -0.0046741574752841884f, 0.00015167852140283465f);
 }

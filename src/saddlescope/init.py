@@ -110,7 +110,8 @@ def draw(init: Init, network: DeepLinear, data: GaussianData, seed: int, members
     if isinstance(init, Gaussian):
         deviation = init.deviation(network)
         return tuple(
-            deviation * np.asarray(source.normals(rows * columns), np.float64).reshape(count, rows, columns) for rows, columns in network.shapes
+            deviation * np.asarray(source.normals(rows * columns), np.float64).reshape(count, rows, columns)
+            for rows, columns in network.shapes
         )
     return _balanced(init, network, data, source, count)
 
@@ -123,9 +124,7 @@ def _balanced(init: Balanced, network: DeepLinear, data: GaussianData, source: s
         frames[-1] = np.broadcast_to(data.modes.left[:, :rank], frames[-1].shape)
     else:
         frames[0], frames[-1] = _haar(source, frames[0].shape), _haar(source, frames[-1].shape)
-    return tuple(
-        init.scale * top @ bottom.transpose(0, 2, 1) for bottom, top in zip(frames, frames[1:], strict=False)
-    )
+    return tuple(init.scale * top @ bottom.transpose(0, 2, 1) for bottom, top in zip(frames, frames[1:], strict=False))
 
 
 def _haar(source: streams.Streams, shape: tuple[int, ...]) -> NDArray[np.float64]:

@@ -8,7 +8,6 @@ import pytest
 import saddlescope as sc
 from saddlescope.observables import end_to_end, surroundings
 from saddlescope.theory.network import growth_rate, map_drift, singular_value_drift, strength_drift
-
 from support import covariance, gradient_covariance
 
 TEMPERATURE = 0.1
@@ -22,9 +21,7 @@ def noise_directions(data, layers):
     values, vectors = np.linalg.eigh(gradient_covariance(data, error).reshape(dy * dx, dy * dx))
     gradients = (vectors * np.sqrt(np.clip(values, 0, None))).T.reshape(-1, dy, dx)
     above, below = surroundings(weights)
-    return [
-        np.sqrt(TEMPERATURE) * a[0].T @ gradients @ b[0].T for a, b in zip(above, below, strict=True)
-    ]
+    return [np.sqrt(TEMPERATURE) * a[0].T @ gradients @ b[0].T for a, b in zip(above, below, strict=True)]
 
 
 def ito_correction(function, data, layers, step):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saddlescope import _kernel
-from saddlescope.engines.protocol import Floats, State, check, out_of_modes, start
+from saddlescope.engines.protocol import Floats, State, check, check_advance, out_of_modes, start
 from saddlescope.methods import GD, SGD, GradientFlow, Langevin, Method
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
@@ -63,8 +63,8 @@ class Native:
 
     @property
     def normals_per_step(self) -> int:
-        """Standard normals of one Langevin step, as many as ``advance`` takes when they are given."""
-        return int(self._kernel.normals_per_step)
+        """Standard normals of one Langevin step, as many as ``advance`` takes when they are given; 0 elsewhere."""
+        return int(self._kernel.normals_per_step) if isinstance(self.method, Langevin) else 0
 
     def init(self) -> State:
         """The ensemble at step 0."""
@@ -72,10 +72,7 @@ class Native:
 
     def advance(self, state: State, until: int, normals: NDArray[Any] | None = None) -> State:
         """The ensemble at step ``until``; ``normals`` (n, steps, normals_per_step) replace the drawn ones (Langevin)."""
-        if until < state.step:
-            raise ValueError(f"until must be at least the state's step {state.step}, got {until}")
-        if normals is not None and not isinstance(self.method, Langevin):
-            raise ValueError(f"normals can be given to Langevin only, not to {type(self.method).__name__}; leave them out")
+        check_advance(self, state, until, normals)
         weights, moved = self._flat(state.weights), _copy(state)
         self._kernel.advance(
             weights,

@@ -7,7 +7,7 @@ strengths on its diagonal and the teacher is ``diag(s*)``.
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -117,7 +117,9 @@ def check_advance(engine: Engine, state: State, until: int, normals: NDArray[Any
     if normals is not None and not engine.normals_per_step:
         raise ValueError("normals can be given to Langevin only; leave them out")
     if normals is not None and normals.shape != shape:
-        raise ValueError(f"normals must have shape {shape} (trajectories, steps, normals_per_step), got {normals.shape}")
+        raise ValueError(
+            f"normals must have shape {shape} (trajectories, steps, normals_per_step), got {normals.shape}"
+        )
 
 
 def start(problem: Problem, method: Method, plan: Plan, weights: tuple[Floats, ...] | None = None) -> State:
@@ -158,8 +160,3 @@ def out_of_modes(data: GaussianData, weights: tuple[NDArray[Any], ...]) -> tuple
     layers = tuple(np.asarray(layer, np.float64) for layer in weights)
     first = (layers[0] @ right.T, *layers[1:])
     return (*first[:-1], left @ first[-1])
-
-
-def restart(state: State, like: State) -> State:
-    """Weights and streams of ``state`` with the clock and events of the fresh ensemble ``like``."""
-    return replace(like, weights=state.weights, words=state.words)

@@ -253,34 +253,19 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
         xlabel="step dt",
         ylabel="mean |difference| / s*",
     )
+    order.set_xticks(paths["steps"], [f"{step:.3f}" for step in paths["steps"]])
+    order.minorticks_off()
     order.legend()
     save = 1
     for mode, colour in zip(range(len(TARGETS)), plots.COLOURS, strict=False):
-        _cdf(
-            law,
-            laws["expected"][:, save, mode],
-            color=colour,
-            lw=4,
-            alpha=0.3,
-            label=f"mode SDE, s* = {TARGETS[mode]:g}",
-        )
-        _cdf(
-            law,
-            laws["samples"]["aligned"][:, save, mode],
-            color=plots.INK,
-            lw=0.9,
-            label=None if mode else "network, aligned noise",
-        )
-        _cdf(
-            law,
-            laws["samples"]["gradient"][:, save, mode],
-            color=plots.INK,
-            lw=1.1,
-            ls=":",
-            label=None if mode else "network, full noise",
-        )
+        expected = laws["expected"][:, save, mode]
+        _cdf(law, expected, color=colour, lw=4, alpha=0.3, label=f"mode SDE, s* = {TARGETS[mode]:g}")
+    for noise, label, style in (("aligned", "aligned noise", "-"), ("gradient", "full noise", ":")):
+        for mode in range(len(TARGETS)):
+            sample = laws["samples"][noise][:, save, mode]
+            _cdf(law, sample, color=plots.INK, lw=1, ls=style, label=None if mode else label)
     law.set(title=f"Strengths at t = {laws['when'][save]:g}", xlabel="uᵀPv", ylabel="share below", ylim=(0, 1.02))
-    law.legend(loc="lower right")
+    law.legend(loc="center", bbox_to_anchor=(0.5, 0.62))
     places = np.arange(len(drifts["targets"]))
     extra.bar(places, drifts["predicted"], 0.55, color="#9db8cc", label="exact Itô law")
     for place, seen in enumerate(drifts["added"]):

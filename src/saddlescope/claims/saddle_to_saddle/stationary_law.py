@@ -161,7 +161,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
         ylabel="share below s",
         ylim=(0, 1.02),
     )
-    tail.legend(loc="center left")
+    tail.legend(loc="center left", bbox_to_anchor=(0, 0.3))
     temperatures = np.geomspace(1e-3, 0.4, 15)
     for label_noise, colour in zip((0.1, 0.3**0.5, 1.0), plots.COLOURS[2:], strict=False):
         modes = [ModeSDE(depth=3, target=1.5, label_noise=label_noise, temperature=float(T)) for T in temperatures]
