@@ -34,13 +34,14 @@ struct ModeBlock {
 
   const Mode& mode;
   const ModeEnsemble& ensemble;
+  V level_noise[kModeLevels];
   int64_t next, last;  // trajectories not yet begun
   bool gap = true;     // some lane is free
   struct Register {
     Stream<double> stream;
-    V x, time, save;                          // save: the next time to record
-    V level[kModeLevels], side[kModeLevels];  // levels ahead (side ±1) or passed (side 0)
-    int64_t member[kLanes], saved[kLanes];    // trajectory in the lane (−1: none), saves written
+    V x, time, save;                        // save: the next time to record
+    V side[kModeLevels];                    // ±1: the level lies ahead that way; 0: passed
+    int64_t member[kLanes], saved[kLanes];  // trajectory in the lane (−1: none), saves written
   } registers[kRegisters];
 
   // Pull f and variance rate h with two derivatives in x, and the local rate.
@@ -93,19 +94,25 @@ struct ModeBlock {
     }
     r.x += moved;
     r.time = select<double>(reached, r.save, r.time + dt);
-    for (int j = 0; j < mode.levels; ++j) {
-      // A path seen only at steps overshoots by 0.5826 √(h dt) on average (Gobet & Menozzi 2010): so much nearer.
-      const I hit = (fma(set1(0.5825971579390107), spread, r.side[j] * (r.x - r.level[j])) > 0.0) & (left > 0.0) &
-                    (r.side[j] != 0.0);
-      if (any<double>(hit)) passed(r, j, hit);
+    if (mode.levels > 0) {
+      // A path seen only at steps overshoots by 0.5826 standard deviations of a step on average (Gobet & Menozzi 2010):
+      // by so much each level is nearer, with the noise half way to it.
+      const V root = sqrt(dt), nearer = 0.29129857896950536 * spread;
+      for (int j = 0; j < mode.levels; ++j) {
+        const V beyond = r.side[j] * (r.x - ensemble.levels[j]), shift = fma(level_noise[j], root, nearer);
+        const I hit = (beyond + shift > 0.0) & (left > 0.0) & (r.side[j] != 0.0);
+        if (any<double>(hit)) passed(r, j, hit, beyond, r.side[j] * moved, dt);
+      }
     }
     if (any<double>(reached)) record(r, reached);
   }
 
-  void passed(Register& r, int j, I hit) {
+  // A level passed in a step that ends `beyond` it: in proportion, if it was the pull that carried it there.
+  void passed(Register& r, int j, I hit, V beyond, V moved, V dt) {
     for (int lane = 0; lane < kLanes; ++lane) {
       if (!hit[lane] || r.member[lane] < 0) continue;
-      ensemble.passages[r.member[lane] * mode.levels + j] = r.time[lane];
+      const double past = beyond[lane] > 0 && beyond[lane] < moved[lane] ? beyond[lane] / moved[lane] : 0.0;
+      ensemble.passages[r.member[lane] * mode.levels + j] = r.time[lane] - past * dt[lane];
       r.side[j][lane] = 0.0;
     }
   }
@@ -147,7 +154,6 @@ struct ModeBlock {
     r.stream.s3[lane] = ensemble.words[4 * i + 3];
     for (int j = 0; j < mode.levels; ++j) {
       const double ahead = ensemble.levels[j] - ensemble.start[i];
-      r.level[j][lane] = ensemble.levels[j];
       r.side[j][lane] = ahead > 0 ? 1.0 : ahead < 0 ? -1.0 : 0.0;
       ensemble.passages[i * mode.levels + j] = ahead == 0 ? 0.0 : __builtin_inf();
     }
@@ -155,7 +161,9 @@ struct ModeBlock {
 
   static void run(const Mode& mode, const ModeEnsemble& ensemble, int64_t first) {
     const int64_t end = first + kMembers < ensemble.count ? first + kMembers : ensemble.count;
-    ModeBlock block{mode, ensemble, first, end, true, {}};
+    ModeBlock block{mode, ensemble, {}, first, end, true, {}};
+    for (int j = 0; j < mode.levels; ++j)
+      block.level_noise[j] = 0.29129857896950536 * sqrt(block.local(set1(ensemble.levels[j])).h);
     for (Register& r : block.registers)
       for (int64_t& member : r.member) member = -1;
     while (!block.gap || block.refill()) {

@@ -161,7 +161,7 @@ def list_claims() -> None:
     table = Table("claim", "statement", box=None)
     for name, claim in claims.select().items():
         table.add_row(name, claim.statement)
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 def _read(file: Path) -> tuple[Problem, Method, Plan]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -84,7 +85,8 @@ class GaussianData:
         count = min(dim_in, dim_out)
         if len(given) > count or (given < 0).any():
             raise ValueError(
-                f"spectrum must hold at most min(dim_in, dim_out) = {count} singular values, none negative, got {given.tolist()}"
+                f"spectrum must hold at most min(dim_in, dim_out) = {count} singular values, none negative, "
+                f"got {given.tolist()}"
             )
         strengths = np.zeros(count)
         strengths[: len(given)] = np.sort(given)[::-1]
@@ -174,7 +176,7 @@ def _complete(columns: Floats) -> Floats:
 def _blocks(strengths: Floats) -> tuple[tuple[int, ...], ...]:
     same = np.abs(np.diff(strengths)) <= 1e-9 * np.abs(strengths).max(initial=0.0)
     starts = [0, *(np.flatnonzero(~same) + 1), len(strengths)]
-    return tuple(tuple(range(a, b)) for a, b in zip(starts, starts[1:], strict=False))
+    return tuple(tuple(range(a, b)) for a, b in itertools.pairwise(starts))
 
 
 def _check_covariance(covariance: Any, dim_in: int) -> None:
@@ -182,7 +184,8 @@ def _check_covariance(covariance: Any, dim_in: int) -> None:
         return
     if covariance.shape != (dim_in, dim_in):
         raise ValueError(
-            f"covariance must have shape ({dim_in}, {dim_in}) to meet the teacher's {dim_in} inputs, got {covariance.shape}"
+            f"covariance must have shape ({dim_in}, {dim_in}) to meet the teacher's {dim_in} inputs, "
+            f"got {covariance.shape}"
         )
     if np.abs(covariance - covariance.T).max() > 1e-12 * np.abs(covariance).max():
         raise ValueError("covariance must be symmetric; use (S + S.T) / 2 to symmetrise it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated
 
 import numpy as np
@@ -124,7 +125,7 @@ def _balanced(init: Balanced, network: DeepLinear, data: GaussianData, source: s
         frames[-1] = np.broadcast_to(data.modes.left[:, :rank], frames[-1].shape)
     else:
         frames[0], frames[-1] = _haar(source, frames[0].shape), _haar(source, frames[-1].shape)
-    return tuple(init.scale * top @ bottom.transpose(0, 2, 1) for bottom, top in zip(frames, frames[1:], strict=False))
+    return tuple(init.scale * top @ bottom.transpose(0, 2, 1) for bottom, top in itertools.pairwise(frames))
 
 
 def _haar(source: streams.Streams, shape: tuple[int, ...]) -> NDArray[np.float64]:

@@ -210,7 +210,8 @@ _PAGE = """<!doctype html>
 predicted region confirms, outside it refutes, across its edge decides nothing; the region was written down before
 the run and its width is the smallest effect worth catching. A claim is confirmed when all its numbers are; it is
 inconclusive when a negative control is not rejected or more than 0.1 % of a run's trajectories diverged.
-Loss ½‖Px − y‖², temperature T = learning rate / batch size, time = learning rate × step, Itô noise.</p>
+Loss ½‖Px − y‖², temperature T = learning rate / batch size, time = learning rate × step, Itô noise.
+The TOML of every run is below, on paper in report.json.</p>
 {sections}
 <footer>{about}</footer>
 </main>
@@ -230,9 +231,11 @@ _SECTION = """<section id="{anchor}">
 <h3>Negative control</h3>
 <p>{control}</p>
 {controls}
+<div class="rerun">
 <h3>Run it again</h3>
-<p>Each run as TOML, for <code>saddlescope run FILE.toml -o RUN.zarr</code> (in print: see report.json).</p>
+<p>Each run as TOML, for <code>saddlescope run FILE.toml -o RUN.zarr</code>:</p>
 {runs}
+</div>
 </section>
 """
 
@@ -287,7 +290,7 @@ pre { background: var(--soft); padding: .8rem; overflow-x: auto; font-size: .8re
   section { break-before: page; border: 0; margin: 0; }
   figure, tr, h2, h3 { break-inside: avoid; }
   h2, h3 { break-after: avoid; }
-  details { display: none; }
+  .rerun { display: none; }
   .badge { border: 1px solid currentColor; }
 }
 """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -50,7 +52,7 @@ def test_drift_of_the_map(widths, white):
     rng = np.random.default_rng(0)
     sigma = None if white else covariance(widths[0])
     data = sc.GaussianData(rng.standard_normal((widths[-1], widths[0])), sigma, label_noise=0.7)
-    layers = [rng.standard_normal((b, a)) / 2 for a, b in zip(widths, widths[1:], strict=False)]
+    layers = [rng.standard_normal((b, a)) / 2 for a, b in itertools.pairwise(widths)]
     expected = gradient_step(end_to_end, data, layers, 1e-4) + ito_correction(end_to_end, data, layers, 1e-3)
     found = map_drift(data, TEMPERATURE, [layer[None] for layer in layers])[0]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
@@ -60,7 +62,7 @@ def test_drift_of_the_map(widths, white):
 
 def aligned_layers(strengths, depth, widths):
     a = strengths ** (1 / depth)
-    layers = [np.zeros((rows, columns)) for columns, rows in zip(widths, widths[1:], strict=False)]
+    layers = [np.zeros((rows, columns)) for columns, rows in itertools.pairwise(widths)]
     for layer in layers:
         layer[np.arange(len(a)), np.arange(len(a))] = a
     return layers

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -75,7 +76,8 @@ def reproduce(names: Sequence[str] = (), quick: bool = False, out: str | Path = 
 def _outcomes(claims: dict[str, Claim], quick: bool, figures: Path, partial: Path, progress: bool) -> Iterator[Outcome]:
     """Every claim judged, from its partial file if an earlier attempt got that far."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:
+    console = Console(stderr=True, quiet=not progress)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("claims", total=len(claims))
         for name, claim in claims.items():
             bar.update(task, description=claim.title)
@@ -89,6 +91,7 @@ def _outcomes(claims: dict[str, Claim], quick: bool, figures: Path, partial: Pat
             if outcome is None:
                 outcome = identity | _run(claim, quick, figures / f"{name.replace('/', '-')}.pdf")
                 report.replace(kept, json.dumps(outcome))
+            console.print(f"{outcome['verdict']:>12}  {escape(claim.title)}  ({outcome['seconds']:.0f} s)")
             yield outcome
             bar.advance(task)
 
@@ -146,9 +149,9 @@ def _print(outcomes: Sequence[Outcome], folder: Path) -> None:
     for outcome in outcomes:
         colour, head = _COLOURS[outcome["verdict"]], outcome["numbers"][0]
         table.add_row(
-            outcome["title"],
+            escape(outcome["title"]),
             f"[{colour}]{outcome['verdict']}[/{colour}]",
-            f"{head['name']}: {report.measured(head)}",
+            escape(f"{head['name']}: {report.measured(head)}"),
             report.predicted(head),
             f"{outcome['seconds']:.0f} s",
         )

@@ -71,7 +71,7 @@ class Native:
         return start(self.problem, self.method, self.plan)
 
     def advance(self, state: State, until: int, normals: NDArray[Any] | None = None) -> State:
-        """The ensemble at step ``until``; ``normals`` (n, steps, normals_per_step) replace the drawn ones (Langevin)."""
+        """The ensemble at step ``until``; ``normals`` (n, steps, normals_per_step) replace those drawn (Langevin)."""
         check_advance(self, state, until, normals)
         weights, moved = self._flat(state.weights), _copy(state)
         self._kernel.advance(

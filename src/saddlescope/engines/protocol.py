@@ -31,9 +31,9 @@ class State:
     """Everything an ensemble needs to go on: n trajectories at one step.
 
     ``weights`` L arrays (n, n_l, n_{l−1}) in the teacher's basis; ``words`` (n, 4) generator state; ``status`` (n,)
-    0 or the step of divergence; ``learned`` (n, 2, m) steps of first ``u_αᵀPv_α ≥ θ s*_α`` (inf: not yet, NaN: s* = 0);
-    ``peak`` (n, 4, m) largest mode noise before learning, its step, the strength there, the noise when learned (NaN: not
-    yet); all NaN unless the plan asks for noise peaks;
+    0 or the step of divergence; ``learned`` (n, 2, m) first step with ``u_αᵀPv_α ≥ θ s*_α`` (inf: not yet,
+    NaN: s* = 0); ``peak`` (n, 4, m) largest mode noise before learning, its step, the strength there, the noise when
+    learned (NaN: not yet); all NaN unless the plan asks for noise peaks;
     ``clock`` (n, 2) the integrator's own time, at most the state's, and next step (gradient flow only, where
     ``weights`` are those of that time).
     """

@@ -134,9 +134,10 @@ class Diffusion1D:
         """
         ends = [None if end is None else float(self.coordinate.to_y(np.asarray(end, float))) for end in (lower, upper)]
         edges = _between(self._potential.edges, *ends)
-        potential = antiderivative(self._slope, edges, float(edges[0] if upper is None else edges[-1]), atol=1e-14)
-        potential = self._counted_from_top(potential, lambda u, y: -u)
         y = self.coordinate.to_y(np.asarray(start, float))
+        inside = float(np.clip(np.median(y), edges[0], edges[-1]))
+        potential = antiderivative(self._slope, edges, inside, atol=1e-14)
+        potential = self._counted_from_top(potential, lambda u, y: -u)
         try:
             return _mass(lambda y: -potential(y), edges, closed=(lower is not None, upper is not None)).cdf(y)
         except _InfiniteMass as infinite:  # an infinite scale towards an end means it is never reached

@@ -54,10 +54,10 @@ class ModeSDE:
     """
 
     depth: Annotated[Count, Field(ge=1)] = Field(description="the number of layers, such as 2")
-    target: Real | None = Field(None, description="the strength s* of the teacher's mode, such as 1.5")
-    label_noise: Annotated[Real, Field(ge=0)] = Field(0.0, description="use 0 for noiseless labels")
+    target: Real | None = Field(default=None, description="the strength s* of the teacher's mode, such as 1.5")
+    label_noise: Annotated[Real, Field(ge=0)] = Field(default=0.0, description="use 0 for noiseless labels")
     temperature: Annotated[Real, Field(ge=0)] = Field(kw_only=True, description="T = lr / batch_size, such as 0.01")
-    moments: tuple[Real, Real, Real, Real, Real] | None = Field(None, description="five numbers α₁, α₂, α₃, β₁, β₂")
+    moments: tuple[Real, Real, Real, Real, Real] | None = Field(default=None, description="five numbers α₁, α₂, α₃, β₁, β₂")
 
     def __post_init__(self) -> None:
         if (self.target is None) == (self.moments is None):
@@ -259,7 +259,9 @@ class ModeSDE:
         if T >= self.critical_temperature:
             return _point(0.0)
         law = self._diffusion.stationary()
-        return law if L == 1 else law.map(lambda z: np.exp(L * z), lambda s: np.log(s) / L, lambda z: np.log(L) + L * z)
+        if L == 1:
+            return law
+        return law.map(lambda w: end * np.exp(L * w), lambda s: np.log(s / end) / L, lambda w: np.log(L * end) + L * w)
 
     @property
     def _noiseless_at(self) -> float | None:
@@ -310,10 +312,9 @@ class ModeSDE:
             raise ValueError(f"start and target must be positive at depth {self.depth}, got {start} and {target}")
         if self.temperature == 0 or self.alpha1 == self.alpha3 == 0:
             return flow_time(last, first, self.fixed_point, self.depth, self.beta1), np.zeros(first.shape)
-        L = self.depth
-        if L == 1:
+        if self.depth == 1:
             return self._diffusion.passage(first, last)
-        return self._diffusion.passage(np.log(first) / L, np.log(last) / L)
+        return self._diffusion.passage(np.log(first / self._unit) / self.depth, np.log(last / self._unit) / self.depth)
 
     def plateau_passage(self, start: float, target: float | None = None) -> Any:
         """The law of the time in which the plateau is passed, from ``start`` to ``target`` (None: s*), at depth 2.
@@ -421,25 +422,36 @@ class ModeSDE:
         if len(targets) > 16:
             raise ValueError(f"at most 16 targets can be followed at once, got {len(targets)}; split them")
 
+    @property
+    def _unit(self) -> float:
+        """Strength in whose units logarithms are taken: β₂/β₁ where that is positive."""
+        return self.fixed_point if self.fixed_point > 0 else 1.0
+
     @cached_property
     def _diffusion(self) -> Diffusion1D:
-        """The SDE of z = log a for L ≥ 2, of s itself for L = 1; where noise vanishes at s*, on the side below."""
-        L, T = self.depth, self.temperature
+        """The SDE of w = log(s/s*)/L for L ≥ 2, of s for L = 1; on the side below s* where noise vanishes there."""
+        L, T, unit, (center, floor) = self.depth, self.temperature, self._unit, self._vertex
         if L == 1:
             width = np.sqrt(self.g(self.fixed_point) / self.beta1) if self._noiseless_at is None else 1.0
             return Diffusion1D(self.drift, self.diffusion, center=self.fixed_point, scale=float(width))
 
-        def drift(z: Floats) -> Floats:
-            s, grow = np.exp(L * z), np.exp((L - 2) * z)
-            return np.asarray(grow * (self.beta2 - self.beta1 * s) - grow**2 * T * self.g(s) / 2)
+        def grow(w: Floats) -> Floats:  # a^{L−2}
+            return np.asarray(unit ** (1 - 2 / L) * np.exp((L - 2) * w))
 
-        def diffusion(z: Floats) -> Floats:
-            return np.asarray(np.exp((L - 2) * z) * np.sqrt(T * self.g(np.exp(L * z))))
+        def g(w: Floats) -> Floats:  # cancels neither near s* nor near 0
+            near = abs(unit - center) < unit / 2
+            offset = unit * np.expm1(L * w) + (unit - center) if near else unit * np.exp(L * w) - center
+            return np.asarray(self.alpha1 * offset**2 + floor)
 
-        end = self.fixed_point
-        upper = np.log(end) / L if self._noiseless_at == end else np.inf
-        center = np.log(end) / L if end > 0 and upper == np.inf else min(0.0, upper - 1)
-        return Diffusion1D(drift, diffusion, upper=upper, center=center, tails="exponential")
+        def drift(w: Floats) -> Floats:
+            pull = (self.beta2 - self.beta1 * unit) - self.beta1 * unit * np.expm1(L * w)
+            return np.asarray(grow(w) * pull - grow(w) ** 2 * T * g(w) / 2)
+
+        def diffusion(w: Floats) -> Floats:
+            return np.asarray(grow(w) * np.sqrt(T * g(w)))
+
+        upper = 0.0 if self._noiseless_at == self.fixed_point else np.inf
+        return Diffusion1D(drift, diffusion, upper=upper, tails="exponential")
 
 
 def mode_sde(problem: Problem, method: Method, mode: int) -> ModeSDE:

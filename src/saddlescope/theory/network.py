@@ -106,10 +106,10 @@ def growth_rate(
 ) -> tuple[Floats, Floats, Floats]:
     """Growth ``d log s_α / dt`` on the first plateau to first order in T, L = 2, white inputs, in three parts (m,).
 
-    Without noise ``2s*_α − η s*_α²`` (the second term for discrete steps of size ``lr``); what a mode's own noise takes,
-    ``T(2s*_α² + σ²)``; and what that of stronger modes takes, ``T Σ_{s*_β > s*_α} (½(s*_α + s*_β)² + σ²)``: the rate is
-    the first less the other two. It is that of the pivots ``det P_{1…α} / det P_{1…α−1}`` in the teacher's basis, which
-    what stronger modes leave on the diagonal does not touch.
+    Without noise ``2s*_α − η s*_α²`` (the second term for discrete steps of size ``lr``); what a mode's own noise
+    takes, ``T(2s*_α² + σ²)``; what that of stronger modes takes, ``T Σ_{s*_β > s*_α} (½(s*_α + s*_β)² + σ²)``. The rate
+    is the first less the other two. It is that of the pivots ``det P_{1…α} / det P_{1…α−1}`` in the teacher's basis,
+    which what stronger modes leave on the diagonal does not touch.
     Source: first-order perturbation about zero weights of Corlouer et al. 2026, arXiv 2604.06366.
 
     >>> free, own, others = growth_rate([2.0, 1.0], temperature=0.1, label_noise=0.0)

@@ -24,7 +24,7 @@ TEMPERATURE, STEP, HORIZON = 0.01, 0.01, 20.0
 
 def experiment(quick: bool) -> Evidence:
     """Langevin runs of one temperature with gradient noise (twice) and isotropic noise (once)."""
-    size = 8192 if quick else 32_768
+    size = 8192 if quick else 16_384
     gradient, again = (_run("gradient", seed, size) for seed in (1, 2))
     isotropic = _run("isotropic", 3, size)
     return Evidence(
@@ -120,8 +120,8 @@ CLAIM = Claim(
     ),
     control="Two runs of gradient noise with different seeds must not come out as different.",
     caption=(
-        "Median and 5–95 % of trajectories. Left: loss above label noise. Middle: imbalance, which "
-        "gradient noise nearly keeps. Right: share of trajectories that have learned the weakest mode."
+        "Median and 5–95 % of trajectories: loss above label noise; imbalance, which gradient noise nearly "
+        "keeps; share of trajectories that have learned the weakest mode."
     ),
     experiment=experiment,
     draw=draw,

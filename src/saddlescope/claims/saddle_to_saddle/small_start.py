@@ -18,7 +18,7 @@ from saddlescope.methods import SGD
 from saddlescope.plan import Plan
 
 TARGETS, WIDTH = (2.0, 1.5, 1.0, 0.5), 10
-HORIZON = {2: 15.0, 3: 40.0, 4: 70.0}
+HORIZON = {2: 10.0, 3: 32.0, 4: 70.0}
 QUIET, LOUD = (0.0, 0.1), 1.5
 
 
@@ -139,10 +139,9 @@ CLAIM = Claim(
     ),
     control="With label noise above every mode's threshold the same network must not show the peaks.",
     caption=(
-        "Left: mode strengths of one trajectory (lines) and the noise along each mode (shaded, each scaled "
-        "to its largest value). Middle: share of trajectories in which every mode peaks, with intervals at "
-        "1 − 10⁻⁶ and the predicted region. Right: time of the peak over time of learning, median and 5–95 "
-        "%."
+        "Mode strengths of one trajectory (lines) and the noise along each mode (shaded, each scaled to "
+        "its largest value); share of trajectories in which every mode peaks, with intervals at 1 − 10⁻⁶ "
+        "and the predicted region; time of the peak over time of learning, median and 5–95 %."
     ),
     experiment=experiment,
     draw=draw,

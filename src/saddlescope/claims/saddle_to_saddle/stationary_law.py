@@ -210,9 +210,9 @@ CLAIM = Claim(
         "fixed step 0.002 makes of the same mode: jumps of the heavy tail throw it to 0."
     ),
     caption=(
-        "Left: ensembles of the mode SDE (histograms) against the exact law and Boltzmann. Middle: "
-        "distribution function at T = 0.3. Right: largest difference of the distribution functions of "
-        "Boltzmann and the exact law (lines), of Boltzmann and the ensembles (dots, σ = 0.55)."
+        "Ensembles of the mode SDE (histograms) against the exact law and Boltzmann; distribution function "
+        "at T = 0.3; largest difference of the distribution functions of Boltzmann and the exact law "
+        "(lines), of Boltzmann and the ensembles (dots, σ = 0.55)."
     ),
     experiment=experiment,
     draw=draw,
