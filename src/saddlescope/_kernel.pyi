@@ -8,6 +8,23 @@ from numpy.typing import NDArray
 def instruction_sets() -> list[str]: ...
 def normals(words: NDArray[Any], count: int, instruction_set: str = "auto") -> NDArray[Any]: ...
 def chi(words: NDArray[Any], degrees: int, instruction_set: str = "auto") -> NDArray[Any]: ...
+def mode_ensemble(
+    depth: int,
+    alpha: float,
+    center: float,
+    floor: float,
+    beta1: float,
+    beta2: float,
+    temperature: float,
+    tolerance: float,
+    fixed_step: float,
+    start: NDArray[Any],
+    times: NDArray[Any],
+    levels: NDArray[Any],
+    words: NDArray[Any],
+    threads: int = 1,
+    instruction_set: str = "auto",
+) -> tuple[NDArray[Any], NDArray[Any]]: ...
 
 class DeepLinearKernel:
     def __init__(

@@ -55,8 +55,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Run:
-    """A run behind a claim: its name, the TOML that repeats it, the fraction of trajectories that
-    diverged."""
+    """A run behind a claim: its name, the TOML that repeats it, the share of trajectories that diverged."""
 
     name: str
     toml: str

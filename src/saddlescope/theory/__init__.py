@@ -1,7 +1,8 @@
 """Closed-form answers: one mode as a scalar SDE, gradient flow, the full network's exact Itô law."""
 
-from saddlescope.theory.diffusion1d import Atoms, Density, Diffusion1D, Law
+from saddlescope.theory.diffusion1d import Diffusion1D
 from saddlescope.theory.flow import flow_time, mode_flow, plateau_time
+from saddlescope.theory.laws import Atoms, Density, Law
 from saddlescope.theory.mode import ModeSDE, mode_sde
 from saddlescope.theory.network import growth_rate, map_drift, singular_value_drift, strength_drift
 

@@ -44,8 +44,8 @@ class Antiderivative:
         target, coefficients = values - self.at_edges[panel], self.coefficients[:, panel]
         slopes = legendre.legder(self.coefficients)[:, panel]
         local = increasing_root(
-            lambda u: legendre.legval(u, coefficients, tensor=False) - target,
-            lambda u: legendre.legval(u, slopes, tensor=False),
+            lambda u: np.asarray(legendre.legval(u, coefficients, tensor=False) - target),
+            lambda u: np.asarray(legendre.legval(u, slopes, tensor=False)),
             np.full(values.shape, -1.0),
             np.full(values.shape, 1.0),
             rounding=1e-15 * float(np.abs(self.at_edges).max()),
@@ -83,7 +83,7 @@ def increasing_root(f: Function, slope: Function, low: Floats, high: Floats, rou
     >>> increasing_root(lambda x: x**3 - 8, lambda x: 3 * x**2, np.array([0.0]), np.array([5.0]))
     array([2.])
     """
-    root = (low + high) / 2
+    root: Floats = (low + high) / 2
     for _ in range(80):
         value = f(root)
         low, high = np.where(value < 0, root, low), np.where(value < 0, high, root)

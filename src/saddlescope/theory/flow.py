@@ -52,10 +52,7 @@ def flow_time(strength: ArrayLike, start: ArrayLike, target: ArrayLike, depth: i
     s, first, end = np.broadcast_arrays(*(np.asarray(v, float) for v in (strength, start, target)))
     _check(first, depth)
     with np.errstate(divide="ignore", invalid="ignore"):
-        if depth == 1:
-            time = np.log((first - end) / (s - end))
-        else:
-            time = _elapsed(s, first, end, depth)
+        time = np.log((first - end) / (s - end)) if depth == 1 else _elapsed(s, first, end, depth)
     between = ((s - first) * (end - s) > 0) | (s == first)
     return np.where(s == first, 0.0, np.where(between, time / rate, np.inf))
 

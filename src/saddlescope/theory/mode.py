@@ -1,20 +1,18 @@
 """One mode of a deep linear network under SGD noise: a scalar Itô SDE.
 
-Aligned, balanced weights keep one number a a layer for each mode, s = a^L end to end. With the moments of the data along
-the mode, β₁ = E[x²], β₂ = E[xy], α₁ = Var[x²], α₂ = Cov[x²,xy], α₃ = Var[xy], and g(s) = α₁s² − 2α₂s + α₃, κ = 1 − 1/L,
+Aligned, balanced weights keep one number a per layer for each mode, s = a^L end to end. With the moments of the data
+along the mode, β₁ = E[x²], β₂ = E[xy], α₁ = Var[x²], α₂ = Cov[x²,xy], α₃ = Var[xy], with
+g(s) = α₁s² − 2α₂s + α₃ and κ = 1 − 1/L,
 
     da = a^{L−1}(β₂ − β₁s) dt + a^{L−1} √(T g) dW                                         (weight)
     ds = [L s^{2κ}(β₂ − β₁s) + ½L(L−1) T s^{3−4/L} g] dt + L s^{2κ} √(T g) dW             (product)
 
-Everything else follows from ``diffusion1d``, in z = log a for L ≥ 2, where no positivity is ever lost.
-Source: Corlouer et al. 2026, arXiv 2604.06366, section 3; Ziyin, Li & Ueda 2023, arXiv 2308.06671, for the general moments.
+Everything else follows from ``diffusion1d``, in log a for L ≥ 2, where positivity cannot be lost.
+Source: Corlouer et al. 2026, arXiv 2604.06366, section 3; Ziyin, Li & Ueda 2023, arXiv 2308.06671, for any moments.
 """
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -24,11 +22,12 @@ from pydantic import Field
 from scipy import stats
 from scipy.special import betainc
 
-from saddlescope import _kernel, streams
 from saddlescope._model import Count, Real, frozen
 from saddlescope.methods import Langevin, Method
-from saddlescope.theory.diffusion1d import Atoms, Density, Diffusion1D, Law
+from saddlescope.theory.diffusion1d import Diffusion1D
+from saddlescope.theory.ensemble import integrate
 from saddlescope.theory.flow import flow_time, mode_flow, plateau_time
+from saddlescope.theory.laws import Atoms, Law
 
 if TYPE_CHECKING:
     from saddlescope.problem import Problem
@@ -57,7 +56,9 @@ class ModeSDE:
     target: Real | None = Field(default=None, description="the strength s* of the teacher's mode, such as 1.5")
     label_noise: Annotated[Real, Field(ge=0)] = Field(default=0.0, description="use 0 for noiseless labels")
     temperature: Annotated[Real, Field(ge=0)] = Field(kw_only=True, description="T = lr / batch_size, such as 0.01")
-    moments: tuple[Real, Real, Real, Real, Real] | None = Field(default=None, description="five numbers α₁, α₂, α₃, β₁, β₂")
+    moments: tuple[Real, Real, Real, Real, Real] | None = Field(
+        default=None, description="five numbers α₁, α₂, α₃, β₁, β₂"
+    )
 
     def __post_init__(self) -> None:
         if (self.target is None) == (self.moments is None):
@@ -71,7 +72,8 @@ class ModeSDE:
         a1, a2, a3, b1, _ = self.moments
         if a1 < 0 or a3 < 0 or a2 * a2 > a1 * a3 * (1 + 1e-12) or b1 <= 0:
             raise ValueError(
-                f"moments must have α₁, α₃ ≥ 0, α₂² ≤ α₁α₃ and β₁ > 0 (variances of x² and xy, and E[x²]), got {self.moments}"
+                "moments must be those of data: α₁ = Var[x²] ≥ 0, α₃ = Var[xy] ≥ 0, α₂² ≤ α₁α₃ and β₁ = E[x²] > 0, "
+                f"got {self.moments}"
             )
 
     @cached_property
@@ -107,7 +109,7 @@ class ModeSDE:
         return self._moments[4]
 
     @cached_property
-    def _vertex(self) -> tuple[float, float]:
+    def vertex(self) -> tuple[float, float]:
         """Where g is least, and its value there: ``g(s) = α₁(s − center)² + floor``, free of cancellation."""
         if self.moments is None:
             return self.beta2, self.label_noise**2
@@ -132,7 +134,7 @@ class ModeSDE:
         >>> ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.1).g([0.0, 1.0])
         array([2.25, 0.25])
         """
-        center, floor = self._vertex
+        center, floor = self.vertex
         return np.asarray(self.alpha1 * (np.asarray(s, float) - center) ** 2 + floor)
 
     def drift(self, x: ArrayLike, coordinate: Where = "product") -> Floats:
@@ -180,8 +182,8 @@ class ModeSDE:
     def noise_peak(self, coordinate: Where = "product") -> float | None:
         """Strength s at which the noise is largest before the mode is learned; None when there is no such peak.
 
-        The variance rate is ``∝ s^{4κ} g`` (product) or ``∝ a^{2L−2} g ∝ s^{2κ} g`` (weight). For white Gaussian data the
-        peak of ``s^{4κ}g`` exists iff ``σ² < s*²/(4κ(2κ+1))``, at ``s* − [s* + √(s*² − 4κ(2κ+1)σ²)]/(2(2κ+1))``.
+        The variance rate is ``∝ s^{4κ} g`` (product) or ``∝ a^{2L−2} g ∝ s^{2κ} g`` (weight). For white Gaussian data
+        the peak of ``s^{4κ}g`` exists iff ``σ² < s*²/(4κ(2κ+1))``, at ``s* − [s* + √(s*² − 4κ(2κ+1)σ²)]/(2(2κ+1))``.
         Source: Corlouer et al. 2026, arXiv 2604.06366, proposition on the noise peak; the weight coordinate is ours.
 
         >>> ModeSDE(depth=2, target=1.0, temperature=0.1).noise_peak()
@@ -234,9 +236,9 @@ class ModeSDE:
     def stationary(self, start: float | None = None) -> Law:
         """The law of s after infinite time.
 
-        ``p(s) ∝ s^{−3κ} g(s)^{−1} exp(−(2/(TL)) ∫ (β₁s − β₂)/(s^{2κ}g) ds)``, a point mass at β₂/β₁ where the noise vanishes
-        there (σ = 0, or T = 0), at 0 where nothing holds the mode (β₂ ≤ 0, or L = 2 and T ≥ T_c). With noise that vanishes
-        at s*, L = 2 and T > T_c it is a mixture of both, and depends on ``start``: 0 with probability
+        ``p(s) ∝ s^{−3κ} g(s)^{−1} exp(−(2/(TL)) ∫ (β₁s − β₂)/(s^{2κ}g) ds)``; a point mass at s* = β₂/β₁ where the noise
+        vanishes there (σ = 0, or T = 0), at 0 where nothing holds the mode (β₂ ≤ 0, or L = 2 and T ≥ T_c). With noise
+        that vanishes at s*, L = 2 and T > T_c it is a mixture of both and depends on ``start``: 0 with probability
         ``1 − I_{s₀/s*}(½−θ, 1+θ)``, θ = β₁/(Tα₁s*). Raises ValueError when g vanishes elsewhere, or start is needed.
         Source: Corlouer et al. 2026, arXiv 2604.06366, section 3; Ziyin et al. 2023, arXiv 2308.06671.
 
@@ -250,13 +252,13 @@ class ModeSDE:
         if L >= 2 and end <= 0:
             return _point(0.0)
         if T == 0 or self._noiseless_at == end:
-            return self._mixture(start) if T > self.critical_temperature else _point(end)
+            return self._mixture(start) if self.critical_temperature < T else _point(end)
         if self._noiseless_at is not None and (L == 1 or self._noiseless_at > 0):
             raise ValueError(
-                f"g vanishes at s = {self._noiseless_at:g}, not at β₂/β₁ = {end:g}: the law then depends on the side of the "
-                "start; give moments with α₂² < α₁α₃"
+                f"the noise vanishes at s = {self._noiseless_at:g}, not at β₂/β₁ = {end:g}, and no trajectory comes back "
+                "through there; give moments with α₂² < α₁α₃"
             )
-        if T >= self.critical_temperature:
+        if self.critical_temperature <= T:
             return _point(0.0)
         law = self._diffusion.stationary()
         if L == 1:
@@ -266,7 +268,7 @@ class ModeSDE:
     @property
     def _noiseless_at(self) -> float | None:
         """Where g vanishes, if anywhere; exactly β₂/β₁ when it does so there."""
-        center, floor = self._vertex
+        center, floor = self.vertex
         if floor > 0:
             return None
         return center if self.alpha1 > 0 else self.fixed_point
@@ -275,7 +277,7 @@ class ModeSDE:
         if start is None:
             raise ValueError("start must be given: without noise at s*, the law above T_c depends on where s started")
         theta = self.beta1 / (self.temperature * self.alpha1 * self.fixed_point)
-        stays = float(betainc(0.5 - theta, 1 + theta, min(start / self.fixed_point, 1.0)))
+        stays = 1.0 if theta >= 0.5 else float(betainc(0.5 - theta, 1 + theta, min(start / self.fixed_point, 1.0)))
         return Atoms(np.array([0.0, self.fixed_point]), np.array([1 - stays, stays]))
 
     def boltzmann(self) -> Law:
@@ -309,7 +311,7 @@ class ModeSDE:
         """
         first, last = np.asarray(start, float), float(target)
         if self.depth >= 2 and not ((first > 0).all() and last > 0):
-            raise ValueError(f"start and target must be positive at depth {self.depth}, got {start} and {target}")
+            raise ValueError(f"start and target must be positive at depth {self.depth}, got {start!r} and {target!r}")
         if self.temperature == 0 or self.alpha1 == self.alpha3 == 0:
             return flow_time(last, first, self.fixed_point, self.depth, self.beta1), np.zeros(first.shape)
         if self.depth == 1:
@@ -331,8 +333,8 @@ class ModeSDE:
         speed, noise = 2 * self.beta2 - self.temperature * self.alpha3, 4 * self.temperature * self.alpha3
         if self.depth != 2 or speed <= 0 or noise == 0 or not 0 < start < end:
             raise ValueError(
-                f"the plateau law needs depth 2, 0 < T < T_c = {self.critical_temperature:g} and 0 < start < target, got "
-                f"depth {self.depth}, T = {self.temperature:g}, start {start:g} and target {end:g}"
+                f"the plateau law needs depth 2, 0 < T < T_c = {self.critical_temperature:g} and 0 < start < target, "
+                f"got depth {self.depth}, T = {self.temperature:g}, start {start:g} and target {end:g}"
             )
         length = float(np.log(end / start))
         shape = length**2 / noise
@@ -349,9 +351,8 @@ class ModeSDE:
     ) -> Floats:
         """Strengths of an ensemble at ``times``, shape (trajectories, times), all from ``start`` (or one start each).
 
-        Integrated by the compiled kernel in log a (s itself at depth 1) by a weak scheme of order 2, whose step is ``tol`` in
-        units of the local rate ``(L−1) a^{L−2}(|β₂| + β₁s) + T a^{2L−4}[(1 + (L−2)²) g + (2L−2)² α₁ s²]``: a fixed step is
-        absorbed at 0 by the heavy tail. At tol = 0.1 no bias shows in 4·10⁵ trajectories. The same for any number of threads,
+        Integrated by the compiled kernel in log a (in s at depth 1) by a weak scheme of order 2 with steps of ``tol`` in
+        units of the local rate: at tol = 0.1 no bias shows in 4·10⁵ trajectories. The same for any number of threads,
         and for each member whatever the others are. Raises ValueError for times that are negative or not increasing.
         Source: Kloeden & Platen 1992, Numerical Solution of Stochastic Differential Equations, equation 14.2.1.
 
@@ -359,7 +360,7 @@ class ModeSDE:
         >>> mode.simulate(0.1, [0.0, 5.0], trajectories=2000).mean(axis=0)
         array([0.1..., 0.9...])
         """
-        return self._ensemble(start, times, (), trajectories, seed, tol, threads)[0]
+        return integrate(self, start, times, (), trajectories, seed, tol, threads)[0]
 
     def simulate_passages(
         self,
@@ -371,10 +372,11 @@ class ModeSDE:
         tol: float = 0.1,
         threads: int | None = None,
     ) -> Floats:
-        """First-passage times of an ensemble to ``targets``, shape (trajectories, targets); infinite beyond ``horizon``.
+        """First-passage times of an ensemble to ``targets``, (trajectories, targets); infinite beyond ``horizon``.
 
         As ``simulate``; a path seen only at its steps passes a level late, by 0.5826 standard deviations of a step on
-        average, and each level is moved nearer by as much. Raises ValueError for more than 16 targets.
+        average, and each level is moved nearer by as much: mean times are within about ``tol`` · 5 %.
+        Raises ValueError for more than 16 targets.
         Source: Gobet & Menozzi 2010, Stochastic Processes and their Applications 120(2), theorem 3.1.
 
         >>> mode = ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.05)
@@ -382,45 +384,7 @@ class ModeSDE:
         >>> abs(times.mean() - mode.passage(1e-3, 0.5)[0]) < 0.1
         np.True_
         """
-        return self._ensemble(start, [horizon], targets, trajectories, seed, tol, threads)[1]
-
-    def _ensemble(
-        self,
-        start: ArrayLike,
-        times: ArrayLike,
-        targets: ArrayLike,
-        trajectories: int,
-        seed: int,
-        tol: float,
-        threads: int | None,
-        fixed_step: float = 0.0,
-        instruction_set: str = "auto",
-    ) -> tuple[Floats, Floats]:
-        """Strengths (n, times) and passage times (n, targets); ``fixed_step`` is plain Euler–Maruyama in log a."""
-        begin = np.broadcast_to(np.asarray(start, float), (trajectories,))
-        when, levels = np.array(times, float, ndmin=1), np.array(targets, float, ndmin=1)
-        self._check_ensemble(begin, when, levels, tol)
-        L, (center, floor) = self.depth, self._vertex
-        inside = (lambda s: s + 0.0) if L == 1 else (lambda s: np.log(s) / L)
-        words = streams.seed_words(seed, np.arange(trajectories), streams.NOISE)
-        workers = threads or len(os.sched_getaffinity(0))
-        states, passages = np.empty((trajectories, len(when))), np.empty((trajectories, len(levels)))
-        for some in _chunks(trajectories):
-            states[some], passages[some] = _kernel.mode_ensemble(
-                L, self.alpha1, center, floor, self.beta1, self.beta2, self.temperature, tol, fixed_step,
-                inside(begin[some]), when, inside(levels), words[some], workers, instruction_set,
-            )  # fmt: skip
-        return (states if L == 1 else np.exp(L * states)), passages
-
-    def _check_ensemble(self, start: Floats, times: Floats, targets: Floats, tol: float) -> None:
-        if self.depth >= 2 and not ((start > 0).all() and (targets > 0).all()):
-            raise ValueError(f"start and targets must be positive at depth {self.depth}; 0 is never left nor reached")
-        if times.ndim != 1 or not len(times) or not (np.diff(times, prepend=0.0) >= 0).all():
-            raise ValueError(f"times must be a list of increasing numbers, none negative, got {times.tolist()!r:.80}")
-        if not tol > 0:
-            raise ValueError(f"tol must be positive, got {tol}; use 0.1")
-        if len(targets) > 16:
-            raise ValueError(f"at most 16 targets can be followed at once, got {len(targets)}; split them")
+        return integrate(self, start, [horizon], targets, trajectories, seed, tol, threads)[1]
 
     @property
     def _unit(self) -> float:
@@ -430,7 +394,7 @@ class ModeSDE:
     @cached_property
     def _diffusion(self) -> Diffusion1D:
         """The SDE of w = log(s/s*)/L for L ≥ 2, of s for L = 1; on the side below s* where noise vanishes there."""
-        L, T, unit, (center, floor) = self.depth, self.temperature, self._unit, self._vertex
+        L, T, unit, (center, floor) = self.depth, self.temperature, self._unit, self.vertex
         if L == 1:
             width = np.sqrt(self.g(self.fixed_point) / self.beta1) if self._noiseless_at is None else 1.0
             return Diffusion1D(self.drift, self.diffusion, center=self.fixed_point, scale=float(width))
@@ -457,7 +421,7 @@ class ModeSDE:
 def mode_sde(problem: Problem, method: Method, mode: int) -> ModeSDE:
     """The SDE of one mode of a problem under a method, exact for aligned balanced weights and aligned noise.
 
-    The input covariance must be white or diagonal in the teacher's right singular vectors; with variance λ along the mode
+    The input covariance must be white or diagonal in the teacher's right singular vectors; with variance λ there
     β₁ = λ, β₂ = λs*, α₁ = 2λ², α₂ = 2λ²s*, α₃ = 2λ²s*² + λσ². T is the method's (0 for GD and gradient flow).
     Raises ValueError for other covariances, a mode that the data or the widths do not have, or isotropic noise.
     Source: Corlouer et al. 2026, arXiv 2604.06366, section 3.
@@ -477,8 +441,8 @@ def mode_sde(problem: Problem, method: Method, mode: int) -> ModeSDE:
         raise ValueError('a mode has an SDE of its own only under noise="gradient" or "aligned", got "isotropic"')
     if not data.diagonal_in_modes:
         raise ValueError(
-            "the input covariance couples the modes, so that none has an SDE of its own; make it white, or diagonal in the "
-            "teacher's right singular vectors"
+            "the input covariance couples the modes, so that none has an SDE of its own; make it white, or diagonal in "
+            "the teacher's right singular vectors"
         )
     target, noise, variance = float(strengths[mode]), data.label_noise, float(data.sigma_in_modes[mode, mode])
     if variance <= 0:
@@ -488,16 +452,6 @@ def mode_sde(problem: Problem, method: Method, mode: int) -> ModeSDE:
     x2, xy = 2 * variance**2, variance * target
     moments = (x2, x2 * target, x2 * target**2 + variance * noise**2, variance, xy)
     return ModeSDE(problem.network.depth, moments=moments, temperature=method.temperature)
-
-
-def _chunks(count: int) -> Iterator[slice]:
-    """Slices of about a third of a second of work each, between which Ctrl-C is heard."""
-    first, size = 0, 2048
-    while first < count:
-        began = time.monotonic()
-        yield slice(first, first + size)
-        first += size
-        size = 1024 * max(1, int(size / 1024 * min(4.0, 0.3 / max(time.monotonic() - began, 1e-9))))
 
 
 def _point(value: float) -> Atoms:

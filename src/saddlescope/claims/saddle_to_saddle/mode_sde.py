@@ -128,8 +128,7 @@ def _advance(
 
 
 def _order(steps: Floats, differences: Floats, groups: int = 32) -> Interval:
-    """Slope of log difference against log step (step, trajectory), from independent groups of
-    trajectories."""
+    """Slope of log difference (step, trajectory) against log step, from independent groups of trajectories."""
     by_group = differences.reshape(len(steps), groups, -1).mean(axis=2)
     return intervals.mean(np.polyfit(np.log(steps), np.log(by_group), 1)[0])
 
@@ -138,8 +137,7 @@ def _order(steps: Floats, differences: Floats, groups: int = 32) -> Interval:
 
 
 def _laws(trajectories: int, dt: float = 4e-3) -> dict[str, Any]:
-    """Strengths while the modes are learned: network with aligned and with full noise against the mode
-    SDE."""
+    """Strengths while modes are learned: network with aligned and with full noise against the mode SDE."""
     when = (0.9, 1.5, 2.5, 4.0)
     expected = np.stack([sde.simulate(START, when, 2**17, seed=1 + mode) for mode, sde in enumerate(MODES)], axis=-1)
     saves = tuple(round(time / dt) for time in when)

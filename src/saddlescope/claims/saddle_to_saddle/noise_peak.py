@@ -111,8 +111,7 @@ def _run(depth: int, label_noise: float, method: Method, trajectories: int, seed
 
 
 def _modes(dataset: xr.Dataset, depth: int, label_noise: float) -> Iterator[Mode]:
-    """Realised noise: half the square of the difference of two steps in a row, so that the drift drops
-    out."""
+    """Modes with their realised noise: half the square of the difference of two steps, free of drift."""
     strength, steps = dataset["mode_strength"].values, dataset["step"].values
     first = np.flatnonzero((np.diff(steps, n=2, append=[0, 0]) == 0) & (np.diff(steps, append=0) == 1))
     s = strength[:, first]
@@ -132,8 +131,7 @@ def _share(mode: Mode) -> Interval:
 
 
 def _departure(mode: Mode, coordinate: Literal["product", "weight"]) -> Interval:
-    """Median strength at the peak minus the predicted one, in s*; NaN where nothing peaks or nothing is
-    predicted."""
+    """Median strength at the peak minus the predicted one, in s*; NaN where there is none."""
     predicted, found = mode.sde.noise_peak(coordinate), mode.peaks[np.isfinite(mode.peaks)]
     if predicted is None or not len(found):
         return intervals.exact(np.nan)

@@ -93,7 +93,7 @@ def _approach(size: int) -> dict[str, Any]:
 
     flow, gd = timed("gradient flow", GradientFlow(lr=1e-3)), timed("GD, η = 0.05", GD(lr=COARSE))
     by_rate = {rate: timed(f"SGD, η = {rate:g}, B = 1", SGD(lr=rate, batch_size=1)) for rate in (*RATES, 0.016, 0.032)}
-    by_batch = [timed(f"SGD, η = 0.05, B = {size}", SGD(lr=COARSE, batch_size=size)) for size in BATCHES]
+    by_batch = [timed(f"SGD, η = 0.05, B = {batch}", SGD(lr=COARSE, batch_size=batch)) for batch in BATCHES]
     late = np.stack([by_rate[rate] / flow - 1 for rate in RATES])
     behind = np.stack([times / gd - 1 for times in by_batch])
     return {

@@ -1,0 +1,292 @@
+"""Laws of a scalar with the names of ``scipy.stats``: densities known by their logarithm, and atoms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize_scalar
+
+from saddlescope.theory._piecewise import Antiderivative, antiderivative, integrals, nodes
+
+Floats = NDArray[np.float64]
+Function = Callable[[Floats], Floats]
+Seed = int | np.random.Generator | None
+
+FLAT = 1e-9
+"""A tail whose logarithm falls more slowly than this holds infinite mass."""
+
+
+class Law(Protocol):
+    """The law of a scalar, with the names of ``scipy.stats``."""
+
+    def pdf(self, x: ArrayLike) -> Floats: ...
+    def logpdf(self, x: ArrayLike) -> Floats: ...
+    def cdf(self, x: ArrayLike) -> Floats: ...
+    def ppf(self, q: ArrayLike) -> Floats: ...
+    def rvs(self, size: int | tuple[int, ...] | None = None, random_state: Seed = None) -> Floats: ...
+    def mean(self) -> float: ...
+    def var(self) -> float: ...
+
+
+class Moments:
+    """What every law here has from its ``expect`` and ``ppf``."""
+
+    def expect(self, function: Function) -> float:
+        """``E[function(x)]``."""
+        raise NotImplementedError
+
+    def ppf(self, q: ArrayLike) -> Floats:
+        """Quantile: the x with ``cdf(x) = q``."""
+        raise NotImplementedError
+
+    def rvs(self, size: int | tuple[int, ...] | None = None, random_state: Seed = None) -> Floats:
+        """Independent draws."""
+        return self.ppf(np.random.default_rng(random_state).random(size))
+
+    def moment(self, order: int) -> float:
+        """``E[xᵏ]``; infinite when it diverges."""
+        return self.expect(lambda x: x**order)
+
+    def mean(self) -> float:
+        """``E[x]``."""
+        return self.moment(1)
+
+    def var(self) -> float:
+        """``E[(x − E[x])²]``."""
+        mean = self.mean()
+        return self.expect(lambda x: (x - mean) ** 2) if np.isfinite(mean) else np.inf
+
+    def std(self) -> float:
+        """Standard deviation."""
+        return float(np.sqrt(self.var()))
+
+
+@dataclass(frozen=True)
+class Atoms(Moments):
+    """A law of finitely many values (sorted), each with its probability.
+
+    >>> Atoms(np.array([0.0, 2.0]), np.array([0.25, 0.75])).mean()
+    1.5
+    """
+
+    values: Floats
+    probabilities: Floats
+
+    def pdf(self, x: ArrayLike) -> Floats:
+        """Infinite at the values, zero elsewhere."""
+        held = self.values[self.probabilities > 0]
+        return np.where(np.isin(np.asarray(x, float), held), np.inf, 0.0)
+
+    def logpdf(self, x: ArrayLike) -> Floats:
+        """Logarithm of ``pdf``."""
+        return np.where(self.pdf(x) > 0, np.inf, -np.inf)
+
+    def cdf(self, x: ArrayLike) -> Floats:
+        """Probability of values up to x."""
+        return np.asarray((np.asarray(x, float)[..., None] >= self.values) @ self.probabilities)
+
+    def ppf(self, q: ArrayLike) -> Floats:
+        """Quantile: the smallest value whose cdf is at least q."""
+        upto = np.cumsum(self.probabilities) * (1 - 1e-15)
+        return np.asarray(self.values[np.minimum(np.searchsorted(upto, q), len(self.values) - 1)])
+
+    def expect(self, function: Function) -> float:
+        """``E[function(x)]``."""
+        return float(function(self.values) @ self.probabilities)
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """An increasing map x = φ(y) of the whole line onto a domain: φ, its inverse, log φ' and φ''/φ'."""
+
+    to_x: Function
+    to_y: Function
+    log_slope: Function
+    bend: Function
+
+
+@dataclass(frozen=True)
+class Density(Moments):
+    """A law with a density, tabulated in a coordinate on the whole line; made by ``Diffusion1D.stationary``."""
+
+    mass: Mass
+    coordinate: Coordinate
+
+    def logpdf(self, x: ArrayLike) -> Floats:
+        """Logarithm of the density."""
+        y = self.coordinate.to_y(np.asarray(x, float))
+        return np.asarray(self.mass.log_density(y) - self.mass.log_total - self.coordinate.log_slope(y))
+
+    def pdf(self, x: ArrayLike) -> Floats:
+        """Density."""
+        return np.asarray(np.exp(self.logpdf(x)))
+
+    def cdf(self, x: ArrayLike) -> Floats:
+        """Probability of values up to x."""
+        return self.mass.cdf(self.coordinate.to_y(np.asarray(x, float)))
+
+    def ppf(self, q: ArrayLike) -> Floats:
+        """Quantile: the x with ``cdf(x) = q``."""
+        return self.coordinate.to_x(self.mass.ppf(np.asarray(q, float)))
+
+    def expect(self, function: Function) -> float:
+        """``E[function(x)]``; infinite when the integral diverges.
+
+        >>> from saddlescope.theory import Diffusion1D
+        >>> ornstein_uhlenbeck = Diffusion1D(lambda x: -x, np.ones_like)
+        >>> ornstein_uhlenbeck.stationary().expect(lambda x: x**4)      # 3 Var²
+        0.7500000
+        """
+        return self.mass.expect(lambda y: function(self.coordinate.to_x(y)))
+
+    def map(self, to_x: Function, to_y: Function, log_slope: Function) -> Density:
+        """The law of ``to_x(x)`` for an increasing function, given with its inverse and the log of its derivative.
+
+        >>> from saddlescope.theory import Diffusion1D
+        >>> normal = Diffusion1D(lambda x: -x, lambda x: np.full_like(x, 2**0.5), tails="exponential").stationary()
+        >>> normal.map(np.exp, np.log, lambda x: x).mean()          # log-normal: e^½
+        1.6487213
+        """
+        inner = self.coordinate
+        outer = Coordinate(
+            lambda y: to_x(inner.to_x(y)),
+            lambda x: inner.to_y(to_y(x)),
+            lambda y: inner.log_slope(y) + log_slope(inner.to_x(y)),
+            inner.bend,
+        )
+        return Density(self.mass, outer)
+
+
+@dataclass(frozen=True)
+class Mass:
+    """A density on the line by its logarithm, integrated; beyond the edges it goes on as an exponential.
+
+    ``share`` integrates the density divided by its largest value, e^``log_top``; ``below`` and ``above`` is its mass
+    beyond the edges, ``falling`` the rates at which it falls there.
+    """
+
+    log_density: Function
+    log_top: float
+    share: Antiderivative
+    below: float
+    above: float
+    falling: tuple[float, float]
+
+    @property
+    def log_total(self) -> float:
+        return self.log_top + float(np.log(self._total))
+
+    @property
+    def _total(self) -> float:
+        return self.below + float(self.share.at_edges[-1]) + self.above
+
+    def cdf(self, y: Floats) -> Floats:
+        low, high = self.share.edges[0], self.share.edges[-1]
+        with np.errstate(invalid="ignore", over="ignore"):
+            tails = self.below * np.where(y < low, np.exp(self.falling[0] * (y - low)), 1.0)
+            tails = tails + self.above * np.where(y > high, -np.expm1(-self.falling[1] * (y - high)), 0.0)
+        return np.asarray((self.share(y) + tails) / self._total)
+
+    def ppf(self, q: Floats) -> Floats:
+        with np.errstate(all="ignore"):
+            left = self.share.edges[0] + np.log(q * self._total / self.below) / self.falling[0]
+            right = self.share.edges[-1] - np.log((1 - q) * self._total / self.above) / self.falling[1]
+        y = np.where(q * self._total < self.below, left, self.share.inverse(q * self._total - self.below))
+        y = np.where((1 - q) * self._total < self.above, right, y)
+        return np.where((q >= 0) & (q <= 1), y, np.nan)
+
+    def expect(self, function: Function) -> float:
+        """``∫ f p dy``, with the tails of f p beyond the edges; infinite when they diverge."""
+        with np.errstate(all="ignore"):
+            held = np.flatnonzero(np.isfinite(function(self.share.edges)))
+            edges = self.share.edges[held[0] : held[-1] + 1]
+            y = nodes(edges)
+            values = function(y)
+            inside = np.sign(values) * np.exp(np.log(np.abs(values)) + self.log_density(y) - self.log_total)
+            tails = [self._tail(function, edges[0], -1.0), self._tail(function, edges[-1], 1.0)]
+        return float(integrals(inside, edges).sum() + sum(tails))
+
+    def _tail(self, function: Function, end: float, outwards: float) -> float:
+        """``∫ f p dy`` beyond an end."""
+
+        def log_term(y: Floats) -> Floats:
+            return np.log(np.abs(function(y))) + self.log_density(y) - self.log_total
+
+        height = float(log_term(np.array(end)))
+        if height < -700:
+            return 0.0
+        sign, falling = float(np.sign(function(np.array(end)))), falling_rate(log_term, end, outwards)
+        return sign * float(np.exp(height)) / falling if falling > FLAT else sign * np.inf
+
+
+class InfiniteMass(ValueError):
+    """A density has infinite mass towards ``side``: "lower", "upper" or "both"."""
+
+    def __init__(self, side: str) -> None:
+        super().__init__(f"there is no such law: the density has infinite mass towards the {side} end of the domain")
+        self.side = side
+
+
+def tabulate(log_density: Function, edges: Floats, closed: tuple[bool, bool] = (False, False)) -> Mass:
+    """Integrate a density over ``edges`` and, at the sides not ``closed``, beyond them.
+
+    Raises InfiniteMass when there is no end to it.
+    """
+    tops, heights = peaks(log_density, edges)
+    log_top = float(heights.max())
+
+    def relative(y: Floats) -> Floats:
+        return np.asarray(np.exp(log_density(y) - log_top))
+
+    # Panels are halved on the way down to a peak only if they can see it.
+    share = antiderivative(relative, graded(edges, tops), float(edges[0]), atol=1e-260)
+    ends = ((edges[0], -1.0, closed[0]), (edges[-1], 1.0, closed[1]))
+    height = [0.0 if done else float(relative(np.array(end))) for end, _, done in ends]
+    rate = [falling_rate(log_density, end, outwards) for end, outwards, _ in ends]
+    infinite = [h > 1e-250 and r < FLAT for h, r in zip(height, rate, strict=True)]
+    if any(infinite):
+        raise InfiniteMass("both" if all(infinite) else "lower" if infinite[0] else "upper")
+    rate = [max(r, FLAT) for r in rate]
+    return Mass(log_density, log_top, share, height[0] / rate[0], height[1] / rate[1], (rate[0], rate[1]))
+
+
+def graded(edges: Floats, places: Floats) -> Floats:
+    """The edges and, around each place, ever finer ones."""
+    steps = 2.0 ** np.arange(-44, 1)
+    near = places[:, None] + np.concatenate([-steps, [0.0], steps]) * np.maximum(1.0, np.abs(places[:, None]))
+    return np.union1d(edges, near[(near > edges[0]) & (near < edges[-1])])
+
+
+def peaks(log_density: Function, edges: Floats) -> tuple[Floats, Floats]:
+    """Where the density has its local maxima (or ends high), and the logarithms there."""
+    y = np.unique(np.concatenate([edges, nodes(edges).ravel()]))
+    log_p = log_density(y)
+    before, after = np.append(-np.inf, log_p[:-1]), np.append(log_p[1:], -np.inf)
+    tops: list[int] = []
+    for i in map(int, np.flatnonzero((log_p >= before) & (log_p >= after) & (log_p >= log_p.max() - 745))):
+        if tops and log_p[tops[-1] : i].min() > min(log_p[tops[-1]], log_p[i]) - 1e-3:  # no valley between the two
+            tops[-1] = i if log_p[i] > log_p[tops[-1]] else tops[-1]
+        else:
+            tops.append(i)
+    places = np.array([_climb(log_density, y[max(i - 1, 0)], y[i], y[min(i + 1, len(y) - 1)]) for i in tops])
+    return places, log_density(places)
+
+
+def _climb(log_density: Function, low: float, middle: float, high: float) -> float:
+    """Where the density is largest between low and high, middle if there."""
+    width = {"xatol": 1e-9 * (high - low)}
+    best = minimize_scalar(
+        lambda y: -float(log_density(np.array(y))), bounds=(low, high), method="bounded", options=width
+    )
+    return float(best.x) if -best.fun > log_density(np.array(middle)) else float(middle)
+
+
+def falling_rate(log_density: Function, end: float, outwards: float) -> float:
+    """Rate at which the logarithm of a density falls outwards at an end."""
+    step = 1e-3 * max(1.0, abs(end))
+    here, inside = log_density(np.array(end)), log_density(np.array(end - outwards * step))
+    return float(inside - here) / step
