@@ -13,8 +13,24 @@ _LR = "use a learning rate such as 1e-3"
 _BATCH = "use a batch size such as 16"
 
 
+class _Rule:
+    """What holds of a rule unless it says otherwise."""
+
+    lr: float
+
+    @property
+    def temperature(self) -> float:
+        """T, 0 without noise."""
+        return 0.0
+
+    @property
+    def time_step(self) -> float:
+        """Time of one step."""
+        return self.lr
+
+
 @frozen
-class GradientFlow:
+class GradientFlow(_Rule):
     """``dθ/dt = −∇𝓛``; ``lr`` is only the clock: time = lr · step.
 
     Integrated by an adaptive method of order 5, float64 only. Keeps: balance and determinant.
@@ -27,19 +43,9 @@ class GradientFlow:
 
     keeps: ClassVar[tuple[str, ...]] = ("balance conserved", "determinant conserved")
 
-    @property
-    def temperature(self) -> float:
-        """T = 0: no noise."""
-        return 0.0
-
-    @property
-    def time_step(self) -> float:
-        """Time of one step."""
-        return self.lr
-
 
 @frozen
-class GD:
+class GD(_Rule):
     """``θ ← θ − η ∇𝓛(θ)`` on the population loss. Keeps: the exact balance and determinant identities of a step.
 
     >>> GD(lr=1e-2).time_step
@@ -50,19 +56,9 @@ class GD:
 
     keeps: ClassVar[tuple[str, ...]] = ("balance identity", "determinant identity")
 
-    @property
-    def temperature(self) -> float:
-        """T = 0: no noise."""
-        return 0.0
-
-    @property
-    def time_step(self) -> float:
-        """Time of one step."""
-        return self.lr
-
 
 @frozen
-class SGD:
+class SGD(_Rule):
     """``θ ← θ − η · mean over a fresh batch of B samples of ∇ℓ``, exact in law at a cost independent of B.
 
     Temperature ``T = lr / batch_size``. Keeps: the exact balance and determinant identities of a step.
@@ -81,14 +77,9 @@ class SGD:
         """T = η/B."""
         return self.lr / self.batch_size
 
-    @property
-    def time_step(self) -> float:
-        """Time of one step."""
-        return self.lr
-
 
 @frozen
-class Langevin:
+class Langevin(_Rule):
     """Itô: ``dθ = −∇𝓛 dt + √T C(θ)^{1/2} dW`` with ``T = lr / batch_size``, integrated with step ``dt`` (lr if None).
 
     ``noise="gradient"``: C is the covariance of the per-sample gradient (never formed). ``"aligned"``: its part off

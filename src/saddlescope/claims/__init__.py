@@ -51,12 +51,14 @@ def reproduce(names: Sequence[str] = (), quick: bool = False, out: str | Path = 
     """Run these claims and write ``index.html``, ``report.json`` and the figures into the folder ``out``.
 
     A claim is kept in ``out`` as soon as it is judged, so that an interrupted report goes on where it
-    stopped. Returns 0 if no claim was refuted, else 1. Raises ValueError for a name that does not exist or an
-    ``out`` that is a file.
+    stopped; an earlier report there is replaced. Returns 0 if no claim was refuted, else 1. Raises ValueError
+    for a name that does not exist, and for an ``out`` that is a file or holds another page.
     """
     claims, folder = select(names), Path(out)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"out must be a folder, got the file {str(folder)!r}; give another path")
+    if (folder / "index.html").exists() and not (folder / "report.json").exists():
+        raise ValueError(f"out {str(folder)!r} holds an index.html that is not a report; give another folder")
     figures, partial = folder / "figures", folder / ".partial"
     for needed in (figures, partial):
         needed.mkdir(parents=True, exist_ok=True)

@@ -87,7 +87,7 @@ def increasing_root(f: Function, slope: Function, low: Floats, high: Floats, rou
     for _ in range(80):
         value = f(root)
         low, high = np.where(value < 0, root, low), np.where(value < 0, high, root)
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             newton = root - value / slope(root)
         before, root = root, np.where((newton >= low) & (newton <= high), newton, (low + high) / 2)
         if ((np.abs(value) <= rounding) | (np.abs(root - before) <= 1e-14 * np.maximum(1.0, np.abs(root)))).all():

@@ -280,12 +280,19 @@ def _coordinate(lower: float, upper: float, center: float, scale: float, tails: 
             lambda x: np.log(x - lower) - np.log(upper - x),
             lambda y: np.log(width) + log_expit(y) + log_expit(-y),
             lambda y: -np.tanh(y / 2),
+            (lower, upper),
         )
     if np.isfinite(lower):
-        return Coordinate(lambda y: lower + np.exp(y), lambda x: np.log(x - lower), lambda y: 1.0 * y, np.ones_like)
+        return Coordinate(
+            lambda y: lower + np.exp(y), lambda x: np.log(x - lower), lambda y: 1.0 * y, np.ones_like, (lower, np.inf)
+        )
     if np.isfinite(upper):
         return Coordinate(
-            lambda y: upper - np.exp(-y), lambda x: -np.log(upper - x), lambda y: -y, lambda y: -np.ones_like(y)
+            lambda y: upper - np.exp(-y),
+            lambda x: -np.log(upper - x),
+            lambda y: -y,
+            lambda y: -np.ones_like(y),
+            (-np.inf, upper),
         )
     if tails == "exponential":
         return Coordinate(lambda y: 1.0 * y, lambda x: 1.0 * x, np.zeros_like, np.zeros_like)

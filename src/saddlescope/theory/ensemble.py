@@ -1,11 +1,11 @@
 """Ensembles of one mode's SDE, integrated by the compiled kernel with a step that follows the local rate.
 
-Noise grows like a power of the strength and the law has a power-law tail, so a fixed step is sooner or later too long and
-throws a trajectory to where it stays: s = 0. Here the step is ``tol`` in units of the local rate, which at depth L ≥ 2 is
+Noise grows like a power of the strength and the law has a power-law tail, so a fixed step is sooner or later too long
+and throws a trajectory to where it stays: s = 0. Here the step is ``tol`` in units of the local rate, at depth L ≥ 2
 
     (L−1) a^{L−2} (|β₂| + β₁ s) + T a^{2L−4} [(1 + (L−2)²) g(s) + (2L−2)² α₁ s²],      β₁ + T α₁ at depth 1,
 
-chosen from where the trajectory is, and the scheme is of weak order 2.
+chosen from where the trajectory is and cut to meet the next of ``times``; the scheme is of weak order 2.
 """
 
 from __future__ import annotations

@@ -91,8 +91,8 @@ class Atoms(Moments):
 
     def ppf(self, q: ArrayLike) -> Floats:
         """Quantile: the smallest value whose cdf is at least q."""
-        upto = np.cumsum(self.probabilities) * (1 - 1e-15)
-        return np.asarray(self.values[np.minimum(np.searchsorted(upto, q), len(self.values) - 1)])
+        below = np.searchsorted(np.cumsum(self.probabilities), np.asarray(q, float) * (1 - 1e-15))
+        return np.asarray(self.values[np.minimum(below, len(self.values) - 1)])
 
     def expect(self, function: Function) -> float:
         """``E[function(x)]``."""
@@ -107,6 +107,12 @@ class Coordinate:
     to_y: Function
     log_slope: Function
     bend: Function
+    domain: tuple[float, float] = (-np.inf, np.inf)
+
+    def inverse(self, x: ArrayLike) -> Floats:
+        """``to_y``, and ∓∞ at the ends of the domain and outside."""
+        with np.errstate(divide="ignore"):
+            return np.asarray(self.to_y(np.clip(np.asarray(x, float), *self.domain)))
 
 
 @dataclass(frozen=True)
@@ -118,8 +124,9 @@ class Density(Moments):
 
     def logpdf(self, x: ArrayLike) -> Floats:
         """Logarithm of the density."""
-        y = self.coordinate.to_y(np.asarray(x, float))
-        return np.asarray(self.mass.log_density(y) - self.mass.log_total - self.coordinate.log_slope(y))
+        y = self.coordinate.inverse(x)
+        inside = np.where(np.isfinite(y), y, 0.0)
+        return np.where(np.isfinite(y), self.mass.logpdf(inside) - self.coordinate.log_slope(inside), -np.inf)
 
     def pdf(self, x: ArrayLike) -> Floats:
         """Density."""
@@ -127,7 +134,7 @@ class Density(Moments):
 
     def cdf(self, x: ArrayLike) -> Floats:
         """Probability of values up to x."""
-        return self.mass.cdf(self.coordinate.to_y(np.asarray(x, float)))
+        return self.mass.cdf(self.coordinate.inverse(x))
 
     def ppf(self, q: ArrayLike) -> Floats:
         """Quantile: the x with ``cdf(x) = q``."""
@@ -157,6 +164,7 @@ class Density(Moments):
             lambda x: inner.to_y(to_y(x)),
             lambda y: inner.log_slope(y) + log_slope(inner.to_x(y)),
             inner.bend,
+            (float(to_x(np.array(inner.domain[0]))), float(to_x(np.array(inner.domain[1])))),
         )
         return Density(self.mass, outer)
 
@@ -183,6 +191,11 @@ class Mass:
     @property
     def _total(self) -> float:
         return self.below + float(self.share.at_edges[-1]) + self.above
+
+    def logpdf(self, y: Floats) -> Floats:
+        inside = np.clip(y, self.share.edges[0], self.share.edges[-1])
+        fallen = self.falling[0] * np.maximum(inside - y, 0) + self.falling[1] * np.maximum(y - inside, 0)
+        return np.asarray(self.log_density(inside) - self.log_total - fallen)
 
     def cdf(self, y: Floats) -> Floats:
         low, high = self.share.edges[0], self.share.edges[-1]

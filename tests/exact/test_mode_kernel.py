@@ -1,0 +1,137 @@
+"""The compiled integrator of one mode's SDE against a plain twin, and against itself cut in other ways."""
+
+import numpy as np
+import pytest
+
+from saddlescope import _kernel, streams
+from saddlescope.theory import ModeSDE
+from saddlescope.theory.ensemble import integrate
+
+OVERSHOOT = 0.5825971579390107
+
+
+def local(mode, x):
+    """Pull f, variance rate h, their two derivatives in x = log a (depth 1: s), and the local rate."""
+    L, T, (center, floor) = mode.depth, mode.temperature, mode.vertex
+    if L == 1:
+        d = x - center
+        slope = 2 * T * mode.alpha1
+        h = T * (mode.alpha1 * d * d + floor)
+        return (mode.beta2 - mode.beta1 * x, -mode.beta1, 0.0), (h, slope * d, slope), mode.beta1 + T * mode.alpha1
+    e, s = np.exp((L - 2) * x), np.exp(L * x)
+    f = e * (mode.beta2 - mode.beta1 * s)
+    f1 = (L - 2) * mode.beta2 * e - (2 * L - 2) * mode.beta1 * e * s
+    f2 = (L - 2) ** 2 * mode.beta2 * e - (2 * L - 2) ** 2 * mode.beta1 * e * s
+    powers = [(2 * L - 4 + k * L, w) for k, w in enumerate((mode.alpha3, -2 * mode.alpha2, mode.alpha1))]
+    h, h1, h2 = (T * sum(w * p**k * np.exp(p * x) for p, w in powers) for k in range(3))
+    rate = (L - 1) * e * (abs(mode.beta2) + mode.beta1 * s)
+    rate += T * e * e * ((1 + (L - 2) ** 2) * mode.g(s) + (2 * L - 2) ** 2 * mode.alpha1 * s * s)
+    return (f, f1, f2), (h, h1, h2), rate
+
+
+def walk(mode, start, times, targets, stream, tol):
+    """One trajectory by the weak Taylor scheme of order 2, written from its formula."""
+    L, ito = mode.depth, float(mode.depth > 1)
+    into = (lambda s: s) if L == 1 else (lambda s: np.log(s) / L)
+    x, time, seen, left_over = into(start), 0.0, [], []
+    levels, passages = [into(target) for target in targets], [np.inf] * len(targets)
+    noise = [np.sqrt(local(mode, level)[1][0]) for level in levels]
+    for end in times:
+        while True:
+            (f, f1, f2), (h, h1, h2), rate = local(mode, x)
+            dt = tol / rate
+            last = not dt < end - time
+            dt = end - time if last else dt
+            if not left_over:
+                left_over = list(stream.pair())
+            dw = np.sqrt(dt) * float(left_over.pop(0)[0])
+            a, a1, a2 = f - ito * h / 2, f1 - ito * h1 / 2, f2 - ito * h2 / 2
+            b = np.sqrt(h)
+            b1, b2 = h1 / (2 * b), h2 / (2 * b) - h1**2 / (4 * b**3)
+            moved = a * dt + b * dw + b * b1 * (dw**2 - dt) / 2
+            moved += (a1 * b + a * b1 + b * b * b2 / 2) * dw * dt / 2 + (a * a1 + b * b * a2 / 2) * dt**2 / 2
+            before, x, time = x, x + moved, end if last else time + dt
+            for j, level in enumerate(levels):
+                side = np.sign(level - into(start))
+                beyond = side * (x - level)
+                if passages[j] == np.inf and dt > 0 and beyond + OVERSHOOT * np.sqrt(dt) * (b + noise[j]) / 2 > 0:
+                    share = beyond / (side * (x - before)) if 0 < beyond < side * (x - before) else 0.0
+                    passages[j] = time - share * dt
+            if last:
+                break
+        seen.append(x if L == 1 else np.exp(L * x))
+    return seen, passages
+
+
+MODES = {
+    "depth 1": ModeSDE(depth=1, target=1.0, label_noise=0.5, temperature=0.3),
+    "depth 2": ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.3),
+    "depth 3": ModeSDE(depth=3, target=1.5, label_noise=0.3**0.5, temperature=0.3),
+    "depth 5": ModeSDE(depth=5, target=1.0, label_noise=0.1, temperature=0.1),
+    "any moments": ModeSDE(depth=2, moments=(0.4, 0.3, 0.9, 1.1, 0.8), temperature=0.3),
+}
+TIMES, TARGETS = [0.0, 0.7, 3.0], [0.9, 0.05]
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_the_kernel_takes_the_twins_steps(name):
+    mode, members = MODES[name], 5
+    found = integrate(mode, 0.3, TIMES, TARGETS, members, seed=4, tol=0.1, threads=1)
+    words = streams.seed_words(4, np.arange(members), streams.NOISE)
+    slow = [walk(mode, 0.3, TIMES, TARGETS, streams.Streams(words[k : k + 1]), 0.1) for k in range(members)]
+    np.testing.assert_allclose(found[0], [seen for seen, _ in slow], rtol=1e-7)
+    np.testing.assert_allclose(found[1], [passages for _, passages in slow], rtol=1e-7)
+    assert np.isfinite(found[1]).any()
+
+
+def test_a_fixed_step_is_plain_euler():
+    mode, dt = MODES["depth 3"], 0.01
+    found = integrate(mode, 0.3, [1.0], (), 4, seed=1, tol=0.1, threads=1, fixed_step=dt)[0][:, 0]
+    source, x = streams.Streams(streams.seed_words(1, np.arange(4), streams.NOISE)), np.full(4, np.log(0.3) / 3)
+    for _ in range(50):
+        for normal in source.pair():
+            pull, noise, _ = local(mode, x)
+            x = x + (pull[0] - noise[0] / 2) * dt + np.sqrt(noise[0] * dt) * normal
+    np.testing.assert_allclose(found, np.exp(3 * x), rtol=1e-7)
+
+
+def test_members_do_not_depend_on_threads_or_on_each_other():
+    mode = MODES["depth 3"]
+    whole = integrate(mode, 0.3, TIMES, TARGETS, 5000, seed=0, tol=0.2, threads=2)
+    one_thread = integrate(mode, 0.3, TIMES, TARGETS, 5000, seed=0, tol=0.2, threads=1)
+    few = integrate(mode, 0.3, TIMES, TARGETS, 13, seed=0, tol=0.2, threads=2)
+    for all_, same, some in zip(whole, one_thread, few, strict=True):
+        np.testing.assert_array_equal(all_, same)
+        np.testing.assert_array_equal(all_[:13], some)
+    assert len(np.unique(whole[0][:, -1])) == 5000
+    other = integrate(mode, 0.3, TIMES, TARGETS, 13, seed=1, tol=0.2, threads=2)
+    assert (other[0][:, 1:] != few[0][:, 1:]).all()
+
+
+def test_instruction_sets_agree():
+    mode = MODES["depth 5"]
+    found = {
+        name: integrate(mode, 0.3, TIMES, TARGETS, 100, seed=0, tol=0.1, threads=1, instruction_set=name)
+        for name in _kernel.instruction_sets()
+    }
+    if {"avx2", "avx512"} <= set(found):
+        np.testing.assert_array_equal(found["avx2"][0], found["avx512"][0])
+        np.testing.assert_array_equal(found["avx2"][1], found["avx512"][1])
+    for states, _ in found.values():
+        np.testing.assert_allclose(states, found["baseline"][0], rtol=1e-6)
+
+
+def test_each_member_may_have_its_own_start():
+    starts = np.linspace(0.1, 2.0, 50)
+    found = MODES["depth 2"].simulate(starts, [0.0, 0.5], 50, seed=3)
+    np.testing.assert_allclose(found[:, 0], starts, rtol=1e-14)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_without_noise_the_curve_is_gradient_flow(depth):
+    mode = ModeSDE(depth=depth, target=1.0, temperature=0.0)
+    times = np.linspace(0, 6, 5)
+    found = mode.simulate(0.2, times, 3, tol=0.01)
+    np.testing.assert_allclose(found, np.broadcast_to(mode.flow(times, 0.2), found.shape), rtol=1e-4)
+    passage = mode.simulate_passages(0.2, [0.5], 20.0, 3, tol=0.01)
+    np.testing.assert_allclose(passage, mode.passage(0.2, 0.5)[0], rtol=1e-4)

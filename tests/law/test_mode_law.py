@@ -1,0 +1,134 @@
+"""Ensembles of one mode's SDE against its stationary law and passage times; what is wrong must be rejected."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from saddlescope.theory import Diffusion1D, ModeSDE
+from saddlescope.theory.ensemble import integrate
+from support import FALSE_ALARM, follows
+
+TRAP = ModeSDE(depth=3, target=1.5, label_noise=0.3**0.5, temperature=0.3)
+MODES = {
+    "depth 1": (ModeSDE(depth=1, target=1.0, label_noise=0.5, temperature=0.9), 12.0),
+    "depth 2": (ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.3), 12.0),
+    "depth 2, far from Gaussian data": (ModeSDE(depth=2, moments=(0.4, 0.3, 0.9, 1.1, 0.8), temperature=0.3), 12.0),
+    "depth 3": (TRAP, 12.0),
+    "depth 4": (ModeSDE(depth=4, target=1.0, label_noise=0.5, temperature=0.1), 12.0),
+    "depth 8": (ModeSDE(depth=8, target=1.0, label_noise=0.3, temperature=0.05), 4.0),
+}
+
+
+def other(mode, **changes):
+    given = {"target": mode.target, "label_noise": mode.label_noise, "moments": mode.moments}
+    return ModeSDE(**({"depth": mode.depth, "temperature": mode.temperature} | given | changes))
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_the_stationary_law_is_reached_and_kept(name):
+    mode, horizon = MODES[name]
+    law = mode.stationary()
+    sample = mode.simulate(law.rvs(40_000, random_state=1), [horizon / 4], 40_000, seed=2)[:, 0]
+    assert follows(sample, law)
+    assert not follows(sample, other(mode, temperature=1.15 * mode.temperature).stationary())
+    reached = mode.simulate(mode.fixed_point, [horizon], 20_000, seed=1)[:, 0]
+    assert follows(reached, law)
+
+
+def test_ito_is_not_stratonovich():
+    """With the noise read in Stratonovich's sense the law of s would be another."""
+    mode, step = MODES["depth 2"][0], 1e-6
+
+    def drift(s):
+        slope = (mode.diffusion(s * (1 + step)) - mode.diffusion(s * (1 - step))) / (2 * step * s)
+        return mode.drift(s) + mode.diffusion(s) * slope / 2
+
+    wrong = Diffusion1D(drift, mode.diffusion, lower=0.0).stationary()
+    right = Diffusion1D(mode.drift, mode.diffusion, lower=0.0).stationary()
+    sample = mode.simulate(1.0, [12.0], 20_000, seed=1)[:, 0]
+    np.testing.assert_allclose(right.cdf(sample[:9]), mode.stationary().cdf(sample[:9]), rtol=1e-6)
+    assert follows(sample, right)
+    assert not follows(sample, wrong)
+
+
+def mean_bound(law, count):
+    return stats.norm.isf(FALSE_ALARM / 2) * law.std() / np.sqrt(count)
+
+
+def test_a_fixed_step_is_absorbed_at_zero():
+    """The trap: at step 0.002 the mean falls to 0.74, 0.28, 0.03 at t = 10, 40, 160; the exact mean is 1.1615."""
+    law, count = TRAP.stationary(), 1000
+    times = [10.0, 40.0, 160.0]
+    assert law.mean() == pytest.approx(1.1615, abs=5e-5)
+    fixed = integrate(TRAP, 1.5, times, (), count, seed=1, tol=0.1, threads=None, fixed_step=2e-3)[0]
+    np.testing.assert_allclose(fixed.mean(axis=0), [0.74, 0.28, 0.03], atol=mean_bound(law, count))
+    assert not follows(fixed[:, 1], law)
+    assert (fixed[:, 2] < 1e-6).mean() > 0.9
+    local = TRAP.simulate(1.5, times, count, seed=1)
+    assert (np.abs(local.mean(axis=0) - law.mean()) < mean_bound(law, count)).all()
+    assert all(follows(column, law, tests=3) for column in local.T)
+
+
+def test_the_law_converges_in_the_tolerance():
+    law, count = TRAP.stationary(), 100_000
+    samples = {tol: TRAP.simulate(1.5, [6.0], count, seed=1, tol=tol)[:, 0] for tol in (1.6, 0.8, 0.2, 0.1)}
+    distance = {tol: stats.kstest(sample, law.cdf).statistic for tol, sample in samples.items()}
+    assert distance[1.6] > 2 * distance[0.8] > 4 * distance[0.2]
+    assert not follows(samples[1.6], law)
+    for tol in (0.2, 0.1):
+        assert follows(samples[tol], law)
+        assert abs(samples[tol].mean() - law.mean()) < mean_bound(law, count)
+
+
+PASSAGES = {
+    "depth 1": (ModeSDE(depth=1, target=1.0, label_noise=0.5, temperature=0.3), 0.0, 0.9),
+    "depth 2, cool": (ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.05), 1e-3, 0.5),
+    "depth 2, hot": (ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.3), 1e-2, 0.9),
+    "depth 2, downwards": (ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.6), 1.0, 0.3),
+    "depth 3": (ModeSDE(depth=3, target=1.5, label_noise=0.5, temperature=0.1), 1e-2, 1.35),
+}
+
+
+@pytest.mark.parametrize("name", PASSAGES)
+def test_passage_times(name):
+    mode, start, target = PASSAGES[name]
+    mean, variance = mode.passage(start, target)
+    count = 8_000
+    times = mode.simulate_passages(start, [target], 40 * float(mean), count, seed=1, tol=0.05)[:, 0]
+    error, sigma = times.std() / np.sqrt(count), stats.norm.isf(FALSE_ALARM / 4)
+    assert abs(times.mean() - mean) < sigma * error
+    fourth = np.mean((times - times.mean()) ** 4)
+    assert abs(times.var() - variance) < sigma * np.sqrt((fourth - times.var() ** 2) / count)
+    wrong = other(mode, temperature=1.3 * mode.temperature).passage(start, target)
+    assert abs(times.mean() - wrong[0]) > sigma * error or abs(times.var() - wrong[1]) > 0.1 * variance
+
+
+def test_the_plateau_is_passed_in_an_inverse_gaussian_time():
+    mode = ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.1)
+    times = mode.simulate_passages(1e-7, [1e-3], 100.0, 20_000, seed=1, tol=0.03)[:, 0]
+    law = mode.plateau_passage(1e-7, 1e-3)
+    assert follows(times, law)
+    assert not follows(times, stats.norm(law.mean(), law.std()))
+    assert not follows(times, mode.plateau_passage(1e-7, 1.1e-3))
+    assert not follows(times, other(mode, temperature=0.13).plateau_passage(1e-7, 1e-3))
+
+
+def test_above_the_critical_temperature_all_goes_to_zero():
+    below, above = (ModeSDE(depth=2, target=1.0, label_noise=1.0, temperature=T) for T in (0.6, 0.75))
+    assert below.critical_temperature == pytest.approx(2 / 3)
+    medians = [np.median(np.log(mode.simulate(1.0, [50.0, 1000.0], 500, seed=1)), axis=0) for mode in (below, above)]
+    assert medians[0][1] > medians[0][0] - 1.5
+    assert medians[1][1] < medians[1][0] - 20
+    rate = 2 * above.beta2 - above.temperature * above.alpha3  # d log s / dt near 0
+    np.testing.assert_allclose(medians[1][1], 1000 * rate, rtol=0.25)
+
+
+def test_without_label_noise_the_fate_depends_on_the_start():
+    mode = ModeSDE(depth=2, target=1.0, temperature=2.0)
+    count = 10_000
+    ends = mode.simulate(0.3, [100.0], count, seed=1)[:, 0]
+    gone = np.sum(ends < 0.5)
+    assert (np.minimum(ends, np.abs(ends - 1)) < 0.05).mean() > 0.999
+    expected, wrong = mode.stationary(0.3).probabilities[0], mode.stationary(0.4).probabilities[0]
+    assert stats.binomtest(int(gone), count, expected).pvalue > FALSE_ALARM
+    assert stats.binomtest(int(gone), count, wrong).pvalue < FALSE_ALARM
