@@ -142,12 +142,13 @@ def _section(claim: Record) -> str:
 
 
 def _text(words: str) -> str:
-    """Words as HTML, exponents raised.
+    """Words as HTML, exponents raised and Greek indices lowered.
 
-    >>> _text("s^(2κ) < 1")
-    's<sup>2κ</sup> &lt; 1'
+    >>> _text("s_α^(2κ) < 1")
+    's<sub>α</sub><sup>2κ</sup> &lt; 1'
     """
-    return re.sub(r"\^\(([^()]*)\)", r"<sup>\1</sup>", escape(words))
+    raised = re.sub(r"\^\(([^()]*)\)", r"<sup>\1</sup>", escape(words))
+    return re.sub(r"_([α-ω])", r"<sub>\1</sub>", raised)
 
 
 def _anchor(claim: Record) -> str:
@@ -272,7 +273,7 @@ figure { margin: 1rem 0; }
 figure img { width: 100%; height: auto; display: block; }
 details { margin: .3rem 0; }
 summary { cursor: pointer; }
-sup { line-height: 0; }
+sup, sub { line-height: 0; }
 pre { background: var(--soft); padding: .8rem; overflow-x: auto; font-size: .8rem; line-height: 1.4;
   white-space: pre-wrap; overflow-wrap: anywhere; }
 @media (max-width: 640px) {

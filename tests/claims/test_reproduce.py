@@ -108,7 +108,7 @@ def test_wrong_names_and_folders(tmp_path):
     with pytest.raises(ValueError, match="out must be a folder"):
         claims.reproduce(out=file, progress=False)
     (tmp_path / "index.html").write_text("somebody's page")
-    with pytest.raises(ValueError, match="holds an index.html that is not a report"):
+    with pytest.raises(ValueError, match=r"holds an index\.html that is not a report"):
         claims.reproduce(out=tmp_path, progress=False)
     assert (tmp_path / "index.html").read_text() == "somebody's page"
 

@@ -170,7 +170,7 @@ def test_errors():
         Diffusion1D(constant(0.0), constant(1.0), lower=1.0, upper=0.0)
     with pytest.raises(ValueError, match="scale must be positive"):
         Diffusion1D(constant(0.0), constant(1.0), scale=0.0)
-    with pytest.raises(ValueError, match="infinite mass towards the both|infinite mass towards the lower"):
+    with pytest.raises(ValueError, match="infinite mass towards the"):
         Diffusion1D(constant(0.0), constant(1.0)).stationary()
     with pytest.raises(ValueError, match="move center"):
         Diffusion1D(constant(0.0), lambda x: x, center=0.0).stationary()

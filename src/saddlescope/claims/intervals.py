@@ -90,9 +90,7 @@ def distance_to_law(values: ArrayLike, cdf: Callable[[Floats], ArrayLike]) -> In
     True
     """
     ordered = np.sort(np.asarray(values, np.float64).ravel())
-    with np.errstate(divide="ignore"):  # strengths that have fallen to 0
-        law = np.asarray(cdf(ordered), np.float64)
-    steps = np.arange(ordered.size + 1) / ordered.size
+    law, steps = np.asarray(cdf(ordered), np.float64), np.arange(ordered.size + 1) / ordered.size
     largest = float(np.maximum(steps[1:] - law, law - steps[:-1]).max())
     return _band(largest, ordered.size)
 

@@ -225,7 +225,8 @@ CLAIM = Claim(
         "SGD learns the modes in the order of gradient flow. Its times approach those of gradient flow as "
         "η → 0 at fixed B, and those of GD at the same η as B → ∞. On the first plateau (L = 2) mode α "
         "grows at 2s*_α − ηs*_α² − T[2s*_α² + σ² + Σ (½(s*_α + s*_β)² + σ²)], the sum over stronger modes "
-        "β, so that weaker modes are slowed most; the time of the first passage is about inverse Gaussian."
+        "β, so that weaker modes lose the larger share of their rate; the time of the first passage is about "
+        "inverse Gaussian."
     ),
     source=(
         "Corlouer et al. 2026, arXiv 2604.06366 (order and times); the slow-down and the law of the times "

@@ -107,7 +107,7 @@ def _trained(trajectories: int) -> tuple[dict[str, list[Interval]], list[Run]]:
     for noise in ("aligned", "gradient"):
         method = Langevin(lr=0.03, batch_size=1.0, noise=noise, dt=2e-3)
         dataset = run(network(3, 2, targets, aligned(3, 1.0), label_noise), method, plan)
-        strengths = np.maximum(alive(dataset)["mode_strength"].values[:, -1], 0.0)  # the law lives on s > 0
+        strengths = alive(dataset)["mode_strength"].values[:, -1]
         laws = [
             ModeSDE(depth=3, target=target, label_noise=label_noise, temperature=method.temperature).stationary()
             for target in targets
