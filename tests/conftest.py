@@ -1,8 +1,12 @@
 """Every test that asks for ``engine`` runs on every engine."""
 
+import hypothesis
 import pytest
 
 from support import ENGINES, engine_class
+
+hypothesis.settings.register_profile("fixed seed", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("fixed seed")
 
 
 @pytest.fixture(params=ENGINES)

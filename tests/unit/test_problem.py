@@ -34,7 +34,7 @@ def problems(draw):
     dims = network.dim_in, network.dim_out
     covariance = None
     if draw(st.booleans()):
-        root = np.array(draw(matrix(dims[0], dims[0]))) / 1e9 + np.eye(dims[0])
+        root = np.array(draw(matrix(dims[0], dims[0]))) / 1e11 + np.eye(dims[0])
         covariance = root @ root.T
         covariance = (covariance + covariance.T) / 2
     noise = draw(st.floats(0, 1e6))
