@@ -5,7 +5,9 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <cmath>
 #include <limits>
+#include <new>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -29,7 +31,8 @@ void require(bool holds, const std::string& message) {
 template <class T>
 nb::ndarray<nb::numpy, T> fresh(std::initializer_list<size_t> shape, T*& data) {
   size_t size = 1;
-  for (size_t extent : shape) size *= extent;
+  for (size_t extent : shape)
+    if (__builtin_mul_overflow(size, extent, &size)) throw std::bad_alloc();
   data = new T[size]();
   nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<T*>(p); });
   return nb::ndarray<nb::numpy, T>(data, shape, owner);
@@ -63,6 +66,9 @@ class DeepLinearKernel {
             "root must be dx × rank, or empty with rank = dx");
     for (size_t i = 0; i < block_.size(); ++i)
       require(block_[i] >= 0 && block_[i] <= int(i), "block must name the first mode of each block");
+    require(label_noise >= 0, "label_noise must not be negative");
+    require(lr > 0 && dt > 0 && batch > 0, "lr, dt and batch must be positive");
+    require(method_.source != Source::sgd || (batch >= 1 && batch <= 0x1p53), "batch must be from 1 to 2^53 for sgd");
     for (size_t l = 0; l + 1 < widths_.size(); ++l) parameters_ += int64_t(widths_[l]) * widths_[l + 1];
     problem_ = {int(widths_.size()) - 1,
                 widths_.data(),
@@ -123,6 +129,7 @@ class DeepLinearKernel {
     const size_t n = weights.shape(0);
     require(int64_t(weights.shape(1)) == parameters_, "weights must be (n, parameters)");
     require(clock.shape(0) == n && clock.shape(1) == 2, "clock must be (n, 2)");
+    require(std::isfinite(at), "at must be finite");
     require(threads >= 1, "threads must be at least 1");
     double* out;
     auto table = fresh<double>({n, size_t(parameters_)}, out);
@@ -224,7 +231,8 @@ nb::tuple mode_ensemble(int depth, double alpha, double center, double floor, do
   require(fixed_step > 0 || tolerance > 0, "tolerance must be positive");
   require(saves >= 1, "times must not be empty");
   for (size_t i = 0; i < saves; ++i)
-    require(times(i) >= (i ? times(i - 1) : 0.0), "times must not be negative and must not decrease");
+    require(times(i) >= (i ? times(i - 1) : 0.0) && std::isfinite(times(i)),
+            "times must be finite, not negative and must not decrease");
   require(count <= size_t(kModeLevels), "at most 16 levels can be followed");
   require(words.shape(0) == n && words.shape(1) == 4, "words must be (n, 4)");
   require(threads >= 1, "threads must be at least 1");

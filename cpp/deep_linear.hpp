@@ -444,7 +444,8 @@ struct Events {
         open[a][lane] = here && learned(lane, kThresholds - 1, a) == __builtin_inf() ? -1 : 0;
         if (!peaks) continue;
         peak[a][lane] = here ? T(register_of(lane, 0, a)) : T(0);
-        peak_step[a][lane] = here ? (typename Lane<T>::Int)register_of(lane, 1, a) : 0;
+        const bool known = here && register_of(lane, 1, a) >= 0;  // NaN: not followed so far
+        peak_step[a][lane] = known ? (typename Lane<T>::Int)register_of(lane, 1, a) : 0;
         at_peak[a][lane] = here ? T(register_of(lane, 2, a)) : T(0);
       }
     }
@@ -472,35 +473,43 @@ struct Events {
 
   // The test of a step. Passages, infinities and NaN are rare, and all show as "not between −∞ and the threshold".
   void test(int64_t step, bool peaks) {
-    for (int a = 0; a < net.modes; ++a) {
-      const I hit = ~((now[a] < pending[a]) & (now[a] > -T(__builtin_inf()))) & alive;
-      if (__builtin_expect(any<T>(hit), 0)) passed(step, a, hit, peaks);
-      if (!peaks) continue;
-      const I higher = (noise[a] > peak[a]) & open[a];
+    I hit{};
+    for (int a = 0; a < net.modes; ++a) hit |= ~((now[a] < pending[a]) & (now[a] > -T(__builtin_inf())));
+    hit &= alive;
+    if (__builtin_expect(any<T>(hit), 0)) passed(step, hit, peaks);
+    for (int a = 0; peaks && a < net.modes; ++a) {
+      const I higher = (noise[a] > peak[a]) & open[a] & alive;
       peak[a] = select<T>(higher, noise[a], peak[a]);
       at_peak[a] = select<T>(higher, now[a], at_peak[a]);
       peak_step[a] = higher ? IntVec<T>{} + (typename Lane<T>::Int)step : peak_step[a];
     }
   }
 
-  __attribute__((noinline)) void passed(int64_t step, int mode, I hit, bool peaks) {
-    const V strength = now[mode];
+  __attribute__((noinline)) void passed(int64_t step, I hit, bool peaks) {
     for (int lane = 0; lane < Lane<T>::count; ++lane) {
-      if (!hit[lane] || !alive[lane]) continue;
-      if (!(__builtin_fabs(strength[lane]) < __builtin_inf())) {
+      if (!hit[lane]) continue;
+      if (!finite(lane)) {
         diverged(step, lane);
         continue;
       }
-      for (int q = 0; q < kThresholds; ++q)
-        if (learned(lane, q, mode) == __builtin_inf() &&
-            strength[lane] >= T(kThreshold[q] * net.problem.strengths[mode]))
-          learned(lane, q, mode) = double(step);
-      pending[mode][lane] = next_threshold(lane, mode);
-      if (open[mode][lane] && learned(lane, kThresholds - 1, mode) < __builtin_inf()) {
-        open[mode][lane] = 0;
-        if (peaks) register_of(lane, 3, mode) = noise[mode][lane];
+      for (int a = 0; a < net.modes; ++a) {
+        for (int q = 0; q < kThresholds; ++q)
+          if (learned(lane, q, a) == __builtin_inf() && now[a][lane] >= T(kThreshold[q] * net.problem.strengths[a]))
+            learned(lane, q, a) = double(step);
+        pending[a][lane] = next_threshold(lane, a);
+        if (open[a][lane] && learned(lane, kThresholds - 1, a) < __builtin_inf()) {
+          open[a][lane] = 0;
+          if (peaks) register_of(lane, 3, a) = noise[a][lane];
+        }
       }
     }
+  }
+
+  // A trajectory that diverges passes nothing in the same step, whichever mode shows it first.
+  bool finite(int lane) const {
+    for (int a = 0; a < net.modes; ++a)
+      if (!(__builtin_fabs(now[a][lane]) < __builtin_inf())) return false;
+    return true;
   }
 
   void diverged(int64_t step, int lane) {

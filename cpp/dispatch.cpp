@@ -62,7 +62,10 @@ void for_blocks(int64_t count, int lanes, int64_t scratch_bytes, int threads,
     for (int64_t block; (block = next++) < blocks;) work(block * lanes, scratch[size_t(worker)].get());
   };
   std::vector<std::thread> pool;
-  for (int i = 1; i < workers; ++i) pool.emplace_back(run, i);
+  try {
+    for (int i = 1; i < workers; ++i) pool.emplace_back(run, i);
+  } catch (...) {  // no more threads to be had: those there are do all the work
+  }
   if (workers > 0) run(0);
   for (std::thread& thread : pool) thread.join();
 }

@@ -42,6 +42,7 @@ struct FlowBlock {
       : arena{static_cast<char*>(scratch)}, net(problem, arena), events(net, ensemble, first, arena) {
     for (V*& k : slope) k = arena.take<V>(net.parameters);
     for (V** buffer : {&trial, &next, &next_slope}) *buffer = arena.take<V>(net.parameters);
+    if (!arena.base) return;
     V* at = trial;
     for (int l = 0; l < net.depth; at += net.size(l++)) trial_layer[l] = at;
   }
@@ -93,7 +94,7 @@ struct FlowBlock {
       const V before = squared_norm<double>(net.weight[l], net.size(l));
       const V after = squared_norm<double>(trial_layer[l], net.size(l));
       const V ratio = wrong / (select<double>(before < after, after, before) + 1e-300);
-      worst = select<double>(ratio <= worst, worst, ratio);  // NaN wins
+      worst = select<double>((ratio <= worst) | (worst != worst), worst, ratio);  // NaN wins
     }
     error = h * sqrt(worst) * (1 / kFlowTolerance);
   }
@@ -113,7 +114,7 @@ struct FlowBlock {
     const double end = double(until) * lr;
     if (from == 0) events.test(0, false);
     for (;;) {
-      const I ready = (time + step <= end) & events.alive;
+      const I ready = (time + step <= end) & moving() & events.alive;
       if (!any<double>(ready)) break;
       attempt(select<double>(ready, step, V{}));
       const I accepted = (error <= 1.0) & ready;
@@ -121,22 +122,27 @@ struct FlowBlock {
       if (any<double>(accepted)) accept(accepted, lr);
       adapt(ready, tried, wrong);
     }
+    for (int lane = 0; lane < kLanes; ++lane)
+      if (events.alive[lane] && !moving()[lane]) events.diverged(int64_t(time[lane] / lr), lane);
     finish(lr, until);
   }
+
+  // A gradient that overflows shrinks the step until it no longer moves the clock.
+  I moving() const { return time + step > time; }
 
   // Weights at exactly `end`, the last step cut to meet it: for looking, not for going on.
   void land(double end) {
     for (int l = 0; l < net.depth; ++l)  // lost trajectories stay where they are
       time = select<double>(squared_norm<double>(net.weight[l], net.size(l)) < __builtin_inf(), time, set1(end));
     for (;;) {
-      const I moving = time < end;
-      if (!any<double>(moving)) break;
-      const V left = end - time, h = select<double>(moving, select<double>(step < left, step, left), V{});
+      const I under_way = (time < end) & moving();
+      if (!any<double>(under_way)) break;
+      const V left = end - time, h = select<double>(under_way, select<double>(step < left, step, left), V{});
       attempt(h);
-      const I accepted = (error <= 1.0) & moving;
+      const I accepted = (error <= 1.0) & under_way;
       commit(accepted, trial, slope[kStages - 1]);
       time = select<double>(accepted, select<double>(step < left, time + h, set1(end)), time);
-      adapt(moving, h, error);
+      adapt(under_way, h, error);
     }
   }
 

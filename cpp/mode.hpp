@@ -82,7 +82,7 @@ struct ModeBlock {
     const Local c = local(r.x);
     const V left = r.save - r.time, half = set1(mode.depth == 1 ? 0.0 : 0.5);
     V dt = mode.fixed_step > 0 ? set1(mode.fixed_step) : mode.tolerance / c.rate;
-    const I reached = ~(dt < left);
+    const I reached = ~((dt < left) & (dt > 0.0));  // an overflow of the rate must not stop the clock
     dt = select<double>(reached, left, dt);
     const V spread = sqrt(c.h * dt), mu = fma(-half, c.h, c.f);
     V moved = fma(mu, dt, spread * normal);

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy import stats
-from scipy.integrate import quad
+from scipy.integrate import quad, trapezoid
 
 from saddlescope.theory import Atoms, Diffusion1D
 from saddlescope.theory._piecewise import antiderivative
@@ -116,7 +116,7 @@ def ornstein_uhlenbeck_variance(target):
     spline = np.interp(grid, grid[::40], means)
     inner = np.concatenate([[0], np.cumsum(np.diff(grid) * (2 * spline * np.exp(-(grid**2) / 2))[:-1])])
     above = grid >= 0
-    return mean(0.0), np.trapezoid(scale(grid[above]) * inner[above], grid[above]) - mean(0.0) ** 2
+    return mean(0.0), trapezoid(scale(grid[above]) * inner[above], grid[above]) - mean(0.0) ** 2
 
 
 def test_passage_of_an_ornstein_uhlenbeck_process():

@@ -78,7 +78,7 @@ def attempt(field: Field, weights: Layers, size: Floats) -> tuple[Layers, NDArra
 def land(field: Field, weights: Layers, time: Floats, size: Floats, end: Floats) -> Layers:
     """Weights at exactly ``end`` (n,), the last step cut to meet it; for looking, not for going on."""
     weights, time, size = tuple(layer.copy() for layer in weights), time.copy(), size.copy()
-    while (moving := np.flatnonzero(time < end)).size:
+    while (moving := np.flatnonzero((time < end) & (time + size > time))).size:
         left = end[moving] - time[moving]
         h = np.minimum(size[moving], left)
         new, accepted, factor = attempt(field, take(weights, moving), h)

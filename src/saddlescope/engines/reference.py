@@ -181,7 +181,7 @@ class Reference:
         weights, learned = tuple(layer.copy() for layer in state.weights), state.learned.copy()
         time, size = state.clock.T.copy()
         alive = state.status == 0
-        while (rows := np.flatnonzero(alive & (time + size <= until * lr))).size:
+        while (rows := np.flatnonzero(alive & (time + size <= until * lr) & (time + size > time))).size:
             before, start, h = dormand_prince.take(weights, rows), time[rows], size[rows]
             after, accepted, factor = dormand_prince.attempt(self._descent, before, h)
             beyond = self._strengths(after)[:, None] >= self._goals
@@ -189,10 +189,16 @@ class Reference:
             size[rows] = h * factor
             learned[rows] = self._passages(learned[rows], beyond, before, start, h, np.floor(time[rows] / lr))
             dormand_prince.put(weights, rows[accepted], dormand_prince.take(after, accepted))
+        # A gradient that overflows shrinks the step until it no longer moves the clock.
+        lost = alive & ~(time + size > time)
+        status = np.where(lost, np.maximum(np.floor(time / lr), 1), state.status).astype(np.int64)
+        for layer in weights:
+            layer[lost] = np.nan
+        alive &= ~lost
         open_ = np.broadcast_to(alive[:, None, None], learned.shape)
         learned = self._passages(learned, open_, weights, time, size, np.full_like(time, until))
         clock = np.stack([time, size], axis=1)
-        return replace(state, step=until, weights=weights, learned=learned, clock=clock)
+        return replace(state, step=until, weights=weights, status=status, learned=learned, clock=clock)
 
     def _passages(self, learned: Array, beyond: Array, weights: Layers, time: Array, size: Array, last: Array) -> Array:
         """``learned`` (n, 2, m) with the first clock step after ``time``, up to ``last``, beyond a threshold.

@@ -4,7 +4,7 @@ from saddlescope.theory.diffusion1d import Diffusion1D
 from saddlescope.theory.flow import flow_time, mode_flow, plateau_time
 from saddlescope.theory.laws import Atoms, Density, Law
 from saddlescope.theory.mode import ModeSDE, mode_sde
-from saddlescope.theory.network import growth_rate, map_drift, singular_value_drift, strength_drift
+from saddlescope.theory.network import growth_rate, half_times, map_drift, singular_value_drift, strength_drift
 
 __all__ = [
     "Atoms",
@@ -14,6 +14,7 @@ __all__ = [
     "ModeSDE",
     "flow_time",
     "growth_rate",
+    "half_times",
     "map_drift",
     "mode_flow",
     "mode_sde",

@@ -73,7 +73,7 @@ class Diffusion1D:
     def log_scale_density(self, x: ArrayLike) -> Floats:
         """Logarithm of the scale density ``s'(x) = exp(−∫ 2a/b² dx)``, up to a constant; shape of ``x``.
 
-        Source: Karlin & Taylor 1981, equation 15.3.5.
+        Source: Karlin & Taylor 1981, section 15.3.
 
         >>> ou = Diffusion1D(lambda x: -x, np.ones_like)
         >>> np.diff(ou.log_scale_density([0.0, 1.0, 2.0]))        # x²
@@ -85,7 +85,7 @@ class Diffusion1D:
     def log_speed_density(self, x: ArrayLike) -> Floats:
         """Logarithm of the speed density ``m(x) = 2/(b² s')``, up to the same constant; shape of ``x``.
 
-        Source: Karlin & Taylor 1981, equation 15.3.10.
+        Source: Karlin & Taylor 1981, section 15.3.
 
         >>> ou = Diffusion1D(lambda x: -x, np.ones_like)
         >>> np.diff(ou.log_speed_density([0.0, 1.0, 2.0]))        # −x²
@@ -98,7 +98,7 @@ class Diffusion1D:
         """The stationary law, with density ∝ ``m(x)``.
 
         Raises ValueError when m has infinite mass: then all probability runs to an end of the domain.
-        Source: Karlin & Taylor 1981, equation 15.5.34.
+        Source: Karlin & Taylor 1981, section 15.5.
 
         >>> bessel = Diffusion1D(lambda x: 1.5 - x, lambda x: np.sqrt(2 * x), lower=0.0)   # Gamma(1.5)
         >>> bessel.stationary().mean(), float(bessel.stationary().cdf(1.0))
@@ -110,7 +110,7 @@ class Diffusion1D:
         """Probability to reach ``upper`` before ``lower`` (None: an end of the domain); shape of ``start``.
 
         With None an end counts as reached when x converges to it. Raises ValueError when it converges to neither.
-        Source: Karlin & Taylor 1981, equation 15.3.2.
+        Source: Karlin & Taylor 1981, section 15.3.
 
         >>> brownian = Diffusion1D(np.zeros_like, np.ones_like)
         >>> brownian.exit_probability([0.25, 0.5], lower=0.0, upper=1.0)
@@ -135,7 +135,7 @@ class Diffusion1D:
         ``mean = ∫ R dx`` with ``R = s'(x) ∫ m`` over all that lies behind x, which solves ``R' = 2/b² − (2a/b²)R``;
         ``var = ∫ R₂ dx`` with ``R₂' = 2R² − (2a/b²)R₂``. Infinite where the target is not certain to be reached, or not
         in finite mean time. Raises ValueError when the noise is so weak that there are 10⁶ nats on the way.
-        Source: Karlin & Taylor 1981, section 15.3, problems B and C.
+        Source: Karlin & Taylor 1981, section 15.3.
 
         >>> drifted = Diffusion1D(lambda x: np.full_like(x, 2.0), np.ones_like, tails="exponential")
         >>> mean, variance = drifted.passage(0.0, 3.0)      # inverse Gaussian: 3/2 and 3/2³

@@ -5,7 +5,7 @@ Time is explicit in the strength. With ρ = (s/s̄)^{1/L}, s̄ = β₂/β₁ and
     dτ/dρ = ρ^{1−L}/(1 − ρ^L),   so   τ = ρ^{2−L}/(2−L) − (1/L) Σ_k ω_k² log(1 − ρ/ω_k) + const,   ω_k^L = 1,
 
 and the curve is its inverse; L = 1, 2 invert by hand.
-Source: Saxe, McClelland & Ganguli 2013, arXiv 1312.6120, equations 5 to 10; Corlouer et al. 2026, arXiv 2604.06366.
+Source: Saxe, McClelland & Ganguli 2013, arXiv 1312.6120; Corlouer et al. 2026, arXiv 2604.06366.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def mode_flow(times: ArrayLike, start: ArrayLike, target: ArrayLike, depth: int,
 
     ``ds/dt = rate · L s^{2κ}(target − s)``; ``times``, ``start`` and ``target`` broadcast; ``rate`` is β₁ (1 for white
     inputs). Raises ValueError for a negative time, and for a start that is not positive at depth ≥ 2.
-    Source: Saxe et al. 2013, equation 8 (L = 2); its generalisation to every L by quadrature.
+    Source: Saxe et al. 2013 (L = 2); every L by partial fractions.
 
     >>> mode_flow([0.0, 1.0, 4.0], start=0.01, target=2.0, depth=2)
     array([0.01      , 0.43058792, 1.99995521])
@@ -44,7 +44,7 @@ def mode_flow(times: ArrayLike, start: ArrayLike, target: ArrayLike, depth: int,
 def flow_time(strength: ArrayLike, start: ArrayLike, target: ArrayLike, depth: int, rate: float = 1.0) -> Floats:
     """Time at which gradient flow takes a mode from ``start`` to ``strength``; infinite where it never does.
 
-    Source: Saxe et al. 2013, equation 7 (L = 2) and its generalisation to every L.
+    Source: Saxe et al. 2013 (L = 2); every L by partial fractions.
 
     >>> flow_time([0.02, 1.0, 2.0], start=0.01, target=2.0, depth=2)
     array([0.17454..., 1.32332...,        inf])
@@ -61,7 +61,7 @@ def plateau_time(start: ArrayLike, target: ArrayLike, depth: int, rate: float = 
     """Length of the plateau before a mode is learned, to leading order in a small start.
 
     ``log(s*/s₀)/(2s*)`` for L = 2, ``s₀^{−(L−2)/L}/((L−2)s*)`` for L ≥ 3. Raises ValueError at depth 1, which has none.
-    Source: Saxe et al. 2013, equation 10; Corlouer et al. 2026, arXiv 2604.06366.
+    Source: Saxe et al. 2013; Corlouer et al. 2026, arXiv 2604.06366.
 
     >>> plateau_time(1e-3, [2.0, 1.0], depth=2)
     array([1.90022561, 3.45387764])

@@ -129,7 +129,7 @@ class ModeSDE:
     def g(self, s: ArrayLike) -> Floats:
         """Variance of the per-sample gradient with respect to s: ``g(s) = α₁s² − 2α₂s + α₃``; shape of ``s``.
 
-        Source: Ziyin et al. 2023, arXiv 2308.06671, section 4.
+        Source: Ziyin et al. 2023, arXiv 2308.06671.
 
         >>> ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.1).g([0.0, 1.0])
         array([2.25, 0.25])
@@ -184,7 +184,7 @@ class ModeSDE:
 
         The variance rate is ``∝ s^{4κ} g`` (product) or ``∝ a^{2L−2} g ∝ s^{2κ} g`` (weight). For white Gaussian data
         the peak of ``s^{4κ}g`` exists iff ``σ² < s*²/(4κ(2κ+1))``, at ``s* − [s* + √(s*² − 4κ(2κ+1)σ²)]/(2(2κ+1))``.
-        Source: Corlouer et al. 2026, arXiv 2604.06366, proposition on the noise peak; the weight coordinate is ours.
+        Source: Corlouer et al. 2026, arXiv 2604.06366; the weight coordinate is ours.
 
         >>> ModeSDE(depth=2, target=1.0, temperature=0.1).noise_peak()
         0.5
@@ -204,7 +204,7 @@ class ModeSDE:
         """Temperature above which all mass runs to s = 0: ``T_c = 2β₂/α₃`` at depth 2; infinite at other depths.
 
         A statement on the Langevin model: it holds for discrete SGD only if ``s* T_c B ≪ 1``.
-        Source: Ziyin et al. 2023, arXiv 2308.06671, section 4 (their T'_c = β₂/α₃ counts the loss without ½).
+        Source: Ziyin et al. 2023, arXiv 2308.06671 (their T'_c = β₂/α₃ counts the loss without ½).
 
         >>> ModeSDE(depth=2, target=1.0, label_noise=2.0, temperature=0.1).critical_temperature
         0.3333333
@@ -216,7 +216,7 @@ class ModeSDE:
     def flow(self, times: ArrayLike, start: ArrayLike) -> Floats:
         """Strength at ``times`` without noise, from ``start``; they broadcast.
 
-        Source: Saxe et al. 2013, arXiv 1312.6120, equation 8.
+        Source: Saxe et al. 2013, arXiv 1312.6120.
 
         >>> ModeSDE(depth=2, target=1.0, temperature=0.0).flow([0.0, 3.0], start=0.01)
         array([0.01      , 0.80295715])
@@ -226,7 +226,7 @@ class ModeSDE:
     def plateau(self, start: ArrayLike) -> Floats:
         """Length of the noiseless plateau, to leading order in a small ``start``; shape of ``start``.
 
-        Source: Saxe et al. 2013, arXiv 1312.6120, equation 10.
+        Source: Saxe et al. 2013, arXiv 1312.6120.
 
         >>> ModeSDE(depth=3, target=2.0, temperature=0.0).plateau(1e-6)
         array(50.)
@@ -379,7 +379,7 @@ class ModeSDE:
         As ``simulate``; a path seen only at its steps passes a level late, by 0.5826 standard deviations of a step on
         average, and each level is moved nearer by as much: at tol = 0.1 mean times are within 1 %.
         Raises ValueError for more than 16 targets.
-        Source: Gobet & Menozzi 2010, Stochastic Processes and their Applications 120(2), theorem 3.1.
+        Source: Gobet & Menozzi 2010, Stochastic Processes and their Applications 120(2).
 
         >>> mode = ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.05)
         >>> times = mode.simulate_passages(1e-3, [0.5], horizon=50.0, trajectories=4000)

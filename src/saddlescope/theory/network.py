@@ -122,6 +122,35 @@ def growth_rate(
     return 2 * s - lr * s**2, temperature * (2 * s**2 + label_noise**2), temperature * stronger
 
 
+def half_times(targets: ArrayLike, start: float, temperature: float, label_noise: float, lr: float = 0.0) -> Floats:
+    """Times at which modes that all start at strength ``start`` reach ½s*, to first order in T; L = 2, white (m,).
+
+    ``log s_α`` grows at ``growth_rate``'s rate while stronger modes wait, and faster with every one that is learned: it
+    then takes ``T(½s*_α² + σ²)`` in place of ``T(½(s*_α + s*_β)² + σ²)``. Infinite where the noise outweighs the
+    growth. Corrections are of order T without the large factor ``log(s*/start)``.
+    Source: first-order perturbation about zero and about learned weights of Corlouer et al. 2026, arXiv 2604.06366.
+
+    >>> half_times([2.0, 1.0], start=1e-4, temperature=0.01, label_noise=0.5)
+    array([2.52799937, 4.72657885])
+    """
+    s = np.asarray(targets, np.float64)
+    free, own, _ = growth_rate(s, temperature, label_noise, lr)
+    waiting = temperature * (0.5 * (s[:, None] + s) ** 2 + label_noise**2)
+    learned = temperature * (0.5 * s**2 + label_noise**2)
+    times = np.full(s.shape, np.inf)
+    for mode in np.argsort(-s):
+        left, now = np.log(s[mode] / start - 1), 0.0
+        stronger = sorted(np.flatnonzero(s > s[mode]), key=lambda other: times[other])
+        for stage in range(len(stronger) + 1):
+            rate = free[mode] - own[mode] - stage * learned[mode] - waiting[mode, stronger[stage:]].sum()
+            end = times[stronger[stage]] if stage < len(stronger) else np.inf
+            if rate * (end - now) >= left:
+                times[mode] = now + left / rate
+                break
+            left, now = left - rate * (end - now), end
+    return times
+
+
 def _product(layers: Weights, count: int, size: int) -> Floats:
     """``W_b … W_a``, the identity of this size when there are none."""
     if not layers:
