@@ -355,7 +355,8 @@ class ModeSDE:
 
         Integrated by the compiled kernel in log a (in s at depth 1) by a weak scheme of order 2, with steps ``tol`` in
         units of the local rate: at tol = 0.1 no bias shows in 4·10⁵ trajectories. The same for any number of threads,
-        and for each member whatever the others are. Raises ValueError for times that are negative or not increasing.
+        and for each member whatever the others are; steps end on ``times``, so other times give other paths of the same
+        law. Raises ValueError for times that are negative or not increasing.
         Source: Kloeden & Platen 1992, Numerical Solution of Stochastic Differential Equations, equation 14.2.1.
 
         >>> mode = ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.1)
