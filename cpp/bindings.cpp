@@ -68,7 +68,8 @@ class DeepLinearKernel {
       require(block_[i] >= 0 && block_[i] <= int(i), "block must name the first mode of each block");
     require(label_noise >= 0, "label_noise must not be negative");
     require(lr > 0 && dt > 0 && batch > 0, "lr, dt and batch must be positive");
-    require(method_.source != Source::sgd || (batch >= 1 && batch <= 0x1p53), "batch must be from 1 to 2^53 for sgd");
+    require(method_.source != Source::sgd || (batch == std::floor(batch) && batch <= 0x1p53),
+            "batch must be a whole number of at most 2^53 for sgd");
     for (size_t l = 0; l + 1 < widths_.size(); ++l) parameters_ += int64_t(widths_[l]) * widths_[l + 1];
     problem_ = {int(widths_.size()) - 1,
                 widths_.data(),
@@ -96,6 +97,7 @@ class DeepLinearKernel {
     require(0 <= from && from <= until, "until must not lie before the state's step");
     require(!peaks || sizeof(T) == 8 || until <= std::numeric_limits<int32_t>::max(),
             "noise peaks in float32 are followed for at most 2147483647 steps");
+    require(sizeof(T) == 8 || method_.source != Source::flow, "gradient flow takes float64 only");
     require(threads >= 1, "threads must be at least 1");
     const Span span{from, until, peaks, normals ? normals->data() : nullptr};
     if (normals)

@@ -107,13 +107,12 @@ def _on_horizon(problem: Problem, method: Method, plan: Plan, state: State) -> I
 
 
 def _on_float32(engine: Engine, state: State) -> Iterator[str]:
-    """Measured on the first step."""
-    pairs = zip(engine.advance(state, state.step + 1).weights, state.weights, strict=True)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        changes = [np.abs(new.astype(np.float64) / old - 1).ravel() for new, old in pairs]
-    update = float(np.nanmedian(np.concatenate(changes)))
+    """Measured on the first step, over the weights that are not zero up to rounding."""
+    changes = []
+    for new, old in zip(engine.advance(state, state.step + 1).weights, state.weights, strict=True):
+        counted = np.abs(old) > 1e-6 * np.abs(old).max()
+        changes.append(np.abs(new[counted].astype(np.float64) / old[counted] - 1))
+    update = float(np.median(np.concatenate(changes))) if any(map(np.size, changes)) else np.inf
     if update < SMALLEST_UPDATE:
-        yield (
-            f"the median relative update of a weight is {update:.2g}, below {SMALLEST_UPDATE:.0e}, "
-            'so that float32 rounds it away; use dtype = "float64"'
-        )
+        size = f"{update:.2g}, below {SMALLEST_UPDATE:.0e}," if update > 0 else "less than float32 can show,"
+        yield f'the median relative update of a weight is {size} so that weights stop moving; use dtype = "float64"'

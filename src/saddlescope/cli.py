@@ -121,6 +121,9 @@ def info(path: Source) -> None:
     """What a store holds: progress, modes, and the TOML that repeats it."""
     stored = store.load(path)
     _summary(stored, str(path))
+    for toml in stored.attrs.get("continues", ()):
+        _, method, plan = run_from_toml(toml)
+        typer.echo(f"goes on from {plan.steps:,} steps of {method}; only simulate(run, …) repeats that, not this TOML")
     typer.echo()
     typer.echo(stored.attrs["toml"], nl=False)
 

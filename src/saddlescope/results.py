@@ -68,7 +68,7 @@ EVENTS = {
 }
 
 COORDINATES = {
-    "time": Variable(("time",), "lr·step", "time"),
+    "time": Variable(("time",), "time_step·step", "time; time_step is lr, or dt of Langevin"),
     "step": Variable(("time",), "step", "step"),
     "target": Variable(("mode",), "y/x", "strength s* of the mode in the teacher"),
     "trajectory": Variable(("trajectory",), "1", "index of the member in its ensemble"),
@@ -155,7 +155,7 @@ def attributes(problem: Problem, method: Method, plan: Plan, engine: Engine) -> 
         "temperature": method.temperature,
         "time_step": method.time_step,
         "teacher_basis": "singular vectors of the teacher, inputs "
-        + ("white" if problem.data.white else "not white (the modes are not those of the input covariance)"),
+        + ("white" if problem.data.white else "not white"),
         **CONVENTIONS,
     }
 

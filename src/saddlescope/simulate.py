@@ -106,6 +106,10 @@ def _continue(run: Any, method: Any, plan: Any) -> Start:
     if extends:
         plan = _extended(run, start.plan, state)
         return replace(start, plan=plan, state=state, records=results.unstack(run), continues=earlier)
+    if state.step < old_plan.steps:
+        raise ValueError(
+            f"the run stopped at step {state.step:,} of {old_plan.steps:,}; finish it before it goes on with another method"
+        )
     weights = Reference(problem, old_method, old_plan).weights(state)
     fresh = protocol.start(problem, start.method, start.plan, weights)
     return replace(start, state=replace(fresh, words=state.words), continues=(*earlier, run.attrs["toml"]))
