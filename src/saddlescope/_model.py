@@ -20,6 +20,9 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 T = TypeVar("T")
 Array = np.ndarray
 
+_ALIASES = {"learning_rate": "lr", "eta": "lr", "batch": "batch_size", "sigma": "label_noise"}
+"""Other names in use for an argument."""
+
 _CONFIG = pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
 
@@ -65,10 +68,25 @@ def _one_sentence(model: type, error: pydantic.ValidationError) -> Exception:
         return TypeError(f"{model.__name__} needs the argument {name!r}{_fix(fields.get(name))}")
     if kind in ("value_error", "assertion_error"):
         return ValueError(str(first["ctx"]["error"]))
-    message = re.sub(r"^\w+ should", f"{name} must", first["msg"]).rstrip(".")
-    sentence = f"{model.__name__}: {message}, got {got!r:.80}{_fix(fields.get(name))}"
+    if kind == "too_short":
+        got = first["ctx"]["actual_length"]
+    sentence = f"{model.__name__}: {name} must {_must(first, error, name)}, got {got!r:.80}{_fix(fields.get(name))}"
     wrong_kind = kind.endswith(("_type", "_parsing", "_from_float")) or kind == "is_instance_of"
     return TypeError(sentence) if wrong_kind else ValueError(sentence)
+
+
+def _must(first: Any, error: pydantic.ValidationError, name: str) -> str:
+    """What an argument must be, in plain words."""
+    kind, context = first["type"], first.get("ctx", {})
+    if kind == "dataclass_type":
+        classes = [e["ctx"]["class_name"] for e in error.errors() if e["type"] == kind and e["loc"][0] == name]
+        return f"be a {' or '.join(classes)}"
+    if kind == "is_instance_of":
+        return "be a matrix" if context["class"] == "ndarray" else f"be a {context['class']}"
+    if kind == "too_short":
+        return f"hold at least {context['min_length']} numbers"
+    plain = re.sub(r"^\w+ should ", "", first["msg"]).rstrip(".")
+    return plain.replace("a valid tuple", "a list").replace("a valid integer", "an integer").replace("a valid ", "a ")
 
 
 def _fix(field: Any) -> str:
@@ -78,13 +96,20 @@ def _fix(field: Any) -> str:
 
 def allowed(name: str, names: Any) -> str:
     """The end of an error sentence on an unknown name: what is allowed and the likeliest meant."""
-    close = difflib.get_close_matches(name, list(names), n=1)
+    usual = _ALIASES.get(name.lower())
+    close = [usual] if usual in names else difflib.get_close_matches(name, list(names), n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     return f"allowed: {', '.join(names) or 'none'}{hint}"
 
 
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _whole(value: Any) -> Any:
+    """A whole float such as 1e4 as the integer it is."""
+    value = _plain(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _matrix(value: Any, info: ValidationInfo) -> Array | None:
@@ -94,11 +119,14 @@ def _matrix(value: Any, info: ValidationInfo) -> Array | None:
 def as_matrix(value: Any, name: str) -> Array:
     """A read-only float64 copy of a matrix; errors name the argument."""
     try:
-        matrix = np.array(value, dtype=np.float64)
+        given = np.asarray(value)
+        matrix = np.array(given, dtype=None if np.iscomplexobj(given) else np.float64)
     except (TypeError, ValueError):
         raise TypeError(
             f"{name} must be a matrix of numbers (nested lists of equal length or an array), got {value!r:.80}"
         ) from None
+    if np.iscomplexobj(matrix):
+        raise TypeError(f"{name} must be a matrix of real numbers, complex numbers are not allowed; take its real part")
     if matrix.ndim != 2 or 0 in matrix.shape:
         raise ValueError(f"{name} must be a matrix with two non-empty dimensions, got shape {matrix.shape}")
     if not np.isfinite(matrix).all():
@@ -108,7 +136,7 @@ def as_matrix(value: Any, name: str) -> Array:
 
 
 Real = Annotated[float, BeforeValidator(_plain), Field(strict=True, allow_inf_nan=False)]
-Count = Annotated[int, BeforeValidator(_plain), Field(strict=True)]
+Count = Annotated[int, BeforeValidator(_whole), Field(strict=True)]
 Matrix = Annotated[Array, BeforeValidator(_matrix)]
 OptionalMatrix = Annotated[Array | None, BeforeValidator(_matrix)]
 
@@ -138,6 +166,8 @@ def from_table(name: str, table: Mapping[str, Any], classes: tuple[type[T], ...]
     arguments = dict(table)
     by_name = {cls.__name__: cls for cls in classes}
     kind = arguments.pop("type", classes[0].__name__ if len(classes) == 1 else None)
+    if kind is None:
+        raise ValueError(f"[{name}] needs a type; allowed: {', '.join(by_name)}")
     if kind not in by_name:
         raise ValueError(f"[{name}] has type = {kind!r}; {allowed(str(kind), by_name)}")
     try:

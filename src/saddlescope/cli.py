@@ -105,6 +105,8 @@ def run(
     if dry_run:
         takes = estimate.in_time(estimate.seconds(problem, method, plan, engine))
         typer.echo(f"time {takes}, memory about {estimate.in_bytes(needs.memory)}, {needs}")
+    estimate.check_memory(problem, method, plan)
+    if dry_run:
         return
     if out is None:
         raise ValueError("-o is missing: give the store to write, such as -o run.zarr, or --dry-run")
@@ -194,7 +196,7 @@ def _modes(run: xr.Dataset) -> Table:
     """Per mode: target, strength at the last save, share learned, median learning times."""
     strength = run["mode_strength"].isel(time=-1)
     strength = strength.sel(statistic="mean") if "statistic" in strength.dims else strength.mean("trajectory")
-    times = [f"steps to {theta} s*" for theta in THRESHOLDS] if "learning_time" in run else []
+    times = [f"median steps to {theta} s* (share that got there)" for theta in THRESHOLDS] if "learning_time" in run else []
     table = Table("mode", "s*", f"mean at step {int(strength.step):,}", *times, box=None)
     for index, target in enumerate(run["target"].values):
         row = [str(index), f"{target:.4g}", f"{float(strength[index]):.4g}"]
@@ -205,8 +207,8 @@ def _modes(run: xr.Dataset) -> Table:
 
 
 def _median(steps: Any) -> str:
-    """Median step of learning, and the share that has learned."""
+    """Median step of learning (none before half have learned), and the share that has learned."""
     if np.isnan(steps).all():
-        return "-"
+        return "–"
     learned = np.isfinite(steps).mean()
-    return f"{np.median(steps):,.0f} ({learned:.0%})" if learned > 0.5 else f"not yet ({learned:.0%})"
+    return f"{np.median(steps):,.0f} ({learned:.0%})" if learned > 0.5 else f"– ({learned:.0%})"

@@ -18,6 +18,7 @@ from scipy import special
 from saddlescope import observables, results
 from saddlescope.engines.reference import Reference
 from saddlescope.observables import THRESHOLDS
+from saddlescope.plan import Plan
 
 Floats = NDArray[np.float64]
 
@@ -128,7 +129,7 @@ def _strengths(run: xr.Dataset, mode: int, step: int | None) -> tuple[Floats, fl
     if not 0 <= mode < count:
         raise ValueError(f"mode must be from 0 to {count - 1}, got {mode}; modes are counted from the strongest")
     state, steps = results.final_state(run), run["step"].values
-    step = int(steps[-1]) if step is None else step
+    step = _last(plan, state.step, steps) if step is None else step
     if step == state.step:
         weights = Reference(problem, method, plan).weights(state)
         values = observables.mode_strength(problem.data, weights)[:, mode]
@@ -145,6 +146,24 @@ def _strengths(run: xr.Dataset, mode: int, step: int | None) -> tuple[Floats, fl
     if not alive.any():
         raise ValueError("run has no trajectory left to compare: all have diverged; lower lr")
     return values[alive], float(1 - alive.mean())
+
+
+def _last(plan: Plan, reached: int, saves: NDArray[np.int64]) -> int:
+    """The last save, where the run still has its trajectories."""
+    if not len(saves):
+        raise ValueError(f"run has no save to compare, it stopped at step {reached}; finish it")
+    last = int(saves[-1])
+    if plan.keep != "statistics" or last == reached:
+        return last
+    if reached < plan.steps:
+        raise ValueError(
+            f"the run stopped between saves (last save {last:,}, now at {reached:,}); "
+            "finish it, or use keep='trajectories'"
+        )
+    raise ValueError(
+        f"the run keeps statistics and its last save {last:,} is not its last step; give step={reached}, "
+        "or use keep='trajectories'"
+    )
 
 
 def _verdict(agrees: bool) -> str:

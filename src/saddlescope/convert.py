@@ -8,17 +8,19 @@ Source: the noise-balance paper (Ziyin, Li & Ueda, arXiv 2308.06671) has c = 1 a
 from __future__ import annotations
 
 import math
+from numbers import Integral, Real
 
 
 def loss(theirs: float, factor: float = 1.0) -> float:
     """Our loss ``ℓ = ℓ'/(2c)`` from theirs, ``ℓ' = c‖Px − y‖²``; ``factor`` is c.
 
-    Raises ValueError unless the factor is positive and finite (as all functions here).
+    Raises TypeError for what is no number, ValueError for a negative or infinite one or NaN, and for a factor
+    of 0, as all functions here.
 
     >>> loss(3.0)
     1.5
     """
-    return theirs / _gain(factor)
+    return _checked("theirs", theirs) / _gain(factor)
 
 
 def learning_rate(theirs: float, factor: float = 1.0) -> float:
@@ -27,7 +29,7 @@ def learning_rate(theirs: float, factor: float = 1.0) -> float:
     >>> learning_rate(1e-3)
     0.002
     """
-    return _gain(factor) * theirs
+    return _gain(factor) * _checked("theirs", theirs)
 
 
 def time(theirs: float, factor: float = 1.0) -> float:
@@ -36,7 +38,7 @@ def time(theirs: float, factor: float = 1.0) -> float:
     >>> time(10.0)
     20.0
     """
-    return _gain(factor) * theirs
+    return _gain(factor) * _checked("theirs", theirs)
 
 
 def temperature(theirs: float, factor: float = 1.0) -> float:
@@ -45,7 +47,7 @@ def temperature(theirs: float, factor: float = 1.0) -> float:
     >>> temperature(0.25)
     0.5
     """
-    return _gain(factor) * theirs
+    return _gain(factor) * _checked("theirs", theirs)
 
 
 def weight_decay(theirs: float, factor: float = 1.0, penalty: float = 1.0) -> float:
@@ -54,7 +56,7 @@ def weight_decay(theirs: float, factor: float = 1.0, penalty: float = 1.0) -> fl
     >>> weight_decay(1e-4)
     0.0001
     """
-    return 2 * penalty * theirs / _gain(factor)
+    return 2 * _checked("penalty", penalty) * _checked("theirs", theirs) / _gain(factor)
 
 
 def depth(theirs: int) -> int:
@@ -63,11 +65,21 @@ def depth(theirs: int) -> int:
     >>> depth(1)
     2
     """
-    return theirs + 1
+    if isinstance(theirs, bool) or not isinstance(theirs, Integral):
+        raise TypeError(f"theirs must be a whole number of hidden layers, got {theirs!r:.80}; use one such as 1")
+    return int(_checked("theirs", theirs)) + 1
 
 
 def _gain(factor: float) -> float:
     """2c, by which the paper's gradients exceed ours."""
-    if not (factor > 0 and math.isfinite(factor)):
-        raise ValueError(f"factor must be the positive c of a loss c‖Px − y‖², got {factor!r}; use 1.0 or 0.5")
+    if _checked("factor", factor) == 0:
+        raise ValueError("factor must be the positive c of a loss c‖Px − y‖², got 0; use 1.0 or 0.5")
     return 2.0 * factor
+
+
+def _checked(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {value!r:.80}; convert one number at a time")
+    if not (value >= 0 and math.isfinite(value)):
+        raise ValueError(f"{name} must be finite and not negative, got {value!r}; check its sign and its source")
+    return value

@@ -1,18 +1,18 @@
-"""What a run will take: disk and memory counted, time measured on its first steps."""
+"""What a run will take: disk and memory counted from shapes, time measured on a few members and first steps."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from saddlescope import results
 from saddlescope.methods import Method
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
-from saddlescope.simulate import COMMIT_BYTES, make_engine
 from saddlescope.store import checkpoint_bytes, saves_bytes
 
-MEASURED_SECONDS = 0.3
+MEASURED_SECONDS, MEASURED_MEMBERS = 0.3, 256
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class Size:
     @property
     def memory(self) -> int:
         """Bytes of memory beyond Python's own, for a run that is written to a store."""
+        from saddlescope.simulate import COMMIT_BYTES  # simulate asks for sizes itself
+
         return 3 * self.checkpoint + min(self.saves, COMMIT_BYTES)
 
     def __str__(self) -> str:
@@ -43,18 +45,51 @@ def size(problem: Problem, method: Method, plan: Plan) -> Size:
     return Size(saves_bytes(problem, plan), checkpoint_bytes(problem, method, plan))
 
 
+def check_memory(problem: Problem, method: Method, plan: Plan, stored: bool = True) -> None:
+    """Raise ValueError when a run needs more memory than the machine has left, where that is known.
+
+    ``stored`` says whether it is written to a store; otherwise memory takes all of its saves.
+
+    >>> from saddlescope import GD, DeepLinear, GaussianData, init
+    >>> problem = Problem(DeepLinear((1, 1)), GaussianData([[1.0]]), init.Balanced(scale=0.5))
+    >>> check_memory(problem, GD(lr=0.1), Plan(steps=10))
+    """
+    needs, free = size(problem, method, plan), available_memory()
+    needed = needs.memory if stored else 3 * needs.checkpoint + needs.saves
+    if free is not None and needed > free:
+        raise ValueError(
+            f"memory needed {in_bytes(needed)}, available {in_bytes(free)}; "
+            f"lower trajectories (now {plan.count:,}), saves, or keep"
+        )
+
+
+def available_memory() -> int | None:
+    """Bytes that new arrays can take without swapping; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
+
+
 def seconds(problem: Problem, method: Method, plan: Plan, engine: str = "auto") -> float:
     """How long a run will take on this machine, from one save and ever longer blocks of first steps.
+
+    Measured on the first 256 members at most, and scaled to all of them.
 
     >>> from saddlescope import GD, DeepLinear, GaussianData, init
     >>> problem = Problem(DeepLinear((1, 1)), GaussianData([[1.0]]), init.Balanced(scale=0.5))
     >>> seconds(problem, GD(lr=0.1), Plan(steps=10, saves=10), engine="reference") > 0
     True
     """
-    made = make_engine(engine, problem, method, plan)
+    from saddlescope.simulate import make_engine  # simulate asks for sizes itself
+
+    few = min(plan.count, MEASURED_MEMBERS)
+    part = replace(plan, trajectories=few, members=plan.members and plan.members[:few])
+    made = make_engine(engine, problem, method, part)
     state = made.init()
     began = time.perf_counter()
-    results.record(made, problem, plan, state)
+    results.record(made, problem, part, state)
     save = time.perf_counter() - began
     steps, spent = 1, 0.0
     while spent < MEASURED_SECONDS and state.step < plan.steps:
@@ -62,7 +97,7 @@ def seconds(problem: Problem, method: Method, plan: Plan, engine: str = "auto") 
         began = time.perf_counter()
         state = made.advance(state, state.step + steps)
         spent = time.perf_counter() - began
-    return plan.steps * spent / steps + len(plan.save_steps) * save
+    return plan.count / few * (plan.steps * spent / steps + len(plan.save_steps) * save)
 
 
 def in_time(seconds: float) -> str:

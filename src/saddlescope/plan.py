@@ -64,7 +64,9 @@ class Plan:
     )
 
     def __post_init__(self) -> None:
-        if self.save_at is not None and (not self.save_at or max(self.save_at) > self.steps):
+        if self.save_at == ():
+            raise ValueError("save_at must not be empty; give a list of steps such as [0, 10, 100], or leave it out")
+        if self.save_at is not None and max(self.save_at) > self.steps:
             raise ValueError(
                 f"save_at must hold steps from 0 to steps = {self.steps}, got {list(self.save_at)[:8]}; "
                 "raise steps or drop the later saves"
@@ -77,6 +79,11 @@ class Plan:
                     f"trajectories = {self.trajectories} does not meet the {len(self.members)} members; "
                     "leave trajectories out when members is given"
                 )
+
+    @property
+    def count(self) -> int:
+        """Number of trajectories."""
+        return self.trajectories if self.members is None else len(self.members)
 
     @property
     def member_indices(self) -> NDArray[np.int64]:

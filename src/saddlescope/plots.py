@@ -16,6 +16,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
 
+from saddlescope import results
+
 T = TypeVar("T")
 
 
@@ -100,12 +102,14 @@ def to_svg(figure: Figure) -> str:
 def save(figure: Figure, path: str | Path) -> None:
     """Write the figure; the suffix of ``path`` (pdf, svg, png, …) decides how.
 
-    Raises ValueError for a suffix that is not a figure's.
+    Raises ValueError for a suffix that is not a figure's, FileNotFoundError for a folder that is not there.
     """
     kind = Path(path).suffix[1:].lower()
     known = sorted(figure.canvas.get_supported_filetypes())
     if kind not in known:
         raise ValueError(f"path must end in one of {', '.join(known)}, got {str(path)!r}; use figure.pdf")
+    if not (folder := Path(path).parent).is_dir():
+        raise FileNotFoundError(f"path {str(path)!r} lies in no folder: {str(folder)!r} does not exist; make it first")
     with mpl.rc_context(STYLE):
         figure.savefig(path, dpi=200)
 
@@ -114,7 +118,8 @@ def plot_run(dataset: xr.Dataset, path: str | Path) -> None:
     """Picture of a run: its loss, how its modes are learned and the noise they feel, written to ``path``.
 
     Lines are ensemble means (one line a trajectory with ``keep="trajectories"``, the first few of them),
-    bands hold 90 % of the trajectories. Raises ValueError for a suffix that is not a figure's.
+    bands hold 90 % of the trajectories. Raises ValueError for a suffix that is not a figure's,
+    FileNotFoundError for a folder that is not there.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a log axis without positive values
@@ -123,6 +128,9 @@ def plot_run(dataset: xr.Dataset, path: str | Path) -> None:
 
 def _draw_run(axes: Sequence[Axes], run: xr.Dataset) -> None:
     loss, strength, noise = axes
+    _, method, plan = results.parts(run)
+    lines = "lines: means; bands: 5–95 % of trajectories" if plan.keep == "statistics" else "lines: trajectories"
+    loss.get_figure(root=True).suptitle(f"{method} — {lines}; dotted: s*", fontsize=8.5, color=GREY)
     spread(loss, run["excess_loss"], COLOURS[0])
     loss.set(title="Loss above label noise", yscale="log", ylabel="½ Tr ΔΣΔᵀ")
     for index, target in enumerate(run["target"].values):

@@ -192,7 +192,7 @@ def checkpoint_bytes(problem: Problem, method: Method, plan: Plan) -> int:
     """Size of a checkpoint, to about a kilobyte."""
     member = protocol.start(problem, method, replace(plan, trajectories=1, members=plan.members and (0,)))
     arrays = (member.words, member.status, member.learned, member.peak, member.clock, *member.weights)
-    return len(plan.member_indices) * sum(array.nbytes for array in arrays)
+    return plan.count * sum(array.nbytes for array in arrays)
 
 
 def _shapes(problem: Problem, plan: Plan) -> dict[str, tuple[int, ...]]:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from saddlescope.theory import Diffusion1D, ModeSDE
+import saddlescope as sc
+from saddlescope.theory import Diffusion1D, ModeSDE, mode_sde, plateau_time
 from saddlescope.theory.ensemble import integrate
 from support import FALSE_ALARM, follows
 
@@ -33,6 +34,48 @@ def test_the_stationary_law_is_reached_and_kept(name):
     assert not follows(sample, other(mode, temperature=1.15 * mode.temperature).stationary())
     reached = mode.simulate(mode.fixed_point, [horizon], 20_000, seed=1)[:, 0]
     assert follows(reached, law)
+
+
+@pytest.mark.parametrize(
+    ("depth", "temperature", "at_zero"),
+    [(2, 0.1, 0.0), (2, 0.6, np.inf), (2, 8 / 27, None), (3, 0.1, 0.0), (4, 0.1, 0.0)],
+)
+def test_strengths_below_zero_have_no_probability(depth, temperature, at_zero):
+    law = ModeSDE(depth=depth, target=1.0, label_noise=0.5, temperature=temperature).stationary()
+    limit = law.pdf(1e-200) if at_zero is None else at_zero  # at T = 8/27 the power of s is 0
+    np.testing.assert_array_equal(law.cdf([-np.inf, -1.0, 0.0, np.inf]), [0, 0, 0, 1])
+    np.testing.assert_allclose(law.pdf([-np.inf, -1.0, 0.0, np.inf]), [0, 0, limit, 0], rtol=1e-6)
+    np.testing.assert_array_equal(law.logpdf([-np.inf, -1.0, np.inf]), [-np.inf] * 3)
+    np.testing.assert_array_equal(law.ppf([0, 1, -0.1, 1.1]), [0, np.inf, np.nan, np.nan])
+
+
+def test_laws_on_the_whole_line_end_at_infinity():
+    linear = ModeSDE(depth=1, target=1.0, label_noise=0.5, temperature=0.1)
+    for law in (linear.stationary(), linear.boltzmann(), MODES["depth 2"][0].boltzmann()):
+        np.testing.assert_array_equal(law.ppf([0, 1, -0.1, 1.1]), [-np.inf, np.inf, np.nan, np.nan])
+        np.testing.assert_array_equal(law.cdf([-np.inf, np.inf]), [0, 1])
+        np.testing.assert_array_equal(law.pdf([-np.inf, np.inf]), [0, 0])
+
+
+def test_a_mode_sde_is_of_a_problem_a_method_and_a_whole_mode():
+    problem = sc.Problem(sc.DeepLinear((2, 2, 2)), sc.GaussianData(np.diag([2.0, 1.0])), sc.init.Balanced(scale=0.1))
+    sgd = sc.SGD(lr=0.01, batch_size=2)
+    for arguments, message in (
+        ((sgd, problem, 0), r"^problem must be such as Problem\(network, data, init\), got SGD\("),
+        ((problem, 0.1, 0), r"^method must be such as SGD\(lr=1e-3, batch_size=16\), got 0\.1"),
+        ((problem, sgd, 0.5), r"^mode must be a whole number .*, got 0\.5"),
+        ((problem, sgd, True), r"^mode must be a whole number .*, got True"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            mode_sde(*arguments)
+    assert mode_sde(problem, sgd, np.int64(1)).target == 1.0
+
+
+def test_a_mode_that_starts_learned_has_no_plateau():
+    for depth in (2, 3, 5):
+        assert plateau_time(0.5, 1.0, depth) > 0
+        np.testing.assert_array_equal(plateau_time([1.0, 2.0], 1.0, depth), [0, 0])
+        assert ModeSDE(depth=depth, target=1.0, temperature=0.0).plateau(2.0) == 0
 
 
 def test_ito_is_not_stratonovich():

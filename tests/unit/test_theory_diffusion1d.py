@@ -63,6 +63,40 @@ def test_outside_the_domain_there_is_nothing():
     np.testing.assert_array_equal(KNOWN["beta"][0].stationary().cdf([-1.0, 0.0, 1.0, 2.0]), [0, 0, 1, 1])
 
 
+EDGES = {
+    "0 and 1, falling": (KNOWN["beta"][0], stats.beta(3, 2)),
+    "0 and 1, infinite": (
+        Diffusion1D(lambda x: 0.5 - x, lambda x: np.sqrt(2 * x * (1 - x)), 0.0, 1.0),
+        stats.arcsine(),
+    ),
+    "0, infinite": (KNOWN["gamma, near the edge"][0], stats.gamma(0.01)),
+    "2 and 5": (
+        Diffusion1D(lambda x: 3 - 3 * (x - 2), lambda x: np.sqrt(2 * (x - 2) * (5 - x)), 2.0, 5.0),
+        stats.beta(1, 2, 2, 3),
+    ),
+    "-4 and -1": (
+        Diffusion1D(lambda x: 6 - 3 * (x + 4), lambda x: np.sqrt(2 * (x + 4) * (-1 - x)), -4.0, -1.0),
+        stats.beta(2, 1, -4, 3),
+    ),
+    "2": (Diffusion1D(lambda x: 1 - (x - 2), lambda x: np.sqrt(2 * (x - 2)), lower=2.0), stats.expon(2)),
+    "upper end 0": (Diffusion1D(lambda x: -1 - x, lambda x: np.sqrt(-2 * x), upper=0.0), None),
+    "none": (KNOWN["normal"][0], stats.norm()),
+}
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_at_and_beyond_the_ends_laws_answer_as_scipy(name):
+    diffusion, expected = EDGES[name]
+    law, (low, high) = diffusion.stationary(), (diffusion.lower, diffusion.upper)
+    x = np.array([-np.inf, low - 1, low, high, high + 1, np.inf, np.nan])
+    density = np.array([0, 0, 0, 1, 0, 0, np.nan]) if expected is None else expected.pdf(x)  # e^x on x < 0
+    np.testing.assert_allclose(law.pdf(x), density, rtol=1e-6)
+    with np.errstate(divide="ignore"):
+        np.testing.assert_allclose(law.logpdf(x), np.log(density), rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(law.cdf(x), [0, 0, 0, 1, 1, 1, np.nan])
+    np.testing.assert_array_equal(law.ppf([0, 1, -0.1, 1.1, np.nan]), [low, high, np.nan, np.nan, np.nan])
+
+
 def test_moments_that_diverge_are_infinite():
     law, tail = KNOWN["inverse gamma"][0].stationary(), KNOWN["inverse gamma"][1]
     np.testing.assert_allclose([law.moment(k) for k in (1, 2, 3)], [tail.moment(k) for k in (1, 2, 3)], rtol=1e-9)
@@ -161,7 +195,11 @@ def test_atoms():
     np.testing.assert_array_equal(law.cdf([-1, 0, 1, 2]), [0, 0.25, 0.25, 1])
     np.testing.assert_array_equal(law.ppf([0, 0.25, 0.26, 1]), [0, 0, 2, 2])
     assert (law.mean(), law.var(), law.std()) == (1.5, 0.75, 0.75**0.5)
-    np.testing.assert_array_equal(law.pdf([0.0, 1.0]), [np.inf, 0])
+    np.testing.assert_array_equal(law.pdf([0.0, 1.0, np.nan]), [np.inf, 0, np.nan])
+    np.testing.assert_array_equal(law.logpdf([0.0, -1.0]), [np.inf, -np.inf])
+    np.testing.assert_array_equal(law.cdf([-np.inf, np.inf, np.nan]), [0, 1, np.nan])
+    np.testing.assert_array_equal(law.ppf([-0.1, 1.1, np.nan]), [np.nan] * 3)
+    np.testing.assert_array_equal(Atoms(law.values, np.array([0.0, 1.0])).ppf([0, 1]), [2, 2])
     assert abs(law.rvs(4000, random_state=0).mean() - 1.5) < 0.1
 
 

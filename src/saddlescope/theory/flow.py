@@ -60,7 +60,8 @@ def flow_time(strength: ArrayLike, start: ArrayLike, target: ArrayLike, depth: i
 def plateau_time(start: ArrayLike, target: ArrayLike, depth: int, rate: float = 1.0) -> Floats:
     """Length of the plateau before a mode is learned, to leading order in a small start.
 
-    ``log(s*/s₀)/(2s*)`` for L = 2, ``s₀^{−(L−2)/L}/((L−2)s*)`` for L ≥ 3. Raises ValueError at depth 1, which has none.
+    ``log(s*/s₀)/(2s*)`` for L = 2, ``s₀^{−(L−2)/L}/((L−2)s*)`` for L ≥ 3; 0 where the start is at or beyond the
+    target, as nothing is left to learn. Raises ValueError at depth 1, which has none.
     Source: Saxe et al. 2013; Corlouer et al. 2026, arXiv 2604.06366.
 
     >>> plateau_time(1e-3, [2.0, 1.0], depth=2)
@@ -72,9 +73,8 @@ def plateau_time(start: ArrayLike, target: ArrayLike, depth: int, rate: float = 
     _check(s, depth)
     if (end <= 0).any():
         raise ValueError(f"target must be positive, got {end.min():g}; a mode without strength is never learned")
-    if depth == 2:
-        return np.asarray(np.log(end / s) / (2 * end * rate))
-    return np.asarray(s ** -((depth - 2) / depth) / ((depth - 2) * end * rate))
+    scaled = np.log(end / s) / 2 if depth == 2 else s ** -((depth - 2) / depth) / (depth - 2)
+    return np.where(s < end, scaled / (end * rate), 0.0)
 
 
 def _check(start: Floats, depth: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -78,25 +78,32 @@ class Atoms(Moments):
 
     def pdf(self, x: ArrayLike) -> Floats:
         """Infinite at the values, zero elsewhere."""
-        held = self.values[self.probabilities > 0]
-        return np.where(np.isin(np.asarray(x, float), held), np.inf, 0.0)
+        x = np.asarray(x, float)
+        return np.where(np.isnan(x), np.nan, np.where(np.isin(x, self._held), np.inf, 0.0))
 
     def logpdf(self, x: ArrayLike) -> Floats:
         """Logarithm of ``pdf``."""
-        return np.where(self.pdf(x) > 0, np.inf, -np.inf)
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(self.pdf(x)))
 
     def cdf(self, x: ArrayLike) -> Floats:
         """Probability of values up to x."""
-        return np.asarray((np.asarray(x, float)[..., None] >= self.values) @ self.probabilities)
+        x = np.asarray(x, float)
+        return np.where(np.isnan(x), np.nan, (x[..., None] >= self.values) @ self.probabilities)
 
     def ppf(self, q: ArrayLike) -> Floats:
-        """Quantile: the smallest value whose cdf is at least q."""
-        below = np.searchsorted(np.cumsum(self.probabilities), np.asarray(q, float) * (1 - 1e-15))
-        return np.asarray(self.values[np.minimum(below, len(self.values) - 1)])
+        """Quantile: the smallest value whose cdf is at least q (at 0 the smallest of all); nan outside 0 ≤ q ≤ 1."""
+        q, shares = np.asarray(q, float), self.probabilities[self.probabilities > 0]
+        below = np.searchsorted(np.cumsum(shares), q * (1 - 1e-15))
+        return np.where((q >= 0) & (q <= 1), self._held[np.minimum(below, len(shares) - 1)], np.nan)
 
     def expect(self, function: Function) -> float:
         """``E[function(x)]``."""
         return float(function(self.values) @ self.probabilities)
+
+    @property
+    def _held(self) -> Floats:
+        return self.values[self.probabilities > 0]
 
 
 @dataclass(frozen=True)
@@ -123,22 +130,39 @@ class Density(Moments):
     coordinate: Coordinate
 
     def logpdf(self, x: ArrayLike) -> Floats:
-        """Logarithm of the density."""
+        """Logarithm of the density: −∞ outside the domain, the limit from inside at its ends."""
+        x, (low, high) = np.asarray(x, float), self.coordinate.domain
         y = self.coordinate.inverse(x)
-        inside = np.where(np.isfinite(y), y, 0.0)
-        return np.where(np.isfinite(y), self.mass.logpdf(inside) - self.coordinate.log_slope(inside), -np.inf)
+        inside = self._logpdf_at(np.where(np.isinf(y), 0.0, y))
+        held = np.select([y == -np.inf, y == np.inf], [self._limit(-1), self._limit(1)], inside)
+        return np.where((x < low) | (x > high), -np.inf, held)
 
     def pdf(self, x: ArrayLike) -> Floats:
-        """Density."""
-        return np.asarray(np.exp(self.logpdf(x)))
+        """Density: 0 outside the domain, the limit from inside (0, finite or infinite) at its ends."""
+        with np.errstate(over="ignore"):
+            return np.asarray(np.exp(self.logpdf(x)))
+
+    def _logpdf_at(self, y: Floats) -> Floats:
+        return np.asarray(self.mass.logpdf(y) - self.coordinate.log_slope(y))
+
+    def _limit(self, outwards: Literal[-1, 1]) -> float:
+        """Limit of the log density of x at an end of the domain."""
+        if not np.isfinite(self.coordinate.domain[max(outwards, 0)]):
+            return -np.inf
+        edge = self.mass.share.edges[min(-outwards, 0)]
+        # Not at the edge itself, where x is so near its end that their difference is rounded.
+        near, inner = self._logpdf_at(edge - outwards * np.array([6.0, 12.0]))
+        falling = (inner - near) / 6
+        return float(near) if abs(falling) < 1e-6 else float(-np.sign(falling) * np.inf)
 
     def cdf(self, x: ArrayLike) -> Floats:
         """Probability of values up to x."""
         return self.mass.cdf(self.coordinate.inverse(x))
 
     def ppf(self, q: ArrayLike) -> Floats:
-        """Quantile: the x with ``cdf(x) = q``."""
-        return self.coordinate.to_x(self.mass.ppf(np.asarray(q, float)))
+        """Quantile: the x with ``cdf(x) = q``, at 0 and 1 the ends of the domain; nan outside 0 ≤ q ≤ 1."""
+        with np.errstate(over="ignore"):
+            return np.asarray(self.coordinate.to_x(self.mass.ppf(np.asarray(q, float))))
 
     def expect(self, function: Function) -> float:
         """``E[function(x)]``; infinite when the integral diverges.
@@ -150,12 +174,12 @@ class Density(Moments):
         """
         return self.mass.expect(lambda y: function(self.coordinate.to_x(y)))
 
-    def map(self, to_x: Function, to_y: Function, log_slope: Function) -> Density:
+    def transformed(self, to_x: Function, to_y: Function, log_slope: Function) -> Density:
         """The law of ``to_x(x)`` for an increasing function, given with its inverse and the log of its derivative.
 
         >>> from saddlescope.theory import Diffusion1D
         >>> normal = Diffusion1D(lambda x: -x, lambda x: np.full_like(x, 2**0.5), tails="exponential").stationary()
-        >>> normal.map(np.exp, np.log, lambda x: x).mean()          # log-normal: e^½
+        >>> normal.transformed(np.exp, np.log, lambda x: x).mean()          # log-normal: e^½
         1.6487213
         """
         inner = self.coordinate
@@ -202,7 +226,8 @@ class Mass:
         with np.errstate(invalid="ignore", over="ignore"):
             tails = self.below * np.where(y < low, np.exp(self.falling[0] * (y - low)), 1.0)
             tails = tails + self.above * np.where(y > high, -np.expm1(-self.falling[1] * (y - high)), 0.0)
-        return np.asarray((self.share(y) + tails) / self._total)
+        inside = np.clip((self.share(y) + tails) / self._total, 0.0, 1.0)
+        return np.select([y == -np.inf, y == np.inf], [0.0, 1.0], inside)
 
     def ppf(self, q: Floats) -> Floats:
         with np.errstate(all="ignore"):
@@ -210,7 +235,7 @@ class Mass:
             right = self.share.edges[-1] - np.log((1 - q) * self._total / self.above) / self.falling[1]
         y = np.where(q * self._total < self.below, left, self.share.inverse(q * self._total - self.below))
         y = np.where((1 - q) * self._total < self.above, right, y)
-        return np.where((q >= 0) & (q <= 1), y, np.nan)
+        return np.select([q == 0, q == 1, (q > 0) & (q < 1)], [-np.inf, np.inf, y], np.nan)
 
     def expect(self, function: Function) -> float:
         """``∫ f p dy``, with the tails of f p beyond the edges; infinite when they diverge."""

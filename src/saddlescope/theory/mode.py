@@ -14,7 +14,7 @@ Source: Corlouer et al. 2026, arXiv 2604.06366, section 3; Ziyin, Li & Ueda 2023
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,14 +23,12 @@ from scipy import stats
 from scipy.special import betainc
 
 from saddlescope._model import Count, Real, frozen
-from saddlescope.methods import Langevin, Method
+from saddlescope.methods import METHODS, Langevin, Method
+from saddlescope.problem import Problem
 from saddlescope.theory.diffusion1d import Diffusion1D
 from saddlescope.theory.ensemble import integrate
 from saddlescope.theory.flow import flow_time, mode_flow, plateau_time
 from saddlescope.theory.laws import Atoms, Law
-
-if TYPE_CHECKING:
-    from saddlescope.problem import Problem
 
 Floats = NDArray[np.float64]
 Where = Literal["product", "weight"]
@@ -226,6 +224,7 @@ class ModeSDE:
     def plateau(self, start: ArrayLike) -> Floats:
         """Length of the noiseless plateau, to leading order in a small ``start``; shape of ``start``.
 
+        Zero where the start is at or beyond s*.
         Source: Saxe et al. 2013, arXiv 1312.6120.
 
         >>> ModeSDE(depth=3, target=2.0, temperature=0.0).plateau(1e-6)
@@ -263,7 +262,9 @@ class ModeSDE:
         law = self.log_diffusion.stationary()
         if L == 1:
             return law
-        return law.map(lambda w: end * np.exp(L * w), lambda s: np.log(s / end) / L, lambda w: np.log(L * end) + L * w)
+        return law.transformed(
+            lambda w: end * np.exp(L * w), lambda s: np.log(s / end) / L, lambda w: np.log(L * end) + L * w
+        )
 
     @property
     def _noiseless_at(self) -> float | None:
@@ -283,7 +284,7 @@ class ModeSDE:
     def boltzmann(self) -> Law:
         """The Boltzmann law near β₂/β₁: normal with variance ``½L s*^{2κ} T g(s*)/β₁``.
 
-        For white Gaussian data ``∝ exp(−(s−s*)²/(L s*^{2κ} T σ²))``; good when ``T L s*^{2κ} ≪ 1`` and
+        For white Gaussian data ``∝ exp(−(s−s*)²/(L s*^{2κ} T σ²))`` on the whole line, s < 0 too; good when ``T L s*^{2κ} ≪ 1`` and
         ``½ T L s*^{2κ−2} σ² ≪ 1``. Raises ValueError when β₂ ≤ 0 at depth ≥ 2.
         Source: Corlouer et al. 2026, arXiv 2604.06366, section 3.
 
@@ -426,7 +427,8 @@ def mode_sde(problem: Problem, method: Method, mode: int) -> ModeSDE:
 
     The input covariance must be white or diagonal in the teacher's right singular vectors; with variance λ there
     β₁ = λ, β₂ = λs*, α₁ = 2λ², α₂ = 2λ²s*, α₃ = 2λ²s*² + λσ². T is the method's (0 for GD and gradient flow).
-    Raises ValueError for other covariances, a mode that the data or the widths do not have, or isotropic noise.
+    Raises ValueError for other covariances, a mode that the data or the widths do not have, or isotropic noise, and
+    TypeError for arguments of another kind.
     Source: Corlouer et al. 2026, arXiv 2604.06366, section 3.
 
     >>> import saddlescope as sc
@@ -436,6 +438,12 @@ def mode_sde(problem: Problem, method: Method, mode: int) -> ModeSDE:
     >>> sde.depth, sde.target, sde.temperature
     (2, 1.0, 0.005)
     """
+    if not isinstance(problem, Problem):
+        raise TypeError(f"problem must be such as Problem(network, data, init), got {problem!r:.80}")
+    if not isinstance(method, METHODS):
+        raise TypeError(f"method must be such as SGD(lr=1e-3, batch_size=16), got {method!r:.80}")
+    if isinstance(mode, bool) or not isinstance(mode, (int, np.integer)):
+        raise TypeError(f"mode must be a whole number such as 0, the strongest mode, got {mode!r:.80}")
     data, strengths = problem.data, problem.data.modes.strengths
     reachable = min(len(strengths), *problem.network.widths)
     if not 0 <= mode < reachable:
