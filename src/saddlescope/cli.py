@@ -19,11 +19,12 @@ from rich.console import Console
 from rich.table import Table
 
 from saddlescope import estimate, results, store
+from saddlescope.engines import make_engine
 from saddlescope.methods import Method
 from saddlescope.observables import THRESHOLDS
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem, run_from_toml
-from saddlescope.simulate import make_engine, simulate
+from saddlescope.simulate import simulate
 
 WRONG, INTERRUPTED = 2, 130
 
@@ -196,7 +197,9 @@ def _modes(run: xr.Dataset) -> Table:
     """Per mode: target, strength at the last save, share learned, median learning times."""
     strength = run["mode_strength"].isel(time=-1)
     strength = strength.sel(statistic="mean") if "statistic" in strength.dims else strength.mean("trajectory")
-    times = [f"median steps to {theta} s* (share that got there)" for theta in THRESHOLDS] if "learning_time" in run else []
+    times = (
+        [f"median steps to {theta} s* (share that got there)" for theta in THRESHOLDS] if "learning_time" in run else []
+    )
     table = Table("mode", "s*", f"mean at step {int(strength.step):,}", *times, box=None)
     for index, target in enumerate(run["target"].values):
         row = [str(index), f"{target:.4g}", f"{float(strength[index]):.4g}"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from numbers import Integral, Real
+from typing import Any
 
 
 def loss(theirs: float, factor: float = 1.0) -> float:
@@ -65,9 +66,7 @@ def depth(theirs: int) -> int:
     >>> depth(1)
     2
     """
-    if isinstance(theirs, bool) or not isinstance(theirs, Integral):
-        raise TypeError(f"theirs must be a whole number of hidden layers, got {theirs!r:.80}; use one such as 1")
-    return int(_checked("theirs", theirs)) + 1
+    return int(_checked("theirs", theirs, Integral, "a whole number")) + 1
 
 
 def _gain(factor: float) -> float:
@@ -77,9 +76,9 @@ def _gain(factor: float) -> float:
     return 2.0 * factor
 
 
-def _checked(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, got {value!r:.80}; convert one number at a time")
+def _checked(name: str, value: Any, kind: Any = Real, words: str = "a number") -> float:
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise TypeError(f"{name} must be {words}, got {value!r:.80}; convert one number at a time")
     if not (value >= 0 and math.isfinite(value)):
         raise ValueError(f"{name} must be finite and not negative, got {value!r}; check its sign and its source")
-    return value
+    return float(value)

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from saddlescope import results
+from saddlescope.engines import make_engine
 from saddlescope.methods import Method
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
-from saddlescope.store import checkpoint_bytes, saves_bytes
+from saddlescope.store import COMMIT_BYTES, checkpoint_bytes, saves_bytes
 
 MEASURED_SECONDS, MEASURED_MEMBERS = 0.3, 256
 
@@ -25,8 +26,6 @@ class Size:
     @property
     def memory(self) -> int:
         """Bytes of memory beyond Python's own, for a run that is written to a store."""
-        from saddlescope.simulate import COMMIT_BYTES  # simulate asks for sizes itself
-
         return 3 * self.checkpoint + min(self.saves, COMMIT_BYTES)
 
     def __str__(self) -> str:
@@ -35,14 +34,17 @@ class Size:
 
 
 def size(problem: Problem, method: Method, plan: Plan) -> Size:
-    """How large a run will be.
+    """How large a run will be; counted without making its ensemble.
 
     >>> from saddlescope import GD, DeepLinear, GaussianData, init
     >>> problem = Problem(DeepLinear((1, 1)), GaussianData([[1.0]]), init.Balanced(scale=0.5))
     >>> size(problem, GD(lr=0.1), Plan(steps=10, saves=10))
     Size(saves=5544, checkpoint=112)
     """
-    return Size(saves_bytes(problem, plan), checkpoint_bytes(problem, method, plan))
+    one, two = (replace(plan, trajectories=count, members=None) for count in (1, 2))
+    first = saves_bytes(problem, one)
+    each_other = saves_bytes(problem, two) - first
+    return Size(first + (plan.count - 1) * each_other, plan.count * checkpoint_bytes(problem, method, one))
 
 
 def check_memory(problem: Problem, method: Method, plan: Plan, stored: bool = True) -> None:
@@ -82,8 +84,6 @@ def seconds(problem: Problem, method: Method, plan: Plan, engine: str = "auto") 
     >>> seconds(problem, GD(lr=0.1), Plan(steps=10, saves=10), engine="reference") > 0
     True
     """
-    from saddlescope.simulate import make_engine  # simulate asks for sizes itself
-
     few = min(plan.count, MEASURED_MEMBERS)
     part = replace(plan, trajectories=few, members=plan.members and plan.members[:few])
     made = make_engine(engine, problem, method, part)

@@ -123,14 +123,20 @@ def plot_run(dataset: xr.Dataset, path: str | Path) -> None:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a log axis without positive values
-        save(panels(_draw_run, dataset, count=3), path)
+        figure = panels(_draw_run, dataset, count=3)
+        figure.suptitle(_title(dataset), fontsize=8.5, color=GREY)
+        save(figure, path)
+
+
+def _title(run: xr.Dataset) -> str:
+    """The method, and what the lines mean."""
+    _, method, plan = results.parts(run)
+    lines = "lines: means; bands: 5–95 % of trajectories" if plan.keep == "statistics" else "lines: trajectories"
+    return f"{method} — {lines}; dotted: s*"
 
 
 def _draw_run(axes: Sequence[Axes], run: xr.Dataset) -> None:
     loss, strength, noise = axes
-    _, method, plan = results.parts(run)
-    lines = "lines: means; bands: 5–95 % of trajectories" if plan.keep == "statistics" else "lines: trajectories"
-    loss.get_figure(root=True).suptitle(f"{method} — {lines}; dotted: s*", fontsize=8.5, color=GREY)
     spread(loss, run["excess_loss"], COLOURS[0])
     loss.set(title="Loss above label noise", yscale="log", ylabel="½ Tr ΔΣΔᵀ")
     for index, target in enumerate(run["target"].values):

@@ -154,8 +154,7 @@ def attributes(problem: Problem, method: Method, plan: Plan, engine: Engine) -> 
         "instruction_set": getattr(engine, "instruction_set", ""),
         "temperature": method.temperature,
         "time_step": method.time_step,
-        "teacher_basis": "singular vectors of the teacher, inputs "
-        + ("white" if problem.data.white else "not white"),
+        "teacher_basis": "singular vectors of the teacher, inputs " + ("white" if problem.data.white else "not white"),
         **CONVENTIONS,
     }
 

@@ -20,24 +20,21 @@ import xarray as xr
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from saddlescope import advice, results
-from saddlescope._model import allowed
-from saddlescope.engines import protocol
+from saddlescope import advice, estimate, results
+from saddlescope.engines import make_engine, protocol
 from saddlescope.engines.protocol import Engine, State
 from saddlescope.engines.reference import Reference
 from saddlescope.methods import METHODS, Method
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.results import Record
-from saddlescope.store import Memory, Sink, Store, as_path, is_run, same_run
-
-ENGINES = ("auto", "native", "reference")
+from saddlescope.store import COMMIT_BYTES, Memory, Sink, Store, as_path, is_run, same_run
 
 BLOCK_SECONDS = 0.2
 """Time between two looks at Ctrl-C and the progress bar."""
 
-COMMIT_SECONDS, COMMIT_BYTES = 30.0, 128 << 20
-"""A store commits after so much time, or when so much waits to be written."""
+COMMIT_SECONDS = 30.0
+"""A store commits after so much time, or when COMMIT_BYTES wait to be written."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +77,7 @@ def simulate(
     """
     begin = _continue if isinstance(problem, xr.Dataset) else _begin
     start = begin(problem, method, plan)
+    estimate.check_memory(start.problem, start.method, start.plan, stored=out is not None)
     made = make_engine(engine, start.problem, start.method, start.plan)
     with closing(_sink(start, made, out, overwrite)) as sink:
         _advance(made, start, sink, progress)
@@ -108,7 +106,8 @@ def _continue(run: Any, method: Any, plan: Any) -> Start:
         return replace(start, plan=plan, state=state, records=results.unstack(run), continues=earlier)
     if state.step < old_plan.steps:
         raise ValueError(
-            f"the run stopped at step {state.step:,} of {old_plan.steps:,}; finish it before it goes on with another method"
+            f"the run stopped at step {state.step:,} of {old_plan.steps:,}; "
+            "finish it before it goes on with another method"
         )
     weights = Reference(problem, old_method, old_plan).weights(state)
     fresh = protocol.start(problem, start.method, start.plan, weights)
@@ -136,21 +135,6 @@ def _extended(run: xr.Dataset, plan: Plan, state: State) -> Plan:
         )
     saves = np.concatenate([run["step"].values, plan.save_steps[plan.save_steps > state.step]])
     return plan if np.array_equal(saves, plan.save_steps) else replace(plan, save_at=tuple(saves.tolist()))
-
-
-def make_engine(name: str, problem: Problem, method: Method, plan: Plan) -> Engine:
-    """The engine of one run; "auto" is the compiled one where it is built."""
-    if name not in ENGINES:
-        raise ValueError(f"engine = {name!r} is unknown; {allowed(str(name), ENGINES)}")
-    if name == "reference":
-        return Reference(problem, method, plan)
-    try:
-        from saddlescope.engines.native import Native
-    except ImportError:
-        if name == "native":
-            raise ValueError('engine "native" is not built here; reinstall the package, or use "reference"') from None
-        return Reference(problem, method, plan)
-    return Native(problem, method, plan)
 
 
 def _sink(start: Start, engine: Engine, out: Any, overwrite: bool) -> Sink:

@@ -30,7 +30,7 @@ from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.results import Record
 
-CHUNK_BYTES = 4 << 20
+CHUNK_BYTES, COMMIT_BYTES = 4 << 20, 128 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

@@ -49,11 +49,11 @@ VALUE, KIND = ValueError, TypeError
 
 WRONG: dict[str, Wrong] = {
     # network
-    "one width": wrong(VALUE, "widths", "such as", network__widths=[3]),
+    "one width": wrong(VALUE, "widths must hold at least 2 numbers, got 1", "such as", network__widths=[3]),
     "width zero": wrong(VALUE, "widths", "greater than or equal to 1", network__widths=[3, 0, 2]),
     "width negative": wrong(VALUE, "widths", "greater than or equal to 1", network__widths=[3, -4, 2]),
     "width a fraction": wrong(KIND, "widths", "integer", network__widths=[3, 4.5, 2]),
-    "widths a text": wrong(KIND, "widths", "such as", network__widths="3-4-2"),
+    "widths a text": wrong(KIND, "widths must be a list", "such as", network__widths="3-4-2"),
     "widths true": wrong(KIND, "widths", "integer", network__widths=[3, True, 2]),
     "widths missing": wrong(KIND, "needs the argument 'widths'", "such as", network__widths=None),
     "first width not the teacher's": wrong(
@@ -121,6 +121,7 @@ WRONG: dict[str, Wrong] = {
     "batch size a fraction": wrong(KIND, "batch_size", "such as 16", method__batch_size=2.5),
     "batch size true": wrong(KIND, "batch_size", "such as 16", method__batch_size=True),
     "batch size missing": wrong(KIND, "needs the argument 'batch_size'", "such as 16", method__batch_size=None),
+    "learning rate": wrong(KIND, "learning_rate", "did you mean 'lr'", method__learning_rate=0.1),
     "momentum": wrong(KIND, "momentum", "allowed: lr, batch_size", method__momentum=0.9),
     "langevin batch size zero": wrong(VALUE, "batch_size", "such as 16", method=LANGEVIN | {"batch_size": 0.0}),
     "dt zero": wrong(VALUE, "dt", "leave it out", method=LANGEVIN | {"dt": 0.0}),
@@ -149,7 +150,7 @@ WRONG: dict[str, Wrong] = {
     "threads zero": wrong(VALUE, "threads", "leave it out", plan__threads=0),
     "keep everything": wrong(VALUE, "keep", 'use "statistics"', plan__keep="everything"),
     "save after the end": wrong(VALUE, "save_at", "raise steps", plan__save_at=[0, 1000]),
-    "no save": wrong(VALUE, "save_at", "from 0 to steps", plan__save_at=[]),
+    "no save": wrong(VALUE, "save_at must not be empty", plan__save_at=[]),
     "save before the start": wrong(VALUE, "save_at", "such as", plan__save_at=[-1]),
     "members twice": wrong(VALUE, "members", "distinct", plan__members=[3, 3]),
     "members other than trajectories": wrong(

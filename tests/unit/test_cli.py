@@ -11,7 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 import saddlescope as sc
-from saddlescope import cli, results
+from saddlescope import cli, estimate, results
+from saddlescope.engines import protocol, reference
 from saddlescope.problem import run_to_toml
 from support import PROBLEMS
 
@@ -67,10 +68,31 @@ def test_dry_run_writes_nothing(call, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["run.toml"]
 
 
+def test_a_dry_run_makes_no_large_ensemble(call, tmp_path, monkeypatch):
+    made, start = [], protocol.start
+
+    def starting(problem, method, plan, *weights):
+        made.append(plan.count)
+        return start(problem, method, plan, *weights)
+
+    for module in (protocol, reference):
+        monkeypatch.setattr(module, "start", starting)
+    monkeypatch.setattr(estimate, "available_memory", lambda: 2_100_000_000)
+    plan = sc.Plan(steps=2, trajectories=10**11, saves=2)
+    (tmp_path / "run.toml").write_text(run_to_toml(PROBLEMS["wide"], METHOD, plan))
+    code, out, errors = call("run", "run.toml", "--dry-run", "--engine", "reference")
+    assert max(made) <= 256 and out.startswith("time about")
+    assert code == 2 and re.match(r"error: memory needed .*B, available 2.1 GB; lower trajectories \(now", errors)
+
+
 def test_info(call):
     call("run", "run.toml", "-o", "run.zarr", "--quiet")
     code, out, errors = call("info", "run.zarr")
-    assert (code, errors) == (0, "") and "complete, 120 of 120 steps" in out and "steps to 0.9 s*" in out
+    assert (
+        (code, errors) == (0, "")
+        and "complete, 120 of 120 steps" in out
+        and "median steps to 0.9 s* (share that got there)" in out
+    )
     assert out.endswith(run_to_toml(PROBLEMS["wide"], METHOD, PLAN))
 
 
@@ -106,6 +128,12 @@ def test_plot(call, tmp_path, suffix):
     call("run", "run.toml", "-o", "run.zarr", "--quiet")
     assert call("plot", "run.zarr", "-o", f"figure.{suffix}")[0] == 0
     assert (tmp_path / f"figure.{suffix}").stat().st_size > 1000
+
+
+def test_plot_into_no_folder(call, tmp_path):
+    call("run", "run.toml", "-o", "run.zarr", "--quiet")
+    code, _, errors = call("plot", "run.zarr", "-o", "nowhere/figure.png")
+    assert code == 2 and "'nowhere' does not exist" in errors and errors.count("\n") == 1
 
 
 def test_claims_are_listed_and_reproduced(call, monkeypatch):
@@ -146,7 +174,7 @@ def test_a_reader_that_leaves(call, tmp_path):
 
 def test_as_a_process(tmp_path):
     """No traceback reaches the terminal."""
-    program = [sys.executable, "-c", "from saddlescope.cli import main; main()"]
+    program = [sys.executable, "-m", "saddlescope"]
     words = [*program, "run", "no.toml", "-o", "x.zarr"]
     done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")

@@ -5,7 +5,9 @@ import pytest
 from scipy import stats
 
 import saddlescope as sc
+from saddlescope import results
 from saddlescope.compare import FALSE_ALARM, _two_sample, _with_run
+from saddlescope.problem import run_to_toml
 
 TARGET, SCALE, LR, STEPS = 2.0, 0.5, 0.1, 10
 REST = (1 - LR) ** STEPS
@@ -168,3 +170,13 @@ def test_bad_arguments(run, arguments, error, message):
 def test_a_step_that_was_not_saved():
     with pytest.raises(ValueError, match="step must be one of the saves"):
         sc.compare(ensemble(keep="trajectories"), LAW, step=3000)
+
+
+def test_a_statistics_run_that_stopped_between_saves(run):
+    problem, method, _ = results.parts(run)
+    first = sc.simulate(problem, method, sc.Plan(steps=15, trajectories=2000, save_at=[0, 10]))
+    with pytest.raises(ValueError, match="last save 10 is not its last step; give step=15"):
+        sc.compare(first, LAW)
+    first.attrs["toml"] = run_to_toml(problem, method, sc.Plan(steps=20, trajectories=2000, save_at=[0, 10, 20]))
+    with pytest.raises(ValueError, match=r"stopped between saves \(last save 10, now at 15\); finish it"):
+        sc.compare(first, LAW)

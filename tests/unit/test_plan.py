@@ -32,15 +32,23 @@ def test_members():
     np.testing.assert_array_equal(Plan(steps=1, members=[17, 4]).member_indices, [17, 4])
 
 
+def test_whole_floats_are_counts():
+    plan = Plan(steps=1e4, trajectories=2e3, saves=1e1, save_at=np.linspace(0, 100, 3))
+    assert plan == Plan(steps=10_000, trajectories=2000, saves=10, save_at=[0, 50, 100])
+    assert isinstance(plan.steps, int) and plan.count == 2000
+
+
 @pytest.mark.parametrize(
     ("arguments", "kind", "name"),
     [
         ({"steps": 0}, ValueError, "steps"),
         ({"steps": 1.5}, TypeError, "steps"),
+        ({"steps": True}, TypeError, "steps"),
+        ({"steps": float("inf")}, TypeError, "steps"),
         ({"steps": 9, "trajectories": 0}, ValueError, "trajectories"),
         ({"steps": 9, "saves": 0}, ValueError, "saves"),
         ({"steps": 9, "save_at": [10]}, ValueError, "save_at"),
-        ({"steps": 9, "save_at": []}, ValueError, "save_at"),
+        ({"steps": 9, "save_at": []}, ValueError, "save_at must not be empty"),
         ({"steps": 9, "members": [1, 1]}, ValueError, "members"),
         ({"steps": 9, "members": [1, 2], "trajectories": 3}, ValueError, "members"),
         ({"steps": 9, "dtype": "float16"}, ValueError, "dtype"),

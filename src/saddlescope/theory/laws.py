@@ -149,10 +149,13 @@ class Density(Moments):
         """Limit of the log density of x at an end of the domain."""
         if not np.isfinite(self.coordinate.domain[max(outwards, 0)]):
             return -np.inf
-        edge = self.mass.share.edges[min(-outwards, 0)]
-        # Not at the edge itself, where x is so near its end that their difference is rounded.
-        near, inner = self._logpdf_at(edge - outwards * np.array([6.0, 12.0]))
-        falling = (inner - near) / 6
+        edges = self.mass.share.edges
+        heights = self.mass.logpdf(edges)
+        place = edges[heights > heights.max() - 300][min(-outwards, 0)]  # further out, differences are rounded
+        near, falling = self._logpdf_at(place), falling_rate(self._logpdf_at, place, outwards)
+        if abs(falling) < 0.1:  # to be told from 0, more exactly and not where x − end is rounded
+            near, inner = self._logpdf_at(place - outwards * np.array([6.0, 12.0]))
+            falling = float(inner - near) / 6
         return float(near) if abs(falling) < 1e-6 else float(-np.sign(falling) * np.inf)
 
     def cdf(self, x: ArrayLike) -> Floats:

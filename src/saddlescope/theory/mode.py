@@ -284,8 +284,8 @@ class ModeSDE:
     def boltzmann(self) -> Law:
         """The Boltzmann law near β₂/β₁: normal with variance ``½L s*^{2κ} T g(s*)/β₁``.
 
-        For white Gaussian data ``∝ exp(−(s−s*)²/(L s*^{2κ} T σ²))`` on the whole line, s < 0 too; good when ``T L s*^{2κ} ≪ 1`` and
-        ``½ T L s*^{2κ−2} σ² ≪ 1``. Raises ValueError when β₂ ≤ 0 at depth ≥ 2.
+        For white Gaussian data ``∝ exp(−(s−s*)²/(L s*^{2κ} T σ²))`` on the whole line, s < 0 too; good when
+        ``T L s*^{2κ} ≪ 1`` and ``½ T L s*^{2κ−2} σ² ≪ 1``. Raises ValueError when β₂ ≤ 0 at depth ≥ 2.
         Source: Corlouer et al. 2026, arXiv 2604.06366, section 3.
 
         >>> ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.01).boltzmann().std()

@@ -15,11 +15,11 @@ from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Run
 from saddlescope.claims.intervals import Interval
 from saddlescope.claims.tools import SAME_LAW, Floats, Region, aligned, around, largest, network, run
+from saddlescope.engines import make_engine
 from saddlescope.init import Given
 from saddlescope.methods import Langevin
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
-from saddlescope.simulate import make_engine
 from saddlescope.theory import ModeSDE
 from saddlescope.theory.network import map_drift
 
