@@ -38,6 +38,14 @@ nb::ndarray<nb::numpy, T> fresh(std::initializer_list<size_t> shape, T*& data) {
   return nb::ndarray<nb::numpy, T>(data, shape, owner);
 }
 
+template <class T>
+const auto& family_of(const Kernels& set) {
+  if constexpr (sizeof(T) == 4)
+    return set.single;
+  else
+    return set.dual;
+}
+
 Source source_of(const std::string& name) {
   const char* names[] = {"flow", "gd", "sgd", "gradient", "aligned", "isotropic"};
   for (int i = 0; i < 6; ++i)
@@ -149,11 +157,7 @@ class DeepLinearKernel {
   }
 
   // Standard normals one Langevin step takes.
-  int64_t normals_per_step() const {
-    if (method_.source == Source::isotropic) return parameters_;
-    const int64_t r = problem_.rank;
-    return r * (r + 1) / 2 + (problem_.label_noise > 0 ? widths_.back() * r : 0);
-  }
+  int64_t normals_per_step() const { return saddlescope::normals_per_step(problem_, method_); }
 
   std::string instruction_set() const { return kernels_.name; }
 
@@ -169,12 +173,10 @@ class DeepLinearKernel {
         return;
       }
     }
-    const KernelSet<T, Word>& set = select(static_cast<T*>(nullptr));
+    const KernelSet<T, Word>& set = family_of<T>(kernels_);
     for_blocks(ensemble.count, set.lanes, set.scratch(problem_, method_, span.peaks), threads,
                [&](int64_t first, void* scratch) { set.advance(problem_, method_, ensemble, span, first, scratch); });
   }
-  const KernelSet<float, uint32_t>& select(float*) const { return kernels_.single; }
-  const KernelSet<double, uint64_t>& select(double*) const { return kernels_.dual; }
 
   std::vector<int> widths_;
   std::vector<double> strengths_;
@@ -192,15 +194,9 @@ nb::object normals(Array<Word, 2> words, size_t count, const std::string& instru
   const size_t n = words.shape(0);
   T* out;
   auto drawn = fresh<T>({n, count}, out);
-  const Kernels& set = kernels(instruction_set);
-  const auto* family = [&] {
-    if constexpr (sizeof(T) == 4)
-      return &set.single;
-    else
-      return &set.dual;
-  }();
-  for (size_t first = 0; first < n; first += size_t(family->lanes))
-    family->normals(words.data(), int64_t(n), int64_t(first), int64_t(count), out);
+  const auto& family = family_of<T>(kernels(instruction_set));
+  for (size_t first = 0; first < n; first += size_t(family.lanes))
+    family.normals(words.data(), int64_t(n), int64_t(first), int64_t(count), out);
   return nb::cast(drawn);
 }
 
@@ -211,15 +207,9 @@ nb::object chi(Array<Word, 2> words, int64_t degrees, const std::string& instruc
   const size_t n = words.shape(0);
   T* out;
   auto drawn = fresh<T>({n}, out);
-  const Kernels& set = kernels(instruction_set);
-  const auto* family = [&] {
-    if constexpr (sizeof(T) == 4)
-      return &set.single;
-    else
-      return &set.dual;
-  }();
-  for (size_t first = 0; first < n; first += size_t(family->lanes))
-    family->chi(words.data(), int64_t(n), int64_t(first), degrees, out);
+  const auto& family = family_of<T>(kernels(instruction_set));
+  for (size_t first = 0; first < n; first += size_t(family.lanes))
+    family.chi(words.data(), int64_t(n), int64_t(first), degrees, out);
   return nb::cast(drawn);
 }
 

@@ -583,16 +583,6 @@ struct DeepLinear {
     events.store(span.peaks);
   }
 
-  static int64_t normals_per_step(const Problem& problem, const Method& method) {
-    const int64_t r = problem.rank, dy = problem.widths[problem.depth];
-    if (method.source == Source::isotropic) {
-      int64_t count = 0;
-      for (int l = 0; l < problem.depth; ++l) count += int64_t(problem.widths[l]) * problem.widths[l + 1];
-      return count;
-    }
-    return r * (r + 1) / 2 + (problem.label_noise > 0 ? dy * r : 0);
-  }
-
   static void load_words(Stream<T>& stream, const Word* words, int64_t n, int64_t first) {
     for (int lane = 0; lane < Lane<T>::count; ++lane) {
       const Word* from = words + 4 * (first + lane < n ? first + lane : n - 1);

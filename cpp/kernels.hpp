@@ -25,6 +25,15 @@ struct Method {
   double lr, dt, batch;
 };
 
+// Standard normals one Langevin step takes. Static: every instruction set must keep its own copy.
+static inline int64_t normals_per_step(const Problem& problem, const Method& method) {
+  const int64_t r = problem.rank, dy = problem.widths[problem.depth];
+  if (method.source != Source::isotropic) return r * (r + 1) / 2 + (problem.label_noise > 0 ? dy * r : 0);
+  int64_t count = 0;
+  for (int l = 0; l < problem.depth; ++l) count += int64_t(problem.widths[l]) * problem.widths[l + 1];
+  return count;
+}
+
 // An ensemble of n trajectories, row-major, changed in place. See engines/protocol.py for every array.
 template <class T, class Word>
 struct Ensemble {
