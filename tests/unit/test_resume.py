@@ -111,9 +111,13 @@ def test_sigterm_commits_and_is_passed_on(tmp_path, monkeypatch):
 
 
 def test_ctrl_c_in_memory_is_just_that(monkeypatch):
-    at_save(monkeypatch, 3, lambda: signal.raise_signal(signal.SIGINT))
-    with pytest.raises(KeyboardInterrupt):
-        sc.simulate(PROBLEM, METHOD, PLAN)
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
+    try:
+        at_save(monkeypatch, 3, lambda: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            sc.simulate(PROBLEM, METHOD, PLAN)
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def test_handlers_are_given_back(tmp_path):
