@@ -7,7 +7,7 @@
 #pragma once
 
 #include <initializer_list>
-#include <new>
+#include <optional>
 
 #include "kernels.hpp"
 #include "product.hpp"
@@ -560,9 +560,8 @@ struct DeepLinear {
       stepper.last = ensemble.count - 1 - first;
     }
     const T temperature = T(method.batch > 0 ? method.lr / method.batch : 0.0);
-    // Only built when asked for: it holds the suffix products.
-    alignas(ModeNoise<T>) char room[sizeof(ModeNoise<T>)];
-    ModeNoise<T>* noise = span.peaks ? new (room) ModeNoise<T>(net, block.arena) : nullptr;
+    std::optional<ModeNoise<T>> noise;
+    if (span.peaks) noise.emplace(net, block.arena);
     for (int64_t step = span.from;; ++step) {
       net.forward(net.weight);
       events.read();
@@ -572,7 +571,7 @@ struct DeepLinear {
         noise->end_to_end();
         for (int a = 0; a < net.modes; ++a) events.noise[a] = temperature * noise->total[a];
       }
-      events.test(step, noise != nullptr);
+      events.test(step, span.peaks);
       if (step == span.until) break;
       if (span.normals)
         stepper.given = static_cast<const T*>(span.normals) + first * stepper.stride + (step - span.from) * per_step;

@@ -106,8 +106,7 @@ def run(
     if dry_run:
         takes = estimate.in_time(estimate.seconds(problem, method, plan, engine))
         typer.echo(f"time {takes}, memory about {estimate.in_bytes(needs.memory)}, {needs}")
-    estimate.check_memory(problem, method, plan)
-    if dry_run:
+        estimate.check_memory(problem, method, plan)
         return
     if out is None:
         raise ValueError("-o is missing: give the store to write, such as -o run.zarr, or --dry-run")

@@ -203,14 +203,19 @@ def _mean(samples: Floats, expected: float, variance: float) -> Row:
 def _with_run(samples: Floats, others: Floats, level: float) -> list[Row]:
     """Two samples: the bound of Wei & Dudley 2012, Stat. Probab. Lett. 82(3), with their constant e."""
     n, m = len(samples), len(others)
-    largest = _two_sample(samples, others)
+    largest = cdf_difference(samples, others)
     bound = math.sqrt((1 - math.log(level)) / 2 * (n + m) / (n * m))
     stderr = math.sqrt(0.25 * (n + m) / (n * m))
     row = Row("largest CDF difference", largest, 0.0, largest, stderr, bound, _verdict(largest <= bound))
     return [row, _mean(samples, float(others.mean()), others.var(ddof=1) / m if m > 1 else math.nan)]
 
 
-def _two_sample(one: ArrayLike, other: ArrayLike) -> float:
+def cdf_difference(one: ArrayLike, other: ArrayLike) -> float:
+    """Largest difference between the distribution functions of two samples.
+
+    >>> cdf_difference([1.0, 2.0], [2.0, 3.0])
+    0.5
+    """
     a, b = np.sort(one), np.sort(other)
     points = np.concatenate([a, b])
     shares = [np.searchsorted(sample, points, side="right") / len(sample) for sample in (a, b)]

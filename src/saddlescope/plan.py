@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Literal
 
 import numpy as np
@@ -90,7 +91,7 @@ class Plan:
         """Index of every trajectory in its ensemble."""
         return np.arange(self.trajectories) if self.members is None else np.array(self.members, np.int64)
 
-    @property
+    @cached_property
     def save_steps(self) -> NDArray[np.int64]:
         """Steps at which observables are saved, ascending: from 0 to the last step, or those of ``save_at``."""
         if self.save_at is not None:
@@ -99,4 +100,6 @@ class Plan:
             steps = np.concatenate([[0], np.rint(np.geomspace(self.steps, 1, self.saves.count))])
         else:
             steps = np.rint(np.linspace(0, self.steps, self.saves + 1))
-        return np.unique(steps.astype(np.int64))
+        steps = np.unique(steps.astype(np.int64))
+        steps.flags.writeable = False
+        return steps

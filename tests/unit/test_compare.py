@@ -6,7 +6,7 @@ from scipy import stats
 
 import saddlescope as sc
 from saddlescope import results
-from saddlescope.compare import FALSE_ALARM, _two_sample, _with_run
+from saddlescope.compare import FALSE_ALARM, _with_run, cdf_difference
 from saddlescope.problem import run_to_toml
 
 TARGET, SCALE, LR, STEPS = 2.0, 0.5, 0.1, 10
@@ -120,12 +120,12 @@ def test_two_runs(run):
 
 
 @pytest.mark.parametrize(("n", "m"), [(20, 20), (25, 400), (300, 300), (300, 700), (2000, 2000)])
-def test_the_bound_on_two_samples_holds(n, m):
+def test_the_bound_oncdf_differences_holds(n, m):
     """Against the exact distribution of the two-sample statistic."""
     first = np.arange(float(n))
     bound = _with_run(first, np.arange(float(m)), FALSE_ALARM)[0].bound
     other = np.where(np.arange(m) <= bound * m, -1.0, np.arange(m) * n / m)
-    assert _two_sample(first, other) > bound
+    assert cdf_difference(first, other) > bound
     assert stats.ks_2samp(first, other, method="exact").pvalue < FALSE_ALARM
 
 

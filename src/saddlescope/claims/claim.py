@@ -17,15 +17,13 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from saddlescope.claims.intervals import Interval
+from saddlescope.compare import DIVERGED
 from saddlescope.methods import Method
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem, run_to_toml
 
 Verdict = Literal["confirmed", "refuted", "inconclusive"]
 Region = tuple[float, float]
-
-DIVERGED = 1e-3
-"""Largest fraction of diverged trajectories a claim survives; beyond it the survivors are a biased sample."""
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-Floats = NDArray[np.float64]
+from saddlescope.compare import FALSE_ALARM, cdf_difference
 
-FALSE_ALARM = 1e-6
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,8 @@ def distance_between(first: ArrayLike, second: ArrayLike) -> Interval:
     >>> distance_between(np.arange(100.0), np.arange(100.0)).value
     0.0
     """
-    a, b = (np.sort(np.asarray(values, np.float64).ravel()) for values in (first, second))
-    points = np.concatenate([a, b])
-    ranks = [np.searchsorted(sample, points, side="right") / sample.size for sample in (a, b)]
-    return _band(float(np.abs(ranks[0] - ranks[1]).max()), a.size, b.size)
+    a, b = (np.asarray(values, np.float64).ravel() for values in (first, second))
+    return _band(cdf_difference(a, b), a.size, b.size)
 
 
 def _band(distance: float, *sizes: int) -> Interval:

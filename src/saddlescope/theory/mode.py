@@ -170,8 +170,7 @@ class ModeSDE:
 
     def _both(self, x: ArrayLike, coordinate: Where) -> tuple[Floats, Floats]:
         """Weight a and product s."""
-        if coordinate not in ("product", "weight"):
-            raise ValueError(f'coordinate must be "product" or "weight", got {coordinate!r}')
+        _check(coordinate)
         x = np.asarray(x, float)
         if self.depth >= 2 and (x < 0).any():
             raise ValueError(f"strengths and weights must not be negative at depth {self.depth}, got {x.min():g}")
@@ -189,8 +188,7 @@ class ModeSDE:
         >>> ModeSDE(depth=2, target=1.0, label_noise=0.6, temperature=0.1).noise_peak() is None
         True
         """
-        if coordinate not in ("product", "weight"):
-            raise ValueError(f'coordinate must be "product" or "weight", got {coordinate!r}')
+        _check(coordinate)
         power = (4 if coordinate == "product" else 2) * (1 - 1 / self.depth)
         root = ((power + 1) * self.alpha2) ** 2 - power * (power + 2) * self.alpha1 * self.alpha3
         if self.depth == 1 or self.alpha1 == 0 or self.alpha2 <= 0 or root <= 0:
@@ -463,6 +461,11 @@ def mode_sde(problem: Problem, method: Method, mode: int) -> ModeSDE:
     x2, xy = 2 * variance**2, variance * target
     moments = (x2, x2 * target, x2 * target**2 + variance * noise**2, variance, xy)
     return ModeSDE(problem.network.depth, moments=moments, temperature=method.temperature)
+
+
+def _check(coordinate: str) -> None:
+    if coordinate not in ("product", "weight"):
+        raise ValueError(f'coordinate must be "product" or "weight", got {coordinate!r}')
 
 
 def _point(value: float) -> Atoms:
