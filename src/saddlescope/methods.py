@@ -59,23 +59,37 @@ class GD(_Rule):
 
 @frozen
 class SGD(_Rule):
-    """``θ ← θ − η · mean over a fresh batch of B samples of ∇ℓ``, exact in law at a cost independent of B.
+    """``θ ← θ − η · mean over a batch of B samples of ∇ℓ``, temperature ``T = lr / batch_size``.
 
-    Temperature ``T = lr / batch_size``. Keeps: the exact balance and determinant identities of a step.
+    On Gaussian data batches are fresh, exact in law at a cost independent of B. On a data set ``sampling`` says how
+    they are drawn: ``"replacement"``, ``"without"`` replacement, ``"shuffle"`` (an epoch is ⌊n/B⌋ whole batches of a
+    fresh permutation, what is left over is dropped), or ``"full"``, all samples at every step and no batch_size, where
+    fresh label noise alone is random and T is 0.
+    Raises ValueError for a missing batch_size, or one beside ``sampling="full"``.
+    Keeps: the exact balance and determinant identities of a step.
 
     >>> SGD(lr=1e-2, batch_size=4).temperature
     0.0025
     """
 
     lr: LearningRate = Field(description=_LR)
-    batch_size: Annotated[Count, Field(ge=1)] = Field(description=_BATCH)
+    batch_size: Annotated[Count | None, Field(ge=1)] = Field(default=None, description=_BATCH)
+    sampling: Literal["replacement", "without", "shuffle", "full"] = Field(
+        default="replacement", description='use "replacement", "without", "shuffle" or "full"'
+    )
 
     keeps: ClassVar[tuple[str, ...]] = ("balance identity", "determinant identity")
 
+    def __post_init__(self) -> None:
+        if self.sampling == "full" and self.batch_size is not None:
+            raise ValueError(f'batch_size must be left out with sampling = "full", got {self.batch_size}')
+        if self.sampling != "full" and self.batch_size is None:
+            raise TypeError(f"SGD needs the argument 'batch_size'; {_BATCH}")
+
     @property
     def temperature(self) -> float:
-        """T = η/B."""
-        return self.lr / self.batch_size
+        """T = η/B; 0 for full batches."""
+        return 0.0 if self.batch_size is None else self.lr / self.batch_size
 
 
 @frozen

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from saddlescope import init, streams
 from saddlescope.data import GaussianData
-from saddlescope.methods import GradientFlow, Langevin, Method
+from saddlescope.methods import SGD, GradientFlow, Langevin, Method
 from saddlescope.observables import THRESHOLDS
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
@@ -106,6 +106,11 @@ def check(problem: Problem, method: Method, plan: Plan) -> None:
         raise ValueError(
             'noise = "aligned" needs a covariance that is diagonal in the right singular vectors of the teacher; '
             'use noise = "gradient" or change covariance'
+        )
+    if isinstance(method, SGD) and method.sampling != "replacement" and isinstance(problem.data, GaussianData):
+        raise ValueError(
+            f'sampling = "{method.sampling}" needs a data set, but samples of Gaussian data are always fresh; '
+            "leave sampling out"
         )
 
 

@@ -113,7 +113,7 @@ class Reference:
         """Ḡ (n, dy, dx) from ``E = ΔR`` (n, dy, r)."""
         back, label_noise = self._root.T, self.problem.data.label_noise
         match self.method:
-            case SGD(batch_size=batch_size):
+            case SGD(batch_size=int(batch_size)):
                 return _batch(error, label_noise, batch_size, streams) @ back
             case Langevin(noise="gradient"):
                 return (error + self._amplitude * _gaussian(error, label_noise, draw)) @ back
