@@ -92,8 +92,8 @@ class DeepLinearKernel {
 
   template <class T, class Word>
   void advance(Array<T, 2> weights, Array<Word, 2> words, Array<int64_t, 1> status, Array<double, 3> learned,
-               Array<double, 3> peak, Array<double, 2> clock, int64_t from, int64_t until, bool peaks, int threads,
-               std::optional<Array<const T, 3>> normals) const {
+               Array<double, 3> peak, Array<double, 2> clock, int64_t from, int64_t until, bool passages, bool peaks,
+               int threads, std::optional<Array<const T, 3>> normals) const {
     const size_t n = weights.shape(0), m = strengths_.size();
     require(int64_t(weights.shape(1)) == parameters_, "weights must be (n, parameters)");
     require(words.shape(0) == n && words.shape(1) == 4, "words must be (n, 4)");
@@ -107,7 +107,7 @@ class DeepLinearKernel {
             "noise peaks in float32 are followed for at most 2147483647 steps");
     require(sizeof(T) == 8 || method_.source != Source::flow, "gradient flow takes float64 only");
     require(threads >= 1, "threads must be at least 1");
-    const Span span{from, until, peaks, normals ? normals->data() : nullptr};
+    const Span span{from, until, passages, peaks, normals ? normals->data() : nullptr};
     if (normals)
       require(normals->shape(0) == n && normals->shape(1) == size_t(until - from) &&
                   int64_t(normals->shape(2)) == normals_per_step(),
@@ -174,7 +174,7 @@ class DeepLinearKernel {
       }
     }
     const KernelSet<T, Word>& set = family_of<T>(kernels_);
-    for_blocks(ensemble.count, set.lanes, set.scratch(problem_, method_, span.peaks), threads,
+    for_blocks(ensemble.count, set.lanes, set.scratch(problem_, method_, span.passages, span.peaks), threads,
                [&](int64_t first, void* scratch) { set.advance(problem_, method_, ensemble, span, first, scratch); });
   }
 
@@ -264,10 +264,10 @@ NB_MODULE(_kernel, m) {
            "batch"_a, "instruction_set"_a = "auto")
       .def("advance", &DeepLinearKernel::advance<float, uint32_t>, "weights"_a.noconvert(), "words"_a.noconvert(),
            "status"_a.noconvert(), "learned"_a.noconvert(), "peak"_a.noconvert(), "clock"_a.noconvert(), "start"_a,
-           "until"_a, "peaks"_a, "threads"_a, "normals"_a.none() = nb::none())
+           "until"_a, "passages"_a, "peaks"_a, "threads"_a, "normals"_a.none() = nb::none())
       .def("advance", &DeepLinearKernel::advance<double, uint64_t>, "weights"_a.noconvert(), "words"_a.noconvert(),
            "status"_a.noconvert(), "learned"_a.noconvert(), "peak"_a.noconvert(), "clock"_a.noconvert(), "start"_a,
-           "until"_a, "peaks"_a, "threads"_a, "normals"_a.none() = nb::none())
+           "until"_a, "passages"_a, "peaks"_a, "threads"_a, "normals"_a.none() = nb::none())
       .def("observe", &DeepLinearKernel::observe, "weights"_a, "temperature"_a, "threads"_a = 1)
       .def("peek", &DeepLinearKernel::peek, "weights"_a, "clock"_a, "at"_a, "threads"_a = 1)
       .def_prop_ro("normals_per_step", &DeepLinearKernel::normals_per_step)

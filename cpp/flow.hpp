@@ -4,7 +4,7 @@
 // results do not depend on when anybody looked.
 #pragma once
 
-#include "deep_linear.hpp"
+#include "events.hpp"
 
 namespace saddlescope::SADDLESCOPE_ISA {
 
@@ -32,14 +32,14 @@ struct FlowBlock {
   static constexpr int kLanes = Lane<double>::count;
 
   Arena arena;
-  Network<double> net;
+  Network<V> net;
   Events<double> events;
   V *slope[kStages], *trial, *next, *next_slope;  // flat parameter vectors
   V* trial_layer[kMaxDepth];
   V time, step, error;
 
   FlowBlock(const Problem& problem, const Ens& ensemble, int64_t first, void* scratch)
-      : arena{static_cast<char*>(scratch)}, net(problem, arena), events(net, ensemble, first, arena) {
+      : arena{static_cast<char*>(scratch)}, net(problem, arena), events(problem, ensemble, first, arena) {
     for (V*& k : slope) k = arena.take<V>(net.parameters);
     for (V** buffer : {&trial, &next, &next_slope}) *buffer = arena.take<V>(net.parameters);
     if (!arena.base) return;
@@ -61,7 +61,7 @@ struct FlowBlock {
   // out = −∇𝓛, and the mode strengths on the way.
   void derivative(V* const* w, V* out) {
     net.forward(w);
-    events.read();
+    net.strengths(events.now);
     net.subtract_teacher();
     V* target[kMaxDepth];
     for (int l = 0; l < net.depth; out += net.size(l++)) target[l] = out;
@@ -91,8 +91,8 @@ struct FlowBlock {
           if (kError[j] != 0) sum = fma(set1(kError[j]), slope[j][at], sum);
         wrong = fma(sum, sum, wrong);
       }
-      const V before = squared_norm<double>(net.weight[l], net.size(l));
-      const V after = squared_norm<double>(trial_layer[l], net.size(l));
+      const V before = squared_norm(net.weight[l], net.size(l));
+      const V after = squared_norm(trial_layer[l], net.size(l));
       const V ratio = wrong / (select<double>(before < after, after, before) + 1e-300);
       worst = select<double>((ratio <= worst) | (worst != worst), worst, ratio);  // NaN wins
     }
@@ -112,7 +112,7 @@ struct FlowBlock {
 
   void advance(double lr, int64_t from, int64_t until) {
     const double end = double(until) * lr;
-    if (from == 0) events.test(0, false);
+    if (from == 0) events.test(0, false, true);
     for (;;) {
       const I ready = (time + step <= end) & moving() & events.alive;
       if (!any<double>(ready)) break;
@@ -124,6 +124,7 @@ struct FlowBlock {
     }
     for (int lane = 0; lane < kLanes; ++lane)
       if (events.alive[lane] && !moving()[lane]) events.diverged(int64_t(time[lane] / lr), lane);
+    net.spoil(events.lost);
     finish(lr, until);
   }
 
@@ -133,7 +134,7 @@ struct FlowBlock {
   // Weights at exactly `end`, the last step cut to meet it: for looking, not for going on.
   void land(double end) {
     for (int l = 0; l < net.depth; ++l)  // lost trajectories stay where they are
-      time = select<double>(squared_norm<double>(net.weight[l], net.size(l)) < __builtin_inf(), time, set1(end));
+      time = select<double>(squared_norm(net.weight[l], net.size(l)) < __builtin_inf(), time, set1(end));
     for (;;) {
       const I under_way = (time < end) & moving();
       if (!any<double>(under_way)) break;

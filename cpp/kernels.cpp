@@ -5,6 +5,7 @@
 #include "flow.hpp"
 #include "mode.hpp"
 #include "observe.hpp"
+#include "streams.hpp"
 
 #define SADDLESCOPE_JOIN2(a, b) a##b
 #define SADDLESCOPE_JOIN(a, b) SADDLESCOPE_JOIN2(a, b)
@@ -16,9 +17,9 @@ namespace saddlescope {
 namespace {
 template <class T>
 constexpr auto kernel_set() {
-  using D = SADDLESCOPE_ISA::DeepLinear<T>;
-  return KernelSet<T, typename SADDLESCOPE_ISA::Lane<T>::Word>{SADDLESCOPE_ISA::Lane<T>::count, &D::scratch,
-                                                               &D::advance, &D::normals, &D::chi};
+  using namespace SADDLESCOPE_ISA;
+  return KernelSet<T, typename Lane<T>::Word>{Lane<T>::count, &DeepLinear<T>::scratch, &DeepLinear<T>::advance,
+                                              &Streams<T>::normals, &Streams<T>::chi};
 }
 using SADDLESCOPE_ISA::FlowBlock;
 using SADDLESCOPE_ISA::ModeBlock;

@@ -48,6 +48,7 @@ struct Ensemble {
 
 struct Span {
   int64_t from, until;
+  bool passages;        // look for learning times at every step
   bool peaks;           // follow the noise peaks at every step
   const void* normals;  // (n, until − from, per step) given normals of the run's type, or null
 };
@@ -59,7 +60,7 @@ constexpr double kThreshold[kThresholds] = {0.5, 0.9};
 template <class T, class Word>
 struct KernelSet {
   int lanes;
-  int64_t (*scratch)(const Problem&, const Method&, bool peaks);  // bytes for advance
+  int64_t (*scratch)(const Problem&, const Method&, bool passages, bool peaks);  // bytes for advance
   void (*advance)(const Problem&, const Method&, const Ensemble<T, Word>&, const Span&, int64_t first, void* scratch);
   void (*normals)(Word* words, int64_t n, int64_t first, int64_t count, T* out);
   void (*chi)(Word* words, int64_t n, int64_t first, int64_t degrees, T* out);

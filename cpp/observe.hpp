@@ -1,7 +1,7 @@
 // Every observable of a block of trajectories, in double: the fast twin of observables.py.
 #pragma once
 
-#include "deep_linear.hpp"
+#include "mode_noise.hpp"
 
 namespace saddlescope::SADDLESCOPE_ISA {
 
@@ -11,8 +11,8 @@ struct ObserverBlock {
   static constexpr int kLanes = Lane<double>::count;
 
   Arena arena;
-  Network<double> net;
-  ModeNoise<double> noise;
+  Network<V> net;
+  ModeNoise<V> noise;
   V *vectors, *square, *strength, *alignment, *singular;
   double* row[kLanes];  // where the next number of each trajectory goes; null beyond the last
 
@@ -51,7 +51,7 @@ struct ObserverBlock {
     singular_values();
     const V effective = effective_rank(), learned = learned_modes();
     net.subtract_teacher();
-    const V excess = squared_norm<double>(net.residual, int64_t(net.dy) * net.rank) * 0.5;
+    const V excess = squared_norm(net.residual, int64_t(net.dy) * net.rank) * 0.5;
     put(excess + 0.5 * net.dy * p.label_noise * p.label_noise);
     put(excess);
     put(strength, net.modes);
@@ -85,7 +85,7 @@ struct ObserverBlock {
         for (int b = a + 1; b < count; ++b) turned |= rotate(vectors + a * length, vectors + b * length, length);
       if (!any<double>(turned)) break;
     }
-    for (int a = 0; a < count; ++a) singular[a] = sqrt(squared_norm<double>(vectors + a * length, length));
+    for (int a = 0; a < count; ++a) singular[a] = sqrt(squared_norm(vectors + a * length, length));
     for (int a = 1; a < count; ++a)
       for (int b = a; b > 0; --b) {
         const I swap = singular[b] > singular[b - 1];
@@ -146,14 +146,12 @@ struct ObserverBlock {
   void balance() {
     for (int l = 0; l + 1 < net.depth; ++l) {
       const int n = net.widths[l + 1];
-      multiply<double>(net.layer(l + 1).transposed(), net.layer(l + 1), dense<double>(square, n), n, n,
-                       net.widths[l + 2]);
-      multiply<double>(net.layer(l), net.layer(l).transposed(), dense<double>(square, n), n, n, net.widths[l], -1.0,
-                       true);
-      put(sqrt(squared_norm<double>(square, int64_t(n) * n)));
+      multiply(net.layer(l + 1).transposed(), net.layer(l + 1), dense(square, n), n, n, net.widths[l + 2]);
+      multiply(net.layer(l), net.layer(l).transposed(), dense(square, n), n, n, net.widths[l], -1.0, true);
+      put(sqrt(squared_norm(square, int64_t(n) * n)));
     }
     for (int l = 0; l + 1 < net.depth; ++l)
-      put(squared_norm<double>(net.weight[l + 1], net.size(l + 1)) - squared_norm<double>(net.weight[l], net.size(l)));
+      put(squared_norm(net.weight[l + 1], net.size(l + 1)) - squared_norm(net.weight[l], net.size(l)));
   }
 
   // log det ΘᵀΘ, Θ = [W_l, W_{l+1}ᵀ], by modified Gram–Schmidt; NaN where Θ has more columns than rows.
@@ -167,7 +165,7 @@ struct ObserverBlock {
     V result{};
     for (int a = 0; a < count; ++a) {
       V* x = vectors + a * h;
-      const V norm = squared_norm<double>(x, h);
+      const V norm = squared_norm(x, h);
       for (int lane = 0; lane < kLanes; ++lane) result[lane] += __builtin_log(norm[lane]);
       for (int b = a + 1; b < count; ++b) {
         V* y = vectors + b * h;

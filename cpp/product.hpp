@@ -5,17 +5,17 @@
 
 namespace saddlescope::SADDLESCOPE_ISA {
 
-// A matrix of lanes with strides counted in vectors; a transpose is a swap of strides.
-template <class T>
+// A matrix of elements (a vector of lanes each) with strides counted in elements; a transpose is a swap of strides.
+template <class E>
 struct View {
-  Vec<T>* data;
+  E* data;
   int64_t row, column;
   SADDLESCOPE_INLINE View transposed() const { return {data, column, row}; }
-  SADDLESCOPE_INLINE Vec<T>& operator()(int64_t i, int64_t j) const { return data[i * row + j * column]; }
+  SADDLESCOPE_INLINE E& operator()(int64_t i, int64_t j) const { return data[i * row + j * column]; }
 };
 
-template <class T>
-SADDLESCOPE_INLINE View<T> dense(Vec<T>* data, int64_t columns) {
+template <class E>
+SADDLESCOPE_INLINE View<E> dense(E* data, int64_t columns) {
   return {data, columns, 1};
 }
 
@@ -84,9 +84,10 @@ SADDLESCOPE_INLINE Tile<T> tile_of(int rows, int columns) {
 enum class Band { full, lower, upper };
 
 // C = α A B (or C += α A B): A is rows × inner, B inner × columns, the rows of C are dense.
-template <class T>
-void multiply(View<T> a, View<T> b, View<T> c, int64_t rows, int64_t columns, int64_t inner, T alpha = T(1),
+template <class E>
+void multiply(View<E> a, View<E> b, View<E> c, int64_t rows, int64_t columns, int64_t inner, Scalar<E> alpha = 1,
               bool accumulate = false, Band band = Band::full) {
+  using T = Scalar<E>;
   const int64_t row_tiles = (rows + kTileRows - 1) / kTileRows,
                 column_tiles = (columns + kTileColumns - 1) / kTileColumns;
   for (int64_t p = 0; p < row_tiles; ++p) {

@@ -55,6 +55,26 @@ using IntVec = typename Lane<T>::I;
 template <class T>
 using WordVec = typename Lane<T>::U;
 
+// The number type of an element: of a vector of numbers, or of a number.
+template <class E>
+struct ScalarOf {
+  using Type = E;
+};
+template <>
+struct ScalarOf<Vec<float>> {
+  using Type = float;
+};
+template <>
+struct ScalarOf<Vec<double>> {
+  using Type = double;
+};
+template <class E>
+using Scalar = typename ScalarOf<E>::Type;
+
+template <class E>
+SADDLESCOPE_INLINE E splat(Scalar<E> value) {
+  return value - E{};
+}
 template <class T>
 SADDLESCOPE_INLINE Vec<T> set1(T value) {
   return value - Vec<T>{};

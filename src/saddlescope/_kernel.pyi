@@ -51,6 +51,7 @@ class DeepLinearKernel:
         clock: NDArray[Any],
         start: int,
         until: int,
+        passages: bool,
         peaks: bool,
         threads: int,
         normals: NDArray[Any] | None = None,

@@ -120,3 +120,15 @@ def test_a_start_beyond_all_numbers_is_lost_at_once(engine, method):
     end = run.advance(run.advance(run.init(), 1), 3)
     assert end.status == [1]
     assert np.isnan(run.observe(end)["loss"]).all()
+
+
+@pytest.mark.parametrize("method", ["sgd 1", "sgd 64", "gradient"])
+def test_looking_for_events_does_not_change_the_weights(method):
+    problem, rule = PROBLEMS["coloured"], METHODS[method]
+    seen, unseen = (
+        Native(problem, rule, sc.Plan(steps=30, trajectories=5, events=events)) for events in (("learning_time",), ())
+    )
+    for one, other in zip(
+        seen.advance(seen.init(), 30).weights, unseen.advance(unseen.init(), 30).weights, strict=True
+    ):
+        np.testing.assert_array_equal(one, other)

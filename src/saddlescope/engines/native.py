@@ -83,6 +83,7 @@ class Native:
             clock=moved.clock,
             start=state.step,
             until=until,
+            passages=bool(self.plan.events),
             peaks="noise_peak" in self.plan.events,
             threads=self.threads,
             normals=None if normals is None else np.ascontiguousarray(normals, self.plan.dtype),

@@ -229,20 +229,22 @@ class Reference:
 
 
 def _batch(error: Array, label_noise: float, batch_size: int, streams: Streams) -> Array:
-    """K of an exact batch: ``(E C − σZ) Cᵀ / B``, ``C Cᵀ`` the Wishart matrix of B samples (Bartlett).
+    """K of an exact batch: ``(E C − σZ) Cᵀ / B``, ``R C`` its inputs; from B = r on any C with ``C Cᵀ`` Wishart will do.
 
-    C is lower trapezoidal (r, min(B, r)): normals below the diagonal, chi of B − i degrees of freedom on it.
+    Then C is lower triangular: normals below the diagonal, chi of B − i degrees of freedom on it (Bartlett).
     """
     count, rank = len(error), error.shape[2]
-    columns = min(batch_size, rank)
-    factor = np.zeros((count, rank, columns), error.dtype)
-    rows_below, columns_below = np.tril_indices(rank, -1, columns)
-    factor[:, rows_below, columns_below] = streams.normals(len(rows_below))
-    for i in range(columns):
-        factor[:, i, i] = streams.chi(batch_size - i)
+    if batch_size < rank:
+        factor = streams.normals(rank * batch_size).reshape(count, rank, batch_size)
+    else:
+        factor = np.zeros((count, rank, rank), error.dtype)
+        rows_below, columns_below = np.tril_indices(rank, -1)
+        factor[:, rows_below, columns_below] = streams.normals(len(rows_below))
+        for i in range(rank):
+            factor[:, i, i] = streams.chi(batch_size - i)
     mixed = error @ factor
     if label_noise > 0:
-        mixed = mixed - label_noise * streams.normals(error.shape[1] * columns).reshape(mixed.shape)
+        mixed = mixed - label_noise * streams.normals(mixed[0].size).reshape(mixed.shape)
     return mixed @ _t(factor) / batch_size
 
 
