@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from saddlescope import GD, SGD, GradientFlow, Langevin, Plan, init
+from saddlescope.engines.native import Native
 from saddlescope.observables import THRESHOLDS, mode_noise, mode_strength
-from support import METHODS, problem
+from support import METHODS, PROBLEMS, problem
 
 EVENTS = ("learning_time", "noise_peak")
 LEARNING = {
@@ -124,9 +125,9 @@ def test_a_start_beyond_all_numbers_is_lost_at_once(engine, method):
 
 @pytest.mark.parametrize("method", ["sgd 1", "sgd 64", "gradient"])
 def test_looking_for_events_does_not_change_the_weights(method):
-    problem, rule = PROBLEMS["coloured"], METHODS[method]
     seen, unseen = (
-        Native(problem, rule, sc.Plan(steps=30, trajectories=5, events=events)) for events in (("learning_time",), ())
+        Native(PROBLEMS["coloured"], METHODS[method], Plan(steps=30, trajectories=5, events=events))
+        for events in (("learning_time",), ())
     )
     for one, other in zip(
         seen.advance(seen.init(), 30).weights, unseen.advance(unseen.init(), 30).weights, strict=True

@@ -229,7 +229,7 @@ class Reference:
 
 
 def _batch(error: Array, label_noise: float, batch_size: int, streams: Streams) -> Array:
-    """K of an exact batch: ``(E C − σZ) Cᵀ / B``, ``R C`` its inputs; from B = r on any C with ``C Cᵀ`` Wishart will do.
+    """K of an exact batch: ``(E C − σZ) Cᵀ / B``, inputs ``R C``; from B = r on any C with ``C Cᵀ`` Wishart does.
 
     Then C is lower triangular: normals below the diagonal, chi of B − i degrees of freedom on it (Bartlett).
     """
