@@ -5,6 +5,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <chrono>
 #include <cmath>
 #include <limits>
 #include <new>
@@ -213,6 +214,32 @@ nb::object chi(Array<Word, 2> words, int64_t degrees, const std::string& instruc
   return nb::cast(drawn);
 }
 
+// Billions a second of what this thread does in rounds of nothing else.
+template <class T>
+double rate(int64_t (*work)(int64_t, T*), double milliseconds) {
+  using clock = std::chrono::steady_clock;
+  nb::gil_scoped_release release;
+  const auto begin = clock::now();
+  int64_t done = 0;
+  double nanoseconds;
+  T sum;
+  do {
+    done += work(10'000, &sum);
+    nanoseconds = std::chrono::duration<double, std::nano>(clock::now() - begin).count();
+  } while (nanoseconds < 1e6 * milliseconds);
+  return double(done) / nanoseconds;
+}
+
+template <class T>
+double multiply_add_rate(double milliseconds, const std::string& instruction_set) {
+  return rate<T>(family_of<T>(kernels(instruction_set)).multiply_adds, milliseconds);
+}
+
+template <class T>
+double normal_rate(double milliseconds, const std::string& instruction_set) {
+  return rate<T>(family_of<T>(kernels(instruction_set)).fresh_normals, milliseconds);
+}
+
 // An ensemble of one mode's SDE: x = log a (depth 1: s) at the times (n, saves), and passage times (n, levels).
 nb::tuple mode_ensemble(int depth, double alpha, double center, double floor, double beta1, double beta2,
                         double temperature, double tolerance, double fixed_step, Array<const double, 1> start,
@@ -254,6 +281,10 @@ NB_MODULE(_kernel, m) {
   m.def("normals", &normals<double, uint64_t>, "words"_a.noconvert(), "count"_a, "instruction_set"_a = "auto");
   m.def("chi", &chi<float, uint32_t>, "words"_a.noconvert(), "degrees"_a, "instruction_set"_a = "auto");
   m.def("chi", &chi<double, uint64_t>, "words"_a.noconvert(), "degrees"_a, "instruction_set"_a = "auto");
+  m.def("multiply_add_rate_float32", &multiply_add_rate<float>, "milliseconds"_a, "instruction_set"_a = "auto");
+  m.def("multiply_add_rate_float64", &multiply_add_rate<double>, "milliseconds"_a, "instruction_set"_a = "auto");
+  m.def("normal_rate_float32", &normal_rate<float>, "milliseconds"_a, "instruction_set"_a = "auto");
+  m.def("normal_rate_float64", &normal_rate<double>, "milliseconds"_a, "instruction_set"_a = "auto");
   m.def("mode_ensemble", &mode_ensemble, "depth"_a, "alpha"_a, "center"_a, "floor"_a, "beta1"_a, "beta2"_a,
         "temperature"_a, "tolerance"_a, "fixed_step"_a, "start"_a, "times"_a, "levels"_a, "words"_a, "threads"_a = 1,
         "instruction_set"_a = "auto");

@@ -3,6 +3,7 @@
 
 #include "deep_linear.hpp"
 #include "flow.hpp"
+#include "limits.hpp"
 #include "mode.hpp"
 #include "observe.hpp"
 #include "streams.hpp"
@@ -18,8 +19,9 @@ namespace {
 template <class T>
 constexpr auto kernel_set() {
   using namespace SADDLESCOPE_ISA;
-  return KernelSet<T, typename Lane<T>::Word>{Lane<T>::count, &DeepLinear<T>::scratch, &DeepLinear<T>::advance,
-                                              &Streams<T>::normals, &Streams<T>::chi};
+  return KernelSet<T, typename Lane<T>::Word>{Lane<T>::count,       &DeepLinear<T>::scratch, &DeepLinear<T>::advance,
+                                              &Streams<T>::normals, &Streams<T>::chi,        &Limits<T>::multiply_adds,
+                                              &Limits<T>::normals};
 }
 using SADDLESCOPE_ISA::FlowBlock;
 using SADDLESCOPE_ISA::ModeBlock;
