@@ -4,6 +4,7 @@ from saddlescope import convert, init, theory
 from saddlescope.cite import cite
 from saddlescope.compare import compare
 from saddlescope.data import GaussianData
+from saddlescope.dataset import Dataset
 from saddlescope.methods import GD, SGD, GradientFlow, Langevin
 from saddlescope.network import DeepLinear
 from saddlescope.plan import Plan, logspaced
@@ -14,6 +15,7 @@ from saddlescope.store import load
 __all__ = [
     "GD",
     "SGD",
+    "Dataset",
     "DeepLinear",
     "GaussianData",
     "GradientFlow",

@@ -83,7 +83,8 @@ def _modes(problem: Problem) -> Iterator[tuple[int, float]]:
 
 
 def _has_gradient_noise(method: Method) -> bool:
-    return isinstance(method, SGD) or (isinstance(method, Langevin) and method.noise != "isotropic")
+    fresh = isinstance(method, SGD) and method.sampling == "replacement"
+    return fresh or (isinstance(method, Langevin) and method.noise != "isotropic")
 
 
 def _on_horizon(problem: Problem, method: Method, plan: Plan, state: State) -> Iterator[str]:

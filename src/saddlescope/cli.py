@@ -176,7 +176,7 @@ def _read(file: Path) -> tuple[Problem, Method, Plan]:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise ValueError(f"FILE {str(file)!r} is not text; give a TOML file that describes a run") from None
-    return run_from_toml(text)
+    return run_from_toml(text, file.parent)
 
 
 def _summary(run: xr.Dataset, name: str) -> None:

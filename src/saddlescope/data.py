@@ -1,4 +1,4 @@
-"""Data the networks are trained on: a linear teacher with Gaussian inputs and label noise."""
+"""Data the networks are trained on: what all data share, and a linear teacher with Gaussian inputs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ from saddlescope._model import Matrix, OptionalMatrix, Real, as_matrix, frozen
 
 Floats = NDArray[np.float64]
 
+Moments = tuple[float, float, float, float, float]
+"""``α₁ = Var[x²], α₂ = Cov[x², xy], α₃ = Var[xy], β₁ = E[x²], β₂ = E[xy]`` of one input and one label."""
+
+ROUNDING = 1e-13
+"""Relative size of what is zero up to rounding."""
+
 
 @dataclass(frozen=True)
 class Modes:
@@ -30,8 +36,84 @@ class Modes:
     blocks: tuple[tuple[int, ...], ...]
 
 
+class Data:
+    """What all data share: the linear map that fits them best, ``teacher`` M (dy, dx), the covariance of the inputs,
+    ``sigma`` Σ (dx, dx), and the deviation of fresh label noise, ``label_noise``.
+    """
+
+    teacher: Floats
+    sigma: Floats
+    label_noise: float
+
+    @property
+    def dim_in(self) -> int:
+        """Input dimension dx."""
+        return int(self.teacher.shape[1])
+
+    @property
+    def dim_out(self) -> int:
+        """Output dimension dy."""
+        return int(self.teacher.shape[0])
+
+    @property
+    def white(self) -> bool:
+        """Whether Σ is the identity."""
+        return bool(np.array_equal(self.sigma, np.eye(self.dim_in)))
+
+    @cached_property
+    def modes(self) -> Modes:
+        """Singular modes of the teacher, signs such that the largest entry of each right vector is positive."""
+        left, strengths, rows = np.linalg.svd(self.teacher, full_matrices=False)
+        top = np.abs(rows).argmax(axis=1)
+        signs = np.sign(rows[np.arange(len(rows)), top])
+        return _modes(left * signs, strengths, (rows * signs[:, None]).T)
+
+    @cached_property
+    def bases(self) -> tuple[Floats, Floats]:
+        """Orthogonal matrices (dy, dy) and (dx, dx) whose first columns are U and V: the teacher's basis."""
+        return _complete(self.modes.left), _complete(self.modes.right)
+
+    @cached_property
+    def sigma_in_modes(self) -> Floats:
+        """Input covariance in the teacher's basis, VᵀΣV (dx, dx)."""
+        right = self.bases[1]
+        return np.eye(self.dim_in) if self.white else right.T @ self.sigma @ right
+
+    @cached_property
+    def root(self) -> Floats:
+        """R (dx, r) with ``R Rᵀ = VᵀΣV``, r the rank of Σ; diagonal whenever VᵀΣV is."""
+        sigma = self.sigma_in_modes
+        if _is_diagonal(sigma):
+            values, vectors = np.diag(sigma), np.eye(self.dim_in)
+        else:
+            values, vectors = np.linalg.eigh(sigma)
+        keep = values > 1e-12 * max(values.max(), 0.0)
+        return np.asarray(vectors[:, keep] * np.sqrt(values[keep]))
+
+    @property
+    def diagonal_in_modes(self) -> bool:
+        """Whether Σ is diagonal in the teacher's right singular vectors, so that modes decouple."""
+        return _is_diagonal(self.sigma_in_modes)
+
+    @property
+    def least_loss(self) -> float:
+        """Population loss of the teacher itself, which no linear map falls below."""
+        return 0.5 * self.dim_out * self.label_noise**2
+
+    def mode_moments(self, mode: int) -> Moments:
+        """(α₁, α₂, α₃, β₁, β₂) of ``x = v_αᵀx`` and ``y = u_αᵀy``, all that the SDE of an aligned mode sees."""
+        raise NotImplementedError
+
+    def gradient_covariance(self, error: Floats, p: Floats, q: Floats, share: float = 1.0) -> Floats:
+        """Covariance over l, k of ``p_lᵀ G q_l`` (…, L, L), G the gradient of the map on one sample.
+
+        ``error`` Δ (…, dy, dx), ``p`` (…, L, dy), ``q`` (…, L, dx). Of what the choice of samples adds, a ``share``.
+        """
+        raise NotImplementedError
+
+
 @frozen
-class GaussianData:
+class GaussianData(Data):
     """``x ~ N(0, Σ)``, ``y = M x + ξ``, ``ξ ~ N(0, σ² I)``: fresh samples at every step.
 
     ``teacher`` M (dy, dx); ``covariance`` Σ (dx, dx), positive semi-definite, identity if None; ``label_noise`` σ ≥ 0;
@@ -95,66 +177,45 @@ class GaussianData:
         return cls((left * strengths) @ right.T, covariance, label_noise, left, right)  # type: ignore[arg-type]
 
     @property
-    def dim_in(self) -> int:
-        """Input dimension dx."""
-        return int(self.teacher.shape[1])
-
-    @property
-    def dim_out(self) -> int:
-        """Output dimension dy."""
-        return int(self.teacher.shape[0])
-
-    @property
-    def sigma(self) -> Floats:
+    def sigma(self) -> Floats:  # type: ignore[override]
         """Input covariance Σ (dx, dx)."""
         return np.eye(self.dim_in) if self.covariance is None else self.covariance
 
-    @property
-    def white(self) -> bool:
-        """Whether Σ is the identity."""
-        return bool(np.array_equal(self.sigma, np.eye(self.dim_in)))
-
     @cached_property
     def modes(self) -> Modes:
-        """Singular modes of the teacher."""
-        if self.left is not None and self.right is not None:
-            left, right = self.left, self.right
-            strengths = np.einsum("ia,ij,ja->a", left, self.teacher, right)
-        else:
-            left, strengths, rows = np.linalg.svd(self.teacher, full_matrices=False)
-            top = np.abs(rows).argmax(axis=1)
-            signs = np.sign(rows[np.arange(len(rows)), top])
-            left, right = left * signs, (rows * signs[:, None]).T
-        # A mode at the level of rounding is a mode that is not there: it has no learning time.
-        strengths = np.where(strengths > 1e-13 * strengths.max(), strengths, 0.0)
-        return Modes(left, strengths, right, _blocks(strengths))
+        """Singular modes of the teacher: those given, or those of its SVD."""
+        if self.left is None or self.right is None:
+            return super().modes
+        return _modes(self.left, np.einsum("ia,ij,ja->a", self.left, self.teacher, self.right), self.right)
 
-    @cached_property
-    def bases(self) -> tuple[Floats, Floats]:
-        """Orthogonal matrices (dy, dy) and (dx, dx) whose first columns are U and V: the teacher's basis."""
-        return _complete(self.modes.left), _complete(self.modes.right)
+    def mode_moments(self, mode: int) -> Moments:
+        """With variance λ along v_α: ``α₁ = 2λ², α₂ = 2λ²s*, α₃ = 2λ²s*² + λσ², β₁ = λ, β₂ = λs*``."""
+        target, variance = float(self.modes.strengths[mode]), float(self.sigma_in_modes[mode, mode])
+        fourth = 2 * variance**2
+        noise = variance * self.label_noise**2
+        return fourth, fourth * target, fourth * target**2 + noise, variance, variance * target
 
-    @cached_property
-    def sigma_in_modes(self) -> Floats:
-        """Input covariance in the teacher's basis, VᵀΣV (dx, dx)."""
-        right = self.bases[1]
-        return np.eye(self.dim_in) if self.white else right.T @ self.sigma @ right
+    def gradient_covariance(self, error: Floats, p: Floats, q: Floats, share: float = 1.0) -> Floats:
+        """Covariance over l, k of ``p_lᵀ G q_l``: ``(p_lᵀNp_k)(q_lᵀΣq_k) + (p_lᵀΔΣq_k)(p_kᵀΔΣq_l)`` (…, L, L).
 
-    @cached_property
-    def root(self) -> Floats:
-        """R (dx, r) with ``R Rᵀ = VᵀΣV``, r the rank of Σ; diagonal whenever VᵀΣV is."""
-        sigma = self.sigma_in_modes
-        if _is_diagonal(sigma):
-            values, vectors = np.diag(sigma), np.eye(self.dim_in)
-        else:
-            values, vectors = np.linalg.eigh(sigma)
-        keep = values > 1e-12 * max(values.max(), 0.0)
-        return np.asarray(vectors[:, keep] * np.sqrt(values[keep]))
+        ``N = ΔΣΔᵀ + σ²I``. ``error`` Δ (…, dy, dx), ``p`` (…, L, dy), ``q`` (…, L, dx); samples are always fresh, so
+        that ``share`` is 1.
+        Source: Corlouer et al. 2026, arXiv 2604.06366, covariance of the per-sample gradient.
+        """
+        drift = error @ self.sigma
+        spread = drift @ _t(error) + self.label_noise**2 * np.eye(self.dim_out)
+        cross = p @ drift @ _t(q)
+        return np.asarray(share * ((p @ spread @ _t(p)) * (q @ self.sigma @ _t(q)) + cross * _t(cross)))
 
-    @property
-    def diagonal_in_modes(self) -> bool:
-        """Whether Σ is diagonal in the teacher's right singular vectors, so that modes decouple."""
-        return _is_diagonal(self.sigma_in_modes)
+
+def _t(matrices: Floats) -> Floats:
+    return np.swapaxes(matrices, -1, -2)
+
+
+def _modes(left: Floats, strengths: Floats, right: Floats) -> Modes:
+    # A mode at the level of rounding is a mode that is not there: it has no learning time.
+    strengths = np.where(strengths > ROUNDING * strengths.max(), strengths, 0.0)
+    return Modes(left, strengths, right, _blocks(strengths))
 
 
 def _is_diagonal(matrix: Floats) -> bool:

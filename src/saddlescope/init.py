@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo
 
 from saddlescope import streams
 from saddlescope._model import Array, Real, as_matrix, frozen
-from saddlescope.data import GaussianData
+from saddlescope.data import Data
 from saddlescope.network import DeepLinear
 
 Weights = tuple[NDArray[np.float64], ...]
@@ -97,9 +97,10 @@ def check(init: Init, network: DeepLinear) -> None:
             )
 
 
-def draw(init: Init, network: DeepLinear, data: GaussianData, seed: int, members: ArrayLike) -> Weights:
+def draw(init: Init, network: DeepLinear, data: Data, seed: int, members: ArrayLike) -> Weights:
     """Initial layers, each (n, n_l, n_{l−1}), of the trajectories ``members`` of the ensemble ``seed``.
 
+    >>> from saddlescope import GaussianData
     >>> data = GaussianData([[1.0, 0.0], [0.0, 1.0]])
     >>> draw(Gaussian(scale=0.1), DeepLinear((2, 3, 2)), data, seed=0, members=[0, 1])[0].shape
     (2, 3, 2)
@@ -117,7 +118,7 @@ def draw(init: Init, network: DeepLinear, data: GaussianData, seed: int, members
     return _balanced(init, network, data, source, count)
 
 
-def _balanced(init: Balanced, network: DeepLinear, data: GaussianData, source: streams.Streams, count: int) -> Weights:
+def _balanced(init: Balanced, network: DeepLinear, data: Data, source: streams.Streams, count: int) -> Weights:
     rank = min(network.widths)
     frames = [np.broadcast_to(np.eye(width, rank), (count, width, rank)) for width in network.widths]
     if init.aligned:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saddlescope.data import GaussianData
+from saddlescope.data import Data
 from saddlescope.problem import Problem
 
 Floats = NDArray[np.float64]
@@ -24,12 +24,13 @@ THRESHOLDS = (0.5, 0.9)
 """Fractions θ of s* whose first passage is a learning time; a mode counts as learned at the last."""
 
 
-def observe(problem: Problem, temperature: float, weights: Weights) -> dict[str, Floats]:
+def observe(problem: Problem, temperature: float, weights: Weights, share: float = 1.0) -> dict[str, Floats]:
     """Every observable of every trajectory at temperature T, keyed by its name; leading axis n.
 
+    ``share`` of the sampling noise is there (less than 1 where a data set is drawn without replacement).
     Source: the definitions are those of the functions below.
 
-    >>> from saddlescope import DeepLinear, init
+    >>> from saddlescope import DeepLinear, GaussianData, init
     >>> data = GaussianData([[2.0, 0.0], [0.0, 1.0]])
     >>> problem = Problem(DeepLinear((2, 2, 2)), data, init.Balanced(scale=0.1))
     >>> observe(problem, 0.1, init.draw(problem.init, problem.network, data, 0, [0]))["mode_strength"]
@@ -47,8 +48,8 @@ def observe(problem: Problem, temperature: float, weights: Weights) -> dict[str,
             "imbalance": imbalance(layers),
             "imbalance_trace": imbalance_trace(layers),
             "log_det": log_det(layers),
-            "mode_noise": mode_noise(data, temperature, layers),
-            "layer_noise": layer_noise(data, temperature, layers),
+            "mode_noise": mode_noise(data, temperature, layers, share),
+            "layer_noise": layer_noise(data, temperature, layers, share),
             "effective_rank": effective_rank(layers),
             "learned_modes": learned_modes(data, layers),
         }
@@ -86,18 +87,20 @@ def surroundings(weights: Weights) -> tuple[list[NDArray[np.floating]], list[NDA
     return aboves, belows
 
 
-def loss(data: GaussianData, weights: Weights) -> Floats:
-    """Population loss ``𝓛 = ½ Tr(ΔΣΔᵀ) + ½ dy σ²`` (n,), with the ½.
+def loss(data: Data, weights: Weights) -> Floats:
+    """Population loss ``𝓛 = ½ Tr(ΔΣΔᵀ) + ½ dy σ²`` (n,), with the ½; of a data set ``½ mean‖Px_i − y_i‖² + ½ dy δ²``.
 
+    >>> from saddlescope import GaussianData
     >>> float(loss(GaussianData([[2.0]], label_noise=1.0), [np.ones((1, 1, 1))])[0])
     1.0
     """
-    return excess_loss(data, weights) + 0.5 * data.dim_out * data.label_noise**2
+    return excess_loss(data, weights) + data.least_loss
 
 
-def excess_loss(data: GaussianData, weights: Weights) -> Floats:
-    """Population loss above the label noise, ``½ Tr(ΔΣΔᵀ)`` (n,).
+def excess_loss(data: Data, weights: Weights) -> Floats:
+    """Population loss above that of the teacher, ``½ Tr(ΔΣΔᵀ)`` (n,).
 
+    >>> from saddlescope import GaussianData
     >>> float(excess_loss(GaussianData([[2.0]], label_noise=1.0), [np.ones((1, 1, 1))])[0])
     0.5
     """
@@ -108,11 +111,12 @@ def excess_loss(data: GaussianData, weights: Weights) -> Floats:
 # --- modes and spectrum
 
 
-def mode_strength(data: GaussianData, weights: Weights) -> Floats:
+def mode_strength(data: Data, weights: Weights) -> Floats:
     """``u_αᵀ P v_α`` (n, m); where singular values repeat, their block's ``‖U_bᵀ P V_b‖_F / √m_b``.
 
     Source: Saxe, McClelland & Ganguli 2013, arXiv 1312.6120, section 1.2.
 
+    >>> from saddlescope import GaussianData
     >>> mode_strength(GaussianData([[2.0, 0.0], [0.0, 1.0]]), [np.array([[[0.5, 0.3], [0.1, 0.2]]])])
     array([[0.5, 0.2]])
     """
@@ -136,9 +140,10 @@ def block_strength(core: NDArray[Any], blocks: Sequence[tuple[int, ...]]) -> NDA
     return strengths
 
 
-def alignment(data: GaussianData, weights: Weights) -> Floats:
+def alignment(data: Data, weights: Weights) -> Floats:
     """``u_αᵀPv_α / √(‖Pv_α‖ ‖Pᵀu_α‖)`` (n, m) in [−1, 1]: 1 when u_α, v_α are singular vectors of P.
 
+    >>> from saddlescope import GaussianData
     >>> alignment(GaussianData([[2.0, 0.0], [0.0, 1.0]]), [np.array([[[0.5, 0.0], [0.0, -0.2]]])])
     array([[ 1., -1.]])
     """
@@ -176,9 +181,10 @@ def effective_rank(weights: Weights) -> Floats:
     return np.where(total[:, 0] == 0, 0.0, np.exp(entropy))
 
 
-def learned_modes(data: GaussianData, weights: Weights) -> Floats:
+def learned_modes(data: Data, weights: Weights) -> Floats:
     """Number of modes with ``u_αᵀPv_α ≥ 0.9 s*_α``, among those with s* > 0 (n,).
 
+    >>> from saddlescope import GaussianData
     >>> learned_modes(GaussianData([[2.0, 0.0], [0.0, 1.0]]), [np.array([[[1.9, 0.0], [0.0, 0.5]]])])
     array([1.])
     """
@@ -241,47 +247,45 @@ def log_det(weights: Weights) -> Floats:
 # --- gradient noise, from the closed form of Cov[G]
 
 
-def mode_noise(data: GaussianData, temperature: float, weights: Weights) -> Floats:
+def mode_noise(data: Data, temperature: float, weights: Weights, share: float = 1.0) -> Floats:
     """Noise on a mode, end to end: ``T Var[u_αᵀ(Σ_l W_{>l}W_{>l}ᵀ G W_{<l}ᵀW_{<l})v_α]`` (n, m).
 
     The variance rate of ``u_αᵀPv_α`` under minibatch noise at T = η/B, whatever noise the method itself has; in
-    units of strength² per time.
+    units of strength² per time. ``share`` is the part of the sampling noise that is there, beside all label noise.
     Source: Corlouer et al. 2026, arXiv 2604.06366, covariance of the per-sample gradient.
 
+    >>> from saddlescope import GaussianData
     >>> mode_noise(GaussianData([[2.0]], label_noise=1.0), 0.1, [np.ones((1, 1, 1))])  # T (2(s − s*)² + σ²)
     array([[0.3]])
     """
-    return temperature * _layer_covariance(data, weights)[0].sum(axis=(2, 3))
+    return temperature * _layer_covariance(data, weights, share)[0].sum(axis=(2, 3))
 
 
-def layer_noise(data: GaussianData, temperature: float, weights: Weights) -> Floats:
+def layer_noise(data: Data, temperature: float, weights: Weights, share: float = 1.0) -> Floats:
     """``T Var[pᵀ ∂W_l q]``, p and q the directions of ``W_{>l}ᵀu_α`` and ``W_{<l}v_α`` (n, L, m).
 
     In units of weight² per time. NaN where a direction vanishes.
     Source: Corlouer et al. 2026, arXiv 2604.06366, covariance of the per-sample gradient.
 
+    >>> from saddlescope import GaussianData
     >>> layer_noise(GaussianData([[2.0]], label_noise=1.0), 0.1, [np.ones((1, 1, 1))])
     array([[[0.3]]])
     """
-    covariance, squares = _layer_covariance(data, weights)
+    covariance, squares = _layer_covariance(data, weights, share)
     variance = np.diagonal(covariance, axis1=2, axis2=3)
     return temperature * np.swapaxes(variance / squares, 1, 2)
 
 
-def _layer_covariance(data: GaussianData, weights: Weights) -> tuple[Floats, Floats]:
+def _layer_covariance(data: Data, weights: Weights, share: float) -> tuple[Floats, Floats]:
     """Cov over layers l, k of ``p_lᵀGq_l`` (n, m, L, L), and ``‖W_{>l}ᵀu‖² ‖W_{<l}v‖²`` (n, m, L).
 
-    ``p_l = W_{>l}W_{>l}ᵀu``, ``q_l = W_{<l}ᵀW_{<l}v``; the covariance is
-    ``(p_lᵀNp_k)(q_lᵀΣq_k) + (p_lᵀΔΣq_k)(p_kᵀΔΣq_l)`` with ``N = ΔΣΔᵀ + σ²I``.
+    ``p_l = W_{>l}W_{>l}ᵀu``, ``q_l = W_{<l}ᵀW_{<l}v``.
     """
     modes, error = data.modes, end_to_end(weights) - data.teacher
-    drift = error @ data.sigma
-    spread = drift @ _transpose(error) + data.label_noise**2 * np.eye(data.dim_out)
     above, below = surroundings(weights)
     p = _per_mode([a @ (_transpose(a) @ modes.left) for a in above])
     q = _per_mode([_transpose(b) @ (b @ modes.right) for b in below])
-    cross = p @ drift[:, None] @ _transpose(q)
-    covariance = (p @ spread[:, None] @ _transpose(p)) * (q @ data.sigma @ _transpose(q)) + cross * _transpose(cross)
+    covariance = data.gradient_covariance(error[:, None], p, q, share)
     squares = np.einsum("nali,ia->nal", p, modes.left) * np.einsum("nalj,ja->nal", q, modes.right)
     return covariance, squares
 

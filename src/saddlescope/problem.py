@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
-from collections.abc import Mapping
-from typing import Any, Self
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self, TypeVar
 
 import tomli_w
 from pydantic import Field
@@ -12,10 +14,13 @@ from pydantic import Field
 from saddlescope import init as _init
 from saddlescope._model import allowed, from_table, frozen, to_table
 from saddlescope.data import GaussianData
+from saddlescope.dataset import Dataset
 from saddlescope.init import Balanced, Gaussian, Given
 from saddlescope.methods import METHODS, Method
 from saddlescope.network import DeepLinear
 from saddlescope.plan import Logspaced, Plan
+
+T = TypeVar("T")
 
 
 @frozen
@@ -30,7 +35,7 @@ class Problem:
     """
 
     network: DeepLinear = Field(description="a network such as DeepLinear((8, 16, 6))")
-    data: GaussianData = Field(description="data such as GaussianData(teacher)")
+    data: GaussianData | Dataset = Field(description="data such as GaussianData(teacher) or Dataset(X, Y)")
     init: Gaussian | Balanced | Given = Field(description="initial weights such as init.Gaussian(scale=1e-2)")
 
     def __post_init__(self) -> None:
@@ -47,10 +52,13 @@ class Problem:
         return tomli_w.dumps(_problem_tables(self))
 
     @classmethod
-    def from_toml(cls, text: str) -> Self:
-        """The problem a TOML text describes; raises ValueError or TypeError naming the table and key at fault."""
+    def from_toml(cls, text: str, folder: str | os.PathLike[str] = ".") -> Self:
+        """The problem a TOML text describes; a data set may be named by its ``path``, relative to ``folder``.
+
+        Raises ValueError or TypeError naming the table and key at fault.
+        """
         tables = _parse(text, ("network", "data", "init"))
-        return cls(*_problem_parts(tables))
+        return cls(*_problem_parts(tables, folder))
 
 
 def run_to_toml(problem: Problem, method: Method, plan: Plan) -> str:
@@ -60,8 +68,10 @@ def run_to_toml(problem: Problem, method: Method, plan: Plan) -> str:
     return tomli_w.dumps(_problem_tables(problem) | {"method": to_table(method), "plan": plan_table})
 
 
-def run_from_toml(text: str) -> tuple[Problem, Method, Plan]:
-    """The run a TOML text describes; raises ValueError or TypeError naming the table and key at fault.
+def run_from_toml(text: str, folder: str | os.PathLike[str] = ".") -> tuple[Problem, Method, Plan]:
+    """The run a TOML text describes; a data set may be named by its ``path``, relative to ``folder``.
+
+    Raises ValueError or TypeError naming the table and key at fault.
 
     >>> problem, method, plan = run_from_toml('''
     ... network = {type = "DeepLinear", widths = [3, 4, 2]}
@@ -78,35 +88,62 @@ def run_from_toml(text: str) -> tuple[Problem, Method, Plan]:
     plan_table = dict(tables["plan"]) if isinstance(tables["plan"], Mapping) else tables["plan"]
     if isinstance(plan_table, dict) and isinstance(plan_table.get("saves"), Mapping):
         plan_table["saves"] = from_table("plan.saves", plan_table["saves"], (Logspaced,))
-    return Problem(*_problem_parts(tables)), method, from_table("plan", plan_table, (Plan,))
+    return Problem(*_problem_parts(tables, folder)), method, from_table("plan", plan_table, (Plan,))
 
 
 def _problem_tables(problem: Problem) -> dict[str, Any]:
     return {name: to_table(getattr(problem, name)) for name in ("network", "data", "init")}
 
 
-def _problem_parts(tables: dict[str, Any]) -> tuple[Any, Any, Any]:
+def _problem_parts(tables: dict[str, Any], folder: str | os.PathLike[str]) -> tuple[Any, Any, Any]:
     network = from_table("network", tables["network"], (DeepLinear,))
-    data = _data(tables["data"])
+    data = _data(tables["data"], folder)
     return network, data, from_table("init", tables["init"], (Gaussian, Balanced, Given))
 
 
-def _data(table: Any) -> GaussianData:
-    """Either the teacher itself or the short form with its spectrum."""
-    if not isinstance(table, Mapping) or "spectrum" not in table:
-        return from_table("data", table, (GaussianData,))
-    names = ("spectrum", "dim_in", "dim_out", "label_noise", "covariance", "seed")
-    arguments = {key: value for key, value in table.items() if key != "type"}
-    for key in arguments:
-        if key not in names:
-            raise TypeError(f"[data] GaussianData with a spectrum has no argument {key!r}; {allowed(key, names)}")
+def _data(table: Any, folder: str | os.PathLike[str]) -> GaussianData | Dataset:
+    """The data themselves, or a short form: a teacher by its spectrum, a data set by its file."""
+    kind = table.get("type", "GaussianData") if isinstance(table, Mapping) else None
+    if kind == "GaussianData" and "spectrum" in table:
+        return _from_spectrum(table)
+    if kind == "Dataset" and "path" in table:
+        return _from_file(table, folder)
+    return from_table("data", table, (GaussianData, Dataset))  # type: ignore[return-value]
+
+
+def _from_spectrum(table: Mapping[str, Any]) -> GaussianData:
+    arguments = _short_form(
+        table,
+        "GaussianData with a spectrum",
+        ("spectrum", "dim_in", "dim_out", "label_noise", "covariance", "seed"),
+    )
     for key in ("dim_in", "dim_out"):
         if key not in arguments:
             raise TypeError(f"[data] a spectrum needs {key!r} beside it; add {key} = a width")
+    return _made(lambda: GaussianData.from_spectrum(**arguments))
+
+
+def _from_file(table: Mapping[str, Any], folder: str | os.PathLike[str]) -> Dataset:
+    arguments = _short_form(table, "Dataset with a path", ("path", "label_noise"))
+    if not isinstance(arguments["path"], str):
+        raise TypeError(f'[data] path must be a text such as "data.npz", got {arguments["path"]!r:.80}')
+    arguments["path"] = Path(folder, arguments["path"])
+    return _made(lambda: Dataset.load(**arguments))
+
+
+def _short_form(table: Mapping[str, Any], what: str, names: tuple[str, ...]) -> dict[str, Any]:
+    arguments = {key: value for key, value in table.items() if key != "type"}
+    for key in arguments:
+        if key not in names:
+            raise TypeError(f"[data] {what} has no argument {key!r}; {allowed(key, names)}")
+    return arguments
+
+
+def _made(make: Callable[[], T]) -> T:
     try:
-        return GaussianData.from_spectrum(**arguments)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"[data] {error}") from None
+        return make()
+    except (TypeError, ValueError, FileNotFoundError) as error:
+        raise (TypeError if isinstance(error, TypeError) else ValueError)(f"[data] {error}") from None
 
 
 def _parse(text: str, names: tuple[str, ...]) -> dict[str, Any]:

@@ -191,7 +191,7 @@ def saves_bytes(problem: Problem, plan: Plan) -> int:
 def checkpoint_bytes(problem: Problem, method: Method, plan: Plan) -> int:
     """Size of a checkpoint, to about a kilobyte."""
     member = protocol.start(problem, method, replace(plan, trajectories=1, members=plan.members and (0,)))
-    arrays = (member.words, member.status, member.learned, member.peak, member.clock, *member.weights)
+    arrays = (member.words, member.status, member.learned, member.peak, member.clock, member.order, *member.weights)
     return plan.count * sum(array.nbytes for array in arrays)
 
 

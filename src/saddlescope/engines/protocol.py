@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from saddlescope import init, streams
-from saddlescope.data import GaussianData
-from saddlescope.methods import SGD, GradientFlow, Langevin, Method
+from saddlescope.data import Data
+from saddlescope.dataset import Dataset
+from saddlescope.methods import GD, SGD, GradientFlow, Langevin, Method
 from saddlescope.observables import THRESHOLDS
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
@@ -35,7 +36,8 @@ class State:
     NaN: s* = 0); ``peak`` (n, 4, m) largest mode noise before learning, its step, the strength there, the noise when
     learned (NaN: not yet); all NaN unless the plan asks for noise peaks;
     ``clock`` (n, 2) the integrator's own time, at most the state's, and next step (gradient flow only, where
-    ``weights`` are those of that time).
+    ``weights`` are those of that time); ``order`` (n, samples) the order in which SGD takes the samples of a data set
+    (sampling "without" and "shuffle" only, else (n, 0)).
     """
 
     step: int
@@ -45,6 +47,7 @@ class State:
     learned: Floats
     peak: Floats
     clock: Floats
+    order: NDArray[np.int32]
 
     @property
     def trajectories(self) -> int:
@@ -107,11 +110,43 @@ def check(problem: Problem, method: Method, plan: Plan) -> None:
             'noise = "aligned" needs a covariance that is diagonal in the right singular vectors of the teacher; '
             'use noise = "gradient" or change covariance'
         )
-    if isinstance(method, SGD) and method.sampling != "replacement" and isinstance(problem.data, GaussianData):
+    if isinstance(problem.data, Dataset):
+        _check_dataset(problem.data, method, plan)
+    elif isinstance(method, SGD) and method.sampling != "replacement":
         raise ValueError(
             f'sampling = "{method.sampling}" needs a data set, but samples of Gaussian data are always fresh; '
             "leave sampling out"
         )
+
+
+def _check_dataset(data: Dataset, method: Method, plan: Plan) -> None:
+    if isinstance(method, Langevin) and method.noise == "isotropic":
+        raise ValueError('noise = "isotropic" needs Gaussian data, got a Dataset; use noise = "gradient"')
+    if "noise_peak" in plan.events:
+        raise ValueError('events "noise_peak" needs Gaussian data, got a Dataset; leave it out and watch mode_noise')
+    if draws_from_order(method) and (method.batch_size or 0) > data.samples:
+        raise ValueError(
+            f'batch_size must be at most the {data.samples} samples with sampling = "{method.sampling}", '
+            f'got {method.batch_size}; lower it or use sampling = "replacement"'
+        )
+
+
+def noise_scale(problem: Problem, method: Method) -> tuple[float, float]:
+    """Temperature of the noise of Ḡ, and the share of the sampling noise that is in it.
+
+    Of a data set, n samples without replacement leave ``(n − B)/(n − 1)``; full batches have η/n and label noise alone.
+    """
+    data, n = problem.data, getattr(problem.data, "samples", 0)
+    if not isinstance(data, Dataset) or not isinstance(method, GD | SGD):
+        return method.temperature, 1.0
+    if isinstance(method, GD) or method.batch_size is None:
+        return method.lr / n, 0.0
+    return method.temperature, (n - method.batch_size) / max(n - 1, 1) if draws_from_order(method) else 1.0
+
+
+def draws_from_order(method: Method) -> TypeGuard[SGD]:
+    """Whether every trajectory keeps an order of the samples."""
+    return isinstance(method, SGD) and method.sampling in ("without", "shuffle")
 
 
 def check_advance(engine: Engine, state: State, until: int, normals: NDArray[Any] | None) -> None:
@@ -141,6 +176,7 @@ def start(problem: Problem, method: Method, plan: Plan, weights: tuple[Floats, .
     clock = np.zeros((len(members), 2))
     if isinstance(method, GradientFlow):
         clock[:, 1] = method.lr
+    samples = problem.data.samples if draws_from_order(method) and isinstance(problem.data, Dataset) else 0
     return State(
         step=0,
         weights=tuple(layer.astype(plan.dtype) for layer in into_modes(problem.data, weights)),
@@ -149,17 +185,18 @@ def start(problem: Problem, method: Method, plan: Plan, weights: tuple[Floats, .
         learned=np.array(learned),
         peak=peak,
         clock=clock,
+        order=np.tile(np.arange(samples, dtype=np.int32), (len(members), 1)),
     )
 
 
-def into_modes(data: GaussianData, weights: tuple[Floats, ...]) -> tuple[Floats, ...]:
+def into_modes(data: Data, weights: tuple[Floats, ...]) -> tuple[Floats, ...]:
     """Weights in the teacher's basis: ``W_1 V`` first, ``Uᵀ W_L`` last."""
     left, right = data.bases
     first = (weights[0] @ right, *weights[1:])
     return (*first[:-1], left.T @ first[-1])
 
 
-def out_of_modes(data: GaussianData, weights: tuple[NDArray[Any], ...]) -> tuple[Floats, ...]:
+def out_of_modes(data: Data, weights: tuple[NDArray[Any], ...]) -> tuple[Floats, ...]:
     """Weights in the original basis, float64."""
     left, right = data.bases
     layers = tuple(np.asarray(layer, np.float64) for layer in weights)

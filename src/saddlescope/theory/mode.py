@@ -23,7 +23,9 @@ from scipy import stats
 from scipy.special import betainc
 
 from saddlescope._model import Count, Real, frozen
-from saddlescope.methods import METHODS, Langevin, Method
+from saddlescope.data import GaussianData
+from saddlescope.dataset import Dataset
+from saddlescope.methods import GD, METHODS, SGD, Langevin, Method
 from saddlescope.problem import Problem
 from saddlescope.theory.diffusion1d import Diffusion1D
 from saddlescope.theory.ensemble import integrate
@@ -424,7 +426,8 @@ def mode_sde(problem: Problem, method: Method, mode: int) -> ModeSDE:
     """The SDE of one mode of a problem under a method, exact for aligned balanced weights and aligned noise.
 
     The input covariance must be white or diagonal in the teacher's right singular vectors; with variance λ there
-    β₁ = λ, β₂ = λs*, α₁ = 2λ², α₂ = 2λ²s*, α₃ = 2λ²s*² + λσ². T is the method's (0 for GD and gradient flow).
+    β₁ = λ, β₂ = λs*, α₁ = 2λ², α₂ = 2λ²s*, α₃ = 2λ²s*² + λσ². A data set has the moments of its own samples, and
+    they must be drawn with replacement. T is the method's (0 for GD and gradient flow).
     Raises ValueError for other covariances, a mode that the data or the widths do not have, or isotropic noise, and
     TypeError for arguments of another kind.
     Source: Corlouer et al. 2026, arXiv 2604.06366, section 3.
@@ -453,14 +456,24 @@ def mode_sde(problem: Problem, method: Method, mode: int) -> ModeSDE:
             "the input covariance couples the modes, so that none has an SDE of its own; make it white, or diagonal in "
             "the teacher's right singular vectors"
         )
-    target, noise, variance = float(strengths[mode]), data.label_noise, float(data.sigma_in_modes[mode, mode])
-    if variance <= 1e-12 * np.abs(data.sigma_in_modes).max():
+    if isinstance(data, Dataset) and not _is_fresh(method, data):
+        raise ValueError(
+            "the noise of the method is not that of independent samples, so that a mode has no SDE of its own; "
+            'use sampling = "replacement", or label_noise = 0 for full batches'
+        )
+    if data.sigma_in_modes[mode, mode] <= 1e-12 * np.abs(data.sigma_in_modes).max():
         raise ValueError(f"inputs have no variance along mode {mode}, so that it never moves; choose another mode")
-    if variance == 1:
-        return ModeSDE(problem.network.depth, target, noise, temperature=method.temperature)
-    x2, xy = 2 * variance**2, variance * target
-    moments = (x2, x2 * target, x2 * target**2 + variance * noise**2, variance, xy)
-    return ModeSDE(problem.network.depth, moments=moments, temperature=method.temperature)
+    if isinstance(data, GaussianData) and data.sigma_in_modes[mode, mode] == 1:
+        target = float(strengths[mode])
+        return ModeSDE(problem.network.depth, target, data.label_noise, temperature=method.temperature)
+    return ModeSDE(problem.network.depth, moments=data.mode_moments(mode), temperature=method.temperature)
+
+
+def _is_fresh(method: Method, data: Dataset) -> bool:
+    """Whether the noise of a method is that of independent samples, or none."""
+    if isinstance(method, GD) or (isinstance(method, SGD) and method.sampling == "full"):
+        return data.label_noise == 0
+    return not isinstance(method, SGD) or method.sampling == "replacement"
 
 
 def _check(coordinate: str) -> None:

@@ -12,23 +12,26 @@ from functools import reduce
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from saddlescope.data import GaussianData
+from saddlescope.data import Data, GaussianData
 
 Floats = NDArray[np.float64]
 Weights = Sequence[NDArray[np.float64]]
 
 
-def map_drift(data: GaussianData, temperature: float, weights: Weights) -> Floats:
+def map_drift(data: Data, temperature: float, weights: Weights) -> Floats:
     """Itô drift of P under gradient noise (n, dy, dx), strength per time.
 
     ``−Σ_l W_{>l}W_{>l}ᵀ ΔΣ W_{<l}ᵀW_{<l} + T Σ_{l<m} W_{>m}W_{>m}ᵀ [N Xᵀ Σ + Tr(ΔΣX) ΔΣ] W_{<l}ᵀW_{<l}``,
     ``X = W_{<m}ᵀ W_{m−1}…W_{l+1} W_{>l}ᵀ``.
+    Raises TypeError for other data than Gaussian.
     Source: Itô's formula for a product of layers; Corlouer et al. 2026, arXiv 2604.06366, give the gradient noise.
 
     >>> scalar = GaussianData([[2.0]], label_noise=1.0)
     >>> float(map_drift(scalar, 0.1, [np.ones((1, 1, 1)), np.ones((1, 1, 1))])[0, 0, 0])   # 2s(s* − s) + T s g(s)
     2.3
     """
+    if not isinstance(data, GaussianData):
+        raise TypeError(f"data must be GaussianData, whose noise is in closed form, got a {type(data).__name__}")
     sigma, depth = data.sigma, len(weights)
     above = [_product(weights[l + 1 :], len(weights[0]), data.dim_out) for l in range(depth)]
     below = [_product(weights[:l], len(weights[0]), data.dim_in) for l in range(depth)]

@@ -1,0 +1,167 @@
+"""Finite data sets: given samples, used again and again, with fresh label noise if wanted."""
+
+from __future__ import annotations
+
+import csv
+import os
+import zipfile
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from saddlescope._model import Matrix, Real, frozen
+from saddlescope.data import ROUNDING, Data, Moments, _t
+
+Floats = NDArray[np.float64]
+
+_RCOND = 1e-6
+"""Singular values of X below this times the largest count as zero, as their squares do in the root of Σ."""
+
+CHUNK = 256
+"""Samples that are looked at together, so that memory does not grow with their number."""
+
+
+@frozen
+class Dataset(Data):
+    """n given samples ``(x_i, y_i)``; every use of a label adds fresh noise ``N(0, δ² I)``.
+
+    ``X`` (n, dx) and ``Y`` (n, dy), one sample a row; ``label_noise`` δ ≥ 0. The teacher is the least-squares map
+    ``M = S_yx S_xx⁺`` and Σ is ``S_xx = XᵀX/n`` (uncentred, as in the loss).
+    Raises ValueError for X and Y of different length, inputs that are all zero, NaN, or empty data.
+    Source: Varre, Sagitova & Flammarion 2024, NeurIPS 37:60133, section 2 (label noise added at every step).
+
+    >>> data = Dataset([[1.0, 0.0], [0.0, 1.0]], [[2.0], [0.0]], label_noise=0.5)
+    >>> data.modes.strengths, data.residuals.ravel()
+    (array([2.]), array([0., 0.]))
+    """
+
+    X: Matrix
+    Y: Matrix
+    label_noise: Annotated[Real, Field(ge=0)] = Field(default=0.0, description="use 0 for labels as they are")
+
+    def __post_init__(self) -> None:
+        if len(self.X) != len(self.Y):
+            raise ValueError(
+                f"X and Y must have one row for each sample, got {len(self.X)} and {len(self.Y)} rows; "
+                "drop the rows without a partner"
+            )
+        if not self.X.any():
+            raise ValueError("X must not be all zero: nothing can be learned from it; give inputs")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], label_noise: float = 0.0) -> Self:
+        """The samples in a file: an ``.npz`` with arrays X and Y, or a ``.csv`` with a header.
+
+        Columns of a CSV whose names begin with x are inputs, those with y are labels, in their order.
+        Raises FileNotFoundError for no file, ValueError for one that holds something else.
+        """
+        file = Path(path)
+        readers = {".npz": _read_npz, ".csv": _read_csv}
+        if file.suffix.lower() not in readers:
+            raise ValueError(
+                f"path must end in .npz or .csv, got {str(path)!r}; save the arrays X and Y as one of them"
+            )
+        if not file.is_file():
+            raise FileNotFoundError(f"path {str(path)!r} is no file; give the path of an .npz or .csv")
+        return cls(*readers[file.suffix.lower()](file), label_noise)
+
+    @property
+    def samples(self) -> int:
+        """Number of samples n."""
+        return len(self.X)
+
+    @cached_property
+    def sigma(self) -> Floats:  # type: ignore[override]
+        """Second moment of the inputs, ``S_xx = XᵀX/n`` (dx, dx)."""
+        return self.X.T @ self.X / self.samples
+
+    @cached_property
+    def teacher(self) -> Floats:  # type: ignore[override]
+        """Least-squares map ``M = S_yx S_xx⁺`` (dy, dx)."""
+        return np.asarray(np.linalg.lstsq(self.X, self.Y, rcond=_RCOND)[0].T)
+
+    @cached_property
+    def residuals(self) -> Floats:
+        """``y_i − M x_i`` (n, dy), 0 where the labels are linear in the inputs up to rounding."""
+        residuals = self.Y - self.X @ self.teacher.T
+        return np.asarray(residuals if np.abs(residuals).max() > ROUNDING * np.abs(self.Y).max() else 0 * residuals)
+
+    @property
+    def least_loss(self) -> float:
+        """Loss of the least-squares map, ``½ mean‖y_i − M x_i‖² + ½ dy δ²``."""
+        return 0.5 * float((self.residuals**2).sum()) / self.samples + super().least_loss
+
+    @cached_property
+    def in_modes(self) -> tuple[Floats, Floats]:
+        """Inputs (n, dx) and residuals (n, dy) in the teacher's basis."""
+        left, right = self.bases
+        return self.X @ right, self.residuals @ left
+
+    def mode_moments(self, mode: int) -> Moments:
+        """(α₁, α₂, α₃, β₁, β₂) of ``x = v_αᵀx_i`` and ``y = u_αᵀ(y_i + δξ)``."""
+        x, y = self.X @ self.modes.right[:, mode], self.Y @ self.modes.left[:, mode]
+        square, product = x * x, x * y
+        noise = self.label_noise**2 * square.mean()
+        moments = square.var(), np.mean((square - square.mean()) * product), product.var() + noise
+        alpha1, alpha2, alpha3, beta1, beta2 = (float(value) for value in (*moments, square.mean(), product.mean()))
+        return alpha1, alpha2, alpha3, beta1, beta2
+
+    def gradient_covariance(self, error: Floats, p: Floats, q: Floats, share: float = 1.0) -> Floats:
+        """Covariance over l, k of ``p_lᵀ G q_l`` (…, L, L): ``share`` times that over the samples, and all label noise.
+
+        ``G_i = (Δx_i − r_i − δξ)x_iᵀ``; ``error`` Δ (…, dy, dx), ``p`` (…, L, dy), ``q`` (…, L, dx).
+        """
+        noise = self.label_noise**2 * (p @ _t(p)) * (q @ self.sigma @ _t(q))
+        if not share:
+            return noise
+        mean = ((p @ (error @ self.sigma)) * q).sum(axis=-1, keepdims=True)
+        square = np.zeros_like(noise)
+        for first in range(0, self.samples, CHUNK):
+            part = slice(first, first + CHUNK)
+            pulled = p @ error @ self.X[part].T - p @ self.residuals[part].T
+            centred = pulled * (q @ self.X[part].T) - mean
+            square += centred @ _t(centred)
+        return share * square / self.samples + noise
+
+
+def _read_npz(file: Path) -> tuple[Any, Any]:
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            if missing := [name for name in ("X", "Y") if name not in arrays]:
+                raise KeyError(missing[0])
+            return arrays["X"], arrays["Y"]
+    except KeyError as name:
+        raise ValueError(f"{str(file)!r} has no array {name}; save it by numpy.savez(path, X=X, Y=Y)") from None
+    except (OSError, ValueError, zipfile.BadZipFile):
+        raise ValueError(f"{str(file)!r} is no .npz of numbers; save it by numpy.savez(path, X=X, Y=Y)") from None
+
+
+def _read_csv(file: Path) -> tuple[Floats, Floats]:
+    try:
+        header, *rows = [row for row in csv.reader(file.read_text("utf-8-sig").splitlines()) if row]
+    except (ValueError, csv.Error):
+        raise ValueError(f"{str(file)!r} is no CSV with a header; begin it with a line such as x1,x2,y1") from None
+    kinds = [name.strip()[:1].lower() for name in header]
+    if set(kinds) != {"x", "y"}:
+        raise ValueError(
+            f"{str(file)!r} has the columns {', '.join(header)[:80]}; name inputs x1, x2, … and labels y1, y2, …, "
+            "and have no others"
+        )
+    if not rows:
+        raise ValueError(f"{str(file)!r} has no samples; add a line of numbers for each")
+    inputs = np.array(kinds) == "x"
+    table = np.array([_numbers(row, len(header), f"row {n} of {str(file)!r}") for n, row in enumerate(rows, start=1)])
+    return table[:, inputs], table[:, ~inputs]
+
+
+def _numbers(row: list[str], count: int, where: str) -> list[float]:
+    try:
+        if len(row) == count:
+            return [float(entry) for entry in row]
+    except ValueError:
+        pass
+    raise ValueError(f"{where} must hold {count} numbers, got {','.join(row)!r:.60}; complete or drop it")

@@ -1,0 +1,162 @@
+"""Finite data sets in plain NumPy: how samples are drawn, and the noise of their gradients.
+
+In the teacher's basis a sample is ``x_i = R c_i`` with ``mean(c cᵀ) = I``, and its residual r_i. Then with ``E = ΔR``
+
+    batch      K = (E C − R_b − δΞ) Cᵀ / B        C (r, B) and R_b (dy, B) its samples, Ξ fresh normals
+    full       K = E − (δ/√n) Z
+    Langevin   K = E + √(T/dt) (E H − Y − δZ)     (H, Y) Gaussian with the covariance of (ccᵀ, r cᵀ) over the samples
+
+and ``Ḡ = K Rᵀ``. (H, Y) are F ζ, F the factor of that fixed covariance, or, where F would be larger than the data,
+``Σ_i ζ_i (z_i − z̄)/√n`` taken through each sample's gradient.
+Source: Varre, Sagitova & Flammarion 2024, NeurIPS 37:60133, for full batches with label noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saddlescope.dataset import Dataset
+from saddlescope.methods import GD, SGD, Method
+from saddlescope.streams import Streams
+
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
+Draw = Callable[[int], Array]
+
+NORMAL = 16
+"""What a normal costs, in multiply-adds."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """``inputs`` c_i (n, r), so that ``x_i = R c_i``, and ``residuals`` r_i (n, dy), in the teacher's basis."""
+
+    inputs: Floats
+    residuals: Floats
+
+    @classmethod
+    def of(cls, data: Dataset) -> Samples:
+        """The samples of a data set."""
+        inputs, residuals = data.in_modes
+        root = data.root
+        return cls(inputs @ root / (root**2).sum(axis=0), residuals)
+
+
+def full(method: Method) -> bool:
+    """Whether every step uses all samples, and draws label noise alone."""
+    return isinstance(method, GD) or (isinstance(method, SGD) and method.sampling == "full")
+
+
+# --- the factor of the fourth moments
+
+
+def factor(data: Dataset) -> Floats | None:
+    """F (q, k) with ``F Fᵀ = Cov z``, ``z = (lower triangle of ccᵀ, row by row; r cᵀ, row by row)``.
+
+    The second part is left out where residuals vanish. None where noise from each sample is cheaper.
+
+    >>> factor(Dataset([[1.0], [2.0], [3.0]], [[1.0], [2.0], [3.0]])).shape
+    (1, 1)
+    """
+    samples = Samples.of(data)
+    n, r = samples.inputs.shape
+    rows, columns = np.tril_indices(r)
+    moments = [samples.inputs[:, rows] * samples.inputs[:, columns]]
+    if samples.residuals.any():
+        moments.append(np.einsum("ni,nj->nij", samples.residuals, samples.inputs).reshape(n, -1))
+    q = sum(part.shape[1] for part in moments)
+    k = min(q, n - 1)
+    if k * (q + NORMAL) > n * (2 * data.dim_out * r + NORMAL):
+        return None
+    z = np.concatenate(moments, axis=1)
+    _, deviations, axes = np.linalg.svd(np.linalg.qr((z - z.mean(axis=0)) / np.sqrt(n), mode="r"), full_matrices=False)
+    kept = deviations > 1e-12 * deviations.max(initial=0.0)
+    return np.asarray(axes[kept].T * deviations[kept])
+
+
+# --- what the reference engine draws
+
+
+class Finite:
+    """Source of K of a method on a data set, for all trajectories at once."""
+
+    def __init__(self, data: Dataset, method: Method, dtype: str) -> None:
+        samples = Samples.of(data)
+        self._method, self._label_noise = method, data.label_noise
+        self._inputs, self._residuals = samples.inputs.astype(dtype), samples.residuals.astype(dtype)
+        made = factor(data)
+        self._factor = None if made is None else made.astype(dtype)
+
+    @property
+    def normals_per_step(self) -> int:
+        """Standard normals of one step of Langevin noise."""
+        n, r = self._inputs.shape
+        labels = self._residuals.shape[1] * r if self._label_noise > 0 else 0
+        return labels + (n if self._factor is None else self._factor.shape[1])
+
+    def gradient(self, error: Array, step: int, order: Array, streams: Streams) -> Array:
+        """K (n, dy, r) of a batch, or of all samples; ``order`` is changed in place."""
+        if full(self._method):
+            return self._whole(error, streams.normals)
+        return self._batch(error, self.indices(step, order, streams), streams.normals)
+
+    def _whole(self, error: Array, draw: Draw) -> Array:
+        if self._label_noise == 0:
+            return error
+        scale = self._label_noise / np.sqrt(len(self._inputs))
+        return error - error.dtype.type(scale) * draw(error[0].size).reshape(error.shape)
+
+    def _batch(self, error: Array, indices: Array, draw: Draw) -> Array:
+        columns = np.swapaxes(self._inputs[indices], 1, 2)
+        pulled = error @ columns - np.swapaxes(self._residuals[indices], 1, 2)
+        if self._label_noise > 0:
+            pulled = pulled - self._label_noise * draw(pulled[0].size).reshape(pulled.shape)
+        return pulled @ np.swapaxes(columns, 1, 2) / indices.shape[1]
+
+    def indices(self, step: int, order: Array, streams: Streams) -> Array:
+        """Samples of the batch of this step (trajectories, B)."""
+        size, n = int(self._method.batch_size), len(self._inputs)  # type: ignore[union-attr, arg-type]
+        match self._method:
+            case SGD(sampling="replacement"):
+                return np.stack([streams.below(n) for _ in range(size)], axis=1)
+            case SGD(sampling="without"):
+                shuffle(order, size, streams)
+                return order[:, :size]
+        part = step % (n // size)
+        if part == 0:
+            shuffle(order, n - 1, streams)
+        return order[:, part * size : (part + 1) * size]
+
+    def noise(self, error: Array, draw: Draw) -> Array:
+        """Noise of one sample's K (n, dy, r): ``E H − Y − δZ``."""
+        noise = self._by_sample(error, draw) if self._factor is None else self._by_factor(error, self._factor, draw)
+        if self._label_noise > 0:
+            noise = noise - self._label_noise * draw(error[0].size).reshape(error.shape)
+        return noise
+
+    def _by_factor(self, error: Array, factor: Array, draw: Draw) -> Array:
+        moments, r = draw(factor.shape[1]) @ factor.T, error.shape[2]
+        rows, columns = np.tril_indices(r)
+        half = np.zeros((len(error), r, r), error.dtype)
+        half[:, rows, columns] = half[:, columns, rows] = moments[:, : len(rows)]
+        noise = error @ half
+        return noise if len(rows) == len(factor) else noise - moments[:, len(rows) :].reshape(error.shape)
+
+    def _by_sample(self, error: Array, draw: Draw) -> Array:
+        n = len(self._inputs)
+        weights = draw(n) / np.asarray(np.sqrt(n), error.dtype)
+        pulled = error @ self._inputs.T - self._residuals.T
+        return (pulled * weights[:, None]) @ self._inputs - error * weights.sum(axis=1)[:, None, None]
+
+
+def shuffle(order: Array, count: int, streams: Streams) -> None:
+    """The first ``count`` places of every trajectory's order, drawn from all of it, in place (Fisher & Yates)."""
+    rows = np.arange(len(order))
+    for k in range(count):
+        other = k + streams.below(order.shape[1] - k)
+        order[rows, k], order[rows, other] = order[rows, other], order[rows, k]
