@@ -36,6 +36,15 @@ def problem(widths, spectrum=None, scale=0.4, noise=0.5, sigma=None, init=None) 
     return sc.Problem(sc.DeepLinear(widths), data, init or sc.init.Gaussian(scale=scale))
 
 
+def dataset(n, dim_in, dim_out, spread=0.5, label_noise=0.3, rank=None, seed=2) -> sc.Dataset:
+    """n skew samples, inputs of this rank, labels a linear map and skew residuals of this spread."""
+    rng = np.random.default_rng(seed)
+    x = rng.exponential(size=(n, rank or dim_in)) - 0.5
+    x = x @ (np.eye(rank or dim_in, dim_in) + 0.3 * rng.standard_normal((rank or dim_in, dim_in)))
+    y = x @ rng.standard_normal((dim_in, dim_out)) + spread * (rng.exponential(size=(n, dim_out)) - 1)
+    return sc.Dataset(x, y, label_noise)
+
+
 PROBLEMS = {
     "wide": problem((3, 7, 4)),
     "deep": problem((4, 8, 8, 5, 3), scale=0.25),

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import xarray as xr
 
 from saddlescope import results
+from saddlescope.dataset import Dataset
 from saddlescope.init import Gaussian
-from saddlescope.methods import SGD, GradientFlow, Langevin, Method
+from saddlescope.methods import GD, SGD, GradientFlow, Langevin, Method
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 
@@ -42,6 +43,14 @@ ENTRIES = {
   pages   = {1--47},
   year    = {2019},
 }""",
+    "varre2024": """@inproceedings{varre2024,
+  author    = {Varre, Aditya Vardhan and Sagitova, Margarita and Flammarion, Nicolas},
+  title     = {{SGD} vs {GD}: Rank Deficiency in Linear Networks},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume    = {37},
+  pages     = {60133},
+  year      = {2024},
+}""",
     "bartlett1933": """@article{bartlett1933,
   author  = {Bartlett, M. S.},
   title   = {On the theory of statistical regression},
@@ -66,6 +75,14 @@ ENTRIES = {
   volume  = {47},
   number  = {4},
   year    = {2021},
+}""",
+    "lemire2019": """@article{lemire2019,
+  author  = {Lemire, Daniel},
+  title   = {Fast random integer generation in an interval},
+  journal = {ACM Transactions on Modeling and Computer Simulation},
+  volume  = {29},
+  number  = {1},
+  year    = {2019},
 }""",
     "box1958": """@article{box1958,
   author  = {Box, G. E. P. and Muller, Mervin E.},
@@ -103,15 +120,18 @@ def cite(run: xr.Dataset) -> str:
 
 
 def _keys(problem: Problem, method: Method, plan: Plan) -> Iterator[str]:
+    finite = isinstance(problem.data, Dataset)
     yield "saddlescope"
     yield "saxe2013"
+    if finite:
+        yield "varre2024"
     if isinstance(method, GradientFlow):
         yield "dormand1980"
     if isinstance(method, SGD | Langevin):
         yield from ("corlouer2026", "blackman2021", "box1958")
-    elif isinstance(problem.init, Gaussian):
+    elif isinstance(problem.init, Gaussian) or (finite and isinstance(method, GD)):
         yield from ("blackman2021", "box1958")
     if isinstance(method, SGD):
-        yield from ("bartlett1933", "marsaglia2000")
+        yield from ("lemire2019",) if finite else ("bartlett1933", "marsaglia2000")
     if isinstance(method, Langevin):
         yield "li2019"

@@ -10,7 +10,7 @@ import saddlescope as sc
 from saddlescope import cli
 from support import ENGINES
 
-PARTS = (sc.DeepLinear, sc.GaussianData, sc.init.Gaussian, sc.init.Balanced, sc.init.Given)
+PARTS = (sc.DeepLinear, sc.GaussianData, sc.Dataset, sc.init.Gaussian, sc.init.Balanced, sc.init.Given)
 CLASSES = {part.__name__: part for part in (*PARTS, sc.GradientFlow, sc.GD, sc.SGD, sc.Langevin)}
 
 
@@ -93,6 +93,10 @@ def data(**table):
         (data(spectrum=[1.0], dim_in=0, dim_out=2), ("[data]", "dim_in")),
         (data(spectrum=1.0, dim_in=3, dim_out=2), ("[data]", "spectrum")),
         (data(spectrum=[1.0], dim_in=3, dim_out=2, colour=1), ("[data]", "colour", "allowed")),
+        (data(type="Dataset", path="missing.npz"), ("[data]", "missing.npz", "is no file")),
+        (data(type="Dataset", path="run.toml"), ("[data]", ".npz or .csv")),
+        (data(type="Dataset", path=3), ("[data]", "path must be a text")),
+        (data(type="Dataset", path="a.npz", sigma=1.0), ("[data]", "sigma", "did you mean 'label_noise'")),
         (tomli_w.dumps(RIGHT | {"plan": {"steps": 3, "saves": {"count": 0}}}), ("[plan.saves]", "count")),
     ],
 )

@@ -15,6 +15,7 @@ RIGHT: dict[str, dict[str, Any]] = {
 
 NAN, INF = float("nan"), float("inf")
 FLOW = {"type": "GradientFlow", "lr": 0.05}
+SAMPLES = {"type": "Dataset", "X": [[1.0, 0.0, 2.0], [0.0, 1.0, 1.0]], "Y": [[1.0, 0.5], [0.5, 1.0]]}
 LANGEVIN = {"type": "Langevin", "lr": 0.05, "batch_size": 4.0}
 GIVEN = [[[0.1] * 3] * 4, [[0.1] * 4] * 2]
 
@@ -91,6 +92,33 @@ WRONG: dict[str, Wrong] = {
     "covariance infinite": wrong(VALUE, "covariance", "finite", data__covariance=[[INF, 0, 0], [0, 1, 0], [0, 0, 1]]),
     "one basis": wrong(VALUE, "left and right", "both", data__left=[[1.0, 0.0], [0.0, 1.0]]),
     "data misspelt": wrong(KIND, "label_nois", "did you mean 'label_noise'", data__label_nois=0.5),
+    # data sets
+    "samples nan": wrong(VALUE, "X must be finite", data=SAMPLES | {"X": [[1.0, NAN, 2.0], [0.0, 1.0, 1.0]]}),
+    "labels infinite": wrong(VALUE, "Y must be finite", data=SAMPLES | {"Y": [[1.0, INF], [0.5, 1.0]]}),
+    "no samples": wrong(VALUE, "X", "non-empty", data=SAMPLES | {"X": []}),
+    "samples flat": wrong(VALUE, "X", "matrix", data=SAMPLES | {"X": [1.0, 2.0]}),
+    "samples a text": wrong(KIND, "X must be a matrix", data=SAMPLES | {"X": "data"}),
+    "labels missing": wrong(KIND, "needs the argument 'Y'", data={"type": "Dataset", "X": [[1.0, 0.0, 2.0]]}),
+    "a label too many": wrong(VALUE, "X and Y", "2 and 3 rows", "drop", data=SAMPLES | {"Y": [[1.0, 0.5]] * 3}),
+    "samples all zero": wrong(VALUE, "X must not be all zero", data=SAMPLES | {"X": [[0.0] * 3] * 2}),
+    "samples of another width": wrong(VALUE, "widths", "the first width 2", data=SAMPLES | {"X": [[1.0, 2.0]] * 2}),
+    "label noise of samples": wrong(VALUE, "label_noise", "use 0", data=SAMPLES | {"label_noise": -1.0}),
+    "teacher of samples": wrong(KIND, "has no argument 'teacher'", data=SAMPLES | {"teacher": [[1.0]]}),
+    "more than there is": wrong(
+        VALUE,
+        "batch_size must be at most the 2 samples",
+        'sampling = "replacement"',
+        data=SAMPLES,
+        method__sampling="without",
+    ),
+    "more than an epoch": wrong(VALUE, "batch_size", "at most the 2", data=SAMPLES, method__sampling="shuffle"),
+    "isotropic noise of samples": wrong(
+        VALUE, "isotropic", 'use noise = "gradient"', data=SAMPLES, method=LANGEVIN | {"noise": "isotropic"}
+    ),
+    "aligned noise of samples": wrong(
+        VALUE, "aligned", "covariance", data=SAMPLES, method=LANGEVIN | {"noise": "aligned"}
+    ),
+    "noise peaks of samples": wrong(VALUE, "noise_peak", "leave it out", data=SAMPLES, plan__events=["noise_peak"]),
     # initialisation
     "scale zero": wrong(VALUE, "scale", "such as 1e-2", init__scale=0.0),
     "scale negative": wrong(VALUE, "scale", "such as 1e-2", init__scale=-1.0),

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saddlescope import _kernel
+from saddlescope.dataset import Dataset
 from saddlescope.engines.protocol import Floats, State, check, check_advance, out_of_modes, start
 from saddlescope.methods import GD, SGD, GradientFlow, Langevin, Method
 from saddlescope.plan import Plan
@@ -39,6 +40,8 @@ class Native:
                 'use engine="reference"'
             )
         check(problem, method, plan)
+        if isinstance(problem.data, Dataset):
+            raise ValueError('the compiled engine takes Gaussian data, got a Dataset; use engine="reference"')
         self.problem, self.method, self.plan = problem, method, plan
         self.threads = plan.threads or os.cpu_count() or 1
         data, modes = problem.data, problem.data.modes
@@ -131,6 +134,7 @@ def _copy(state: State) -> State:
         learned=state.learned.copy(),
         peak=state.peak.copy(),
         clock=state.clock.copy(),
+        order=state.order.copy(),
     )
 
 

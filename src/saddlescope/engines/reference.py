@@ -19,9 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saddlescope import observables
+from saddlescope.dataset import Dataset
 from saddlescope.engines import dormand_prince
-from saddlescope.engines.protocol import State, check, check_advance, out_of_modes, start
-from saddlescope.methods import SGD, GradientFlow, Langevin, Method
+from saddlescope.engines.finite import Finite
+from saddlescope.engines.protocol import State, check, check_advance, noise_scale, out_of_modes, start
+from saddlescope.methods import GD, SGD, GradientFlow, Langevin, Method
 from saddlescope.observables import THRESHOLDS, block_strength, end_to_end, surroundings
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
@@ -53,6 +55,7 @@ class Reference:
         self._teacher = np.zeros((data.dim_out, data.dim_in), plan.dtype)
         np.fill_diagonal(self._teacher, data.modes.strengths)
         self._goals = np.outer(THRESHOLDS, data.modes.strengths).astype(plan.dtype)
+        self._finite = Finite(data, method, plan.dtype) if isinstance(data, Dataset) else None
 
     @property
     def normals_per_step(self) -> int:
@@ -61,6 +64,8 @@ class Reference:
             return 0
         if self.method.noise == "isotropic":
             return self.problem.network.parameters
+        if self._finite:
+            return self._finite.normals_per_step
         rank, data = self._root.shape[1], self.problem.data
         return rank * (rank + 1) // 2 + (data.dim_out * rank if data.label_noise > 0 else 0)
 
@@ -79,12 +84,14 @@ class Reference:
 
     def observe(self, state: State) -> dict[str, NDArray[np.float64]]:
         """Every observable of every trajectory, leading axis n."""
-        return observables.observe(self.problem, self.method.temperature, self.weights(state))
+        temperature, share = noise_scale(self.problem, self.method)
+        return observables.observe(self.problem, temperature, self.weights(state), share)
 
     def advance(self, state: State, until: int, normals: Array | None = None) -> State:
         """The ensemble at step ``until``; ``normals`` (n, steps, normals_per_step) replace Langevin's streams."""
         check_advance(self, state, until, normals)
         first, streams = state.step, Streams(state.words)
+        state = replace(state, order=state.order.copy())  # changed in place
         draw: Draw = streams.normals
         with np.errstate(over="ignore", invalid="ignore"):
             if isinstance(self.method, GradientFlow):
@@ -93,14 +100,15 @@ class Reference:
                 if normals is not None:
                     draw = _hand_out(normals[:, step - first], self.plan.dtype)
                 state = self._record(replace(state, step=step))
-                state = replace(state, weights=self._step(state.weights, draw, streams))
+                state = replace(state, weights=self._step(state, draw, streams))
             return self._record(replace(state, step=until, words=streams.words))
 
     # --- one step of a discrete method
 
-    def _step(self, weights: Layers, draw: Draw, streams: Streams) -> Layers:
+    def _step(self, state: State, draw: Draw, streams: Streams) -> Layers:
+        weights = state.weights
         error = (end_to_end(weights) - self._teacher) @ self._root
-        gradient = self._map_gradient(error, draw, streams)
+        gradient = self._map_gradient(error, state, draw, streams)
         moved = tuple(
             w - self.method.time_step * g for w, g in zip(weights, _pull_back(weights, gradient), strict=True)
         )
@@ -109,18 +117,26 @@ class Reference:
             moved = tuple(w + deviation * draw(w[0].size).reshape(w.shape) for w in moved)
         return moved
 
-    def _map_gradient(self, error: Array, draw: Draw, streams: Streams) -> Array:
+    def _map_gradient(self, error: Array, state: State, draw: Draw, streams: Streams) -> Array:
         """Ḡ (n, dy, dx) from ``E = ΔR`` (n, dy, r)."""
         back, label_noise = self._root.T, self.problem.data.label_noise
+        if self._finite and isinstance(self.method, GD | SGD):
+            return self._finite.gradient(error, state.step, state.order, streams) @ back
         match self.method:
             case SGD(batch_size=int(batch_size)):
                 return _batch(error, label_noise, batch_size, streams) @ back
             case Langevin(noise="gradient"):
-                return (error + self._amplitude * _gaussian(error, label_noise, draw)) @ back
+                return (error + self._amplitude * self._noise(error, draw)) @ back
             case Langevin(noise="aligned"):
-                noise = self._amplitude * _gaussian(error, label_noise, draw) @ back
+                noise = self._amplitude * self._noise(error, draw) @ back
                 return error @ back + noise * np.eye(*noise.shape[1:], dtype=noise.dtype)
         return error @ back
+
+    def _noise(self, error: Array, draw: Draw) -> Array:
+        """Noise of one sample's K (n, dy, r)."""
+        if self._finite:
+            return self._finite.noise(error, draw)
+        return _gaussian(error, self.problem.data.label_noise, draw)
 
     @property
     def _amplitude(self) -> float:
