@@ -93,8 +93,9 @@ class DeepLinearKernel {
 
   template <class T, class Word>
   void advance(Array<T, 2> weights, Array<Word, 2> words, Array<int64_t, 1> status, Array<double, 3> learned,
-               Array<double, 3> peak, Array<double, 2> clock, int64_t from, int64_t until, bool passages, bool peaks,
-               int threads, std::optional<Array<const T, 3>> normals) const {
+               Array<double, 3> peak, Array<double, 2> clock, Array<double, 4> correlator, Array<int64_t, 2> histogram,
+               int64_t from, int64_t until, bool passages, bool peaks, int threads,
+               std::optional<Array<const T, 3>> normals) const {
     const size_t n = weights.shape(0), m = strengths_.size();
     require(int64_t(weights.shape(1)) == parameters_, "weights must be (n, parameters)");
     require(words.shape(0) == n && words.shape(1) == 4, "words must be (n, 4)");
@@ -108,7 +109,18 @@ class DeepLinearKernel {
             "noise peaks in float32 are followed for at most 2147483647 steps");
     require(sizeof(T) == 8 || method_.source != Source::flow, "gradient flow takes float64 only");
     require(threads >= 1, "threads must be at least 1");
-    const Span span{from, until, passages, peaks, normals ? normals->data() : nullptr};
+    require(correlator.shape(0) == n && correlator.shape(1) == m && correlator.shape(3) == size_t(kTallyRow) &&
+                (correlator.shape(2) == 0 || tally_.every > 0),
+            "correlator must be (n, modes, levels, 34), with no levels unless accumulate was called");
+    require(histogram.shape(0) == m && (correlator.shape(2) == 0 || histogram.shape(1) >= 3),
+            "histogram must be (modes, bins + 2)");
+    Tally tally = tally_;
+    tally.levels = int(correlator.shape(2));
+    tally.bins = int(histogram.shape(1)) - 2;
+    tally.correlator = correlator.data();
+    tally.histogram = histogram.data();
+    const Span span{
+        from, until, passages, peaks, tally.levels > 0 ? &tally : nullptr, normals ? normals->data() : nullptr};
     if (normals)
       require(normals->shape(0) == n && normals->shape(1) == size_t(until - from) &&
                   int64_t(normals->shape(2)) == normals_per_step(),
@@ -157,6 +169,13 @@ class DeepLinearKernel {
     return nb::cast(table);
   }
 
+  // Count mode strengths from step `start` on at every `every`-th step, in bins from low to high.
+  void accumulate(double low, double high, int64_t start, int64_t every) {
+    require(std::isfinite(low) && std::isfinite(high) && high > low, "high must lie above low, both finite");
+    require(start >= 0 && every >= 1, "start must be at least 0 and every at least 1");
+    tally_ = {start, every, low, high, 0, 0, nullptr, nullptr};
+  }
+
   // Standard normals one Langevin step takes.
   int64_t normals_per_step() const { return saddlescope::normals_per_step(problem_, method_); }
 
@@ -175,7 +194,7 @@ class DeepLinearKernel {
       }
     }
     const KernelSet<T, Word>& set = family_of<T>(kernels_);
-    for_blocks(ensemble.count, set.lanes, set.scratch(problem_, method_, span.passages, span.peaks), threads,
+    for_blocks(ensemble.count, set.lanes, set.scratch(problem_, method_, span), threads,
                [&](int64_t first, void* scratch) { set.advance(problem_, method_, ensemble, span, first, scratch); });
   }
 
@@ -186,6 +205,7 @@ class DeepLinearKernel {
   const Kernels& kernels_;
   Method method_;
   Problem problem_{};
+  Tally tally_{};
   int64_t parameters_ = 0;
 };
 
@@ -294,11 +314,14 @@ NB_MODULE(_kernel, m) {
            "widths"_a, "strengths"_a, "block"_a, "rank"_a, "root"_a, "label_noise"_a, "source"_a, "lr"_a, "dt"_a,
            "batch"_a, "instruction_set"_a = "auto")
       .def("advance", &DeepLinearKernel::advance<float, uint32_t>, "weights"_a.noconvert(), "words"_a.noconvert(),
-           "status"_a.noconvert(), "learned"_a.noconvert(), "peak"_a.noconvert(), "clock"_a.noconvert(), "start"_a,
-           "until"_a, "passages"_a, "peaks"_a, "threads"_a, "normals"_a.none() = nb::none())
+           "status"_a.noconvert(), "learned"_a.noconvert(), "peak"_a.noconvert(), "clock"_a.noconvert(),
+           "correlator"_a.noconvert(), "histogram"_a.noconvert(), "start"_a, "until"_a, "passages"_a, "peaks"_a,
+           "threads"_a, "normals"_a.none() = nb::none())
       .def("advance", &DeepLinearKernel::advance<double, uint64_t>, "weights"_a.noconvert(), "words"_a.noconvert(),
-           "status"_a.noconvert(), "learned"_a.noconvert(), "peak"_a.noconvert(), "clock"_a.noconvert(), "start"_a,
-           "until"_a, "passages"_a, "peaks"_a, "threads"_a, "normals"_a.none() = nb::none())
+           "status"_a.noconvert(), "learned"_a.noconvert(), "peak"_a.noconvert(), "clock"_a.noconvert(),
+           "correlator"_a.noconvert(), "histogram"_a.noconvert(), "start"_a, "until"_a, "passages"_a, "peaks"_a,
+           "threads"_a, "normals"_a.none() = nb::none())
+      .def("accumulate", &DeepLinearKernel::accumulate, "low"_a, "high"_a, "start"_a, "every"_a)
       .def("observe", &DeepLinearKernel::observe, "weights"_a, "temperature"_a, "threads"_a = 1)
       .def("peek", &DeepLinearKernel::peek, "weights"_a, "clock"_a, "at"_a, "threads"_a = 1)
       .def_prop_ro("normals_per_step", &DeepLinearKernel::normals_per_step)

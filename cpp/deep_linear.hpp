@@ -1,6 +1,7 @@
 // The discrete methods on an ensemble: look at a block of trajectories at every step, then take the step.
 #pragma once
 
+#include "accumulate.hpp"
 #include "events.hpp"
 #include "mode_noise.hpp"
 #include "source.hpp"
@@ -19,27 +20,29 @@ struct DeepLinear {
   Stepper<V, LaneNoise<T>> stepper;
   Events<T> events;
   std::optional<ModeNoise<V>> noise;
+  std::optional<Accumulator<T>> accumulator;
   const T temperature;
   const bool passages;
 
-  DeepLinear(const Problem& problem, const Method& method, const Ens& ensemble, bool passing, bool peaks, int64_t first,
+  DeepLinear(const Problem& problem, const Method& method, const Ens& ensemble, const Span& span, int64_t first,
              void* scratch)
       : arena{static_cast<char*>(scratch)},
         net(problem, arena),
         stepper(net, method, arena),
         events(problem, ensemble, first, arena),
         temperature(T(method.batch > 0 ? method.lr / method.batch : 0.0)),
-        passages(passing) {
-    if (peaks) noise.emplace(net, arena);
+        passages(span.passages) {
+    if (span.peaks) noise.emplace(net, arena);
+    if (span.tally) accumulator.emplace(*span.tally, problem, first, arena);
   }
 
-  static int64_t scratch(const Problem& problem, const Method& method, bool passages, bool peaks) {
-    return DeepLinear(problem, method, Ens{}, passages, peaks, 0, nullptr).arena.used;
+  static int64_t scratch(const Problem& problem, const Method& method, const Span& span) {
+    return DeepLinear(problem, method, Ens{}, span, 0, nullptr).arena.used;
   }
 
   static void advance(const Problem& problem, const Method& method, const Ens& ensemble, const Span& span,
                       int64_t first, void* scratch) {
-    DeepLinear(problem, method, ensemble, span.passages, span.peaks, first, scratch).run(span, first);
+    DeepLinear(problem, method, ensemble, span, first, scratch).run(span, first);
   }
 
   void run(const Span& span, int64_t first) {
@@ -60,10 +63,12 @@ struct DeepLinear {
         step_by_batch(step);
       } else {
         look(step);
+        accumulate(step);
         stepper.step();
       }
     }
-    look(span.until);
+    look(span.until);  // counted when the next step is taken
+    if (accumulator) accumulator->store();
     net.store(ensemble.weights, ensemble.count, first);
     store_words<T>(stepper.noise.stream, ensemble.words, ensemble.count, first);
     events.store(span.peaks);
@@ -94,6 +99,7 @@ struct DeepLinear {
         net.strengths(events.now);
       }
       test(step);
+      accumulate(step);
     }
     V* error = stepper.draw_batch();
     if (!passages) {
@@ -101,6 +107,10 @@ struct DeepLinear {
       test(step);
     }
     stepper.take_batch(error);
+  }
+
+  void accumulate(int64_t step) {
+    if (accumulator && accumulator->due(step)) accumulator->take(events.now, events.alive);
   }
 
   void test(int64_t step) {

@@ -46,10 +46,22 @@ struct Ensemble {
   double* clock;    // (n, 2)
 };
 
+constexpr int kTallyLags = 16, kTallyRow = 2 * kTallyLags + 2;
+
+// Histogram and autocorrelation of the mode strengths; see accumulate.py for every array.
+struct Tally {
+  int64_t start, every;
+  double low, high;
+  int bins, levels;
+  double* correlator;  // (n, modes, levels, kTallyRow)
+  int64_t* histogram;  // (modes, bins + 2), of the whole ensemble
+};
+
 struct Span {
   int64_t from, until;
   bool passages;        // look for learning times at every step
   bool peaks;           // follow the noise peaks at every step
+  const Tally* tally;   // what to accumulate, or null
   const void* normals;  // (n, until − from, per step) given normals of the run's type, or null
 };
 
@@ -60,7 +72,7 @@ constexpr double kThreshold[kThresholds] = {0.5, 0.9};
 template <class T, class Word>
 struct KernelSet {
   int lanes;
-  int64_t (*scratch)(const Problem&, const Method&, bool passages, bool peaks);  // bytes for advance
+  int64_t (*scratch)(const Problem&, const Method&, const Span&);  // bytes for advance
   void (*advance)(const Problem&, const Method&, const Ensemble<T, Word>&, const Span&, int64_t first, void* scratch);
   void (*normals)(Word* words, int64_t n, int64_t first, int64_t count, T* out);
   void (*chi)(Word* words, int64_t n, int64_t first, int64_t degrees, T* out);

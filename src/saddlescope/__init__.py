@@ -1,6 +1,7 @@
 """The microscope for SGD noise in networks whose dynamics can be written down."""
 
 from saddlescope import convert, init, theory
+from saddlescope.accumulate import Accumulate
 from saddlescope.cite import cite
 from saddlescope.compare import compare
 from saddlescope.data import GaussianData
@@ -15,6 +16,7 @@ from saddlescope.store import load
 __all__ = [
     "GD",
     "SGD",
+    "Accumulate",
     "Dataset",
     "DeepLinear",
     "GaussianData",

@@ -53,6 +53,8 @@ class DeepLinearKernel:
         learned: NDArray[Any],
         peak: NDArray[Any],
         clock: NDArray[Any],
+        correlator: NDArray[Any],
+        histogram: NDArray[Any],
         start: int,
         until: int,
         passages: bool,
@@ -60,6 +62,7 @@ class DeepLinearKernel:
         threads: int,
         normals: NDArray[Any] | None = None,
     ) -> None: ...
+    def accumulate(self, low: float, high: float, start: int, every: int) -> None: ...
     def observe(self, weights: NDArray[Any], temperature: float, threads: int = 1) -> NDArray[Any]: ...
     def peek(self, weights: NDArray[Any], clock: NDArray[Any], at: float, threads: int = 1) -> NDArray[Any]: ...
     @property

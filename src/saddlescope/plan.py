@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from saddlescope._model import Count, frozen
+from saddlescope.accumulate import Accumulate
 
 Event = Literal["learning_time", "noise_peak"]
 Positive = Annotated[Count, Field(ge=1)]
@@ -37,7 +38,8 @@ class Plan:
 
     ``saves`` is the number of equal intervals between saves (step 0 is always saved), or ``logspaced(n)``;
     ``save_at`` lists the steps instead. ``members`` replays these members of a larger ensemble with the same seed.
-    ``events`` are looked for at every step; "noise_peak" more than doubles the cost of a step.
+    ``events`` are looked for at every step; "noise_peak" more than doubles the cost of a step. ``accumulate`` counts
+    mode strengths during the run.
 
     >>> Plan(steps=100, saves=4).save_steps
     array([  0,  25,  50,  75, 100])
@@ -63,6 +65,8 @@ class Plan:
     events: tuple[Event, ...] = Field(
         default=("learning_time",), description='a list of "learning_time" and "noise_peak"'
     )
+
+    accumulate: Accumulate | None = Field(default=None, description="a part such as Accumulate(low=0.0, high=3.0)")
 
     def __post_init__(self) -> None:
         if self.save_at == ():

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from saddlescope import init as _init
 from saddlescope._model import allowed, from_table, frozen, to_table
+from saddlescope.accumulate import Accumulate
 from saddlescope.data import GaussianData
 from saddlescope.dataset import Dataset
 from saddlescope.init import Balanced, Gaussian, Given
@@ -88,6 +89,8 @@ def run_from_toml(text: str, folder: str | os.PathLike[str] = ".") -> tuple[Prob
     plan_table = dict(tables["plan"]) if isinstance(tables["plan"], Mapping) else tables["plan"]
     if isinstance(plan_table, dict) and isinstance(plan_table.get("saves"), Mapping):
         plan_table["saves"] = from_table("plan.saves", plan_table["saves"], (Logspaced,))
+    if isinstance(plan_table, dict) and isinstance(plan_table.get("accumulate"), Mapping):
+        plan_table["accumulate"] = from_table("plan.accumulate", plan_table["accumulate"], (Accumulate,))
     return Problem(*_problem_parts(tables, folder)), method, from_table("plan", plan_table, (Plan,))
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from saddlescope import accumulate
 from saddlescope.engines.protocol import PEAK_FALL, Engine, State
 from saddlescope.methods import Method
 from saddlescope.observables import THRESHOLDS
@@ -65,6 +66,11 @@ EVENTS = {
     "learning_time": Variable(("trajectory", "threshold", "mode"), "step", "first step at θ s*_α or beyond"),
     "noise_peak_step": Variable(("trajectory", "mode"), "step", "step of the largest noise before learning"),
     "noise_peak_strength": Variable(("trajectory", "mode"), "y/x", "mode strength at the noise peak"),
+    "histogram": Variable(("mode", "bin"), "1", "samples of all trajectories with their strength in the bin"),
+    "autocorrelation": Variable(("mode", "lag"), "1", "autocorrelation of the mode strength"),
+    "correlation_time": Variable(("mode",), "step", "integrated autocorrelation time"),
+    "samples": Variable(("mode",), "1", "samples of the mode strength"),
+    "effective_samples": Variable(("mode",), "1", "independent samples that the samples are worth"),
 }
 
 COORDINATES = {
@@ -77,6 +83,9 @@ COORDINATES = {
     "layer": Variable(("layer",), "1", "layer, from the input"),
     "interface": Variable(("interface",), "1", "layer below the interface"),
     "threshold": Variable(("threshold",), "s*", "fraction θ of s*"),
+    "bin_low": Variable(("bin",), "y/x", "lower edge of the bin"),
+    "bin_high": Variable(("bin",), "y/x", "upper edge of the bin"),
+    "lag": Variable(("lag",), "step", "lag of the autocorrelation"),
     "statistic": Variable(("statistic",), "1", "statistic over trajectories that have not diverged"),
 }
 
@@ -124,7 +133,14 @@ def _coordinates(problem: Problem, time_step: float, plan: Plan) -> dict[str, ND
         "interface": np.arange(1, depth),
         "threshold": np.array(THRESHOLDS),
         "statistic": np.array(STATISTICS, object),
-    }
+    } | _accumulated_coordinates(plan)
+
+
+def _accumulated_coordinates(plan: Plan) -> dict[str, NDArray[Any]]:
+    wanted = plan.accumulate
+    if wanted is None:
+        return {}
+    return {"bin_low": wanted.edges[:-1], "bin_high": wanted.edges[1:], "lag": wanted.lags}
 
 
 def frame(problem: Problem, method: Method, plan: Plan, attrs: Mapping[str, Any]) -> xr.Dataset:
@@ -137,7 +153,7 @@ def frame(problem: Problem, method: Method, plan: Plan, attrs: Mapping[str, Any]
         coords={
             name: (variable.dims, coordinates[name], variable.attrs)
             for name, variable in COORDINATES.items()
-            if name not in unused
+            if name not in unused and name in coordinates
         },
         attrs=dict(attrs),
     )
@@ -207,7 +223,7 @@ def _quantile(ascending: Floats, quantile: float) -> Floats:
 
 
 def events(state: State, plan: Plan) -> dict[str, NDArray[Any]]:
-    """What happened once in each trajectory.
+    """What happened once in each trajectory, and what was accumulated over all of them.
 
     A noise peak counts if the noise had fallen to 0.9 of it by the time the mode was learned; NaN otherwise.
     """
@@ -219,6 +235,8 @@ def events(state: State, plan: Plan) -> dict[str, NDArray[Any]]:
         counted = (noise > 0) & (at_learning <= PEAK_FALL * noise)
         found["noise_peak_step"] = np.where(counted, step, np.nan)
         found["noise_peak_strength"] = np.where(counted, strength, np.nan)
+    if plan.accumulate is not None:
+        found |= accumulate.summary(plan.accumulate, state.correlator, state.histogram, state.status == 0)
     return found
 
 

@@ -115,7 +115,7 @@ def _continue(run: Any, method: Any, plan: Any) -> Start:
 
 
 def _check_ensemble(old: Plan, new: Plan, extends: bool) -> None:
-    names = ("seed", "dtype", "keep", "events") if extends else ("seed", "dtype")
+    names = ("seed", "dtype", "keep", "events", "accumulate") if extends else ("seed", "dtype")
     pairs = {name: (getattr(old, name), getattr(new, name)) for name in names}
     pairs["trajectories"] = (old.member_indices.tolist(), new.member_indices.tolist())
     for name, (was, got) in pairs.items():

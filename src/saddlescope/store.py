@@ -31,6 +31,9 @@ from saddlescope.problem import Problem
 from saddlescope.results import Record
 
 CHUNK_BYTES, COMMIT_BYTES = 4 << 20, 128 << 20
+COUNTS = ("status", "histogram")
+"""Variables that are whole numbers."""
+
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -191,8 +194,8 @@ def saves_bytes(problem: Problem, plan: Plan) -> int:
 def checkpoint_bytes(problem: Problem, method: Method, plan: Plan) -> int:
     """Size of a checkpoint, to about a kilobyte."""
     member = protocol.start(problem, method, replace(plan, trajectories=1, members=plan.members and (0,)))
-    arrays = (member.words, member.status, member.learned, member.peak, member.clock, member.order, *member.weights)
-    return plan.count * sum(array.nbytes for array in arrays)
+    own = (member.words, member.status, member.learned, member.peak, member.clock, member.order, member.correlator)
+    return plan.count * sum(array.nbytes for array in (*own, *member.weights)) + member.histogram.nbytes
 
 
 def _shapes(problem: Problem, plan: Plan) -> dict[str, tuple[int, ...]]:
@@ -239,8 +242,8 @@ def _create(
         name,
         shape=shape,
         chunks=chunks,
-        dtype="int64" if name == "status" else "float64",
-        fill_value=0 if name == "status" else np.nan,
+        dtype="int64" if name in COUNTS else "float64",
+        fill_value=0 if name in COUNTS else np.nan,
         dimension_names=variable.dims,
         attributes=dict(variable.attrs),
     )

@@ -13,6 +13,7 @@ from support import ENGINES, PROBLEMS, engine_class
 
 METHOD = sc.SGD(lr=0.05, batch_size=2)
 PLAN = sc.Plan(steps=40, trajectories=9, saves=4, events=("learning_time", "noise_peak"))
+COUNTING = replace(PLAN, accumulate=sc.Accumulate(-1.0, 3.0))
 
 
 @pytest.fixture(scope="module", params=ENGINES)
@@ -20,7 +21,8 @@ def runs(request):
     """The same run with every ``keep``."""
     kinds = ("statistics", "trajectories", "weights")
     return {
-        keep: sc.simulate(PROBLEMS["wide"], METHOD, replace(PLAN, keep=keep), engine=request.param) for keep in kinds
+        keep: sc.simulate(PROBLEMS["wide"], METHOD, replace(COUNTING, keep=keep), engine=request.param)
+        for keep in kinds
     }
 
 
@@ -79,7 +81,7 @@ def test_dims_and_coordinates(runs):
 def test_attributes(runs):
     run = runs["statistics"]
     problem, method, plan = results.parts(run)
-    assert (problem, method, plan) == (PROBLEMS["wide"], METHOD, PLAN)
+    assert (problem, method, plan) == (PROBLEMS["wide"], METHOD, COUNTING)
     assert tomllib.loads(run.attrs["toml"])["method"]["lr"] == METHOD.lr
     assert run.attrs["complete"] is True
     assert run.attrs["temperature"] == METHOD.temperature

@@ -58,6 +58,8 @@ class Native:
             batch=getattr(method, "batch_size", np.inf),
             instruction_set=instruction_set,
         )
+        if wanted := plan.accumulate:
+            self._kernel.accumulate(wanted.low, wanted.high, wanted.start, wanted.every)
 
     @property
     def instruction_set(self) -> str:
@@ -84,9 +86,11 @@ class Native:
             learned=moved.learned,
             peak=moved.peak,
             clock=moved.clock,
+            correlator=moved.correlator,
+            histogram=moved.histogram,
             start=state.step,
             until=until,
-            passages=bool(self.plan.events),
+            passages=bool(self.plan.events or self.plan.accumulate),
             peaks="noise_peak" in self.plan.events,
             threads=self.threads,
             normals=None if normals is None else np.ascontiguousarray(normals, self.plan.dtype),
@@ -135,6 +139,8 @@ def _copy(state: State) -> State:
         peak=state.peak.copy(),
         clock=state.clock.copy(),
         order=state.order.copy(),
+        correlator=state.correlator.copy(),
+        histogram=state.histogram.copy(),
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from saddlescope import init, streams
+from saddlescope import accumulate, init, streams
 from saddlescope.data import Data
 from saddlescope.dataset import Dataset
 from saddlescope.methods import GD, SGD, GradientFlow, Langevin, Method
@@ -37,7 +37,8 @@ class State:
     learned (NaN: not yet); all NaN unless the plan asks for noise peaks;
     ``clock`` (n, 2) the integrator's own time, at most the state's, and next step (gradient flow only, where
     ``weights`` are those of that time); ``order`` (n, samples) the order in which SGD takes the samples of a data set
-    (sampling "without" and "shuffle" only, else (n, 0)).
+    (sampling "without" and "shuffle" only, else (n, 0)); ``correlator`` (n, m, levels, ROW) and ``histogram``
+    (m, bins + 2) of the whole ensemble: what the plan accumulates, empty when it does not.
     """
 
     step: int
@@ -48,6 +49,8 @@ class State:
     peak: Floats
     clock: Floats
     order: NDArray[np.int32]
+    correlator: Floats
+    histogram: NDArray[np.int64]
 
     @property
     def trajectories(self) -> int:
@@ -105,6 +108,8 @@ def check(problem: Problem, method: Method, plan: Plan) -> None:
     """Raise ValueError when this method cannot run on this problem under this plan."""
     if isinstance(method, GradientFlow) and plan.dtype != "float64":
         raise ValueError(f'dtype must be "float64" for GradientFlow, got "{plan.dtype}"; leave dtype out')
+    if isinstance(method, GradientFlow) and plan.accumulate is not None:
+        raise ValueError("accumulate is for methods with noise, got GradientFlow; leave accumulate out")
     if isinstance(method, Langevin) and method.noise == "aligned" and not problem.data.diagonal_in_modes:
         raise ValueError(
             'noise = "aligned" needs a covariance that is diagonal in the right singular vectors of the teacher; '
@@ -177,6 +182,7 @@ def start(problem: Problem, method: Method, plan: Plan, weights: tuple[Floats, .
     if isinstance(method, GradientFlow):
         clock[:, 1] = method.lr
     samples = problem.data.samples if draws_from_order(method) and isinstance(problem.data, Dataset) else 0
+    correlator, histogram = accumulate.empty(plan.accumulate, len(members), len(strengths))
     return State(
         step=0,
         weights=tuple(layer.astype(plan.dtype) for layer in into_modes(problem.data, weights)),
@@ -186,6 +192,8 @@ def start(problem: Problem, method: Method, plan: Plan, weights: tuple[Floats, .
         peak=peak,
         clock=clock,
         order=np.tile(np.arange(samples, dtype=np.int32), (len(members), 1)),
+        correlator=correlator,
+        histogram=histogram,
     )
 
 

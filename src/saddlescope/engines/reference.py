@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saddlescope import observables
+from saddlescope import accumulate, observables
 from saddlescope.dataset import Dataset
 from saddlescope.engines import dormand_prince
 from saddlescope.engines.finite import Finite
@@ -99,7 +99,7 @@ class Reference:
             for step in range(first, until):
                 if normals is not None:
                     draw = _hand_out(normals[:, step - first], self.plan.dtype)
-                state = self._record(replace(state, step=step))
+                state = self._accumulate(self._record(replace(state, step=step)))
                 state = replace(state, weights=self._step(state, draw, streams))
             return self._record(replace(state, step=until, words=streams.words))
 
@@ -170,6 +170,16 @@ class Reference:
         if "noise_peak" in self.plan.events and not isinstance(self.method, GradientFlow):
             state = self._record_peak(state, strengths, passed)
         return state
+
+    def _accumulate(self, state: State) -> State:
+        """The state with its strengths counted, where the plan says so."""
+        wanted, targets = self.plan.accumulate, self.problem.data.modes.strengths
+        if wanted is None or not wanted.due(state.step):
+            return state
+        strengths = self._strengths(state.weights).astype(np.float64)
+        correlator = accumulate.correlate(state.correlator, strengths - targets, state.status == 0)
+        histogram = accumulate.bins(wanted, state.histogram, strengths[state.status == 0])
+        return replace(state, correlator=correlator, histogram=histogram)
 
     def _record_peak(self, state: State, strengths: Array, passed: Array) -> State:
         """``State.peak``: the largest noise strictly before learning, and the noise when learned."""
