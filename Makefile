@@ -12,13 +12,16 @@ REPORT := report
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint format build setup bench claims clean
+.PHONY: demo test soak lint format build setup bench claims clean
 
 demo: $(VENV)/.built
 	$(BIN)/saddlescope reproduce saddle-to-saddle --quick -o $(REPORT)
 
 test: setup
 	$(BIN)/python -m pytest -n auto --maxprocesses 8
+
+soak: setup
+	$(BIN)/python -m pytest -m soak
 
 lint: setup
 	$(BIN)/ruff check .
