@@ -59,13 +59,13 @@ class DeepLinearKernel {
  public:
   DeepLinearKernel(std::vector<int> widths, std::vector<double> strengths, std::vector<int> block, int rank,
                    std::vector<double> root, double label_noise, const std::string& source, double lr, double dt,
-                   double batch, const std::string& instruction_set)
+                   double batch, double weight_decay, int order, const std::string& instruction_set)
       : widths_(std::move(widths)),
         strengths_(std::move(strengths)),
         block_(std::move(block)),
         root_(std::move(root)),
         kernels_(kernels(instruction_set)),
-        method_{source_of(source), lr, dt, batch} {
+        method_{source_of(source), lr, dt, batch, weight_decay, order} {
     require(widths_.size() >= 2 && widths_.size() <= 257, "widths must hold 2 to 257 numbers");
     for (int width : widths_) require(width >= 1, "every width must be at least 1");
     const int dx = widths_.front(), dy = widths_.back(), modes = dx < dy ? dx : dy;
@@ -77,6 +77,9 @@ class DeepLinearKernel {
       require(block_[i] >= 0 && block_[i] <= int(i), "block must name the first mode of each block");
     require(label_noise >= 0, "label_noise must not be negative");
     require(lr > 0 && dt > 0 && batch > 0, "lr, dt and batch must be positive");
+    require(weight_decay >= 0, "weight_decay must not be negative");
+    require(order == 1 || (order == 2 && method_.source >= Source::gradient),
+            "order must be 1, or 2 for gradient, aligned and isotropic");
     require(method_.source != Source::sgd || (batch == std::floor(batch) && batch <= 0x1p53),
             "batch must be a whole number of at most 2^53 for sgd");
     for (size_t l = 0; l + 1 < widths_.size(); ++l) parameters_ += int64_t(widths_[l]) * widths_[l + 1];
@@ -95,7 +98,7 @@ class DeepLinearKernel {
   void advance(Array<T, 2> weights, Array<Word, 2> words, Array<int64_t, 1> status, Array<double, 3> learned,
                Array<double, 3> peak, Array<double, 2> clock, Array<double, 4> correlator, Array<int64_t, 2> histogram,
                int64_t from, int64_t until, bool passages, bool peaks, int threads,
-               std::optional<Array<const T, 3>> normals) const {
+               std::optional<Array<const T, 3>> normals, std::optional<Array<const double, 1>> factors) const {
     const size_t n = weights.shape(0), m = strengths_.size();
     require(int64_t(weights.shape(1)) == parameters_, "weights must be (n, parameters)");
     require(words.shape(0) == n && words.shape(1) == 4, "words must be (n, 4)");
@@ -119,8 +122,14 @@ class DeepLinearKernel {
     tally.bins = int(histogram.shape(1)) - 2;
     tally.correlator = correlator.data();
     tally.histogram = histogram.data();
-    const Span span{
-        from, until, passages, peaks, tally.levels > 0 ? &tally : nullptr, normals ? normals->data() : nullptr};
+    require(!factors || factors->shape(0) == size_t(until - from) + 1, "factors must be (until - start + 1,)");
+    const Span span{from,
+                    until,
+                    passages,
+                    peaks,
+                    tally.levels > 0 ? &tally : nullptr,
+                    normals ? normals->data() : nullptr,
+                    factors ? factors->data() : nullptr};
     if (normals)
       require(normals->shape(0) == n && normals->shape(1) == size_t(until - from) &&
                   int64_t(normals->shape(2)) == normals_per_step(),
@@ -162,9 +171,10 @@ class DeepLinearKernel {
     ensemble.clock = clock.data();
     {
       nb::gil_scoped_release release;
-      for_blocks(
-          int64_t(n), kernels_.dual.lanes, kernels_.flow.scratch(problem_), threads,
-          [&](int64_t first, void* scratch) { kernels_.flow.peek(problem_, ensemble, at, out, first, scratch); });
+      for_blocks(int64_t(n), kernels_.dual.lanes, kernels_.flow.scratch(problem_), threads,
+                 [&](int64_t first, void* scratch) {
+                   kernels_.flow.peek(problem_, method_, ensemble, at, out, first, scratch);
+                 });
     }
     return nb::cast(table);
   }
@@ -188,7 +198,7 @@ class DeepLinearKernel {
       if (method_.source == Source::flow) {
         for_blocks(ensemble.count, kernels_.dual.lanes, kernels_.flow.scratch(problem_), threads,
                    [&](int64_t first, void* scratch) {
-                     kernels_.flow.advance(problem_, method_.lr, ensemble, span.from, span.until, first, scratch);
+                     kernels_.flow.advance(problem_, method_, ensemble, span.from, span.until, first, scratch);
                    });
         return;
       }
@@ -262,9 +272,9 @@ double normal_rate(double milliseconds, const std::string& instruction_set) {
 
 // An ensemble of one mode's SDE: x = log a (depth 1: s) at the times (n, saves), and passage times (n, levels).
 nb::tuple mode_ensemble(int depth, double alpha, double center, double floor, double beta1, double beta2,
-                        double temperature, double tolerance, double fixed_step, Array<const double, 1> start,
-                        Array<const double, 1> times, Array<const double, 1> levels, Array<const uint64_t, 2> words,
-                        int threads, const std::string& instruction_set) {
+                        double temperature, double decay, double tolerance, double fixed_step,
+                        Array<const double, 1> start, Array<const double, 1> times, Array<const double, 1> levels,
+                        Array<const uint64_t, 2> words, int threads, const std::string& instruction_set) {
   const size_t n = start.shape(0), saves = times.shape(0), count = levels.shape(0);
   require(depth >= 1, "depth must be at least 1");
   require(fixed_step > 0 || tolerance > 0, "tolerance must be positive");
@@ -278,7 +288,7 @@ nb::tuple mode_ensemble(int depth, double alpha, double center, double floor, do
   double *states, *passages;
   auto seen = fresh<double>({n, saves}, states);
   auto passed = fresh<double>({n, count}, passages);
-  const Mode mode{depth, alpha, center, floor, beta1, beta2, temperature, tolerance, fixed_step, int(count)};
+  const Mode mode{depth, alpha, center, floor, beta1, beta2, temperature, decay, tolerance, fixed_step, int(count)};
   const ModeEnsemble ensemble{int64_t(n),    int64_t(saves), start.data(), times.data(),
                               levels.data(), words.data(),   states,       passages};
   const ModeKernel& kernel = kernels(instruction_set).mode;
@@ -306,21 +316,21 @@ NB_MODULE(_kernel, m) {
   m.def("normal_rate_float32", &normal_rate<float>, "milliseconds"_a, "instruction_set"_a = "auto");
   m.def("normal_rate_float64", &normal_rate<double>, "milliseconds"_a, "instruction_set"_a = "auto");
   m.def("mode_ensemble", &mode_ensemble, "depth"_a, "alpha"_a, "center"_a, "floor"_a, "beta1"_a, "beta2"_a,
-        "temperature"_a, "tolerance"_a, "fixed_step"_a, "start"_a, "times"_a, "levels"_a, "words"_a, "threads"_a = 1,
-        "instruction_set"_a = "auto");
+        "temperature"_a, "decay"_a, "tolerance"_a, "fixed_step"_a, "start"_a, "times"_a, "levels"_a, "words"_a,
+        "threads"_a = 1, "instruction_set"_a = "auto");
   nb::class_<DeepLinearKernel>(m, "DeepLinearKernel")
       .def(nb::init<std::vector<int>, std::vector<double>, std::vector<int>, int, std::vector<double>, double,
-                    const std::string&, double, double, double, const std::string&>(),
+                    const std::string&, double, double, double, double, int, const std::string&>(),
            "widths"_a, "strengths"_a, "block"_a, "rank"_a, "root"_a, "label_noise"_a, "source"_a, "lr"_a, "dt"_a,
-           "batch"_a, "instruction_set"_a = "auto")
+           "batch"_a, "weight_decay"_a, "order"_a, "instruction_set"_a = "auto")
       .def("advance", &DeepLinearKernel::advance<float, uint32_t>, "weights"_a.noconvert(), "words"_a.noconvert(),
            "status"_a.noconvert(), "learned"_a.noconvert(), "peak"_a.noconvert(), "clock"_a.noconvert(),
            "correlator"_a.noconvert(), "histogram"_a.noconvert(), "start"_a, "until"_a, "passages"_a, "peaks"_a,
-           "threads"_a, "normals"_a.none() = nb::none())
+           "threads"_a, "normals"_a.none() = nb::none(), "factors"_a.none() = nb::none())
       .def("advance", &DeepLinearKernel::advance<double, uint64_t>, "weights"_a.noconvert(), "words"_a.noconvert(),
            "status"_a.noconvert(), "learned"_a.noconvert(), "peak"_a.noconvert(), "clock"_a.noconvert(),
            "correlator"_a.noconvert(), "histogram"_a.noconvert(), "start"_a, "until"_a, "passages"_a, "peaks"_a,
-           "threads"_a, "normals"_a.none() = nb::none())
+           "threads"_a, "normals"_a.none() = nb::none(), "factors"_a.none() = nb::none())
       .def("accumulate", &DeepLinearKernel::accumulate, "low"_a, "high"_a, "start"_a, "every"_a)
       .def("observe", &DeepLinearKernel::observe, "weights"_a, "temperature"_a, "threads"_a = 1)
       .def("peek", &DeepLinearKernel::peek, "weights"_a, "clock"_a, "at"_a, "threads"_a = 1)

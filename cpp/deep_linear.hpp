@@ -21,7 +21,7 @@ struct DeepLinear {
   Events<T> events;
   std::optional<ModeNoise<V>> noise;
   std::optional<Accumulator<T>> accumulator;
-  const T temperature;
+  const double temperature;
   const bool passages;
 
   DeepLinear(const Problem& problem, const Method& method, const Ens& ensemble, const Span& span, int64_t first,
@@ -30,7 +30,7 @@ struct DeepLinear {
         net(problem, arena),
         stepper(net, method, arena),
         events(problem, ensemble, first, arena),
-        temperature(T(method.batch > 0 ? method.lr / method.batch : 0.0)),
+        temperature(method.batch > 0 ? method.lr / method.batch : 0.0),
         passages(span.passages) {
     if (span.peaks) noise.emplace(net, arena);
     if (span.tally) accumulator.emplace(*span.tally, problem, first, arena);
@@ -56,18 +56,19 @@ struct DeepLinear {
       stepper.noise.last = ensemble.count - 1 - first;
     }
     for (int64_t step = span.from; step < span.until; ++step) {
+      const double factor = span.factor(step);
       if (span.normals)
         stepper.noise.given =
             static_cast<const T*>(span.normals) + first * stepper.noise.stride + (step - span.from) * per_step;
       if (stepper.batch && !noise) {
-        step_by_batch(step);
+        step_by_batch(step, factor);
       } else {
-        look(step);
+        look(step, factor);
         accumulate(step);
-        stepper.step();
+        stepper.step(factor);
       }
     }
-    look(span.until);  // counted when the next step is taken
+    look(span.until, span.factor(span.until));  // counted when the next step is taken
     if (accumulator) accumulator->store();
     net.store(ensemble.weights, ensemble.count, first);
     store_words<T>(stepper.noise.stream, ensemble.words, ensemble.count, first);
@@ -75,21 +76,21 @@ struct DeepLinear {
   }
 
   // P, the events it shows, and E.
-  void look(int64_t step) {
+  void look(int64_t step, double factor) {
     net.forward(net.weight);
     net.strengths(events.now);
     net.subtract_teacher();
     if (noise) {
       noise->prepare();
       noise->end_to_end();
-      for (int a = 0; a < net.modes; ++a) events.noise[a] = temperature * noise->total[a];
+      for (int a = 0; a < net.modes; ++a) events.noise[a] = T(temperature * factor) * noise->total[a];
     }
     test(step);
   }
 
   // A small batch needs no P: of that only the strengths are computed, or, when nobody asks for passages, nothing;
   // then the errors of the batch tell of divergence.
-  void step_by_batch(int64_t step) {
+  void step_by_batch(int64_t step, double factor) {
     if (passages) {
       if (net.simple()) {
         net.prefixes(net.weight);
@@ -106,7 +107,7 @@ struct DeepLinear {
       for (int a = 0; a < net.modes; ++a) events.now[a] = error[a * stepper.batch];
       test(step);
     }
-    stepper.take_batch(error);
+    stepper.take_batch(error, factor);
   }
 
   void accumulate(int64_t step) {

@@ -37,9 +37,13 @@ struct FlowBlock {
   V *slope[kStages], *trial, *next, *next_slope;  // flat parameter vectors
   V* trial_layer[kMaxDepth];
   V time, step, error;
+  const double decay;
 
-  FlowBlock(const Problem& problem, const Ens& ensemble, int64_t first, void* scratch)
-      : arena{static_cast<char*>(scratch)}, net(problem, arena), events(problem, ensemble, first, arena) {
+  FlowBlock(const Problem& problem, double weight_decay, const Ens& ensemble, int64_t first, void* scratch)
+      : arena{static_cast<char*>(scratch)},
+        net(problem, arena),
+        events(problem, ensemble, first, arena),
+        decay(weight_decay) {
     for (V*& k : slope) k = arena.take<V>(net.parameters);
     for (V** buffer : {&trial, &next, &next_slope}) *buffer = arena.take<V>(net.parameters);
     if (!arena.base) return;
@@ -58,14 +62,16 @@ struct FlowBlock {
     derivative(net.weight, slope[0]);
   }
 
-  // out = −∇𝓛, and the mode strengths on the way.
+  // out = −∇𝓛 − γW, and the mode strengths on the way.
   void derivative(V* const* w, V* out) {
     net.forward(w);
     net.strengths(events.now);
     net.subtract_teacher();
     V* target[kMaxDepth];
     for (int l = 0; l < net.depth; out += net.size(l++)) target[l] = out;
-    net.pull_back(w, net.colour(net.residual), target, -1.0, false);
+    net.pull_back(w, net.colour(net.residual), target, -1.0, 0.0);
+    for (int l = 0; decay != 0 && l < net.depth; ++l)
+      for (int64_t i = 0; i < net.size(l); ++i) target[l][i] = fma(set1(-decay), w[l][i], target[l][i]);
   }
 
   // One step of length h from the current point into trial; error = max_l ‖error‖_F / (tolerance max ‖W_l‖_F).
@@ -218,20 +224,21 @@ struct FlowBlock {
 
   static int64_t scratch_size(const Problem& problem) {
     Ens none{};
-    return FlowBlock(problem, none, 0, nullptr).arena.used;
+    return FlowBlock(problem, 0.0, none, 0, nullptr).arena.used;
   }
 
-  static void run(const Problem& problem, double lr, const Ens& ensemble, int64_t from, int64_t until, int64_t first,
-                  void* scratch) {
-    FlowBlock block(problem, ensemble, first, scratch);
+  static void run(const Problem& problem, const Method& method, const Ens& ensemble, int64_t from, int64_t until,
+                  int64_t first, void* scratch) {
+    FlowBlock block(problem, method.decay, ensemble, first, scratch);
     block.events.load(false);
     block.load(first);
-    block.advance(lr, from, until);
+    block.advance(method.lr, from, until);
     block.store(first);
   }
 
-  static void peek(const Problem& problem, const Ens& ensemble, double at, double* out, int64_t first, void* scratch) {
-    FlowBlock block(problem, ensemble, first, scratch);
+  static void peek(const Problem& problem, const Method& method, const Ens& ensemble, double at, double* out,
+                   int64_t first, void* scratch) {
+    FlowBlock block(problem, method.decay, ensemble, first, scratch);
     block.load(first);
     block.land(at);
     block.net.store(out, ensemble.count, first);

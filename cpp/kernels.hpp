@@ -19,10 +19,12 @@ struct Problem {
 
 enum class Source : int { flow, gd, sgd, gradient, aligned, isotropic };
 
-// A method is a source of the map's gradient and a step: W ← W − dt ∂W, noise of variance T·dt, T = lr/batch.
+// A method is a source of the map's gradient and a step: W ← (1 − dt·decay) W − dt ∂W, noise of variance T·dt,
+// T = lr/batch. A schedule multiplies lr and dt of a step by its factor.
 struct Method {
   Source source;
-  double lr, dt, batch;
+  double lr, dt, batch, decay;
+  int order;  // 2: with the drift of the stochastic modified equation
 };
 
 // Standard normals one Langevin step takes. Static: every instruction set must keep its own copy.
@@ -59,10 +61,13 @@ struct Tally {
 
 struct Span {
   int64_t from, until;
-  bool passages;        // look for learning times at every step
-  bool peaks;           // follow the noise peaks at every step
-  const Tally* tally;   // what to accumulate, or null
-  const void* normals;  // (n, until − from, per step) given normals of the run's type, or null
+  bool passages;          // look for learning times at every step
+  bool peaks;             // follow the noise peaks at every step
+  const Tally* tally;     // what to accumulate, or null
+  const void* normals;    // (n, until − from, per step) given normals of the run's type, or null
+  const double* factors;  // (until − from + 1) the schedule at these steps, or null for 1
+
+  double factor(int64_t step) const { return factors ? factors[step - from] : 1.0; }
 };
 
 constexpr int kThresholds = 2;
@@ -92,15 +97,17 @@ struct Observer {
 // Gradient flow, double only. `peek` leaves the ensemble alone and writes its weights at time `at` (n, parameters).
 struct Flow {
   int64_t (*scratch)(const Problem&);
-  void (*advance)(const Problem&, double lr, const Ensemble<double, uint64_t>&, int64_t from, int64_t until,
+  void (*advance)(const Problem&, const Method&, const Ensemble<double, uint64_t>&, int64_t from, int64_t until,
                   int64_t first, void* scratch);
-  void (*peek)(const Problem&, const Ensemble<double, uint64_t>&, double at, double* out, int64_t first, void* scratch);
+  void (*peek)(const Problem&, const Method&, const Ensemble<double, uint64_t>&, double at, double* out, int64_t first,
+               void* scratch);
 };
 
 // The SDE of one mode at depth L: moments of the data with g(s) = alpha (s − center)² + floor.
 struct Mode {
   int depth;
   double alpha, center, floor, beta1, beta2, temperature;
+  double decay;       // γ where it is neither a β₁ (depth 1) nor a β₂ (depth 2)
   double tolerance;   // of a step, in units of the local rate
   double fixed_step;  // above 0: Euler–Maruyama with this step instead, the negative control
   int levels;

@@ -1,7 +1,7 @@
 // The SDE of one mode, one trajectory a lane, with a step that follows the local rate.
 //
 // Depth L ≥ 2 is integrated in x = log a, depth 1 in x = s, with f the pull and h the variance rate in x:
-//   f = a^{L−2} (β₂ − β₁ s),  h = T a^{2L−4} g(s),  dx = (f − h/2) dt + √h dW       (L = 1: dx = f dt + √h dW)
+//   f = a^{L−2} (β₂ − β₁ s) − γ,  h = T a^{2L−4} g(s),  dx = (f − h/2) dt + √h dW       (L = 1: dx = f dt + √h dW)
 // by the weak Taylor scheme of order 2 (Milstein 1978; Kloeden & Platen 1992, equation 14.2.1), step tol / rate. The
 // step is chosen from where the trajectory is and cut only to meet the next save, so that it stays adapted.
 #pragma once
@@ -66,7 +66,7 @@ struct ModeBlock {
     V e = set1(1.0);  // a^{L−2}
     for (int l = 2; l < mode.depth; ++l) e *= a;
     const V s = e * (a * a), d = s - mode.center, pull = mode.beta1 * s * e, q = T * e * e;
-    const V f = fma(set1(mode.beta2), e, -pull), f1 = fma(set1(L - 2), f, -L * pull);
+    const V free = fma(set1(mode.beta2), e, -pull), f = free - mode.decay, f1 = fma(set1(L - 2), free, -L * pull);
     const V f2 = fma(set1(L - 2), f1, -L * (2 * L - 2) * pull);
     // g = α d² + floor and its derivatives in x
     const V g = fma(mode.alpha * d, d, set1(mode.floor)), as = 2 * L * mode.alpha * s;
@@ -75,7 +75,7 @@ struct ModeBlock {
     // In a step neither the pull nor √h, which goes like a^{L−2} below s* and like a^{2L−2} above, may change by much.
     const V size = (L - 1) * e * fma(set1(mode.beta1), s, set1(__builtin_fabs(mode.beta2)));
     const V below = (1 + (L - 2) * (L - 2)) * h, above = (2 * L - 2) * (2 * L - 2) * mode.alpha * (s * s) * q;
-    return {f, f1, f2, h, h1, h2, size + below + above};
+    return {f, f1, f2, h, h1, h2, size + below + above + mode.decay};
   }
 
   SADDLESCOPE_INLINE void step(Register& r, V normal) {

@@ -145,27 +145,33 @@ struct Network {
     return map;
   }
 
-  // target_l = α ∂W_l (or += α ∂W_l), from the top down; target may be w itself. v (dy × columns) stands in one of the
-  // panels, layer 0 saw `first` (null: the identity) and layer l > 0 saw inputs[l − 1]. With the identity and the
-  // prefixes v is Ḡ; with a batch of inputs it is its errors.
-  void pull_back(V* const* w, V* v, int columns, const V* first, V* const* inputs, V* const* target, T alpha,
-                 bool accumulate) {
+  // target_l = keep · target_l + α ∂W_l (keep = 0: anew), from the top down; target may be w itself. v (dy × columns)
+  // stands in one of the panels, layer 0 saw `first` (null: the identity) and layer l > 0 saw inputs[l − 1]. With the
+  // identity and the prefixes v is Ḡ; with a batch of inputs it is its errors.
+  void pull_back(V* const* w, V* v, int columns, const V* first, V* const* inputs, V* const* target, T alpha, T keep) {
+    const bool accumulate = keep != 0;
     for (int l = depth - 1; l > 0; --l) {
       V* below = v == panel[0] ? panel[1] : panel[0];
       multiply(dense(w[l], widths[l]).transposed(), dense(v, columns), dense(below, columns), widths[l], columns,
                widths[l + 1]);
+      scale(target[l], size(l), keep);
       multiply(dense(v, columns), dense(inputs[l - 1], columns).transposed(), dense(target[l], widths[l]),
                widths[l + 1], widths[l], columns, alpha, accumulate);
       v = below;
     }
+    scale(target[0], size(0), keep);
     if (first)
       return multiply(dense(v, columns), dense(const_cast<V*>(first), columns).transposed(),
                       dense(target[0], widths[0]), widths[1], widths[0], columns, alpha, accumulate);
     const V factor = splat<V>(alpha);
     for (int64_t i = 0; i < size(0); ++i) target[0][i] = accumulate ? fma(factor, v[i], target[0][i]) : factor * v[i];
   }
-  void pull_back(V* const* w, V* map_gradient, V* const* target, T alpha, bool accumulate) {
-    pull_back(w, map_gradient, dx, nullptr, prefix, target, alpha, accumulate);
+  void pull_back(V* const* w, V* map_gradient, V* const* target, T alpha, T keep) {
+    pull_back(w, map_gradient, dx, nullptr, prefix, target, alpha, keep);
+  }
+  static void scale(V* layer, int64_t count, T keep) {
+    if (keep == 0 || keep == 1) return;
+    for (int64_t i = 0; i < count; ++i) layer[i] = layer[i] * splat<V>(keep);
   }
 
   // Whether every strength is its own: no blocks of equal ones.

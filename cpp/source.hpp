@@ -1,4 +1,5 @@
-// The step of a discrete method: a source of the map's gradient Ḡ, then the pull-back. In the teacher's basis
+// The step of a discrete method: a source of the map's gradient Ḡ, then the pull-back with weight decay. In the
+// teacher's basis
 //   Ḡ = K Rᵀ with E = Δ R and K = E (GD), E + noise (Langevin) or (E C − σ Z) Cᵀ / B (SGD, Bartlett).
 // A batch smaller than the rank is drawn itself: its inputs R C go up through the layers, its errors come back down.
 #pragma once
@@ -6,6 +7,7 @@
 #include <optional>
 
 #include "isotropic.hpp"
+#include "modified.hpp"
 #include "rng.hpp"
 
 namespace saddlescope::SADDLESCOPE_ISA {
@@ -41,6 +43,7 @@ struct Stepper {
   V *drawn, *mixed;                            // the second panel; H or C
   V *inputs = nullptr, *seen[kMaxDepth] = {};  // of a batch: R C (dx × B), W_{l} … W_0 R C
   std::optional<Isotropic<V>> isotropic;
+  std::optional<Modified<V>> modified;
 
   Stepper(Network<V>& network, const Method& m, Arena& arena)
       : net(network),
@@ -49,17 +52,22 @@ struct Stepper {
         drawn(net.panel[1]),
         mixed(arena.take<V>(int64_t(net.rank) * net.rank)) {
     if (method.source == Source::isotropic) isotropic.emplace(net, arena);
+    if (method.order == 2) modified.emplace(net, arena);
     if (!batch) return;
     inputs = net.white ? mixed : arena.take<V>(int64_t(net.dx) * batch);
     for (int l = 0; l + 1 < net.depth; ++l) seen[l] = arena.take<V>(int64_t(net.widths[l + 1]) * batch);
   }
 
-  // W ← W − dt ∂W. Wants the prefixes and E, except of a batch that is drawn one by one.
-  void step() {
-    if (batch) return take_batch(draw_batch());
+  // W ← (1 − dt·decay) W − dt ∂W; the schedule's factor multiplies dt and lr. Wants the prefixes and E, except of a
+  // batch that is drawn one by one.
+  void step(double factor) {
+    if (batch) return take_batch(draw_batch(), factor);
+    if (modified) modified->prepare(T(method.decay));
     V* g = source();
-    const V deviation = isotropic ? isotropic->deviation(g, method.lr / method.batch * method.dt) : V{};
-    net.pull_back(net.weight, g, net.weight, T(-method.dt), true);
+    const double dt = method.dt * factor, lr = method.lr * factor;
+    const V deviation = isotropic ? isotropic->deviation(g, lr / method.batch * dt) : V{};
+    net.pull_back(net.weight, g, net.weight, T(-dt), keep(factor));
+    if (modified) modified->add_to(net.weight, T(-0.5 * lr * dt));
     if (!isotropic) return;
     V* normals = isotropic->layer;
     for (int l = 0; l < net.depth; ++l) {
@@ -150,9 +158,12 @@ struct Stepper {
     return out;
   }
 
-  void take_batch(V* error) {
-    net.pull_back(net.weight, error, batch, inputs, seen, net.weight, T(-method.dt / method.batch), true);
+  void take_batch(V* error, double factor) {
+    net.pull_back(net.weight, error, batch, inputs, seen, net.weight, T(-method.dt * factor / method.batch),
+                  keep(factor));
   }
+
+  T keep(double factor) const { return T(1.0 - method.dt * factor * method.decay); }
 };
 
 }  // namespace saddlescope::SADDLESCOPE_ISA

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import stats
 
 import saddlescope as sc
+from saddlescope.schedules import Cosine, Step, Warmup
 
 FALSE_ALARM = 1e-6
 """How often a right program may fail a test of a law."""
@@ -59,7 +60,7 @@ PROBLEMS = {
 }
 
 LR = 0.05
-METHODS = {
+CONSTANT = {
     "gd": sc.GD(LR),
     "sgd 1": sc.SGD(LR, 1),
     "sgd 2": sc.SGD(LR, 2),
@@ -72,6 +73,22 @@ METHODS = {
     "isotropic, dt": sc.Langevin(LR, 4, noise="isotropic", dt=LR / 3),
     "flow": sc.GradientFlow(LR),
 }
+"""A constant learning rate, no weight decay, order 1."""
+
+METHODS = CONSTANT | {
+    "gd, decay, warm-up": sc.GD(LR, weight_decay=0.3, schedule=Warmup(8)),
+    "sgd 2, decay, steps": sc.SGD(LR, 2, weight_decay=0.2, schedule=Step(5, 0.5)),
+    "sgd 64, decay, cosine": sc.SGD(LR, 64, weight_decay=0.2, schedule=Cosine(12)),
+    "gradient, order 2": sc.Langevin(LR, 4, order=2),
+    "gradient, order 2, decay": sc.Langevin(
+        LR, 2.5, dt=LR / 3, order=2, weight_decay=0.3, schedule=Warmup(4, Cosine(9, 0.2))
+    ),
+    "aligned, order 2, steps": sc.Langevin(LR, 4, "aligned", order=2, schedule=Step(3, 0.7)),
+    "gradient, decay": sc.Langevin(LR, 4, dt=LR / 3, weight_decay=0.3, schedule=Warmup(6)),
+    "isotropic, order 2, decay": sc.Langevin(LR, 4, "isotropic", order=2, weight_decay=0.3, schedule=Cosine(20)),
+    "flow, decay": sc.GradientFlow(LR, weight_decay=0.2),
+}
+DISCRETE = [name for name, method in METHODS.items() if not isinstance(method, sc.GradientFlow)]
 
 
 def runs(problem: sc.Problem, method) -> bool:

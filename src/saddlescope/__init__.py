@@ -1,6 +1,6 @@
 """The microscope for SGD noise in networks whose dynamics can be written down."""
 
-from saddlescope import convert, init, theory
+from saddlescope import convert, init, schedules, theory
 from saddlescope.accumulate import Accumulate
 from saddlescope.cite import cite
 from saddlescope.compare import compare
@@ -30,6 +30,7 @@ __all__ = [
     "init",
     "load",
     "logspaced",
+    "schedules",
     "simulate",
     "theory",
 ]

@@ -20,6 +20,7 @@ def mode_ensemble(
     beta1: float,
     beta2: float,
     temperature: float,
+    decay: float,
     tolerance: float,
     fixed_step: float,
     start: NDArray[Any],
@@ -43,6 +44,8 @@ class DeepLinearKernel:
         lr: float,
         dt: float,
         batch: float,
+        weight_decay: float,
+        order: int,
         instruction_set: str = "auto",
     ) -> None: ...
     def advance(
@@ -61,6 +64,7 @@ class DeepLinearKernel:
         peaks: bool,
         threads: int,
         normals: NDArray[Any] | None = None,
+        factors: NDArray[Any] | None = None,
     ) -> None: ...
     def accumulate(self, low: float, high: float, start: int, every: int) -> None: ...
     def observe(self, weights: NDArray[Any], temperature: float, threads: int = 1) -> NDArray[Any]: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -23,16 +24,16 @@ SMALLEST_UPDATE = 1e-6
 def on_run(problem: Problem, method: Method, plan: Plan, engine: Engine, state: State) -> Iterator[str]:
     """Sentences on what is likely to go wrong with a run that starts at this state."""
     yield from _on_stability(problem, method)
-    yield from _on_temperature(problem, method)
+    yield from _on_temperature(problem, method, plan)
     yield from _on_horizon(problem, method, plan, state)
     if plan.dtype == "float32":
         yield from _on_float32(engine, state)
 
 
-def stability_edge(problem: Problem) -> float:
-    """Learning rate ``2/(L s*^{2κ} λ_max)``, ``κ = 1 − 1/L``, beyond which GD does not settle on the teacher.
+def stability_edge(problem: Problem, weight_decay: float = 0.0) -> float:
+    """Learning rate ``2/(L s*^{2κ} λ_max + γ)``, ``κ = 1 − 1/L``, beyond which GD does not settle on the teacher.
 
-    s* is the strongest mode, λ_max the largest eigenvalue of Σ; inf for a teacher of zero and L ≥ 2.
+    s* is the strongest mode, λ_max the largest eigenvalue of Σ; inf for a teacher of zero and L ≥ 2 without γ.
 
     >>> from saddlescope import DeepLinear, GaussianData, init
     >>> stability_edge(Problem(DeepLinear((1, 1, 1)), GaussianData([[4.0]]), init.Balanced(scale=0.1)))
@@ -40,11 +41,14 @@ def stability_edge(problem: Problem) -> float:
     """
     depth, strongest = problem.network.depth, float(problem.data.modes.strengths[0])
     curvature = depth * strongest ** (2 - 2 / depth) * float(np.linalg.eigvalsh(problem.data.sigma)[-1])
-    return 2 / curvature if curvature > 0 else np.inf
+    return 2 / (curvature + weight_decay) if curvature + weight_decay > 0 else np.inf
 
 
 def _on_stability(problem: Problem, method: Method) -> Iterator[str]:
-    edge = stability_edge(problem)
+    """Under a schedule time_step is the longest."""
+    edge = stability_edge(problem, method.weight_decay)
+    if isinstance(method, Langevin) and method.order == 2:
+        edge /= 1 + method.lr / edge  # its drift is steeper by the factor 1 + lr · curvature / 2
     if not isinstance(method, GradientFlow) and method.time_step > edge:
         name = "dt" if isinstance(method, Langevin) and method.dt is not None else "lr"
         yield (
@@ -53,16 +57,20 @@ def _on_stability(problem: Problem, method: Method) -> Iterator[str]:
         )
 
 
-def _on_temperature(problem: Problem, method: Method) -> Iterator[str]:
-    """Two layers only: deeper networks have no phase transition, and isotropic noise has another law."""
+def _on_temperature(problem: Problem, method: Method, plan: Plan) -> Iterator[str]:
+    """Two layers only: deeper networks have no phase transition, and isotropic noise has another law.
+
+    Under a schedule what counts is the end, where T is least once the warm-up is over.
+    """
     if problem.network.depth != 2 or not _has_gradient_noise(method):
         return
+    temperature = float(method.temperature_at(plan.steps))
     for mode, target in _modes(problem):
-        critical = theory.mode_sde(problem, method, mode).critical_temperature
-        if method.temperature <= critical:
+        critical = theory.mode_sde(problem, _plain(method), mode).critical_temperature
+        if temperature <= critical:
             continue
         yield (
-            f"T = lr / batch_size = {method.temperature:.3g} is above T_c = {critical:.3g} of mode {mode} "
+            f"T = lr / batch_size = {temperature:.3g} is above T_c = {critical:.3g} of mode {mode} "
             f"(s* = {target:.3g}), whose noise drives it to 0; raise batch_size or lower lr"
         )
         ratio = target * critical * getattr(method, "batch_size", 0.0)
@@ -87,23 +95,40 @@ def _has_gradient_noise(method: Method) -> bool:
     return fresh or (isinstance(method, Langevin) and method.noise != "isotropic")
 
 
+def _plain(method: Method) -> Method:
+    """The method at its full learning rate, to leading order in it."""
+    if isinstance(method, GradientFlow):
+        return method
+    plain = replace(method, schedule=None)
+    return replace(plain, order=1) if isinstance(plain, Langevin) else plain
+
+
 def _on_horizon(problem: Problem, method: Method, plan: Plan, state: State) -> Iterator[str]:
     """Gradient flow does not get there even from the largest strength that the initial weights could have."""
     narrowest = min(problem.network.widths)
     if (problem.data.modes.strengths[narrowest:] > 0).any():
         yield f"modes from {narrowest} on cannot be learned by widths as narrow as {narrowest}; widen the network"
     steps, flow = plan.steps - state.step, GradientFlow(method.time_step)
+    left = float(method.time(plan.steps) - method.time(state.step))
+    full = "" if method.schedule is None else " at full lr"
     norms = [np.linalg.norm(layer[:16].astype(np.float64), 2, axis=(1, 2)).max() for layer in state.weights]
     start = float(max(norms)) ** problem.network.depth
     for mode, target in _modes(problem):
         goal = THRESHOLDS[0] * target
         if not 0 < start < goal:
             continue
-        needed = float(theory.mode_sde(problem, flow, mode).passage(start, goal)[0]) / method.time_step
-        if needed > steps:
+        rest = theory.mode_sde(problem, replace(flow, weight_decay=method.weight_decay), mode).fixed_point
+        if rest < goal:
+            yield (
+                f"mode {mode} (s* = {target:.3g}) cannot be learned: weight_decay = {method.weight_decay:.3g} holds it "
+                f"at {max(rest, 0.0):.3g}; lower weight_decay"
+            )
+            continue
+        needed = float(theory.mode_sde(problem, flow, mode).passage(start, goal)[0])
+        if needed > left:
             yield (
                 f"mode {mode} (s* = {target:.3g}) cannot be learned in {steps} steps: "
-                f"gradient flow needs {needed:,.0f} at least; raise steps or lr"
+                f"gradient flow needs {needed / method.time_step:,.0f}{full} at least; raise steps or lr"
             )
 
 

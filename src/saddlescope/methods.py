@@ -4,69 +4,127 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
 from saddlescope._model import Count, Real, frozen
+from saddlescope.schedules import Schedule
 
+Floats = NDArray[np.float64]
 LearningRate = Annotated[Real, Field(gt=0)]
 _LR = "use a learning rate such as 1e-3"
 _BATCH = "use a batch size such as 16"
+WeightDecay = Annotated[Real, Field(ge=0)]
+_DECAY = "use 0 for no weight decay"
+_SCHEDULE = "leave it out for a constant learning rate, or use one such as schedules.Cosine(steps=10000)"
+_STEPWISE = ("balance identity", "determinant identity")
 
 
 class _Rule:
     """What holds of a rule unless it says otherwise."""
 
     lr: float
+    schedule: Schedule | None = None
 
     @property
     def temperature(self) -> float:
-        """T, 0 without noise."""
+        """T, 0 without noise; the largest under a schedule."""
         return 0.0
 
     @property
     def time_step(self) -> float:
-        """Time of one step."""
+        """Time of one step; the longest under a schedule."""
         return self.lr
+
+    def factor(self, step: ArrayLike) -> Floats:
+        """What the schedule makes of lr, T and time_step at these steps; shape of ``step``.
+
+        >>> GD(lr=0.1).factor([0, 5])
+        array([1., 1.])
+        """
+        return np.ones(np.shape(step)) if self.schedule is None else self.schedule.at(step)
+
+    def lr_at(self, step: ArrayLike) -> Floats:
+        """Learning rate of these steps; shape of ``step``.
+
+        >>> from saddlescope.schedules import Step
+        >>> GD(lr=0.1, schedule=Step(every=100, factor=0.5)).lr_at([0, 100])
+        array([0.1 , 0.05])
+        """
+        return np.asarray(self.lr * self.factor(step))
+
+    def temperature_at(self, step: ArrayLike) -> Floats:
+        """Temperature T of these steps; shape of ``step``.
+
+        >>> from saddlescope.schedules import Warmup
+        >>> SGD(lr=0.1, batch_size=2, schedule=Warmup(steps=4)).temperature_at(0)
+        array(0.0125)
+        """
+        return np.asarray(self.temperature * self.factor(step))
+
+    def time(self, step: ArrayLike) -> Floats:
+        """Time at which these steps begin, the sum of all earlier ones; never (inf) and unknown (NaN) stay as they are.
+
+        >>> GD(lr=0.5).time([0, 3, np.inf])
+        array([0. , 1.5, inf])
+        """
+        steps = np.array(step, float)
+        if self.schedule is not None:
+            known = np.isfinite(steps)
+            steps[known] = self.schedule.elapsed(steps[known])
+        return np.asarray(self.time_step * steps)
 
 
 @frozen
 class GradientFlow(_Rule):
-    """``dθ/dt = −∇𝓛``; ``lr`` is only the clock: time = lr · step.
+    """``dθ/dt = −∇𝓛 − γθ``; ``lr`` is only the clock: time = lr · step, so that there is nothing to schedule.
 
-    Integrated by an adaptive method of order 5, float64 only. Keeps: balance and determinant.
+    Integrated by an adaptive method of order 5, float64 only. Keeps: balance and determinant without ``weight_decay``
+    γ; with it balance Q decays as ``e^{−2γt}``, and ``log det ΘᵀΘ`` falls by ``2γ(n_{l−1} + n_{l+1})t``.
 
     >>> GradientFlow(lr=1e-2).temperature
     0.0
     """
 
     lr: LearningRate = Field(default=1e-3, description=_LR)
+    weight_decay: WeightDecay = Field(default=0.0, kw_only=True, description=_DECAY)
 
-    keeps: ClassVar[tuple[str, ...]] = ("balance conserved", "determinant conserved")
+    @property
+    def keeps(self) -> tuple[str, ...]:
+        """What is conserved, or falls at a known rate."""
+        fate = "decays" if self.weight_decay else "conserved"
+        return f"balance {fate}", f"determinant {fate}"
 
 
 @frozen
 class GD(_Rule):
-    """``θ ← θ − η ∇𝓛(θ)`` on the population loss. Keeps: the exact balance and determinant identities of a step.
+    """``θ ← (1 − ηγ)θ − η ∇𝓛(θ)`` on the population loss, γ the ``weight_decay``, η the ``schedule``'s of the step.
+
+    On a data set: all samples at every step, as SGD with ``sampling="full"``.
+    Keeps: the exact balance and determinant identities of a step, with γ and the step's own η in them.
 
     >>> GD(lr=1e-2).time_step
     0.01
     """
 
     lr: LearningRate = Field(description=_LR)
+    weight_decay: WeightDecay = Field(default=0.0, kw_only=True, description=_DECAY)
+    schedule: Schedule | None = Field(default=None, kw_only=True, description=_SCHEDULE)
 
-    keeps: ClassVar[tuple[str, ...]] = ("balance identity", "determinant identity")
+    keeps: ClassVar[tuple[str, ...]] = _STEPWISE
 
 
 @frozen
 class SGD(_Rule):
-    """``θ ← θ − η · mean over a batch of B samples of ∇ℓ``, temperature ``T = lr / batch_size``.
+    """``θ ← (1 − ηγ)θ − η · mean over a batch of B samples of ∇ℓ``, temperature ``T = lr / batch_size``.
 
     On Gaussian data batches are fresh, exact in law at a cost independent of B. On a data set ``sampling`` says how
     they are drawn: ``"replacement"``, ``"without"`` replacement, ``"shuffle"`` (an epoch is ⌊n/B⌋ whole batches of a
     fresh permutation, what is left over is dropped), or ``"full"``, all samples at every step and no batch_size, where
-    fresh label noise alone is random and T is 0.
+    fresh label noise alone is random and T is 0. γ is the ``weight_decay``, η the ``schedule``'s of the step.
     Raises ValueError for a missing batch_size, or one beside ``sampling="full"``.
-    Keeps: the exact balance and determinant identities of a step.
+    Keeps: the exact balance and determinant identities of a step, with γ and the step's own η in them.
 
     >>> SGD(lr=1e-2, batch_size=4).temperature
     0.0025
@@ -77,8 +135,10 @@ class SGD(_Rule):
     sampling: Literal["replacement", "without", "shuffle", "full"] = Field(
         default="replacement", description='use "replacement", "without", "shuffle" or "full"'
     )
+    weight_decay: WeightDecay = Field(default=0.0, kw_only=True, description=_DECAY)
+    schedule: Schedule | None = Field(default=None, kw_only=True, description=_SCHEDULE)
 
-    keeps: ClassVar[tuple[str, ...]] = ("balance identity", "determinant identity")
+    keeps: ClassVar[tuple[str, ...]] = _STEPWISE
 
     def __post_init__(self) -> None:
         if self.sampling == "full" and self.batch_size is not None:
@@ -88,7 +148,7 @@ class SGD(_Rule):
 
     @property
     def temperature(self) -> float:
-        """T = η/B; 0 for full batches."""
+        """T = η/B; 0 for full batches; the largest under a schedule."""
         return 0.0 if self.batch_size is None else self.lr / self.batch_size
 
 
@@ -99,7 +159,13 @@ class Langevin(_Rule):
     ``noise="gradient"``: C is the covariance of the per-sample gradient (never formed). ``"aligned"``: its part off
     the teacher's modes is switched off, so that the mode reduction is exact. ``"isotropic"``: ``(Tr C / d) I``,
     a control that breaks the exact identities. dt = lr matches the first two moments of a step of SGD.
-    Source: Corlouer et al. 2026, arXiv 2604.06366, section 3.
+
+    ``order=2`` is the stochastic modified equation: drift ``−∇(𝓛 + (η/4)‖∇𝓛‖²) = −(I + (η/2)∇²𝓛)∇𝓛`` follows SGD one
+    order of η closer in law, as dt → 0. ``weight_decay`` γ adds ``(γ/2)‖θ‖²`` to 𝓛, in that drift too. A ``schedule``
+    multiplies η = lr, dt and T of a step by its factor.
+    Keeps: the exact balance and determinant identities of a step for order 1 and noise that is not isotropic, with γ
+    and the step's own dt in them; order 2 keeps none, as ‖∇𝓛‖² depends on each layer, not only on their product.
+    Source: Corlouer et al. 2026, arXiv 2604.06366, section 3; order 2: Li, Tai & E 2019, JMLR 20(40).
 
     >>> Langevin(lr=1e-2, batch_size=0.5, noise="gradient").temperature
     0.02
@@ -111,20 +177,23 @@ class Langevin(_Rule):
         default="gradient", description='use "gradient", "isotropic" or "aligned"'
     )
     dt: Annotated[Real | None, Field(gt=0)] = Field(default=None, description="leave it out for dt = lr")
+    order: Literal[1, 2] = Field(default=1, description="use 1 or 2")
+    weight_decay: WeightDecay = Field(default=0.0, kw_only=True, description=_DECAY)
+    schedule: Schedule | None = Field(default=None, kw_only=True, description=_SCHEDULE)
 
     @property
     def keeps(self) -> tuple[str, ...]:
         """The exact identities of a step that hold."""
-        return () if self.noise == "isotropic" else ("balance identity", "determinant identity")
+        return () if self.noise == "isotropic" or self.order == 2 else _STEPWISE
 
     @property
     def temperature(self) -> float:
-        """T = η/B."""
+        """T = η/B; the largest under a schedule."""
         return self.lr / self.batch_size
 
     @property
     def time_step(self) -> float:
-        """Time of one step."""
+        """Time of one step; the longest under a schedule."""
         return self.lr if self.dt is None else self.dt
 
 

@@ -20,6 +20,7 @@ from saddlescope.init import Balanced, Gaussian, Given
 from saddlescope.methods import METHODS, Method
 from saddlescope.network import DeepLinear
 from saddlescope.plan import Logspaced, Plan
+from saddlescope.schedules import SCHEDULES
 
 T = TypeVar("T")
 
@@ -85,13 +86,20 @@ def run_from_toml(text: str, folder: str | os.PathLike[str] = ".") -> tuple[Prob
     (16, 1000)
     """
     tables = _parse(text, ("network", "data", "init", "method", "plan"))
-    method: Method = from_table("method", tables["method"], METHODS)  # type: ignore[assignment]
+    method: Method = _with_schedule("method", tables["method"], "schedule", METHODS)
     plan_table = dict(tables["plan"]) if isinstance(tables["plan"], Mapping) else tables["plan"]
     if isinstance(plan_table, dict) and isinstance(plan_table.get("saves"), Mapping):
         plan_table["saves"] = from_table("plan.saves", plan_table["saves"], (Logspaced,))
     if isinstance(plan_table, dict) and isinstance(plan_table.get("accumulate"), Mapping):
         plan_table["accumulate"] = from_table("plan.accumulate", plan_table["accumulate"], (Accumulate,))
     return Problem(*_problem_parts(tables, folder)), method, from_table("plan", plan_table, (Plan,))
+
+
+def _with_schedule(name: str, table: Any, key: str, classes: tuple[type, ...]) -> Any:
+    """The part in a table, one key of which may hold the table of a schedule."""
+    if isinstance(table, Mapping) and isinstance(table.get(key), Mapping):
+        table = {**table, key: _with_schedule(f"{name}.{key}", table[key], "then", SCHEDULES)}
+    return from_table(name, table, classes)
 
 
 def _problem_tables(problem: Problem) -> dict[str, Any]:

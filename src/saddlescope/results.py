@@ -74,7 +74,7 @@ EVENTS = {
 }
 
 COORDINATES = {
-    "time": Variable(("time",), "time_step·step", "time; time_step is lr, or dt of Langevin"),
+    "time": Variable(("time",), "time", "time: the sum of lr, or dt of Langevin, over all earlier steps"),
     "step": Variable(("time",), "step", "step"),
     "target": Variable(("mode",), "y/x", "strength s* of the mode in the teacher"),
     "trajectory": Variable(("trajectory",), "1", "index of the member in its ensemble"),
@@ -114,16 +114,17 @@ def variables(problem: Problem, plan: Plan) -> dict[str, Variable]:
 
 def sizes(problem: Problem, plan: Plan) -> dict[str, int]:
     """Length of every dim."""
-    coordinates = _coordinates(problem, 1.0, plan)
-    return {name: len(values) for name, values in coordinates.items()} | {
-        f"unit{l}": width for l, width in enumerate(problem.network.widths)
-    }
+    coordinates = _coordinates(problem, plan)
+    return (
+        {name: len(values) for name, values in coordinates.items()}
+        | {"time": len(plan.save_steps)}
+        | {f"unit{l}": width for l, width in enumerate(problem.network.widths)}
+    )
 
 
-def _coordinates(problem: Problem, time_step: float, plan: Plan) -> dict[str, NDArray[Any]]:
+def _coordinates(problem: Problem, plan: Plan) -> dict[str, NDArray[Any]]:
     depth, strengths = problem.network.depth, problem.data.modes.strengths
     return {
-        "time": time_step * plan.save_steps,
         "step": plan.save_steps,
         "target": strengths,
         "trajectory": plan.member_indices,
@@ -148,7 +149,7 @@ def frame(problem: Problem, method: Method, plan: Plan, attrs: Mapping[str, Any]
     unused = {"interface"} if problem.network.depth == 1 else set()
     if plan.keep != "statistics":
         unused.add("statistic")
-    coordinates = _coordinates(problem, method.time_step, plan)
+    coordinates = _coordinates(problem, plan) | {"time": method.time(plan.save_steps)}
     return xr.Dataset(
         coords={
             name: (variable.dims, coordinates[name], variable.attrs)

@@ -5,7 +5,7 @@ import pytest
 
 from saddlescope import Plan
 from saddlescope.engines.protocol import State
-from support import METHODS, PROBLEMS, pairs
+from support import DISCRETE, METHODS, PROBLEMS, pairs
 
 STEPS, N = 23, 19
 PLAN = Plan(steps=STEPS, trajectories=N, seed=11, events=("learning_time", "noise_peak"))
@@ -48,7 +48,7 @@ def test_members_can_be_replayed_alone(engine, problem, method):
     assert_same(end, replay, members)
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if m != "flow"])
+@pytest.mark.parametrize("method", DISCRETE)
 def test_the_same_in_float32(engine, method):
     plan = Plan(steps=STEPS, trajectories=N, seed=11, dtype="float32")
     run, end = whole(engine, "deep", method, plan)

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from saddlescope import results
 from saddlescope.claims.claim import Region
 from saddlescope.claims.intervals import Interval
 from saddlescope.data import GaussianData
@@ -83,8 +84,7 @@ def run(problem: Problem, method: Method, plan: Plan) -> xr.Dataset:
 
 def learning_times(dataset: xr.Dataset, threshold: float = 0.5) -> Floats:
     """Learning times (trajectory, mode); inf where a mode was not learned."""
-    steps = dataset["learning_time"].sel(threshold=threshold).values
-    return np.asarray(steps * float(dataset.attrs["time_step"]))
+    return results.parts(dataset)[1].time(dataset["learning_time"].sel(threshold=threshold))
 
 
 def alive(dataset: xr.Dataset) -> xr.Dataset:

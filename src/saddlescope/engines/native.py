@@ -18,6 +18,9 @@ from saddlescope.problem import Problem
 
 MAX_DEPTH = 256
 
+SCHEDULED_STEPS = 1 << 16
+"""Steps under a schedule that go to the kernel at a time."""
+
 
 class Native:
     """Engine of one run, on the best instruction set of the processor or the one named.
@@ -56,6 +59,8 @@ class Native:
             lr=method.lr,
             dt=method.time_step,
             batch=getattr(method, "batch_size", np.inf),
+            weight_decay=method.weight_decay,
+            order=getattr(method, "order", 1),
             instruction_set=instruction_set,
         )
         if wanted := plan.accumulate:
@@ -79,27 +84,37 @@ class Native:
         """The ensemble at step ``until``; ``normals`` (n, steps, normals_per_step) replace those drawn (Langevin)."""
         check_advance(self, state, until, normals)
         weights, moved = self._flat(state.weights), _copy(state)
-        self._kernel.advance(
-            weights,
-            words=moved.words,
-            status=moved.status,
-            learned=moved.learned,
-            peak=moved.peak,
-            clock=moved.clock,
-            correlator=moved.correlator,
-            histogram=moved.histogram,
-            start=state.step,
-            until=until,
-            passages=bool(self.plan.events or self.plan.accumulate),
-            peaks="noise_peak" in self.plan.events,
-            threads=self.threads,
-            normals=None if normals is None else np.ascontiguousarray(normals, self.plan.dtype),
-        )
+        for first, last in self._blocks(state.step, until):
+            given = None if normals is None else normals[:, first - state.step : last - state.step]
+            self._kernel.advance(
+                weights,
+                words=moved.words,
+                status=moved.status,
+                learned=moved.learned,
+                peak=moved.peak,
+                clock=moved.clock,
+                correlator=moved.correlator,
+                histogram=moved.histogram,
+                start=first,
+                until=last,
+                passages=bool(self.plan.events or self.plan.accumulate),
+                peaks="noise_peak" in self.plan.events,
+                threads=self.threads,
+                normals=None if given is None else np.ascontiguousarray(given, self.plan.dtype),
+                factors=None if self.method.schedule is None else self.method.factor(np.arange(first, last + 1)),
+            )
         return replace(moved, step=until, weights=self._layers(weights))
+
+    def _blocks(self, start: int, until: int) -> list[tuple[int, int]]:
+        """The steps from ``start`` to ``until`` in pieces, short enough that a schedule's factors take little room."""
+        if self.method.schedule is None:
+            return [(start, until)]
+        ends = [*range(start + SCHEDULED_STEPS, until, SCHEDULED_STEPS), until]
+        return list(zip([start, *ends], ends, strict=False))
 
     def observe(self, state: State) -> dict[str, Floats]:
         """Every observable of every trajectory, leading axis n."""
-        table = self._kernel.observe(self._shown(state), self.method.temperature, self.threads)
+        table = self._kernel.observe(self._shown(state), float(self.method.temperature_at(state.step)), self.threads)
         return _columns(table, self.problem.network.depth, len(self.problem.data.modes.strengths))
 
     def weights(self, state: State) -> tuple[Floats, ...]:
@@ -111,7 +126,7 @@ class Native:
         weights = self._flat(state.weights).astype(np.float64)
         if not isinstance(self.method, GradientFlow):
             return weights
-        return np.asarray(self._kernel.peek(weights, state.clock, state.step * self.method.lr, self.threads))
+        return np.asarray(self._kernel.peek(weights, state.clock, float(self.method.time(state.step)), self.threads))
 
     def _flat(self, layers: tuple[NDArray[Any], ...]) -> NDArray[Any]:
         return np.concatenate([layer.reshape(len(layer), -1) for layer in layers], axis=1)

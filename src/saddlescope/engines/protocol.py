@@ -136,17 +136,17 @@ def _check_dataset(data: Dataset, method: Method, plan: Plan) -> None:
         )
 
 
-def noise_scale(problem: Problem, method: Method) -> tuple[float, float]:
-    """Temperature of the noise of Ḡ, and the share of the sampling noise that is in it.
+def noise_scale(problem: Problem, method: Method, step: int) -> tuple[float, float]:
+    """Temperature of the noise of Ḡ at a step, and the share of the sampling noise that is in it.
 
     Of a data set, n samples without replacement leave ``(n − B)/(n − 1)``; full batches have η/n and label noise alone.
     """
-    data, n = problem.data, getattr(problem.data, "samples", 0)
+    data, n, temperature = problem.data, getattr(problem.data, "samples", 0), float(method.temperature_at(step))
     if not isinstance(data, Dataset) or not isinstance(method, GD | SGD):
-        return method.temperature, 1.0
+        return temperature, 1.0
     if isinstance(method, GD) or method.batch_size is None:
-        return method.lr / n, 0.0
-    return method.temperature, (n - method.batch_size) / max(n - 1, 1) if draws_from_order(method) else 1.0
+        return float(method.lr_at(step)) / n, 0.0
+    return temperature, (n - method.batch_size) / max(n - 1, 1) if draws_from_order(method) else 1.0
 
 
 def draws_from_order(method: Method) -> TypeGuard[SGD]:

@@ -78,13 +78,13 @@ class Reference:
         layers = state.weights
         if isinstance(self.method, GradientFlow):
             time, size = state.clock.T
-            end = np.where(state.status == 0, state.step * self.method.lr, time)
+            end = np.where(state.status == 0, self.method.time(state.step), time)
             layers = dormand_prince.land(self._descent, layers, time, size, end)
         return out_of_modes(self.problem.data, layers)
 
     def observe(self, state: State) -> dict[str, NDArray[np.float64]]:
         """Every observable of every trajectory, leading axis n."""
-        temperature, share = noise_scale(self.problem, self.method)
+        temperature, share = noise_scale(self.problem, self.method, state.step)
         return observables.observe(self.problem, temperature, self.weights(state), share)
 
     def advance(self, state: State, until: int, normals: Array | None = None) -> State:
@@ -106,16 +106,25 @@ class Reference:
     # --- one step of a discrete method
 
     def _step(self, state: State, draw: Draw, streams: Streams) -> Layers:
-        weights = state.weights
-        error = (end_to_end(weights) - self._teacher) @ self._root
-        gradient = self._map_gradient(error, state, draw, streams)
-        moved = tuple(
-            w - self.method.time_step * g for w, g in zip(weights, _pull_back(weights, gradient), strict=True)
-        )
-        if isinstance(self.method, Langevin) and self.method.noise == "isotropic":
-            deviation = self._isotropic_deviation(weights, error)
+        """``W ← (1 − γdt) W − dt ∂W``, and what noise or drift the method has of its own at the layers."""
+        method, weights = self.method, state.weights
+        factor = float(method.factor(state.step))
+        dt, error = method.time_step * factor, (end_to_end(weights) - self._teacher) @ self._root
+        slopes = _pull_back(weights, self._map_gradient(error, state, draw, streams))
+        if isinstance(method, Langevin) and method.order == 2:
+            slopes = tuple(g + h for g, h in zip(slopes, self._curvature(weights, method.lr * factor), strict=True))
+        keep = 1 - dt * method.weight_decay
+        moved = tuple(keep * w - dt * g for w, g in zip(weights, slopes, strict=True))
+        if isinstance(method, Langevin) and method.noise == "isotropic":
+            deviation = factor * self._isotropic_deviation(weights, error)
             moved = tuple(w + deviation * draw(w[0].size).reshape(w.shape) for w in moved)
         return moved
+
+    def _curvature(self, weights: Layers, lr: float) -> Layers:
+        """``(η/2) ∇²𝓛 ∇𝓛``, decay included: the derivative of −∇𝓛 along itself, by an imaginary step without error."""
+        slopes = self._descent(weights)
+        ahead = self._descent(tuple(w + 2.0**-64 * 1j * d for w, d in zip(weights, slopes, strict=True)))
+        return tuple(0.5 * lr * (2.0**64 * d.imag) for d in ahead)
 
     def _map_gradient(self, error: Array, state: State, draw: Draw, streams: Streams) -> Array:
         """Ḡ (n, dy, dx) from ``E = ΔR`` (n, dy, r)."""
@@ -183,7 +192,7 @@ class Reference:
 
     def _record_peak(self, state: State, strengths: Array, passed: Array) -> State:
         """``State.peak``: the largest noise strictly before learning, and the noise when learned."""
-        data, temperature = self.problem.data, self.method.temperature
+        data, temperature = self.problem.data, float(self.method.temperature_at(state.step))
         noise = observables.mode_noise(data, temperature, out_of_modes(data, state.weights))
         higher = np.isinf(state.learned[:, -1]) & (noise > state.peak[:, 0])
         now = np.stack([noise, np.full_like(noise, state.step), strengths, noise], axis=1)
@@ -196,9 +205,10 @@ class Reference:
     # --- gradient flow
 
     def _descent(self, weights: Layers) -> Layers:
-        """``−∇𝓛``."""
+        """``−∇𝓛 − γW``."""
         gradient = (end_to_end(weights) - self._teacher) @ self._root @ self._root.T
-        return tuple(-g for g in _pull_back(weights, gradient))
+        decay = self.method.weight_decay
+        return tuple(-g - decay * w for g, w in zip(_pull_back(weights, gradient), weights, strict=True))
 
     def _flow(self, state: State, until: int, lr: float) -> State:
         """Steps of the integrator's own that end by ``until · lr``; ``weights`` goes the rest of the way."""

@@ -3,7 +3,7 @@
 Noise grows like a power of the strength and the law has a power-law tail, so a fixed step is sooner or later too long
 and throws a trajectory to where it stays: s = 0. Here the step is ``tol`` in units of the local rate, at depth L ≥ 2
 
-    (L−1) a^{L−2} (|β₂| + β₁ s) + T a^{2L−4} [(1 + (L−2)²) g(s) + (2L−2)² α₁ s²],      β₁ + T α₁ at depth 1,
+    (L−1) a^{L−2} (|β₂| + β₁ s) + T a^{2L−4} [(1 + (L−2)²) g(s) + (2L−2)² α₁ s²] + γ,  β₁ + T α₁ at depth 1,
 
 chosen from where the trajectory is and cut to meet the next of ``times``; the scheme is of weak order 2.
 """
@@ -55,9 +55,9 @@ def integrate(
             mode.alpha1,
             center,
             floor,
-            mode.beta1,
-            mode.beta2,
+            *mode.pull,
             mode.temperature,
+            mode.weight_decay if L >= 3 else 0.0,
             tol,
             fixed_step,
             np.ascontiguousarray(begin[some]),

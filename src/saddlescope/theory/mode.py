@@ -7,6 +7,7 @@ g(s) = α₁s² − 2α₂s + α₃ and κ = 1 − 1/L,
     da = a^{L−1}(β₂ − β₁s) dt + a^{L−1} √(T g) dW                                         (weight)
     ds = [L s^{2κ}(β₂ − β₁s) + ½L(L−1) T s^{3−4/L} g] dt + L s^{2κ} √(T g) dW             (product)
 
+Weight decay γ puts β₂ − γs^{2/L−1} for β₂: a pull −γa in each layer, β₁ + γ at depth 1, β₂ − γ at depth 2.
 Everything else follows from ``diffusion1d``, in log a for L ≥ 2, where positivity cannot be lost.
 Source: Corlouer et al. 2026, arXiv 2604.06366, section 3; Ziyin, Li & Ueda 2023, arXiv 2308.06671, for any moments.
 """
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 from scipy import stats
+from scipy.optimize import brentq
 from scipy.special import betainc
 
 from saddlescope._model import Count, Real, frozen
@@ -41,7 +43,8 @@ class ModeSDE:
     """The SDE of one mode at depth L, from Gaussian white data (``target`` s*, ``label_noise`` σ) or from ``moments``.
 
     White Gaussian inputs have β₁ = 1, β₂ = s*, α₁ = 2, α₂ = 2s*, α₃ = 2s*² + σ², so g = 2(s − s*)² + σ². ``moments`` is
-    (α₁, α₂, α₃, β₁, β₂). ``temperature`` T = lr / batch_size. Strengths are positive for L ≥ 2, any number for L = 1.
+    (α₁, α₂, α₃, β₁, β₂). ``temperature`` T = lr / batch_size, ``weight_decay`` γ of a loss + (γ/2)‖θ‖². Strengths are
+    positive for L ≥ 2, any number for L = 1.
     Raises ValueError when neither or both of target and moments are given, or moments that no data have.
     Source: Corlouer et al. 2026, arXiv 2604.06366, section 3.
 
@@ -58,6 +61,9 @@ class ModeSDE:
     temperature: Annotated[Real, Field(ge=0)] = Field(kw_only=True, description="T = lr / batch_size, such as 0.01")
     moments: tuple[Real, Real, Real, Real, Real] | None = Field(
         default=None, description="five numbers α₁, α₂, α₃, β₁, β₂"
+    )
+    weight_decay: Annotated[Real, Field(ge=0)] = Field(
+        default=0.0, kw_only=True, description="use 0 for no weight decay"
     )
 
     def __post_init__(self) -> None:
@@ -122,9 +128,38 @@ class ModeSDE:
         return (self.fixed_point if at_end else center), 0.0
 
     @property
+    def pull(self) -> tuple[float, float]:
+        """β₁ and β₂ with weight decay γ in them, β₁ + γ at depth 1 and β₂ − γ at depth 2; deeper it stands apart."""
+        gamma = self.weight_decay
+        return self.beta1 + gamma * (self.depth == 1), self.beta2 - gamma * (self.depth == 2)
+
+    @cached_property
     def fixed_point(self) -> float:
-        """Strength β₂/β₁ where the deterministic part of the loss gradient vanishes (s* for white data)."""
-        return self.beta2 / self.beta1
+        """Strength where the deterministic part of the drift vanishes: β₂/β₁ (s* for white data), less with decay.
+
+        With weight decay at depth ≥ 3 the larger of two, or 0 where decay leaves no other.
+        """
+        (b1, b2), L = self.pull, self.depth
+        if not self._deep_decay or b2 <= 0:
+            return b2 / b1
+        fastest = (L - 2) / (2 * L - 2) * b2 / b1  # s of the largest d log a / dt
+
+        def speed(s: float) -> float:
+            return float(s ** (1 - 2 / L) * (b2 - b1 * s) - self.weight_decay)
+
+        return float(brentq(speed, fastest, b2 / b1, xtol=1e-300)) if speed(fastest) > 0 else 0.0
+
+    @property
+    def _deep_decay(self) -> bool:
+        """Whether weight decay is more than another β₁ or β₂."""
+        return self.depth >= 3 and self.weight_decay > 0
+
+    def _refuse_deep_decay(self, what: str) -> None:
+        if self._deep_decay:
+            raise ValueError(
+                f"{what} is not known at depth {self.depth} with weight_decay = {self.weight_decay:g}, where 0 "
+                "attracts; use simulate, or weight_decay = 0"
+            )
 
     def g(self, s: ArrayLike) -> Floats:
         """Variance of the per-sample gradient with respect to s: ``g(s) = α₁s² − 2α₂s + α₃``; shape of ``s``.
@@ -148,13 +183,10 @@ class ModeSDE:
         """
         a, s = self._both(x, coordinate)
         L, pull = self.depth, self.beta2 - self.beta1 * s
-        if coordinate == "weight":
-            return np.asarray(a ** (L - 1) * pull)
-        if L == 1:
-            return np.asarray(pull)
-        return np.asarray(
-            L * a ** (2 * L - 2) * pull + L * (L - 1) / 2 * self.temperature * a ** (3 * L - 4) * self.g(s)
-        )
+        weight = a ** (L - 1) * pull - self.weight_decay * a
+        if coordinate == "weight" or L == 1:
+            return np.asarray(weight)
+        return np.asarray(L * a ** (L - 1) * weight + L * (L - 1) / 2 * self.temperature * a ** (3 * L - 4) * self.g(s))
 
     def diffusion(self, x: ArrayLike, coordinate: Where = "product") -> Floats:
         """Noise coefficient b of ``b dW`` at strength ``x`` (product) or weight ``x``; shape of ``x``.
@@ -199,7 +231,7 @@ class ModeSDE:
 
     @property
     def critical_temperature(self) -> float:
-        """Temperature above which all mass runs to s = 0: ``T_c = 2β₂/α₃`` at depth 2; infinite at other depths.
+        """Temperature above which all mass runs to s = 0: ``T_c = 2(β₂ − γ)/α₃`` at depth 2; infinite at other depths.
 
         A statement on the Langevin model: it holds for discrete SGD only if ``s* T_c B ≪ 1``.
         Source: Ziyin et al. 2023, arXiv 2308.06671 (their T'_c = β₂/α₃ counts the loss without ½).
@@ -209,28 +241,31 @@ class ModeSDE:
         """
         if self.depth != 2 or self.alpha3 == 0:
             return np.inf
-        return max(2 * self.beta2 / self.alpha3, 0.0)
+        return max(2 * self.pull[1] / self.alpha3, 0.0)
 
     def flow(self, times: ArrayLike, start: ArrayLike) -> Floats:
         """Strength at ``times`` without noise, from ``start``; they broadcast.
 
+        Raises ValueError with weight decay at depth ≥ 3, where it is no closed form.
         Source: Saxe et al. 2013, arXiv 1312.6120.
 
         >>> ModeSDE(depth=2, target=1.0, temperature=0.0).flow([0.0, 3.0], start=0.01)
         array([0.01      , 0.80295715])
         """
-        return mode_flow(times, start, self.fixed_point, self.depth, self.beta1)
+        self._refuse_deep_decay("the curve of gradient flow")
+        return mode_flow(times, start, self.fixed_point, self.depth, self.pull[0])
 
     def plateau(self, start: ArrayLike) -> Floats:
         """Length of the noiseless plateau, to leading order in a small ``start``; shape of ``start``.
 
-        Zero where the start is at or beyond s*.
+        Zero where the start is at or beyond s*. Raises ValueError with weight decay at depth ≥ 3.
         Source: Saxe et al. 2013, arXiv 1312.6120.
 
         >>> ModeSDE(depth=3, target=2.0, temperature=0.0).plateau(1e-6)
         array(50.)
         """
-        return plateau_time(start, self.fixed_point, self.depth, self.beta1)
+        self._refuse_deep_decay("the plateau of gradient flow")
+        return plateau_time(start, self.fixed_point, self.depth, self.pull[0])
 
     def stationary(self, start: float | None = None) -> Law:
         """The law of s after infinite time.
@@ -238,7 +273,9 @@ class ModeSDE:
         ``p(s) ∝ s^{−3κ} g(s)^{−1} exp(−(2/(TL)) ∫ (β₁s − β₂)/(s^{2κ}g) ds)``; a point mass at s* = β₂/β₁ where noise
         vanishes there (σ = 0, or T = 0), at 0 where nothing holds the mode (β₂ ≤ 0, or L = 2 and T ≥ T_c). Where noise
         vanishes at s*, L = 2 and T > T_c, it is a mixture of both and depends on ``start``: 0 with probability
-        ``1 − I_{s₀/s*}(½−θ, 1+θ)``, θ = β₁/(Tα₁s*). Raises ValueError when g vanishes elsewhere, or start is needed.
+        ``1 − I_{s₀/s*}(½−θ, 1+θ)``, θ = β₁/(Tα₁s*). Weight decay at depth ≤ 2 is in β₁ and β₂ (``pull``); deeper any
+        γ > 0 leaves no law on s > 0: all collapses in the end, if exponentially slowly, so it is a point mass at 0 for
+        T > 0. Raises ValueError when g vanishes elsewhere, start is needed, or for γ > 0, T = 0 at depth ≥ 3.
         Source: Corlouer et al. 2026, arXiv 2604.06366, section 3; Ziyin et al. 2023, arXiv 2308.06671.
 
         >>> law = ModeSDE(depth=3, target=1.5, label_noise=0.3**0.5, temperature=0.3).stationary()
@@ -248,7 +285,9 @@ class ModeSDE:
         array([0.21450048, 0.78549952])
         """
         L, T, end = self.depth, self.temperature, self.fixed_point
-        if L >= 2 and end <= 0:
+        if self._deep_decay and T == 0:
+            self._refuse_deep_decay("the end without noise, which depends on the start,")
+        if self._deep_decay or (L >= 2 and end <= 0):
             return _point(0.0)
         if T == 0 or self._noiseless_at == end:
             return self._mixture(start) if self.critical_temperature < T else _point(end)
@@ -277,7 +316,7 @@ class ModeSDE:
     def _mixture(self, start: float | None) -> Atoms:
         if start is None:
             raise ValueError("start must be given: without noise at s*, the law above T_c depends on where s started")
-        theta = self.beta1 / (self.temperature * self.alpha1 * self.fixed_point)
+        theta = self.pull[0] / (self.temperature * self.alpha1 * self.fixed_point)
         stays = 1.0 if theta >= 0.5 else float(betainc(0.5 - theta, 1 + theta, min(start / self.fixed_point, 1.0)))
         return Atoms(np.array([0.0, self.fixed_point]), np.array([1 - stays, stays]))
 
@@ -285,19 +324,21 @@ class ModeSDE:
         """The Boltzmann law near β₂/β₁: normal with variance ``½L s*^{2κ} T g(s*)/β₁``.
 
         For white Gaussian data ``∝ exp(−(s−s*)²/(L s*^{2κ} T σ²))`` on the whole line, s < 0 too; good when
-        ``T L s*^{2κ} ≪ 1`` and ``½ T L s*^{2κ−2} σ² ≪ 1``. Raises ValueError when β₂ ≤ 0 at depth ≥ 2.
+        ``T L s*^{2κ} ≪ 1`` and ``½ T L s*^{2κ−2} σ² ≪ 1``. Raises ValueError when β₂ ≤ 0 at depth ≥ 2, or with weight
+        decay at depth ≥ 3.
         Source: Corlouer et al. 2026, arXiv 2604.06366, section 3.
 
         >>> ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.01).boltzmann().std()
         np.float64(0.05)
         """
+        self._refuse_deep_decay("the Boltzmann law")
         end = self.fixed_point
         if self.depth >= 2 and end <= 0:
             raise ValueError(
-                f"the Boltzmann law needs β₂ > 0, got β₂ = {self.beta2:g}; without it the mode decays to 0"
+                f"the Boltzmann law needs β₂ > 0, got β₂ = {self.pull[1]:g}; without it the mode decays to 0"
             )
         size = 1.0 if self.depth == 1 else self.depth * end ** (2 - 2 / self.depth)
-        variance = size * self.temperature * float(self.g(end)) / (2 * self.beta1)
+        variance = size * self.temperature * float(self.g(end)) / (2 * self.pull[0])
         return stats.norm(end, float(np.sqrt(variance))) if variance > 0 else _point(end)
 
     def passage(self, start: ArrayLike, target: float) -> tuple[Floats, Floats]:
@@ -314,7 +355,8 @@ class ModeSDE:
         if self.depth >= 2 and not ((first > 0).all() and last > 0):
             raise ValueError(f"start and target must be positive at depth {self.depth}, got {start!r} and {target!r}")
         if self.temperature == 0 or self.alpha1 == self.alpha3 == 0:
-            return flow_time(last, first, self.fixed_point, self.depth, self.beta1), np.zeros(first.shape)
+            self._refuse_deep_decay("the passage of gradient flow")
+            return flow_time(last, first, self.fixed_point, self.depth, self.pull[0]), np.zeros(first.shape)
         if self.depth == 1:
             return self.log_diffusion.passage(first, last)
         return self.log_diffusion.passage(
@@ -324,7 +366,7 @@ class ModeSDE:
     def plateau_passage(self, start: float, target: float | None = None) -> Any:
         """The law of the time in which the plateau is passed, from ``start`` to ``target`` (None: s*), at depth 2.
 
-        About inverse Gaussian, with mean ``ℓ/μ``, variance ``4Tα₃ℓ/μ³``, ``μ = 2β₂ − Tα₃ = 2β₂(1 − T/T_c)``,
+        About inverse Gaussian, with mean ``ℓ/μ``, variance ``4Tα₃ℓ/μ³``, ``μ = 2(β₂−γ) − Tα₃ = 2(β₂−γ)(1 − T/T_c)``,
         ``ℓ = log(target/start)``: far below s*, log s is a Brownian motion with drift. A frozen ``scipy.stats`` law.
         Raises ValueError at other depths and for T ≥ T_c. Source: Corlouer et al. 2026, arXiv 2604.06366, section 3.
 
@@ -333,7 +375,7 @@ class ModeSDE:
         (3.6597378, 0.4622624)
         """
         end = self.fixed_point if target is None else target
-        speed, noise = 2 * self.beta2 - self.temperature * self.alpha3, 4 * self.temperature * self.alpha3
+        speed, noise = 2 * self.pull[1] - self.temperature * self.alpha3, 4 * self.temperature * self.alpha3
         if self.depth != 2 or speed <= 0 or noise == 0 or not 0 < start < end:
             raise ValueError(
                 f"the plateau law needs depth 2, 0 < T < T_c = {self.critical_temperature:g} and 0 < start < target, "
@@ -393,14 +435,15 @@ class ModeSDE:
     @property
     def _unit(self) -> float:
         """Strength in whose units logarithms are taken: β₂/β₁ where that is positive."""
-        return self.fixed_point if self.fixed_point > 0 else 1.0
+        b1, b2 = self.pull
+        return b2 / b1 if b2 > 0 else 1.0
 
     @cached_property
     def log_diffusion(self) -> Diffusion1D:
         """The SDE of w = log(s/s*)/L for L ≥ 2, of s for L = 1; on the side below s* where noise vanishes there."""
         L, T, unit, (center, floor) = self.depth, self.temperature, self._unit, self.vertex
         if L == 1:
-            width = np.sqrt(self.g(self.fixed_point) / self.beta1) if self._noiseless_at is None else 1.0
+            width = np.sqrt(self.g(self.fixed_point) / self.pull[0]) if self._noiseless_at is None else 1.0
             return Diffusion1D(self.drift, self.diffusion, center=self.fixed_point, scale=float(width))
 
         def grow(w: Floats) -> Floats:  # a^{L−2}
@@ -412,8 +455,9 @@ class ModeSDE:
             return np.asarray(self.alpha1 * offset**2 + floor)
 
         def drift(w: Floats) -> Floats:
-            pull = (self.beta2 - self.beta1 * unit) - self.beta1 * unit * np.expm1(L * w)
-            return np.asarray(grow(w) * pull - grow(w) ** 2 * T * g(w) / 2)
+            (b1, b2), decay = self.pull, self.weight_decay if L >= 3 else 0.0
+            pull = (b2 - b1 * unit) - b1 * unit * np.expm1(L * w)
+            return np.asarray(grow(w) * pull - decay - grow(w) ** 2 * T * g(w) / 2)
 
         def diffusion(w: Floats) -> Floats:
             return np.asarray(grow(w) * np.sqrt(T * g(w)))
@@ -427,9 +471,9 @@ def mode_sde(problem: Problem, method: Method, mode: int) -> ModeSDE:
 
     The input covariance must be white or diagonal in the teacher's right singular vectors; with variance λ there
     β₁ = λ, β₂ = λs*, α₁ = 2λ², α₂ = 2λ²s*, α₃ = 2λ²s*² + λσ². A data set has the moments of its own samples, and
-    they must be drawn with replacement. T is the method's (0 for GD and gradient flow).
-    Raises ValueError for other covariances, a mode that the data or the widths do not have, or isotropic noise, and
-    TypeError for arguments of another kind.
+    they must be drawn with replacement. T and γ are the method's (no noise: T = 0).
+    Raises ValueError for other covariances, a mode that the data or the widths do not have, isotropic noise, a schedule
+    or order 2, and TypeError for arguments of another kind.
     Source: Corlouer et al. 2026, arXiv 2604.06366, section 3.
 
     >>> import saddlescope as sc
@@ -451,6 +495,13 @@ def mode_sde(problem: Problem, method: Method, mode: int) -> ModeSDE:
         raise ValueError(f"mode must be 0 to {reachable - 1} for this teacher and these widths, got {mode}")
     if isinstance(method, Langevin) and method.noise == "isotropic":
         raise ValueError('a mode has an SDE of its own only under noise="gradient" or "aligned", got "isotropic"')
+    if method.schedule is not None:
+        raise ValueError(
+            f"the SDE of a mode has one temperature, but that of {type(method).__name__} follows a schedule; "
+            "leave schedule out"
+        )
+    if isinstance(method, Langevin) and method.order == 2:
+        raise ValueError("the SDE of a mode is that of order = 1, got order = 2; leave order out")
     if not data.diagonal_in_modes:
         raise ValueError(
             "the input covariance couples the modes, so that none has an SDE of its own; make it white, or diagonal in "
@@ -463,10 +514,10 @@ def mode_sde(problem: Problem, method: Method, mode: int) -> ModeSDE:
         )
     if data.sigma_in_modes[mode, mode] <= 1e-12 * np.abs(data.sigma_in_modes).max():
         raise ValueError(f"inputs have no variance along mode {mode}, so that it never moves; choose another mode")
+    depth, T, decay = problem.network.depth, method.temperature, method.weight_decay
     if isinstance(data, GaussianData) and data.sigma_in_modes[mode, mode] == 1:
-        target = float(strengths[mode])
-        return ModeSDE(problem.network.depth, target, data.label_noise, temperature=method.temperature)
-    return ModeSDE(problem.network.depth, moments=data.mode_moments(mode), temperature=method.temperature)
+        return ModeSDE(depth, float(strengths[mode]), data.label_noise, temperature=T, weight_decay=decay)
+    return ModeSDE(depth, moments=data.mode_moments(mode), temperature=T, weight_decay=decay)
 
 
 def _is_fresh(method: Method, data: Dataset) -> bool:

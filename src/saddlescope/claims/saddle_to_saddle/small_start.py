@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from saddlescope import plots
+from saddlescope import plots, results
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Run
 from saddlescope.claims.tools import ALWAYS, learning_times, network, run, smallest
@@ -105,7 +105,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
     share.set_xticks(range(len(labels)), labels)
     for place, (depth, colour) in enumerate(zip(HORIZON, plots.COLOURS, strict=False)):
         dataset = runs[depth, 0.0]
-        before = dataset["noise_peak_step"].values * dataset.attrs["time_step"] / learning_times(dataset, 0.9)
+        before = results.parts(dataset)[1].time(dataset["noise_peak_step"]) / learning_times(dataset, 0.9)
         for mode in range(len(TARGETS)):
             at, seen = mode + 0.22 * (place - 1), before[np.isfinite(before[:, mode]), mode]
             lead.plot([at, at], np.quantile(seen, (0.05, 0.95)), color=colour, lw=3, alpha=0.35)

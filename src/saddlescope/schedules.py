@@ -1,0 +1,120 @@
+"""How the learning rate changes over a run: ``η_k = η f(k)``, with a factor 0 ≤ f ≤ 1 at step k.
+
+``at(step)`` is f; ``elapsed(step)`` is its sum over all earlier steps, in closed form, so that the time of a run is
+lr · elapsed (dt · elapsed for Langevin, whose temperature takes the factor too). No schedule means f = 1.
+
+Factors come from Python's ``math``, one at a time: NumPy's own functions differ in the last bit between processors,
+and a run that goes on elsewhere must not.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
+
+from saddlescope._model import Count, Real, frozen
+
+Floats = NDArray[np.float64]
+Steps = Annotated[Count, Field(ge=1)]
+_STEPS = "a number of steps such as 10000"
+
+
+@frozen
+class Step:
+    """The learning rate takes a factor q after every N = ``every`` steps: ``f(k) = q^⌊k/N⌋``, 0 < q ≤ 1.
+
+    Raises ValueError for a factor or a number of steps outside.
+
+    >>> Step(every=2, factor=0.5).at([0, 1, 2, 3, 4])
+    array([1.  , 1.  , 0.5 , 0.5 , 0.25])
+    >>> Step(every=2, factor=0.5).elapsed(5)
+    array(3.25)
+    """
+
+    every: Steps = Field(description=_STEPS)
+    factor: Annotated[Real, Field(gt=0, le=1)] = Field(description="a factor such as 0.1")
+
+    def at(self, step: ArrayLike) -> Floats:
+        """f at these steps (whole numbers from 0 on); shape of ``step``."""
+        levels, where = np.unique(np.asarray(step) // self.every, return_inverse=True)
+        return np.array([self.factor**level for level in levels.tolist()], float)[where].reshape(np.shape(step))
+
+    def elapsed(self, step: ArrayLike) -> Floats:
+        """``Σ_{k < step} f(k) = N (1 − q^m)/(1 − q) + r q^m``, step = m N + r; shape of ``step``."""
+        m, r = np.divmod(np.asarray(step, float), self.every)
+        if self.factor == 1:
+            return np.asarray(step, float)
+        log = math.log(self.factor)
+        return np.asarray(self.every * np.expm1(m * log) / math.expm1(log) + r * np.exp(m * log))
+
+
+@frozen
+class Cosine:
+    """The learning rate falls over N = ``steps`` steps to a share c = ``floor`` of itself, and stays there.
+
+    ``f(k) = c + (1 − c)(1 + cos(πk/N))/2`` up to N, c from there on; with c = 0 time stands still then. 0 ≤ c ≤ 1.
+    Source: Loshchilov & Hutter 2017, arXiv 1608.03983, equation 5, without restarts.
+    Raises ValueError for a floor or a number of steps outside.
+
+    >>> Cosine(steps=4).at([0, 2, 4, 9])
+    array([1. , 0.5, 0. , 0. ])
+    >>> Cosine(steps=4, floor=0.5).elapsed([4, 6])
+    array([3.25, 4.25])
+    """
+
+    steps: Steps = Field(description=_STEPS)
+    floor: Annotated[Real, Field(ge=0, le=1)] = Field(default=0.0, description="a share such as 0.1")
+
+    def at(self, step: ArrayLike) -> Floats:
+        """f at these steps (whole numbers from 0 on); shape of ``step``."""
+        half_sines = [math.sin(math.pi / 2 * left) for left in self._left(step).ravel().tolist()]
+        return self.floor + (1 - self.floor) * np.square(half_sines).reshape(np.shape(step))
+
+    def elapsed(self, step: ArrayLike) -> Floats:
+        """``Σ_{k < step} f(k)``, by ``Σ_{k < n} cos kx = sin(nx/2) cos((n−1)x/2)/sin(x/2)``; shape of ``step``."""
+        k = np.asarray(step, float)
+        n, half = np.minimum(k, self.steps), math.pi / (2 * self.steps)
+        cosines = np.sin(n * half) * np.cos((n - 1) * half) / math.sin(half)
+        return np.asarray(self.floor * k + (1 - self.floor) * (n + cosines) / 2)
+
+    def _left(self, step: ArrayLike) -> Floats:
+        """Share of the way down that is left: 1 at the start, 0 from N on."""
+        return 1 - np.minimum(np.asarray(step, float), self.steps) / self.steps
+
+
+@frozen
+class Warmup:
+    """The learning rate rises over N = ``steps`` steps, ``f(k) = (k + 1)/N``, and goes on as ``then`` says.
+
+    ``then`` is a ``Step`` or a ``Cosine`` that starts at step N; without it f = 1 from there on.
+    Raises ValueError for a number of steps outside, TypeError for another ``then``.
+
+    >>> Warmup(steps=4).at([0, 1, 3, 8])
+    array([0.25, 0.5 , 1.  , 1.  ])
+    >>> Warmup(steps=4, then=Step(every=1, factor=0.5)).elapsed([2, 4, 6])
+    array([0.75, 2.5 , 4.  ])
+    """
+
+    steps: Steps = Field(description=_STEPS)
+    then: Step | Cosine | None = Field(default=None, description="a schedule such as Cosine(steps=10000)")
+
+    def at(self, step: ArrayLike) -> Floats:
+        """f at these steps (whole numbers from 0 on); shape of ``step``."""
+        k = np.asarray(step)
+        after = np.maximum(k - self.steps, 0)
+        later = np.ones(k.shape) if self.then is None else self.then.at(after)
+        return np.where(k < self.steps, (k + 1) / self.steps, later)
+
+    def elapsed(self, step: ArrayLike) -> Floats:
+        """``Σ_{k < step} f(k) = n(n + 1)/(2N)`` with n = min(step, N), and what comes after; shape of ``step``."""
+        k = np.asarray(step, float)
+        n, after = np.minimum(k, self.steps), np.maximum(k - self.steps, 0.0)
+        return np.asarray(n * (n + 1) / (2 * self.steps) + (after if self.then is None else self.then.elapsed(after)))
+
+
+Schedule = Step | Cosine | Warmup
+SCHEDULES = (Step, Cosine, Warmup)
