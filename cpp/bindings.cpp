@@ -91,14 +91,45 @@ class DeepLinearKernel {
                 rank,
                 root_.empty() ? nullptr : root_.data(),
                 label_noise};
+    moving_ = problem_;
   }
   DeepLinearKernel(const DeepLinearKernel&) = delete;
+
+  // Takes a data set: rows (n, columns + dy) of inputs and residuals, and the factor of their fourth moments (or none).
+  void use_samples(Array<const double, 2> rows, Array<const double, 2> factor, int sampling) {
+    const int dy = widths_.back(), dx = widths_.front();
+    const int64_t n = int64_t(rows.shape(0)), columns = int64_t(rows.shape(1)) - dy;
+    require(n >= 1 && n <= std::numeric_limits<int32_t>::max(), "rows must hold 1 to 2147483647 samples");
+    require(0 <= sampling && sampling <= 3, "sampling must be 0 to 3");
+    const bool batches = method_.source == Source::sgd && Sampling(sampling) != Sampling::full;
+    require(columns == (batches ? dx : problem_.rank), "rows must be (n, columns + dy), columns dx or the rank");
+    const int64_t r = problem_.rank, moments = int64_t(factor.shape(0));
+    require(factor.shape(1) == 0 || moments == r * (r + 1) / 2 || moments == r * (r + 1) / 2 + r * dy,
+            "factor must have a row for each entry of a triangle, and one for each of K or none");
+    require(!batches || Sampling(sampling) == Sampling::replacement || method_.batch <= double(n),
+            "batch must not be larger than the data set");
+    require(method_.source != Source::isotropic, "isotropic noise needs Gaussian data");
+    rows_.assign(rows.data(), rows.data() + rows.size());
+    factor_.assign(factor.data(), factor.data() + factor.size());
+    single_rows_.assign(rows_.begin(), rows_.end());
+    single_factor_.assign(factor_.begin(), factor_.end());
+    samples_ = {n,
+                int(columns),
+                {single_rows_.data(), rows_.data()},
+                moments,
+                int64_t(factor.shape(1)),
+                {single_factor_.data(), factor_.data()}};
+    method_.sampling = Sampling(sampling);
+    moving_.samples = &samples_;
+    if (batches) moving_.root = nullptr, moving_.rank = dx;
+  }
 
   template <class T, class Word>
   void advance(Array<T, 2> weights, Array<Word, 2> words, Array<int64_t, 1> status, Array<double, 3> learned,
                Array<double, 3> peak, Array<double, 2> clock, Array<double, 4> correlator, Array<int64_t, 2> histogram,
                int64_t from, int64_t until, bool passages, bool peaks, int threads,
-               std::optional<Array<const T, 3>> normals, std::optional<Array<const double, 1>> factors) const {
+               std::optional<Array<const T, 3>> normals, std::optional<Array<const double, 1>> factors,
+               std::optional<Array<int32_t, 2>> order) const {
     const size_t n = weights.shape(0), m = strengths_.size();
     require(int64_t(weights.shape(1)) == parameters_, "weights must be (n, parameters)");
     require(words.shape(0) == n && words.shape(1) == 4, "words must be (n, 4)");
@@ -134,8 +165,15 @@ class DeepLinearKernel {
       require(normals->shape(0) == n && normals->shape(1) == size_t(until - from) &&
                   int64_t(normals->shape(2)) == normals_per_step(),
               "normals must be (n, steps, normals per step)");
+    const bool ordered = method_.sampling == Sampling::without || method_.sampling == Sampling::shuffle;
+    require(!ordered || (order && order->shape(0) == n && order->shape(1) == size_t(samples_.count)),
+            "order must be (n, samples)");
+    if (ordered)
+      for (size_t i = 0; i < order->size(); ++i)
+        require(0 <= order->data()[i] && order->data()[i] < samples_.count, "order must hold indices of samples");
+    require(!moving_.samples || !peaks, "noise peaks need Gaussian data");
     const Ensemble<T, Word> ensemble{int64_t(n),     weights.data(), words.data(), status.data(),
-                                     learned.data(), peak.data(),    clock.data()};
+                                     learned.data(), peak.data(),    clock.data(), ordered ? order->data() : nullptr};
     nb::gil_scoped_release release;
     run(ensemble, span, threads);
   }
@@ -187,7 +225,7 @@ class DeepLinearKernel {
   }
 
   // Standard normals one Langevin step takes.
-  int64_t normals_per_step() const { return saddlescope::normals_per_step(problem_, method_); }
+  int64_t normals_per_step() const { return saddlescope::normals_per_step(moving_, method_); }
 
   std::string instruction_set() const { return kernels_.name; }
 
@@ -204,8 +242,8 @@ class DeepLinearKernel {
       }
     }
     const KernelSet<T, Word>& set = family_of<T>(kernels_);
-    for_blocks(ensemble.count, set.lanes, set.scratch(problem_, method_, span), threads,
-               [&](int64_t first, void* scratch) { set.advance(problem_, method_, ensemble, span, first, scratch); });
+    for_blocks(ensemble.count, set.lanes, set.scratch(moving_, method_, span), threads,
+               [&](int64_t first, void* scratch) { set.advance(moving_, method_, ensemble, span, first, scratch); });
   }
 
   std::vector<int> widths_;
@@ -214,7 +252,10 @@ class DeepLinearKernel {
   std::vector<double> root_;
   const Kernels& kernels_;
   Method method_;
-  Problem problem_{};
+  Problem problem_{}, moving_{};  // as observed; as the method sees it
+  Samples samples_{};
+  std::vector<double> rows_, factor_;
+  std::vector<float> single_rows_, single_factor_;
   Tally tally_{};
   int64_t parameters_ = 0;
 };
@@ -326,12 +367,15 @@ NB_MODULE(_kernel, m) {
       .def("advance", &DeepLinearKernel::advance<float, uint32_t>, "weights"_a.noconvert(), "words"_a.noconvert(),
            "status"_a.noconvert(), "learned"_a.noconvert(), "peak"_a.noconvert(), "clock"_a.noconvert(),
            "correlator"_a.noconvert(), "histogram"_a.noconvert(), "start"_a, "until"_a, "passages"_a, "peaks"_a,
-           "threads"_a, "normals"_a.none() = nb::none(), "factors"_a.none() = nb::none())
+           "threads"_a, "normals"_a.none() = nb::none(), "factors"_a.none() = nb::none(),
+           "order"_a.noconvert().none() = nb::none())
       .def("advance", &DeepLinearKernel::advance<double, uint64_t>, "weights"_a.noconvert(), "words"_a.noconvert(),
            "status"_a.noconvert(), "learned"_a.noconvert(), "peak"_a.noconvert(), "clock"_a.noconvert(),
            "correlator"_a.noconvert(), "histogram"_a.noconvert(), "start"_a, "until"_a, "passages"_a, "peaks"_a,
-           "threads"_a, "normals"_a.none() = nb::none(), "factors"_a.none() = nb::none())
+           "threads"_a, "normals"_a.none() = nb::none(), "factors"_a.none() = nb::none(),
+           "order"_a.noconvert().none() = nb::none())
       .def("accumulate", &DeepLinearKernel::accumulate, "low"_a, "high"_a, "start"_a, "every"_a)
+      .def("use_samples", &DeepLinearKernel::use_samples, "rows"_a, "factor"_a, "sampling"_a)
       .def("observe", &DeepLinearKernel::observe, "weights"_a, "temperature"_a, "threads"_a = 1)
       .def("peek", &DeepLinearKernel::peek, "weights"_a, "clock"_a, "at"_a, "threads"_a = 1)
       .def_prop_ro("normals_per_step", &DeepLinearKernel::normals_per_step)

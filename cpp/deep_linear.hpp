@@ -50,6 +50,7 @@ struct DeepLinear {
     net.load(ensemble.weights, ensemble.count, first);
     load_words<T>(stepper.noise.stream, ensemble.words, ensemble.count, first);
     events.load(span.peaks);
+    if (stepper.data && ensemble.order) stepper.data->take_order(ensemble.order, ensemble.count, first);
     const int64_t per_step = normals_per_step(net.problem, stepper.method);
     if (span.normals) {
       stepper.noise.stride = (span.until - span.from) * per_step;
@@ -60,6 +61,7 @@ struct DeepLinear {
       if (span.normals)
         stepper.noise.given =
             static_cast<const T*>(span.normals) + first * stepper.noise.stride + (step - span.from) * per_step;
+      if (stepper.data) stepper.data->begin(step);
       if (stepper.batch && !noise) {
         step_by_batch(step, factor);
       } else {

@@ -5,19 +5,47 @@
 
 namespace saddlescope {
 
+// Numbers in both types a run can have.
+struct Table {
+  const float* single;
+  const double* dual;
+  template <class T>
+  const T* as() const {
+    if constexpr (sizeof(T) == 4)
+      return single;
+    else
+      return dual;
+  }
+};
+
+// The samples of a data set, in the teacher's basis. A method on batches sees inputs x (columns = dx), the others c
+// with x = R c (columns = r).
+struct Samples {
+  int64_t count;    // n
+  int columns;      // of an input
+  Table rows;       // (n, columns + dy) input, then residual
+  int64_t moments;  // q: those of (ccᵀ, r cᵀ) that vary
+  int64_t factors;  // k; 0: Langevin noise is made sample by sample
+  Table factor;     // F (q, k), F Fᵀ the covariance of the moments over the samples
+};
+
 // The problem in the teacher's basis: the teacher is diag(strengths), Σ = R Rᵀ.
 struct Problem {
   int depth;
-  const int* widths;        // depth + 1
-  int modes;                // min(dx, dy)
-  const double* strengths;  // s* (modes)
-  const int* block;         // (modes) first mode of the block of equal strengths this mode is in
-  int rank;                 // r
-  const double* root;       // R (dx, r); null for white inputs
-  double label_noise;       // σ
+  const int* widths;                 // depth + 1
+  int modes;                         // min(dx, dy)
+  const double* strengths;           // s* (modes)
+  const int* block;                  // (modes) first mode of the block of equal strengths this mode is in
+  int rank;                          // r
+  const double* root;                // R (dx, r); null for white inputs
+  double label_noise;                // σ
+  const Samples* samples = nullptr;  // null for Gaussian data
 };
 
 enum class Source : int { flow, gd, sgd, gradient, aligned, isotropic };
+
+// How a batch of a data set is drawn.
+enum class Sampling : int { replacement, without, shuffle, full };
 
 // A method is a source of the map's gradient and a step: W ← (1 − dt·decay) W − dt ∂W, noise of variance T·dt,
 // T = lr/batch. A schedule multiplies lr and dt of a step by its factor.
@@ -25,12 +53,15 @@ struct Method {
   Source source;
   double lr, dt, batch, decay;
   int order;  // 2: with the drift of the stochastic modified equation
+  Sampling sampling = Sampling::replacement;
 };
 
 // Standard normals one Langevin step takes. Static: every instruction set must keep its own copy.
 static inline int64_t normals_per_step(const Problem& problem, const Method& method) {
   const int64_t r = problem.rank, dy = problem.widths[problem.depth];
-  if (method.source != Source::isotropic) return r * (r + 1) / 2 + (problem.label_noise > 0 ? dy * r : 0);
+  const int64_t labels = problem.label_noise > 0 ? dy * r : 0;
+  if (const Samples* samples = problem.samples) return labels + (samples->factors ? samples->factors : samples->count);
+  if (method.source != Source::isotropic) return labels + r * (r + 1) / 2;
   int64_t count = 0;
   for (int l = 0; l < problem.depth; ++l) count += int64_t(problem.widths[l]) * problem.widths[l + 1];
   return count;
@@ -40,12 +71,13 @@ static inline int64_t normals_per_step(const Problem& problem, const Method& met
 template <class T, class Word>
 struct Ensemble {
   int64_t count;
-  T* weights;       // (n, parameters)
-  Word* words;      // (n, 4)
-  int64_t* status;  // (n)
-  double* learned;  // (n, 2, modes)
-  double* peak;     // (n, 4, modes)
-  double* clock;    // (n, 2)
+  T* weights;                // (n, parameters)
+  Word* words;               // (n, 4)
+  int64_t* status;           // (n)
+  double* learned;           // (n, 2, modes)
+  double* peak;              // (n, 4, modes)
+  double* clock;             // (n, 2)
+  int32_t* order = nullptr;  // (n, samples), or null
 };
 
 constexpr int kTallyLags = 16, kTallyRow = 2 * kTallyLags + 2;

@@ -78,6 +78,24 @@ struct Stream {
     out[i] = last[0];
   }
 
+  // A whole number uniform on 0 … bound − 1 for every lane, by rejection from 32 bits (Lemire 2019).
+  void below(uint32_t bound, int32_t* out) {
+    IntVec<T> active = V{} == V{};
+    do {
+      const Stream before = *this;
+      const W word = next();
+      keep(before, active);
+      IntVec<T> rejected{};
+      for (int lane = 0; lane < Lane<T>::count; ++lane) {
+        const uint64_t product = uint64_t(uint32_t(word[lane] >> (R::bits - 32))) * bound;
+        if (active[lane]) out[lane] = int32_t(product >> 32);
+        if (active[lane] && uint32_t(product) < bound && uint32_t(product) < uint32_t(-bound) % bound)
+          rejected[lane] = -1;
+      }
+      active = rejected;
+    } while (__builtin_expect(any<T>(active), 0));
+  }
+
   // Square root of a chi-square with k degrees of freedom.
   V chi(int64_t k) {
     V drawn[2];

@@ -6,6 +6,7 @@
 
 #include <optional>
 
+#include "dataset.hpp"
 #include "isotropic.hpp"
 #include "modified.hpp"
 #include "rng.hpp"
@@ -44,6 +45,7 @@ struct Stepper {
   V *inputs = nullptr, *seen[kMaxDepth] = {};  // of a batch: R C (dx × B), W_{l} … W_0 R C
   std::optional<Isotropic<V>> isotropic;
   std::optional<Modified<V>> modified;
+  std::optional<Dataset<V, Noise>> data;
 
   Stepper(Network<V>& network, const Method& m, Arena& arena)
       : net(network),
@@ -53,6 +55,7 @@ struct Stepper {
         mixed(arena.take<V>(int64_t(net.rank) * net.rank)) {
     if (method.source == Source::isotropic) isotropic.emplace(net, arena);
     if (method.order == 2) modified.emplace(net, arena);
+    if (net.problem.samples) data.emplace(net, method, noise, arena);
     if (!batch) return;
     inputs = net.white ? mixed : arena.take<V>(int64_t(net.dx) * batch);
     for (int l = 0; l + 1 < net.depth; ++l) seen[l] = arena.take<V>(int64_t(net.widths[l + 1]) * batch);
@@ -82,7 +85,8 @@ struct Stepper {
       case Source::gradient:
         return net.colour(noisy(T(1)));
       case Source::sgd:
-        return net.colour(bartlett());
+        if (!data) return net.colour(bartlett());
+        return method.sampling == Sampling::full ? net.colour(data->whole()) : data->batch();
       case Source::aligned:
         return on_modes();
       default:
@@ -94,6 +98,10 @@ struct Stepper {
   V* noisy(T mean) {
     const int64_t r = net.rank, dy = net.dy;
     const T scale = T(__builtin_sqrt(method.lr / (method.batch * method.dt))), sigma = T(net.problem.label_noise);
+    if (data) {
+      data->noisy(mean, scale, mixed, drawn);
+      return drawn;
+    }
     noise.fill(drawn, r * (r + 1) / 2, scale);
     const V* h = drawn;
     for (int64_t i = 0; i < r; ++i) {
@@ -138,19 +146,24 @@ struct Stepper {
   // Draws a batch of B < r samples and takes it up: the errors Δ R C − σ Z (dy × B).
   V* draw_batch() {
     const int64_t r = net.rank;
+    if (data) {
+      data->draw_batch(inputs, net.panel[0], batch);
+      return errors(true);
+    }
     noise.fill(mixed, r * batch, T(1));
     if (!net.white) multiply(dense(net.root, r), dense(mixed, batch), dense(inputs, batch), net.dx, batch, r);
-    return errors();
+    const T sigma = T(net.problem.label_noise);
+    if (sigma > 0) noise.fill(net.panel[0], int64_t(net.dy) * batch, -sigma);
+    return errors(sigma > 0);
   }
 
-  V* errors() {
+  // Δ times the inputs, in the first panel; added to what stands there if there is label noise.
+  V* errors(bool noisy_labels) {
     V* out = net.panel[0];
-    const T sigma = T(net.problem.label_noise);
-    if (sigma > 0) noise.fill(out, int64_t(net.dy) * batch, -sigma);
     V* below = inputs;
     for (int l = 0; l < net.depth; below = seen[l++])
       multiply(net.layer(l), dense(below, batch), dense(l + 1 < net.depth ? seen[l] : out, batch), net.widths[l + 1],
-               batch, net.widths[l], T(1), l + 1 == net.depth && sigma > 0);
+               batch, net.widths[l], T(1), l + 1 == net.depth && noisy_labels);
     for (int64_t a = 0; a < net.modes; ++a) {
       const V strength = splat<V>(T(-net.problem.strengths[a]));
       for (int64_t j = a * batch; j < (a + 1) * batch; ++j) out[j] = fma(strength, inputs[j], out[j]);

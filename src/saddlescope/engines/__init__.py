@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from saddlescope._model import allowed
-from saddlescope.dataset import Dataset
 from saddlescope.engines.protocol import Engine
 from saddlescope.engines.reference import Reference
 from saddlescope.methods import Method
@@ -17,7 +16,7 @@ def make_engine(name: str, problem: Problem, method: Method, plan: Plan) -> Engi
     """The engine of one run; "auto" is the compiled one where it is built."""
     if name not in ENGINES:
         raise ValueError(f"engine = {name!r} is unknown; {allowed(str(name), ENGINES)}")
-    if name == "reference" or (name == "auto" and isinstance(problem.data, Dataset)):
+    if name == "reference":
         return Reference(problem, method, plan)
     try:
         from saddlescope.engines.native import Native

@@ -21,12 +21,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saddlescope.dataset import Dataset
-from saddlescope.methods import GD, SGD, Method
+from saddlescope.methods import GD, SGD, Langevin, Method
 from saddlescope.streams import Streams
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 Draw = Callable[[int], Array]
+
+SAMPLINGS = ("replacement", "without", "shuffle", "full")
+
+PANEL = 16
+"""Samples are drawn this many at a time: first their indices, then their label noise. Even: no normal is dropped."""
 
 NORMAL = 16
 """What a normal costs, in multiply-adds."""
@@ -103,7 +108,13 @@ class Finite:
         """K (n, dy, r) of a batch, or of all samples; ``order`` is changed in place."""
         if full(self._method):
             return self._whole(error, streams.normals)
-        return self._batch(error, self.indices(step, order, streams), streams.normals)
+        batch = int(self._method.batch_size)  # type: ignore[union-attr, arg-type]
+        place = self._begin(step, batch, order, streams)
+        total = np.zeros_like(error)
+        for first in range(0, batch, PANEL):
+            indices = [self._pick(place + k, order, streams) for k in range(first, min(first + PANEL, batch))]
+            total += self._sum(error, np.stack(indices, axis=1), streams.normals)
+        return total / batch
 
     def _whole(self, error: Array, draw: Draw) -> Array:
         if self._label_noise == 0:
@@ -111,26 +122,30 @@ class Finite:
         scale = self._label_noise / np.sqrt(len(self._inputs))
         return error - error.dtype.type(scale) * draw(error[0].size).reshape(error.shape)
 
-    def _batch(self, error: Array, indices: Array, draw: Draw) -> Array:
-        columns = np.swapaxes(self._inputs[indices], 1, 2)
-        pulled = error @ columns - np.swapaxes(self._residuals[indices], 1, 2)
-        if self._label_noise > 0:
-            pulled = pulled - self._label_noise * draw(pulled[0].size).reshape(pulled.shape)
-        return pulled @ np.swapaxes(columns, 1, 2) / indices.shape[1]
+    def _begin(self, step: int, batch: int, order: Array, streams: Streams) -> int:
+        """Where in the order the batch of this step begins; at the start of an epoch comes a fresh permutation."""
+        if not isinstance(self._method, SGD) or self._method.sampling != "shuffle":
+            return 0
+        part = step % (len(self._inputs) // batch)
+        for k in range(len(self._inputs) - 1 if part == 0 else 0):
+            swap(order, k, streams)
+        return part * batch
 
-    def indices(self, step: int, order: Array, streams: Streams) -> Array:
-        """Samples of the batch of this step (trajectories, B)."""
-        size, n = int(self._method.batch_size), len(self._inputs)  # type: ignore[union-attr, arg-type]
+    def _pick(self, place: int, order: Array, streams: Streams) -> Array:
+        """The next sample of every trajectory."""
         match self._method:
             case SGD(sampling="replacement"):
-                return np.stack([streams.below(n) for _ in range(size)], axis=1)
+                return streams.below(len(self._inputs))
             case SGD(sampling="without"):
-                shuffle(order, size, streams)
-                return order[:, :size]
-        part = step % (n // size)
-        if part == 0:
-            shuffle(order, n - 1, streams)
-        return order[:, part * size : (part + 1) * size]
+                swap(order, place, streams)
+        return order[:, place].copy()
+
+    def _sum(self, error: Array, indices: Array, draw: Draw) -> Array:
+        """``(E C − R − δΞ) Cᵀ`` of some samples (trajectories, count)."""
+        inputs, residuals = self._inputs[indices], self._residuals[indices]
+        if self._label_noise > 0:
+            residuals = residuals + self._label_noise * draw(residuals[0].size).reshape(residuals.shape)
+        return (error @ _t(inputs) - _t(residuals)) @ inputs
 
     def noise(self, error: Array, draw: Draw) -> Array:
         """Noise of one sample's K (n, dy, r): ``E H − Y − δZ``."""
@@ -154,9 +169,27 @@ class Finite:
         return (pulled * weights[:, None]) @ self._inputs - error * weights.sum(axis=1)[:, None, None]
 
 
-def shuffle(order: Array, count: int, streams: Streams) -> None:
-    """The first ``count`` places of every trajectory's order, drawn from all of it, in place (Fisher & Yates)."""
-    rows = np.arange(len(order))
-    for k in range(count):
-        other = k + streams.below(order.shape[1] - k)
-        order[rows, k], order[rows, other] = order[rows, other], order[rows, k]
+def swap(order: Array, k: int, streams: Streams) -> None:
+    """Puts one of the samples from place k on there, in every trajectory's order, in place (Fisher & Yates)."""
+    rows, other = np.arange(len(order)), k + streams.below(order.shape[1] - k)
+    order[rows, k], order[rows, other] = order[rows, other], order[rows, k]
+
+
+def _t(matrices: Array) -> Array:
+    return np.swapaxes(matrices, -1, -2)
+
+
+# --- what the compiled kernel is given
+
+
+def kernel_tables(data: Dataset, method: Method) -> tuple[Floats, Floats, int]:
+    """Rows of inputs and residuals, the factor (empty where there is none), and the number of the sampling.
+
+    Batches are taken as inputs x (n, dx), all else as c (n, r).
+    """
+    made = factor(data) if isinstance(method, Langevin) else None
+    sampling = "full" if full(method) else getattr(method, "sampling", "replacement")
+    batches = isinstance(method, SGD) and not full(method)
+    samples = Samples(*data.in_modes) if batches else Samples.of(data)
+    rows = np.concatenate([samples.inputs, samples.residuals], axis=1)
+    return rows, np.empty((0, 0)) if made is None else np.ascontiguousarray(made), SAMPLINGS.index(sampling)

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saddlescope import _kernel
+from saddlescope import _kernel, observables
+from saddlescope.data import Data
 from saddlescope.dataset import Dataset
-from saddlescope.engines.protocol import Floats, State, check, check_advance, out_of_modes, start
+from saddlescope.engines import finite
+from saddlescope.engines.protocol import Floats, State, check, check_advance, noise_scale, out_of_modes, start
 from saddlescope.methods import GD, SGD, GradientFlow, Langevin, Method
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
@@ -43,8 +45,6 @@ class Native:
                 'use engine="reference"'
             )
         check(problem, method, plan)
-        if isinstance(problem.data, Dataset):
-            raise ValueError('the compiled engine takes Gaussian data, got a Dataset; use engine="reference"')
         self.problem, self.method, self.plan = problem, method, plan
         self.threads = plan.threads or os.cpu_count() or 1
         data, modes = problem.data, problem.data.modes
@@ -55,16 +55,18 @@ class Native:
             rank=data.root.shape[1],
             root=[] if data.white else data.root.ravel().tolist(),
             label_noise=data.label_noise,
-            source=_source(method),
+            source=_source(method, data),
             lr=method.lr,
             dt=method.time_step,
-            batch=getattr(method, "batch_size", np.inf),
+            batch=_batch(method, data),
             weight_decay=method.weight_decay,
             order=getattr(method, "order", 1),
             instruction_set=instruction_set,
         )
         if wanted := plan.accumulate:
             self._kernel.accumulate(wanted.low, wanted.high, wanted.start, wanted.every)
+        if isinstance(data, Dataset):
+            self._kernel.use_samples(*finite.kernel_tables(data, method))
 
     @property
     def instruction_set(self) -> str:
@@ -102,6 +104,7 @@ class Native:
                 threads=self.threads,
                 normals=None if given is None else np.ascontiguousarray(given, self.plan.dtype),
                 factors=None if self.method.schedule is None else self.method.factor(np.arange(first, last + 1)),
+                order=moved.order if moved.order.size else None,
             )
         return replace(moved, step=until, weights=self._layers(weights))
 
@@ -114,8 +117,16 @@ class Native:
 
     def observe(self, state: State) -> dict[str, Floats]:
         """Every observable of every trajectory, leading axis n."""
-        table = self._kernel.observe(self._shown(state), float(self.method.temperature_at(state.step)), self.threads)
-        return _columns(table, self.problem.network.depth, len(self.problem.data.modes.strengths))
+        problem, data = self.problem, self.problem.data
+        temperature, share = noise_scale(problem, self.method, state.step)
+        table = self._kernel.observe(self._shown(state), temperature, self.threads)
+        columns = _columns(table, problem.network.depth, len(data.modes.strengths))
+        if isinstance(data, Dataset):
+            weights = self.weights(state)
+            columns["loss"] = columns["excess_loss"] + data.least_loss
+            columns["mode_noise"] = observables.mode_noise(data, temperature, weights, share)
+            columns["layer_noise"] = observables.layer_noise(data, temperature, weights, share)
+        return columns
 
     def weights(self, state: State) -> tuple[Floats, ...]:
         """Layers (n, n_l, n_{l−1}) in the original basis, float64."""
@@ -138,10 +149,18 @@ class Native:
         return tuple(part.reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True))
 
 
-def _source(method: Method) -> str:
+def _source(method: Method, data: Data) -> str:
     if isinstance(method, Langevin):
         return method.noise
+    if isinstance(data, Dataset) and finite.full(method):
+        return "sgd" if data.label_noise > 0 else "gd"
     return {GradientFlow: "flow", GD: "gd", SGD: "sgd"}[type(method)]
+
+
+def _batch(method: Method, data: Data) -> float:
+    if isinstance(data, Dataset) and finite.full(method):
+        return data.samples
+    return getattr(method, "batch_size", np.inf)
 
 
 def _copy(state: State) -> State:
