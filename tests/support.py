@@ -46,6 +46,12 @@ def dataset(n, dim_in, dim_out, spread=0.5, label_noise=0.3, rank=None, seed=2) 
     return sc.Dataset(x, y, label_noise)
 
 
+def whitened(n, dim_in, dim_out, label_noise=0.3) -> sc.Dataset:
+    """Samples with S_xx = I, so that modes decouple; far from Gaussian."""
+    data = dataset(n, dim_in, dim_out, label_noise=label_noise)
+    return sc.Dataset(np.linalg.qr(data.X)[0] * n**0.5, data.Y, label_noise)
+
+
 PROBLEMS = {
     "wide": problem((3, 7, 4)),
     "deep": problem((4, 8, 8, 5, 3), scale=0.25),

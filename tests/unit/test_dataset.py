@@ -7,7 +7,7 @@ import tomli_w
 import saddlescope as sc
 from saddlescope import Dataset, DeepLinear, GaussianData, Plan, Problem, init, observables, simulate
 from saddlescope.problem import run_from_toml, run_to_toml
-from support import dataset
+from support import dataset, whitened
 
 SHAPES = {"long": (40, 4, 3), "square": (4, 4, 2), "short": (3, 5, 2), "one sample": (1, 3, 2), "scalar": (7, 1, 1)}
 
@@ -87,14 +87,8 @@ def test_moments_of_gaussian_data_are_a_limit():
     np.testing.assert_allclose(samples.mode_moments(1), teacher.mode_moments(1), rtol=0.02)
 
 
-def white(n, dx, dy):
-    """A data set whose modes decouple."""
-    x = np.linalg.qr(np.random.default_rng(3).exponential(size=(n, dx)))[0] * n**0.5
-    return Dataset(x, dataset(n, dx, dy).Y, label_noise=0.3)
-
-
 def test_the_mode_equation_of_a_data_set():
-    problem = Problem(DeepLinear((3, 4, 2)), white(20, 3, 2), init.Balanced(scale=0.1))
+    problem = Problem(DeepLinear((3, 4, 2)), whitened(20, 3, 2), init.Balanced(scale=0.1))
     sde = sc.theory.mode_sde(problem, sc.SGD(0.01, 2), 0)
     assert sde.fixed_point == pytest.approx(problem.data.modes.strengths[0])
     s = 0.7
@@ -203,7 +197,7 @@ def test_full_batches_and_gradient_descent_are_one():
 
 
 def test_advice_and_citation():
-    problem = Problem(DeepLinear((3, 4, 2)), white(20, 3, 2), init.Balanced(scale=0.5))
+    problem = Problem(DeepLinear((3, 4, 2)), whitened(20, 3, 2), init.Balanced(scale=0.5))
     with pytest.warns(UserWarning, match="above T_c"), pytest.warns(UserWarning, match="stability edge"):
         run = simulate(problem, sc.SGD(3.0, 1), Plan(steps=1))
     assert "varre2024" in sc.cite(run) and "bartlett1933" not in sc.cite(run)

@@ -80,7 +80,8 @@ def factor(data: Dataset) -> Floats | None:
         return None
     z = np.concatenate(moments, axis=1)
     _, deviations, axes = np.linalg.svd(np.linalg.qr((z - z.mean(axis=0)) / np.sqrt(n), mode="r"), full_matrices=False)
-    kept = deviations > 1e-12 * deviations.max(initial=0.0)
+    kept = deviations > 1e-12 * deviations[0]
+    kept[0] = True  # also where nothing varies
     return np.asarray(axes[kept].T * deviations[kept])
 
 
