@@ -285,6 +285,19 @@ nb::object chi(Array<Word, 2> words, int64_t degrees, const std::string& instruc
   return nb::cast(drawn);
 }
 
+template <class T, class Word>
+nb::object below(Array<Word, 2> words, int32_t bound, const std::string& instruction_set) {
+  require(words.shape(1) == 4, "words must be (n, 4)");
+  require(bound >= 1, "bound must be at least 1");
+  const size_t n = words.shape(0);
+  int32_t* out;
+  auto drawn = fresh<int32_t>({n}, out);
+  const auto& family = family_of<T>(kernels(instruction_set));
+  for (size_t first = 0; first < n; first += size_t(family.lanes))
+    family.below(words.data(), int64_t(n), int64_t(first), bound, out);
+  return nb::cast(drawn);
+}
+
 // Billions a second of what this thread does in rounds of nothing else.
 template <class T>
 double rate(int64_t (*work)(int64_t, T*), double milliseconds) {
@@ -352,6 +365,8 @@ NB_MODULE(_kernel, m) {
   m.def("normals", &normals<double, uint64_t>, "words"_a.noconvert(), "count"_a, "instruction_set"_a = "auto");
   m.def("chi", &chi<float, uint32_t>, "words"_a.noconvert(), "degrees"_a, "instruction_set"_a = "auto");
   m.def("chi", &chi<double, uint64_t>, "words"_a.noconvert(), "degrees"_a, "instruction_set"_a = "auto");
+  m.def("below", &below<float, uint32_t>, "words"_a.noconvert(), "bound"_a, "instruction_set"_a = "auto");
+  m.def("below", &below<double, uint64_t>, "words"_a.noconvert(), "bound"_a, "instruction_set"_a = "auto");
   m.def("multiply_add_rate_float32", &multiply_add_rate<float>, "milliseconds"_a, "instruction_set"_a = "auto");
   m.def("multiply_add_rate_float64", &multiply_add_rate<double>, "milliseconds"_a, "instruction_set"_a = "auto");
   m.def("normal_rate_float32", &normal_rate<float>, "milliseconds"_a, "instruction_set"_a = "auto");

@@ -19,9 +19,9 @@ namespace {
 template <class T>
 constexpr auto kernel_set() {
   using namespace SADDLESCOPE_ISA;
-  return KernelSet<T, typename Lane<T>::Word>{Lane<T>::count,       &DeepLinear<T>::scratch, &DeepLinear<T>::advance,
-                                              &Streams<T>::normals, &Streams<T>::chi,        &Limits<T>::multiply_adds,
-                                              &Limits<T>::normals};
+  return KernelSet<T, typename Lane<T>::Word>{
+      Lane<T>::count,   &DeepLinear<T>::scratch, &DeepLinear<T>::advance,   &Streams<T>::normals,
+      &Streams<T>::chi, &Streams<T>::below,      &Limits<T>::multiply_adds, &Limits<T>::normals};
 }
 using SADDLESCOPE_ISA::FlowBlock;
 using SADDLESCOPE_ISA::ModeBlock;

@@ -113,6 +113,7 @@ struct KernelSet {
   void (*advance)(const Problem&, const Method&, const Ensemble<T, Word>&, const Span&, int64_t first, void* scratch);
   void (*normals)(Word* words, int64_t n, int64_t first, int64_t count, T* out);
   void (*chi)(Word* words, int64_t n, int64_t first, int64_t degrees, T* out);
+  void (*below)(Word* words, int64_t n, int64_t first, int32_t bound, int32_t* out);
   int64_t (*multiply_adds)(int64_t rounds, T* sum);
   int64_t (*fresh_normals)(int64_t rounds, T* sum);
 };

@@ -44,6 +44,15 @@ struct Streams {
     for (int lane = 0; lane < Lane<T>::count && first + lane < n; ++lane) out[first + lane] = drawn[lane];
     store_words(stream, words, n, first);
   }
+
+  static void below(Word* words, int64_t n, int64_t first, int32_t bound, int32_t* out) {
+    Stream<T> stream;
+    load_words(stream, words, n, first);
+    int32_t drawn[Lane<T>::count];
+    stream.below(uint32_t(bound), drawn);
+    for (int lane = 0; lane < Lane<T>::count && first + lane < n; ++lane) out[first + lane] = drawn[lane];
+    store_words(stream, words, n, first);
+  }
 };
 
 }  // namespace saddlescope::SADDLESCOPE_ISA

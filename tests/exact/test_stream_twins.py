@@ -41,3 +41,15 @@ def test_instruction_sets_with_fused_multiply_add_agree_to_the_bit(dtype):
     for draw in draws[1:]:
         for a, b in zip(draws[0], draw, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("instruction_set", SETS)
+@pytest.mark.parametrize("dtype", ROUNDING)
+@pytest.mark.parametrize("bound", [1, 2, 7, 1000, 2**20 + 1, 3 * 2**29, 2**31 - 1])
+def test_indices(instruction_set, dtype, bound):
+    """Of 3·2²⁹ every fourth word is rejected, and by its own stream alone."""
+    words = seed_words(6, range(37), NOISE, dtype)
+    twin = Streams(words)
+    for _ in range(20):
+        np.testing.assert_array_equal(_kernel.below(words, bound, instruction_set), twin.below(bound))
+    np.testing.assert_array_equal(words, twin.words)
