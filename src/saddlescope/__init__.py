@@ -7,7 +7,8 @@ from saddlescope.compare import compare
 from saddlescope.data import GaussianData
 from saddlescope.dataset import Dataset
 from saddlescope.methods import GD, SGD, GradientFlow, Langevin
-from saddlescope.network import DeepLinear
+from saddlescope.moments import Moments
+from saddlescope.network import DeepLinear, Diagonal
 from saddlescope.plan import Plan, logspaced
 from saddlescope.problem import Problem
 from saddlescope.simulate import simulate
@@ -19,9 +20,11 @@ __all__ = [
     "Accumulate",
     "Dataset",
     "DeepLinear",
+    "Diagonal",
     "GaussianData",
     "GradientFlow",
     "Langevin",
+    "Moments",
     "Plan",
     "Problem",
     "cite",

@@ -10,6 +10,7 @@ import numpy as np
 from saddlescope import theory
 from saddlescope.engines.protocol import Engine, State
 from saddlescope.methods import SGD, GradientFlow, Langevin, Method
+from saddlescope.network import Diagonal
 from saddlescope.observables import THRESHOLDS
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
@@ -33,7 +34,8 @@ def on_run(problem: Problem, method: Method, plan: Plan, engine: Engine, state: 
 def stability_edge(problem: Problem, weight_decay: float = 0.0) -> float:
     """Learning rate ``2/(L s*^{2κ} λ_max + γ)``, ``κ = 1 − 1/L``, beyond which GD does not settle on the teacher.
 
-    s* is the strongest mode, λ_max the largest eigenvalue of Σ; inf for a teacher of zero and L ≥ 2 without γ.
+    s* is the strongest mode, λ_max the largest eigenvalue of Σ; inf for a teacher of zero and L ≥ 2 without γ. Of a
+    diagonal network: that of equal chains.
 
     >>> from saddlescope import DeepLinear, GaussianData, init
     >>> stability_edge(Problem(DeepLinear((1, 1, 1)), GaussianData([[4.0]]), init.Balanced(scale=0.1)))
@@ -41,7 +43,8 @@ def stability_edge(problem: Problem, weight_decay: float = 0.0) -> float:
     """
     depth, strongest = problem.network.depth, float(problem.data.modes.strengths[0])
     curvature = depth * strongest ** (2 - 2 / depth) * float(np.linalg.eigvalsh(problem.data.sigma)[-1])
-    return 2 / (curvature + weight_decay) if curvature + weight_decay > 0 else np.inf
+    curvature = curvature * getattr(problem.network, "speed", 1.0) + weight_decay
+    return 2 / curvature if curvature > 0 else np.inf
 
 
 def _on_stability(problem: Problem, method: Method) -> Iterator[str]:
@@ -108,6 +111,8 @@ def _on_horizon(problem: Problem, method: Method, plan: Plan, state: State) -> I
     narrowest = min(problem.network.widths)
     if (problem.data.modes.strengths[narrowest:] > 0).any():
         yield f"modes from {narrowest} on cannot be learned by widths as narrow as {narrowest}; widen the network"
+    if isinstance(problem.network, Diagonal) and problem.network.speed != 1:
+        return  # how fast it can be depends on how unequal its chains are
     steps, flow = plan.steps - state.step, GradientFlow(method.time_step)
     left = float(method.time(plan.steps) - method.time(state.step))
     full = "" if method.schedule is None else " at full lr"

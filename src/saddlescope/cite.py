@@ -10,6 +10,7 @@ from saddlescope import results
 from saddlescope.dataset import Dataset
 from saddlescope.init import Gaussian
 from saddlescope.methods import GD, SGD, GradientFlow, Langevin, Method
+from saddlescope.network import Diagonal
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 
@@ -42,6 +43,13 @@ ENTRIES = {
   number  = {40},
   pages   = {1--47},
   year    = {2019},
+}""",
+    "ziyin2023": """@misc{ziyin2023,
+  author        = {Ziyin, Liu and Li, Hongchao and Ueda, Masahito},
+  title         = {Law of Balance and Stationary Distribution of Stochastic Gradient Descent},
+  year          = {2023},
+  eprint        = {2308.06671},
+  archiveprefix = {arXiv},
 }""",
     "varre2024": """@inproceedings{varre2024,
   author    = {Varre, Aditya Vardhan and Sagitova, Margarita and Flammarion, Nicolas},
@@ -122,7 +130,7 @@ def cite(run: xr.Dataset) -> str:
 def _keys(problem: Problem, method: Method, plan: Plan) -> Iterator[str]:
     finite = isinstance(problem.data, Dataset)
     yield "saddlescope"
-    yield "saxe2013"
+    yield "ziyin2023" if isinstance(problem.network, Diagonal) else "saxe2013"
     if finite:
         yield "varre2024"
     if isinstance(method, GradientFlow):

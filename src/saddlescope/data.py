@@ -16,7 +16,7 @@ from saddlescope._model import Matrix, OptionalMatrix, Real, as_matrix, frozen
 
 Floats = NDArray[np.float64]
 
-Moments = tuple[float, float, float, float, float]
+ModeMoments = tuple[float, float, float, float, float]
 """``α₁ = Var[x²], α₂ = Cov[x², xy], α₃ = Var[xy], β₁ = E[x²], β₂ = E[xy]`` of one input and one label."""
 
 ROUNDING = 1e-13
@@ -100,7 +100,7 @@ class Data:
         """Population loss of the teacher itself, which no linear map falls below."""
         return 0.5 * self.dim_out * self.label_noise**2
 
-    def mode_moments(self, mode: int) -> Moments:
+    def mode_moments(self, mode: int) -> ModeMoments:
         """(α₁, α₂, α₃, β₁, β₂) of ``x = v_αᵀx`` and ``y = u_αᵀy``, all that the SDE of an aligned mode sees."""
         raise NotImplementedError
 
@@ -188,7 +188,7 @@ class GaussianData(Data):
             return super().modes
         return _modes(self.left, np.einsum("ia,ij,ja->a", self.left, self.teacher, self.right), self.right)
 
-    def mode_moments(self, mode: int) -> Moments:
+    def mode_moments(self, mode: int) -> ModeMoments:
         """With variance λ along v_α: ``α₁ = 2λ², α₂ = 2λ²s*, α₃ = 2λ²s*² + λσ², β₁ = λ, β₂ = λs*``."""
         target, variance = float(self.modes.strengths[mode]), float(self.sigma_in_modes[mode, mode])
         fourth = 2 * variance**2
@@ -206,6 +206,21 @@ class GaussianData(Data):
         spread = drift @ _t(error) + self.label_noise**2 * np.eye(self.dim_out)
         cross = p @ drift @ _t(q)
         return np.asarray(share * ((p @ spread @ _t(p)) * (q @ self.sigma @ _t(q)) + cross * _t(cross)))
+
+
+def noise_vertex(moments: ModeMoments) -> tuple[float, float]:
+    """Where ``g(s) = α₁s² − 2α₂s + α₃`` is least and its value there, both free of cancellation: (center, floor).
+
+    >>> noise_vertex((2.0, 2.0, 2.25, 1.0, 1.0))
+    (1.0, 0.25)
+    """
+    alpha1, alpha2, alpha3, beta1, beta2 = moments
+    if alpha1 == 0:
+        return 0.0, alpha3
+    center, floor, end = alpha2 / alpha1, alpha3 - alpha2**2 / alpha1, beta2 / beta1
+    if floor > 1e-14 * alpha3:
+        return center, floor
+    return (end if abs(center - end) <= 1e-7 * abs(end) else center), 0.0
 
 
 def _t(matrices: Floats) -> Floats:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from saddlescope._model import Matrix, Real, frozen
-from saddlescope.data import ROUNDING, Data, Moments, _t
+from saddlescope.data import ROUNDING, Data, ModeMoments, _t
 
 Floats = NDArray[np.float64]
 
@@ -101,7 +101,7 @@ class Dataset(Data):
         left, right = self.bases
         return self.X @ right, self.residuals @ left
 
-    def mode_moments(self, mode: int) -> Moments:
+    def mode_moments(self, mode: int) -> ModeMoments:
         """(α₁, α₂, α₃, β₁, β₂) of ``x = v_αᵀx_i`` and ``y = u_αᵀ(y_i + δξ)``."""
         x, y = self.X @ self.modes.right[:, mode], self.Y @ self.modes.left[:, mode]
         square, product = x * x, x * y

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo
 from saddlescope import streams
 from saddlescope._model import Array, Real, as_matrix, frozen
 from saddlescope.data import Data
-from saddlescope.network import DeepLinear
+from saddlescope.network import Diagonal, Network
 
 Weights = tuple[NDArray[np.float64], ...]
 
@@ -24,6 +24,7 @@ class Gaussian:
     Raises ValueError when both or neither are given, and for ``gamma`` on a network without hidden layers.
     Source: Corlouer et al. 2026, arXiv 2604.06366 (their experiments use gamma = 2).
 
+    >>> from saddlescope import DeepLinear
     >>> Gaussian(scale=1e-2).deviation(DeepLinear((4, 10, 4)))
     0.01
     """
@@ -38,7 +39,7 @@ class Gaussian:
                 "use Gaussian(scale=1e-2) or Gaussian(gamma=2)"
             )
 
-    def deviation(self, network: DeepLinear) -> float:
+    def deviation(self, network: Network) -> float:
         """Standard deviation of a weight."""
         if self.scale is not None:
             return self.scale
@@ -54,6 +55,7 @@ class Balanced:
     """``W_l = a R_{l+1} R_lᵀ``: every layer has singular values ``scale`` = a, every mode starts at ``s₀ = a^L``.
 
     Aligned: ``R_1 = V``, ``R_{L+1} = U`` of the teacher. Otherwise both are random and differ by trajectory.
+    In a diagonal network every weight is a, the last layer with the sign of the teacher: ``|v| = width · a^L``.
     Source: Corlouer et al. 2026, arXiv 2604.06366, assumption of aligned and balanced weights.
 
     >>> Balanced(scale=0.1, aligned=False).aligned
@@ -84,23 +86,25 @@ class Given:
 Init = Gaussian | Balanced | Given
 
 
-def check(init: Init, network: DeepLinear) -> None:
+def check(init: Init, network: Network) -> None:
     """Raise ValueError when these initial weights cannot be those of the network."""
     if isinstance(init, Gaussian):
         init.deviation(network)
+    if isinstance(init, Balanced) and isinstance(network, Diagonal) and not init.aligned:
+        raise ValueError("aligned must be true for a Diagonal network, which has no directions to draw; leave it out")
     if isinstance(init, Given):
         got = tuple(layer.shape for layer in init.weights)
         if got != network.shapes:
             raise ValueError(
-                f"weights must have the shapes {network.shapes} of widths {network.widths}, got {got}; "
+                f"weights must have the shapes {network.shapes} of {network!r:.80}, got {got}; "
                 "layers are (rows out, columns in), first layer first"
             )
 
 
-def draw(init: Init, network: DeepLinear, data: Data, seed: int, members: ArrayLike) -> Weights:
+def draw(init: Init, network: Network, data: Data, seed: int, members: ArrayLike) -> Weights:
     """Initial layers, each (n, n_l, n_{l−1}), of the trajectories ``members`` of the ensemble ``seed``.
 
-    >>> from saddlescope import GaussianData
+    >>> from saddlescope import DeepLinear, GaussianData
     >>> data = GaussianData([[1.0, 0.0], [0.0, 1.0]])
     >>> draw(Gaussian(scale=0.1), DeepLinear((2, 3, 2)), data, seed=0, members=[0, 1])[0].shape
     (2, 3, 2)
@@ -118,7 +122,10 @@ def draw(init: Init, network: DeepLinear, data: Data, seed: int, members: ArrayL
     return _balanced(init, network, data, source, count)
 
 
-def _balanced(init: Balanced, network: DeepLinear, data: Data, source: streams.Streams, count: int) -> Weights:
+def _balanced(init: Balanced, network: Network, data: Data, source: streams.Streams, count: int) -> Weights:
+    if isinstance(network, Diagonal):
+        layers = [np.full((count, network.width, 1), init.scale) for _ in range(network.depth)]
+        return (*layers[:-1], layers[-1] * data.modes.left[0, 0] * data.modes.right[0, 0])
     rank = min(network.widths)
     frames = [np.broadcast_to(np.eye(width, rank), (count, width, rank)) for width in network.widths]
     if init.aligned:

@@ -55,3 +55,61 @@ class DeepLinear:
     def parameters(self) -> int:
         """Number of weights."""
         return sum(rows * columns for rows, columns in self.shapes)
+
+
+@frozen
+class Diagonal:
+    """Diagonal linear network ``x -> Σ_j Π_l u_lj x``, one input and one output: ``width`` chains of ``depth`` weights.
+
+    A deep linear network whose hidden layers stay diagonal. Each layer u_l is an array (width, 1).
+    ``depth`` is L, the number of factors of a chain. Raises ValueError for a depth or a width below 1.
+    Source: Ziyin, Li & Ueda 2023, arXiv 2308.06671 (their depth is D = L − 1).
+
+    >>> Diagonal(depth=3, width=2).shapes
+    ((2, 1), (2, 1), (2, 1))
+    """
+
+    depth: Annotated[Count, Field(ge=1)] = Field(description="the number of layers L, such as 2")
+    width: Width = Field(default=1, description="the number of chains, such as 1")
+
+    @property
+    def dim_in(self) -> int:
+        """Input dimension, 1."""
+        return 1
+
+    @property
+    def dim_out(self) -> int:
+        """Output dimension, 1."""
+        return 1
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """Widths between input and output."""
+        return (self.width,) * (self.depth - 1)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Widths from input to output."""
+        return (1, *self.hidden, 1)
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        """Shape of every layer, first to last."""
+        return ((self.width, 1),) * self.depth
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights."""
+        return self.depth * self.width
+
+    @property
+    def speed(self) -> float:
+        """How many times as fast d equal balanced chains move as a single one of the same strength: ``d^{2/L−1}``.
+
+        >>> Diagonal(depth=2, width=8).speed, Diagonal(depth=4, width=9).speed
+        (1.0, 0.3333333333333333)
+        """
+        return float(self.width ** (2 / self.depth - 1))
+
+
+Network = DeepLinear | Diagonal

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from saddlescope import diagonal
 from saddlescope.data import Data
+from saddlescope.network import Diagonal
 from saddlescope.problem import Problem
 
 Floats = NDArray[np.float64]
@@ -28,6 +30,7 @@ def observe(problem: Problem, temperature: float, weights: Weights, share: float
     """Every observable of every trajectory at temperature T, keyed by its name; leading axis n.
 
     ``share`` of the sampling noise is there (less than 1 where a data set is drawn without replacement).
+    Imbalance, its trace and noise of a diagonal network are those of ``diagonal.py``; log_det is NaN there.
     Source: the definitions are those of the functions below.
 
     >>> from saddlescope import DeepLinear, GaussianData, init
@@ -38,20 +41,22 @@ def observe(problem: Problem, temperature: float, weights: Weights, share: float
     """
     data = problem.data
     layers = [np.asarray(layer, np.float64) for layer in weights]
+    chains = isinstance(problem.network, Diagonal)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        product = [diagonal.end_to_end(layers) if chains else end_to_end(layers)]
         return {
-            "loss": loss(data, layers),
-            "excess_loss": excess_loss(data, layers),
-            "mode_strength": mode_strength(data, layers),
-            "singular_values": singular_values(layers),
-            "alignment": alignment(data, layers),
-            "imbalance": imbalance(layers),
-            "imbalance_trace": imbalance_trace(layers),
-            "log_det": log_det(layers),
-            "mode_noise": mode_noise(data, temperature, layers, share),
-            "layer_noise": layer_noise(data, temperature, layers, share),
-            "effective_rank": effective_rank(layers),
-            "learned_modes": learned_modes(data, layers),
+            "loss": loss(data, product),
+            "excess_loss": excess_loss(data, product),
+            "mode_strength": mode_strength(data, product),
+            "singular_values": singular_values(product),
+            "alignment": alignment(data, product),
+            "imbalance": diagonal.imbalance(layers) if chains else imbalance(layers),
+            "imbalance_trace": diagonal.imbalance_trace(layers) if chains else imbalance_trace(layers),
+            "log_det": np.full((len(layers[0]), len(layers) - 1), np.nan) if chains else log_det(layers),
+            "mode_noise": (diagonal.mode_noise if chains else mode_noise)(data, temperature, layers, share),
+            "layer_noise": (diagonal.layer_noise if chains else layer_noise)(data, temperature, layers, share),
+            "effective_rank": effective_rank(product),
+            "learned_modes": learned_modes(data, product),
         }
 
 

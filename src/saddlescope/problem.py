@@ -18,7 +18,8 @@ from saddlescope.data import GaussianData
 from saddlescope.dataset import Dataset
 from saddlescope.init import Balanced, Gaussian, Given
 from saddlescope.methods import METHODS, Method
-from saddlescope.network import DeepLinear
+from saddlescope.moments import Moments
+from saddlescope.network import DeepLinear, Diagonal
 from saddlescope.plan import Logspaced, Plan
 from saddlescope.schedules import SCHEDULES
 
@@ -36,12 +37,19 @@ class Problem:
     True
     """
 
-    network: DeepLinear = Field(description="a network such as DeepLinear((8, 16, 6))")
-    data: GaussianData | Dataset = Field(description="data such as GaussianData(teacher) or Dataset(X, Y)")
+    network: DeepLinear | Diagonal = Field(description="a network such as DeepLinear((8, 16, 6))")
+    data: GaussianData | Dataset | Moments = Field(description="data such as GaussianData(teacher) or Dataset(X, Y)")
     init: Gaussian | Balanced | Given = Field(description="initial weights such as init.Gaussian(scale=1e-2)")
 
     def __post_init__(self) -> None:
         ends, teacher = (self.network.dim_in, self.network.dim_out), (self.data.dim_in, self.data.dim_out)
+        if isinstance(self.network, Diagonal) and ends != teacher:
+            raise ValueError(
+                f"data must have one input and one output for a Diagonal network, got {teacher[0]} and {teacher[1]}; "
+                "use a DeepLinear network"
+            )
+        if isinstance(self.data, Moments) and not isinstance(self.network, Diagonal):
+            raise ValueError("network must be Diagonal(depth, width) for data given by Moments; use it or other data")
         if ends != teacher:
             raise ValueError(
                 f"widths {self.network.widths} go from {ends[0]} to {ends[1]}, but the teacher from {teacher[0]} to "
@@ -107,19 +115,19 @@ def _problem_tables(problem: Problem) -> dict[str, Any]:
 
 
 def _problem_parts(tables: dict[str, Any], folder: str | os.PathLike[str]) -> tuple[Any, Any, Any]:
-    network = from_table("network", tables["network"], (DeepLinear,))
+    network = from_table("network", tables["network"], (DeepLinear, Diagonal))
     data = _data(tables["data"], folder)
     return network, data, from_table("init", tables["init"], (Gaussian, Balanced, Given))
 
 
-def _data(table: Any, folder: str | os.PathLike[str]) -> GaussianData | Dataset:
+def _data(table: Any, folder: str | os.PathLike[str]) -> GaussianData | Dataset | Moments:
     """The data themselves, or a short form: a teacher by its spectrum, a data set by its file."""
     kind = table.get("type", "GaussianData") if isinstance(table, Mapping) else None
     if kind == "GaussianData" and "spectrum" in table:
         return _from_spectrum(table)
     if kind == "Dataset" and "path" in table:
         return _from_file(table, folder)
-    return from_table("data", table, (GaussianData, Dataset))  # type: ignore[return-value]
+    return from_table("data", table, (GaussianData, Dataset, Moments))  # type: ignore[return-value]
 
 
 def _from_spectrum(table: Mapping[str, Any]) -> GaussianData:

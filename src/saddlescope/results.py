@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from saddlescope import accumulate
 from saddlescope.engines.protocol import PEAK_FALL, Engine, State
 from saddlescope.methods import Method
+from saddlescope.network import Diagonal
 from saddlescope.observables import THRESHOLDS
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem, run_from_toml, run_to_toml
@@ -104,7 +105,7 @@ def variables(problem: Problem, plan: Plan) -> dict[str, Variable]:
     kept = dict(OBSERVABLES)
     if plan.keep == "weights":
         for l in range(1, problem.network.depth + 1):
-            kept[f"W{l}"] = Variable((f"unit{l}", f"unit{l - 1}"), "weight", f"weights of layer {l}")
+            kept[f"W{l}"] = Variable(_weight_dims(problem, l), "weight", f"weights of layer {l}")
     return {
         name: Variable((ensemble, "time", *variable.dims), variable.units, variable.long_name)
         for name, variable in kept.items()
@@ -118,8 +119,18 @@ def sizes(problem: Problem, plan: Plan) -> dict[str, int]:
     return (
         {name: len(values) for name, values in coordinates.items()}
         | {"time": len(plan.save_steps)}
-        | {f"unit{l}": width for l, width in enumerate(problem.network.widths)}
+        | {
+            name: size
+            for l, shape in enumerate(problem.network.shapes, start=1)
+            for name, size in zip(_weight_dims(problem, l), shape, strict=True)
+        }
     )
+
+
+def _weight_dims(problem: Problem, layer: int) -> tuple[str, str]:
+    if isinstance(problem.network, Diagonal):
+        return "chain", "input"
+    return f"unit{layer}", f"unit{layer - 1}"
 
 
 def _coordinates(problem: Problem, plan: Plan) -> dict[str, NDArray[Any]]:

@@ -17,6 +17,8 @@ from saddlescope import accumulate, init, streams
 from saddlescope.data import Data
 from saddlescope.dataset import Dataset
 from saddlescope.methods import GD, SGD, GradientFlow, Langevin, Method
+from saddlescope.moments import Moments
+from saddlescope.network import Diagonal
 from saddlescope.observables import THRESHOLDS
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
@@ -115,8 +117,10 @@ def check(problem: Problem, method: Method, plan: Plan) -> None:
             'noise = "aligned" needs a covariance that is diagonal in the right singular vectors of the teacher; '
             'use noise = "gradient" or change covariance'
         )
+    if isinstance(problem.data, Moments) and isinstance(method, SGD):
+        raise ValueError("SGD needs data with samples, got Moments, which do not fix the law of a batch; use Langevin")
     if isinstance(problem.data, Dataset):
-        _check_dataset(problem.data, method, plan)
+        _check_dataset(problem, problem.data, method, plan)
     elif isinstance(method, SGD) and method.sampling != "replacement":
         raise ValueError(
             f'sampling = "{method.sampling}" needs a data set, but samples of Gaussian data are always fresh; '
@@ -124,10 +128,11 @@ def check(problem: Problem, method: Method, plan: Plan) -> None:
         )
 
 
-def _check_dataset(data: Dataset, method: Method, plan: Plan) -> None:
-    if isinstance(method, Langevin) and method.noise == "isotropic":
+def _check_dataset(problem: Problem, data: Dataset, method: Method, plan: Plan) -> None:
+    chains = isinstance(problem.network, Diagonal)
+    if not chains and isinstance(method, Langevin) and method.noise == "isotropic":
         raise ValueError('noise = "isotropic" needs Gaussian data, got a Dataset; use noise = "gradient"')
-    if "noise_peak" in plan.events:
+    if not chains and "noise_peak" in plan.events:
         raise ValueError('events "noise_peak" needs Gaussian data, got a Dataset; leave it out and watch mode_noise')
     if draws_from_order(method) and (method.batch_size or 0) > data.samples:
         raise ValueError(
@@ -201,7 +206,7 @@ def into_modes(data: Data, weights: tuple[Floats, ...]) -> tuple[Floats, ...]:
     """Weights in the teacher's basis: ``W_1 V`` first, ``Uᵀ W_L`` last."""
     left, right = data.bases
     first = (weights[0] @ right, *weights[1:])
-    return (*first[:-1], left.T @ first[-1])
+    return (*first[:-1], _turned(left.T, first[-1]))
 
 
 def out_of_modes(data: Data, weights: tuple[NDArray[Any], ...]) -> tuple[Floats, ...]:
@@ -209,4 +214,9 @@ def out_of_modes(data: Data, weights: tuple[NDArray[Any], ...]) -> tuple[Floats,
     left, right = data.bases
     layers = tuple(np.asarray(layer, np.float64) for layer in weights)
     first = (layers[0] @ right.T, *layers[1:])
-    return (*first[:-1], left @ first[-1])
+    return (*first[:-1], _turned(left, first[-1]))
+
+
+def _turned(basis: Floats, layer: Floats) -> Floats:
+    """``basis @ layer``; of one dimension a sign, whatever the shape of the layer."""
+    return basis @ layer if basis.size > 1 else basis * layer

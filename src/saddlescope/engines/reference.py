@@ -18,12 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saddlescope import accumulate, observables
+from saddlescope import accumulate, diagonal, observables
 from saddlescope.dataset import Dataset
+from saddlescope.diagonal import GradientNoise
 from saddlescope.engines import dormand_prince
 from saddlescope.engines.finite import Finite
 from saddlescope.engines.protocol import State, check, check_advance, noise_scale, out_of_modes, start
 from saddlescope.methods import GD, SGD, GradientFlow, Langevin, Method
+from saddlescope.network import Diagonal
 from saddlescope.observables import THRESHOLDS, block_strength, end_to_end, surroundings
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
@@ -56,6 +58,13 @@ class Reference:
         np.fill_diagonal(self._teacher, data.modes.strengths)
         self._goals = np.outer(THRESHOLDS, data.modes.strengths).astype(plan.dtype)
         self._finite = Finite(data, method, plan.dtype) if isinstance(data, Dataset) else None
+        self._one: GradientNoise | None = None  # of a diagonal network, as a function of Δ
+        self._end_to_end, self._pull_back, self._mode_noise = end_to_end, _pull_back, observables.mode_noise
+        if isinstance(problem.network, Diagonal):
+            noise = GradientNoise.of(data)
+            self._one = replace(noise, center=noise.center - float(data.modes.strengths[0]))
+            self._end_to_end, self._pull_back = diagonal.end_to_end, diagonal.pull_back
+            self._mode_noise = diagonal.mode_noise
 
     @property
     def normals_per_step(self) -> int:
@@ -64,6 +73,8 @@ class Reference:
             return 0
         if self.method.noise == "isotropic":
             return self.problem.network.parameters
+        if self._one:
+            return 1
         if self._finite:
             return self._finite.normals_per_step
         rank, data = self._root.shape[1], self.problem.data
@@ -109,8 +120,8 @@ class Reference:
         """``W ← (1 − γdt) W − dt ∂W``, and what noise or drift the method has of its own at the layers."""
         method, weights = self.method, state.weights
         factor = float(method.factor(state.step))
-        dt, error = method.time_step * factor, (end_to_end(weights) - self._teacher) @ self._root
-        slopes = _pull_back(weights, self._map_gradient(error, state, draw, streams))
+        dt, error = method.time_step * factor, (self._end_to_end(weights) - self._teacher) @ self._root
+        slopes = self._pull_back(weights, self._map_gradient(error, state, draw, streams))
         if isinstance(method, Langevin) and method.order == 2:
             slopes = tuple(g + h for g, h in zip(slopes, self._curvature(weights, method.lr * factor), strict=True))
         keep = 1 - dt * method.weight_decay
@@ -142,7 +153,9 @@ class Reference:
         return error @ back
 
     def _noise(self, error: Array, draw: Draw) -> Array:
-        """Noise of one sample's K (n, dy, r)."""
+        """Noise of one sample's K (n, dy, r); in one dimension ``√g(v) Z / R``."""
+        if self._one:
+            return np.sqrt(self._one(error / self._root)) / self._root * draw(1)[:, :, None]
         if self._finite:
             return self._finite.noise(error, draw)
         return _gaussian(error, self.problem.data.label_noise, draw)
@@ -157,11 +170,13 @@ class Reference:
 
         ``Tr C = Σ_l Tr(W_{>l}ᵀ N W_{>l}) Tr(W_{<l} Σ W_{<l}ᵀ) + ‖W_{>l}ᵀ ΔΣ W_{<l}ᵀ‖²``, ``N = ΔΣΔᵀ + σ²I``.
         """
+        rate = self.method.temperature * self.method.time_step / self.problem.network.parameters
+        if self._one:
+            return np.sqrt(rate * self._one(error / self._root) * sum(map(_square, diagonal.others(weights))))
         trace: Any = 0.0
         for above, below in zip(*surroundings(weights), strict=True):
             spread = _square(_t(above) @ error) + self.problem.data.label_noise**2 * _square(above)
             trace = trace + spread * _square(below @ self._root) + _square(_t(above) @ error @ _t(below @ self._root))
-        rate = self.method.temperature * self.method.time_step / self.problem.network.parameters
         return np.sqrt(rate * trace)
 
     # --- events, looked for at every step
@@ -193,22 +208,22 @@ class Reference:
     def _record_peak(self, state: State, strengths: Array, passed: Array) -> State:
         """``State.peak``: the largest noise strictly before learning, and the noise when learned."""
         data, temperature = self.problem.data, float(self.method.temperature_at(state.step))
-        noise = observables.mode_noise(data, temperature, out_of_modes(data, state.weights))
+        noise = self._mode_noise(data, temperature, out_of_modes(data, state.weights))
         higher = np.isinf(state.learned[:, -1]) & (noise > state.peak[:, 0])
         now = np.stack([noise, np.full_like(noise, state.step), strengths, noise], axis=1)
         taken = np.stack([higher, higher, higher, passed[:, -1]], axis=1)
         return replace(state, peak=np.where(taken, now, state.peak))
 
     def _strengths(self, weights: Layers) -> Array:
-        return block_strength(end_to_end(weights), self.problem.data.modes.blocks)
+        return block_strength(self._end_to_end(weights), self.problem.data.modes.blocks)
 
     # --- gradient flow
 
     def _descent(self, weights: Layers) -> Layers:
         """``−∇𝓛 − γW``."""
-        gradient = (end_to_end(weights) - self._teacher) @ self._root @ self._root.T
+        gradient = (self._end_to_end(weights) - self._teacher) @ self._root @ self._root.T
         decay = self.method.weight_decay
-        return tuple(-g - decay * w for g, w in zip(_pull_back(weights, gradient), weights, strict=True))
+        return tuple(-g - decay * w for g, w in zip(self._pull_back(weights, gradient), weights, strict=True))
 
     def _flow(self, state: State, until: int, lr: float) -> State:
         """Steps of the integrator's own that end by ``until · lr``; ``weights`` goes the rest of the way."""

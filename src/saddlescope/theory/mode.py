@@ -25,7 +25,7 @@ from scipy.optimize import brentq
 from scipy.special import betainc
 
 from saddlescope._model import Count, Real, frozen
-from saddlescope.data import GaussianData
+from saddlescope.data import GaussianData, noise_vertex
 from saddlescope.dataset import Dataset
 from saddlescope.methods import GD, METHODS, SGD, Langevin, Method
 from saddlescope.problem import Problem
@@ -119,13 +119,7 @@ class ModeSDE:
         """Where g is least, and its value there: ``g(s) = α₁(s − center)² + floor``, free of cancellation."""
         if self.moments is None:
             return self.beta2, self.label_noise**2
-        if self.alpha1 == 0:
-            return 0.0, self.alpha3
-        center, floor = self.alpha2 / self.alpha1, self.alpha3 - self.alpha2**2 / self.alpha1
-        if floor > 1e-14 * self.alpha3:
-            return center, floor
-        at_end = abs(center - self.fixed_point) <= 1e-7 * abs(self.fixed_point)
-        return (self.fixed_point if at_end else center), 0.0
+        return noise_vertex(self.moments)
 
     @property
     def pull(self) -> tuple[float, float]:
@@ -472,6 +466,9 @@ def mode_sde(problem: Problem, method: Method, mode: int) -> ModeSDE:
     The input covariance must be white or diagonal in the teacher's right singular vectors; with variance λ there
     β₁ = λ, β₂ = λs*, α₁ = 2λ², α₂ = 2λ²s*, α₃ = 2λ²s*² + λσ². A data set has the moments of its own samples, and
     they must be drawn with replacement. T and γ are the method's (no noise: T = 0).
+    A ``Diagonal`` network of width d is one mode, s = v: exact where all chains are equal and balanced, and at two
+    layers where each chain is balanced and all have the same sign. Then time and T run c = d^{2/L−1} times as fast,
+    which is what β's multiplied by c and α's by c² say.
     Raises ValueError for other covariances, a mode that the data or the widths do not have, isotropic noise, a schedule
     or order 2, and TypeError for arguments of another kind.
     Source: Corlouer et al. 2026, arXiv 2604.06366, section 3.
@@ -515,9 +512,12 @@ def mode_sde(problem: Problem, method: Method, mode: int) -> ModeSDE:
     if data.sigma_in_modes[mode, mode] <= 1e-12 * np.abs(data.sigma_in_modes).max():
         raise ValueError(f"inputs have no variance along mode {mode}, so that it never moves; choose another mode")
     depth, T, decay = problem.network.depth, method.temperature, method.weight_decay
-    if isinstance(data, GaussianData) and data.sigma_in_modes[mode, mode] == 1:
+    speed = getattr(problem.network, "speed", 1.0)
+    if speed == 1 and isinstance(data, GaussianData) and data.sigma_in_modes[mode, mode] == 1:
         return ModeSDE(depth, float(strengths[mode]), data.label_noise, temperature=T, weight_decay=decay)
-    return ModeSDE(depth, moments=data.mode_moments(mode), temperature=T, weight_decay=decay)
+    a1, a2, a3, b1, b2 = data.mode_moments(mode)
+    moments = (speed**2 * a1, speed**2 * a2, speed**2 * a3, speed * b1, speed * b2)
+    return ModeSDE(depth, moments=moments, temperature=T, weight_decay=decay)
 
 
 def _is_fresh(method: Method, data: Dataset) -> bool:
