@@ -179,6 +179,7 @@ class DeepLinearKernel {
   }
 
   nb::object observe(Array<const double, 2> weights, double temperature, int threads) const {
+    require(!problem_.chains, "a diagonal network is not observed here");
     require(int64_t(weights.shape(1)) == parameters_, "weights must be (n, parameters)");
     require(threads >= 1, "threads must be at least 1");
     const int64_t n = int64_t(weights.shape(0));
@@ -209,10 +210,9 @@ class DeepLinearKernel {
     ensemble.clock = clock.data();
     {
       nb::gil_scoped_release release;
-      for_blocks(int64_t(n), kernels_.dual.lanes, kernels_.flow.scratch(problem_), threads,
-                 [&](int64_t first, void* scratch) {
-                   kernels_.flow.peek(problem_, method_, ensemble, at, out, first, scratch);
-                 });
+      for_blocks(int64_t(n), kernels_.dual.lanes, flow().scratch(problem_), threads, [&](int64_t first, void* scratch) {
+        flow().peek(problem_, method_, ensemble, at, out, first, scratch);
+      });
     }
     return nb::cast(table);
   }
@@ -224,24 +224,48 @@ class DeepLinearKernel {
     tally_ = {start, every, low, high, 0, 0, nullptr, nullptr};
   }
 
+  // A diagonal network of so many chains, whose gradient has the variance alpha (Δ + offset)² + floor, in place of the
+  // layers that the widths say.
+  void diagonal(int chains, double alpha, double offset, double floor) {
+    require(widths_.front() == 1 && widths_.back() == 1, "a diagonal network has one input and one output");
+    require(chains >= 1, "chains must be at least 1");
+    require(alpha >= 0 && floor >= 0 && std::isfinite(offset), "alpha and floor must not be negative, offset finite");
+    for (Problem* problem : {&problem_, &moving_}) {
+      problem->chains = chains;
+      problem->alpha = alpha;
+      problem->offset = offset;
+      problem->floor = floor;
+    }
+    parameters_ = int64_t(problem_.depth) * chains;
+  }
+
   // Standard normals one Langevin step takes.
   int64_t normals_per_step() const { return saddlescope::normals_per_step(moving_, method_); }
 
   std::string instruction_set() const { return kernels_.name; }
 
  private:
+  const Flow& flow() const { return problem_.chains ? kernels_.diagonal_flow : kernels_.flow; }
+
   template <class T, class Word>
   void run(const Ensemble<T, Word>& ensemble, const Span& span, int threads) const {
     if constexpr (sizeof(T) == 8) {
       if (method_.source == Source::flow) {
-        for_blocks(ensemble.count, kernels_.dual.lanes, kernels_.flow.scratch(problem_), threads,
+        for_blocks(ensemble.count, kernels_.dual.lanes, flow().scratch(problem_), threads,
                    [&](int64_t first, void* scratch) {
-                     kernels_.flow.advance(problem_, method_, ensemble, span.from, span.until, first, scratch);
+                     flow().advance(problem_, method_, ensemble, span.from, span.until, first, scratch);
                    });
         return;
       }
     }
     const KernelSet<T, Word>& set = family_of<T>(kernels_);
+    if (moving_.chains) {
+      for_blocks(ensemble.count, set.lanes, set.scratch_diagonal(moving_, method_, span), threads,
+                 [&](int64_t first, void* scratch) {
+                   set.advance_diagonal(moving_, method_, ensemble, span, first, scratch);
+                 });
+      return;
+    }
     for_blocks(ensemble.count, set.lanes, set.scratch(moving_, method_, span), threads,
                [&](int64_t first, void* scratch) { set.advance(moving_, method_, ensemble, span, first, scratch); });
   }
@@ -391,6 +415,7 @@ NB_MODULE(_kernel, m) {
            "order"_a.noconvert().none() = nb::none())
       .def("accumulate", &DeepLinearKernel::accumulate, "low"_a, "high"_a, "start"_a, "every"_a)
       .def("use_samples", &DeepLinearKernel::use_samples, "rows"_a, "factor"_a, "sampling"_a)
+      .def("diagonal", &DeepLinearKernel::diagonal, "chains"_a, "alpha"_a, "offset"_a, "floor"_a)
       .def("observe", &DeepLinearKernel::observe, "weights"_a, "temperature"_a, "threads"_a = 1)
       .def("peek", &DeepLinearKernel::peek, "weights"_a, "clock"_a, "at"_a, "threads"_a = 1)
       .def_prop_ro("normals_per_step", &DeepLinearKernel::normals_per_step)

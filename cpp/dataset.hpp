@@ -10,12 +10,13 @@ namespace saddlescope::SADDLESCOPE_ISA {
 // drawn panel by panel are those drawn at once.
 constexpr int kPanel = 16;
 
-template <class V, class Noise>
+template <class Net, class Noise>
 struct Dataset {
+  using V = typename Net::V;
   using T = Scalar<V>;
   static constexpr int kLanes = Lane<T>::count;
 
-  const Network<V>& net;
+  const Net& net;
   const Method& method;
   Noise& noise;
   const Samples& samples;
@@ -30,7 +31,7 @@ struct Dataset {
   V *inputs, *errors;            // of a panel: X (dx × kPanel), then −r − δξ and Δx − r − δξ (dy × kPanel)
   V *total, *normals, *moments;  // Ḡ or K; drawn normals; F ζ
 
-  Dataset(const Network<V>& network, const Method& m, Noise& source, Arena& arena)
+  Dataset(const Net& network, const Method& m, Noise& source, Arena& arena)
       : net(network),
         method(m),
         noise(source),

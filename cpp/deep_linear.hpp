@@ -9,17 +9,18 @@
 
 namespace saddlescope::SADDLESCOPE_ISA {
 
-template <class T>
+template <class T, template <class> class Net = Network, template <class, class> class Step = Stepper,
+          template <class> class Peak = ModeNoise>
 struct DeepLinear {
   using V = Vec<T>;
   using Word = typename Lane<T>::Word;
   using Ens = Ensemble<T, Word>;
 
   Arena arena;
-  Network<V> net;
-  Stepper<V, LaneNoise<T>> stepper;
+  Net<V> net;
+  Step<V, LaneNoise<T>> stepper;
   Events<T> events;
-  std::optional<ModeNoise<V>> noise;
+  std::optional<Peak<V>> noise;
   std::optional<Accumulator<T>> accumulator;
   const double temperature;
   const bool passages;
@@ -62,13 +63,15 @@ struct DeepLinear {
         stepper.noise.given =
             static_cast<const T*>(span.normals) + first * stepper.noise.stride + (step - span.from) * per_step;
       if (stepper.data) stepper.data->begin(step);
-      if (stepper.batch && !noise) {
-        step_by_batch(step, factor);
-      } else {
-        look(step, factor);
-        accumulate(step);
-        stepper.step(factor);
+      if constexpr (requires { stepper.batch; }) {
+        if (stepper.batch && !noise) {
+          step_by_batch(step, factor);
+          continue;
+        }
       }
+      look(step, factor);
+      accumulate(step);
+      stepper.step(factor);
     }
     look(span.until, span.factor(span.until));  // counted when the next step is taken
     if (accumulator) accumulator->store();

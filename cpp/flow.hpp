@@ -25,6 +25,7 @@ constexpr double kStage[kStages][6] = {
 constexpr double kError[kStages] = {71.0 / 57600,      0,          -71.0 / 16695, 71.0 / 1920,
                                     -17253.0 / 339200, 22.0 / 525, -1.0 / 40};
 
+template <template <class> class Net = Network>
 struct FlowBlock {
   using V = Vec<double>;
   using I = IntVec<double>;
@@ -32,7 +33,7 @@ struct FlowBlock {
   static constexpr int kLanes = Lane<double>::count;
 
   Arena arena;
-  Network<V> net;
+  Net<V> net;
   Events<double> events;
   V *slope[kStages], *trial, *next, *next_slope;  // flat parameter vectors
   V* trial_layer[kMaxDepth];

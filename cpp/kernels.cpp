@@ -2,6 +2,7 @@
 #include "kernels.hpp"
 
 #include "deep_linear.hpp"
+#include "diagonal.hpp"
 #include "flow.hpp"
 #include "limits.hpp"
 #include "mode.hpp"
@@ -19,12 +20,20 @@ namespace {
 template <class T>
 constexpr auto kernel_set() {
   using namespace SADDLESCOPE_ISA;
-  return KernelSet<T, typename Lane<T>::Word>{
-      Lane<T>::count,   &DeepLinear<T>::scratch, &DeepLinear<T>::advance,   &Streams<T>::normals,
-      &Streams<T>::chi, &Streams<T>::below,      &Limits<T>::multiply_adds, &Limits<T>::normals};
+  using Chains = DeepLinear<T, Diagonal, DiagonalStepper, DiagonalNoise>;
+  return KernelSet<T, typename Lane<T>::Word>{Lane<T>::count,     &DeepLinear<T>::scratch, &DeepLinear<T>::advance,
+                                              &Chains::scratch,   &Chains::advance,        &Streams<T>::normals,
+                                              &Streams<T>::chi,   &Streams<T>::below,      &Limits<T>::multiply_adds,
+                                              &Limits<T>::normals};
 }
+template <class Block>
+constexpr Flow flow() {
+  return {&Block::scratch_size, &Block::run, &Block::peek};
+}
+using SADDLESCOPE_ISA::Diagonal;
 using SADDLESCOPE_ISA::FlowBlock;
 using SADDLESCOPE_ISA::ModeBlock;
+using SADDLESCOPE_ISA::Network;
 using SADDLESCOPE_ISA::ObserverBlock;
 }  // namespace
 
@@ -32,7 +41,8 @@ const Kernels SADDLESCOPE_JOIN(kernels_, SADDLESCOPE_ISA) = {
     SADDLESCOPE_TEXT(SADDLESCOPE_ISA),
     kernel_set<float>(),
     kernel_set<double>(),
-    {&FlowBlock::scratch_size, &FlowBlock::run, &FlowBlock::peek},
+    flow<FlowBlock<Network>>(),
+    flow<FlowBlock<Diagonal>>(),
     {ObserverBlock::kLanes, &ObserverBlock::scratch_size, &ObserverBlock::columns, &ObserverBlock::observe},
     {ModeBlock::kMembers, &ModeBlock::run},
 };

@@ -32,14 +32,16 @@ struct Samples {
 // The problem in the teacher's basis: the teacher is diag(strengths), Σ = R Rᵀ.
 struct Problem {
   int depth;
-  const int* widths;                 // depth + 1
-  int modes;                         // min(dx, dy)
-  const double* strengths;           // s* (modes)
-  const int* block;                  // (modes) first mode of the block of equal strengths this mode is in
-  int rank;                          // r
-  const double* root;                // R (dx, r); null for white inputs
-  double label_noise;                // σ
-  const Samples* samples = nullptr;  // null for Gaussian data
+  const int* widths;                        // depth + 1
+  int modes;                                // min(dx, dy)
+  const double* strengths;                  // s* (modes)
+  const int* block;                         // (modes) first mode of the block of equal strengths this mode is in
+  int rank;                                 // r
+  const double* root;                       // R (dx, r); null for white inputs
+  double label_noise;                       // σ
+  const Samples* samples = nullptr;         // null for Gaussian data
+  int chains = 0;                           // of a diagonal network; 0: dense layers
+  double alpha = 0, offset = 0, floor = 0;  // its gradient noise g = alpha (Δ + offset)² + floor
 };
 
 enum class Source : int { flow, gd, sgd, gradient, aligned, isotropic };
@@ -60,8 +62,10 @@ struct Method {
 static inline int64_t normals_per_step(const Problem& problem, const Method& method) {
   const int64_t r = problem.rank, dy = problem.widths[problem.depth];
   const int64_t labels = problem.label_noise > 0 ? dy * r : 0;
+  const bool isotropic = method.source == Source::isotropic;
+  if (problem.chains) return isotropic ? int64_t(problem.depth) * problem.chains : 1;
   if (const Samples* samples = problem.samples) return labels + (samples->factors ? samples->factors : samples->count);
-  if (method.source != Source::isotropic) return labels + r * (r + 1) / 2;
+  if (!isotropic) return labels + r * (r + 1) / 2;
   int64_t count = 0;
   for (int l = 0; l < problem.depth; ++l) count += int64_t(problem.widths[l]) * problem.widths[l + 1];
   return count;
@@ -111,6 +115,9 @@ struct KernelSet {
   int lanes;
   int64_t (*scratch)(const Problem&, const Method&, const Span&);  // bytes for advance
   void (*advance)(const Problem&, const Method&, const Ensemble<T, Word>&, const Span&, int64_t first, void* scratch);
+  int64_t (*scratch_diagonal)(const Problem&, const Method&, const Span&);
+  void (*advance_diagonal)(const Problem&, const Method&, const Ensemble<T, Word>&, const Span&, int64_t first,
+                           void* scratch);
   void (*normals)(Word* words, int64_t n, int64_t first, int64_t count, T* out);
   void (*chi)(Word* words, int64_t n, int64_t first, int64_t degrees, T* out);
   void (*below)(Word* words, int64_t n, int64_t first, int32_t bound, int32_t* out);
@@ -168,7 +175,7 @@ struct Kernels {
   const char* name;
   KernelSet<float, uint32_t> single;
   KernelSet<double, uint64_t> dual;
-  Flow flow;
+  Flow flow, diagonal_flow;
   Observer observer;
   ModeKernel mode;
 };

@@ -45,7 +45,7 @@ struct Stepper {
   V *inputs = nullptr, *seen[kMaxDepth] = {};  // of a batch: R C (dx × B), W_{l} … W_0 R C
   std::optional<Isotropic<V>> isotropic;
   std::optional<Modified<V>> modified;
-  std::optional<Dataset<V, Noise>> data;
+  std::optional<Dataset<Network<V>, Noise>> data;
 
   Stepper(Network<V>& network, const Method& m, Arena& arena)
       : net(network),

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from saddlescope import _kernel, observables
 from saddlescope.data import Data
 from saddlescope.dataset import Dataset
+from saddlescope.diagonal import GradientNoise
 from saddlescope.engines import finite
 from saddlescope.engines.protocol import Floats, State, check, check_advance, noise_scale, out_of_modes, start
 from saddlescope.methods import GD, SGD, GradientFlow, Langevin, Method
+from saddlescope.network import Diagonal
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 
@@ -63,10 +65,16 @@ class Native:
             order=getattr(method, "order", 1),
             instruction_set=instruction_set,
         )
+        samples = data if isinstance(data, Dataset) else None
+        if isinstance(problem.network, Diagonal):
+            noise = GradientNoise.of(data)
+            offset = float(modes.strengths[0]) - noise.center
+            self._kernel.diagonal(problem.network.width, noise.alpha, offset, noise.floor)
+            samples = None if isinstance(method, Langevin) else samples  # its noise is all that they add
         if wanted := plan.accumulate:
             self._kernel.accumulate(wanted.low, wanted.high, wanted.start, wanted.every)
-        if isinstance(data, Dataset):
-            self._kernel.use_samples(*finite.kernel_tables(data, method))
+        if samples:
+            self._kernel.use_samples(*finite.kernel_tables(samples, method))
 
     @property
     def instruction_set(self) -> str:
@@ -119,6 +127,8 @@ class Native:
         """Every observable of every trajectory, leading axis n."""
         problem, data = self.problem, self.problem.data
         temperature, share = noise_scale(problem, self.method, state.step)
+        if isinstance(problem.network, Diagonal):
+            return observables.observe(problem, temperature, self.weights(state), share)
         table = self._kernel.observe(self._shown(state), temperature, self.threads)
         columns = _columns(table, problem.network.depth, len(data.modes.strengths))
         if isinstance(data, Dataset):

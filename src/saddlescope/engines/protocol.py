@@ -129,10 +129,10 @@ def check(problem: Problem, method: Method, plan: Plan) -> None:
 
 
 def _check_dataset(problem: Problem, data: Dataset, method: Method, plan: Plan) -> None:
-    chains = isinstance(problem.network, Diagonal)
-    if not chains and isinstance(method, Langevin) and method.noise == "isotropic":
+    layers = not isinstance(problem.network, Diagonal)
+    if layers and isinstance(method, Langevin) and method.noise == "isotropic":
         raise ValueError('noise = "isotropic" needs Gaussian data, got a Dataset; use noise = "gradient"')
-    if not chains and "noise_peak" in plan.events:
+    if "noise_peak" in plan.events:
         raise ValueError('events "noise_peak" needs Gaussian data, got a Dataset; leave it out and watch mode_noise')
     if draws_from_order(method) and (method.batch_size or 0) > data.samples:
         raise ValueError(
