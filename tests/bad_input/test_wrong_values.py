@@ -10,7 +10,8 @@ import saddlescope as sc
 from saddlescope import cli
 from support import ENGINES
 
-PARTS = (sc.DeepLinear, sc.GaussianData, sc.Dataset, sc.init.Gaussian, sc.init.Balanced, sc.init.Given)
+NETWORKS, DATA = (sc.DeepLinear, sc.Diagonal), (sc.GaussianData, sc.Dataset, sc.Moments)
+PARTS = (*NETWORKS, *DATA, sc.init.Gaussian, sc.init.Balanced, sc.init.Given)
 CLASSES = {part.__name__: part for part in (*PARTS, sc.GradientFlow, sc.GD, sc.SGD, sc.Langevin)}
 
 

@@ -16,6 +16,9 @@ RIGHT: dict[str, dict[str, Any]] = {
 NAN, INF = float("nan"), float("inf")
 FLOW = {"type": "GradientFlow", "lr": 0.05}
 SAMPLES = {"type": "Dataset", "X": [[1.0, 0.0, 2.0], [0.0, 1.0, 1.0]], "Y": [[1.0, 0.5], [0.5, 1.0]]}
+CHAINS = {"type": "Diagonal", "depth": 2, "width": 3}
+ONE = {"type": "GaussianData", "teacher": [[1.0]]}
+MOMENTS = {"type": "Moments", "alpha1": 2.0, "alpha2": 2.0, "alpha3": 3.0, "beta1": 1.0, "beta2": 1.0}
 LANGEVIN = {"type": "Langevin", "lr": 0.05, "batch_size": 4.0}
 GIVEN = [[[0.1] * 3] * 4, [[0.1] * 4] * 2]
 
@@ -119,6 +122,33 @@ WRONG: dict[str, Wrong] = {
         VALUE, "aligned", "covariance", data=SAMPLES, method=LANGEVIN | {"noise": "aligned"}
     ),
     "noise peaks of samples": wrong(VALUE, "noise_peak", "leave it out", data=SAMPLES, plan__events=["noise_peak"]),
+    # diagonal networks
+    "depth zero": wrong(VALUE, "depth", "such as 2", network=CHAINS | {"depth": 0}, data=ONE),
+    "depth a fraction": wrong(KIND, "depth", "such as 2", network=CHAINS | {"depth": 1.5}, data=ONE),
+    "no chains": wrong(VALUE, "width", "such as 1", network=CHAINS | {"width": 0}, data=ONE),
+    "chains of many inputs": wrong(VALUE, "one input and one output", "got 3 and 2", "DeepLinear", network=CHAINS),
+    "chains without directions": wrong(
+        VALUE,
+        "aligned",
+        "leave it out",
+        network=CHAINS,
+        data=ONE,
+        init={"type": "Balanced", "scale": 0.1, "aligned": False},
+    ),
+    "weights of other chains": wrong(
+        VALUE,
+        "shapes ((3, 1), (3, 1))",
+        network=CHAINS,
+        data=ONE,
+        init={"type": "Given", "weights": [[[0.1]], [[0.1]]]},
+    ),
+    "moments of layers": wrong(VALUE, "network must be Diagonal", data=MOMENTS),
+    "moments in batches": wrong(VALUE, "SGD needs data with samples", "use Langevin", network=CHAINS, data=MOMENTS),
+    "moments no data have": wrong(VALUE, "α₂² ≤ α₁α₃", network=CHAINS, data=MOMENTS | {"alpha2": 2.5}),
+    "variance negative": wrong(
+        VALUE, "alpha3", "such as 2, 2, 3, 1, 1", network=CHAINS, data=MOMENTS | {"alpha3": -1.0}
+    ),
+    "inputs all zero": wrong(VALUE, "beta1", "greater than 0", network=CHAINS, data=MOMENTS | {"beta1": 0.0}),
     # initialisation
     "scale zero": wrong(VALUE, "scale", "such as 1e-2", init__scale=0.0),
     "scale negative": wrong(VALUE, "scale", "such as 1e-2", init__scale=-1.0),

@@ -212,7 +212,7 @@ def test_gradient_flow_of_equal_chains_is_one_mode_in_its_own_time(engine):
 def test_langevin_noise_is_that_of_deep_linear_networks():
     """Variance of ``Ḡ``: g(v) for every kind of data; for Gaussian data that of the closed form of the full network."""
     rng = np.random.default_rng(0)
-    x, y = rng.standard_normal((2, 50)) + [[0.3], [0.0]]
+    x, y = 0.3 + rng.standard_normal(50), rng.standard_normal(50)
     dataset = sc.Dataset(x[:, None], (y - 0.8 * x)[:, None], label_noise=0.4)
     for data in (*list(DATA.values())[:3], dataset):
         layers = [rng.standard_normal((6, 1, 1)) for _ in range(3)]
