@@ -5,7 +5,7 @@
 
 namespace saddlescope::SADDLESCOPE_ISA {
 
-template <class T>
+template <class V>
 struct Accumulator {
   const Tally& tally;
   const Problem& problem;
@@ -20,11 +20,11 @@ struct Accumulator {
 
   bool due(int64_t step) const { return step >= tally.start && (step - tally.start) % tally.every == 0; }
 
-  void take(const Vec<T>* now, IntVec<T> alive) {
-    for (int lane = 0; lane < Lane<T>::count; ++lane)
-      for (int a = 0; alive[lane] && a < problem.modes; ++a) {
-        bin(a, now[a][lane]);
-        correlate(a, lane, double(now[a][lane]) - problem.strengths[a]);
+  void take(V* now, Mask<V> alive) {
+    for (int lane = 0; lane < Element<V>::count; ++lane)
+      for (int a = 0; at(alive, lane) && a < problem.modes; ++a) {
+        bin(a, at(now[a], lane));
+        correlate(a, lane, double(at(now[a], lane)) - problem.strengths[a]);
       }
   }
 

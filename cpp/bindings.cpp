@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "dispatch.hpp"
+#include "routes.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -59,13 +60,17 @@ class DeepLinearKernel {
  public:
   DeepLinearKernel(std::vector<int> widths, std::vector<double> strengths, std::vector<int> block, int rank,
                    std::vector<double> root, double label_noise, const std::string& source, double lr, double dt,
-                   double batch, double weight_decay, int order, const std::string& instruction_set)
+                   double batch, double weight_decay, int order, const std::string& instruction_set,
+                   const std::string& route)
       : widths_(std::move(widths)),
         strengths_(std::move(strengths)),
         block_(std::move(block)),
         root_(std::move(root)),
         kernels_(kernels(instruction_set)),
-        method_{source_of(source), lr, dt, batch, weight_decay, order} {
+        method_{source_of(source), lr, dt, batch, weight_decay, order},
+        route_(route) {
+    require(route == "auto" || route == "lanes" || route == "one by one",
+            "route must be auto, lanes or one by one, got '" + route + "'");
     require(widths_.size() >= 2 && widths_.size() <= 257, "widths must hold 2 to 257 numbers");
     for (int width : widths_) require(width >= 1, "every width must be at least 1");
     const int dx = widths_.front(), dy = widths_.back(), modes = dx < dy ? dx : dy;
@@ -266,6 +271,15 @@ class DeepLinearKernel {
                  });
       return;
     }
+    if (route_ == "one by one" ||
+        (route_ == "auto" && one_by_one(moving_, method_, ensemble.count, set.lanes, threads))) {
+      const int group = group_size(ensemble.count, set.lanes, threads);
+      for_blocks(ensemble.count, group, set.scratch_one_by_one(moving_, method_, span, group), threads,
+                 [&](int64_t first, void* scratch) {
+                   set.advance_one_by_one(moving_, method_, ensemble, span, first, group, scratch);
+                 });
+      return;
+    }
     for_blocks(ensemble.count, set.lanes, set.scratch(moving_, method_, span), threads,
                [&](int64_t first, void* scratch) { set.advance(moving_, method_, ensemble, span, first, scratch); });
   }
@@ -276,6 +290,7 @@ class DeepLinearKernel {
   std::vector<double> root_;
   const Kernels& kernels_;
   Method method_;
+  std::string route_;
   Problem problem_{}, moving_{};  // as observed; as the method sees it
   Samples samples_{};
   std::vector<double> rows_, factor_;
@@ -400,9 +415,9 @@ NB_MODULE(_kernel, m) {
         "threads"_a = 1, "instruction_set"_a = "auto");
   nb::class_<DeepLinearKernel>(m, "DeepLinearKernel")
       .def(nb::init<std::vector<int>, std::vector<double>, std::vector<int>, int, std::vector<double>, double,
-                    const std::string&, double, double, double, double, int, const std::string&>(),
+                    const std::string&, double, double, double, double, int, const std::string&, const std::string&>(),
            "widths"_a, "strengths"_a, "block"_a, "rank"_a, "root"_a, "label_noise"_a, "source"_a, "lr"_a, "dt"_a,
-           "batch"_a, "weight_decay"_a, "order"_a, "instruction_set"_a = "auto")
+           "batch"_a, "weight_decay"_a, "order"_a, "instruction_set"_a = "auto", "route"_a = "auto")
       .def("advance", &DeepLinearKernel::advance<float, uint32_t>, "weights"_a.noconvert(), "words"_a.noconvert(),
            "status"_a.noconvert(), "learned"_a.noconvert(), "peak"_a.noconvert(), "clock"_a.noconvert(),
            "correlator"_a.noconvert(), "histogram"_a.noconvert(), "start"_a, "until"_a, "passages"_a, "peaks"_a,

@@ -14,7 +14,7 @@ template <class Net, class Noise>
 struct Dataset {
   using V = typename Net::V;
   using T = Scalar<V>;
-  static constexpr int kLanes = Lane<T>::count;
+  static constexpr int kLanes = Element<V>::count;
 
   const Net& net;
   const Method& method;
@@ -69,7 +69,7 @@ struct Dataset {
   // Puts one of the samples from place k on there, in every lane's order (Fisher & Yates).
   void swap(int64_t k) {
     int32_t other[kLanes];
-    noise.stream.below(uint32_t(n - k), other);
+    noise.below(uint32_t(n - k), other);
     for (int lane = 0; lane < present; ++lane) {
       int32_t* own = order + lane * n;
       const int32_t taken = own[k + other[lane]];
@@ -82,7 +82,7 @@ struct Dataset {
   void pick(int count) {
     for (int j = 0; j < count; ++j, ++place) {
       if (method.sampling == Sampling::replacement) {
-        noise.stream.below(uint32_t(n), picked[j]);
+        noise.below(uint32_t(n), picked[j]);
         continue;
       }
       if (method.sampling == Sampling::without) swap(place);
@@ -97,8 +97,8 @@ struct Dataset {
     for (int j = 0; j < count; ++j)
       for (int lane = 0; lane < kLanes; ++lane) {
         const T* from = rows + picked[j][lane] * row;
-        for (int i = 0; i < columns; ++i) x[i * stride + j][lane] = from[i];
-        for (int i = 0; i < dy; ++i) e[i * stride + j][lane] = -from[columns + i];
+        for (int i = 0; i < columns; ++i) at(x[i * stride + j], lane) = from[i];
+        for (int i = 0; i < dy; ++i) at(e[i * stride + j], lane) = -from[columns + i];
       }
     if (label_noise() <= 0) return;
     noise.fill(normals, int64_t(count) * dy, -label_noise());

@@ -9,75 +9,55 @@
 
 namespace saddlescope::SADDLESCOPE_ISA {
 
-template <class T, template <class> class Net = Network, template <class, class> class Step = Stepper,
+template <class T>
+using EnsembleOf = Ensemble<T, typename Lane<T>::Word>;
+
+// The trajectories of one element: a block of them in lanes, or a single one.
+template <class V, class Noise, template <class> class Net = Network, template <class, class> class Step = Stepper,
           template <class> class Peak = ModeNoise>
 struct DeepLinear {
-  using V = Vec<T>;
-  using Word = typename Lane<T>::Word;
-  using Ens = Ensemble<T, Word>;
-
-  Arena arena;
+  using T = Scalar<V>;
   Net<V> net;
-  Step<V, LaneNoise<T>> stepper;
-  Events<T> events;
+  Step<V, Noise> stepper;
+  Events<V> events;
   std::optional<Peak<V>> noise;
-  std::optional<Accumulator<T>> accumulator;
+  std::optional<Accumulator<V>> accumulator;
   const double temperature;
   const bool passages;
 
-  DeepLinear(const Problem& problem, const Method& method, const Ens& ensemble, const Span& span, int64_t first,
-             void* scratch)
-      : arena{static_cast<char*>(scratch)},
-        net(problem, arena),
+  DeepLinear(const Problem& problem, const Method& method, const EnsembleOf<T>& ensemble, const Span& span,
+             int64_t first, Arena& own, Arena& arena)
+      : net(problem, own, arena),
         stepper(net, method, arena),
-        events(problem, ensemble, first, arena),
+        events(problem, ensemble, first, own),
         temperature(method.batch > 0 ? method.lr / method.batch : 0.0),
         passages(span.passages) {
     if (span.peaks) noise.emplace(net, arena);
-    if (span.tally) accumulator.emplace(*span.tally, problem, first, arena);
+    if (span.tally) accumulator.emplace(*span.tally, problem, first, own);
   }
 
-  static int64_t scratch(const Problem& problem, const Method& method, const Span& span) {
-    return DeepLinear(problem, method, Ens{}, span, 0, nullptr).arena.used;
-  }
-
-  static void advance(const Problem& problem, const Method& method, const Ens& ensemble, const Span& span,
-                      int64_t first, void* scratch) {
-    DeepLinear(problem, method, ensemble, span, first, scratch).run(span, first);
-  }
-
-  void run(const Span& span, int64_t first) {
-    const Ens& ensemble = events.ensemble;
-    net.load(ensemble.weights, ensemble.count, first);
-    load_words<T>(stepper.noise.stream, ensemble.words, ensemble.count, first);
+  void load(const Span& span) {
+    net.load(events.ensemble.weights, events.ensemble.count, events.first);
     events.load(span.peaks);
-    if (stepper.data && ensemble.order) stepper.data->take_order(ensemble.order, ensemble.count, first);
-    const int64_t per_step = normals_per_step(net.problem, stepper.method);
-    if (span.normals) {
-      stepper.noise.stride = (span.until - span.from) * per_step;
-      stepper.noise.last = ensemble.count - 1 - first;
-    }
-    for (int64_t step = span.from; step < span.until; ++step) {
-      const double factor = span.factor(step);
-      if (span.normals)
-        stepper.noise.given =
-            static_cast<const T*>(span.normals) + first * stepper.noise.stride + (step - span.from) * per_step;
-      if (stepper.data) stepper.data->begin(step);
-      if constexpr (requires { stepper.batch; }) {
-        if (stepper.batch && !noise) {
-          step_by_batch(step, factor);
-          continue;
-        }
-      }
-      look(step, factor);
-      accumulate(step);
-      stepper.step(factor);
-    }
-    look(span.until, span.factor(span.until));  // counted when the next step is taken
+    if (stepper.data && events.ensemble.order)
+      stepper.data->take_order(events.ensemble.order, events.ensemble.count, events.first);
+  }
+  void store(const Span& span) const {
     if (accumulator) accumulator->store();
-    net.store(ensemble.weights, ensemble.count, first);
-    store_words<T>(stepper.noise.stream, ensemble.words, ensemble.count, first);
+    net.store(events.ensemble.weights, events.ensemble.count, events.first);
     events.store(span.peaks);
+  }
+
+  void advance(const Span& span, int64_t step) {
+    const int64_t per_step = normals_per_step(net.problem, stepper.method);
+    stepper.noise.start_step(Given<T>(span, per_step, events.ensemble.count, events.first, step));
+    if (stepper.data) stepper.data->begin(step);
+    const double factor = span.factor(step);
+    if constexpr (requires { stepper.batch; })
+      if (stepper.batch && !noise) return step_by_batch(step, factor);
+    look(step, factor);
+    accumulate(step);
+    stepper.step(factor);
   }
 
   // P, the events it shows, and E.
@@ -122,7 +102,33 @@ struct DeepLinear {
   void test(int64_t step) {
     events.test(step, noise.has_value(), passages);
     if (__builtin_expect(any<T>(events.lost), 0)) net.spoil(events.lost);
-    events.lost = IntVec<T>{};
+    events.lost = Mask<V>{};
+  }
+};
+
+// Blocks of trajectories in lanes.
+template <class T, template <class> class Net = Network, template <class, class> class Step = Stepper,
+          template <class> class Peak = ModeNoise>
+struct InLanes {
+  using Walk = DeepLinear<Vec<T>, LaneNoise<T>, Net, Step, Peak>;
+
+  static int64_t scratch(const Problem& problem, const Method& method, const Span& span) {
+    Arena arena{nullptr};
+    Walk(problem, method, EnsembleOf<T>{}, span, 0, arena, arena);
+    return arena.used;
+  }
+
+  static void advance(const Problem& problem, const Method& method, const EnsembleOf<T>& ensemble, const Span& span,
+                      int64_t first, void* scratch) {
+    Arena arena{static_cast<char*>(scratch)};
+    Walk walk(problem, method, ensemble, span, first, arena, arena);
+    Stream<T>& stream = walk.stepper.noise.stream;
+    walk.load(span);
+    load_words(stream, ensemble.words, ensemble.count, first);
+    for (int64_t step = span.from; step < span.until; ++step) walk.advance(span, step);
+    walk.look(span.until, span.factor(span.until));  // counted when the next step is taken
+    walk.store(span);
+    store_words(stream, ensemble.words, ensemble.count, first);
   }
 };
 

@@ -24,9 +24,9 @@ struct Diagonal {
   V *carried, *map, *residual;  // of the pull-back, one a chain; v, then Δ; E = Δ R
   V root;                       // R, β₁ = R²
 
-  Diagonal(const Problem& p, Arena& arena)
+  Diagonal(const Problem& p, Arena& own, Arena& arena)
       : problem(p), depth(p.depth), width(p.chains), parameters(int64_t(p.depth) * p.chains) {
-    for (int l = 0; l < depth; ++l) weight[l] = arena.take<V>(width);
+    for (int l = 0; l < depth; ++l) weight[l] = own.take<V>(width);
     prefix[0] = weight[0];
     for (int l = 1; l + 1 < depth; ++l) prefix[l] = arena.take<V>(width);
     carried = arena.take<V>(width);

@@ -6,10 +6,10 @@
 namespace saddlescope::SADDLESCOPE_ISA {
 
 // First passages, noise peaks and divergence, looked for at every step.
-template <class T>
+template <class V>
 struct Events {
-  using V = Vec<T>;
-  using I = IntVec<T>;
+  using T = Scalar<V>;
+  using I = Mask<V>;
   using Ens = Ensemble<T, typename Lane<T>::Word>;
   const Problem& problem;
   const Ens& ensemble;
@@ -36,27 +36,27 @@ struct Events {
   bool present(int lane) const { return first + lane < ensemble.count; }
 
   void load(bool peaks) {
-    for (int lane = 0; lane < Lane<T>::count; ++lane) {
-      alive[lane] = present(lane) && ensemble.status[first + lane] == 0 ? -1 : 0;
+    for (int lane = 0; lane < Element<V>::count; ++lane) {
+      at(alive, lane) = present(lane) && ensemble.status[first + lane] == 0 ? -1 : 0;
       for (int a = 0; a < modes; ++a) {
         const bool here = present(lane);
-        pending[a][lane] = here ? next_threshold(lane, a) : T(0);
-        open[a][lane] = here && learned(lane, kThresholds - 1, a) == __builtin_inf() ? -1 : 0;
+        at(pending[a], lane) = here ? next_threshold(lane, a) : T(0);
+        at(open[a], lane) = here && learned(lane, kThresholds - 1, a) == __builtin_inf() ? -1 : 0;
         if (!peaks) continue;
-        peak[a][lane] = here ? T(register_of(lane, 0, a)) : T(0);
+        at(peak[a], lane) = here ? T(register_of(lane, 0, a)) : T(0);
         const bool known = here && register_of(lane, 1, a) >= 0;  // NaN: not followed so far
-        peak_step[a][lane] = known ? (typename Lane<T>::Int)register_of(lane, 1, a) : 0;
-        at_peak[a][lane] = here ? T(register_of(lane, 2, a)) : T(0);
+        at(peak_step[a], lane) = known ? (typename Lane<T>::Int)register_of(lane, 1, a) : 0;
+        at(at_peak[a], lane) = here ? T(register_of(lane, 2, a)) : T(0);
       }
     }
   }
   void store(bool peaks) const {
     if (!peaks) return;
-    for (int lane = 0; lane < Lane<T>::count && present(lane); ++lane)
+    for (int lane = 0; lane < Element<V>::count && present(lane); ++lane)
       for (int a = 0; a < modes; ++a) {
-        register_of(lane, 0, a) = peak[a][lane];
-        register_of(lane, 1, a) = double(peak_step[a][lane]);
-        register_of(lane, 2, a) = at_peak[a][lane];
+        register_of(lane, 0, a) = at(peak[a], lane);
+        register_of(lane, 1, a) = double(at(peak_step[a], lane));
+        register_of(lane, 2, a) = at(at_peak[a], lane);
       }
   }
 
@@ -71,32 +71,33 @@ struct Events {
   void test(int64_t step, bool peaks, bool passages) {
     I hit{};
     for (int a = 0; a < modes; ++a)
-      hit |= ~((now[a] < (passages ? pending[a] : set1(T(__builtin_inf())))) & (now[a] > -T(__builtin_inf())));
+      hit |= ~(less(now[a], passages ? pending[a] : splat<V>(T(__builtin_inf()))) &
+               less(splat<V>(-T(__builtin_inf())), now[a]));
     hit &= alive;
     if (__builtin_expect(any<T>(hit), 0)) passed(step, hit, peaks, passages);
     for (int a = 0; peaks && a < modes; ++a) {
-      const I higher = (noise[a] > peak[a]) & open[a] & alive;
+      const I higher = less(peak[a], noise[a]) & open[a] & alive;
       peak[a] = select<T>(higher, noise[a], peak[a]);
       at_peak[a] = select<T>(higher, now[a], at_peak[a]);
-      peak_step[a] = higher ? IntVec<T>{} + (typename Lane<T>::Int)step : peak_step[a];
+      peak_step[a] = higher ? I{} + (typename Lane<T>::Int)step : peak_step[a];
     }
   }
 
   __attribute__((noinline)) void passed(int64_t step, I hit, bool peaks, bool passages) {
-    for (int lane = 0; lane < Lane<T>::count; ++lane) {
-      if (!hit[lane]) continue;
+    for (int lane = 0; lane < Element<V>::count; ++lane) {
+      if (!at(hit, lane)) continue;
       if (!finite(lane)) {
         diverged(step, lane);
         continue;
       }
       for (int a = 0; passages && a < modes; ++a) {
         for (int q = 0; q < kThresholds; ++q)
-          if (learned(lane, q, a) == __builtin_inf() && now[a][lane] >= T(kThreshold[q] * problem.strengths[a]))
+          if (learned(lane, q, a) == __builtin_inf() && at(now[a], lane) >= T(kThreshold[q] * problem.strengths[a]))
             learned(lane, q, a) = double(step);
-        pending[a][lane] = next_threshold(lane, a);
-        if (open[a][lane] && learned(lane, kThresholds - 1, a) < __builtin_inf()) {
-          open[a][lane] = 0;
-          if (peaks) register_of(lane, 3, a) = noise[a][lane];
+        at(pending[a], lane) = next_threshold(lane, a);
+        if (at(open[a], lane) && learned(lane, kThresholds - 1, a) < __builtin_inf()) {
+          at(open[a], lane) = 0;
+          if (peaks) register_of(lane, 3, a) = at(noise[a], lane);
         }
       }
     }
@@ -105,14 +106,14 @@ struct Events {
   // A trajectory that diverges passes nothing in the same step, whichever mode shows it first.
   bool finite(int lane) const {
     for (int a = 0; a < modes; ++a)
-      if (!(__builtin_fabs(now[a][lane]) < __builtin_inf())) return false;
+      if (!(__builtin_fabs(at(now[a], lane)) < __builtin_inf())) return false;
     return true;
   }
 
   void diverged(int64_t step, int lane) {
     ensemble.status[first + lane] = step > 0 ? step : 1;  // 0 would say that all is well
-    alive[lane] = 0;
-    lost[lane] = -1;
+    at(alive, lane) = 0;
+    at(lost, lane) = -1;
   }
 };
 

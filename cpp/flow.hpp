@@ -34,7 +34,7 @@ struct FlowBlock {
 
   Arena arena;
   Net<V> net;
-  Events<double> events;
+  Events<V> events;
   V *slope[kStages], *trial, *next, *next_slope;  // flat parameter vectors
   V* trial_layer[kMaxDepth];
   V time, step, error;
@@ -42,7 +42,7 @@ struct FlowBlock {
 
   FlowBlock(const Problem& problem, double weight_decay, const Ens& ensemble, int64_t first, void* scratch)
       : arena{static_cast<char*>(scratch)},
-        net(problem, arena),
+        net(problem, arena, arena),
         events(problem, ensemble, first, arena),
         decay(weight_decay) {
     for (V*& k : slope) k = arena.take<V>(net.parameters);

@@ -8,6 +8,7 @@
 #include "mode.hpp"
 #include "observe.hpp"
 #include "streams.hpp"
+#include "wide.hpp"
 
 #define SADDLESCOPE_JOIN2(a, b) a##b
 #define SADDLESCOPE_JOIN(a, b) SADDLESCOPE_JOIN2(a, b)
@@ -20,11 +21,11 @@ namespace {
 template <class T>
 constexpr auto kernel_set() {
   using namespace SADDLESCOPE_ISA;
-  using Chains = DeepLinear<T, Diagonal, DiagonalStepper, DiagonalNoise>;
-  return KernelSet<T, typename Lane<T>::Word>{Lane<T>::count,     &DeepLinear<T>::scratch, &DeepLinear<T>::advance,
-                                              &Chains::scratch,   &Chains::advance,        &Streams<T>::normals,
-                                              &Streams<T>::chi,   &Streams<T>::below,      &Limits<T>::multiply_adds,
-                                              &Limits<T>::normals};
+  using Chains = InLanes<T, Diagonal, DiagonalStepper, DiagonalNoise>;
+  return KernelSet<T, typename Lane<T>::Word>{Lane<T>::count,        &InLanes<T>::scratch,      &InLanes<T>::advance,
+                                              &OneByOne<T>::scratch, &OneByOne<T>::advance,     &Chains::scratch,
+                                              &Chains::advance,      &Streams<T>::normals,      &Streams<T>::chi,
+                                              &Streams<T>::below,    &Limits<T>::multiply_adds, &Limits<T>::normals};
 }
 template <class Block>
 constexpr Flow flow() {

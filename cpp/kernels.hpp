@@ -109,12 +109,16 @@ struct Span {
 constexpr int kThresholds = 2;
 constexpr double kThreshold[kThresholds] = {0.5, 0.9};
 
-// One compiled set of kernels. A call handles the trajectories [first, first + lanes) in the given scratch memory.
+// One compiled set of kernels. A call handles the trajectories [first, first + lanes) in the given scratch memory, or
+// one by one the trajectories [first, first + group), a group of at most as many as there are lanes.
 template <class T, class Word>
 struct KernelSet {
   int lanes;
   int64_t (*scratch)(const Problem&, const Method&, const Span&);  // bytes for advance
   void (*advance)(const Problem&, const Method&, const Ensemble<T, Word>&, const Span&, int64_t first, void* scratch);
+  int64_t (*scratch_one_by_one)(const Problem&, const Method&, const Span&, int group);
+  void (*advance_one_by_one)(const Problem&, const Method&, const Ensemble<T, Word>&, const Span&, int64_t first,
+                             int group, void* scratch);
   int64_t (*scratch_diagonal)(const Problem&, const Method&, const Span&);
   void (*advance_diagonal)(const Problem&, const Method&, const Ensemble<T, Word>&, const Span&, int64_t first,
                            void* scratch);

@@ -1,8 +1,9 @@
 // The layers of a deep linear network, its end-to-end map, and the pull-back of the map's gradient through the layers.
 //
-// All in the teacher's basis: the end-to-end map P shows the mode strengths on its diagonal. An element is a vector
-// that holds one number of several trajectories, one a lane.
+// All in the teacher's basis: the end-to-end map P shows the mode strengths on its diagonal.
 #pragma once
+
+#include <algorithm>
 
 #include "kernels.hpp"
 #include "product.hpp"
@@ -37,10 +38,11 @@ void diagonal_of_product(const V* a, int inner, const V* b, int columns, int cou
   if constexpr (Together > 1) diagonal_of_product<Together - 1>(a, inner, b, columns, count, out, j);
 }
 
-// The layers of one block of trajectories and what is derived from them.
-template <class Element>
+// The layers of one element, a block of trajectories or a single one, and what is derived from them. Trajectories that
+// are taken in turns have layers of their `own` and share all the rest.
+template <class E>
 struct Network {
-  using V = Element;
+  using V = E;
   using T = Scalar<V>;
   const Problem& problem;
   const int *widths, depth, dx, dy, rank, modes;
@@ -53,7 +55,7 @@ struct Network {
   V *residual, *root;  // E = Δ R (dy, r), Δ itself for white inputs; R (dx, r)
   int64_t parameters = 0;
 
-  Network(const Problem& p, Arena& arena)
+  Network(const Problem& p, Arena& own, Arena& arena)
       : problem(p),
         widths(p.widths),
         depth(p.depth),
@@ -64,7 +66,7 @@ struct Network {
         white(p.root == nullptr) {
     int64_t widest = 0;
     for (int l = 0; l < depth; ++l) {
-      weight[l] = arena.take<V>(size(l));
+      weight[l] = own.take<V>(size(l));
       parameters += size(l);
       if (widths[l] > widest) widest = widths[l];
     }
@@ -80,28 +82,29 @@ struct Network {
       for (int64_t i = 0; i < int64_t(dx) * rank; ++i) root[i] = splat<V>(T(p.root[i]));
   }
 
+  int longest() const { return *std::max_element(widths, widths + depth + 1); }
   int64_t size(int l) const { return int64_t(widths[l + 1]) * widths[l]; }
   View<V> layer(int l) const { return dense(weight[l], widths[l]); }
 
   // Rows of `from`, one per trajectory, into lanes; lanes beyond the last trajectory repeat it.
   template <class From>
   void load(const From* from, int64_t n, int64_t first) {
-    for (int lane = 0; lane < Lane<T>::count; ++lane) {
+    for (int lane = 0; lane < Element<V>::count; ++lane) {
       const From* row = from + (first + lane < n ? first + lane : n - 1) * parameters;
       for (int l = 0; l < depth; row += size(l++))
-        for (int64_t i = 0; i < size(l); ++i) weight[l][i][lane] = T(row[i]);
+        for (int64_t i = 0; i < size(l); ++i) at(weight[l][i], lane) = T(row[i]);
     }
   }
   void store(T* to, int64_t n, int64_t first) const {
-    for (int lane = 0; lane < Lane<T>::count && first + lane < n; ++lane) {
+    for (int lane = 0; lane < Element<V>::count && first + lane < n; ++lane) {
       T* row = to + (first + lane) * parameters;
       for (int l = 0; l < depth; row += size(l++))
-        for (int64_t i = 0; i < size(l); ++i) row[i] = weight[l][i][lane];
+        for (int64_t i = 0; i < size(l); ++i) row[i] = at(weight[l][i], lane);
     }
   }
 
   // Makes the weights of these lanes NaN.
-  void spoil(IntVec<T> lanes) {
+  void spoil(Mask<V> lanes) {
     for (int l = 0; l < depth; ++l)
       for (int64_t i = 0; i < size(l); ++i)
         weight[l][i] = select<T>(lanes, splat<V>(T(__builtin_nan(""))), weight[l][i]);

@@ -17,7 +17,7 @@ struct ObserverBlock {
   double* row[kLanes];  // where the next number of each trajectory goes; null beyond the last
 
   ObserverBlock(const Problem& problem, void* scratch)
-      : arena{static_cast<char*>(scratch)}, net(problem, arena), noise(net, arena) {
+      : arena{static_cast<char*>(scratch)}, net(problem, arena, arena), noise(net, arena) {
     int64_t most = int64_t(net.dx) * net.dy, widest = 1;
     for (int l = 0; l + 1 < net.depth; ++l) {
       const int64_t h = net.widths[l + 1], k = net.widths[l] + net.widths[l + 2];

@@ -85,6 +85,7 @@ enum class Band { full, lower, upper };
 
 // C = α A B (or C += α A B): A is rows × inner, B inner × columns, the rows of C are dense.
 template <class E>
+  requires(Element<E>::count > 1)
 void multiply(View<E> a, View<E> b, View<E> c, int64_t rows, int64_t columns, int64_t inner, Scalar<E> alpha = 1,
               bool accumulate = false, Band band = Band::full) {
   using T = Scalar<E>;

@@ -55,26 +55,52 @@ using IntVec = typename Lane<T>::I;
 template <class T>
 using WordVec = typename Lane<T>::U;
 
-// The number type of an element: of a vector of numbers, or of a number.
+// An element is one number of each of several trajectories, a vector, or one number of one trajectory: its number
+// type, how many trajectories it stands for, and what a comparison of two elements is (−1 where it holds).
 template <class E>
-struct ScalarOf {
-  using Type = E;
+struct Element {
+  using Number = E;
+  using Mask = typename Lane<E>::Int;
+  static constexpr int count = 1;
 };
 template <>
-struct ScalarOf<Vec<float>> {
-  using Type = float;
+struct Element<Vec<float>> {
+  using Number = float;
+  using Mask = IntVec<float>;
+  static constexpr int count = Lane<float>::count;
 };
 template <>
-struct ScalarOf<Vec<double>> {
-  using Type = double;
+struct Element<Vec<double>> {
+  using Number = double;
+  using Mask = IntVec<double>;
+  static constexpr int count = Lane<double>::count;
 };
 template <class E>
-using Scalar = typename ScalarOf<E>::Type;
+using Scalar = typename Element<E>::Number;
+template <class E>
+using Mask = typename Element<E>::Mask;
 
 template <class E>
 SADDLESCOPE_INLINE E splat(Scalar<E> value) {
   return value - E{};
 }
+template <class E>
+SADDLESCOPE_INLINE Mask<E> less(E a, E b) {
+  if constexpr (Element<E>::count == 1)
+    return -Mask<E>(a < b);
+  else
+    return a < b;
+}
+// The number of one trajectory in an element or a mask.
+template <class T>
+SADDLESCOPE_INLINE T& at(T& number, int) {
+  return number;
+}
+SADDLESCOPE_INLINE float& at(Vec<float>& v, int lane) { return reinterpret_cast<float*>(&v)[lane]; }
+SADDLESCOPE_INLINE double& at(Vec<double>& v, int lane) { return reinterpret_cast<double*>(&v)[lane]; }
+SADDLESCOPE_INLINE int32_t& at(IntVec<float>& v, int lane) { return reinterpret_cast<int32_t*>(&v)[lane]; }
+SADDLESCOPE_INLINE int64_t& at(IntVec<double>& v, int lane) { return reinterpret_cast<int64_t*>(&v)[lane]; }
+
 template <class T>
 SADDLESCOPE_INLINE Vec<T> set1(T value) {
   return value - Vec<T>{};
@@ -114,9 +140,28 @@ SADDLESCOPE_INLINE V sqrt(V a) {
 #endif
 #endif
 
+SADDLESCOPE_INLINE float sqrt(float a) { return __builtin_sqrtf(a); }
+SADDLESCOPE_INLINE double sqrt(double a) { return __builtin_sqrt(a); }
+#if defined(__FMA__) || defined(__aarch64__)
+SADDLESCOPE_INLINE float fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+SADDLESCOPE_INLINE double fma(double a, double b, double c) { return __builtin_fma(a, b, c); }
+#else
+SADDLESCOPE_INLINE float fma(float a, float b, float c) { return a * b + c; }
+SADDLESCOPE_INLINE double fma(double a, double b, double c) { return a * b + c; }
+#endif
+
 template <class T>
 SADDLESCOPE_INLINE Vec<T> select(IntVec<T> mask, Vec<T> yes, Vec<T> no) {
   return mask ? yes : no;
+}
+template <class T>
+SADDLESCOPE_INLINE T select(typename Lane<T>::Int mask, T yes, T no) {
+  return mask ? yes : no;
+}
+
+template <class T>
+SADDLESCOPE_INLINE bool any(typename Lane<T>::Int mask) {
+  return mask != 0;
 }
 
 template <class T>

@@ -9,29 +9,9 @@
 #include "dataset.hpp"
 #include "isotropic.hpp"
 #include "modified.hpp"
-#include "rng.hpp"
+#include "noise.hpp"
 
 namespace saddlescope::SADDLESCOPE_ISA {
-
-// Normals of one block: from the streams of its trajectories, or given ones and how to walk them.
-template <class T>
-struct LaneNoise {
-  using V = Vec<T>;
-  Stream<T> stream;
-  const T* given = nullptr;
-  int64_t stride = 0, last = 0;
-
-  // `count` standard normals times `scale` for every lane.
-  void fill(V* out, int64_t count, T scale) {
-    if (!given) return stream.fill(out, count, scale);
-    for (int lane = 0; lane < Lane<T>::count; ++lane) {
-      const T* from = given + (lane < last ? lane : last) * stride;
-      for (int64_t i = 0; i < count; ++i) out[i][lane] = from[i] * scale;
-    }
-    given += count;
-  }
-  V chi(int64_t degrees) { return stream.chi(degrees); }
-};
 
 // The source of Ḡ of one method, and its step.
 template <class V, class Noise>
@@ -59,6 +39,15 @@ struct Stepper {
     if (!batch) return;
     inputs = net.white ? mixed : arena.take<V>(int64_t(net.dx) * batch);
     for (int l = 0; l + 1 < net.depth; ++l) seen[l] = arena.take<V>(int64_t(net.widths[l + 1]) * batch);
+  }
+
+  // At most so many numbers a step takes from its noise: Bartlett's chis stand where Langevin noise has its diagonal.
+  int64_t draws() const {
+    if (data && method.source == Source::sgd)
+      return method.sampling == Sampling::full ? int64_t(net.dy) * net.rank
+                                               : data->n + (net.dy + 1) * int64_t(method.batch);
+    if (batch) return int64_t(net.rank + net.dy) * batch;
+    return method.source == Source::gd ? 0 : normals_per_step(net.problem, method);
   }
 
   // W ← (1 − dt·decay) W − dt ∂W; the schedule's factor multiplies dt and lr. Wants the prefixes and E, except of a

@@ -48,6 +48,7 @@ class DeepLinearKernel:
         weight_decay: float,
         order: int,
         instruction_set: str = "auto",
+        route: str = "auto",
     ) -> None: ...
     def advance(
         self,

@@ -29,6 +29,9 @@ SCHEDULED_STEPS = 1 << 16
 class Native:
     """Engine of one run, on the best instruction set of the processor or the one named.
 
+    Small networks run with their trajectories in lanes, wide ones one by one through blocked products; ``route``
+    ("lanes", "one by one") forces either. The bits are the same.
+
     Raises ValueError for a network deeper than 256 layers, gradient flow in float32, or an unknown instruction set.
 
     >>> from saddlescope import DeepLinear, GaussianData, SGD, init
@@ -40,7 +43,9 @@ class Native:
 
     name = "native"
 
-    def __init__(self, problem: Problem, method: Method, plan: Plan, instruction_set: str = "auto") -> None:
+    def __init__(
+        self, problem: Problem, method: Method, plan: Plan, instruction_set: str = "auto", route: str = "auto"
+    ) -> None:
         if problem.network.depth > MAX_DEPTH:
             raise ValueError(
                 f"widths make {problem.network.depth} layers, the compiled engine takes at most {MAX_DEPTH}; "
@@ -64,6 +69,7 @@ class Native:
             weight_decay=method.weight_decay,
             order=getattr(method, "order", 1),
             instruction_set=instruction_set,
+            route=route,
         )
         samples = data if isinstance(data, Dataset) else None
         if isinstance(problem.network, Diagonal):
