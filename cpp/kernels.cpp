@@ -3,6 +3,7 @@
 
 #include "deep_linear.hpp"
 #include "diagonal.hpp"
+#include "euler.hpp"
 #include "flow.hpp"
 #include "limits.hpp"
 #include "mode.hpp"
@@ -22,10 +23,20 @@ template <class T>
 constexpr auto kernel_set() {
   using namespace SADDLESCOPE_ISA;
   using Chains = InLanes<T, Diagonal, DiagonalStepper, DiagonalNoise>;
-  return KernelSet<T, typename Lane<T>::Word>{Lane<T>::count,        &InLanes<T>::scratch,      &InLanes<T>::advance,
-                                              &OneByOne<T>::scratch, &OneByOne<T>::advance,     &Chains::scratch,
-                                              &Chains::advance,      &Streams<T>::normals,      &Streams<T>::chi,
-                                              &Streams<T>::below,    &Limits<T>::multiply_adds, &Limits<T>::normals};
+  return KernelSet<T, typename Lane<T>::Word>{Lane<T>::count,
+                                              &InLanes<T>::scratch,
+                                              &InLanes<T>::advance,
+                                              &OneByOne<T>::scratch,
+                                              &OneByOne<T>::advance,
+                                              &Chains::scratch,
+                                              &Chains::advance,
+                                              &Streams<T>::normals,
+                                              &Streams<T>::chi,
+                                              &Streams<T>::below,
+                                              EulerBlock<T, 0>::kMembers,
+                                              &euler<T>,
+                                              &Limits<T>::multiply_adds,
+                                              &Limits<T>::normals};
 }
 template <class Block>
 constexpr Flow flow() {

@@ -109,6 +109,25 @@ struct Span {
 constexpr int kThresholds = 2;
 constexpr double kThreshold[kThresholds] = {0.5, 0.9};
 
+// The SDE of one mode at depth L: moments of the data with g(s) = alpha (s − center)² + floor.
+struct Mode {
+  int depth;
+  double alpha, center, floor, beta1, beta2, temperature;
+  double decay;      // γ where it is neither a β₁ (depth 1) nor a β₂ (depth 2)
+  double tolerance;  // of a step, in units of the local rate
+  int levels;
+};
+
+// Trajectories of a (depth 1: s) with a fixed step, seen after given numbers of steps.
+template <class T, class Word>
+struct Walks {
+  int64_t count, saves;
+  const double* start;   // (n)
+  const int64_t* steps;  // (saves) not decreasing
+  const Word* words;     // (n, 4)
+  T* states;             // (n, saves)
+};
+
 // One compiled set of kernels. A call handles the trajectories [first, first + lanes) in the given scratch memory, or
 // one by one the trajectories [first, first + group), a group of at most as many as there are lanes.
 template <class T, class Word>
@@ -125,6 +144,8 @@ struct KernelSet {
   void (*normals)(Word* words, int64_t n, int64_t first, int64_t count, T* out);
   void (*chi)(Word* words, int64_t n, int64_t first, int64_t degrees, T* out);
   void (*below)(Word* words, int64_t n, int64_t first, int32_t bound, int32_t* out);
+  int walkers;  // trajectories a call of euler handles
+  void (*euler)(const Mode&, double dt, const Walks<T, Word>&, int64_t first);
   int64_t (*multiply_adds)(int64_t rounds, T* sum);
   int64_t (*fresh_normals)(int64_t rounds, T* sum);
 };
@@ -147,15 +168,6 @@ struct Flow {
                void* scratch);
 };
 
-// The SDE of one mode at depth L: moments of the data with g(s) = alpha (s − center)² + floor.
-struct Mode {
-  int depth;
-  double alpha, center, floor, beta1, beta2, temperature;
-  double decay;       // γ where it is neither a β₁ (depth 1) nor a β₂ (depth 2)
-  double tolerance;   // of a step, in units of the local rate
-  double fixed_step;  // above 0: Euler–Maruyama with this step instead, the negative control
-  int levels;
-};
 constexpr int kModeLevels = 16;
 
 // Trajectories of x = log a (depth 1: s) seen at `times`, and when each first passed each level (inf: never).

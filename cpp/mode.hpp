@@ -81,17 +81,15 @@ struct ModeBlock {
   SADDLESCOPE_INLINE void step(Register& r, V normal) {
     const Local c = local(r.x);
     const V left = r.save - r.time, half = set1(mode.depth == 1 ? 0.0 : 0.5);
-    V dt = mode.fixed_step > 0 ? set1(mode.fixed_step) : mode.tolerance / c.rate;
+    V dt = mode.tolerance / c.rate;
     const I reached = ~((dt < left) & (dt > 0.0));  // an overflow of the rate must not stop the clock
     dt = select<double>(reached, left, dt);
     const V spread = sqrt(c.h * dt), mu = fma(-half, c.h, c.f);
-    V moved = fma(mu, dt, spread * normal);
-    if (!(mode.fixed_step > 0)) {
-      const V mu1 = fma(-half, c.h1, c.f1), mu2 = fma(-half, c.h2, c.f2);
-      const V bent = fma(c.h1, fma(set1(-0.125), c.h1, 0.5 * mu), 0.25 * c.h * c.h2) / (c.h + 1e-300) + mu1;
-      const V second = fma(bent * spread, normal, dt * fma(mu, mu1, 0.5 * mu2 * c.h));
-      moved = fma(0.5 * dt, second, fma(0.25 * c.h1 * dt, fma(normal, normal, set1(-1.0)), moved));
-    }
+    const V mu1 = fma(-half, c.h1, c.f1), mu2 = fma(-half, c.h2, c.f2);
+    const V bent = fma(c.h1, fma(set1(-0.125), c.h1, 0.5 * mu), 0.25 * c.h * c.h2) / (c.h + 1e-300) + mu1;
+    const V second = fma(bent * spread, normal, dt * fma(mu, mu1, 0.5 * mu2 * c.h));
+    const V milstein = fma(0.25 * c.h1 * dt, fma(normal, normal, set1(-1.0)), fma(mu, dt, spread * normal));
+    const V moved = fma(0.5 * dt, second, milstein);
     r.x += moved;
     r.time = select<double>(reached, r.save, r.time + dt);
     if (mode.levels > 0) {

@@ -13,11 +13,11 @@ template <class T>
 struct Rotations;
 template <>
 struct Rotations<float> {
-  static constexpr int left = 7, shift = 9, right = 11, bits = 32;
+  static constexpr int left = 7, shift = 9, right = 11, bits = 32, halvings = 31;
 };
 template <>
 struct Rotations<double> {
-  static constexpr int left = 23, shift = 17, right = 45, bits = 64;
+  static constexpr int left = 23, shift = 17, right = 45, bits = 64, halvings = 0;
 };
 
 template <class T>
@@ -31,39 +31,39 @@ struct Stream {
 
   SADDLESCOPE_INLINE W next() {
     const W result = rotate(s0 + s3, R::left) + s0, t = s1 << R::shift;
-    s2 ^= s0;
-    s3 ^= s1;
-    s1 ^= s2;
-    s0 ^= s3;
-    s2 ^= t;
-    s3 = rotate(s3, R::right);
+    const W w0 = s0 ^ s3 ^ s1, w1 = s1 ^ s2 ^ s0, w2 = s2 ^ s0 ^ t;
+    s3 = rotate(s3 ^ s1, R::right);
+    s0 = w0, s1 = w1, s2 = w2;
     return result;
   }
 
-  // 2K standard normals times `scale`. Of a pair, the radius comes from 40 bits (31 for float), the half of the circle
-  // and the angle in it from 24; one word of 64 bits holds both, floats take two words.
+  // K points of the plane with standard normal coordinates, point k from of(k): squared radius −2 log u and direction
+  // (Box & Muller 1958).
+  template <int K, class Of>
+  static SADDLESCOPE_INLINE void polar(Of of, Group<V, K>& squared, Group<V, K>& c, Group<V, K>& s) {
+    const W top = W{} + (typename Lane<T>::Word(1) << (R::bits - 1));
+    Group<W, K> half;
+    Group<V, K> radial, angle;
+    for (int k = 0; k < K; ++k) of(k).point(radial.v[k], half.v[k], angle.v[k]);
+    squared = log(radial, T(-2), R::halvings);
+    cos_sin(angle, c, s);
+    c = each<K>([&](int k) { return (V)((W)c.v[k] ^ (half.v[k] & top)); });
+  }
+
+  // 2K standard normals times `scale`.
   template <int K>
   SADDLESCOPE_INLINE void pairs(V* out, V scale) {
-    const W top = W{} + (typename Lane<T>::Word(1) << (R::bits - 1));
-    Group<W, K> high, low;
+    Group<V, K> squared, c, s;
+    polar([this](int) -> Stream& { return *this; }, squared, c, s);
     for (int k = 0; k < K; ++k) {
-      high.v[k] = next();
-      low.v[k] = sizeof(T) == 8 ? high.v[k] << (R::bits - 24) : next();
-    }
-    const auto logarithm = log(each<K>([&](int k) { return uniform(high.v[k]); }));
-    const auto radius = each<K>([&](int k) { return sqrt(logarithm.v[k] * T(-2)) * scale; });
-    Group<V, K> c, s;
-    cos_sin(each<K>([&](int k) { return centred(low.v[k] << 1); }), c, s);
-    for (int k = 0; k < K; ++k) {
-      out[2 * k] = radius.v[k] * (V)((W)c.v[k] ^ (low.v[k] & top));
-      out[2 * k + 1] = radius.v[k] * s.v[k];
+      const V radius = sqrt(squared.v[k]) * scale;
+      out[2 * k] = radius * c.v[k];
+      out[2 * k + 1] = radius * s.v[k];
     }
   }
 
   // In (0, 1].
-  static SADDLESCOPE_INLINE V uniform(W word);
-  // The word's top bits in [−1, 1).
-  static SADDLESCOPE_INLINE V centred(W word);
+  static SADDLESCOPE_INLINE V uniform(W word) { return magnitude(word) * T(1.0 / (1LL << R::halvings)); }
 
   // count normals times scale, one vector each; an odd count drops the last half pair.
   SADDLESCOPE_INLINE void fill(V* out, int64_t count, T scale) {
@@ -123,6 +123,11 @@ struct Stream {
   }
 
  private:
+  // In (0, 2^halvings]; of floats the word's top bit plays no part.
+  static SADDLESCOPE_INLINE V magnitude(W word);
+  // What a point of the plane is made of: a magnitude, the half of the circle as a top bit, the angle in [−1, 1] there.
+  SADDLESCOPE_INLINE void point(V& radial, W& half, V& angle);
+
   static SADDLESCOPE_INLINE T scalar_sqrt(T x) { return sizeof(T) == 4 ? __builtin_sqrtf(x) : __builtin_sqrt(x); }
 
   // log(1+t) − t + t²/2 − t³/3, by its series where the difference would cancel.
@@ -148,20 +153,28 @@ struct Stream {
 };
 
 template <>
-SADDLESCOPE_INLINE Vec<float> Stream<float>::uniform(W word) {
-  return fma(__builtin_convertvector((IntVec<float>)(word >> 1), Vec<float>), set1(0x1p-31f), set1(0x1p-32f));
+SADDLESCOPE_INLINE Vec<float> Stream<float>::magnitude(W word) {
+  return (V)((W) __builtin_convertvector((IntVec<float>)(word | 1), V) & 0x7fffffff);
 }
 template <>
-SADDLESCOPE_INLINE Vec<double> Stream<double>::uniform(W word) {
-  return (Vec<double>)((word >> 24 << 12) | 0x3ff0000000000000ULL) - (1.0 - 0x1p-41);
+SADDLESCOPE_INLINE Vec<double> Stream<double>::magnitude(W word) {
+  return (V)((word >> 12 & 0xffffffffff000ULL) | 0x3ff0000000000000ULL) - (1.0 - 0x1p-41);
 }
+
+// Floats take two words a point: half of the circle and radius from the first, the angle from the second.
 template <>
-SADDLESCOPE_INLINE Vec<float> Stream<float>::centred(W word) {
-  return (Vec<float>)((word >> 9) | 0x40000000U) - 3.0f;
+SADDLESCOPE_INLINE void Stream<float>::point(V& radial, W& half, V& angle) {
+  half = next();
+  radial = magnitude(half);
+  angle = __builtin_convertvector((IntVec<float>)next(), V) * 0x1p-31f;
 }
+// Doubles take one: 40 bits for the radius, one for the half, 23 for the angle.
 template <>
-SADDLESCOPE_INLINE Vec<double> Stream<double>::centred(W word) {
-  return (Vec<double>)((word >> 12) | 0x4000000000000000ULL) - 3.0;
+SADDLESCOPE_INLINE void Stream<double>::point(V& radial, W& half, V& angle) {
+  const W word = next();
+  radial = magnitude(word);
+  half = word << 40;
+  angle = (V)((word << 29 & 0xfffffe0000000ULL) | 0x4000000000000000ULL) - (3.0 - 0x1p-23);
 }
 
 }  // namespace saddlescope::SADDLESCOPE_ISA

@@ -23,7 +23,6 @@ def mode_ensemble(
     temperature: float,
     decay: float,
     tolerance: float,
-    fixed_step: float,
     start: NDArray[Any],
     times: NDArray[Any],
     levels: NDArray[Any],
@@ -31,6 +30,22 @@ def mode_ensemble(
     threads: int = 1,
     instruction_set: str = "auto",
 ) -> tuple[NDArray[Any], NDArray[Any]]: ...
+def mode_euler(
+    depth: int,
+    alpha: float,
+    center: float,
+    floor: float,
+    beta1: float,
+    beta2: float,
+    temperature: float,
+    decay: float,
+    dt: float,
+    start: NDArray[Any],
+    steps: NDArray[Any],
+    words: NDArray[Any],
+    threads: int = 1,
+    instruction_set: str = "auto",
+) -> NDArray[Any]: ...
 
 class DeepLinearKernel:
     def __init__(

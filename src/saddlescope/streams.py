@@ -37,6 +37,11 @@ def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return z ^ (z >> np.uint64(31))
 
 
+def _signed(word: NDArray[np.unsignedinteger]) -> NDArray[np.float64]:
+    """A word of 32 bits as a signed number, rounded to float32."""
+    return word.view(np.int32).astype(np.float32).astype(np.float64)
+
+
 class Streams:
     """One stream per trajectory, advanced together; ``words`` (n, 4) is the whole state.
 
@@ -67,25 +72,29 @@ class Streams:
         return np.bitwise_or(word << word.dtype.type(by), word >> word.dtype.type(size - by))
 
     def _uniform(self, word: NDArray[np.unsignedinteger]) -> NDArray[np.float64]:
-        """In (0, 1]: the top 40 bits (centred) for float64; 31 bits rounded to float32 for float32."""
+        """In (0, 1]: the top 40 bits (centred) for float64; the size of an odd signed word, rounded, for float32."""
         if self.dtype == np.float64:
             return ((word >> np.uint64(24)).astype(np.float64) + 0.5) * 2.0**-40
-        rounded = (word >> np.uint32(1)).astype(np.float32).astype(np.float64)
-        return ((rounded + 0.5) * 2.0**-31).astype(np.float32).astype(np.float64)
+        return np.abs(_signed(word | np.uint32(1))) * 2.0**-31
 
-    def _angle(self, word: NDArray[np.unsignedinteger]) -> NDArray[np.float64]:
-        """Uniform on the circle, from 24 bits: the first is the half with cos < 0, the others the angle in it."""
-        bits = (word & np.uint64(0xFFFFFF)) if self.dtype == np.float64 else word >> np.uint32(8)
-        half, inside = bits >> bits.dtype.type(23), bits & bits.dtype.type(0x7FFFFF)
-        angle = np.pi * (inside.astype(np.float64) * 2.0**-23 - 0.5)
-        return np.where(half, np.pi - angle, angle)
+    def _angle(
+        self, high: NDArray[np.unsignedinteger], low: NDArray[np.unsignedinteger]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        """Uniform on the circle: the half with cos < 0, and the angle from −π/2 to π/2 that is mirrored there.
+
+        The lowest 24 bits for float64; the first word's sign, and the second as a signed number, for float32.
+        """
+        if self.dtype == np.float64:
+            inside = (low & np.uint64(0x7FFFFF)).astype(np.float64) + 0.5
+            return (low & np.uint64(1 << 23)) != 0, np.pi * (inside * 2.0**-23 - 0.5)
+        return high >= np.uint32(1 << 31), np.pi / 2 * _signed(low) * 2.0**-31
 
     def pair(self, active: NDArray[np.bool_] | None = None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Two independent normals of every stream (Box & Muller 1958), from 64 bits: one word or two."""
         high = self.bits(active)
         low = high if self.dtype == np.float64 else self.bits(active)
-        radius, angle = np.sqrt(-2.0 * np.log(self._uniform(high))), self._angle(low)
-        return radius * np.cos(angle), radius * np.sin(angle)
+        radius, (mirrored, angle) = np.sqrt(-2.0 * np.log(self._uniform(high))), self._angle(high, low)
+        return radius * np.where(mirrored, -np.cos(angle), np.cos(angle)), radius * np.sin(angle)
 
     def normals(self, count: int) -> NDArray[np.floating]:
         """(n, count) standard normals; when count is odd, the last half of the last pair is dropped."""

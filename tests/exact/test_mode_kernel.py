@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from saddlescope import _kernel, streams
-from saddlescope.theory import ModeSDE
+from saddlescope.theory import ModeSDE, ensemble
 from saddlescope.theory.ensemble import integrate
 
 OVERSHOOT = 0.5825971579390107
@@ -84,15 +84,63 @@ def test_the_kernel_takes_the_twins_steps(name):
     assert np.isfinite(found[1]).any()
 
 
-def test_a_fixed_step_is_plain_euler():
-    mode, dt = MODES["depth 3"], 0.01
-    found = integrate(mode, 0.3, [1.0], (), 4, seed=1, tol=0.1, threads=1, fixed_step=dt)[0][:, 0]
-    source, x = streams.Streams(streams.seed_words(1, np.arange(4), streams.NOISE)), np.full(4, np.log(0.3) / 3)
-    for _ in range(50):
-        for normal in source.pair():
-            pull, noise, _ = local(mode, x)
-            x = x + (pull[0] - noise[0] / 2) * dt + np.sqrt(noise[0] * dt) * normal
-    np.testing.assert_allclose(found, np.exp(3 * x), rtol=1e-7)
+def euler(mode, start, dt, saves, source):
+    """Euler–Maruyama in the weight coordinate from its formula, seen after ``saves`` steps, one normal a step."""
+    L, dt = mode.depth, source.dtype.type(dt)
+    a, seen, left_over = np.full(len(source.words), start ** (1 / L), source.dtype), [], []
+    for k in range(max(saves) + 1):
+        seen += [a**L] * saves.count(k)
+        left_over = left_over or list(source.pair())
+        pull = mode.beta2 - mode.beta1 * a**L
+        a = a - mode.weight_decay * dt * a + a ** (L - 1) * (pull * dt + np.sqrt(mode.temperature * mode.g(a**L) * dt) * left_over.pop(0))
+    return np.stack(seen, axis=1)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", MODES)
+def test_a_fixed_step_is_plain_euler(name, dtype):
+    mode, dt, saves, members = MODES[name], 0.002, [0, 1, 6, 6, 7, 100], 171
+    words = streams.seed_words(1, np.arange(members), streams.NOISE, dtype)
+    expected = euler(mode, 0.3, dt, saves, streams.Streams(words))
+    found = mode.simulate(0.3, dt * np.array(saves), members, seed=1, dt=dt, dtype=dtype)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, expected, rtol=1e-9 if dtype == "float64" else 2e-4)
+
+
+def test_fixed_steps_depend_on_nothing_but_the_member():
+    mode, times = MODES["depth 3"], [0.0, 0.5, 1.0]
+    whole = mode.simulate(0.3, times, 5000, dt=0.1, threads=2, dtype="float32")
+    np.testing.assert_array_equal(whole, mode.simulate(0.3, times, 5000, dt=0.1, threads=1, dtype="float32"))
+    np.testing.assert_array_equal(whole[:13], mode.simulate(0.3, times, 13, dt=0.1, dtype="float32"))
+    np.testing.assert_array_equal(whole[:13, 2:], mode.simulate(0.3, times[2:], 13, dt=0.1, dtype="float32"))
+    found = {
+        name: ensemble.walk(mode, 0.3, times, 0.1, 99, 0, 1, "float32", name) for name in _kernel.instruction_sets()
+    }
+    for name in {"avx2", "avx512"} & set(found):
+        np.testing.assert_array_equal(found[name], whole[:99])
+    np.testing.assert_allclose(found["baseline"], whole[:99], rtol=1e-4)
+
+
+def test_a_path_that_overflows_is_nan():
+    wild = ModeSDE(depth=3, target=1.0, label_noise=0.5, temperature=2.0)
+    for dtype in ("float64", "float32"):
+        ends = wild.simulate(1.0, [0.0, 200.0], 100, dt=0.5, dtype=dtype)
+        assert (ends[:, 0] == 1.0).all()
+        assert np.isnan(ends[:, 1]).sum() > 10
+        assert not np.isinf(ends).any()
+
+
+def test_what_a_fixed_step_refuses():
+    mode = MODES["depth 2"]
+    for arguments, message in (
+        ({"dt": 0.0}, "dt must be a positive number, got 0.0"),
+        ({"dt": 0.3}, "times must be whole steps of dt = 0.3"),
+        ({"dt": 0.1, "tol": 0.1}, "dt and tol exclude each other"),
+        ({"dt": 0.1, "dtype": "float16"}, 'dtype must be "float32" or "float64"'),
+        ({"dtype": "float32"}, 'dtype must be "float64" with steps that follow the rate'),
+    ):
+        with pytest.raises(ValueError, match=message):
+            mode.simulate(0.3, [1.0], 2, **arguments)
 
 
 def test_members_do_not_depend_on_threads_or_on_each_other():
