@@ -17,7 +17,7 @@ COUNT = 400_000
 def test_moments_at_depth_one(steps, dtype):
     """d = s − s*: E d ← (1 − dt) E d, E d² ← ((1 − dt)² + 2 T dt) E d² + T σ² dt, exactly."""
     mode, dt = ModeSDE(depth=1, target=1.0, label_noise=0.5, temperature=0.1), 1 / steps
-    d = mode.simulate(0.1, [time], COUNT, seed=steps, dt=dt, dtype=dtype)[:, 0].astype(float) - 1
+    d = mode.simulate(0.2, [1.0], COUNT, seed=steps, dt=dt, dtype=dtype)[:, 0].astype(float) - 1
     first, second = -0.8, 0.64
     for _ in range(steps):
         first, second = (1 - dt) * first, ((1 - dt) ** 2 + 0.2 * dt) * second + 0.1 * 0.25 * dt
