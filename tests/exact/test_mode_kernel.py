@@ -92,14 +92,20 @@ def euler(mode, start, dt, saves, source):
         seen += [a**L] * saves.count(k)
         left_over = left_over or list(source.pair())
         pull = mode.beta2 - mode.beta1 * a**L
-        a = a - mode.weight_decay * dt * a + a ** (L - 1) * (pull * dt + np.sqrt(mode.temperature * mode.g(a**L) * dt) * left_over.pop(0))
+        a = (
+            a
+            - mode.weight_decay * dt * a
+            + a ** (L - 1) * (pull * dt + np.sqrt(mode.temperature * mode.g(a**L) * dt) * left_over.pop(0))
+        )
     return np.stack(seen, axis=1)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("name", MODES)
-def test_a_fixed_step_is_plain_euler(name, dtype):
-    mode, dt, saves, members = MODES[name], 0.002, [0, 1, 6, 6, 7, 100], 171
+@pytest.mark.parametrize(
+    "mode", [*MODES.values(), ModeSDE(depth=3, target=1.5, label_noise=0.3, temperature=0.1, weight_decay=0.2)]
+)
+def test_a_fixed_step_is_plain_euler(mode, dtype):
+    dt, saves, members = 0.002, [0, 1, 6, 6, 7, 100], 171
     words = streams.seed_words(1, np.arange(members), streams.NOISE, dtype)
     expected = euler(mode, 0.3, dt, saves, streams.Streams(words))
     found = mode.simulate(0.3, dt * np.array(saves), members, seed=1, dt=dt, dtype=dtype)
