@@ -36,13 +36,44 @@ KNOWN = {
         Diffusion1D(lambda x: 3 - 5 * x, lambda x: np.sqrt(2 * x * (1 - x)), lower=0.0, upper=1.0),
         stats.beta(3, 2),
     ),
+    "exponential, from a million": (
+        Diffusion1D(lambda x: 1e6 + 1 - x, lambda x: np.sqrt(2 * (x - 1e6)), 1e6),
+        stats.expon(1e6),
+    ),
     "negative gamma": (Diffusion1D(lambda x: -2 - x, lambda x: np.sqrt(-2 * x), upper=0.0), None),
 }
 
 
-@pytest.mark.parametrize("name", [name for name, (_, law) in KNOWN.items() if law is not None])
+EDGES = {
+    "0 and 1, falling": (KNOWN["beta"][0], stats.beta(3, 2)),
+    "0 and 1, infinite": (
+        Diffusion1D(lambda x: 0.5 - x, lambda x: np.sqrt(2 * x * (1 - x)), 0.0, 1.0),
+        stats.arcsine(),
+    ),
+    "0, infinite": (KNOWN["gamma, near the edge"][0], stats.gamma(0.01)),
+    "0, finite": (Diffusion1D(lambda x: 1 - x, lambda x: np.sqrt(2 * x), lower=0.0), stats.expon()),
+    "2": (Diffusion1D(lambda x: 3 - (x - 2), lambda x: np.sqrt(2 * (x - 2)), lower=2.0), stats.gamma(3, 2)),
+    "2 and 5": (
+        Diffusion1D(lambda x: 6 - 5 * (x - 2), lambda x: np.sqrt(2 * (x - 2) * (5 - x)), 2.0, 5.0),
+        stats.beta(2, 3, 2, 3),
+    ),
+    "2, finite": (Diffusion1D(lambda x: 3 - x, lambda x: np.sqrt(2 * (x - 2)), lower=2.0), stats.expon(2)),
+    "2 and 5, finite and falling": (
+        Diffusion1D(lambda x: 3 - 3 * (x - 2), lambda x: np.sqrt(2 * (x - 2) * (5 - x)), 2.0, 5.0),
+        stats.beta(1, 2, 2, 3),
+    ),
+    "0 and 1, finite": (
+        Diffusion1D(lambda x: 1 - 2 * x, lambda x: np.sqrt(2 * x * (1 - x)), 0.0, 1.0),
+        stats.uniform(),
+    ),
+    "upper end 0": (Diffusion1D(lambda x: -1 - x, lambda x: np.sqrt(-2 * x), upper=0.0), None),
+    "none": (KNOWN["normal"][0], stats.norm()),
+}
+
+
+@pytest.mark.parametrize("name", [name for name, (_, law) in (KNOWN | EDGES).items() if law is not None])
 def test_stationary_laws(name):
-    diffusion, expected = KNOWN[name]
+    diffusion, expected = (KNOWN | EDGES)[name]
     law, q = diffusion.stationary(), np.array([1e-3, 0.1, 0.5, 0.9, 0.999])
     x = expected.ppf(q)
     np.testing.assert_allclose(law.pdf(x), expected.pdf(x), rtol=1e-6)
@@ -61,24 +92,6 @@ def test_outside_the_domain_there_is_nothing():
     np.testing.assert_array_equal(law.cdf([-1.0, 0.0, np.inf]), [0, 0, 1])
     np.testing.assert_array_equal(law.pdf([-1.0, 0.0]), [0, 0])
     np.testing.assert_array_equal(KNOWN["beta"][0].stationary().cdf([-1.0, 0.0, 1.0, 2.0]), [0, 0, 1, 1])
-
-
-EDGES = {
-    "0 and 1, falling": (KNOWN["beta"][0], stats.beta(3, 2)),
-    "0 and 1, infinite": (
-        Diffusion1D(lambda x: 0.5 - x, lambda x: np.sqrt(2 * x * (1 - x)), 0.0, 1.0),
-        stats.arcsine(),
-    ),
-    "0, infinite": (KNOWN["gamma, near the edge"][0], stats.gamma(0.01)),
-    "0, finite": (Diffusion1D(lambda x: 1 - x, lambda x: np.sqrt(2 * x), lower=0.0), stats.expon()),
-    "2": (Diffusion1D(lambda x: 3 - (x - 2), lambda x: np.sqrt(2 * (x - 2)), lower=2.0), stats.gamma(3, 2)),
-    "2 and 5": (
-        Diffusion1D(lambda x: 6 - 5 * (x - 2), lambda x: np.sqrt(2 * (x - 2) * (5 - x)), 2.0, 5.0),
-        stats.beta(2, 3, 2, 3),
-    ),
-    "upper end 0": (Diffusion1D(lambda x: -1 - x, lambda x: np.sqrt(-2 * x), upper=0.0), None),
-    "none": (KNOWN["normal"][0], stats.norm()),
-}
 
 
 @pytest.mark.parametrize("name", EDGES)

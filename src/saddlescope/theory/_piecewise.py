@@ -55,10 +55,15 @@ class Antiderivative:
 
 
 def antiderivative(
-    f: Function, edges: ArrayLike, origin: float, rtol: float = 1e-11, atol: float = 0.0
+    f: Function,
+    edges: ArrayLike,
+    origin: float,
+    rtol: float = 1e-11,
+    atol: float = 0.0,
+    rounding: Function | None = None,
 ) -> Antiderivative:
     """Integrate f with ``F(origin) = 0``; panels are halved until f is resolved to ``rtol`` of its largest value there,
-    or to ``atol`` of the integral.
+    to ``atol`` of the integral, or to the ``rounding`` that f is known to carry.
 
     Raises ValueError where f is not finite.
 
@@ -66,7 +71,7 @@ def antiderivative(
     >>> float(F(0.5))
     0.6487212707
     """
-    left, values = _resolve(f, np.union1d(np.asarray(edges, float), origin), rtol, atol)
+    left, values = _resolve(f, np.union1d(np.asarray(edges, float), origin), rtol, atol, rounding)
     half = np.diff(left) / 2
     coefficients = _TO_INTEGRAL @ (values * half[:, None]).T
     at_edges = np.concatenate([[0.0], np.cumsum(coefficients.sum(axis=0))])
@@ -110,7 +115,9 @@ def running(values: Floats, edges: Floats) -> Floats:
     return np.asarray(values @ _TO_RUNNING.T * np.diff(edges)[:, None] / 2)
 
 
-def _resolve(f: Function, edges: Floats, rtol: float, atol: float) -> tuple[Floats, Floats]:
+def _resolve(
+    f: Function, edges: Floats, rtol: float, atol: float, rounding: Function | None
+) -> tuple[Floats, Floats]:
     """Edges of panels on which f is resolved, and its values at their nodes."""
     done: list[tuple[Floats, Floats]] = []
     left, right, panels = edges[:-1], edges[1:], 0
@@ -125,6 +132,8 @@ def _resolve(f: Function, edges: Floats, rtol: float, atol: float) -> tuple[Floa
         size = np.abs(values).max(axis=1)
         noise = (tail > before / 4) & (tail < 1e-4 * size)  # halving gained nothing: what is left is rounding of f
         fine = (tail <= rtol * size) | (tail * (right - left) <= atol) | noise
+        if rounding is not None:
+            fine |= tail <= np.max(rounding(y), axis=1)
         done.append((left[fine], values[fine]))
         panels += len(left)
         if panels > _MOST_PANELS:

@@ -120,7 +120,7 @@ class Diffusion1D:
         edges = _between(self._potential.edges, *ends)
         y = self.coordinate.to_y(np.asarray(start, float))
         inside = float(np.clip(np.median(y), edges[0], edges[-1]))
-        potential = antiderivative(self._slope, edges, inside, atol=1e-14)
+        potential = self._integral(edges, inside)
         potential = self._counted_from_top(potential, lambda u, y: -u)
         try:
             return tabulate(lambda y: -potential(y), edges, closed=(lower is not None, upper is not None)).cdf(y)
@@ -205,7 +205,7 @@ class Diffusion1D:
         grid = origin + np.sinh(np.linspace(-32, 32, 4097))
         low, high = self._representable(grid)
         edges = np.concatenate([[grid[low]], grid[low + 1 : high : 32], [grid[high]]])
-        rough = antiderivative(self._slope, edges, origin, atol=1e-14)
+        rough = self._integral(edges, origin)
         return self._counted_from_top(rough, lambda u, y: u - np.log(self._noise2(y)))
 
     def _representable(self, grid: Floats) -> tuple[int, int]:
@@ -215,7 +215,7 @@ class Diffusion1D:
             sizes = np.log([self._noise2(grid), self.diffusion(x) ** 2])
             fine = np.isfinite(self._slope(grid)) & (np.abs(sizes) < 650).all(axis=0)
             for end in (self.lower, self.upper):  # nearer to an end than this, x no longer tells how near
-                fine &= np.isinf(end) | (np.abs(x - end) > 1e-12 * np.abs(end))
+                fine &= np.isinf(end) | (np.abs(x - end) > 1e-10 * np.abs(end))
         middle, bad = len(grid) // 2, np.flatnonzero(~fine)
         if not fine[middle]:
             raise ValueError(
@@ -231,7 +231,22 @@ class Diffusion1D:
         top = float(places[heights.argmax()])
         if top in (rough.edges[0], rough.edges[-1]):
             return rough
-        return antiderivative(self._slope, graded(rough.edges, np.array([top])), top, atol=1e-14)
+        return self._integral(graded(rough.edges, np.array([top])), top)
+
+    def _integral(self, edges: Floats, origin: float) -> Antiderivative:
+        """U(y) with ``U(origin) = 0``."""
+        return antiderivative(self._slope, edges, origin, atol=1e-14, rounding=self._rounding)
+
+    def _rounding(self, y: Floats) -> Floats:
+        """What U'(y) owes to rounding of x near an end that is not 0."""
+        x = self.coordinate.to_x(y)
+        size = np.abs(self._slope(y)) + 2 * np.abs(self.coordinate.bend(y)) + 1
+        near = np.zeros_like(x)
+        for end in (self.lower, self.upper):
+            if np.isfinite(end):
+                with np.errstate(divide="ignore"):
+                    near = np.maximum(near, np.abs(end) / np.abs(x - end))
+        return np.asarray(4 * np.finfo(float).eps * size * near)
 
     @property
     def _origin(self) -> float:
