@@ -115,9 +115,7 @@ def running(values: Floats, edges: Floats) -> Floats:
     return np.asarray(values @ _TO_RUNNING.T * np.diff(edges)[:, None] / 2)
 
 
-def _resolve(
-    f: Function, edges: Floats, rtol: float, atol: float, rounding: Function | None
-) -> tuple[Floats, Floats]:
+def _resolve(f: Function, edges: Floats, rtol: float, atol: float, rounding: Function | None) -> tuple[Floats, Floats]:
     """Edges of panels on which f is resolved, and its values at their nodes."""
     done: list[tuple[Floats, Floats]] = []
     left, right, panels = edges[:-1], edges[1:], 0

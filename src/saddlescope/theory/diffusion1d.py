@@ -22,13 +22,13 @@ from scipy.optimize import brentq
 from scipy.special import expit, log_expit
 
 from saddlescope.theory._piecewise import Antiderivative, antiderivative, integrals, nodes, running
+from saddlescope.theory.boundaries import Boundaries, Condition, feller
 from saddlescope.theory.laws import (
     FLAT,
     Coordinate,
     Density,
     Floats,
     Function,
-    InfiniteMass,
     falling_rate,
     graded,
     peaks,
@@ -45,6 +45,7 @@ class Diffusion1D:
 
     ``drift`` and ``diffusion`` map arrays to arrays. ``center`` and ``scale`` say where on the whole line x lives;
     ``tails`` whether densities there fall like a "power" of x (x = center + scale sinh y) or "exponential" (x = y).
+    ``at_lower`` and ``at_upper`` say what happens at an end that x can reach and leave (a regular one, ``boundaries``).
 
     >>> ornstein_uhlenbeck = Diffusion1D(lambda x: -x, lambda x: np.full_like(x, 2.0))
     >>> ornstein_uhlenbeck.stationary().var()
@@ -58,17 +59,40 @@ class Diffusion1D:
     center: float = 0.0
     scale: float = 1.0
     tails: Literal["power", "exponential"] = "power"
+    at_lower: Condition = "reflecting"
+    at_upper: Condition = "reflecting"
 
     def __post_init__(self) -> None:
         if not self.lower < self.upper:
             raise ValueError(f"lower must be below upper, got {self.lower} and {self.upper}; swap them")
         if not self.scale > 0:
             raise ValueError(f"scale must be positive, got {self.scale}; use a typical width of x")
+        for name in ("at_lower", "at_upper"):
+            if getattr(self, name) not in ("reflecting", "absorbing"):
+                raise ValueError(f'{name} must be "reflecting" or "absorbing", got {getattr(self, name)!r}')
 
     @cached_property
     def coordinate(self) -> Coordinate:
         """The coordinate y on the whole line in which everything is integrated."""
         return _coordinate(self.lower, self.upper, self.center, self.scale, self.tails)
+
+    @cached_property
+    def boundaries(self) -> Boundaries:
+        """What happens at both ends of the domain, by Feller's tests.
+
+        Source: Karlin & Taylor 1981, section 15.6.
+
+        >>> bessel = Diffusion1D(lambda x: 1 / x, np.ones_like, lower=0.0)          # dimension 3
+        >>> bessel.boundaries.lower.kind, bessel.boundaries.upper.attracting, bessel.boundaries.recurrence
+        ('entrance', True, 'transient')
+        """
+        edges, middle = self._potential.edges, float(self.coordinate.to_y(np.asarray(self._origin)))
+        ends = []
+        for y, end, condition in ((edges[0], self.lower, self.at_lower), (edges[-1], self.upper, self.at_upper)):
+            flat = FLAT if end == 0 or np.isinf(end) else 1e-5  # near others x is rounded
+            log_noise2 = lambda v: np.asarray(np.log(self._noise2(v)))  # noqa: E731
+            ends.append(feller(self._potential, self._slope, log_noise2, middle, y, flat, condition))
+        return Boundaries(*ends)
 
     def log_scale_density(self, x: ArrayLike) -> Floats:
         """Logarithm of the scale density ``s'(x) = exp(−∫ 2a/b² dx)``, up to a constant; shape of ``x``.
@@ -97,19 +121,22 @@ class Diffusion1D:
     def stationary(self) -> Density:
         """The stationary law, with density ∝ ``m(x)``.
 
-        Raises ValueError when m has infinite mass: then all probability runs to an end of the domain.
+        Raises ValueError, and says why, when there is none: x ends somewhere, or m has infinite mass.
         Source: Karlin & Taylor 1981, section 15.5.
 
         >>> bessel = Diffusion1D(lambda x: 1.5 - x, lambda x: np.sqrt(2 * x), lower=0.0)   # Gamma(1.5)
         >>> bessel.stationary().mean(), float(bessel.stationary().cdf(1.0))
         (1.5000000, 0.4275932)
         """
+        if self.boundaries.no_law is not None:
+            raise ValueError(self.boundaries.no_law)
         return Density(tabulate(self._log_speed, self._potential.edges), self.coordinate)
 
     def exit_probability(self, start: ArrayLike, lower: float | None = None, upper: float | None = None) -> Floats:
         """Probability to reach ``upper`` before ``lower`` (None: an end of the domain); shape of ``start``.
 
-        With None an end counts as reached when x converges to it. Raises ValueError when it converges to neither.
+        With None an end counts as reached when x converges to it or is absorbed. Raises ValueError when that happens at
+        neither.
         Source: Karlin & Taylor 1981, section 15.3.
 
         >>> brownian = Diffusion1D(np.zeros_like, np.ones_like)
@@ -117,17 +144,17 @@ class Diffusion1D:
         array([0.25, 0.5 ])
         """
         ends = [None if end is None else float(self.coordinate.to_y(np.asarray(end, float))) for end in (lower, upper)]
+        possible = [level is not None or end.keeps for level, end in zip(ends, self.boundaries, strict=True)]
+        if not any(possible):
+            raise ValueError("neither end of the domain is ever reached; give lower or upper")
+        if not all(possible):
+            return np.full(np.shape(start), float(possible[1]))
         edges = _between(self._potential.edges, *ends)
         y = self.coordinate.to_y(np.asarray(start, float))
         inside = float(np.clip(np.median(y), edges[0], edges[-1]))
         potential = self._integral(edges, inside)
         potential = self._counted_from_top(potential, lambda u, y: -u)
-        try:
-            return tabulate(lambda y: -potential(y), edges, closed=(lower is not None, upper is not None)).cdf(y)
-        except InfiniteMass as infinite:  # an infinite scale towards an end means it is never reached
-            if infinite.side == "both":
-                raise ValueError("neither end of the domain is ever reached; give lower or upper") from None
-            return np.full(y.shape, 1.0 if infinite.side == "lower" else 0.0)
+        return tabulate(lambda y: -potential(y), edges, closed=(lower is not None, upper is not None)).cdf(y)
 
     def passage(self, start: ArrayLike, target: float) -> tuple[Floats, Floats]:
         """Mean and variance of the time of first passage from ``start`` to ``target``; each of the shape of ``start``.
@@ -148,7 +175,9 @@ class Diffusion1D:
         for side in (1.0, -1.0):
             here = side * y < side * end
             if here.any():
-                mean[here], var[here] = self._one_sided(y[here], end, side)
+                behind = self.boundaries.lower if side > 0 else self.boundaries.upper
+                certain = not behind.keeps
+                mean[here], var[here] = self._one_sided(y[here], end, side) if certain else (np.inf, np.inf)
         return mean, var
 
     def _one_sided(self, y: Floats, end: float, side: float) -> tuple[Floats, Floats]:

@@ -29,6 +29,7 @@ from saddlescope.data import GaussianData, noise_vertex
 from saddlescope.dataset import Dataset
 from saddlescope.methods import GD, METHODS, SGD, Langevin, Method
 from saddlescope.problem import Problem
+from saddlescope.theory.boundaries import Boundaries, classified
 from saddlescope.theory.diffusion1d import Diffusion1D
 from saddlescope.theory.ensemble import integrate, walk
 from saddlescope.theory.flow import flow_time, mode_flow, plateau_time
@@ -476,6 +477,34 @@ class ModeSDE:
 
         upper = 0.0 if self._noiseless_at == self.fixed_point else np.inf
         return Diffusion1D(drift, diffusion, upper=upper, tails="exponential")
+
+    @cached_property
+    def boundaries(self) -> Boundaries:
+        """What happens at the ends of s, by exponents: 0 and ∞ for L ≥ 2, ∓∞ for L = 1.
+
+        0 is natural, never reached in finite time; it attracts iff T > T_c (L = 2), iff β₂ ≤ 0 or γ > 0 (L ≥ 3). From
+        ∞ it comes down in finite time at L ≥ 2, an entrance; at L = 1 that is natural. Where the noise vanishes at s*,
+        that is the upper end: natural and attracting. Raises ValueError for T = 0, or where g vanishes elsewhere.
+        Source: Feller's tests (Karlin & Taylor 1981, section 15.6) on Corlouer et al. 2026, arXiv 2604.06366.
+
+        >>> mode = ModeSDE(depth=2, target=1.0, label_noise=2.0, temperature=0.4)      # above T_c = 1/3
+        >>> mode.boundaries.lower.attracting, mode.boundaries.upper.kind
+        (True, 'entrance')
+        """
+        L, T, zero = self.depth, self.temperature, self._noiseless_at
+        if T == 0 or (zero is not None and zero != self.fixed_point):
+            raise ValueError(f"boundaries need noise at every s but β₂/β₁, got T = {T:g} and no noise at s = {zero}")
+        natural = classified(scale=False, speed=True, time_to=False, time_from=False)
+        sink = classified(scale=True, speed=False, time_to=False, time_from=False)
+        critical = classified(scale=False, speed=False, time_to=False, time_from=False)
+        top = natural if L == 1 else classified(scale=False, speed=True, time_to=False, time_from=True)
+        if L == 1:
+            bottom = natural
+        elif L == 2:
+            bottom = critical if self.critical_temperature == T else sink if self.critical_temperature < T else natural
+        else:
+            bottom = sink if self.beta2 <= 0 or self.weight_decay > 0 else natural
+        return Boundaries(bottom, top if zero is None else sink)
 
 
 def mode_sde(problem: Problem, method: Method, mode: int) -> ModeSDE:
