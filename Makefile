@@ -38,7 +38,7 @@ claims: $(VENV)/.built
 	$(BIN)/saddlescope reproduce saddle-to-saddle -o $(REPORT)
 
 bench: $(VENV)/.built $(VENV)/.bench
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/saddlescope bench -o $(REPORT)/bench
 
 build: $(VENV)/.built
 

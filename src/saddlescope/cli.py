@@ -169,6 +169,20 @@ def list_claims() -> None:
     Console(markup=False).print(table)
 
 
+@app.command()
+@one_sentence()
+def bench(
+    works: Annotated[list[str] | None, typer.Argument(metavar="[WORK]…", help="W1 to W5; all if none.")] = None,
+    repeats: Annotated[int | None, typer.Option(min=1, help="Rounds; 5 if left out, 3 with --quick.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer and shorter races: minutes.")] = False,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder of the results.")] = Path("bench"),
+) -> None:
+    """Measure speed beside every peer that is installed; ends with 1 if one simulates another law."""
+    from saddlescope import bench as benchmark
+
+    raise typer.Exit(benchmark.bench(works or (), repeats, quick, out))
+
+
 def _read(file: Path) -> tuple[Problem, Method, Plan]:
     if not file.is_file():
         raise FileNotFoundError(f"FILE {str(file)!r} does not exist; give a TOML file that describes a run")

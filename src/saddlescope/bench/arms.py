@@ -1,0 +1,272 @@
+"""A race: arms, each one or more worker processes, that run in turns so that all see the same machine."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import math
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+OURS = "saddlescope"
+PEERS = ("torch", "jax", "numpy", "numba", "diffrax", "torchsde")
+AVAILABLE = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+CORES = next(count for count in (16, 8, 4, 2, 1) if count <= AVAILABLE)
+"""Cores that all contestants use: they share ensembles out evenly."""
+
+BOUND = 5.0
+"""Standard errors that two equal laws may differ by: false alarm level 6e-7."""
+
+Values = NDArray[np.float64]
+Advance = Callable[[int], Values]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A contestant in one arrangement: ``function`` of the module of ``peer``, in ``processes``.
+
+    ``function(setting, trajectories, seed, block, **options)`` prepares an ensemble; what it returns runs it from its
+    start for a number of steps, a multiple of ``block``, with new noise at every call, and gives one number a
+    trajectory. The trajectories are shared out over the processes, each on a core of its own. Of the ``choices`` of
+    options (which may hold another setting) the fastest is raced.
+    """
+
+    name: str
+    peer: str
+    function: str
+    trajectories: int
+    choices: tuple[dict[str, Any], ...] = ({},)
+    processes: int = 1
+    block: int = 100
+    check: tuple[int, int] | None = None
+    """Steps and members of its law check; those of the race if None, no check with 0 members."""
+
+    @property
+    def module(self) -> str:
+        return "saddlescope.bench.ours" if self.peer == OURS else f"saddlescope.bench.peers.{self.peer}"
+
+
+@dataclass(frozen=True)
+class Race:
+    """Arms on one ``setting``, ours first; ``check``: after how many steps, on how many members laws are compared."""
+
+    name: str
+    setting: Any
+    arms: tuple[Arm, ...]
+    check: tuple[int, int]
+    quick: bool = False
+
+
+@dataclass
+class Entry:
+    """What one arm did: seconds of every round, of the first run beyond a later one, bytes, and its law."""
+
+    arm: Arm
+    choice: dict[str, Any]
+    steps: int
+    compile_seconds: float
+    law: dict[str, Any]
+    seconds: list[float] = field(default_factory=list)
+    memory: int = 0
+    """Largest resident memory of its processes, together."""
+    work_memory: int = 0
+    """By how much that is more than after importing the contestant."""
+
+
+class Failure(RuntimeError):
+    """An arm that could not run, in words."""
+
+
+def installed(peer: str) -> bool:
+    """Whether a contestant can be imported."""
+    return find_spec(peer) is not None
+
+
+def run(
+    race: Race, repeats: int, seconds: float, say: Callable[[str], None]
+) -> tuple[list[Entry], list[str], list[str]]:
+    """Time every arm ``repeats`` times, in alternating order, once its law is that of the first.
+
+    Returns the entries of the arms that ran, notes on those that did not, and the arms of another law.
+    """
+    arms = [arm for arm in race.arms if arm.peer == OURS or installed(arm.peer)]
+    notes, wrong, ready = [], [], []
+    runners = [Runner(arm, race.setting) for arm in arms]
+    try:
+        for runner in runners:
+            say(f"{race.name}: {runner.arm.name}, its best arrangement and its law")
+            try:
+                runner.start()
+                runner.choose(seconds / 8)
+                law = _law(runner, runners[0], race)
+                if max(map(abs, law["z"])) > BOUND:
+                    wrong.append(f"{runner.arm.name} has another law: z = {law['z'][0]:+.1f}, {law['z'][1]:+.1f}")
+                    continue
+                runner.settle(seconds)
+            except Failure as failure:
+                if runner.arm.peer == OURS:
+                    raise
+                notes.append(f"{runner.arm.name} did not run: {failure}")
+                continue
+            ready.append((runner, Entry(runner.arm, runner.choice, runner.steps, runner.compile_seconds, law)))
+        for index in range(repeats):
+            say(f"{race.name}: round {index + 1} of {repeats}")
+            for runner, entry in ready if index % 2 == 0 else ready[::-1]:
+                entry.seconds.append(runner.run(runner.steps)[0])
+        for runner, entry in ready:
+            entry.memory, entry.work_memory = runner.memory, runner.work_memory
+    finally:
+        for runner in runners:
+            runner.close()
+    return [entry for _, entry in ready], notes, wrong
+
+
+def _law(runner: Runner, reference: Runner, race: Race) -> dict[str, Any]:
+    """Mean and spread of the values of an arm after the steps of the check, and how far both are from the first's."""
+    steps, members = runner.arm.check or race.check
+    if not members:
+        return {"z": [0.0, 0.0]}
+    expected = reference.values(steps, members)
+    values = expected if runner is reference else runner.values(steps, members)
+    z = [0.0, 0.0] if runner is reference else distances(values, expected)
+    return {"steps": steps, "members": len(values), "mean": float(values.mean()), "std": float(values.std()), "z": z}
+
+
+def distances(values: Values, expected: Values) -> list[float]:
+    """Differences of the means, and of the spreads about the expected mean, in standard errors (Welch).
+
+    >>> rng = np.random.default_rng(0)
+    >>> same, wider = rng.normal(size=(2, 4000)), rng.normal(scale=1.2, size=4000)
+    >>> max(map(abs, distances(*same))) < 5 < max(map(abs, distances(wider, same[0])))
+    True
+    """
+    if not np.isfinite(values).mean() > 0.99:
+        return [math.inf, math.inf]
+    values, expected = (a[np.isfinite(a)] for a in (values, expected))
+    center = expected.mean()
+    pairs = (values, expected), ((values - center) ** 2, (expected - center) ** 2)
+    return [_normal(stats.ttest_ind(a, b, equal_var=False)) for a, b in pairs]
+
+
+def _normal(test: Any) -> float:
+    """The standard normal with the two-sided probability of a test, with the sign of its statistic."""
+    return float(np.sign(test.statistic) * stats.norm.isf(max(test.pvalue, 1e-300) / 2))
+
+
+class Runner:
+    """An arm with its processes alive."""
+
+    def __init__(self, arm: Arm, setting: Any) -> None:
+        self.arm, self.choice, self.steps = arm, arm.choices[0], arm.block
+        self._sent: dict[str, Any] | None = None
+        self.compile_seconds, self.memory, self.work_memory = 0.0, 0, 0
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # products are small; cores are shared out here
+        context = get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+        self.pipes: list[Connection] = []
+        for index in range(arm.processes):
+            ours, theirs = context.Pipe()
+            context.Process(target=_work, args=(theirs, arm, setting, index), daemon=True).start()
+            theirs.close()
+            self.pipes.append(ours)
+
+    def run(self, steps: int) -> tuple[float, Values]:
+        """Wall-clock seconds until the last process is done, and the values of all trajectories."""
+        begin = time.perf_counter()
+        changed, self._sent = self.choice is not self._sent, self.choice
+        for pipe in self.pipes:
+            pipe.send((self.choice if changed else None, steps))
+        answers = [_answer(pipe) for pipe in self.pipes]
+        seconds = time.perf_counter() - begin
+        self.memory, self.work_memory = (sum(answer[k] for answer in answers) for k in (1, 2))
+        return seconds, np.concatenate([answer[0] for answer in answers])
+
+    def start(self) -> None:
+        """Wait until the contestant is imported everywhere."""
+        for pipe in self.pipes:
+            _answer(pipe)
+
+    def choose(self, seconds: float) -> None:
+        """Take the choice of options that is fastest; its first run tells what compilation takes."""
+        tried = []
+        for choice in self.arm.choices:
+            self.choice, self.steps = choice, self.arm.block
+            first = self.run(self.steps)[0]
+            took = self.settle(seconds) if len(self.arm.choices) > 1 else self.run(self.steps)[0] / self.steps
+            tried.append((took, choice, max(0.0, first - took * self.arm.block)))
+        _, self.choice, self.compile_seconds = min(tried, key=lambda entry: entry[0])
+
+    def settle(self, seconds: float) -> float:
+        """Set the number of steps so that a run takes about ``seconds``; returns seconds a step."""
+        while (took := min(self.run(self.steps)[0] for _ in range(2))) < 0.7 * seconds:
+            self.steps = self._blocks(self.steps * min(16.0, max(1.5, seconds / took)))
+        per_step = took / self.steps
+        if took > 1.5 * seconds:
+            self.steps = self._blocks(seconds / per_step)
+        return per_step
+
+    def _blocks(self, steps: float) -> int:
+        """So many steps, or a little more, in whole blocks."""
+        return self.arm.block * math.ceil(steps / self.arm.block)
+
+    def values(self, steps: int, members: int) -> Values:
+        """Values of at least so many independent trajectories after ``steps``."""
+        return np.concatenate([self.run(steps)[1] for _ in range(math.ceil(members / self.arm.trajectories))])
+
+    def close(self) -> None:
+        for pipe in self.pipes:
+            with contextlib.suppress(OSError):
+                pipe.send(None)
+            pipe.close()
+
+
+def _answer(pipe: Connection) -> Any:
+    try:
+        answer = pipe.recv()
+    except EOFError:
+        raise Failure("its process ended, perhaps for want of memory") from None
+    if isinstance(answer, str):
+        raise Failure(answer)
+    return answer
+
+
+def _work(pipe: Connection, arm: Arm, setting: Any, index: int) -> None:
+    """The life of a worker: import the contestant, then run whatever is asked for."""
+    if arm.processes > 1 and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[index % len(cores)]})
+    try:
+        prepare, imported = getattr(importlib.import_module(arm.module), arm.function), _peak_memory()
+        pipe.send(None)
+        share = {"trajectories": arm.trajectories // arm.processes, "seed": 1000 + index, "block": arm.block}
+        advance: Any = None
+        while (order := pipe.recv()) is not None:
+            options, steps = order
+            if options is not None:
+                advance = None  # the old ensemble goes before the new one comes
+                if "chunk" in options:
+                    options["chunk"] = min(options["chunk"], share["trajectories"])
+                advance = prepare(**{"setting": setting, **share, **options})
+            values = np.asarray(advance(steps), np.float64)
+            pipe.send((values, _peak_memory(), _peak_memory() - imported))
+    except (EOFError, BrokenPipeError, KeyboardInterrupt):
+        pass
+    except Exception as error:  # whatever a peer raises is said, and its arm left out
+        pipe.send(f"{type(error).__name__}: {error}".splitlines()[0])
+
+
+def _peak_memory() -> int:
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,0 +1,79 @@
+"""What this machine can do at most, and what memory the engine takes: the scale of all other numbers."""
+
+from __future__ import annotations
+
+import os
+import platform
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from saddlescope import _kernel
+from saddlescope.bench.arms import CORES, OURS, PEERS, Arm, Runner
+from saddlescope.bench.settings import network
+
+RATES = {
+    "float32": (_kernel.multiply_add_rate_float32, _kernel.normal_rate_float32),
+    "float64": (_kernel.multiply_add_rate_float64, _kernel.normal_rate_float64),
+}
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers are measured on."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": names[0] if names else platform.processor(),
+        "cores": CORES,
+        "instruction_set": _kernel.instruction_sets()[0],
+        "load": os.getloadavg()[0],
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in (OURS, *sorted(PEERS))},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def rates(milliseconds: float = 100.0) -> dict[str, dict[str, float]]:
+    """Multiply-adds in GFLOP/s of one thread and of all cores, and normals a second of one; the best of three each.
+
+    >>> rates(milliseconds=1.0)["float32"]["normals_per_second"] > 0
+    True
+    """
+    table = {}
+    for dtype, (multiply_adds, normals) in RATES.items():
+        table[dtype] = {
+            "gflops_one_thread": 2 * max(multiply_adds(milliseconds) for _ in range(3)),
+            "gflops": 2 * max(_together(multiply_adds, milliseconds) for _ in range(3)),
+            "normals_per_second": 1e9 * max(normals(milliseconds) for _ in range(3)),
+        }
+    return table
+
+
+def _together(rate: Any, milliseconds: float) -> float:
+    with ThreadPoolExecutor(CORES) as pool:
+        return sum(pool.map(rate, [milliseconds] * CORES))
+
+
+def memory() -> list[dict[str, int]]:
+    """Bytes that W1 adds to the process for ten times the steps and for twice the trajectories."""
+    base = Arm(OURS, OURS, "langevin", 16_384, block=10)
+    return [_memory(arm) for arm in (base, replace(base, block=100), replace(base, trajectories=32_768))]
+
+
+def _memory(arm: Arm) -> dict[str, int]:
+    runner = Runner(arm, network(10, 1))
+    try:
+        runner.start()
+        runner.run(arm.block)
+    finally:
+        runner.close()
+    return {"trajectories": arm.trajectories, "steps": arm.block, "bytes": runner.work_memory}
