@@ -100,17 +100,19 @@ class DeepLinearKernel {
   }
   DeepLinearKernel(const DeepLinearKernel&) = delete;
 
-  // Takes a data set: rows (n, columns + dy) of inputs and residuals, and the factor of their fourth moments (or none).
+  // Takes a data set: rows (n, columns + dy) of inputs and residuals, and the factor Fᵀ (k, q) of their fourth moments
+  // (or none).
   void use_samples(Array<const double, 2> rows, Array<const double, 2> factor, int sampling) {
     const int dy = widths_.back(), dx = widths_.front();
     const int64_t n = int64_t(rows.shape(0)), columns = int64_t(rows.shape(1)) - dy;
-    require(n >= 1 && n <= std::numeric_limits<int32_t>::max(), "rows must hold 1 to 2147483647 samples");
+    require(n >= 1, "rows must hold a sample");
+    require(rows.size() <= size_t(std::numeric_limits<int32_t>::max()), "rows must hold at most 2147483647 numbers");
     require(0 <= sampling && sampling <= 3, "sampling must be 0 to 3");
     const bool batches = method_.source == Source::sgd && Sampling(sampling) != Sampling::full;
     require(columns == (batches ? dx : problem_.rank), "rows must be (n, columns + dy), columns dx or the rank");
-    const int64_t r = problem_.rank, moments = int64_t(factor.shape(0));
-    require(factor.shape(1) == 0 || moments == r * (r + 1) / 2 || moments == r * (r + 1) / 2 + r * dy,
-            "factor must have a row for each entry of a triangle, and one for each of K or none");
+    const int64_t r = problem_.rank, moments = int64_t(factor.shape(1));
+    require(factor.shape(0) == 0 || moments == r * (r + 1) / 2 || moments == r * (r + 1) / 2 + r * dy,
+            "factor must have a column for each entry of a triangle, and one for each of K or none");
     require(!batches || Sampling(sampling) == Sampling::replacement || method_.batch <= double(n),
             "batch must not be larger than the data set");
     require(method_.source != Source::isotropic, "isotropic noise needs Gaussian data");
@@ -122,7 +124,7 @@ class DeepLinearKernel {
                 int(columns),
                 {single_rows_.data(), rows_.data()},
                 moments,
-                int64_t(factor.shape(1)),
+                int64_t(factor.shape(0)),
                 {single_factor_.data(), factor_.data()}};
     method_.sampling = Sampling(sampling);
     moving_.samples = &samples_;
@@ -173,9 +175,10 @@ class DeepLinearKernel {
     const bool ordered = method_.sampling == Sampling::without || method_.sampling == Sampling::shuffle;
     require(!ordered || (order && order->shape(0) == n && order->shape(1) == size_t(samples_.count)),
             "order must be (n, samples)");
-    if (ordered)
-      for (size_t i = 0; i < order->size(); ++i)
-        require(0 <= order->data()[i] && order->data()[i] < samples_.count, "order must hold indices of samples");
+    bool valid = true;
+    for (size_t i = 0; ordered && i < order->size(); ++i)
+      valid &= 0 <= order->data()[i] && order->data()[i] < samples_.count;
+    require(valid, "order must hold indices of samples");
     require(!moving_.samples || !peaks, "noise peaks need Gaussian data");
     const Ensemble<T, Word> ensemble{int64_t(n),     weights.data(), words.data(), status.data(),
                                      learned.data(), peak.data(),    clock.data(), ordered ? order->data() : nullptr};

@@ -10,6 +10,33 @@ namespace saddlescope::SADDLESCOPE_ISA {
 // drawn panel by panel are those drawn at once.
 constexpr int kPanel = 16;
 
+// Of every lane the number at its own index.
+template <class V>
+SADDLESCOPE_INLINE V gather(const Scalar<V>* base, const int32_t* index) {
+  V out;
+  for (int lane = 0; lane < Element<V>::count; ++lane) at(out, lane) = base[index[lane]];
+  return out;
+}
+#if defined(__AVX512F__)
+template <>
+SADDLESCOPE_INLINE Vec<float> gather(const float* base, const int32_t* index) {
+  return _mm512_i32gather_ps(_mm512_load_si512(index), base, 4);
+}
+template <>
+SADDLESCOPE_INLINE Vec<double> gather(const double* base, const int32_t* index) {
+  return _mm512_i32gather_pd(_mm256_load_si256((const __m256i*)index), base, 8);
+}
+#elif defined(__AVX2__)
+template <>
+SADDLESCOPE_INLINE Vec<float> gather(const float* base, const int32_t* index) {
+  return _mm256_i32gather_ps(base, _mm256_load_si256((const __m256i*)index), 4);
+}
+template <>
+SADDLESCOPE_INLINE Vec<double> gather(const double* base, const int32_t* index) {
+  return _mm256_i32gather_pd(base, _mm_load_si128((const __m128i*)index), 8);
+}
+#endif
+
 template <class Net, class Noise>
 struct Dataset {
   using V = typename Net::V;
@@ -23,7 +50,7 @@ struct Dataset {
   const int64_t n, row;      // samples; numbers of one: input, then residual
   const int columns;         // of an input: dx, or r where it stands as c, x = R c
   const T* const rows;       // (n, row)
-  const T* const factor;     // F (q, k), or null
+  const T* const factor;     // Fᵀ (k, q), or null
   int32_t* order = nullptr;  // (lanes, n) of this block
   int present = 0;           // lanes that hold a trajectory
   int64_t place = 0;         // where in the order the next sample of the batch stands
@@ -94,12 +121,12 @@ struct Dataset {
   void draw(V* x, V* e, int64_t stride, int count) {
     const int dy = net.dy;
     pick(count);
-    for (int j = 0; j < count; ++j)
-      for (int lane = 0; lane < kLanes; ++lane) {
-        const T* from = rows + picked[j][lane] * row;
-        for (int i = 0; i < columns; ++i) at(x[i * stride + j], lane) = from[i];
-        for (int i = 0; i < dy; ++i) at(e[i * stride + j], lane) = -from[columns + i];
-      }
+    for (int j = 0; j < count; ++j) {
+      alignas(64) int32_t from[kLanes];
+      for (int lane = 0; lane < kLanes; ++lane) from[lane] = picked[j][lane] * int32_t(row);
+      for (int i = 0; i < columns; ++i) x[i * stride + j] = gather<V>(rows + i, from);
+      for (int i = 0; i < dy; ++i) e[i * stride + j] = -gather<V>(rows + columns + i, from);
+    }
     if (label_noise() <= 0) return;
     noise.fill(normals, int64_t(count) * dy, -label_noise());
     for (int j = 0; j < count; ++j)
@@ -159,19 +186,20 @@ struct Dataset {
     multiply(dense(net.residual, r), dense(mixed, r), dense(out, r), net.dy, r, r, T(1), spread);
   }
 
-  // moments = F ζ, several rows side by side, each in order.
-  void apply_factor() {
-    constexpr int kTogether = 8;
-    const int64_t k = samples.factors;
-    for (int64_t first = 0; first < samples.moments; first += kTogether) {
-      V sum[kTogether] = {};
-      const T* from[kTogether];
-      for (int i = 0; i < kTogether; ++i) from[i] = factor + (first + i < samples.moments ? first + i : first) * k;
-      for (int64_t j = 0; j < k; ++j)
+  // moments = F ζ, several side by side, each in order.
+  template <int Together = 8>
+  void apply_factor(int64_t from = 0) {
+    const int64_t q = samples.moments, k = samples.factors;
+    for (; from + Together <= q; from += Together) {
+      V sum[Together] = {};
+      const T* f = factor + from;
+      for (int64_t j = 0; j < k; ++j, f += q)
 #pragma GCC unroll 8
-        for (int i = 0; i < kTogether; ++i) sum[i] = fma(splat<V>(from[i][j]), normals[j], sum[i]);
-      for (int i = 0; i < kTogether && first + i < samples.moments; ++i) moments[first + i] = sum[i];
+        for (int i = 0; i < Together; ++i) sum[i] = fma(splat<V>(f[i]), normals[j], sum[i]);
+#pragma GCC unroll 8
+      for (int i = 0; i < Together; ++i) moments[from + i] = sum[i];
     }
+    if constexpr (Together > 1) apply_factor<Together - 1>(from);
   }
 
   // Σ_i ζ_i (E c_i − r_i) c_iᵀ/√n − E Σ_i ζ_i/√n.

@@ -26,7 +26,7 @@ struct Samples {
   Table rows;       // (n, columns + dy) input, then residual
   int64_t moments;  // q: those of (ccᵀ, r cᵀ) that vary
   int64_t factors;  // k; 0: Langevin noise is made sample by sample
-  Table factor;     // F (q, k), F Fᵀ the covariance of the moments over the samples
+  Table factor;     // Fᵀ (k, q), F Fᵀ the covariance of the moments over the samples
 };
 
 // The problem in the teacher's basis: the teacher is diag(strengths), Σ = R Rᵀ.

@@ -80,20 +80,9 @@ struct Stream {
 
   // A whole number uniform on 0 … bound − 1 for every lane, by rejection from 32 bits (Lemire 2019).
   void below(uint32_t bound, int32_t* out) {
-    IntVec<T> active = V{} == V{};
-    do {
-      const Stream before = *this;
-      const W word = next();
-      keep(before, active);
-      IntVec<T> rejected{};
-      for (int lane = 0; lane < Lane<T>::count; ++lane) {
-        const uint64_t product = uint64_t(uint32_t(word[lane] >> (R::bits - 32))) * bound;
-        if (active[lane]) out[lane] = int32_t(product >> 32);
-        if (active[lane] && uint32_t(product) < bound && uint32_t(product) < uint32_t(-bound) % bound)
-          rejected[lane] = -1;
-      }
-      active = rejected;
-    } while (__builtin_expect(any<T>(active), 0));
+    uint32_t rest[Lane<T>::count];
+    bool doubtful = scale_words(next(), bound, out, rest);
+    if (__builtin_expect(doubtful, 0)) draw_again(bound, out, rest);
   }
 
   // Square root of a chi-square with k degrees of freedom.
@@ -127,6 +116,37 @@ struct Stream {
   static SADDLESCOPE_INLINE V magnitude(W word);
   // What a point of the plane is made of: a magnitude, the half of the circle as a top bit, the angle in [−1, 1] there.
   SADDLESCOPE_INLINE void point(V& radial, W& half, V& angle);
+
+  // High and low 32 bits of bound · word; whether any low half is below the bound, where it may have to be rejected.
+  static SADDLESCOPE_INLINE bool scale_words(W word, uint32_t bound, int32_t* high, uint32_t* low) {
+    uint32_t bits[Lane<T>::count];
+    for (int lane = 0; lane < Lane<T>::count; ++lane) bits[lane] = uint32_t(word[lane] >> (R::bits - 32));
+    bool doubtful = false;
+    for (int lane = 0; lane < Lane<T>::count; ++lane) {
+      const uint64_t product = uint64_t(bits[lane]) * bound;
+      high[lane] = int32_t(product >> 32);
+      low[lane] = uint32_t(product);
+      doubtful |= low[lane] < bound;
+    }
+    return doubtful;
+  }
+
+  // Lanes whose low half is below 2³² mod bound draw again, from their own streams alone.
+  __attribute__((noinline)) void draw_again(uint32_t bound, int32_t* out, uint32_t* rest) {
+    const uint32_t least = -bound % bound;
+    for (;;) {
+      IntVec<T> rejected{};
+      for (int lane = 0; lane < Lane<T>::count; ++lane) rejected[lane] = rest[lane] < least ? -1 : 0;
+      if (!any<T>(rejected)) return;
+      const Stream before = *this;
+      int32_t fresh[Lane<T>::count];
+      uint32_t left[Lane<T>::count];
+      scale_words(next(), bound, fresh, left);
+      keep(before, rejected);
+      for (int lane = 0; lane < Lane<T>::count; ++lane)
+        if (rejected[lane]) out[lane] = fresh[lane], rest[lane] = left[lane];
+    }
+  }
 
   static SADDLESCOPE_INLINE T scalar_sqrt(T x) { return sizeof(T) == 4 ? __builtin_sqrtf(x) : __builtin_sqrt(x); }
 

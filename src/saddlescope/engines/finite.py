@@ -184,7 +184,7 @@ def _t(matrices: Array) -> Array:
 
 
 def kernel_tables(data: Dataset, method: Method) -> tuple[Floats, Floats, int]:
-    """Rows of inputs and residuals, the factor (empty where there is none), and the number of the sampling.
+    """Rows of inputs and residuals, the factor Fᵀ (empty where there is none), and the number of the sampling.
 
     Batches are taken as inputs x (n, dx), all else as c (n, r).
     """
@@ -193,4 +193,4 @@ def kernel_tables(data: Dataset, method: Method) -> tuple[Floats, Floats, int]:
     batches = isinstance(method, SGD) and not full(method)
     samples = Samples(*data.in_modes) if batches else Samples.of(data)
     rows = np.concatenate([samples.inputs, samples.residuals], axis=1)
-    return rows, np.empty((0, 0)) if made is None else np.ascontiguousarray(made), SAMPLINGS.index(sampling)
+    return rows, np.empty((0, 0)) if made is None else np.ascontiguousarray(made.T), SAMPLINGS.index(sampling)
