@@ -46,7 +46,7 @@ ENTRIES = {
 }""",
     "ziyin2023": """@misc{ziyin2023,
   author        = {Ziyin, Liu and Li, Hongchao and Ueda, Masahito},
-  title         = {Law of Balance and Stationary Distribution of Stochastic Gradient Descent},
+  title         = {Noise Balance and Stationary Distribution of Stochastic Gradient Descent},
   year          = {2023},
   eprint        = {2308.06671},
   archiveprefix = {arXiv},
