@@ -18,8 +18,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from saddlescope import accumulate
+from saddlescope.dataset import Dataset
+from saddlescope.engines import finite
 from saddlescope.engines.protocol import PEAK_FALL, Engine, State
-from saddlescope.methods import Method
+from saddlescope.methods import Langevin, Method
 from saddlescope.network import Diagonal
 from saddlescope.observables import THRESHOLDS
 from saddlescope.plan import Plan
@@ -183,8 +185,20 @@ def attributes(problem: Problem, method: Method, plan: Plan, engine: Engine) -> 
         "temperature": method.temperature,
         "time_step": method.time_step,
         "teacher_basis": "singular vectors of the teacher, inputs " + ("white" if problem.data.white else "not white"),
+        **_langevin_noise(problem, method),
         **CONVENTIONS,
     }
+
+
+def _langevin_noise(problem: Problem, method: Method) -> dict[str, str]:
+    """How Langevin noise of a data set is made, where there is any."""
+    data = problem.data
+    if not isinstance(data, Dataset) or not isinstance(method, Langevin) or isinstance(problem.network, Diagonal):
+        return {}
+    made = finite.factor(data)
+    if made is None:
+        return {"langevin_noise": f"sample by sample, {data.samples} a step: the factor would be larger"}
+    return {"langevin_noise": f"factor of the fourth moments, {made.shape[0]} × {made.shape[1]}"}
 
 
 def record(engine: Engine, problem: Problem, plan: Plan, state: State) -> Record:

@@ -1,5 +1,7 @@
 """Finite data sets: their teacher, their noise, their files."""
 
+import warnings
+
 import numpy as np
 import pytest
 import tomli_w
@@ -196,8 +198,18 @@ def test_full_batches_and_gradient_descent_are_one():
             np.testing.assert_array_equal(one[name], other[name])
 
 
+@pytest.mark.parametrize(("shape", "words"), [((50, 3, 2), "12 × 12"), ((9, 8, 1), "sample by sample, 9 a step")])
+def test_a_run_says_how_its_noise_is_made(shape, words):
+    problem = Problem(DeepLinear(shape[1:]), dataset(*shape), init.Gaussian(scale=0.1))
+    assert words in simulate(problem, sc.Langevin(1e-3, 2), Plan(steps=1)).attrs["langevin_noise"]
+    assert "langevin_noise" not in simulate(problem, sc.SGD(1e-3, 2), Plan(steps=1)).attrs
+
+
 def test_advice_and_citation():
     problem = Problem(DeepLinear((3, 4, 2)), whitened(20, 3, 2), init.Balanced(scale=0.5))
-    with pytest.warns(UserWarning, match="above T_c"), pytest.warns(UserWarning, match="stability edge"):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         run = simulate(problem, sc.SGD(3.0, 1), Plan(steps=1))
+    said = " ".join(str(warning.message) for warning in caught)
+    assert "stability edge" in said and "above T_c" in said
     assert "varre2024" in sc.cite(run) and "bartlett1933" not in sc.cite(run)
