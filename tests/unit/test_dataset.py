@@ -213,3 +213,19 @@ def test_advice_and_citation():
     said = " ".join(str(warning.message) for warning in caught)
     assert "stability edge" in said and "above T_c" in said
     assert "varre2024" in sc.cite(run) and "bartlett1933" not in sc.cite(run)
+
+
+def test_a_run_goes_on_in_the_middle_of_an_epoch(tmp_path):
+    """Extended, stored and loaded, or gone on with by another method."""
+    problem = Problem(DeepLinear((3, 4, 2)), dataset(20, 3, 2), init.Gaussian(scale=0.3))
+    plans = [Plan(steps=steps, trajectories=3, saves=1, keep="weights", save_at=[steps]) for steps in (7, 19)]
+    method = sc.SGD(0.01, 3, "shuffle")
+    whole = simulate(problem, method, plans[1])
+    simulate(problem, method, plans[0], out=tmp_path / "run.zarr")
+    extended = simulate(sc.load(tmp_path / "run.zarr"), plan=plans[1])
+    for name in ("W1", "W2", "checkpoint"):
+        last = whole[name] if name == "checkpoint" else whole[name].isel(time=-1)
+        own = extended[name] if name == "checkpoint" else extended[name].isel(time=-1)
+        np.testing.assert_array_equal(last.values, own.values)
+    other = simulate(whole, sc.Langevin(0.01, 3), plans[0])
+    assert np.isfinite(other.W1).all()
