@@ -88,6 +88,9 @@ def test_every_work_is_well_formed():
                 steps, _ = arm.check or race.check
                 assert steps % arm.block == 0 and arm.trajectories % arm.processes == 0, (race.name, arm.name)
         assert any(race.quick for race in job.races)
+    for scheme in curves.schemes(1000):
+        for _, _, steps in scheme.choices(0.3, quick=False):
+            assert steps % scheme.arm.block == 0, scheme.arm.name
 
 
 def test_every_target_finds_its_arms():

@@ -18,7 +18,7 @@ from saddlescope.theory.mode import ModeSDE
 TEMPERATURES = (0.03, 0.3)
 HORIZON = 10.0
 """Time after which the exact law is the stationary one, to within what these ensembles can show."""
-STEPS = (0.1, 0.04, 0.01, 0.004, 0.001)
+STEPS = (0.1, 0.05, 0.01, 0.005, 0.001)
 TOLERANCES = (1.0, 0.3, 0.1, 0.03)
 
 
@@ -50,7 +50,7 @@ def schemes(n: int) -> tuple[Scheme, ...]:
         Scheme(Arm("Numba, fixed step", "numba", "mode", n, ({"threads": CORES},)), "dt", STEPS),
         Scheme(Arm("diffrax, fixed step", "diffrax", "mode", n, ({"layout": "together"},)), "dt", STEPS[:4]),
         Scheme(
-            Arm("diffrax, controlled step", "diffrax", "mode_controlled", n // 10, block=1), "rtol", (0.1, 0.03, 0.01)
+            Arm("diffrax, controlled step", "diffrax", "mode_controlled", n // 20, block=1), "rtol", (0.1, 0.03, 0.01)
         ),
     )
 
