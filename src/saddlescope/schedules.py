@@ -14,13 +14,15 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from saddlescope._model import Count, Real, frozen
 
 Floats = NDArray[np.float64]
 Steps = Annotated[Count, Field(ge=1)]
 _STEPS = "a number of steps such as 10000"
+_NO_TABLE = BeforeValidator(lambda value: repr(value) if isinstance(value, dict) else value)
+"""A table could be one schedule or another: it is not guessed at, but refused as a text is."""
 
 
 @frozen
@@ -100,7 +102,9 @@ class Warmup:
     """
 
     steps: Steps = Field(description=_STEPS)
-    then: Step | Cosine | None = Field(default=None, description="a schedule such as Cosine(steps=10000)")
+    then: Annotated[Step | Cosine | None, _NO_TABLE] = Field(
+        default=None, description="a schedule such as Cosine(steps=10000)"
+    )
 
     def at(self, step: ArrayLike) -> Floats:
         """f at these steps (whole numbers from 0 on); shape of ``step``."""
@@ -116,5 +120,5 @@ class Warmup:
         return np.asarray(n * (n + 1) / (2 * self.steps) + (after if self.then is None else self.then.elapsed(after)))
 
 
-Schedule = Step | Cosine | Warmup
+Schedule = Annotated[Step | Cosine | Warmup, _NO_TABLE]
 SCHEDULES = (Step, Cosine, Warmup)

@@ -8,15 +8,17 @@ from wrong import RIGHT, WRONG, tables
 
 import saddlescope as sc
 from saddlescope import cli
+from saddlescope.methods import METHODS
+from saddlescope.schedules import SCHEDULES
 from support import ENGINES
 
 NETWORKS, DATA = (sc.DeepLinear, sc.Diagonal), (sc.GaussianData, sc.Dataset, sc.Moments)
 PARTS = (*NETWORKS, *DATA, sc.init.Gaussian, sc.init.Balanced, sc.init.Given)
-CLASSES = {part.__name__: part for part in (*PARTS, sc.GradientFlow, sc.GD, sc.SGD, sc.Langevin)}
+CLASSES = {part.__name__: part for part in (*PARTS, *METHODS, *SCHEDULES)}
 
 
 def make(table):
-    table = dict(table)
+    table = {key: make(value) if isinstance(value, dict) and "type" in value else value for key, value in table.items()}
     return CLASSES[table.pop("type")](**table)
 
 
@@ -74,6 +76,11 @@ def data(**table):
     return tomli_w.dumps(RIGHT | {"data": table})
 
 
+def method(**arguments):
+    """The right run with these arguments in its [method]."""
+    return tomli_w.dumps(RIGHT | {"method": RIGHT["method"] | arguments})
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -85,6 +92,12 @@ def data(**table):
         (
             tomli_w.dumps(RIGHT | {"method": {"lr": 0.1}}),
             ("[method] needs a type; allowed: GradientFlow, GD, SGD, Langevin",),
+        ),
+        (method(schedule={"type": "Linear"}), ("[method.schedule]", "'Linear'", "allowed: Step, Cosine, Warmup")),
+        (method(schedule={"steps": 10}), ("[method.schedule] needs a type",)),
+        (
+            method(schedule={"type": "Warmup", "steps": 3, "then": {"type": "Cosin"}}),
+            ("[method.schedule.then]", "Cosine"),
         ),
         (tomli_w.dumps(RIGHT | {"plan": 3}), ("[plan]", "table")),
         (tomli_w.dumps(RIGHT | {"data": 3}), ("[data]", "table")),
@@ -188,6 +201,7 @@ def test_arguments_of_simulate(engine, change, error, words):
         (lambda: sc.convert.depth(1.5), TypeError, ("theirs", "whole number")),
         (lambda: sc.convert.depth(-1), ValueError, ("theirs", "not negative")),
         (lambda: sc.GD(0.1, 2), TypeError, ("GD takes 1 argument",)),
+        (lambda: sc.GD(0.1, schedule={"steps": 10}), TypeError, ("schedule must be a Step or Cosine or Warmup",)),
         (lambda: sc.GD(0.1, lr=0.2), TypeError, ("'lr' twice", "give it once")),
         (lambda: sc.GD(None), TypeError, ("lr", "such as 1e-3")),
         (lambda: sc.Plan(10, saves=sc.logspaced(0)), ValueError, ("count", "such as 100")),

@@ -20,6 +20,7 @@ CHAINS = {"type": "Diagonal", "depth": 2, "width": 3}
 ONE = {"type": "GaussianData", "teacher": [[1.0]]}
 MOMENTS = {"type": "Moments", "alpha1": 2.0, "alpha2": 2.0, "alpha3": 3.0, "beta1": 1.0, "beta2": 1.0}
 LANGEVIN = {"type": "Langevin", "lr": 0.05, "batch_size": 4.0}
+COSINE, HALVING = {"type": "Cosine", "steps": 10}, {"type": "Step", "every": 10, "factor": 0.5}
 GIVEN = [[[0.1] * 3] * 4, [[0.1] * 4] * 2]
 
 
@@ -196,6 +197,30 @@ WRONG: dict[str, Wrong] = {
     ),
     "flow in float32": wrong(VALUE, "dtype", "float64", method=FLOW, plan__dtype="float32"),
     "flow lr zero": wrong(VALUE, "lr", "such as 1e-3", method=FLOW | {"lr": 0.0}),
+    "decay negative": wrong(VALUE, "weight_decay", "use 0", method__weight_decay=-0.1),
+    "decay nan": wrong(VALUE, "weight_decay", "finite", method__weight_decay=NAN),
+    "decay a text": wrong(KIND, "weight_decay", "number", method__weight_decay="little"),
+    "decay misspelt": wrong(KIND, "did you mean 'weight_decay'", method__weight_deca=0.1),
+    "decay of flow negative": wrong(VALUE, "weight_decay", "use 0", method=FLOW | {"weight_decay": -1.0}),
+    "order three": wrong(VALUE, "order must be 1 or 2, got 3", method=LANGEVIN | {"order": 3}),
+    "order a text": wrong(VALUE, "order must be 1 or 2", method=LANGEVIN | {"order": "second"}),
+    "order of sgd": wrong(KIND, "no argument 'order'", method__order=2),
+    "schedule of flow": wrong(KIND, "GradientFlow has no argument 'schedule'", method=FLOW | {"schedule": COSINE}),
+    "schedule a text": wrong(KIND, "schedule must be a Step or Cosine or Warmup", method__schedule="cosine"),
+    "no steps of a cosine": wrong(KIND, "needs the argument 'steps'", "such as", method__schedule={"type": "Cosine"}),
+    "steps of a cosine zero": wrong(VALUE, "steps", "such as 10000", method__schedule=COSINE | {"steps": 0}),
+    "floor of a cosine above one": wrong(VALUE, "floor", "such as 0.1", method__schedule=COSINE | {"floor": 1.5}),
+    "floor of a cosine negative": wrong(VALUE, "floor", "such as 0.1", method__schedule=COSINE | {"floor": -0.5}),
+    "factor zero": wrong(VALUE, "factor", "such as 0.1", method__schedule=HALVING | {"factor": 0.0}),
+    "factor that grows": wrong(VALUE, "factor", "such as 0.1", method__schedule=HALVING | {"factor": 2.0}),
+    "factor nan": wrong(VALUE, "factor", "finite", method__schedule=HALVING | {"factor": NAN}),
+    "steps of a schedule a fraction": wrong(KIND, "every", "integer", method__schedule=HALVING | {"every": 2.5}),
+    "warm-up after warm-up": wrong(
+        KIND,
+        "then must be a Step or Cosine",
+        method__schedule={"type": "Warmup", "steps": 3, "then": {"type": "Warmup", "steps": 3}},
+    ),
+    "schedule misspelt": wrong(KIND, "no argument 'flor'", "'floor'", method__schedule=COSINE | {"flor": 0.5}),
     # plan
     "steps zero": wrong(VALUE, "steps", "such as 10000", plan__steps=0),
     "steps beyond counting": wrong(VALUE, "steps", "such as 10000", plan__steps=10**18),

@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from scipy.integrate import solve_ivp
+from scipy.linalg import expm
 
 from saddlescope import GradientFlow, Plan, init
 from saddlescope.observables import balance, log_det
+from saddlescope.theory import mode_sde
 from support import PROBLEMS, covariance, largest, problem
 
 RUNS = {
@@ -87,3 +90,62 @@ def test_the_clock_does_not_matter(engine, lr):
     both = np.isfinite(times[0]) & np.isfinite(times[1])
     late = times[1][both] - times[0][both]
     assert ((late > -1e-9) & (late < 7 * lr + 1e-9)).all()
+
+
+# --- weight decay
+
+DECAY, TIME, STEPS = 0.3, 6.0, 12
+DECAYING = GradientFlow(lr=TIME / STEPS, weight_decay=DECAY)
+
+
+@pytest.mark.parametrize("name", ["two layers", "four layers, coloured", "bottleneck"])
+def test_under_weight_decay_balance_and_determinant_fall_at_known_rates(engine, name):
+    """``Q(t) = e^{−2γt} Q(0)``, ``log det ΘᵀΘ (t) = log det ΘᵀΘ (0) − 2γ (n_{l−1} + n_{l+1}) t``."""
+    flow, _ = RUNS[name]
+    run = engine(flow, DECAYING, Plan(steps=STEPS, trajectories=3))
+    state = run.init()
+    start, widths = run.weights(state), np.array(flow.network.widths)
+    for step in (1, 5, STEPS):
+        state = run.advance(state, step)
+        weights, time = run.weights(state), DECAYING.time(step)
+        for q, q0 in zip(balance(weights), balance(start), strict=True):
+            assert np.abs(q - np.exp(-2 * DECAY * time) * q0).max() < 1e-11 * largest(start).max()
+        expected = log_det(start) - 2 * DECAY * (widths[:-2] + widths[2:]) * time
+        np.testing.assert_allclose(log_det(weights), expected, rtol=1e-9)
+
+
+def test_linear_regression_under_weight_decay_is_exponential(engine):
+    """``W(t) = W∞ + (W₀ − W∞) e^{−(Σ + γ)t}``, ``W∞ = MΣ(Σ + γ)⁻¹``."""
+    ridge = problem((4, 3), sigma=covariance(4))
+    run = engine(ridge, DECAYING, Plan(steps=STEPS, trajectories=3))
+    pull = ridge.data.sigma + DECAY * np.eye(4)
+    rest = ridge.data.teacher @ ridge.data.sigma @ np.linalg.inv(pull)
+    (start,) = run.weights(run.init())
+    (end,) = run.weights(run.advance(run.init(), STEPS))
+    np.testing.assert_allclose(end, rest + (start - rest) @ expm(-TIME * pull), rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("start", [(0.3, 0.2), (1.5, -0.4), (-0.2, 0.9)])
+def test_two_scalar_layers_under_weight_decay(engine, start):
+    """Against an implicit integrator of another family."""
+    scalar = problem((1, 1, 1), spectrum=[1.3], init=init.Given([[[start[0]]], [[start[1]]]]))
+    run = engine(scalar, DECAYING, Plan(steps=STEPS))
+    sign = scalar.data.teacher[0, 0]
+
+    def slope(_, weights):
+        u, w = weights
+        return [-w * (u * w - sign) - DECAY * u, -u * (u * w - sign) - DECAY * w]
+
+    expected = solve_ivp(slope, (0, TIME), start, method="Radau", rtol=1e-12, atol=1e-13).y[:, -1]
+    end = [layer[0, 0, 0] for layer in run.weights(run.advance(run.init(), STEPS))]
+    np.testing.assert_allclose(end, expected, rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_the_curve_of_a_mode_under_weight_decay(engine, depth):
+    """The closed form of theory: β₁ + γ for β₁ at depth 1, β₂ − γ for β₂ at depth 2."""
+    aligned = problem((3, *[5] * (depth - 1), 3), spectrum=[2.0, 1.0, 0.5], init=init.Balanced(scale=0.3))
+    run = engine(aligned, DECAYING, Plan(steps=STEPS))
+    end = run.observe(run.advance(run.init(), STEPS))["mode_strength"][0]
+    expected = [mode_sde(aligned, DECAYING, mode).flow(TIME, 0.3**depth) for mode in range(3)]
+    np.testing.assert_allclose(end, expected, rtol=1e-9)

@@ -12,19 +12,20 @@ OVERSHOOT = 0.5825971579390107
 
 def local(mode, x):
     """Pull f, variance rate h, their two derivatives in x = log a (depth 1: s), and the local rate."""
-    L, T, (center, floor) = mode.depth, mode.temperature, mode.vertex
+    L, T, (center, floor), (b1, b2) = mode.depth, mode.temperature, mode.vertex, mode.pull
+    decay = mode.weight_decay if L >= 3 else 0.0
     if L == 1:
         d = x - center
         slope = 2 * T * mode.alpha1
         h = T * (mode.alpha1 * d * d + floor)
-        return (mode.beta2 - mode.beta1 * x, -mode.beta1, 0.0), (h, slope * d, slope), mode.beta1 + T * mode.alpha1
+        return (b2 - b1 * x, -b1, 0.0), (h, slope * d, slope), b1 + T * mode.alpha1
     e, s = np.exp((L - 2) * x), np.exp(L * x)
-    f = e * (mode.beta2 - mode.beta1 * s)
-    f1 = (L - 2) * mode.beta2 * e - (2 * L - 2) * mode.beta1 * e * s
-    f2 = (L - 2) ** 2 * mode.beta2 * e - (2 * L - 2) ** 2 * mode.beta1 * e * s
+    f = e * (b2 - b1 * s) - decay
+    f1 = (L - 2) * b2 * e - (2 * L - 2) * b1 * e * s
+    f2 = (L - 2) ** 2 * b2 * e - (2 * L - 2) ** 2 * b1 * e * s
     powers = [(2 * L - 4 + k * L, w) for k, w in enumerate((mode.alpha3, -2 * mode.alpha2, mode.alpha1))]
     h, h1, h2 = (T * sum(w * p**k * np.exp(p * x) for p, w in powers) for k in range(3))
-    rate = (L - 1) * e * (abs(mode.beta2) + mode.beta1 * s)
+    rate = (L - 1) * e * (abs(b2) + b1 * s) + decay
     rate += T * e * e * ((1 + (L - 2) ** 2) * mode.g(s) + (2 * L - 2) ** 2 * mode.alpha1 * s * s)
     return (f, f1, f2), (h, h1, h2), rate
 
@@ -68,6 +69,9 @@ MODES = {
     "depth 2": ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.3),
     "depth 3": ModeSDE(depth=3, target=1.5, label_noise=0.3**0.5, temperature=0.3),
     "depth 5": ModeSDE(depth=5, target=1.0, label_noise=0.1, temperature=0.1),
+    "depth 1, decay": ModeSDE(depth=1, target=1.0, label_noise=0.5, temperature=0.3, weight_decay=0.2),
+    "depth 2, decay": ModeSDE(depth=2, target=1.2, label_noise=0.5, temperature=0.3, weight_decay=0.2),
+    "depth 4, decay": ModeSDE(depth=4, target=1.3, label_noise=0.5, temperature=0.1, weight_decay=0.2),
     "any moments": ModeSDE(depth=2, moments=(0.4, 0.3, 0.9, 1.1, 0.8), temperature=0.3),
 }
 TIMES, TARGETS = [0.0, 0.7, 3.0], [0.9, 0.05]

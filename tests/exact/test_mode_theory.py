@@ -288,3 +288,90 @@ def test_problems_without_a_mode_sde():
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# --- weight decay
+
+
+def decaying(depth, decay=0.3, **changes):
+    facts = {"target": 1.3, "label_noise": 0.6, "temperature": 0.2} | changes
+    return ModeSDE(depth=depth, weight_decay=decay, **facts)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 5])
+def test_weight_decay_pulls_every_layer_down(depth):
+    """``−γa`` in the weight, ``−Lγs`` in the product; the noise is the same."""
+    with_decay, without, s = decaying(depth), decaying(depth, 0.0), np.array([0.2, 0.9, 1.4])
+    for coordinate, share in (("weight", 1), ("product", depth)):
+        np.testing.assert_allclose(
+            with_decay.drift(s, coordinate), without.drift(s, coordinate) - share * 0.3 * s, rtol=1e-12
+        )
+        np.testing.assert_array_equal(with_decay.diffusion(s, coordinate), without.diffusion(s, coordinate))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_the_network_follows_the_mode_under_weight_decay(engine, depth):
+    """A step of Langevin without noise moves aligned layers by the drift of the weight coordinate."""
+    aligned = sc.Problem(
+        sc.DeepLinear((3, *[4] * (depth - 1), 2)),
+        sc.GaussianData.from_spectrum([2.0, 1.0], 3, 2, 0.5),
+        sc.init.Balanced(scale=0.7),
+    )
+    method = sc.Langevin(0.1, 4, "aligned", weight_decay=0.3)
+    run = engine(aligned, method, sc.Plan(steps=1))
+    state = run.advance(run.init(), 1, np.zeros((1, 1, run.normals_per_step)))
+    after = run.observe(state)["mode_strength"][0]
+    moved = [0.7 + 0.1 * mode_sde(aligned, method, k).drift(0.7, "weight") for k in range(2)]
+    np.testing.assert_allclose(after, np.array(moved) ** depth, rtol=1e-12)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_in_shallow_networks_decay_is_another_beta(depth):
+    """β₁ + γ at depth 1, β₂ − γ at depth 2: laws, flow, passages and T_c are those of such data."""
+    a1, a2, a3, b1, b2 = MOMENTS
+    shifted = (a1, a2, a3, b1 + 0.2, b2) if depth == 1 else (a1, a2, a3, b1, b2 - 0.2)
+    decay = ModeSDE(depth=depth, moments=MOMENTS, temperature=0.2, weight_decay=0.2)
+    other = ModeSDE(depth=depth, moments=shifted, temperature=0.2)
+    plain = ModeSDE(depth=depth, moments=MOMENTS, temperature=0.2)
+    s = np.array([0.1, 0.5, 1.0, 2.0])
+    np.testing.assert_allclose(decay.stationary().pdf(s), other.stationary().pdf(s), rtol=1e-9)
+    assert np.abs(decay.stationary().pdf(s) / plain.stationary().pdf(s) - 1).max() > 0.05
+    np.testing.assert_allclose(decay.boltzmann().var(), other.boltzmann().var(), rtol=1e-12)
+    np.testing.assert_allclose(decay.flow(1.5, s), other.flow(1.5, s), rtol=1e-12)
+    np.testing.assert_allclose(decay.passage(0.1, 0.4), other.passage(0.1, 0.4), rtol=1e-9)
+    assert decay.critical_temperature == other.critical_temperature
+
+
+def test_decay_lowers_the_critical_temperature():
+    """``T_c = 2(β₂ − γ)/α₃``: with γ ≥ β₂ nothing is ever learned."""
+    assert decaying(2).critical_temperature == pytest.approx(2 * (1.3 - 0.3) / (2 * 1.3**2 + 0.36))
+    assert decaying(2, 1.4).critical_temperature == 0 and decaying(2, 1.4).stationary() == _atom(0.0)
+    law = decaying(2).stationary()
+    identity = 0.5 * 0.2 * law.expect(decaying(2).g)
+    np.testing.assert_allclose(1.3 - 0.3 - law.mean(), identity, rtol=1e-7)
+    assert abs(1.3 - law.mean() - identity) > 0.1, "without γ the identity fails"
+
+
+def test_deep_networks_have_no_law_under_decay():
+    """Two fixed points of the drift, or none: the upper one holds a mode for a while, 0 takes it in the end."""
+    deep = decaying(3, 0.1)
+    assert 0 < deep.fixed_point < 1.3
+    flat = decaying(3, 0.1, temperature=0.0)
+    np.testing.assert_allclose(flat.drift(deep.fixed_point), 0, atol=1e-12)
+    assert flat.drift(0.9 * deep.fixed_point) > 0 > flat.drift(1.1 * deep.fixed_point)
+    assert decaying(3, 5.0).fixed_point == 0
+    assert deep.stationary() == _atom(0.0)
+    for call in (lambda: flat.stationary(), lambda: deep.boltzmann(), lambda: deep.flow(1.0, 0.5)):
+        with pytest.raises(ValueError, match="0 attracts"):
+            call()
+    held, lost = (deep.simulate(start, [30.0], 200)[:, 0] for start in (1.2, 1e-6))
+    assert np.median(held) > 0.5 and lost.max() < 1e-6
+
+
+def test_a_mode_sde_has_one_rate_and_order_one():
+    problem_ = problem()
+    assert mode_sde(problem_, sc.SGD(0.1, 4, weight_decay=0.2), 0).weight_decay == 0.2
+    with pytest.raises(ValueError, match="follows a schedule; leave schedule out"):
+        mode_sde(problem_, sc.SGD(0.1, 4, schedule=sc.schedules.Cosine(10)), 0)
+    with pytest.raises(ValueError, match="order = 1, got order = 2"):
+        mode_sde(problem_, sc.Langevin(0.1, 4, order=2), 0)

@@ -1,5 +1,7 @@
 """One step of every method against the formula written out in the original basis, and paths that are known exactly."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from saddlescope import GD, SGD, GradientFlow, Langevin, Plan, init
 from saddlescope.engines.protocol import out_of_modes
 from saddlescope.init import draw
 from saddlescope.observables import excess_loss
+from saddlescope.schedules import Cosine, Warmup
 from support import LR, METHODS, PROBLEMS, covariance, pairs, problem
 
 N = 4
@@ -174,3 +177,72 @@ def test_float32_follows_float64_on_the_same_noise(engine, noise):
     for double, single in zip(*ends, strict=True):
         np.testing.assert_allclose(single, double, atol=2e-5)
         assert (single != double).any()
+
+
+# --- weight decay, schedules, the modified equation
+
+
+@pytest.mark.parametrize("method", ["gd", "sgd 2", "sgd 64", "gradient, dt", "aligned", "isotropic"])
+def test_weight_decay_takes_its_share_of_every_layer(engine, method):
+    """A step with decay γ is the step without on the same noise, less dt γ W."""
+    plain, ends = METHODS[method], []
+    for decay in (0.0, 0.7):
+        run, state = start_of(engine, PROBLEMS["deep"], replace(plain, weight_decay=decay))
+        ends.append(run.weights(run.advance(state, 1)))
+    for layer, without, with_decay in zip(run.weights(state), *ends, strict=True):
+        np.testing.assert_allclose(with_decay, without - 0.7 * plain.time_step * layer, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    "method", ["gd", "sgd 2", "sgd 64", "gradient, dt", "aligned", "isotropic", "gradient, order 2"]
+)
+def test_a_step_under_a_schedule_is_that_of_its_learning_rate(engine, method):
+    """lr, dt and T of a step take the factor; the same state and noise at a constant rate lead to the same weights."""
+    plain, schedule = METHODS[method], Warmup(3, Cosine(5, floor=0.2))
+    run, state = start_of(engine, PROBLEMS["deep"], replace(plain, weight_decay=0.3, schedule=schedule), 9)
+    for step in range(9):
+        factor = float(schedule.at(step))
+        after = run.advance(state, step + 1)
+        changes = {"lr": plain.lr * factor, "weight_decay": 0.3}
+        if getattr(plain, "dt", None):
+            changes["dt"] = plain.dt * factor
+        constant = engine(PROBLEMS["deep"], replace(plain, **changes), run.plan)
+        for a, b in zip(run.weights(after), constant.weights(constant.advance(state, step + 1)), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13)
+        state = after
+
+
+@pytest.mark.parametrize("noise", ["gradient", "aligned", "isotropic"])
+@pytest.mark.parametrize("name", ["wide", "deep", "coloured", "rank 2", "regression", "thin"])
+def test_order_two_goes_down_the_modified_loss(engine, name, noise):
+    """Without noise: ``−dt ∇(𝓛_γ + (η/4)‖∇𝓛_γ‖²)`` with the last gradient by a complex step, entry by entry."""
+    problem, decay = PROBLEMS[name], 0.4
+    if noise == "aligned" and not problem.data.diagonal_in_modes:
+        return
+    method = Langevin(lr=0.3, batch_size=4, noise=noise, dt=0.01, order=2, weight_decay=decay)
+    run, state = start_of(engine, problem, method)
+    before = run.weights(state)
+    after = run.weights(run.advance(state, 1, np.zeros((N, 1, run.normals_per_step))))
+    for l, layer in enumerate(before):
+        for i, j in np.ndindex(layer.shape[1:]):
+            shifted = [w.astype(complex) for w in before]
+            shifted[l][:, i, j] += 1e-30j
+            slope = modified_loss(problem, shifted, method.lr, decay).imag / 1e-30
+            np.testing.assert_allclose(after[l][:, i, j], layer[:, i, j] - 0.01 * slope, rtol=1e-12, atol=1e-14)
+
+
+def modified_loss(problem, weights, lr, decay):
+    """``𝓛_γ + (η/4)‖∇𝓛_γ‖²`` (n,), of complex weights too."""
+    slopes = gradients(problem, weights, errors(problem, weights) @ problem.data.sigma)
+    square = sum(((g + decay * w) ** 2).sum(axis=(1, 2)) for g, w in zip(slopes, weights, strict=True))
+    size = sum((w**2).sum(axis=(1, 2)) for w in weights)
+    return excess_loss(problem.data, weights) + decay / 2 * size + lr / 4 * square
+
+
+def test_order_one_does_not_go_down_the_modified_loss(engine):
+    """Negative control: the drifts differ by much more than rounding."""
+    ends = []
+    for order in (1, 2):
+        run, state = start_of(engine, PROBLEMS["wide"], Langevin(lr=0.3, batch_size=4, dt=0.01, order=order))
+        ends.append(run.weights(run.advance(state, 1, np.zeros((N, 1, run.normals_per_step))))[0])
+    assert np.abs(ends[0] - ends[1]).max() > 1e-4

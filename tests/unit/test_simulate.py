@@ -127,6 +127,32 @@ def test_a_mode_out_of_reach():
     assert warned(small, sc.GD(0.05), replace(LONG, steps=300)) == []
 
 
+def test_warnings_know_weight_decay():
+    assert "stability edge 0.8" in warned(one_mode(2, scale=0.95), sc.GD(0.9, weight_decay=0.5), LONG)[0]
+    (message,) = warned(one_mode(2, scale=0.6), sc.GD(0.05, weight_decay=0.6), LONG)
+    assert message.endswith("cannot be learned: weight_decay = 0.6 holds it at 0.4; lower weight_decay")
+    (message,) = warned(one_mode(3, scale=0.6), sc.GD(0.05, weight_decay=0.6), LONG)
+    assert message.endswith("holds it at 0; lower weight_decay")
+    (message,) = warned(one_mode(2, noise=4.0), sc.SGD(0.1, 1, weight_decay=0.2), LONG)
+    assert "above T_c = 0.0889" in message
+
+
+def test_warnings_know_schedules():
+    """Stability by the largest learning rate, T_c by the last temperature, learning by the time there is."""
+    cosine = sc.schedules.Cosine(100)
+    assert "beyond the stability edge 1" in warned(one_mode(2), sc.GD(1.1, schedule=cosine), LONG)[0]
+    assert warned(one_mode(2, noise=4.0), sc.Langevin(0.05, 0.25, dt=0.001, schedule=cosine), LONG) == []
+    small, long = one_mode(2, scale=1e-3), replace(LONG, steps=200)
+    assert warned(small, sc.GD(0.05), long) == []
+    (message,) = warned(small, sc.GD(0.05, schedule=sc.schedules.Cosine(200)), long)
+    assert "cannot be learned in 200 steps: gradient flow needs 138 at full lr at least" in message
+
+
+def test_order_two_has_a_smaller_stability_edge():
+    assert warned(one_mode(2), sc.Langevin(0.7, 1e3), LONG) == []
+    assert "lr = 0.7 is beyond the stability edge 0.588" in warned(one_mode(2), sc.Langevin(0.7, 1e3, order=2), LONG)[0]
+
+
 def test_modes_beyond_the_narrowest_width():
     (message,) = warned(PROBLEMS["bottleneck"], sc.GD(0.02), sc.Plan(steps=3000))
     assert message == "modes from 2 on cannot be learned by widths as narrow as 2; widen the network"
