@@ -50,11 +50,22 @@ def frozen(cls: type[T]) -> type[T]:
     overrides: dict[str, Any] = {
         "__init__": __init__,
         "__eq__": lambda self, other: type(self) is type(other) and to_table(self) == to_table(other),
+        "__repr__": _shown,
         "__hash__": lambda self: hash(repr(to_table(self))),
     }
     for name, function in overrides.items():
         setattr(model, name, function)
     return model  # type: ignore[return-value]
+
+
+def _shown(part: Any) -> str:
+    """A part as one would write it: without the arguments that are at their defaults."""
+    arguments = []
+    for field in dataclasses.fields(part):
+        value, default = getattr(part, field.name), getattr(field.default, "default", field.default)
+        if isinstance(value, np.ndarray) or value != default:
+            arguments.append(f"{field.name}={value!r}")
+    return f"{type(part).__name__}({', '.join(arguments)})"
 
 
 def _one_sentence(model: type, error: pydantic.ValidationError) -> Exception:

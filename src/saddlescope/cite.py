@@ -13,6 +13,7 @@ from saddlescope.methods import GD, SGD, GradientFlow, Langevin, Method
 from saddlescope.network import Diagonal
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
+from saddlescope.schedules import Cosine
 
 ENTRIES = {
     "saddlescope": """@software{saddlescope,
@@ -58,6 +59,14 @@ ENTRIES = {
   volume    = {37},
   pages     = {60133},
   year      = {2024},
+}""",
+    "loshchilov2017": """@inproceedings{loshchilov2017,
+  author    = {Loshchilov, Ilya and Hutter, Frank},
+  title     = {{SGDR}: Stochastic Gradient Descent with Warm Restarts},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2017},
+  eprint    = {1608.03983},
+  archivePrefix = {arXiv},
 }""",
     "bartlett1933": """@article{bartlett1933,
   author  = {Bartlett, M. S.},
@@ -143,3 +152,5 @@ def _keys(problem: Problem, method: Method, plan: Plan) -> Iterator[str]:
         yield from ("lemire2019",) if finite else ("bartlett1933", "marsaglia2000")
     if isinstance(method, Langevin):
         yield "li2019"
+    if isinstance(getattr(method.schedule, "then", method.schedule), Cosine):
+        yield "loshchilov2017"

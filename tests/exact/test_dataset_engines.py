@@ -6,6 +6,7 @@ import pytest
 from saddlescope import GD, SGD, DeepLinear, GradientFlow, Langevin, Plan, Problem, _kernel, init
 from saddlescope.engines import finite
 from saddlescope.engines.reference import Reference
+from saddlescope.schedules import Cosine, Step, Warmup
 from support import ENGINES, dataset, engine_class, whitened
 
 pytestmark = pytest.mark.skipif("native" not in ENGINES, reason="the compiled engine is not built")
@@ -43,6 +44,10 @@ METHODS = {
     "shuffle 17": SGD(LR, 17, "shuffle"),
     "full": SGD(LR, sampling="full"),
     "gd": GD(LR),
+    "replacement 3, decay, steps": SGD(LR, 3, weight_decay=0.3, schedule=Step(2, 0.5)),
+    "shuffle 4, decay, cosine": SGD(LR, 4, "shuffle", weight_decay=0.3, schedule=Cosine(9)),
+    "full, decay, warm-up": SGD(LR, sampling="full", weight_decay=0.3, schedule=Warmup(4)),
+    "gradient, order 2, decay": Langevin(LR, 2.5, order=2, weight_decay=0.3, schedule=Warmup(4, Cosine(9))),
     "gradient": Langevin(LR, 2.5),
     "gradient, dt": Langevin(LR, 2.5, dt=LR / 3),
     "aligned": Langevin(LR, 2.5, noise="aligned"),

@@ -3,6 +3,7 @@
 import pytest
 
 from saddlescope import GD, SGD, GradientFlow, Langevin
+from saddlescope.schedules import Cosine
 
 
 def test_temperature_is_learning_rate_over_batch_size():
@@ -23,6 +24,18 @@ def test_isotropic_noise_keeps_nothing():
     assert Langevin(0.1, 4, noise="isotropic").keeps == ()
     assert "balance identity" in Langevin(0.1, 4).keeps
     assert "balance conserved" in GradientFlow().keeps
+
+
+def test_what_decay_and_order_keep():
+    assert GradientFlow(weight_decay=0.1).keeps == ("balance decays", "determinant decays")
+    assert GD(0.1, weight_decay=0.1).keeps == SGD(0.1, 4, schedule=Cosine(10)).keeps == Langevin(0.1, 4).keeps
+    assert Langevin(0.1, 4, order=2).keeps == ()
+
+
+def test_methods_are_shown_without_their_defaults():
+    shown = "SGD(lr=0.1, batch_size=4, weight_decay=0.2, schedule=Cosine(steps=10))"
+    assert repr(SGD(0.1, 4, weight_decay=0.2, schedule=Cosine(10))) == shown
+    assert repr(GradientFlow()) == "GradientFlow()" and repr(GD(1e-3)) == "GD(lr=0.001)"
 
 
 @pytest.mark.parametrize(

@@ -199,11 +199,12 @@ def test_a_converted_step_is_the_papers_step(factor):
     ("method", "keys"),
     [
         (sc.GD(0.1), {"saddlescope", "saxe2013"}),
+        (sc.GD(0.1, schedule=sc.schedules.Cosine(100)), {"saxe2013", "loshchilov2017"}),
         (sc.GradientFlow(0.1), {"dormand1980"}),
         (sc.SGD(0.1, 2), {"bartlett1933", "marsaglia2000", "blackman2021", "corlouer2026"}),
         (sc.Langevin(0.1, 2), {"li2019", "corlouer2026", "box1958"}),
     ],
-    ids=["gd", "flow", "sgd", "langevin"],
+    ids=["gd", "cosine", "flow", "sgd", "langevin"],
 )
 def test_citations(method, keys):
     text = sc.cite(sc.simulate(one_mode(2), method, LONG))
