@@ -44,7 +44,7 @@ def run(request, tmp_path_factory):
 
 def test_the_clock_is_exact(run):
     assert run.attrs["complete"]
-    np.testing.assert_array_equal(run.step.values, np.linspace(0, run.step[-1], 11))
+    np.testing.assert_array_equal(run.step.values, np.linspace(0, int(run.step[-1]), 11))
     np.testing.assert_array_equal(run.time.values, DT * run.step.values)
     assert float(run.samples[0]) == 8 * (int(run.step[-1]) - COUNTED.start)
 
