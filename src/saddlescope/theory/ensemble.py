@@ -101,7 +101,7 @@ def walk(
     return strengths
 
 
-def _numbers(mode: ModeSDE) -> tuple[int | float, ...]:
+def _numbers(mode: ModeSDE) -> tuple[int, float, float, float, float, float, float, float]:
     decay = mode.weight_decay if mode.depth >= 3 else 0.0
     return (mode.depth, mode.alpha1, *mode.vertex, *mode.pull, mode.temperature, decay)
 
