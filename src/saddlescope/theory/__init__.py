@@ -1,6 +1,8 @@
 """Closed-form answers: one mode as a scalar SDE, gradient flow, the full network's exact Itô law."""
 
+from saddlescope.theory.boundaries import Boundaries, Boundary
 from saddlescope.theory.diffusion1d import Diffusion1D
+from saddlescope.theory.evolution import Transient
 from saddlescope.theory.flow import flow_time, mode_flow, plateau_time
 from saddlescope.theory.laws import Atoms, Density, Law
 from saddlescope.theory.mode import ModeSDE, mode_sde
@@ -8,10 +10,13 @@ from saddlescope.theory.network import growth_rate, half_times, map_drift, singu
 
 __all__ = [
     "Atoms",
+    "Boundaries",
+    "Boundary",
     "Density",
     "Diffusion1D",
     "Law",
     "ModeSDE",
+    "Transient",
     "flow_time",
     "growth_rate",
     "half_times",

@@ -115,6 +115,23 @@ def running(values: Floats, edges: Floats) -> Floats:
     return np.asarray(values @ _TO_RUNNING.T * np.diff(edges)[:, None] / 2)
 
 
+def log_integrals(log_f: Function, edges: Floats, nats: Callable[[Floats, Floats], Floats]) -> Floats:
+    """Logarithms of the integrals of e^log_f over every panel (panels,), however large or small they are.
+
+    Panels are cut so that the integrand changes by a few ``nats(nodes, widths)`` in each piece.
+    """
+    widths = np.diff(edges)
+    pieces = np.ceil(nats(nodes(edges), widths) / 3).astype(int).clip(1, _MOST_PANELS // len(widths) + 1000)
+    first = np.cumsum(pieces) - pieces
+    inside = np.arange(pieces.sum()) - np.repeat(first, pieces)
+    width = np.repeat(widths / pieces, pieces)
+    y = (np.repeat(edges[:-1], pieces) + inside * width)[:, None] + width[:, None] * (_NODES + 1) / 2
+    logs = log_f(y)
+    tops = logs.max(axis=1)
+    each = tops + np.log(np.exp(logs - tops[:, None]) @ _WEIGHTS) + np.log(width / 2)
+    return np.asarray(np.logaddexp.reduceat(each, first))
+
+
 def _resolve(f: Function, edges: Floats, rtol: float, atol: float, rounding: Function | None) -> tuple[Floats, Floats]:
     """Edges of panels on which f is resolved, and its values at their nodes."""
     done: list[tuple[Floats, Floats]] = []

@@ -23,12 +23,14 @@ from scipy.special import expit, log_expit
 
 from saddlescope.theory._piecewise import Antiderivative, antiderivative, integrals, nodes, running
 from saddlescope.theory.boundaries import Boundaries, Condition, feller
+from saddlescope.theory.evolution import Transient, evolve, spectrum
 from saddlescope.theory.laws import (
     FLAT,
     Coordinate,
     Density,
     Floats,
     Function,
+    Moments,
     falling_rate,
     graded,
     peaks,
@@ -180,6 +182,117 @@ class Diffusion1D:
                 mean[here], var[here] = self._one_sided(y[here], end, side) if certain else (np.inf, np.inf)
         return mean, var
 
+    def passage_cdf(self, times: ArrayLike, start: float, target: float, tol: float = 1e-6) -> Floats:
+        """Probability to have passed from ``start`` to ``target`` by ``times`` (increasing); shape of ``times``.
+
+        Within about ``tol``, from the law of x absorbed at the target (``evolve``).
+
+        >>> brownian = Diffusion1D(np.zeros_like, np.ones_like)
+        >>> brownian.passage_cdf([1.0, 4.0], start=0.0, target=1.0)       # erfc(1/√(2t))
+        array([0.31731..., 0.61707...])
+        """
+        up = target > start
+        laws = self.evolve(start, times, *((None, target) if up else (target, None)), tol)
+        return np.array([law.absorbed[int(up)] for law in laws])
+
+    def evolve(
+        self,
+        start: float | Moments,
+        times: ArrayLike,
+        lower: float | None = None,
+        upper: float | None = None,
+        tol: float = 1e-6,
+    ) -> list[Transient]:
+        """The laws of x at ``times`` (positive, increasing), all from ``start``: a point or a law such as ``Density``.
+
+        ``∂p/∂t = −∂(a p)/∂x + ½ ∂²(b² p)/∂x²``, absorbed at ``lower`` and ``upper`` where given and at the ends of the
+        domain as ``boundaries`` say, by finite volumes that conserve mass and keep it positive; cells and steps are
+        refined until cumulated probabilities agree to ``tol`` (``error`` of each law says to what).
+        Raises ValueError for a start outside, or times that are not positive and increasing.
+        Source: Scharfetter & Gummel 1969, IEEE Trans. Electron Devices 16(1); Chang & Cooper 1970.
+
+        >>> (law,) = Diffusion1D(lambda x: -x, np.ones_like).evolve(1.0, [0.5])
+        >>> law.mean(), law.var()                      # e^(−½), (1 − e^(−1))/2
+        (0.6065..., 0.3160...)
+        """
+        when = np.array(times, float, ndmin=1)
+        if when.ndim != 1 or not len(when) or not (np.diff(when, prepend=0.0) > 0).all():
+            raise ValueError(f"times must be positive and increasing, got {when.tolist()!r:.80}")
+        low, high = (end if level is None else level for level, end in ((lower, self.lower), (upper, self.upper)))
+        if not self.lower <= low < high <= self.upper:
+            raise ValueError(f"lower and upper must lie in the domain, lower below upper, got {lower} and {upper}")
+        if isinstance(start, (int, float)) and not low < start < high:
+            raise ValueError(f"start must lie between {low:g} and {high:g}, got {start:g}")
+        return evolve(self, start, when, self._levels(lower, upper), tol)
+
+    def spectrum(
+        self, count: int = 2, lower: float | None = None, upper: float | None = None, tol: float = 1e-6
+    ) -> Floats:
+        """The ``count`` smallest decay rates of the law, 0 first where there is a stationary one; (count,).
+
+        Eigenvalues of −generator with mass absorbed at ``lower`` and ``upper`` where given, from the symmetrised
+        tridiagonal matrix of the cells of ``evolve``, to a relative ``tol``. From ``essential_rate`` on the spectrum is
+        continuous, and what is returned is that of a large but finite stage.
+        Raises ValueError where x drifts off without end, or rates are too different to be told from 0.
+
+        >>> Diffusion1D(lambda x: -x, np.ones_like).spectrum(4).round(5)
+        array([0., 1., 2., 3.])
+        """
+        sides = zip((lower, upper), self.boundaries, ("lower", "upper"), strict=True)
+        for level, end, side in sides:
+            if level is None and not (end.integrable or end.there == "absorbing"):
+                raise ValueError(f"there is no lowest rate: x can drift off to the {side} end; give {side}")
+        return spectrum(self, count, self._levels(lower, upper), tol)
+
+    @cached_property
+    def essential_rate(self) -> float:
+        """The rate from which on the spectrum is continuous; infinite where all of it is discrete.
+
+        In the coordinate of unit noise, with drift μ, the limit of ``½(μ² + μ')`` at a natural end.
+        Source: Weyl's theorem on the symmetrised generator; Karlin & Taylor 1981, section 15.13.
+
+        >>> linear = Diffusion1D(lambda x: -x, lambda x: np.sqrt(1 + x * x))      # tails like geometric Brownian motion
+        >>> linear.essential_rate
+        1.12500...
+        """
+        ends = zip(self.boundaries, self._potential.edges[[0, -1]], strict=True)
+        return min((self._barrier(float(y)) for end, y in ends if end.kind == "natural"), default=np.inf)
+
+    @property
+    def relaxation_time(self) -> float:
+        """Time in which the slowest deviation from the stationary law decays by a factor e: one over the spectral gap.
+
+        Raises ValueError, and says why, when there is no stationary law.
+
+        >>> Diffusion1D(lambda x: -0.25 * x, np.ones_like).relaxation_time
+        4.0000...
+        """
+        if self.boundaries.no_law is not None:
+            raise ValueError(self.boundaries.no_law)
+        return 1 / min(float(self.spectrum()[1]), self.essential_rate)
+
+    def _levels(self, lower: float | None, upper: float | None) -> tuple[float | None, float | None]:
+        low, high = (
+            None if level is None or level == end else float(self.coordinate.to_y(np.asarray(level, float)))
+            for level, end in ((lower, self.lower), (upper, self.upper))
+        )
+        return low, high
+
+    def _barrier(self, end: float) -> float:
+        """Limit of ½(μ² + μ') towards an end of the line."""
+
+        def unit_drift(y: Floats) -> Floats:  # μ = b(U' − ½(log b²)')/2
+            step = 1e-4 * np.abs(y)
+            rate = np.log(self._noise2(y + step) / self._noise2(y - step)) / (2 * step)
+            return np.asarray(np.sqrt(self._noise2(y)) * (self._slope(y) - rate / 2) / 2)
+
+        middle = float(self.coordinate.to_y(np.asarray(self._origin)))
+        y = middle + (end - middle) * np.array([0.25, 0.5])
+        step = 1e-3 * np.abs(y)
+        slope = (unit_drift(y + step) - unit_drift(y - step)) / (2 * step) * np.sqrt(self._noise2(y))
+        near, far = (unit_drift(y) ** 2 + slope) / 2
+        return np.inf if far > 1.5 * near and far > 0 else max(float(far), 0.0)
+
     def _one_sided(self, y: Floats, end: float, side: float) -> tuple[Floats, Floats]:
         """Passage moving up (side 1) or down (−1), all of ``y`` before ``end``."""
         behind = self._behind(side * float((side * y).min()), side)
@@ -276,6 +389,11 @@ class Diffusion1D:
                 with np.errstate(divide="ignore"):
                     near = np.maximum(near, np.abs(end) / np.abs(x - end))
         return np.asarray(4 * np.finfo(float).eps * size * near)
+
+    @cached_property
+    def _peaks(self) -> Floats:
+        """Where the speed density in y has its maxima."""
+        return peaks(self._log_speed, self._potential.edges)[0]
 
     @property
     def _origin(self) -> float:

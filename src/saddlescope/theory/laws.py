@@ -121,6 +121,17 @@ class Coordinate:
         with np.errstate(divide="ignore"):
             return np.asarray(self.to_y(np.clip(np.asarray(x, float), *self.domain)))
 
+    def then(self, to_x: Function, to_y: Function, log_slope: Function) -> Coordinate:
+        """Followed by an increasing function of x, given with its inverse and the log of its derivative."""
+        low, high = (float(to_x(np.array(end))) for end in self.domain)
+        return Coordinate(
+            lambda y: to_x(self.to_x(y)),
+            lambda x: self.to_y(to_y(x)),
+            lambda y: self.log_slope(y) + log_slope(self.to_x(y)),
+            self.bend,
+            (low, high),
+        )
+
 
 @dataclass(frozen=True)
 class Density(Moments):
@@ -185,15 +196,7 @@ class Density(Moments):
         >>> normal.transformed(np.exp, np.log, lambda x: x).mean()          # log-normal: e^½
         1.6487213
         """
-        inner = self.coordinate
-        outer = Coordinate(
-            lambda y: to_x(inner.to_x(y)),
-            lambda x: inner.to_y(to_y(x)),
-            lambda y: inner.log_slope(y) + log_slope(inner.to_x(y)),
-            inner.bend,
-            (float(to_x(np.array(inner.domain[0]))), float(to_x(np.array(inner.domain[1])))),
-        )
-        return Density(self.mass, outer)
+        return Density(self.mass, self.coordinate.then(to_x, to_y, log_slope))
 
 
 @dataclass(frozen=True)

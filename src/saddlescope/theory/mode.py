@@ -32,8 +32,9 @@ from saddlescope.problem import Problem
 from saddlescope.theory.boundaries import Boundaries, classified
 from saddlescope.theory.diffusion1d import Diffusion1D
 from saddlescope.theory.ensemble import integrate, walk
+from saddlescope.theory.evolution import Transient
 from saddlescope.theory.flow import flow_time, mode_flow, plateau_time
-from saddlescope.theory.laws import Atoms, Law
+from saddlescope.theory.laws import Atoms, Function, Law
 
 Floats = NDArray[np.float64]
 Where = Literal["product", "weight"]
@@ -294,11 +295,7 @@ class ModeSDE:
         if self.critical_temperature <= T:
             return _point(0.0)
         law = self.log_diffusion.stationary()
-        if L == 1:
-            return law
-        return law.transformed(
-            lambda w: end * np.exp(L * w), lambda s: np.log(s / end) / L, lambda w: np.log(L * end) + L * w
-        )
+        return law if L == 1 else law.transformed(*self._from_log)
 
     @property
     def _noiseless_at(self) -> float | None:
@@ -444,6 +441,67 @@ class ModeSDE:
         np.True_
         """
         return integrate(self, start, [horizon], targets, trajectories, seed, tol, threads)[1]
+
+    def evolve(self, start: float, times: ArrayLike, tol: float = 1e-6) -> list[Transient]:
+        """The laws of s at ``times`` (positive, increasing), all from the strength ``start``, to ``tol`` in their cdf.
+
+        ``∂p/∂t = −∂(a p)/∂s + ½ ∂²(b² p)/∂s²`` by ``Diffusion1D.evolve``. Raises ValueError for T = 0, or a start that
+        is not positive at L ≥ 2 (not below s* where noise vanishes there).
+
+        >>> (law,) = ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.05).evolve(1e-3, [4.0])
+        >>> law.mean(), law.std()
+        (0.6..., 0.3...)
+        """
+        (at,) = self._in_log(start)
+        laws = self._noisy.evolve(at, times, tol=tol)
+        return laws if self.depth == 1 else [law.transformed(*self._from_log) for law in laws]
+
+    def passage_cdf(self, times: ArrayLike, start: float, target: float, tol: float = 1e-6) -> Floats:
+        """Probability that s has gone from ``start`` to ``target`` by ``times`` (increasing); shape of ``times``.
+
+        The law of a learning time, whose mean and variance are ``passage``'s. Raises ValueError as ``evolve``.
+
+        >>> mode = ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.05)
+        >>> mode.passage_cdf([3.0, 4.0], start=1e-3, target=0.5, tol=1e-4).round(3)
+        array([0.152, 0.763])
+        """
+        first, last = self._in_log(start, target)
+        return self._noisy.passage_cdf(times, first, last, tol)
+
+    @property
+    def relaxation_time(self) -> float:
+        """Time in which the slowest deviation from the stationary law decays by a factor e.
+
+        At L = 2 and s near 0, log s diffuses freely, so that no rate exceeds ``(2(β₂−γ) − Tα₃)²/(8Tα₃)``: relaxation
+        slows down without bound as T → T_c. Raises ValueError, and says why, when there is no law on s.
+
+        >>> ModeSDE(depth=1, target=1.0, label_noise=0.5, temperature=0.1).relaxation_time
+        1.0000...
+        """
+        return self._noisy.relaxation_time
+
+    @property
+    def _noisy(self) -> Diffusion1D:
+        if self.temperature == 0:
+            raise ValueError("temperature must be positive for a law that spreads, got 0; use flow")
+        return self.log_diffusion
+
+    def _in_log(self, *strengths: float) -> list[float]:
+        if self.depth == 1:
+            return [float(s) for s in strengths]
+        if not all(s > 0 for s in strengths):
+            raise ValueError(f"strengths must be positive at depth {self.depth}, got {strengths}")
+        return [float(np.log(s / self._unit)) / self.depth for s in strengths]
+
+    @property
+    def _from_log(self) -> tuple[Function, Function, Function]:
+        """s as a function of w = log(s/unit)/L, its inverse, the logarithm of its derivative."""
+        L, unit = self.depth, self._unit
+        return (
+            lambda w: np.asarray(unit * np.exp(L * w)),
+            lambda s: np.asarray(np.log(s / unit) / L),
+            lambda w: np.log(L * unit) + L * w,
+        )
 
     @property
     def _unit(self) -> float:
