@@ -30,7 +30,7 @@ from saddlescope.theory.laws import (
     Density,
     Floats,
     Function,
-    Moments,
+    Law,
     falling_rate,
     graded,
     peaks,
@@ -192,12 +192,13 @@ class Diffusion1D:
         array([0.31731..., 0.61707...])
         """
         up = target > start
-        laws = self.evolve(start, times, *((None, target) if up else (target, None)), tol)
+        lower, upper = (None, target) if up else (target, None)
+        laws = self.evolve(start, times, lower, upper, tol)
         return np.array([law.absorbed[int(up)] for law in laws])
 
     def evolve(
         self,
-        start: float | Moments,
+        start: float | Law,
         times: ArrayLike,
         lower: float | None = None,
         upper: float | None = None,
@@ -221,8 +222,10 @@ class Diffusion1D:
         low, high = (end if level is None else level for level, end in ((lower, self.lower), (upper, self.upper)))
         if not self.lower <= low < high <= self.upper:
             raise ValueError(f"lower and upper must lie in the domain, lower below upper, got {lower} and {upper}")
-        if isinstance(start, (int, float)) and not low < start < high:
-            raise ValueError(f"start must lie between {low:g} and {high:g}, got {start:g}")
+        if not hasattr(start, "cdf"):
+            start = float(start)
+            if not low < start < high:
+                raise ValueError(f"start must lie between {low:g} and {high:g}, got {start:g}")
         return evolve(self, start, when, self._levels(lower, upper), tol)
 
     def spectrum(

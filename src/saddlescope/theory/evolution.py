@@ -35,7 +35,7 @@ from saddlescope.theory._piecewise import (
     nodes,
     running,
 )
-from saddlescope.theory.laws import Coordinate, Floats, Function, Mass, Moments, falling_rate, tabulate
+from saddlescope.theory.laws import Coordinate, Floats, Function, Law, Mass, Moments, falling_rate, tabulate
 
 if TYPE_CHECKING:
     from saddlescope.theory.diffusion1d import Diffusion1D
@@ -94,9 +94,12 @@ class Chain:
         for before, time in pairwise([0.0, *times]):
             steps = finer * int(np.ceil(8 * (time - before) / time))
             h = (time - before) / steps
-            factors = lapack.dgttrf(-h * self.up[1:], 1 + h * (self.up + self.down), -h * self.down[:-1])[:5]
+            size = 1 + h * (self.up + self.down)  # rows are scaled so that none is exchanged for another
+            lower, upper = -h * self.up[1:] / size[1:], -h * self.down[:-1] / size[:-1]
+            factors = lapack.dgttrf(lower, np.ones(len(size)), upper)[:5]
             for _ in range(steps):
-                cumulated = lapack.dgttrs(*factors, cumulated)[0]
+                after = lapack.dgttrs(*factors, cumulated / size)[0]
+                cumulated = np.where(size == 1, cumulated, after)
             out.append(cumulated)
         return np.array(out)
 
@@ -279,14 +282,11 @@ class Transient(Moments):
         held = np.clip(q, c[0], c[-1])
         cell = np.clip(np.searchsorted(c, held, side="left") - 1, 0, len(c) - 2)
         left, right = cell / (len(c) - 1), (cell + 1) / (len(c) - 1)
-        y = self.stage.y(increasing_root(lambda u: self._spline(u) - held, lambda u: self._spline(u, 1), left, right))
+        y = self.stage.y(_root(self._spline, held, left, right))
         for _, speed, cumulated in self._singular:
             here = (held > cumulated(0.0)) & (held < cumulated(1.0))
             zero, one = np.zeros(held.shape), np.ones(held.shape)
-            share = increasing_root(
-                lambda u, f=cumulated: f(u) - held, lambda u, f=cumulated: f(u, 1), zero, one, 1e-16
-            )
-            y = np.where(here, speed.ppf(share), y)
+            y = np.where(here, speed.ppf(_root(cumulated, held, zero, one)), y)
         x = self.coordinate.to_x(y)
         return np.select([~((q >= 0) & (q <= 1)), q <= c[0], q > c[-1]], [np.nan, low, high], x)
 
@@ -315,19 +315,18 @@ class Transient(Moments):
 
 
 def evolve(
-    sde: Diffusion1D, start: float | Moments, times: Floats, levels: tuple[float | None, float | None], tol: float
+    sde: Diffusion1D, start: float | Law, times: Floats, levels: tuple[float | None, float | None], tol: float
 ) -> list[Transient]:
     """The laws at increasing ``times`` from a point or a law; ``levels`` in y."""
-    point = not isinstance(start, Moments)
-    between = np.array([start, start]) if point else start.ppf([1e-12, 1 - 1e-12])
-    low, high = (float(v) for v in sde.coordinate.to_y(np.asarray(between, float)))
-    stage = staged(sde, (low, high), _HASTE / times[-1], levels, point)
+    law = None if isinstance(start, (int, float)) else start
+    between = np.asarray([start, start], float) if law is None else law.ppf([1e-12, 1 - 1e-12])
+    low, high = (float(v) for v in sde.coordinate.to_y(between))
+    stage = staged(sde, (low, high), _HASTE / times[-1], levels, law is None)
 
     def begin(edges: Floats) -> Floats:
-        if point:
+        if law is None:
             return np.where(edges > low, 1.0, 0.0)
-        held = start.cdf(sde.coordinate.to_x(edges))
-        return np.concatenate([[0.0], held[1:-1], [1.0]])
+        return np.concatenate([[0.0], law.cdf(sde.coordinate.to_x(edges[1:-1])), [1.0]])
 
     def at(cells: int) -> Floats:
         cut = chain(stage, cells)
@@ -340,8 +339,9 @@ def evolve(
 def spectrum(sde: Diffusion1D, count: int, levels: tuple[float | None, float | None], tol: float) -> Floats:
     """The ``count`` smallest rates of the generator, to a relative ``tol``."""
     peak = sde._peaks
-    inside = [np.clip(y, *(v if v is not None else y for v in levels)) for y in (peak[0], peak[-1])]
-    stage = staged(sde, (float(inside[0]), float(inside[1])), 0.0, levels, False, _REACH_OF_SPECTRUM)
+    low, high = (other if level is None else level for level, other in zip(levels, (-np.inf, np.inf), strict=True))
+    first, last = (float(np.clip(y, low, high)) for y in (peak[0], peak[-1]))
+    stage = staged(sde, (first, last), 0.0, levels, False, _REACH_OF_SPECTRUM)
     before = rough = None
     for cells in (_COARSE * 3**k for k in range(_LEVELS)):
         cut = chain(stage, cells)
@@ -379,6 +379,10 @@ def _in_time(run: Callable[[int], Floats], tol: float) -> Floats:
             return row[-1]
         table = row
     return table[-1]
+
+
+def _root(cumulated: CubicHermiteSpline | PchipInterpolator, value: Floats, left: Floats, right: Floats) -> Floats:
+    return increasing_root(lambda u: cumulated(u) - value, lambda u: cumulated(u, 1), left, right, 1e-16)
 
 
 def _monotone(cumulated: Floats) -> Floats:

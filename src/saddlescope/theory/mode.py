@@ -463,7 +463,7 @@ class ModeSDE:
 
         >>> mode = ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.05)
         >>> mode.passage_cdf([3.0, 4.0], start=1e-3, target=0.5, tol=1e-4).round(3)
-        array([0.152, 0.763])
+        array([0.187, 0.743])
         """
         first, last = self._in_log(start, target)
         return self._noisy.passage_cdf(times, first, last, tol)
