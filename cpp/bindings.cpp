@@ -275,7 +275,7 @@ class DeepLinearKernel {
       return;
     }
     if (route_ == "one by one" ||
-        (route_ == "auto" && one_by_one(moving_, method_, ensemble.count, set.lanes, threads))) {
+        (route_ == "auto" && one_by_one(moving_, method_, span.passages, ensemble.count, set.lanes, threads))) {
       const int group = group_size(ensemble.count, set.lanes, threads);
       for_blocks(ensemble.count, group, set.scratch_one_by_one(moving_, method_, span, group), threads,
                  [&](int64_t first, void* scratch) {
@@ -428,6 +428,7 @@ nb::object mode_euler(int depth, double alpha, double center, double floor, doub
 NB_MODULE(_kernel, m) {
   using namespace saddlescope;
   m.doc() = "Compiled kernels; saddlescope.engines.native is their interface.";
+  m.attr("jacobi_modes") = kJacobiModes;
   m.def("instruction_sets", &instruction_sets);
   m.def("normals", &normals<float, uint32_t>, "words"_a.noconvert(), "count"_a, "instruction_set"_a = "auto");
   m.def("normals", &normals<double, uint64_t>, "words"_a.noconvert(), "count"_a, "instruction_set"_a = "auto");

@@ -254,4 +254,17 @@ void multiply(View<T> a, View<T> b, View<T> c, int64_t rows, int64_t columns, in
   }
 }
 
+// Copies what stands below the diagonal of a square matrix above it, lanes of rows at a time.
+template <class T>
+  requires(Element<T>::count == 1)
+void mirror(View<T> square, int64_t n) {
+  constexpr int64_t lanes = Lane<T>::count;
+  for (int64_t first = 0; first < n; first += lanes) {
+    const int64_t rows = std::min(lanes, n - first);
+    pack(&square(first, 0), square.row, square.column, rows, first, &square(0, first), square.row);
+    for (int64_t i = first; i < first + rows; ++i)
+      for (int64_t j = first; j < i; ++j) square(j, i) = square(i, j);
+  }
+}
+
 }  // namespace saddlescope::SADDLESCOPE_ISA

@@ -150,6 +150,9 @@ struct KernelSet {
   int64_t (*fresh_normals)(int64_t rounds, T* sum);
 };
 
+// Singular values and effective rank of more modes than this are left NaN.
+constexpr int kJacobiModes = 96;
+
 // Observables are always computed in double, from weights (n, parameters) into rows of `columns` numbers.
 struct Observer {
   int lanes;

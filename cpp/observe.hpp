@@ -72,8 +72,10 @@ struct ObserverBlock {
     return net.map[a * net.dx + a] / sqrt(sqrt(column) * sqrt(line));
   }
 
-  // One-sided Jacobi on the shorter side of P (Hestenes 1958), then sorted, strongest first.
+  // One-sided Jacobi on the shorter side of P (Hestenes 1958), then sorted, strongest first. Of many modes none: there
+  // LAPACK is faster, and native.py asks it.
   void singular_values() {
+    if (net.modes > kJacobiModes) return std::fill(singular, singular + net.modes, set1(__builtin_nan("")));
     const bool wide = net.dx > net.dy;
     const int count = net.modes, length = wide ? net.dx : net.dy;
     for (int a = 0; a < count; ++a)

@@ -103,4 +103,12 @@ void multiply(View<E> a, View<E> b, View<E> c, int64_t rows, int64_t columns, in
   }
 }
 
+// Copies what stands below the diagonal of a square matrix above it.
+template <class E>
+  requires(Element<E>::count > 1)
+void mirror(View<E> square, int64_t n) {
+  for (int64_t i = 0; i < n; ++i)
+    for (int64_t j = 0; j < i; ++j) square(j, i) = square(i, j);
+}
+
 }  // namespace saddlescope::SADDLESCOPE_ISA

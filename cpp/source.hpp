@@ -94,9 +94,10 @@ struct Stepper {
     noise.fill(drawn, r * (r + 1) / 2, scale);
     const V* h = drawn;
     for (int64_t i = 0; i < r; ++i) {
-      for (int64_t j = 0; j < i; ++j) mixed[i * r + j] = mixed[j * r + i] = *h++;
+      for (int64_t j = 0; j < i; ++j) mixed[i * r + j] = *h++;
       mixed[i * r + i] = fma(*h++, splat<V>(T(1.4142135623730951)), splat<V>(mean));
     }
+    mirror(dense(mixed, r), r);
     if (sigma > 0) noise.fill(drawn, dy * r, -sigma * scale);
     multiply(dense(net.residual, r), dense(mixed, r), dense(drawn, r), dy, r, r, T(1), sigma > 0);
     return drawn;

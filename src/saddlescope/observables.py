@@ -179,7 +179,15 @@ def effective_rank(weights: Weights) -> Floats:
     >>> effective_rank([np.eye(3)[None]])
     array([3.])
     """
-    values = singular_values(weights)
+    return rank_of(singular_values(weights))
+
+
+def rank_of(values: Floats) -> Floats:
+    """Effective rank (n,) of matrices with these singular values (n, m).
+
+    >>> rank_of(np.array([[2.0, 2.0, 0.0]]))
+    array([2.])
+    """
     total = values.sum(axis=1, keepdims=True)
     shares = np.divide(values, total, out=np.zeros_like(values), where=total != 0)
     entropy = -(shares * np.log(np.where(shares > 0, shares, 1.0))).sum(axis=1)

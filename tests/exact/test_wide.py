@@ -6,6 +6,7 @@ import pytest
 import saddlescope as sc
 from saddlescope import Plan, _kernel
 from saddlescope.engines.native import Native
+from saddlescope.engines.reference import Reference
 from support import DISCRETE, METHODS, PROBLEMS, covariance, dataset, pairs, problem, runs
 
 STEPS = 6
@@ -99,3 +100,13 @@ def test_groups_threads_and_cuts_change_nothing():
         )
     engine = Native(SHAPES["coloured"], METHODS["gradient"], plan, "auto", "one by one")
     assert_same(whole, engine.advance(engine.advance(engine.init(), 2), STEPS))
+
+
+def test_many_modes_have_their_singular_values_from_lapack():
+    wide = problem((100, 30, 100), scale=0.1)
+    plan = Plan(2, trajectories=2, seed=3)
+    seen = Native(wide, METHODS["gradient"], plan)
+    plain = Reference(wide, METHODS["gradient"], plan)
+    state = seen.init()
+    for name, values in plain.observe(state).items():
+        np.testing.assert_allclose(seen.observe(state)[name], values, rtol=1e-8, atol=1e-12, err_msg=name)

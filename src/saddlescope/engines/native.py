@@ -135,8 +135,11 @@ class Native:
         temperature, share = noise_scale(problem, self.method, state.step)
         if isinstance(problem.network, Diagonal):
             return observables.observe(problem, temperature, self.weights(state), share)
-        table = self._kernel.observe(self._shown(state), temperature, self.threads)
-        columns = _columns(table, problem.network.depth, len(data.modes.strengths))
+        shown, modes = self._shown(state), len(data.modes.strengths)
+        columns = _columns(self._kernel.observe(shown, temperature, self.threads), problem.network.depth, modes)
+        if modes > _kernel.jacobi_modes:
+            columns["singular_values"] = observables.singular_values(self._layers(shown))
+            columns["effective_rank"] = observables.rank_of(columns["singular_values"])
         if isinstance(data, Dataset):
             weights = self.weights(state)
             columns["loss"] = columns["excess_loss"] + data.least_loss
