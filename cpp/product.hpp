@@ -1,6 +1,9 @@
 // Products of small matrices of lanes, in register tiles.
 #pragma once
 
+#include <array>
+#include <utility>
+
 #include "simd.hpp"
 
 namespace saddlescope::SADDLESCOPE_ISA {
@@ -28,8 +31,11 @@ constexpr int kTileRows = 5, kTileColumns = 5;
 constexpr int kTileRows = 3, kTileColumns = 4;
 #endif
 
-// c = α Σ_k a b, or c += α Σ_k a b, on a tile of M × N elements; k in order, whatever the tile. Rows of c are dense.
-template <class T, int M, int N, bool Accumulate>
+// What becomes of the sum: c = Σ, c = α Σ, or c += α Σ.
+enum class Into { fresh, scaled, added };
+
+// Σ_k a b into a tile of M × N elements; k in order, whatever the tile. Rows of c are dense.
+template <class T, int M, int N, Into into>
 void tile(const Vec<T>* a, int64_t a_row, int64_t a_column, const Vec<T>* b, int64_t b_row, int64_t b_column, Vec<T>* c,
           int64_t c_row, int64_t inner, T alpha) {
   Vec<T> sum[M][N] = {};
@@ -48,37 +54,30 @@ void tile(const Vec<T>* a, int64_t a_row, int64_t a_column, const Vec<T>* b, int
 #pragma GCC unroll 8
   for (int i = 0; i < M; ++i, c += c_row)
 #pragma GCC unroll 8
-    for (int j = 0; j < N; ++j) c[j] = Accumulate ? fma(factor, sum[i][j], c[j]) : factor * sum[i][j];
+    for (int j = 0; j < N; ++j)
+      c[j] = into == Into::added ? fma(factor, sum[i][j], c[j]) : into == Into::scaled ? factor * sum[i][j] : sum[i][j];
 }
 
 template <class T>
 using Tile = void (*)(const Vec<T>*, int64_t, int64_t, const Vec<T>*, int64_t, int64_t, Vec<T>*, int64_t, int64_t, T);
 
-template <class T, int M, bool Accumulate>
-SADDLESCOPE_INLINE Tile<T> tile_of(int columns) {
-  static constexpr Tile<T> row[] = {nullptr,
-                                    &tile<T, M, 1, Accumulate>,
-                                    &tile<T, M, 2, Accumulate>,
-                                    &tile<T, M, 3, Accumulate>,
-                                    &tile<T, M, 4, Accumulate>,
-                                    &tile<T, M, kTileColumns, Accumulate>};
-  return row[columns];
+// The tile of every size, rows first.
+template <class T, Into into, int... Size>
+constexpr std::array<Tile<T>, sizeof...(Size)> tiles_of(std::integer_sequence<int, Size...>) {
+  return {&tile<T, Size / kTileColumns + 1, Size % kTileColumns + 1, into>...};
 }
-template <class T, bool Accumulate>
-SADDLESCOPE_INLINE Tile<T> tile_of(int rows, int columns) {
-  switch (rows) {
-    case 1:
-      return tile_of<T, 1, Accumulate>(columns);
-    case 2:
-      return tile_of<T, 2, Accumulate>(columns);
-    case 3:
-      return tile_of<T, 3, Accumulate>(columns);
-    case 4:
-      return tile_of<T, 4 <= kTileRows ? 4 : 1, Accumulate>(columns);
-    default:
-      return tile_of<T, kTileRows, Accumulate>(columns);
+template <class T, Into into>
+constexpr auto kTiles = tiles_of<T, into>(std::make_integer_sequence<int, kTileRows * kTileColumns>{});
+
+// An extent in nearly equal pieces of at most `most`: their number, and the size and count of the longer ones.
+struct Cut {
+  int64_t pieces, longer, count;
+  SADDLESCOPE_INLINE Cut(int64_t extent, int64_t most) : pieces((extent + most - 1) / most), longer(most) {
+    if (pieces * most != extent) longer = (extent + pieces - 1) / pieces;  // a division is worth a branch
+    count = extent - pieces * (longer - 1);
   }
-}
+  SADDLESCOPE_INLINE int64_t size(int64_t piece) const { return longer - (piece >= count); }
+};
 
 // Which part of B is not zero: all of it, k ≥ column (lower), or k ≤ column (upper).
 enum class Band { full, lower, upper };
@@ -89,16 +88,17 @@ template <class E>
 void multiply(View<E> a, View<E> b, View<E> c, int64_t rows, int64_t columns, int64_t inner, Scalar<E> alpha = 1,
               bool accumulate = false, Band band = Band::full) {
   using T = Scalar<E>;
-  const int64_t row_tiles = (rows + kTileRows - 1) / kTileRows,
-                column_tiles = (columns + kTileColumns - 1) / kTileColumns;
-  for (int64_t p = 0; p < row_tiles; ++p) {
-    const int64_t i = p * rows / row_tiles, m = (p + 1) * rows / row_tiles - i;
-    for (int64_t q = 0; q < column_tiles; ++q) {
-      const int64_t j = q * columns / column_tiles, n = (q + 1) * columns / column_tiles - j;
+  const Tile<T>* const work = accumulate   ? kTiles<T, Into::added>.data()
+                              : alpha == 1 ? kTiles<T, Into::fresh>.data()
+                                           : kTiles<T, Into::scaled>.data();
+  const Cut down(rows, kTileRows), across(columns, kTileColumns);
+  for (int64_t p = 0, i = 0; p < down.pieces; i += down.size(p++)) {
+    const Tile<T>* const row = work + (down.size(p) - 1) * kTileColumns - 1;
+    for (int64_t q = 0, j = 0, n; q < across.pieces; j += n, ++q) {
+      n = across.size(q);
       const int64_t start = band == Band::lower ? (j < inner ? j : inner) : 0,
                     stop = band == Band::upper && j + n < inner ? j + n : inner;
-      const Tile<T> work = accumulate ? tile_of<T, true>(int(m), int(n)) : tile_of<T, false>(int(m), int(n));
-      work(&a(i, start), a.row, a.column, &b(start, j), b.row, b.column, &c(i, j), c.row, stop - start, alpha);
+      row[n](&a(i, start), a.row, a.column, &b(start, j), b.row, b.column, &c(i, j), c.row, stop - start, alpha);
     }
   }
 }
