@@ -68,7 +68,7 @@ struct Stream {
   // count normals times scale, one vector each; an odd count drops the last half pair.
   SADDLESCOPE_INLINE void fill(V* out, int64_t count, T scale) {
     const V factor = set1<T>(scale);
-    constexpr int together = sizeof(T) == 8 ? 3 : 2;  // measured
+    constexpr int together = 2;  // measured
     int64_t i = 0;
     for (; i + 2 * together <= count; i += 2 * together) pairs<together>(out + i, factor);
     for (; i + 2 <= count; i += 2) pairs<1>(out + i, factor);

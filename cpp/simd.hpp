@@ -219,7 +219,7 @@ SADDLESCOPE_INLINE Group<Vec<T>, K> polynomial(const Group<Vec<T>, K>& x, T firs
 }
 
 // times · log(x / 2^halvings) of positive normal numbers, best below 1: relative error 2e-7 there (float; 1e-6 beyond
-// 1.1), 5e-13 (double), before rounding. With x = 2^e (1 + t), log₂ x = e + t + t (1 − t) ψ(t).
+// 1.1), 1e-11 (double), before rounding. With x = 2^e (1 + t), log₂ x = e + t + t (1 − t) ψ(t).
 template <int K>
 SADDLESCOPE_INLINE Group<Vec<float>, K> log(const Group<Vec<float>, K>& x, float times = 1, int halvings = 0) {
   using V = Vec<float>;
@@ -234,29 +234,39 @@ SADDLESCOPE_INLINE Group<Vec<float>, K> log(const Group<Vec<float>, K>& x, float
                         times * 0.004757094331594936f);
   return each<K>([&](int k) { return fma(line.v[k], set1(times * 0x1.62e43p-24f), bump.v[k] * psi.v[k]); });
 }
+// e and t of x = 2^e (1 + t), x positive and normal.
+SADDLESCOPE_INLINE void take_apart(Vec<double> x, Vec<double>& e, Vec<double>& t) {
+#if defined(__AVX512F__)
+  e = _mm512_getexp_pd(x);
+  t = _mm512_getmant_pd(x, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_src) - 1.0;
+#else
+  const auto bits = (WordVec<double>)x;
+  e = (Vec<double>)(bits >> 52 | 0x4330000000000000ULL) - (4503599627370496.0 + 1023.0);
+  t = (Vec<double>)((bits & 0xfffffffffffffULL) | 0x3ff0000000000000ULL) - 1.0;
+#endif
+}
 template <int K>
 SADDLESCOPE_INLINE Group<Vec<double>, K> log(const Group<Vec<double>, K>& x, double times = 1, int halvings = 0) {
-  using V = Vec<double>;
-  using W = WordVec<double>;
-  constexpr uint64_t half_root = 0x3fe6a09e667f3bcdULL;  // √½, the least mantissa m
-  const auto shifted = each<K>([&](int k) { return (W)x.v[k] + ((1023ULL << 52) - half_root); });
-  const auto f = each<K>([&](int k) { return (V)((shifted.v[k] & 0xfffffffffffffULL) + half_root) - 1.0; });
-  const double zero = 4503599627370496.0 + 1023.0 + halvings;
-  const auto e = each<K>([&](int k) { return (V)(shifted.v[k] >> 52 | 0x4330000000000000ULL) - zero; });
-  const auto q =
-      polynomial<double>(f, times * 1.0000000000002172, times * -0.49999999998512556, times * 0.3333333331141725,
-                         times * -0.2500000043312815, times * 0.20000003805512753, times * -0.16666632233794296,
-                         times * 0.1428545826094488, times * -0.12501075399501757, times * 0.11119413052789981,
-                         times * -0.09987366169121653, times * 0.08954162789286713, times * -0.08317435210903283,
-                         times * 0.08750405232693213, times * -0.08467876411458124, times * 0.04272800730435181);
-  return each<K>([&](int k) { return fma(e.v[k], set1(times * 0.69314718055994531), f.v[k] * q.v[k]); });
+  Group<Vec<double>, K> e, t;
+  for (int k = 0; k < K; ++k) take_apart(x.v[k], e.v[k], t.v[k]);
+  const auto bump = each<K>([&](int k) { return fma(-t.v[k], t.v[k], t.v[k]); });
+  const auto psi = polynomial<double>(
+      t, times * 0.3068528194298275, times * -0.19314717709376572, times * 0.14018595601273198,
+      times * -0.10980940791935768, times * 0.09013340720174438, times * -0.076101130161763, times * 0.0645840320741369,
+      times * -0.052754831639797266, times * 0.03864863296559434, times * -0.02318458044539979,
+      times * 0.010230930678945375, times * -0.0028684610509503174, times * 0.0003769905133411291);
+  const double ln2 = times * 0.69314718055994531;
+  return each<K>([&](int k) {
+    const auto line = halvings ? e.v[k] - double(halvings) + t.v[k] : e.v[k] + t.v[k];
+    return fma(line, set1(ln2), bump.v[k] * psi.v[k]);
+  });
 }
 template <class V>
 SADDLESCOPE_INLINE V log(V u) {
   return log(Group<V, 1>{{u}}).v[0];
 }
 
-// cos(π g/2) and sin(π g/2) for |g| ≤ 1; minimax fits, error 2e-7 (float), 8e-14 (double): far below what any
+// cos(π g/2) and sin(π g/2) for |g| ≤ 1; minimax fits, error 2e-7 (float), 1e-11 (double): far below what any
 // sample can show.
 template <int K>
 SADDLESCOPE_INLINE void cos_sin(const Group<Vec<float>, K>& g, Group<Vec<float>, K>& c, Group<Vec<float>, K>& s) {
@@ -272,13 +282,11 @@ template <int K>
 SADDLESCOPE_INLINE void cos_sin(const Group<Vec<double>, K>& g, Group<Vec<double>, K>& c, Group<Vec<double>, K>& s) {
   const auto z = g * g;
   c = fma(z,
-          polynomial<double>(z, -1.2337005501361620667, 0.25366950790028659314, -0.020863480751155267736,
-                             0.00091926020154566783771, -0.000025201832546135226612, 4.7077877717498434783e-7,
-                             -6.1607537268108338663e-9),
+          polynomial<double>(z, -1.2337005501331462, 0.2536695076833091, -0.020863478221176894, 0.0009192494115308196,
+                             -2.5181030066803395e-05, 4.5229254259643014e-07),
           set1(1.0));
-  s = g * polynomial<double>(z, 1.5707963267948178891, -0.64596409749852065666, 0.079692626122386509781,
-                             -0.0046817533914058905704, 0.00016043905456527479279, -3.5957079960372249511e-6,
-                             5.46262316399016726e-8);
+  s = g * polynomial<double>(z, 1.5707963266218763, -0.6459640926526943, 0.0796925873350163, -0.004681620350759609,
+                             0.00016021724630132, -3.4182130369625793e-06);
 }
 
 }  // namespace saddlescope::SADDLESCOPE_ISA
