@@ -1,5 +1,6 @@
 """Closed-form answers: one mode as a scalar SDE, gradient flow, the full network's exact Itô law."""
 
+from saddlescope.theory import phases
 from saddlescope.theory.boundaries import Boundaries, Boundary
 from saddlescope.theory.diffusion1d import Diffusion1D
 from saddlescope.theory.evolution import Transient
@@ -23,6 +24,7 @@ __all__ = [
     "map_drift",
     "mode_flow",
     "mode_sde",
+    "phases",
     "plateau_time",
     "singular_value_drift",
     "strength_drift",

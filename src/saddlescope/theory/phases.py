@@ -1,0 +1,341 @@
+"""What temperature makes of one mode: most likely strengths, regimes, tails, limits, and where discrete SGD differs.
+
+All is read off the stationary law of ``ModeSDE``, ``p(s) ∝ s^{−3κ} g⁻¹ exp(−(2/(TL)) ∫ (β₁s − β₂)/(s^{2κ}g) ds)``.
+At depth 2 ``p ~ s^{β₂/(Tα₃) − 3/2}`` near 0 and ``d log p/ds = −q(s)/(2T s g)`` with the parabola
+
+    q(s) = 7Tα₁ s² + (2β₁ − 10Tα₂) s − (2β₂ − 3Tα₃),
+
+whose positive roots are the extrema. Weight decay γ puts β₂ − γ for β₂ there.
+Source: Ziyin, Li & Ueda 2023, arXiv 2308.06671, whose temperature and decay count the loss without ½ (T = 2T′) and
+whose D is L − 1; all formulas here are derived from the SDE in the convention of this package.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+from scipy.optimize import brentq
+from scipy.special import digamma
+
+from saddlescope.theory._piecewise import integrals, nodes
+from saddlescope.theory.diffusion1d import Diffusion1D
+from saddlescope.theory.laws import graded
+from saddlescope.theory.mode import ModeSDE
+
+Floats = NDArray[np.float64]
+Regime = Literal["learned", "bimodal", "at zero", "collapsing", "collapsed"]
+
+REGIMES: dict[Regime, str] = {
+    "learned": "T < T_c/3: the density vanishes at 0 and has one maximum",
+    "bimodal": "T_c/3 ≤ T < T_c: the density is infinite at 0 and has a second maximum at s > 0",
+    "at zero": "T_c/3 ≤ T < T_c: the density is infinite at 0 and only falls; 0 is the most likely strength",
+    "collapsing": "T ≥ T_c: all mass runs to 0 in the end, but m(s), not integrable, has a maximum where it lingers",
+    "collapsed": "T ≥ T_c: all mass runs to 0, and nothing holds it anywhere else",
+}
+"""What each regime of depth 2 means."""
+
+
+@dataclass(frozen=True)
+class Extrema:
+    """Strengths at which a stationary density is largest and smallest, each sorted; ``at_zero`` when infinite at 0."""
+
+    maxima: Floats
+    minima: Floats
+    at_zero: bool
+
+
+def extrema(mode: ModeSDE) -> Extrema:
+    """Most and least likely strengths: real roots (positive for L ≥ 2) of a polynomial in ``u = s^{1/L}``.
+
+    ``3κu^{L−2}(α₁u^{2L} − 2α₂u^L + α₃) + 2u^{2L−2}(α₁u^L − α₂) + (2/(TL))(β₁u^L − β₂) = 0``, at depth 2 the parabola q.
+    At T ≥ T_c they are those of what has not collapsed yet. Raises ValueError for T = 0, σ = 0 at depth ≥ 2 (point
+    masses), or weight decay at depth ≥ 3.
+
+    >>> extrema(ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.1)).maxima
+    array([0.9728...])
+    """
+    L, T, (b1, b2) = mode.depth, mode.temperature, mode.pull
+    _refuse_decay(mode, "extrema are those of a law")
+    if T == 0 or mode.vertex[1] == 0:
+        raise ValueError(f"a density needs noise at every s, got T = {T:g} and a least g of {mode.vertex[1]:g}")
+    u = np.polynomial.Polynomial([0, 1])
+    s, kappa = u**L, 1 - 1 / L
+    g, slope = mode.alpha1 * s**2 - 2 * mode.alpha2 * s + mode.alpha3, 2 * (mode.alpha1 * s - mode.alpha2)
+    falls = u ** (2 * L - 2) * slope + 2 / (T * L) * (b1 * s - b2) + (3 * kappa * u ** (L - 2) * g if L >= 2 else 0)
+    roots = falls.trim().roots()
+    real = np.sort(roots[np.abs(roots.imag) < 1e-9 * np.abs(roots)].real)
+    real = real if L == 1 else real[real > 0]
+    rising = falls.deriv()(real) > 0  # −q rises through a minimum
+    return Extrema(real[rising] ** L, real[~rising] ** L, bool(L >= 2 and exponent_at_zero(mode) < 0))
+
+
+def exponent_at_zero(mode: ModeSDE) -> float:
+    """The power of s with which the stationary density starts at 0: ``(β₂−γ)/(Tα₃) − 3/2`` at depth 2.
+
+    It changes sign at T_c/3 and is −1 at T_c. At depth ≥ 3 the density is ``s^{−3κ} exp(−c s^{−(L−2)/L})``,
+    ``c = 2β₂/((L−2)Tα₃)``, less than any power: infinite for β₂ > 0, minus infinite (no law) for β₂ < 0.
+    Raises ValueError at depth 1.
+
+    >>> exponent_at_zero(ModeSDE(depth=2, target=1.0, label_noise=2.0, temperature=1 / 9))       # T = T_c/3
+    0.0
+    """
+    if mode.depth == 1:
+        raise ValueError("at depth 1 the strength 0 is a number like any other")
+    pull, noise = mode.pull[1], mode.temperature * mode.alpha3
+    if mode.depth == 2:
+        return float(np.inf if noise == 0 else round(pull / noise - 1.5, 15))
+    pull = -1.0 if mode.weight_decay > 0 else pull
+    return float(np.inf * np.sign(pull)) if pull else -3 * (1 - 1 / mode.depth)
+
+
+def regime(mode: ModeSDE) -> Regime:
+    """The regime of a mode at depth 2, one of ``REGIMES``: by T_c/3, T_c and the extrema.
+
+    Two maxima need ``β₁ < 5Tα₂`` and a positive discriminant of q, for white Gaussian data ``T > 1/(10s*)`` and
+    ``(1 + 4Ts*)² > 42T²σ²``. Raises ValueError at other depths, which have no transition.
+
+    >>> [regime(ModeSDE(depth=2, target=1.0, label_noise=1.0, temperature=T)) for T in (0.1, 0.3, 0.5, 0.8)]
+    ['learned', 'bimodal', 'at zero', 'collapsed']
+    """
+    _at_depth_two(mode, "regimes")
+    T, critical = mode.temperature, mode.critical_temperature
+    if critical / 3 > T:
+        return "learned"
+    bump = len(extrema(mode).maxima) > 0
+    if critical > T:
+        return "bimodal" if bump else "at zero"
+    return "collapsing" if bump else "collapsed"
+
+
+def regime_temperatures(mode: ModeSDE) -> dict[str, float]:
+    """Temperatures at which a mode of depth 2 changes its regime; its own temperature does not matter.
+
+    ``zero`` T_c/3 (the density becomes infinite at 0), ``critical`` T_c, and ``bump``, beyond which the maximum at
+    s > 0 is gone: the positive root of the discriminant
+    ``(25α₂² − 21α₁α₃)T² + (14α₁(β₂−γ) − 10β₁α₂)T + β₁² = 0`` of q, at least T_c/3; infinite when it never goes. White
+    Gaussian data: ``1/(√42 σ − 4s*)``, infinite for ``√42 σ ≤ 4s*``. Raises ValueError at other depths.
+
+    >>> regime_temperatures(ModeSDE(depth=2, target=1.0, label_noise=1.0, temperature=0.1))
+    {'zero': 0.2222222..., 'critical': 0.6666666..., 'bump': 0.4031054...}
+    """
+    _at_depth_two(mode, "regimes")
+    (b1, b2), a1, a2, a3 = mode.pull, mode.alpha1, mode.alpha2, mode.alpha3
+    critical = mode.critical_temperature
+    found = np.roots([25 * a2**2 - 21 * a1 * a3, 14 * a1 * b2 - 10 * b1 * a2, b1**2])
+    bumps = [T for T in found[np.abs(found.imag) < 1e-9].real if critical / 3 <= T and 5 * T * a2 > b1]
+    gone = not bumps and 5 * a2 * critical / 3 <= b1  # then the maximum reaches 0 at T_c/3
+    return {
+        "zero": critical / 3,
+        "critical": critical,
+        "bump": critical / 3 if gone else float(min(bumps, default=np.inf)),
+    }
+
+
+def tail_exponent(mode: ModeSDE) -> float:
+    """The power of s with which the stationary density falls at infinity: ``−5 + 3/L`` whatever the data and T.
+
+    At depth 1 ``−2 − 2(β₁+γ)/(Tα₁)``. Minus infinite, less than any power, for α₁ = 0 (inputs of one size).
+
+    >>> tail_exponent(ModeSDE(depth=3, target=1.0, label_noise=1.0, temperature=0.1))
+    -4.0
+    """
+    if mode.alpha1 == 0 or mode.temperature == 0:
+        return -np.inf
+    if mode.depth == 1:
+        return float(-2 - 2 * mode.pull[0] / (mode.temperature * mode.alpha1))
+    return -5 + 3 / mode.depth
+
+
+def moments_below(mode: ModeSDE) -> float:
+    """``E[sᵏ]`` is finite for k below this, ``4 − 3/L``; infinite from there on.
+
+    >>> moments_below(ModeSDE(depth=2, target=1.0, label_noise=1.0, temperature=0.1))    # a variance, no skewness
+    2.5
+    """
+    return -1 - tail_exponent(mode)
+
+
+def crossover_maximum(mode: ModeSDE) -> float:
+    """The most likely strength at depth ≥ 3 for large T, ``(2β₂/(3(L−1)Tα₃))^{L/(L−2)}``: a crossover, no transition.
+
+    From ``3κα₃ s^{1−2/L} = 2β₂/(TL)``, the small-s limit of ``extrema``. Raises ValueError for L ≤ 2, β₂ ≤ 0, γ > 0.
+
+    >>> mode = ModeSDE(depth=4, target=1.0, label_noise=1.0, temperature=100.0)
+    >>> crossover_maximum(mode), extrema(mode).maxima
+    (5.4869...e-07, array([5.4869...e-07]))
+    """
+    _refuse_decay(mode, "the crossover is that of a law")
+    if mode.depth < 3 or mode.beta2 <= 0:
+        raise ValueError(f"the crossover is one of depth ≥ 3 with β₂ > 0, got {mode.depth} and β₂ = {mode.beta2:g}")
+    L = mode.depth
+    return float((2 * mode.beta2 / (3 * (L - 1) * mode.temperature * mode.alpha3)) ** (L / (L - 2)))
+
+
+def gamma_law(mode: ModeSDE) -> Any:
+    """The stationary law at depth 2 where noise swamps the signal (s* ≪ σ): Gamma, a frozen ``scipy.stats`` law.
+
+    Shape ``β₂/(Tα₃) − ½``, scale ``Tα₃/β₁``: mean ``(β₂/β₁)(1 − T/T_c)`` and variance ``2(β₂/β₁)²(T/T_c)(1 − T/T_c)``.
+    Fluctuations grow with T only up to T_c/2, then fall: fluctuation inversion. It puts α₃ for g, so it is exact as
+    s*/σ → 0. Raises ValueError at other depths, for T = 0 and T ≥ T_c.
+
+    >>> law = gamma_law(ModeSDE(depth=2, target=0.01, label_noise=1.0, temperature=0.005))
+    >>> float(law.mean()), float(law.var())         # T_c = 0.02
+    (0.0074..., 3.7...e-05)
+    """
+    _at_depth_two(mode, "the Gamma law")
+    T, (b1, b2) = mode.temperature, mode.pull
+    if not 0 < T < mode.critical_temperature:
+        raise ValueError(f"the Gamma law needs 0 < T < T_c = {mode.critical_temperature:g}, got T = {T:g}")
+    return stats.gamma(b2 / (T * mode.alpha3) - 0.5, scale=T * mode.alpha3 / b1)
+
+
+def infinite_depth(mode: ModeSDE) -> Diffusion1D:
+    """The limit L → ∞ with ``T̂ = LT`` held, in ``v = log s`` and the time ``τ = Lt``; T̂ is that of ``mode``.
+
+    ``dv = s(β₂ − β₁s) dτ + s√(T̂g) dW``, with stationary density ``∝ s^{−3}g^{−1}exp(−(2/T̂)∫(β₁s − β₂)/(s²g)ds)`` of s.
+    Temperatures must fall like 1/L; d equal subnetworks have ``T̂ = LT/d``, so that only the ratio of width to depth
+    matters. Raises ValueError for weight decay (γ stands beside s, not s^{2/L−1}, and scales otherwise) or T = 0.
+
+    >>> limit = infinite_depth(ModeSDE(depth=100, target=1.0, label_noise=0.5, temperature=1e-3))
+    >>> limit.stationary().expect(np.exp)           # E[s]
+    0.9862...
+    """
+    heat = mode.depth * mode.temperature
+    if mode.weight_decay or heat == 0 or mode.vertex[1] == 0:
+        raise ValueError("the limit of infinite depth needs noise at every s, T > 0 and no weight decay")
+
+    def drift(v: Floats) -> Floats:
+        return np.asarray(np.exp(v) * (mode.beta2 - mode.beta1 * np.exp(v)))
+
+    def diffusion(v: Floats) -> Floats:
+        return np.asarray(np.exp(v) * np.sqrt(heat * mode.g(np.exp(v))))
+
+    start = float(np.log(mode.fixed_point)) if mode.fixed_point > 0 else 0.0
+    return Diffusion1D(drift, diffusion, center=start, tails="exponential")
+
+
+def no_law(mode: ModeSDE) -> str | None:
+    """Why a mode has no stationary law on s > 0, in a sentence; None where it has one.
+
+    >>> no_law(ModeSDE(depth=3, target=1.0, label_noise=0.5, temperature=0.1, weight_decay=1e-3))
+    'weight decay γ = 0.001 outweighs the pull near 0 at depth 3 at any γ > 0, and all mass ends there'
+    >>> no_law(ModeSDE(depth=3, target=1.0, label_noise=0.5, temperature=0.1)) is None
+    True
+    """
+    L, T, gamma = mode.depth, mode.temperature, mode.weight_decay
+    if L >= 3 and gamma > 0:
+        return (
+            f"weight decay γ = {gamma:g} outweighs the pull near 0 at depth {L} at any γ > 0, and all mass ends there"
+        )
+    if L >= 2 and mode.pull[1] <= 0:
+        return f"nothing holds the mode: β₂ less decay is {mode.pull[1]:g}, and all mass ends at 0"
+    if mode.critical_temperature <= T:
+        return f"T = {T:g} is not below T_c = {mode.critical_temperature:g}, and all mass ends at 0"
+    if T == 0 or mode.vertex[1] == 0:
+        return "the noise vanishes at a strength, and mass ends in points (see stationary)"
+    return None
+
+
+# --- balanced discrete SGD at depth 2
+
+
+def collapse_rate(lr: float, batch_size: float, target: float, label_noise: float, weight_decay: float = 0.0) -> float:
+    """Growth of ``log a`` per step of balanced SGD near 0 at depth 2: ``E log|1 − ηγ + η·mean(xy)|``.
+
+    All weights collapse iff it is negative. Exact for Gaussian data, one-dimensional inputs of variance 1 and any B:
+    ``mean(xy) = s*r² + σrz/√B`` with ``Br² ~ χ²_B`` and z normal, whose logarithm is known in closed form.
+    It is T_c's discrete truth: near ``η → 0`` it is ``ηβ₂ − ½η²(β₂² + α₃/B)``, negative above T_c when ``s*T_cB ≪ 1``.
+    Raises ValueError for lr, batch_size ≤ 0.
+    Source: the exact step of a balanced pair, ``u ± w ← (1 ∓ ηḠ)(u ± w)``.
+
+    >>> collapse_rate(0.02, 1, target=1.0, label_noise=10.0) < 0 < collapse_rate(0.018, 1, 1.0, 10.0)
+    True
+    """
+    if not (lr > 0 and batch_size > 0):
+        raise ValueError(f"lr and batch_size must be positive, got {lr} and {batch_size}")
+    radius = stats.chi(batch_size, scale=1 / np.sqrt(batch_size))
+    edges = np.linspace(float(radius.ppf(1e-17)), float(radius.isf(1e-17)), 17)
+    cancels = (lr * weight_decay - 1) / (lr * target) if target else -1.0  # r² at which a step without noise lands on 0
+    if edges[0] ** 2 < cancels < edges[-1] ** 2:
+        edges = graded(edges, np.array([cancels**0.5]))
+    r = nodes(edges)
+    size = log_normal_size(1 - lr * weight_decay + lr * target * r * r, lr * label_noise * r / np.sqrt(batch_size))
+    return float(integrals(size * radius.pdf(r), edges).sum())
+
+
+def collapse_window(
+    batch_size: float, target: float, label_noise: float, weight_decay: float = 0.0
+) -> tuple[float, float] | None:
+    """The learning rates between which balanced SGD of depth 2 collapses to 0 (Gaussian data); None when at none.
+
+    Where ``collapse_rate`` is negative. The lower end over B is T_c for ``s* ≪ σ``. Beyond the upper end steps are so
+    large that they throw weights away from 0.
+
+    >>> window = collapse_window(1, target=1.0, label_noise=10.0)
+    >>> window[0] / ModeSDE(depth=2, target=1.0, label_noise=10.0, temperature=1.0).critical_temperature
+    0.93...
+    >>> collapse_window(1, target=1.0, label_noise=0.5**0.5) is None
+    True
+    """
+
+    def rate(log_lr: float) -> float:
+        return collapse_rate(float(np.exp(log_lr)), batch_size, target, label_noise, weight_decay)
+
+    size = np.hypot(target, label_noise) + weight_decay
+    grid = np.log(1 / size) + np.linspace(np.log(1e-6), np.log(1e3), 80)
+    rates = np.array([rate(x) for x in grid])
+    below = np.flatnonzero(rates < 0)
+    if not below.size:
+        return None
+    first, last = int(below[0]), int(below[-1])
+    low = 0.0 if first == 0 else float(np.exp(brentq(rate, grid[first - 1], grid[first], rtol=1e-12)))
+    high = float(np.exp(brentq(rate, grid[last], grid[last + 1], rtol=1e-12)))
+    return low, high
+
+
+def discrete_critical_temperature(batch_size: float, target: float, label_noise: float) -> float:
+    """T_c of balanced discrete SGD at depth 2 to second order in s*/σ: ``T_c (1 − (3B + 4)s*²/σ²)``, Gaussian data.
+
+    From ``E log(1 + ηX)`` to the fourth moment of ``X = mean(xy)``: ``E X³ ≈ 3s*σ²/B + 6s*σ²/B²``,
+    ``E X⁴ ≈ (3/B² + 6/B³)σ⁴``. Where the correction is not small, ``collapse_window`` is exact.
+
+    >>> discrete_critical_temperature(1, target=1.0, label_noise=10.0) * 102 / 2
+    0.93
+    """
+    langevin = 2 * target / (2 * target**2 + label_noise**2)
+    return langevin * (1 - (3 * batch_size + 4) * target**2 / label_noise**2)
+
+
+def log_normal_size(mean: ArrayLike, deviation: ArrayLike) -> Floats:
+    """``E log|m + σz|`` for standard normal z: ``log σ + ½(log 2 + E ψ(½ + N))``, N Poisson of mean ``m²/(2σ²)``.
+
+    For m ≫ σ, where that cancels, by ``log|m| − Σ_k (2k−1)!! (σ/m)^{2k}/(2k)``. They broadcast.
+    Source: the logarithm of a noncentral χ² with one degree of freedom is a Poisson mixture of central ones.
+
+    >>> log_normal_size(0.0, 1.0)              # −(log 2 + Euler's constant)/2
+    array(-0.63518142)
+    """
+    mean, deviation = np.broadcast_arrays(np.abs(np.asarray(mean, float)), np.asarray(deviation, float))
+    far = mean > 15 * deviation
+    k, n = np.arange(1, 12), np.arange(300)
+    with np.errstate(divide="ignore"):
+        series = np.cumprod(2.0 * k - 1) / (2 * k)
+        out = np.array(np.log(mean) - (deviation / np.where(far, mean, np.inf))[..., None] ** (2.0 * k) @ series)
+        rates = (mean[~far] / deviation[~far]) ** 2 / 2
+        mixed = stats.poisson.pmf(n, rates[..., None]) @ digamma(n + 0.5)
+        out[~far] = np.log(deviation[~far]) + (np.log(2) + mixed) / 2
+    return out
+
+
+def _at_depth_two(mode: ModeSDE, what: str) -> None:
+    if mode.depth != 2:
+        raise ValueError(f"{what}: only depth 2 has a critical temperature, got depth {mode.depth}")
+
+
+def _refuse_decay(mode: ModeSDE, what: str) -> None:
+    if mode.depth >= 3 and mode.weight_decay > 0:
+        raise ValueError(f"{what}, but {no_law(mode)}")

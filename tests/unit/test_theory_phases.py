@@ -1,0 +1,239 @@
+"""What is read off the stationary law of a mode, against that law; and the discrete criterion of collapse."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.integrate import quad
+
+from saddlescope.theory import ModeSDE, phases
+from support import has_mean
+
+MOMENTS = (0.4, 0.3, 0.9, 1.1, 0.8)
+
+
+def white(depth, temperature, label_noise=0.5, target=1.0, **other):
+    return ModeSDE(depth=depth, target=target, label_noise=label_noise, temperature=temperature, **other)
+
+
+def turns(mode):
+    """Extrema of the density of s on a fine grid, by the speed density: also where that cannot be normalised."""
+    w = np.linspace(-14, 1.2, 200_001) / mode.depth
+    log_p = mode.log_diffusion.log_speed_density(w) - mode.depth * w
+    rise = np.sign(np.diff(log_p))
+    s = mode._unit * np.exp(mode.depth * w[1:-1])
+    return s[(rise[:-1] > 0) & (rise[1:] < 0)], s[(rise[:-1] < 0) & (rise[1:] > 0)]
+
+
+MODES = [
+    white(2, 0.1),
+    white(2, 0.3, label_noise=1.0),
+    white(2, 0.3, weight_decay=0.2),
+    white(3, 0.3),
+    white(3, 5.0),
+    white(5, 0.4, label_noise=1.5),
+    ModeSDE(depth=2, moments=MOMENTS, temperature=0.4),
+    ModeSDE(depth=4, moments=MOMENTS, temperature=0.4),
+    ModeSDE(depth=2, moments=(0.0, 0.0, 0.9, 1.1, 0.8), temperature=0.2),
+]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_extrema_are_those_of_the_density(mode):
+    found, (maxima, minima) = phases.extrema(mode), turns(mode)
+    np.testing.assert_allclose(found.maxima, maxima, rtol=1e-3)
+    np.testing.assert_allclose(found.minima, minima, rtol=1e-3)
+
+
+def test_extrema_at_depth_one_and_two_in_closed_form():
+    assert phases.extrema(white(1, 0.3)).maxima == pytest.approx([1.0])
+    skew = ModeSDE(depth=1, moments=MOMENTS, temperature=0.3)
+    law, top = skew.stationary(), phases.extrema(skew).maxima
+    assert top == pytest.approx([(0.3 * 0.3 + 0.8) / (0.3 * 0.4 + 1.1)])
+    assert (law.pdf(top) > law.pdf(top + np.array([-1e-3, 1e-3]))).all()
+    for T in (0.05, 0.2, 0.35):
+        expected = (10 * T - 1 + np.sqrt((1 + 4 * T) ** 2 - 42 * T * T)) / (14 * T)  # s* = σ = 1
+        assert phases.extrema(white(2, T, 1.0)).maxima == pytest.approx([expected], rel=1e-12)
+
+
+def test_every_regime_is_what_its_density_shows():
+    seen = set()
+    for label_noise in (0.3, 0.55, 0.7, 1.0, 3.0):
+        for temperature in (0.05, 0.3, 0.36, 0.5, 0.7, 0.95, 2.0):
+            mode = white(2, temperature, label_noise)
+            name, (maxima, _) = phases.regime(mode), turns(mode)
+            finite = mode.boundaries.lower.integrable
+            start = float(np.diff(mode.log_diffusion.log_speed_density(np.array([-40.0, -39.0])))[0]) / 2 - 1
+            assert start == pytest.approx(phases.exponent_at_zero(mode), abs=1e-9)
+            assert (len(maxima) == 1) == (name in ("learned", "bimodal", "collapsing"))
+            assert finite == (name in ("learned", "bimodal", "at zero"))
+            assert (start > 0) == (name == "learned")
+            assert phases.extrema(mode).at_zero == (name != "learned")
+            limits = phases.regime_temperatures(mode)
+            assert (temperature < limits["zero"]) == (name == "learned")
+            assert (temperature < limits["critical"]) == finite
+            assert (temperature < limits["bump"]) == (len(maxima) == 1)
+            seen.add(name)
+    assert seen == set(phases.REGIMES)
+
+
+def test_temperatures_in_closed_form():
+    found = phases.regime_temperatures(white(2, 0.1, 1.0))
+    assert found == pytest.approx({"zero": 2 / 9, "critical": 2 / 3, "bump": 1 / (42**0.5 - 4)})
+    decayed = white(2, 0.1, 1.0, weight_decay=0.25)
+    assert phases.regime_temperatures(decayed)["critical"] == pytest.approx(0.5) == decayed.critical_temperature
+    assert phases.regime_temperatures(white(2, 0.1, 0.3))["bump"] == np.inf
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 6])
+def test_tails(depth):
+    mode = white(depth, 0.6)
+    slope = float(np.diff(mode.stationary().logpdf([1e8, 1e9]))[0]) / np.log(10)
+    assert slope == pytest.approx(phases.tail_exponent(mode), rel=1e-6)
+    k = phases.moments_below(mode)
+    law = mode.stationary()
+    assert np.isfinite(law.expect(lambda s: np.abs(s) ** (k - 0.05)))
+    assert law.expect(lambda s: np.abs(s) ** (k + 0.05)) == np.inf
+    assert phases.tail_exponent(ModeSDE(depth=depth, moments=(0, 0, 0.9, 1.1, 0.8), temperature=0.1)) == -np.inf
+
+
+@pytest.mark.parametrize("depth", [3, 4, 6])
+def test_the_crossover_at_large_temperature(depth):
+    ratios = [
+        phases.extrema(mode).maxima[0] / phases.crossover_maximum(mode)
+        for mode in (white(depth, T, 1.0) for T in (10.0, 100.0, 1000.0))
+    ]
+    distance = np.abs(np.array(ratios) - 1)
+    assert (np.diff(distance) < 0).all() and distance[-1] < 1e-2
+    assert phases.exponent_at_zero(white(depth, 1.0)) == np.inf
+
+
+def test_fluctuations_are_inverted():
+    target = 1e-3
+    shares = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
+    for share in shares:
+        mode = white(2, share * 2 * target, 1.0, target)
+        law, gamma = mode.stationary(), phases.gamma_law(mode)
+        np.testing.assert_allclose([law.mean(), law.var()], [gamma.mean(), gamma.var()], rtol=0.02)
+        assert gamma.mean() == pytest.approx(target * (1 - share), rel=1e-4)
+        assert gamma.var() == pytest.approx(2 * target**2 * share * (1 - share), rel=1e-4)
+    assert np.argmax(shares * (1 - shares)) == 2
+
+
+def test_infinite_depth_is_the_limit():
+    distance = []
+    for depth in (50, 100, 200):
+        mode = white(depth, 0.4 / depth)
+        limit = phases.infinite_depth(mode).stationary()
+        x = mode.stationary().ppf([0.1, 0.5, 0.9])
+        distance.append(np.abs(limit.cdf(np.log(x)) - [0.1, 0.5, 0.9]).max())
+    np.testing.assert_allclose(np.array(distance[:-1]) / distance[1:], 2, atol=0.1)  # of order 1/L
+    assert distance[-1] < 5e-3
+    wrong = phases.infinite_depth(white(50, 0.4 / 50 * 1.3)).stationary()
+    assert np.abs(wrong.cdf(np.log(x)) - [0.1, 0.5, 0.9]).max() > 2e-2
+
+
+def test_width_over_depth_is_all_that_matters_in_deep_networks():
+    """d equal subnetworks of depth L are the mode at T d^{2/L−1}, so that T̂ → LT/d."""
+    T, x = 2e-3, np.array([0.8, 0.95, 1.05])
+    narrow, wide = white(100, T), white(400, T * 4 ** (2 / 400 - 1))
+    np.testing.assert_allclose(wide.stationary().cdf(x), narrow.stationary().cdf(x), atol=6e-3)
+    assert np.abs(white(400, T).stationary().cdf(x) - narrow.stationary().cdf(x)).max() > 0.03
+
+
+def test_why_there_is_no_law():
+    assert phases.no_law(white(2, 0.1)) is None
+    assert "γ = 0.01" in phases.no_law(white(3, 0.1, weight_decay=0.01))
+    assert "is not below T_c" in phases.no_law(white(2, 2.0))
+    assert "nothing holds the mode" in phases.no_law(white(2, 0.1, target=-1.0))
+    assert "nothing holds the mode" in phases.no_law(white(2, 0.1, weight_decay=1.0))
+    assert "points" in phases.no_law(white(3, 0.1, label_noise=0.0))
+    for mode in (white(3, 0.1, weight_decay=0.01), white(2, 2.0), white(4, 0.1, target=-1.0)):
+        assert mode.boundaries.lower.keeps
+        assert mode.stationary().mean() == 0
+    assert not white(3, 0.1).boundaries.lower.keeps
+
+
+def test_with_decay_collapse_at_depth_three_takes_exponentially_long():
+    """A barrier of height ∝ 1/T stands before 0, so that the logarithm of the time is linear in 1/T."""
+    times = [white(3, T, 0.5, weight_decay=0.05).passage(1.0, 0.01)[0] for T in (0.1, 0.05, 0.025)]
+    steps = np.diff(np.log(times))
+    assert steps[0] > 1 and steps[1] / steps[0] == pytest.approx(2, abs=0.35)
+
+
+# --- discrete SGD
+
+
+@pytest.mark.parametrize(("mean", "deviation"), [(1.0, 0.1), (1.0, 0.5), (0.0, 2.0), (-1.0, 0.3), (1.0, 1 / 14.99)])
+def test_the_logarithm_of_a_normal(mean, deviation):
+    def term(x):
+        return np.log(abs(x)) * stats.norm.pdf(x, mean, deviation)
+
+    ends = sorted({mean - 12 * deviation, 0.0, mean, mean + 12 * deviation})
+    slow = sum(quad(term, a, b, epsabs=1e-13, limit=400)[0] for a, b in pairwise(ends))
+    assert phases.log_normal_size(mean, deviation) == pytest.approx(slow, abs=1e-9)
+    near = [phases.log_normal_size(1.0, 1 / ratio) for ratio in (14.9999, 15.0001)]
+    assert near[0] == pytest.approx(near[1], abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("lr", "batch", "target", "noise", "decay"),
+    [(0.3, 1, 1.0, 3.0, 0.0), (0.3, 4, 1.0, 1.0, 0.2), (0.5, 3, -1.5, 0.7, 0.0), (0.7, 2, -1.0, 0.0, 0.0)],
+)
+def test_the_growth_near_zero_is_that_of_batches(lr, batch, target, noise, decay):
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((200_000, batch))
+    mean = ((target * x + noise * rng.standard_normal(x.shape)) * x).mean(axis=1)
+    sample = np.log(np.abs(1 - lr * decay + lr * mean))
+    assert has_mean(sample, phases.collapse_rate(lr, batch, target, noise, decay))
+    assert not has_mean(sample, phases.collapse_rate(1.5 * lr, batch, target, noise, decay))
+
+
+def test_balanced_sgd_collapses_inside_the_window_only():
+    low, high = phases.collapse_window(1, target=1.0, label_noise=10.0)
+    rng = np.random.default_rng(2)
+    for lr, collapses in ((0.8 * low, False), (2 * low, True), (1.2 * high, False)):
+        w = np.full(400, 1e-60)
+        for _ in range(3000):
+            x = rng.standard_normal(400)
+            y = x + 10 * rng.standard_normal(400)
+            w = np.clip(w * np.abs(1 - lr * (w * w * x - y) * x), 1e-250, 1e-30)  # far below where it saturates
+        assert (np.median(w) < 1e-61) == collapses
+
+
+def test_the_critical_temperature_is_a_langevin_statement():
+    langevin = white(2, 1.0, 10.0).critical_temperature
+    assert phases.collapse_window(1, 1.0, 10.0)[0] / langevin == pytest.approx(0.93, abs=0.01)
+    assert phases.collapse_window(1, 1.0, 0.5**0.5) is None  # though T_c = 0.8
+    assert phases.collapse_window(1, 1.0, 0.5, weight_decay=2.0)[0] == 0  # decay alone
+
+
+@pytest.mark.parametrize("batch", [1, 4, 16])
+def test_the_second_order_of_the_critical_temperature(batch):
+    left = []
+    for noise in (30.0, 60.0, 120.0):
+        langevin = white(2, 1.0, noise).critical_temperature
+        exact = phases.collapse_window(batch, 1.0, noise)[0] / batch
+        left.append((exact / langevin - 1) * noise**2 / (3 * batch + 4) + 1)
+        second = phases.discrete_critical_temperature(batch, 1.0, noise)
+        assert abs(exact / second - 1) < 0.2 * abs(exact / langevin - 1)
+    assert abs(left[-1]) < 0.02 and abs(left[-1]) < abs(left[0]) / 8
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: phases.regime(white(3, 0.1)), "only depth 2 has a critical temperature, got depth 3"),
+        (lambda: phases.extrema(white(2, 0.0)), "needs noise at every s, got T = 0"),
+        (lambda: phases.extrema(white(3, 0.1, weight_decay=0.1)), "outweighs the pull near 0 at depth 3"),
+        (lambda: phases.exponent_at_zero(white(1, 0.1)), "a number like any other"),
+        (lambda: phases.crossover_maximum(white(2, 0.1)), "depth ≥ 3 with β₂ > 0, got 2"),
+        (lambda: phases.gamma_law(white(2, 2.0)), "needs 0 < T < T_c"),
+        (lambda: phases.infinite_depth(white(9, 0.1, weight_decay=0.1)), "no weight decay"),
+        (lambda: phases.collapse_rate(0.0, 1, 1.0, 1.0), "must be positive, got 0.0 and 1"),
+    ],
+)
+def test_errors(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
