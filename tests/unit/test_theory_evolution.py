@@ -195,6 +195,18 @@ def test_relaxation_near_the_target_is_that_of_the_linearised_mode():
         assert mode.relaxation_time == pytest.approx(1 / (depth * 1.3 ** (2 - 2 / depth)), rel=5e-3)
 
 
+def test_a_rate_of_rare_escapes():
+    """Two wells: the gap is twice the escape rate, until rounding hides it."""
+
+    def wells(noise):
+        return Diffusion1D(lambda x: x - x**3, lambda x: np.full_like(x, noise), tails="exponential")
+
+    escape = wells(0.3).passage(-1.0, 1.0)[0]
+    assert wells(0.3).spectrum(2)[1] == pytest.approx(2 / escape, rel=0.05)
+    with pytest.raises(ValueError, match="rounding hides"):
+        wells(0.1).spectrum(2)
+
+
 # --- errors
 
 

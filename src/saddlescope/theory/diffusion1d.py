@@ -236,7 +236,7 @@ class Diffusion1D:
         Eigenvalues of −generator with mass absorbed at ``lower`` and ``upper`` where given, from the symmetrised
         tridiagonal matrix of the cells of ``evolve``, to a relative ``tol``. From ``essential_rate`` on the spectrum is
         continuous, and what is returned is that of a large but finite stage.
-        Raises ValueError where x drifts off without end, or rates are too different to be told from 0.
+        Raises ValueError where x drifts off without end, or a rate is so small that rounding hides it.
 
         >>> Diffusion1D(lambda x: -x, np.ones_like).spectrum(4).round(5)
         array([0., 1., 2., 3.])

@@ -347,8 +347,15 @@ def spectrum(sde: Diffusion1D, count: int, levels: tuple[float | None, float | N
         cut = chain(stage, cells)
         rates = cut.rates(count)
         better = rates if rough is None else rates + (rates - rough) / 8
-        if before is not None and np.allclose(better, before, rtol=tol, atol=1e-14 * float(cut.up.max())):
-            return np.maximum(better, 0.0)
+        rounding = 1e-14 * float(cut.up.max())
+        if before is not None and np.allclose(better, before, rtol=tol, atol=rounding):
+            lasting = int(not any(stage.absorbs))  # then the first rate is 0
+            if (better[lasting:] < rounding / tol).any():
+                raise ValueError(
+                    f"a rate is below {rounding / tol:.1g}, which rounding hides beside the fastest; the mean time of "
+                    "the rare passage (passage) is one over it"
+                )
+            return np.append(np.zeros(lasting), better[lasting:])
         rough, before = rates, None if rough is None else better
     raise ValueError(f"{cells} cells do not give the spectrum to tol = {tol:g}; ask for fewer rates or a larger tol")
 
