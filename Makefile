@@ -5,14 +5,15 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
-CPP    := $(wildcard cpp/*.cpp cpp/*.hpp)
+CPP    := $(wildcard cpp/*.cpp cpp/*.hpp) cpp/isas.cmake
+NATIVE := $(wildcard cpp/tests/*.cpp cpp/tests/*.hpp)
 REPORT := report
 
 # Two processes of linear algebra with two threads each would only get in each other's way.
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DELETE_ON_ERROR:
-.PHONY: demo test soak lint format build setup bench claims clean
+.PHONY: demo test soak test-native lint format build setup bench claims clean
 
 demo: $(VENV)/.built
 	$(BIN)/saddlescope reproduce saddle-to-saddle --quick -o $(REPORT)
@@ -22,17 +23,22 @@ test: setup
 
 soak: setup
 	$(BIN)/python -m pytest -m soak
+# The kernel's own C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer, on every instruction set there is.
+test-native: $(VENV)/.tools
+	$(BIN)/cmake -S cpp/tests -B build/native -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja >/dev/null
+	$(BIN)/cmake --build build/native
+	$(BIN)/ctest --test-dir build/native --output-on-failure --parallel 2
 
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run -Werror $(CPP)
+	$(BIN)/clang-format --dry-run -Werror $(filter %.cpp %.hpp,$(CPP)) $(NATIVE)
 
 format: setup
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(CPP)
+	$(BIN)/clang-format -i $(filter %.cpp %.hpp,$(CPP)) $(NATIVE)
 
 claims: $(VENV)/.built
 	$(BIN)/saddlescope reproduce saddle-to-saddle -o $(REPORT)

@@ -3,6 +3,10 @@
 // All in the teacher's basis: the end-to-end map P shows the mode strengths on its diagonal.
 #pragma once
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
+
 #include <algorithm>
 
 #include "kernels.hpp"
@@ -12,16 +16,26 @@ namespace saddlescope::SADDLESCOPE_ISA {
 
 constexpr int kMaxDepth = 256;
 
-// Hands out aligned pieces of the scratch memory; with no memory it only counts.
+// Hands out aligned pieces of the scratch memory; with no memory it only counts. Under AddressSanitizer nobody may
+// touch what lies between two pieces.
 struct Arena {
   char* base;
   int64_t used = 0;
   template <class U>
   U* take(int64_t count) {
     char* at = base ? base + used : nullptr;
-    used += (count * int64_t(sizeof(U)) + 63) / 64 * 64;
+    const int64_t bytes = count * int64_t(sizeof(U)), room = (bytes + 63) / 64 * 64 + kFence;
+    used += room;
+#if defined(__SANITIZE_ADDRESS__)
+    if (at) __asan_unpoison_memory_region(at, size_t(bytes)), __asan_poison_memory_region(at + bytes, room - bytes);
+#endif
     return reinterpret_cast<U*>(at);
   }
+#if defined(__SANITIZE_ADDRESS__)
+  static constexpr int64_t kFence = 64;
+#else
+  static constexpr int64_t kFence = 0;
+#endif
 };
 
 // out_a = Σ_k a_ak b_ka, k in order, several a side by side; a has `inner` columns, b has `columns`.

@@ -1,0 +1,13 @@
+# One source, compiled once per instruction set: libraries kernels_<isa> for every isa in `isas`, with flags_<isa>.
+set(isas baseline)
+set(flags_baseline)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
+  list(APPEND isas avx2 avx512)
+  set(flags_avx2 -mavx2 -mfma)
+  set(flags_avx512 -mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma -mprefer-vector-width=512)
+endif()
+foreach(isa IN LISTS isas)
+  add_library(kernels_${isa} OBJECT ${CMAKE_CURRENT_LIST_DIR}/kernels.cpp)
+  target_compile_definitions(kernels_${isa} PRIVATE SADDLESCOPE_ISA=${isa})
+  target_compile_options(kernels_${isa} PRIVATE ${flags_${isa}})
+endforeach()

@@ -1,0 +1,176 @@
+// A problem and an ensemble in arrays of exactly their size, for the kernels' public tables.
+#pragma once
+
+#include <cmath>
+#include <limits>
+
+#include "check.hpp"
+#include "dispatch.hpp"
+
+namespace saddlescope::test {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+// A deep linear network on Gaussian data; `rank` of Σ below dx or any root at all makes the inputs coloured.
+struct Case {
+  std::string name;
+  std::vector<int> widths;
+  int rank = 0;  // 0: white inputs
+  double label_noise = 0.5;
+  bool equal_strengths = false;
+
+  std::vector<double> strengths, root;
+  std::vector<int> block;
+
+  Case(std::string n, std::vector<int> w, int r = 0, double noise = 0.5, bool equal = false)
+      : name(std::move(n)), widths(std::move(w)), rank(r), label_noise(noise), equal_strengths(equal) {
+    const int dx = widths.front(), modes = std::min(dx, widths.back());
+    Numbers numbers;
+    for (int a = 0; a < modes; ++a) {
+      strengths.push_back(equal ? 1.0 : 2.0 * std::pow(0.6, a));
+      block.push_back(equal ? 0 : a);
+    }
+    for (int i = 0; i < dx * rank; ++i) root.push_back((i / rank == i % rank) + 0.4 * numbers());
+  }
+
+  int depth() const { return int(widths.size()) - 1; }
+  int dx() const { return widths.front(); }
+  int dy() const { return widths.back(); }
+  int modes() const { return int(strengths.size()); }
+  int64_t size(int l) const { return int64_t(widths[size_t(l)]) * widths[size_t(l) + 1]; }
+  int64_t parameters() const {
+    int64_t count = 0;
+    for (int l = 0; l < depth(); ++l) count += size(l);
+    return count;
+  }
+  Problem problem() const {
+    Problem p{};
+    p.depth = depth();
+    p.widths = widths.data();
+    p.modes = modes();
+    p.strengths = strengths.data();
+    p.block = block.data();
+    p.rank = rank ? rank : dx();
+    p.root = rank ? root.data() : nullptr;
+    p.label_noise = label_noise;
+    return p;
+  }
+};
+
+inline Method method_of(Source source, double batch = 4, double lr = 0.01, double dt = 0.01, double decay = 0,
+                        int order = 1) {
+  Method method{};
+  method.source = source;
+  method.lr = lr;
+  method.dt = dt;
+  method.batch = batch;
+  method.decay = decay;
+  method.order = order;
+  return method;
+}
+
+template <class T>
+struct TypeOf;
+template <>
+struct TypeOf<float> {
+  using Word = uint32_t;
+  static const auto& set(const Kernels& kernels) { return kernels.single; }
+};
+template <>
+struct TypeOf<double> {
+  using Word = uint64_t;
+  static const auto& set(const Kernels& kernels) { return kernels.dual; }
+};
+
+// Trajectories [first, first + n) of one large ensemble, each with its own weights and stream.
+template <class T>
+struct Arrays {
+  using Word = typename TypeOf<T>::Word;
+  int64_t n;
+  std::vector<T> weights;
+  std::vector<Word> words;
+  std::vector<int64_t> status;
+  std::vector<double> learned, peak, clock;
+
+  Arrays(const Case& c, int64_t first, int64_t count, double scale = 0.5)
+      : n(count),
+        weights(size_t(count * c.parameters())),
+        words(size_t(4 * count)),
+        status(size_t(count)),
+        learned(size_t(count * kThresholds * c.modes()), kInfinity),
+        peak(size_t(count * 4 * c.modes()), std::nan("")),
+        clock(size_t(2 * count)) {
+    const size_t p = size_t(c.parameters());
+    for (size_t i = 0; i < size_t(count); ++i) {
+      const uint64_t key = uint64_t(first) + i + 1;
+      Numbers numbers{key, key};
+      for (int skip = 0; skip < 8; ++skip) numbers.word();
+      for (size_t k = 0; k < p; ++k) weights[i * p + k] = T(scale * numbers());
+      for (size_t k = 0; k < 4; ++k) words[4 * i + k] = Word(uint64_t(numbers.word()) << 32 | numbers.word());
+      for (size_t a = 0; a < size_t(c.modes()); ++a) peak[(i * 4) * size_t(c.modes()) + a] = 0;
+      clock[2 * i + 1] = 1e-3;
+    }
+  }
+  Ensemble<T, Word> view() {
+    Ensemble<T, Word> e{};
+    e.count = n;
+    e.weights = weights.data();
+    e.words = words.data();
+    e.status = status.data();
+    e.learned = learned.data();
+    e.peak = peak.data();
+    e.clock = clock.data();
+    return e;
+  }
+};
+
+inline Span span_of(int64_t from, int64_t until, bool peaks = false, const void* normals = nullptr) {
+  Span span{};
+  span.from = from;
+  span.until = until;
+  span.passages = true;
+  span.peaks = peaks;
+  span.normals = normals;
+  return span;
+}
+
+template <class T>
+void advance(const Kernels& kernels, const Case& c, const Method& method, Arrays<T>& arrays, const Span& span,
+             int threads = 1) {
+  const Problem problem = c.problem();
+  const auto ensemble = arrays.view();
+  if constexpr (sizeof(T) == 8)
+    if (method.source == Source::flow)
+      return for_blocks(arrays.n, kernels.dual.lanes, kernels.flow.scratch(problem), threads,
+                        [&](int64_t first, void* scratch) {
+                          kernels.flow.advance(problem, method, ensemble, span.from, span.until, first, scratch);
+                        });
+  const auto& set = TypeOf<T>::set(kernels);
+  for_blocks(arrays.n, set.lanes, set.scratch(problem, method, span), threads,
+             [&](int64_t first, void* scratch) { set.advance(problem, method, ensemble, span, first, scratch); });
+}
+
+// Rows [from, from + count) of an array with one row per trajectory.
+template <class E>
+std::vector<E> rows(const std::vector<E>& all, int64_t n, int64_t from, int64_t count) {
+  const auto width = int64_t(all.size()) / n;
+  return {all.begin() + from * width, all.begin() + (from + count) * width};
+}
+
+template <class T>
+bool same_rows(const Arrays<T>& whole, const Arrays<T>& part, int64_t from) {
+  const auto same = [&](const auto& a, const auto& b) { return same_bits(rows(a, whole.n, from, part.n), b); };
+  return same(whole.weights, part.weights) && same(whole.words, part.words) && same(whole.status, part.status) &&
+         same(whole.learned, part.learned) && same(whole.peak, part.peak) && same(whole.clock, part.clock);
+}
+template <class T>
+bool same(const Arrays<T>& a, const Arrays<T>& b) {
+  return a.n == b.n && same_rows(a, b, 0);
+}
+
+template <class Work>
+void for_sets(Work work) {
+  for (const std::string& name : instruction_sets()) work(kernels(name));
+}
+
+}  // namespace saddlescope::test

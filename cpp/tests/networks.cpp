@@ -1,0 +1,359 @@
+// The deep linear kernel through its public tables, on every instruction set of this processor.
+#include <algorithm>
+
+#include "ensemble.hpp"
+
+namespace saddlescope::test {
+namespace {
+
+const std::vector<Case>& cases() {
+  static const std::vector<Case> all = {
+      {"one layer", {4, 3}},
+      {"thin", {1, 1, 1}},
+      {"thin, noiseless", {1, 1, 1, 1}, 0, 0.0},
+      {"wide", {3, 7, 4}},
+      {"tall", {2, 3, 9}},
+      {"bottleneck", {6, 1, 5, 2}},
+      {"deep", {2, 3, 1, 4, 2, 3, 5, 2, 3, 2}},
+      {"equal strengths", {3, 5, 3}, 0, 0.5, true},
+      {"coloured", {5, 6, 4}, 5},
+      {"rank 2", {5, 6, 7, 4}, 2},
+      {"rank 1, noiseless", {4, 3}, 1, 0.0},
+      {"large", {11, 13, 12}},
+  };
+  return all;
+}
+
+struct Named {
+  const char* name;
+  Method method;
+};
+const std::vector<Named>& methods() {
+  static const std::vector<Named> all = {
+      {"gd", method_of(Source::gd)},
+      {"sgd 1", method_of(Source::sgd, 1)},
+      {"sgd 3", method_of(Source::sgd, 3)},
+      {"sgd 64", method_of(Source::sgd, 64)},
+      {"sgd 2^40", method_of(Source::sgd, 0x1p40)},
+      {"gradient", method_of(Source::gradient, 2.5, 0.01, 0.003)},
+      {"aligned", method_of(Source::aligned)},
+      {"isotropic", method_of(Source::isotropic)},
+      {"gd, decay", method_of(Source::gd, 4, 0.01, 0.01, 0.5)},
+      {"sgd 2, decay", method_of(Source::sgd, 2, 0.01, 0.01, 0.5)},
+      {"gradient, order 2", method_of(Source::gradient, 4, 0.01, 0.01, 0.5, 2)},
+      {"isotropic, order 2", method_of(Source::isotropic, 4, 0.01, 0.01, 0, 2)},
+  };
+  return all;
+}
+
+template <class T>
+const char* type_name() {
+  return sizeof(T) == 4 ? "float32" : "float64";
+}
+bool finite(const auto& values) {
+  return std::all_of(values.begin(), values.end(), [](auto x) { return std::isfinite(x); });
+}
+
+// --- plain twins, one trajectory at a time
+
+using Plain = std::vector<double>;
+Plain product(const Plain& a, const Plain& b, int rows, int columns, int inner) {
+  Plain c(size_t(rows * columns));
+  for (int i = 0; i < rows; ++i)
+    for (int j = 0; j < columns; ++j)
+      for (int k = 0; k < inner; ++k)
+        c[size_t(i * columns + j)] += a[size_t(i * inner + k)] * b[size_t(k * columns + j)];
+  return c;
+}
+Plain transposed(const Plain& a, int rows, int columns) {
+  Plain c(a.size());
+  for (int i = 0; i < rows; ++i)
+    for (int j = 0; j < columns; ++j) c[size_t(j * rows + i)] = a[size_t(i * columns + j)];
+  return c;
+}
+
+struct Twin {
+  const Case& c;
+  std::vector<Plain> layers;
+
+  template <class T>
+  Twin(const Case& problem, const T* weights) : c(problem) {
+    for (int l = 0; l < c.depth(); weights += c.size(l++)) layers.emplace_back(weights, weights + c.size(l));
+  }
+
+  // W_{stop−1} … W_start, the identity if there is none.
+  Plain chain(int start, int stop) const {
+    const int columns = c.widths[size_t(start)];
+    Plain p(size_t(columns * columns));
+    for (int i = 0; i < columns; ++i) p[size_t(i * columns + i)] = 1;
+    for (int l = start; l < stop; ++l)
+      p = product(layers[size_t(l)], p, c.widths[size_t(l) + 1], columns, c.widths[size_t(l)]);
+    return p;
+  }
+  // Δ R
+  Plain error() const {
+    Plain p = chain(0, c.depth());
+    for (int a = 0; a < c.modes(); ++a) p[size_t(a * c.dx() + a)] -= c.strengths[size_t(a)];
+    return c.rank ? product(p, c.root, c.dy(), c.rank, c.dx()) : p;
+  }
+  double excess_loss() const {
+    double sum = 0;
+    for (double e : error()) sum += e * e / 2;
+    return sum;
+  }
+  // W_l ← (1 − lr γ) W_l − lr W_{>l}ᵀ Δ Σ W_{<l}ᵀ
+  Plain after_descent(double lr, double decay) const {
+    Plain g = error(), out;
+    if (c.rank) g = product(g, transposed(c.root, c.dx(), c.rank), c.dy(), c.dx(), c.rank);
+    for (int l = 0; l < c.depth(); ++l) {
+      const int rows = c.widths[size_t(l) + 1], columns = c.widths[size_t(l)];
+      const Plain up = product(transposed(chain(l + 1, c.depth()), c.dy(), rows), g, rows, c.dx(), c.dy());
+      const Plain slope = product(up, transposed(chain(0, l), columns, c.dx()), rows, columns, c.dx());
+      for (size_t i = 0; i < slope.size(); ++i) out.push_back((1 - lr * decay) * layers[size_t(l)][i] - lr * slope[i]);
+    }
+    return out;
+  }
+};
+
+template <class A, class B>
+double distance(const A& a, const B& b) {
+  double most = 0;
+  for (size_t i = 0; i < a.size(); ++i) most = std::fmax(most, std::fabs(double(a[i]) - double(b[i])));
+  return most;
+}
+
+// --- tests
+
+// Runs with every method: the whole, its halves, the run cut in two and two threads are the same bits.
+template <class T>
+void invariance(const Kernels& kernels, const Case& c, const Named& m, bool peaks) {
+  const int64_t lanes = TypeOf<T>::set(kernels).lanes, steps = 4;
+  for (int64_t n : {int64_t(1), lanes - 1, 2 * lanes + 3}) {
+    if (n < 1) continue;
+    Arrays<T> whole(c, 0, n), cut(c, 0, n), threads(c, 0, n), still(c, 0, n);
+    const Arrays<T> start = whole;
+    advance(kernels, c, m.method, whole, span_of(0, steps, peaks));
+    CHECK(finite(whole.weights));
+    CHECK(std::count(whole.status.begin(), whole.status.end(), 0) == n);
+    CHECK(!same_bits(whole.weights, start.weights));
+    advance(kernels, c, m.method, cut, span_of(0, 1, peaks));
+    advance(kernels, c, m.method, cut, span_of(1, steps, peaks));
+    CHECK(same(whole, cut));
+    advance(kernels, c, m.method, threads, span_of(0, steps, peaks), 2);
+    CHECK(same(whole, threads));
+    for (int64_t first : {int64_t(0), n / 2}) {
+      Arrays<T> half(c, first, first ? n - first : n / 2);
+      advance(kernels, c, m.method, half, span_of(0, steps, peaks));
+      if (half.n) CHECK(same_rows(whole, half, first));
+    }
+    advance(kernels, c, m.method, still, span_of(3, 3));
+    CHECK(same_bits(still.weights, start.weights) && same_bits(still.words, start.words));
+  }
+}
+
+// Without noise every method takes the step of gradient descent, and that is the plain one.
+template <class T>
+void descent(const Kernels& kernels, const Case& c) {
+  const double tolerance = sizeof(T) == 4 ? 2e-6 : 4e-15;
+  const int64_t n = TypeOf<T>::set(kernels).lanes + 1;
+  for (Source source : {Source::gd, Source::gradient, Source::aligned, Source::isotropic}) {
+    Arrays<T> arrays(c, 0, n);
+    const Arrays<T> start = arrays;
+    const Method method = method_of(source, 4, 0.05, 0.05, 0.3);
+    const auto zeros = exact<T>(n * normals_per_step(c.problem(), method));
+    const double factors[] = {2.0, 1.0};
+    Span span = span_of(0, 1, false, source == Source::gd ? nullptr : zeros.get());
+    span.factors = factors;
+    advance(kernels, c, method, arrays, span);
+    for (int64_t i = 0; i < n; ++i) {
+      const auto row = rows(arrays.weights, n, i, 1);
+      CHECK(distance(row, Twin(c, start.weights.data() + i * c.parameters()).after_descent(0.1, 0.3)) < tolerance);
+    }
+  }
+}
+
+// Histogram and correlator count every trajectory at every due step, however the run is cut and on any threads.
+template <class T>
+void tallies(const Kernels& kernels, const Case& c, const Method& method) {
+  const int64_t n = TypeOf<T>::set(kernels).lanes + 3, steps = 9;
+  const int bins = 5, levels = 3;
+  struct Counts {
+    std::vector<double> correlator;
+    std::vector<int64_t> histogram;
+  };
+  const auto counted = [&](std::initializer_list<int64_t> ends, int threads) {
+    Counts counts{std::vector<double>(size_t(n * c.modes() * levels * kTallyRow)),
+                  std::vector<int64_t>(size_t(c.modes() * (bins + 2)))};
+    const Tally tally{2, 3, -0.1, 0.1, bins, levels, counts.correlator.data(), counts.histogram.data()};
+    Arrays<T> arrays(c, 0, n);
+    int64_t from = 0;
+    for (int64_t until : ends) {
+      Span span = span_of(from, until);
+      span.tally = &tally;
+      advance(kernels, c, method, arrays, span, threads);
+      from = until;
+    }
+    return counts;
+  };
+  const Counts whole = counted({steps}, 1), cut = counted({2, 5, steps}, 2);
+  CHECK(same_bits(whole.correlator, cut.correlator) && same_bits(whole.histogram, cut.histogram));
+  int64_t seen = 0;
+  for (int64_t count : whole.histogram) seen += count;
+  CHECK(seen == n * c.modes() * 3);  // steps 2, 5 and 8
+}
+
+// A trajectory that diverges has a status and NaN weights; its neighbours do not notice.
+template <class T>
+void divergence(const Kernels& kernels, const Case& c, const Method& method) {
+  const int64_t n = TypeOf<T>::set(kernels).lanes + 2, lost = 1;
+  Arrays<T> arrays(c, 0, n), healthy(c, 0, n);
+  const auto p = size_t(c.parameters());
+  std::fill_n(arrays.weights.begin() + ptrdiff_t(lost * int64_t(p)), p, std::numeric_limits<T>::max());
+  advance(kernels, c, method, arrays, span_of(0, 6));
+  advance(kernels, c, method, healthy, span_of(0, 6));
+  CHECK(arrays.status[lost] > 0);
+  for (T w : rows(arrays.weights, n, lost, 1)) CHECK(std::isnan(w));
+  for (int64_t i = 0; i < n; ++i)
+    if (i != lost) CHECK(same_bits(rows(arrays.weights, n, i, 1), rows(healthy.weights, n, i, 1)));
+}
+
+void flow(const Kernels& kernels, const Case& c) {
+  const int64_t n = kernels.dual.lanes + 3, steps = 40;
+  const Method method = method_of(Source::flow, kInfinity, 0.05, 0.05);
+  Arrays<double> whole(c, 0, n), cut(c, 0, n), half(c, n / 2, n - n / 2), still(c, 0, n);
+  const Arrays<double> start = whole;
+  advance(kernels, c, method, whole, span_of(0, steps), 2);
+  for (int64_t step = 0; step < steps; step += 10) advance(kernels, c, method, cut, span_of(step, step + 10));
+  advance(kernels, c, method, half, span_of(0, steps));
+  advance(kernels, c, method, still, span_of(0, 0));
+  CHECK(same(whole, cut));
+  CHECK(same_rows(whole, half, n / 2));
+  CHECK(same_bits(still.weights, start.weights));
+  for (int64_t i = 0; i < n; ++i) {
+    const double before = Twin(c, start.weights.data() + i * c.parameters()).excess_loss();
+    CHECK(Twin(c, whole.weights.data() + i * c.parameters()).excess_loss() < before);
+  }
+  const Problem problem = c.problem();
+  std::vector<double> at(size_t(n * c.parameters()));
+  const auto peek = [&](Arrays<double>& from, double time) {
+    for_blocks(n, kernels.dual.lanes, kernels.flow.scratch(problem), 1, [&](int64_t first, void* scratch) {
+      kernels.flow.peek(problem, method, from.view(), time, at.data(), first, scratch);
+    });
+    return at;
+  };
+  CHECK(same_bits(peek(still, 0.0), start.weights));
+  CHECK(distance(peek(whole, double(steps) * method.lr), peek(cut, double(steps) * method.lr)) == 0);
+  CHECK(same(whole, cut));  // looking leaves no trace
+  const auto late = peek(whole, 2.5), early = peek(still, 2.5);
+  CHECK(distance(late, early) < 1e-9);
+}
+
+void observer(const Kernels& kernels, const Case& c) {
+  const Problem problem = c.problem();
+  const int64_t n = 2 * kernels.observer.lanes + 1, columns = kernels.observer.columns(problem);
+  const auto seen = [&](const Arrays<double>& arrays, int threads) {
+    std::vector<double> out(size_t(arrays.n * columns));
+    for_blocks(arrays.n, kernels.observer.lanes, kernels.observer.scratch(problem), threads,
+               [&](int64_t first, void* scratch) {
+                 kernels.observer.observe(problem, 0.1, arrays.weights.data(), arrays.n, first, out.data(), scratch);
+               });
+    return out;
+  };
+  const Arrays<double> whole(c, 0, n), half(c, n / 2, n - n / 2), zero(c, 0, n, 0.0);
+  const auto table = seen(whole, 1);
+  CHECK(same_bits(table, seen(whole, 2)));
+  CHECK(same_bits(rows(table, n, n / 2, half.n), seen(half, 1)));
+  for (int64_t i = 0; i < n; ++i) {
+    const double excess = Twin(c, whole.weights.data() + i * c.parameters()).excess_loss();
+    const double floor = c.dy() * c.label_noise * c.label_noise / 2;
+    CHECK(std::fabs(table[size_t(i * columns)] - excess - floor) < 1e-14 * (1 + excess + floor));
+    CHECK(std::fabs(table[size_t(i * columns) + 1] - excess) < 1e-14 * (1 + excess));
+  }
+  const auto at_zero = seen(zero, 1);
+  for (int a = 0; a < c.modes(); ++a) CHECK(at_zero[size_t(2 + a)] == 0);
+}
+
+// Streams by themselves: arrays of the exact size, and no matter which trajectories stand together.
+template <class T>
+void streams(const Kernels& kernels) {
+  const auto& set = TypeOf<T>::set(kernels);
+  const Case c("streams", {1, 1});
+  const int64_t n = set.lanes + 3;
+  for (int64_t count : {0, 1, 2, 7}) {
+    Arrays<T> whole(c, 0, n), single(c, n - 1, 1);
+    std::vector<T> all(size_t(n * count), T(0)), one(size_t(count), T(0)), chi(size_t(n), T(0)), chi_one(1);
+    for (int64_t first = 0; first < n; first += set.lanes) {
+      set.normals(whole.words.data(), n, first, count, all.data());
+      set.chi(whole.words.data(), n, first, 3, chi.data());
+    }
+    set.normals(single.words.data(), 1, 0, count, one.data());
+    set.chi(single.words.data(), 1, 0, 3, chi_one.data());
+    CHECK(same_bits(rows(all, n, n - 1, 1), one));
+    CHECK(same_bits(rows(chi, n, n - 1, 1), chi_one));
+    CHECK(same_bits(rows(whole.words, n, n - 1, 1), single.words));
+  }
+}
+
+template <class T>
+void of_type(const Kernels& kernels) {
+  const auto label = [&](const std::string& what) {
+    context = std::string(kernels.name) + ", " + type_name<T>() + ", " + what;
+  };
+  label("streams");
+  streams<T>(kernels);
+  for (const Case& c : cases()) {
+    label(c.name + ", descent");
+    descent<T>(kernels, c);
+    for (const Named& m : methods())
+      for (bool peaks : {false, true}) {
+        label(c.name + ", " + m.name + (peaks ? ", peaks" : ""));
+        invariance<T>(kernels, c, m, peaks);
+      }
+  }
+  for (const Named& m : methods()) {
+    label(std::string("tallies, ") + m.name);
+    tallies<T>(kernels, cases()[3], m.method);
+    tallies<T>(kernels, cases()[9], m.method);
+    label(std::string("divergence, ") + m.name);
+    divergence<T>(kernels, cases()[3], m.method);
+    divergence<T>(kernels, cases()[9], m.method);
+  }
+}
+
+// Sets with a fused multiply-add agree to the last bit.
+template <class T>
+void agreement() {
+  context = std::string("agreement, ") + type_name<T>();
+  for (const Case& c : cases())
+    for (const Named& m : methods()) {
+      std::vector<Arrays<T>> results;
+      for_sets([&](const Kernels& kernels) {
+        if (std::string(kernels.name) == "baseline") return;
+        results.emplace_back(c, 0, 5);
+        advance(kernels, c, m.method, results.back(), span_of(0, 5));
+      });
+      for (const auto& result : results) CHECK(same(results.front(), result));
+    }
+}
+
+}  // namespace
+}  // namespace saddlescope::test
+
+int main() {
+  using namespace saddlescope::test;
+  for_sets([](const saddlescope::Kernels& kernels) {
+    of_type<float>(kernels);
+    of_type<double>(kernels);
+    for (const Case& c : cases()) {
+      context = std::string(kernels.name) + ", flow, " + c.name;
+      flow(kernels, c);
+      context = std::string(kernels.name) + ", observer, " + c.name;
+      observer(kernels, c);
+    }
+    context = std::string(kernels.name) + ", flow, divergence";
+    divergence<double>(kernels, cases()[3], method_of(saddlescope::Source::flow, kInfinity));
+  });
+  agreement<float>();
+  agreement<double>();
+  return result();
+}

@@ -1,0 +1,120 @@
+// Every product of small matrices against three plain loops. Entries are small integers, so that all sums are exact.
+#include "product.hpp"
+
+#include "check.hpp"
+#include "elements.hpp"
+#include "network.hpp"
+
+namespace saddlescope::SADDLESCOPE_ISA {
+namespace {
+
+using test::exact;
+using test::Exact;
+using test::Numbers;
+
+constexpr int kMost = 13;
+
+template <class T>
+struct Matrix {
+  int rows, columns;
+  bool stored_transposed;
+  Exact<Vec<T>> data;
+
+  Matrix(int m, int n, bool transposed, Numbers& numbers)
+      : rows(m), columns(n), stored_transposed(transposed), data(exact<Vec<T>>(int64_t(m) * n)) {
+    for (int i = 0; i < m * n; ++i)
+      for (int lane = 0; lane < Lane<T>::count; ++lane) data[i][lane] = T(int(numbers.word() % 9) - 4);
+  }
+  View<Vec<T>> view() const {
+    return stored_transposed ? dense(data.get(), rows).transposed() : dense(data.get(), columns);
+  }
+};
+
+// (A B)_ij of one lane.
+template <class T>
+T entry(const View<Vec<T>>& a, const View<Vec<T>>& b, int i, int j, int inner, int lane) {
+  T sum = 0;
+  for (int k = 0; k < inner; ++k) sum += a(i, k)[lane] * b(k, j)[lane];
+  return sum;
+}
+
+template <class T>
+void product(int rows, int columns, int inner, int variant, Band band, Numbers& numbers) {
+  const bool accumulate = variant & 4;
+  const T alpha = variant & 8 ? T(-2) : T(1);
+  const Matrix<T> a(rows, inner, variant & 1, numbers), b(inner, columns, variant & 2, numbers);
+  const Matrix<T> c(rows, columns, false, numbers), before(rows, columns, false, numbers);
+  const auto left = a.view(), right = b.view(), out = c.view(), old = before.view();
+  for (int i = 0; i < rows * columns; ++i) c.data[i] = accumulate ? before.data[i] : set1(T(__builtin_nan("")));
+  for (int k = 0; k < inner; ++k)
+    for (int j = 0; j < columns; ++j)
+      if ((band == Band::lower && k < j) || (band == Band::upper && k > j)) right(k, j) = Vec<T>{};
+  multiply(left, right, out, rows, columns, inner, alpha, accumulate, band);
+  bool right_everywhere = true;
+  for (int i = 0; i < rows; ++i)
+    for (int j = 0; j < columns; ++j)
+      for (int lane = 0; lane < Lane<T>::count; ++lane) {
+        const T expected = alpha * entry<T>(left, right, i, j, inner, lane) + (accumulate ? old(i, j)[lane] : T(0));
+        right_everywhere &= out(i, j)[lane] == expected;
+      }
+  CHECK(right_everywhere);
+}
+
+template <class T>
+void products() {
+  Numbers numbers;
+  int variant = 0;
+  for (int rows = 1; rows <= kMost; ++rows)
+    for (int columns = 1; columns <= kMost; ++columns)
+      for (int inner = 1; inner <= kMost; ++inner, ++variant) {
+        const int variants = rows * columns * inner <= 216 ? 16 : 2;  // of the larger shapes some, in turn
+        for (int v = 0; v < variants; ++v)
+          for (Band band : {Band::full, Band::lower, Band::upper})
+            product<T>(rows, columns, inner, (variant * 2 + v) % 16, band, numbers);
+      }
+}
+
+// Diagonals and column sums are products of which only some entries are wanted.
+template <class T>
+void parts_of_products() {
+  Numbers numbers;
+  for (int count = 1; count <= kMost; ++count)
+    for (int inner = 1; inner <= 7; ++inner) {
+      const Matrix<T> a(count, inner, false, numbers), b(inner, count, false, numbers), c(inner, count, false, numbers);
+      const auto out = exact<Vec<T>>(count);
+      diagonal_of_product(a.data.get(), inner, b.data.get(), count, count, out.get());
+      bool all = true;
+      for (int j = 0; j < count; ++j) all &= out[j][0] == entry<T>(a.view(), b.view(), j, j, inner, 0);
+      column_products(b.data.get(), c.data.get(), inner, count, out.get());
+      for (int j = 0; j < count; ++j) all &= out[j][0] == entry<T>(b.view().transposed(), c.view(), j, j, inner, 0);
+      CHECK(all);
+    }
+}
+
+}  // namespace
+
+void test_product() {
+  products<float>();
+  products<double>();
+  parts_of_products<float>();
+  parts_of_products<double>();
+}
+
+// Pieces are aligned to a cache line, apart, and as many as were counted.
+void test_arena() {
+  Arena counted{nullptr};
+  for (int count : {0, 1, 3, 64, 65}) CHECK(counted.take<char>(count) == nullptr);
+  const auto memory = exact<char>(counted.used);
+  Arena arena{memory.get()};
+  char* last = nullptr;
+  for (int count : {0, 1, 3, 64, 65}) {
+    char* piece = arena.take<char>(count);
+    CHECK(reinterpret_cast<uintptr_t>(piece) % 64 == 0);
+    CHECK(!last || piece >= last);
+    for (int i = 0; i < count; ++i) piece[i] = 1;
+    last = piece + count;
+  }
+  CHECK(arena.used == counted.used);
+}
+
+}  // namespace saddlescope::SADDLESCOPE_ISA
