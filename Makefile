@@ -23,6 +23,7 @@ test: setup
 
 soak: setup
 	$(BIN)/python -m pytest -m soak
+
 # The kernel's own C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer, on every instruction set there is.
 test-native: $(VENV)/.tools
 	$(BIN)/cmake -S cpp/tests -B build/native -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja >/dev/null

@@ -30,7 +30,7 @@ struct Accumulator {
 
   void bin(int mode, double strength) {
     double place = (strength - tally.low) * (tally.bins / (tally.high - tally.low));
-    place = place < -1 ? -1 : place > tally.bins ? tally.bins : place;
+    place = place >= -1 ? (place > tally.bins ? tally.bins : place) : -1;
     ++seen[int64_t(mode) * (tally.bins + 2) + int64_t(__builtin_floor(place)) + 1];
   }
 

@@ -30,6 +30,21 @@ void require(bool holds, const std::string& message) {
   if (!holds) throw std::invalid_argument(message);
 }
 
+// Arrays in use: NumPy also hands out views of odd addresses.
+template <class... Arrays>
+void require_aligned(const Arrays&... arrays) {
+  const auto aligned = [](const auto& a) {
+    return a.size() == 0 || reinterpret_cast<uintptr_t>(a.data()) % a.itemsize() == 0;
+  };
+  require((aligned(arrays) && ...), "arrays must be aligned to their numbers; copy them");
+}
+
+bool finite(const std::vector<double>& values) {
+  for (double value : values)
+    if (!std::isfinite(value)) return false;
+  return true;
+}
+
 template <class T>
 nb::ndarray<nb::numpy, T> fresh(std::initializer_list<size_t> shape, T*& data) {
   size_t size = 1;
@@ -53,6 +68,12 @@ Source source_of(const std::string& name) {
   for (int i = 0; i < 6; ++i)
     if (name == names[i]) return Source(i);
   throw std::invalid_argument("source must be flow, gd, sgd, gradient, aligned or isotropic, got '" + name + "'");
+}
+
+// Time and step of gradient flow's integrator.
+void require_clock(const double* clock, size_t n) {
+  for (size_t i = 0; i < 2 * n; ++i)
+    require(clock[i] >= 0 && std::isfinite(clock[i]), "clock must be finite and not negative");
 }
 
 // One deep linear network under one method.
@@ -80,14 +101,18 @@ class DeepLinearKernel {
             "root must be dx × rank, or empty with rank = dx");
     for (size_t i = 0; i < block_.size(); ++i)
       require(block_[i] >= 0 && block_[i] <= int(i), "block must name the first mode of each block");
-    require(label_noise >= 0, "label_noise must not be negative");
-    require(lr > 0 && dt > 0 && batch > 0, "lr, dt and batch must be positive");
-    require(weight_decay >= 0, "weight_decay must not be negative");
+    require(finite(strengths_) && finite(root_), "strengths and root must be finite");
+    require(label_noise >= 0 && std::isfinite(label_noise), "label_noise must be finite and not negative");
+    require(lr > 0 && dt > 0 && batch > 0 && std::isfinite(lr) && std::isfinite(dt),
+            "lr, dt and batch must be positive, lr and dt finite");
+    require(weight_decay >= 0 && std::isfinite(weight_decay), "weight_decay must be finite and not negative");
     require(order == 1 || (order == 2 && method_.source >= Source::gradient),
             "order must be 1, or 2 for gradient, aligned and isotropic");
     require(method_.source != Source::sgd || (batch == std::floor(batch) && batch <= 0x1p53),
             "batch must be a whole number of at most 2^53 for sgd");
-    for (size_t l = 0; l + 1 < widths_.size(); ++l) parameters_ += int64_t(widths_[l]) * widths_[l + 1];
+    for (size_t l = 0; l + 1 < widths_.size(); ++l)
+      require(!__builtin_add_overflow(parameters_, int64_t(widths_[l]) * widths_[l + 1], &parameters_),
+              "widths make more weights than can be counted");
     problem_ = {int(widths_.size()) - 1,
                 widths_.data(),
                 modes,
@@ -116,8 +141,10 @@ class DeepLinearKernel {
     require(!batches || Sampling(sampling) == Sampling::replacement || method_.batch <= double(n),
             "batch must not be larger than the data set");
     require(method_.source != Source::isotropic, "isotropic noise needs Gaussian data");
+    require_aligned(rows, factor);
     rows_.assign(rows.data(), rows.data() + rows.size());
     factor_.assign(factor.data(), factor.data() + factor.size());
+    require(finite(rows_) && finite(factor_), "rows and factor must be finite");
     single_rows_.assign(rows_.begin(), rows_.end());
     single_factor_.assign(factor_.begin(), factor_.end());
     samples_ = {n,
@@ -160,6 +187,9 @@ class DeepLinearKernel {
     tally.bins = int(histogram.shape(1)) - 2;
     tally.correlator = correlator.data();
     tally.histogram = histogram.data();
+    require(tally.levels == 0 || (method_.source != Source::flow && passages),
+            "accumulate takes a discrete method that looks for passages");
+    require(tally.levels == 0 || std::isfinite(tally.bins / (tally.high - tally.low)), "high is too near low");
     require(!factors || factors->shape(0) == size_t(until - from) + 1, "factors must be (until - start + 1,)");
     const Span span{from,
                     until,
@@ -172,6 +202,11 @@ class DeepLinearKernel {
       require(normals->shape(0) == n && normals->shape(1) == size_t(until - from) &&
                   int64_t(normals->shape(2)) == normals_per_step(),
               "normals must be (n, steps, normals per step)");
+    require_aligned(weights, words, status, learned, peak, clock, correlator, histogram);
+    if (normals) require_aligned(*normals);
+    if (factors) require_aligned(*factors);
+    if (method_.source == Source::flow) require_clock(clock.data(), n);
+    if (order) require_aligned(*order);
     const bool ordered = method_.sampling == Sampling::without || method_.sampling == Sampling::shuffle;
     require(!ordered || (order && order->shape(0) == n && order->shape(1) == size_t(samples_.count)),
             "order must be (n, samples)");
@@ -190,6 +225,7 @@ class DeepLinearKernel {
     require(!problem_.chains, "a diagonal network is not observed here");
     require(int64_t(weights.shape(1)) == parameters_, "weights must be (n, parameters)");
     require(threads >= 1, "threads must be at least 1");
+    require_aligned(weights);
     const int64_t n = int64_t(weights.shape(0));
     double* out;
     auto table = fresh<double>({size_t(n), size_t(kernels_.observer.columns(problem_))}, out);
@@ -210,6 +246,8 @@ class DeepLinearKernel {
     require(clock.shape(0) == n && clock.shape(1) == 2, "clock must be (n, 2)");
     require(std::isfinite(at), "at must be finite");
     require(threads >= 1, "threads must be at least 1");
+    require_aligned(weights, clock);
+    require_clock(clock.data(), n);
     double* out;
     auto table = fresh<double>({n, size_t(parameters_)}, out);
     Ensemble<double, uint64_t> ensemble{};
@@ -227,7 +265,7 @@ class DeepLinearKernel {
 
   // Count mode strengths from step `start` on at every `every`-th step, in bins from low to high.
   void accumulate(double low, double high, int64_t start, int64_t every) {
-    require(std::isfinite(low) && std::isfinite(high) && high > low, "high must lie above low, both finite");
+    require(std::isfinite(low) && high > low && std::isfinite(high - low), "high must lie above low, both finite");
     require(start >= 0 && every >= 1, "start must be at least 0 and every at least 1");
     tally_ = {start, every, low, high, 0, 0, nullptr, nullptr};
   }
@@ -237,7 +275,8 @@ class DeepLinearKernel {
   void diagonal(int chains, double alpha, double offset, double floor) {
     require(widths_.front() == 1 && widths_.back() == 1, "a diagonal network has one input and one output");
     require(chains >= 1, "chains must be at least 1");
-    require(alpha >= 0 && floor >= 0 && std::isfinite(offset), "alpha and floor must not be negative, offset finite");
+    require(alpha >= 0 && floor >= 0 && std::isfinite(alpha + floor) && std::isfinite(offset),
+            "alpha and floor must be finite and not negative, offset finite");
     for (Problem* problem : {&problem_, &moving_}) {
       problem->chains = chains;
       problem->alpha = alpha;
@@ -305,6 +344,7 @@ class DeepLinearKernel {
 template <class T, class Word>
 nb::object normals(Array<Word, 2> words, size_t count, const std::string& instruction_set) {
   require(words.shape(1) == 4, "words must be (n, 4)");
+  require_aligned(words);
   const size_t n = words.shape(0);
   T* out;
   auto drawn = fresh<T>({n, count}, out);
@@ -331,6 +371,7 @@ template <class T, class Word>
 nb::object below(Array<Word, 2> words, int32_t bound, const std::string& instruction_set) {
   require(words.shape(1) == 4, "words must be (n, 4)");
   require(bound >= 1, "bound must be at least 1");
+  require_aligned(words);
   const size_t n = words.shape(0);
   int32_t* out;
   auto drawn = fresh<int32_t>({n}, out);
@@ -344,6 +385,7 @@ nb::object below(Array<Word, 2> words, int32_t bound, const std::string& instruc
 template <class T>
 double rate(int64_t (*work)(int64_t, T*), double milliseconds) {
   using clock = std::chrono::steady_clock;
+  require(milliseconds >= 0 && std::isfinite(milliseconds), "milliseconds must be finite and not negative");
   nb::gil_scoped_release release;
   const auto begin = clock::now();
   int64_t done = 0;
@@ -373,6 +415,7 @@ nb::tuple mode_ensemble(int depth, double alpha, double center, double floor, do
                         int threads, const std::string& instruction_set) {
   const size_t n = start.shape(0), saves = times.shape(0), count = levels.shape(0);
   require(depth >= 1, "depth must be at least 1");
+  require_aligned(start, times, levels, words);
   require(tolerance > 0, "tolerance must be positive");
   require(saves >= 1, "times must not be empty");
   for (size_t i = 0; i < saves; ++i)
@@ -404,6 +447,7 @@ nb::object mode_euler(int depth, double alpha, double center, double floor, doub
                       const std::string& instruction_set) {
   const size_t n = start.shape(0), saves = steps.shape(0);
   require(depth >= 1, "depth must be at least 1");
+  require_aligned(start, steps, words);
   require(dt > 0, "dt must be positive");
   for (size_t i = 0; i < saves; ++i)
     require(steps(i) >= (i ? steps(i - 1) : 0), "steps must not be negative and must not decrease");
