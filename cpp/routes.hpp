@@ -11,8 +11,9 @@ namespace saddlescope {
 
 // Trajectories of a group that are taken one by one: as many as give every thread the same work, at most the lanes.
 inline int group_size(int64_t count, int lanes, int threads) {
+  if (count == 0) return 1;
   const int64_t all = int64_t(lanes) * threads, rounds = (count + all - 1) / all;
-  return int(std::max<int64_t>(1, (count + rounds * threads - 1) / (rounds * threads)));
+  return int((count + rounds * threads - 1) / (rounds * threads));
 }
 
 // The width of the square network on which lanes would do as well, compared with blocked products, as on this one.

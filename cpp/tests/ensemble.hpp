@@ -6,6 +6,7 @@
 
 #include "check.hpp"
 #include "dispatch.hpp"
+#include "routes.hpp"
 
 namespace saddlescope::test {
 
@@ -19,8 +20,14 @@ struct Case {
   double label_noise = 0.5;
   bool equal_strengths = false;
 
-  std::vector<double> strengths, root;
+  int chains = 0;       // of a diagonal network
+  int64_t samples = 0;  // of a data set, white
+  int64_t factors = 0;  // of its fourth moments
+
+  std::vector<double> strengths, root, rows, factor;
+  std::vector<float> single_rows, single_factor;
   std::vector<int> block;
+  Samples table{};
 
   Case(std::string n, std::vector<int> w, int r = 0, double noise = 0.5, bool equal = false)
       : name(std::move(n)), widths(std::move(w)), rank(r), label_noise(noise), equal_strengths(equal) {
@@ -33,18 +40,46 @@ struct Case {
     for (int i = 0; i < dx * rank; ++i) root.push_back((i / rank == i % rank) + 0.4 * numbers());
   }
 
+  static Case diagonal(std::string name, int depth, int chains) {
+    Case c(std::move(name), std::vector<int>(size_t(depth + 1), 1));
+    c.chains = chains;
+    return c;
+  }
+  static Case data_set(std::string name, std::vector<int> widths, int64_t samples, int64_t factors, double noise) {
+    Case c(std::move(name), std::move(widths), 0, noise);
+    c.samples = samples;
+    c.factors = factors;
+    Numbers numbers;
+    const int64_t moments = c.dx() * (c.dx() + 1) / 2 + c.dx() * c.dy();
+    for (int64_t i = 0; i < samples * (c.dx() + c.dy()); ++i) c.rows.push_back(2 * numbers());
+    for (int64_t i = 0; i < moments * factors; ++i) c.factor.push_back(numbers());
+    c.single_rows.assign(c.rows.begin(), c.rows.end());
+    c.single_factor.assign(c.factor.begin(), c.factor.end());
+    return c;
+  }
+
   int depth() const { return int(widths.size()) - 1; }
   int dx() const { return widths.front(); }
   int dy() const { return widths.back(); }
   int modes() const { return int(strengths.size()); }
   int64_t size(int l) const { return int64_t(widths[size_t(l)]) * widths[size_t(l) + 1]; }
   int64_t parameters() const {
+    if (chains) return int64_t(depth()) * chains;
     int64_t count = 0;
     for (int l = 0; l < depth(); ++l) count += size(l);
     return count;
   }
-  Problem problem() const {
+  Problem problem() {
     Problem p{};
+    if (samples) {
+      const int64_t moments = dx() * (dx() + 1) / 2 + dx() * dy();
+      table = {samples, dx(),    {single_rows.data(), rows.data()},
+               moments, factors, {single_factor.data(), factor.data()}};
+      p.samples = &table;
+    }
+    p.chains = chains;
+    p.alpha = 2;
+    p.floor = 0.3;
     p.depth = depth();
     p.widths = widths.data();
     p.modes = modes();
@@ -91,6 +126,7 @@ struct Arrays {
   std::vector<Word> words;
   std::vector<int64_t> status;
   std::vector<double> learned, peak, clock;
+  std::vector<int32_t> order;
 
   Arrays(const Case& c, int64_t first, int64_t count, double scale = 0.5)
       : n(count),
@@ -99,7 +135,9 @@ struct Arrays {
         status(size_t(count)),
         learned(size_t(count * kThresholds * c.modes()), kInfinity),
         peak(size_t(count * 4 * c.modes()), std::nan("")),
-        clock(size_t(2 * count)) {
+        clock(size_t(2 * count)),
+        order(size_t(count * c.samples)) {
+    for (int64_t i = 0; i < count * c.samples; ++i) order[size_t(i)] = int32_t(i % c.samples);
     const size_t p = size_t(c.parameters());
     for (size_t i = 0; i < size_t(count); ++i) {
       const uint64_t key = uint64_t(first) + i + 1;
@@ -120,6 +158,7 @@ struct Arrays {
     e.learned = learned.data();
     e.peak = peak.data();
     e.clock = clock.data();
+    e.order = order.data();
     return e;
   }
 };
@@ -135,19 +174,31 @@ inline Span span_of(int64_t from, int64_t until, bool peaks = false, const void*
 }
 
 template <class T>
-void advance(const Kernels& kernels, const Case& c, const Method& method, Arrays<T>& arrays, const Span& span,
-             int threads = 1) {
+void advance(const Kernels& kernels, const Case& given, const Method& method, Arrays<T>& arrays, const Span& span,
+             int threads = 1, bool one_by_one = false) {
+  Case c = given;
   const Problem problem = c.problem();
   const auto ensemble = arrays.view();
   if constexpr (sizeof(T) == 8)
-    if (method.source == Source::flow)
-      return for_blocks(arrays.n, kernels.dual.lanes, kernels.flow.scratch(problem), threads,
+    if (method.source == Source::flow) {
+      const Flow& flow = c.chains ? kernels.diagonal_flow : kernels.flow;
+      return for_blocks(arrays.n, kernels.dual.lanes, flow.scratch(problem), threads,
                         [&](int64_t first, void* scratch) {
-                          kernels.flow.advance(problem, method, ensemble, span.from, span.until, first, scratch);
+                          flow.advance(problem, method, ensemble, span.from, span.until, first, scratch);
                         });
+    }
   const auto& set = TypeOf<T>::set(kernels);
-  for_blocks(arrays.n, set.lanes, set.scratch(problem, method, span), threads,
-             [&](int64_t first, void* scratch) { set.advance(problem, method, ensemble, span, first, scratch); });
+  if (one_by_one) {
+    const int group = group_size(arrays.n, set.lanes, threads);
+    return for_blocks(arrays.n, group, set.scratch_one_by_one(problem, method, span, group), threads,
+                      [&](int64_t first, void* scratch) {
+                        set.advance_one_by_one(problem, method, ensemble, span, first, group, scratch);
+                      });
+  }
+  const auto scratch_of = c.chains ? set.scratch_diagonal : set.scratch;
+  const auto step = c.chains ? set.advance_diagonal : set.advance;
+  for_blocks(arrays.n, set.lanes, scratch_of(problem, method, span), threads,
+             [&](int64_t first, void* scratch) { step(problem, method, ensemble, span, first, scratch); });
 }
 
 // Rows [from, from + count) of an array with one row per trajectory.
@@ -161,7 +212,8 @@ template <class T>
 bool same_rows(const Arrays<T>& whole, const Arrays<T>& part, int64_t from) {
   const auto same = [&](const auto& a, const auto& b) { return same_bits(rows(a, whole.n, from, part.n), b); };
   return same(whole.weights, part.weights) && same(whole.words, part.words) && same(whole.status, part.status) &&
-         same(whole.learned, part.learned) && same(whole.peak, part.peak) && same(whole.clock, part.clock);
+         same(whole.learned, part.learned) && same(whole.peak, part.peak) && same(whole.clock, part.clock) &&
+         (whole.order.empty() || same(whole.order, part.order));
 }
 template <class T>
 bool same(const Arrays<T>& a, const Arrays<T>& b) {

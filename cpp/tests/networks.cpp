@@ -24,6 +24,18 @@ const std::vector<Case>& cases() {
   return all;
 }
 
+// Where the map of layers is not the whole story: chains of numbers, and samples.
+const std::vector<Case>& other_cases() {
+  static const std::vector<Case> all = {
+      Case::diagonal("diagonal", 3, 5),
+      Case::diagonal("diagonal, one layer", 1, 1),
+      Case::data_set("data set", {3, 4, 2}, 7, 0, 0.5),
+      Case::data_set("data set, factor", {3, 5}, 70, 4, 0.5),
+      Case::data_set("data set, noiseless", {2, 1, 3}, 64, 0, 0.0),
+  };
+  return all;
+}
+
 struct Named {
   const char* name;
   Method method;
@@ -43,6 +55,17 @@ const std::vector<Named>& methods() {
       {"gradient, order 2", method_of(Source::gradient, 4, 0.01, 0.01, 0.5, 2)},
       {"isotropic, order 2", method_of(Source::isotropic, 4, 0.01, 0.01, 0, 2)},
   };
+  return all;
+}
+
+std::vector<Named> methods_of(const Case& c) {
+  if (!c.samples) return methods();
+  std::vector<Named> all = {{"gd", method_of(Source::gd)}, {"gradient", method_of(Source::gradient)}};
+  for (Sampling sampling : {Sampling::replacement, Sampling::without, Sampling::shuffle, Sampling::full})
+    for (double batch : {1.0, 5.0}) {
+      all.push_back({"sampled", method_of(Source::sgd, batch)});
+      all.back().method.sampling = sampling;
+    }
   return all;
 }
 
@@ -141,6 +164,12 @@ void invariance(const Kernels& kernels, const Case& c, const Named& m, bool peak
     CHECK(same(whole, cut));
     advance(kernels, c, m.method, threads, span_of(0, steps, peaks), 2);
     CHECK(same(whole, threads));
+    if (!c.chains) {
+      Arrays<T> single(c, 0, n);
+      advance(kernels, c, m.method, single, span_of(0, 1, peaks), 2, true);
+      advance(kernels, c, m.method, single, span_of(1, steps, peaks), 1, true);
+      CHECK(same(whole, single));
+    }
     for (int64_t first : {int64_t(0), n / 2}) {
       Arrays<T> half(c, first, first ? n - first : n / 2);
       advance(kernels, c, m.method, half, span_of(0, steps, peaks));
@@ -160,7 +189,7 @@ void descent(const Kernels& kernels, const Case& c) {
     Arrays<T> arrays(c, 0, n);
     const Arrays<T> start = arrays;
     const Method method = method_of(source, 4, 0.05, 0.05, 0.3);
-    const auto zeros = exact<T>(n * normals_per_step(c.problem(), method));
+    const auto zeros = exact<T>(n * normals_per_step(Case(c).problem(), method));
     const double factors[] = {2.0, 1.0};
     Span span = span_of(0, 1, false, source == Source::gd ? nullptr : zeros.get());
     span.factors = factors;
@@ -217,7 +246,7 @@ void divergence(const Kernels& kernels, const Case& c, const Method& method) {
     if (i != lost) CHECK(same_bits(rows(arrays.weights, n, i, 1), rows(healthy.weights, n, i, 1)));
 }
 
-void flow(const Kernels& kernels, const Case& c) {
+void flow(const Kernels& kernels, Case c) {
   const int64_t n = kernels.dual.lanes + 3, steps = 40;
   const Method method = method_of(Source::flow, kInfinity, 0.05, 0.05);
   Arrays<double> whole(c, 0, n), cut(c, 0, n), half(c, n / 2, n - n / 2), still(c, 0, n);
@@ -248,7 +277,7 @@ void flow(const Kernels& kernels, const Case& c) {
   CHECK(distance(late, early) < 1e-9);
 }
 
-void observer(const Kernels& kernels, const Case& c) {
+void observer(const Kernels& kernels, Case c) {
   const Problem problem = c.problem();
   const int64_t n = 2 * kernels.observer.lanes + 1, columns = kernels.observer.columns(problem);
   const auto seen = [&](const Arrays<double>& arrays, int threads) {
@@ -310,6 +339,12 @@ void of_type(const Kernels& kernels) {
         invariance<T>(kernels, c, m, peaks);
       }
   }
+  for (const Case& c : other_cases())
+    for (const Named& m : methods_of(c)) {
+      label(c.name + ", " + m.name);
+      invariance<T>(kernels, c, m, false);
+      if (c.depth() > 1) divergence<T>(kernels, c, m.method);  // one layer comes back from anywhere
+    }
   for (const Named& m : methods()) {
     label(std::string("tallies, ") + m.name);
     tallies<T>(kernels, cases()[3], m.method);

@@ -3,6 +3,7 @@
 
 #include "check.hpp"
 #include "elements.hpp"
+#include "gemm.hpp"
 #include "network.hpp"
 
 namespace saddlescope::SADDLESCOPE_ISA {
@@ -74,6 +75,45 @@ void products() {
       }
 }
 
+// Products of one trajectory, packed and with no room to pack, in memory that ends with the last number.
+template <class T>
+void single_products() {
+  Numbers numbers;
+  const auto filled = [&](int64_t count) {
+    auto data = exact<T>(count);
+    for (int64_t i = 0; i < count; ++i) data[i] = T(int(numbers.word() % 9) - 4);
+    return data;
+  };
+  const int64_t shapes[] = {1, 2, 3, 7, 13, 14, 15, 16, 17, 31, 33, 50};
+  int variant = 0;
+  for (int64_t rows : shapes)
+    for (int64_t columns : shapes)
+      for (int64_t inner : {1, 2, 5, 16, 19, 33}) {
+        const auto a = filled(rows * inner), b = filled(inner * columns), c = filled(rows * columns);
+        for (int turn = 0; turn < 4; ++turn, ++variant) {
+          const auto room = exact<T>(turn < 3 ? Packing<T>::most(50) : 0);
+          packing<T>.data = room.get();
+          packing<T>.size = turn < 3 ? Packing<T>::most(50) : 0;
+          const bool accumulate = variant % 3 == 0;
+          const T alpha = variant % 5 == 0 ? T(-2) : T(1);
+          const auto left = variant & 1 ? dense(a.get(), rows).transposed() : dense(a.get(), inner);
+          const auto right = variant & 2 ? dense(b.get(), inner).transposed() : dense(b.get(), columns);
+          const auto out = exact<T>(rows * columns);
+          for (int64_t i = 0; i < rows * columns; ++i) out[i] = accumulate ? c[i] : T(__builtin_nan(""));
+          multiply(left, right, dense(out.get(), columns), rows, columns, inner, alpha, accumulate);
+          bool all = true;
+          for (int64_t i = 0; i < rows; ++i)
+            for (int64_t j = 0; j < columns; ++j) {
+              T sum = 0;
+              for (int64_t k = 0; k < inner; ++k) sum += left(i, k) * right(k, j);
+              all &= out[i * columns + j] == alpha * sum + (accumulate ? c[i * columns + j] : T(0));
+            }
+          CHECK(all);
+        }
+      }
+  packing<T> = {};
+}
+
 // Diagonals and column sums are products of which only some entries are wanted.
 template <class T>
 void parts_of_products() {
@@ -96,6 +136,8 @@ void parts_of_products() {
 void test_product() {
   products<float>();
   products<double>();
+  single_products<float>();
+  single_products<double>();
   parts_of_products<float>();
   parts_of_products<double>();
 }

@@ -5,6 +5,8 @@ A refused call leaves all its arguments as they were; an accepted one gives the 
 whatever their order in memory.
 """
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -79,7 +81,7 @@ def changed(array, draw):
                 lambda: array[None],
                 lambda: array.ravel() if array.ndim > 1 else array[:, None],
                 lambda: np.swapaxes(array, 0, -1),
-                lambda: np.broadcast_to(array[:1], (array.shape[0] + 1, *array.shape[1:])),
+                lambda: np.broadcast_to(array[:1], (len(array[:1]) * (len(array) + 1), *array.shape[1:])),
                 lambda: np.lib.stride_tricks.as_strided(array[:1], strides=(2**40, *array.strides[1:])),
                 lambda: np.zeros((0,) * array.ndim, array.dtype),
                 lambda: array.astype(draw(st.sampled_from(DTYPES))),
@@ -148,46 +150,50 @@ WIDTHS = [[3, 4, 2], [1, 1], [2, 1, 3], [4, 2, 3, 4]]
 SOURCES = ["flow", "gd", "sgd", "gradient", "aligned", "isotropic"]
 
 
-def network(widths, source="gd", coloured=False, order=1):
+def network(widths, source="gd", coloured=False, order=1, route="auto"):
     modes = min(widths[0], widths[-1])
-    return dict(
-        widths=widths,
-        strengths=[2.0 * 0.6**a for a in range(modes)],
-        block=list(range(modes)),
-        rank=widths[0],
-        root=np.linspace(0.5, 1.5, widths[0] ** 2).tolist() if coloured else [],
-        label_noise=0.5,
-        source=source,
-        lr=0.01,
-        dt=0.01,
-        batch=2.0,
-        weight_decay=0.1,
-        order=order,
-        instruction_set="auto",
-    )
+    return {
+        "widths": widths,
+        "strengths": [2.0 * 0.6**a for a in range(modes)],
+        "block": list(range(modes)),
+        "rank": widths[0],
+        "root": np.linspace(0.5, 1.5, widths[0] ** 2).tolist() if coloured else [],
+        "label_noise": 0.5,
+        "source": source,
+        "lr": 0.01,
+        "dt": 0.01,
+        "batch": 2.0,
+        "weight_decay": 0.1,
+        "order": order,
+        "instruction_set": "auto",
+        "route": route,
+    }
 
 
 def ensemble(widths, n, dtype, steps=3):
-    modes, parameters = min(widths[0], widths[-1]), sum(a * b for a, b in zip(widths, widths[1:], strict=False))
+    modes, parameters = min(widths[0], widths[-1]), sum(a * b for a, b in pairwise(widths))
     rng = np.random.default_rng(0)
-    return dict(
-        weights=(0.4 * rng.standard_normal((n, parameters))).astype(dtype),
-        words=words(n, dtype),
-        status=np.zeros(n, np.int64),
-        learned=np.full((n, 2, modes), np.inf),
-        peak=np.zeros((n, 4, modes)),
-        clock=np.tile([0.0, 1e-3], (n, 1)),
-        correlator=np.zeros((n, modes, 0, 34)),
-        histogram=np.zeros((modes, 0), np.int64),
-        start=0,
-        until=steps,
-        passages=True,
-        peaks=False,
-        threads=2,
-    )
+    return {
+        "weights": (0.4 * rng.standard_normal((n, parameters))).astype(dtype),
+        "words": words(n, dtype),
+        "status": np.zeros(n, np.int64),
+        "learned": np.full((n, 2, modes), np.inf),
+        "peak": np.zeros((n, 4, modes)),
+        "clock": np.tile([0.0, 1e-3], (n, 1)),
+        "correlator": np.zeros((n, modes, 0, 34)),
+        "histogram": np.zeros((modes, 0), np.int64),
+        "start": 0,
+        "until": steps,
+        "passages": True,
+        "peaks": False,
+        "threads": 2,
+    }
 
 
-networks = st.builds(network, st.sampled_from(WIDTHS), st.sampled_from(SOURCES), st.booleans())
+ROUTES = ["auto", "lanes", "one by one"]
+networks = st.builds(
+    network, st.sampled_from(WIDTHS), st.sampled_from(SOURCES), st.booleans(), route=st.sampled_from(ROUTES)
+)
 dtypes = st.sampled_from(["float64", "float32"])
 
 
@@ -218,15 +224,38 @@ def test_advancing(data, made, dtype, n):
 RANGES = [(-1.0, 2.0), (0.0, 5e-324), (0.0, 1e-310), (-1e308, 1e308), (1e308, 1.1e308), (-5e-324, 5e-324)]
 
 
+@given(st.data(), dtypes, st.integers(1, 19), st.integers(0, 3))
+@settings(max_examples=400)
+def test_data_sets(data, dtype, n, sampling):
+    made = network([3, 4, 2], data.draw(st.sampled_from(["gd", "sgd", "gradient"])))
+    kernel = _kernel.DeepLinearKernel(**made)
+    samples = {"rows": np.ones((7, 5)), "factor": np.ones((12, data.draw(st.integers(0, 2)))), "sampling": sampling}
+    call(kernel.use_samples, samples, data.draw)
+    right = ensemble([3, 4, 2], n, dtype) | {"order": np.tile(np.arange(7, dtype=np.int32), (n, 1))}
+    call(kernel.advance, right, data.draw, keep=set(right) - {"order", "weights", "peaks"}, most=1)
+
+
+@given(st.data(), dtypes, st.sampled_from(SOURCES), st.integers(0, 19))
+@settings(max_examples=300)
+def test_diagonal_networks(data, dtype, source, n):
+    kernel = _kernel.DeepLinearKernel(**network([1, 1, 1], source))
+    call(kernel.diagonal, {"chains": 3, "alpha": 2.0, "offset": 0.1, "floor": 0.2}, data.draw)
+    right = ensemble([1, 1, 1], n, dtype) | {"weights": np.full((n, 6), 0.5, dtype)}
+    call(kernel.advance, right, data.draw, keep=set(right) - {"weights", "peaks", "clock"}, most=1)
+    call(
+        kernel.peek, {"weights": np.ones((n, 6)), "clock": right["clock"], "at": 0.01, "threads": 1}, data.draw, most=1
+    )
+
+
 @pytest.mark.parametrize(("low", "high"), RANGES)
 @pytest.mark.parametrize("name", ["low", "high", "start", "every"])
 def test_accumulating(name, low, high):
     """Every count falls into the histogram, those outside its range into the bins at its ends."""
     kernel, right = _kernel.DeepLinearKernel(**network([3, 4, 2])), ensemble([3, 4, 2], 5, "float64")
-    right |= dict(correlator=np.zeros((5, 2, 2, 34)), histogram=np.zeros((2, 12), np.int64))
+    right |= {"correlator": np.zeros((5, 2, 2, 34)), "histogram": np.zeros((2, 12), np.int64)}
     right["weights"][1:3] = 0.0  # strengths at the edge of a bin
     for value in [None, *NUMBERS, *STRANGERS]:
-        wanted = dict(low=low, high=high, start=0, every=1) | ({} if value is None else {name: value})
+        wanted = {"low": low, "high": high, "start": 0, "every": 1} | ({} if value is None else {name: value})
         filled = {key: framed(a) if isinstance(a, np.ndarray) else a for key, a in right.items()}
         try:
             kernel.accumulate(**wanted)
@@ -246,26 +275,27 @@ def test_looking(data, made, n):
     table = call(kernel.observe, {"weights": right["weights"], "temperature": 0.1, "threads": 2}, data.draw)
     assert table is None or (table.dtype == np.float64 and table.ndim == 2)
     shown = {"weights": right["weights"], "clock": right["clock"], "at": 0.01, "threads": 2}
-    at = call(kernel.peek, shown, data.draw)
+    at = call(kernel.peek, shown, data.draw, keep=("at",))  # a far time is far to go
     assert at is None or at.shape[1] == right["weights"].shape[1]
 
 
-@given(st.data(), dtypes, st.integers(0, 19), st.sampled_from(["normals", "chi"]))
+@given(st.data(), dtypes, st.integers(0, 19), st.sampled_from(["normals", "chi", "below"]))
 @settings(max_examples=300)
 def test_streams(data, dtype, n, name):
-    right = {"words": words(n, dtype), "count" if name == "normals" else "degrees": 3, "instruction_set": "auto"}
+    what = {"normals": "count", "chi": "degrees", "below": "bound"}[name]
+    right = {"words": words(n, dtype), what: 3, "instruction_set": "auto"}
     drawn = call(getattr(_kernel, name), right, data.draw, keep=() if n else ("count",))
-    assert drawn is None or (np.isfinite(drawn).all() and drawn.dtype.kind == "f")
+    assert drawn is None or (np.isfinite(drawn).all() and drawn.dtype.kind in "fi")
 
 
-MODE = dict(alpha=2.0, center=1.0, floor=0.1, beta1=1.0, beta2=1.0, temperature=0.05, decay=0.1)
+MODE = {"alpha": 2.0, "center": 1.0, "floor": 0.1, "beta1": 1.0, "beta2": 1.0, "temperature": 0.05, "decay": 0.1}
 
 
 @given(st.data(), st.integers(1, 4), st.integers(0, 19))
 @settings(max_examples=400)
 def test_mode_ensembles(data, depth, n):
-    right = MODE | dict(depth=depth, tolerance=0.05, fixed_step=0.0, threads=2, instruction_set="auto")
-    right |= dict(start=np.full(n, -0.5), times=np.array([0.0, 0.1, 0.1]), levels=np.array([-0.6, 0.2]))
+    right = MODE | {"depth": depth, "tolerance": 0.05, "fixed_step": 0.0, "threads": 2, "instruction_set": "auto"}
+    right |= {"start": np.full(n, -0.5), "times": np.array([0.0, 0.1, 0.1]), "levels": np.array([-0.6, 0.2])}
     # A finite rate beyond all bounds is a step that no patience outlasts: that is for the callers to refuse.
     seen = call(_kernel.mode_ensemble, right | {"words": words(n, "float64")}, data.draw, keep=(*MODE, "depth"))
     if seen is not None:
@@ -273,13 +303,25 @@ def test_mode_ensembles(data, depth, n):
         assert len(states) == len(passages) and not np.isinf(states).any() and not (passages < 0).any()
 
 
-@pytest.mark.parametrize("name", ["multiply_add_rate_float32", "multiply_add_rate_float64", "normal_rate_float32", "normal_rate_float64"])
+RATES = ["multiply_add_rate_float32", "multiply_add_rate_float64", "normal_rate_float32", "normal_rate_float64"]
+
+
+@pytest.mark.parametrize("name", RATES)
 def test_rates_end(name):
     for value in [float("nan"), float("inf"), -1.0, "x", None]:
         try:
             assert getattr(_kernel, name)(value) >= 0
         except REFUSALS:
             continue
+
+
+@pytest.mark.parametrize("at", [float("nan"), float("inf"), -float("inf"), -1.0, 10**400, *STRANGERS])
+def test_looking_at_odd_times(at):
+    kernel, right = _kernel.DeepLinearKernel(**network([1, 1], "flow")), ensemble([1, 1], 2, "float64")
+    try:
+        np.testing.assert_allclose(kernel.peek(right["weights"], right["clock"], at, 1), right["weights"], atol=2.0)
+    except REFUSALS:
+        assert at != -1.0, "before the clock there is nothing to do"
 
 
 # --- the order in memory does not matter
