@@ -229,7 +229,7 @@ RANGES = [(-1.0, 2.0), (0.0, 5e-324), (0.0, 1e-310), (-1e308, 1e308), (1e308, 1.
 def test_data_sets(data, dtype, n, sampling):
     made = network([3, 4, 2], data.draw(st.sampled_from(["gd", "sgd", "gradient"])))
     kernel = _kernel.DeepLinearKernel(**made)
-    samples = {"rows": np.ones((7, 5)), "factor": np.ones((12, data.draw(st.integers(0, 2)))), "sampling": sampling}
+    samples = {"rows": np.ones((7, 5)), "factor": np.ones((data.draw(st.integers(0, 2)), 12)), "sampling": sampling}
     call(kernel.use_samples, samples, data.draw)
     right = ensemble([3, 4, 2], n, dtype) | {"order": np.tile(np.arange(7, dtype=np.int32), (n, 1))}
     call(kernel.advance, right, data.draw, keep=set(right) - {"order", "weights", "peaks"}, most=1)
@@ -294,13 +294,22 @@ MODE = {"alpha": 2.0, "center": 1.0, "floor": 0.1, "beta1": 1.0, "beta2": 1.0, "
 @given(st.data(), st.integers(1, 4), st.integers(0, 19))
 @settings(max_examples=400)
 def test_mode_ensembles(data, depth, n):
-    right = MODE | {"depth": depth, "tolerance": 0.05, "fixed_step": 0.0, "threads": 2, "instruction_set": "auto"}
+    right = MODE | {"depth": depth, "tolerance": 0.05, "threads": 2, "instruction_set": "auto"}
     right |= {"start": np.full(n, -0.5), "times": np.array([0.0, 0.1, 0.1]), "levels": np.array([-0.6, 0.2])}
     # A finite rate beyond all bounds is a step that no patience outlasts: that is for the callers to refuse.
     seen = call(_kernel.mode_ensemble, right | {"words": words(n, "float64")}, data.draw, keep=(*MODE, "depth"))
     if seen is not None:
         states, passages = seen
         assert len(states) == len(passages) and not np.isinf(states).any() and not (passages < 0).any()
+
+
+@given(st.data(), dtypes, st.integers(1, 5), st.integers(0, 19))
+@settings(max_examples=300)
+def test_mode_walks(data, dtype, depth, n):
+    right = MODE | {"depth": depth, "dt": 0.01, "threads": 2, "instruction_set": "auto"}
+    right |= {"start": np.full(n, 0.5), "steps": np.array([0, 3, 3, 8]), "words": words(n, dtype)}
+    seen = call(_kernel.mode_euler, right, data.draw, keep=("depth",))
+    assert seen is None or (len(seen) == n and seen.dtype == dtype)
 
 
 RATES = ["multiply_add_rate_float32", "multiply_add_rate_float64", "normal_rate_float32", "normal_rate_float64"]
