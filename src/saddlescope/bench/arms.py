@@ -214,12 +214,14 @@ class Runner:
 
     def settle(self, seconds: float) -> float:
         """Set the number of steps so that a run takes about ``seconds``; returns seconds a step."""
-        while (took := min(self.run(self.steps)[0] for _ in range(2))) < 0.7 * seconds:
-            self.steps = self._blocks(self.steps * min(16.0, max(1.5, seconds / took)))
-        per_step = took / self.steps
-        if took > 1.5 * seconds:
-            self.steps = self._blocks(seconds / per_step)
-        return per_step
+        for _ in range(12):
+            took = min(self.run(self.steps)[0] for _ in range(2))
+            shortest = took > seconds and self.steps == self.arm.block
+            if shortest or 0.7 * seconds <= took <= 1.5 * seconds:
+                break
+            # Once more, also when the run was too long: it may have been the machine that was busy.
+            self.steps = self._blocks(self.steps * min(16.0, max(1 / 16, seconds / took)))
+        return took / self.steps
 
     def _blocks(self, steps: float) -> int:
         """So many steps, or a little more, in whole blocks."""
