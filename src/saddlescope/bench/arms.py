@@ -106,9 +106,12 @@ def run(
     runners = [Runner(arm, race.setting) for arm in arms]
     try:
         for runner in runners:
+            say(f"{race.name}: {runner.arm.name} is imported")
+            runner.start()  # all of them, before anybody is timed
+        for runner in runners:
             say(f"{race.name}: {runner.arm.name}, its best arrangement and its law")
             try:
-                runner.start()
+                runner.check()
                 runner.choose(seconds / 8)
                 law = _law(runner, runners[0], race)
                 if max(map(abs, law["z"])) > BOUND:
@@ -198,7 +201,12 @@ class Runner:
         return seconds, np.concatenate([answer[0] for answer in answers])
 
     def start(self) -> None:
-        """Wait until the contestant is imported everywhere."""
+        """Wait until the contestant is imported everywhere, or has failed to be."""
+        for pipe in self.pipes:
+            pipe.poll(None)
+
+    def check(self) -> None:
+        """Raise Failure when the contestant could not be imported."""
         for pipe in self.pipes:
             _answer(pipe)
 

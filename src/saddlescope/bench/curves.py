@@ -87,6 +87,7 @@ def measure(n: int, repeats: int, quick: bool, say: Callable[[str], None]) -> di
         runner = Runner(scheme.arm, None)
         try:
             runner.start()
+            runner.check()
             points += [point for T in TEMPERATURES for point in _points(runner, scheme, T, repeats, quick)]
         except Failure as failure:
             say(f"{scheme.arm.name} did not run: {failure}")

@@ -73,6 +73,7 @@ def _memory(arm: Arm) -> dict[str, int]:
     runner = Runner(arm, network(10, 1))
     try:
         runner.start()
+        runner.check()
         runner.run(arm.block)
     finally:
         runner.close()
