@@ -37,6 +37,11 @@ class _Rule:
         """Time of one step; the longest under a schedule."""
         return self.lr
 
+    @property
+    def full_batch(self) -> bool:
+        """Whether every step on a data set uses all samples, and draws label noise alone."""
+        return False
+
     def factor(self, step: ArrayLike) -> Floats:
         """What the schedule makes of lr, T and time_step at these steps; shape of ``step``.
 
@@ -114,6 +119,11 @@ class GD(_Rule):
 
     keeps: ClassVar[tuple[str, ...]] = _STEPWISE
 
+    @property
+    def full_batch(self) -> bool:
+        """Always."""
+        return True
+
 
 @frozen
 class SGD(_Rule):
@@ -145,6 +155,11 @@ class SGD(_Rule):
             raise ValueError(f'batch_size must be left out with sampling = "full", got {self.batch_size}')
         if self.sampling != "full" and self.batch_size is None:
             raise TypeError(f"SGD needs the argument 'batch_size'; {_BATCH}")
+
+    @property
+    def full_batch(self) -> bool:
+        """With ``sampling="full"``."""
+        return self.sampling == "full"
 
     @property
     def temperature(self) -> float:

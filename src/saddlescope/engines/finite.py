@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saddlescope.dataset import Dataset
-from saddlescope.methods import GD, SGD, Langevin, Method
+from saddlescope.methods import SGD, Langevin, Method
 from saddlescope.streams import Streams
 
 Array = NDArray[Any]
@@ -50,11 +50,6 @@ class Samples:
         inputs, residuals = data.in_modes
         root = data.root
         return cls(inputs @ root / (root**2).sum(axis=0), residuals)
-
-
-def full(method: Method) -> bool:
-    """Whether every step uses all samples, and draws label noise alone."""
-    return isinstance(method, GD) or (isinstance(method, SGD) and method.sampling == "full")
 
 
 # --- the factor of the fourth moments
@@ -95,7 +90,7 @@ class Finite:
         samples = Samples.of(data)
         self._method, self._label_noise = method, data.label_noise
         self._inputs, self._residuals = samples.inputs.astype(dtype), samples.residuals.astype(dtype)
-        made = factor(data)
+        made = factor(data) if isinstance(method, Langevin) else None  # nobody else draws from it
         self._factor = None if made is None else made.astype(dtype)
 
     @property
@@ -107,7 +102,7 @@ class Finite:
 
     def gradient(self, error: Array, step: int, order: Array, streams: Streams) -> Array:
         """K (n, dy, r) of a batch, or of all samples; ``order`` is changed in place."""
-        if full(self._method):
+        if self._method.full_batch:
             return self._whole(error, streams.normals)
         batch = int(self._method.batch_size)  # type: ignore[union-attr, arg-type]
         place = self._begin(step, batch, order, streams)
@@ -189,8 +184,8 @@ def kernel_tables(data: Dataset, method: Method) -> tuple[Floats, Floats, int]:
     Batches are taken as inputs x (n, dx), all else as c (n, r).
     """
     made = factor(data) if isinstance(method, Langevin) else None
-    sampling = "full" if full(method) else getattr(method, "sampling", "replacement")
-    batches = isinstance(method, SGD) and not full(method)
+    sampling = "full" if method.full_batch else getattr(method, "sampling", "replacement")
+    batches = isinstance(method, SGD) and not method.full_batch
     samples = Samples(*data.in_modes) if batches else Samples.of(data)
     rows = np.concatenate([samples.inputs, samples.residuals], axis=1)
     return rows, np.empty((0, 0)) if made is None else np.ascontiguousarray(made.T), SAMPLINGS.index(sampling)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -171,30 +171,21 @@ class Native:
 def _source(method: Method, data: Data) -> str:
     if isinstance(method, Langevin):
         return method.noise
-    if isinstance(data, Dataset) and finite.full(method):
+    if isinstance(data, Dataset) and method.full_batch:
         return "sgd" if data.label_noise > 0 else "gd"
     return {GradientFlow: "flow", GD: "gd", SGD: "sgd"}[type(method)]
 
 
 def _batch(method: Method, data: Data) -> float:
-    if isinstance(data, Dataset) and finite.full(method):
+    if isinstance(data, Dataset) and method.full_batch:
         return data.samples
     return getattr(method, "batch_size", np.inf)
 
 
 def _copy(state: State) -> State:
     """The arrays a kernel changes in place, anew."""
-    return replace(
-        state,
-        words=state.words.copy(),
-        status=state.status.copy(),
-        learned=state.learned.copy(),
-        peak=state.peak.copy(),
-        clock=state.clock.copy(),
-        order=state.order.copy(),
-        correlator=state.correlator.copy(),
-        histogram=state.histogram.copy(),
-    )
+    changed = (f.name for f in fields(state) if f.name not in ("step", "weights"))
+    return replace(state, **{name: getattr(state, name).copy() for name in changed})
 
 
 def _columns(table: Floats, depth: int, modes: int) -> dict[str, Floats]:

@@ -27,7 +27,7 @@ from scipy.special import betainc
 from saddlescope._model import Count, Real, frozen
 from saddlescope.data import GaussianData, noise_vertex
 from saddlescope.dataset import Dataset
-from saddlescope.methods import GD, METHODS, SGD, Langevin, Method
+from saddlescope.methods import METHODS, SGD, Langevin, Method
 from saddlescope.problem import Problem
 from saddlescope.theory.boundaries import Boundaries, classified
 from saddlescope.theory.diffusion1d import Diffusion1D
@@ -627,7 +627,7 @@ def mode_sde(problem: Problem, method: Method, mode: int) -> ModeSDE:
 
 def _is_fresh(method: Method, data: Dataset) -> bool:
     """Whether the noise of a method is that of independent samples, or none."""
-    if isinstance(method, GD) or (isinstance(method, SGD) and method.sampling == "full"):
+    if method.full_batch:
         return data.label_noise == 0
     return not isinstance(method, SGD) or method.sampling == "replacement"
 
