@@ -341,44 +341,40 @@ class DeepLinearKernel {
   int64_t parameters_ = 0;
 };
 
-template <class T, class Word>
-nb::object normals(Array<Word, 2> words, size_t count, const std::string& instruction_set) {
+// What `work` draws of every stream into its row of an array (n, columns), or (n) if there are none.
+template <class T, class Out, class Word, class Work>
+nb::object drawn(Array<Word, 2> words, std::optional<size_t> columns, const std::string& instruction_set, Work work) {
   require(words.shape(1) == 4, "words must be (n, 4)");
   require_aligned(words);
   const size_t n = words.shape(0);
-  T* out;
-  auto drawn = fresh<T>({n, count}, out);
+  Out* out;
+  auto rows = columns ? fresh<Out>({n, *columns}, out) : fresh<Out>({n}, out);
   const auto& family = family_of<T>(kernels(instruction_set));
-  for (size_t first = 0; first < n; first += size_t(family.lanes))
-    family.normals(words.data(), int64_t(n), int64_t(first), int64_t(count), out);
-  return nb::cast(drawn);
+  for (size_t first = 0; first < n; first += size_t(family.lanes)) work(family, int64_t(n), int64_t(first), out);
+  return nb::cast(rows);
+}
+
+template <class T, class Word>
+nb::object normals(Array<Word, 2> words, size_t count, const std::string& instruction_set) {
+  return drawn<T, T>(words, count, instruction_set, [&](const auto& family, int64_t n, int64_t first, T* out) {
+    family.normals(words.data(), n, first, int64_t(count), out);
+  });
 }
 
 template <class T, class Word>
 nb::object chi(Array<Word, 2> words, int64_t degrees, const std::string& instruction_set) {
-  require(words.shape(1) == 4, "words must be (n, 4)");
   require(degrees >= 1, "degrees must be at least 1");
-  const size_t n = words.shape(0);
-  T* out;
-  auto drawn = fresh<T>({n}, out);
-  const auto& family = family_of<T>(kernels(instruction_set));
-  for (size_t first = 0; first < n; first += size_t(family.lanes))
-    family.chi(words.data(), int64_t(n), int64_t(first), degrees, out);
-  return nb::cast(drawn);
+  return drawn<T, T>(words, {}, instruction_set, [&](const auto& family, int64_t n, int64_t first, T* out) {
+    family.chi(words.data(), n, first, degrees, out);
+  });
 }
 
 template <class T, class Word>
 nb::object below(Array<Word, 2> words, int32_t bound, const std::string& instruction_set) {
-  require(words.shape(1) == 4, "words must be (n, 4)");
   require(bound >= 1, "bound must be at least 1");
-  require_aligned(words);
-  const size_t n = words.shape(0);
-  int32_t* out;
-  auto drawn = fresh<int32_t>({n}, out);
-  const auto& family = family_of<T>(kernels(instruction_set));
-  for (size_t first = 0; first < n; first += size_t(family.lanes))
-    family.below(words.data(), int64_t(n), int64_t(first), bound, out);
-  return nb::cast(drawn);
+  return drawn<T, int32_t>(words, {}, instruction_set, [&](const auto& family, int64_t n, int64_t first, int32_t* out) {
+    family.below(words.data(), n, first, bound, out);
+  });
 }
 
 // Billions a second of what this thread does in rounds of nothing else.
