@@ -1,6 +1,6 @@
 """Closed-form answers: one mode as a scalar SDE, gradient flow, the full network's exact Itô law."""
 
-from saddlescope.theory import phases
+from saddlescope.theory import determinant, phases
 from saddlescope.theory.boundaries import Boundaries, Boundary
 from saddlescope.theory.diffusion1d import Diffusion1D
 from saddlescope.theory.evolution import Transient
@@ -18,6 +18,7 @@ __all__ = [
     "Law",
     "ModeSDE",
     "Transient",
+    "determinant",
     "flow_time",
     "growth_rate",
     "half_times",

@@ -6,16 +6,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import reduce
-
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from saddlescope.data import Data, GaussianData
-
-Floats = NDArray[np.float64]
-Weights = Sequence[NDArray[np.float64]]
+from saddlescope.data import Data, GaussianData, _t
+from saddlescope.theory._layers import Floats, Weights, product, surroundings
 
 
 def map_drift(data: Data, temperature: float, weights: Weights) -> Floats:
@@ -33,8 +28,7 @@ def map_drift(data: Data, temperature: float, weights: Weights) -> Floats:
     if not isinstance(data, GaussianData):
         raise TypeError(f"data must be GaussianData, whose noise is in closed form, got a {type(data).__name__}")
     sigma, depth = data.sigma, len(weights)
-    above = [_product(weights[l + 1 :], len(weights[0]), data.dim_out) for l in range(depth)]
-    below = [_product(weights[:l], len(weights[0]), data.dim_in) for l in range(depth)]
+    above, below = surroundings(weights)
     error = weights[-1] @ below[-1] - data.teacher
     pull = error @ sigma
     spread = pull @ _t(error) + data.label_noise**2 * np.eye(data.dim_out)
@@ -42,7 +36,7 @@ def map_drift(data: Data, temperature: float, weights: Weights) -> Floats:
     drift = -sum(left[l] @ pull @ right[l] for l in range(depth))
     for m in range(depth):
         for l in range(m):
-            between = _product(weights[l + 1 : m], len(weights[0]), weights[l].shape[1])
+            between = product(weights[l + 1 : m], len(weights[0]), weights[l].shape[1])
             x = _t(below[m]) @ between @ _t(above[l])
             trace = np.einsum("nij,nji->n", pull, x)[:, None, None]
             drift = drift + temperature * left[m] @ (spread @ _t(x) @ sigma + trace * pull) @ right[l]
@@ -152,14 +146,3 @@ def half_times(targets: ArrayLike, start: float, temperature: float, label_noise
                 break
             left, now = left - rate * (end - now), end
     return times
-
-
-def _product(layers: Weights, count: int, size: int) -> Floats:
-    """``W_b … W_a``, the identity of this size when there are none."""
-    if not layers:
-        return np.broadcast_to(np.eye(size), (count, size, size))
-    return np.asarray(reduce(lambda product, layer: layer @ product, layers))
-
-
-def _t(matrices: Floats) -> Floats:
-    return np.swapaxes(matrices, -1, -2)

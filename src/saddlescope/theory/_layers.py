@@ -1,0 +1,27 @@
+"""Products of layers, first to last, each (n, n_l, n_{l−1}) for n networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Weights = Sequence[NDArray[np.float64]]
+
+
+def product(layers: Weights, count: int, size: int) -> Floats:
+    """``W_b … W_a``, the identity of this size when there are none."""
+    if not layers:
+        return np.broadcast_to(np.eye(size), (count, size, size))
+    return np.asarray(reduce(lambda product, layer: layer @ product, layers))
+
+
+def surroundings(weights: Weights) -> tuple[list[Floats], list[Floats]]:
+    """``W_{>l}`` (n, dy, n_l) and ``W_{<l}`` (n, n_{l−1}, dx) of every layer."""
+    count, dim_out, dim_in = len(weights[0]), weights[-1].shape[1], weights[0].shape[2]
+    above = [product(weights[l + 1 :], count, dim_out) for l in range(len(weights))]
+    below = [product(weights[:l], count, dim_in) for l in range(len(weights))]
+    return above, below

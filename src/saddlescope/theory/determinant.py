@@ -1,0 +1,231 @@
+"""Neighbouring layers as one matrix ``Θ = [W_l, W_{l+1}ᵀ]``: the determinant of ``N = ΘᵀΘ``, which gradient flow keeps
+and noise lowers, its eigenvalues, which repel, and the singular values of W_1 that label noise takes away.
+
+Both neighbours see the gradient of their product, ``J = W_{>l+1}ᵀ Ḡ W_{<l}ᵀ``, so that a step of any loss of the map is
+
+    Θ ← Θ(I − ηS),  N ← (I − ηS) N (I − ηS),  S = [[0, Jᵀ], [J, 0]].
+
+``weights`` are the layers, first to last, each (n, n_l, n_{l−1}) for n networks; ``interface`` counts from 0 and needs
+``n_l ≥ n_{l−1} + n_{l+1} = m``, or N is singular from the start. Noise is that of ``temperature`` T = η/B with a
+``share`` of the sampling noise: 1 for batches drawn with replacement, ``(n−B)/(n−1)`` without, and 0 with T = η/n for
+full batches with fresh label noise. ``lr`` η adds what discrete steps do beyond the diffusion, 0 leaves it out.
+Source: Varre, Sagitova & Flammarion 2024, NeurIPS 37:60133, for two layers and label noise; all else is derived here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from saddlescope.data import Data, _t
+from saddlescope.theory._layers import Floats, Weights, product, surroundings
+
+
+def neighbours(weights: Weights, interface: int = 0) -> Floats:
+    """``Θ = [W_l, W_{l+1}ᵀ]`` (n, n_l, m). Raises ValueError for an interface that does not exist or is too narrow.
+
+    >>> neighbours([np.array([[[1.0], [0.0]]]), np.array([[[0.0, 2.0]]])])
+    array([[[1., 0.],
+            [0., 2.]]])
+    """
+    if not 0 <= interface < len(weights) - 1:
+        raise ValueError(f"interface must be from 0 to {len(weights) - 2}, got {interface}; it is that of two layers")
+    lower, upper = weights[interface], weights[interface + 1]
+    if lower.shape[1] < lower.shape[2] + upper.shape[1]:
+        raise ValueError(
+            f"interface {interface} must be at least {lower.shape[2]} + {upper.shape[1]} wide, got {lower.shape[1]}; "
+            "in a narrower one the determinant is 0 at all times"
+        )
+    return np.concatenate([lower, _t(upper)], axis=2)
+
+
+def log_det(weights: Weights, interface: int = 0) -> Floats:
+    """``log det ΘᵀΘ`` (n,), −∞ where Θ has lost rank.
+
+    >>> log_det([np.array([[[1.0], [0.0]]]), np.array([[[0.0, 2.0]]])]) / np.log(4)
+    array([1.])
+    """
+    with np.errstate(divide="ignore"):
+        return np.asarray(2 * np.log(np.linalg.svd(neighbours(weights, interface), compute_uv=False)).sum(axis=1))
+
+
+def neighbour_gradient(weights: Weights, gradient: Floats, interface: int = 0) -> Floats:
+    """``J = W_{>l+1}ᵀ Ḡ W_{<l}ᵀ`` (n, n_{l+1}, n_{l−1}) from the gradient Ḡ of the map (n, dy, dx).
+
+    >>> neighbour_gradient([np.ones((1, 2, 1)), np.ones((1, 1, 2)), np.full((1, 1, 1), 3.0)], np.ones((1, 1, 1)))
+    array([[[3.]]])
+    """
+    above, below = surroundings(weights)
+    return _t(above[interface + 1]) @ gradient @ _t(below[interface])
+
+
+def log_det_step(gradient: Floats, lr: float, weight_decay: float = 0.0) -> Floats:
+    """Change of log det N by one step, exactly, from J (n, n_{l+1}, n_{l−1}): whatever the loss and the noise (n,).
+
+    ``2 Σ_i log|(1−ηγ)² − η²s_i(J)²| + 2|n_{l−1} − n_{l+1}| log(1−ηγ)``: it falls while ``η s_i < √2``.
+
+    >>> np.exp(log_det_step(np.array([[[0.5]]]), lr=1.0))
+    array([0.5625])
+    """
+    keep = 1 - lr * weight_decay
+    values = lr * np.linalg.svd(gradient, compute_uv=False)
+    beside = abs(gradient.shape[1] - gradient.shape[2]) * np.log(keep)
+    return np.asarray(2 * np.log(np.abs(keep**2 - values**2)).sum(axis=1) + 2 * beside)
+
+
+def log_det_rate(
+    data: Data, temperature: float, weights: Weights, interface: int = 0, lr: float = 0.0, share: float = 1.0
+) -> Floats:
+    """Mean rate ``d log det N/dt = −2T Tr Cov[J] − 2η‖⟨J⟩‖²`` per time t = η·step (n,); path by path when η = 0.
+
+    For two layers and label noise δ at full batch (T = η/n, share 0) it is ``−2ηδ²dy Tr(S_xx)/n − 2η‖ΔS_xx‖²``: the
+    straight line of the source, and a term of the same order in η that plain gradient descent has too. It bends
+    the line while the map is learned and, as Δ keeps fluctuating, steepens it by a share of ``½η(‖W_1‖²/dx +
+    ‖W_2‖²/dy)`` for white inputs.
+
+    >>> from saddlescope import GaussianData
+    >>> pair = [np.array([[[1.0], [0.0]]]), np.array([[[0.0, 2.0]]])]
+    >>> log_det_rate(GaussianData([[0.0]], label_noise=3.0), 0.1, pair)   # −2Tσ²
+    array([-1.8])
+    """
+    neighbours(weights, interface)
+    above, below = surroundings(weights)
+    left, right = _t(above[interface + 1]), below[interface]
+    error = product(weights, len(weights[0]), data.dim_in) - data.teacher
+    variance = data.gradient_covariance(
+        error[:, None, None], left[:, :, None, None], right[:, None, :, None], share
+    ).sum(axis=(1, 2, 3, 4))
+    mean = left @ (error @ data.sigma) @ _t(right)
+    return np.asarray(-2 * temperature * variance - 2 * lr * (mean**2).sum(axis=(1, 2)))
+
+
+@dataclass(frozen=True)
+class EigenvalueSDE:
+    """``dλ_i = (pull_i + repulsion_i) dt + noise``, covariance rate ``covariance`` (n, m, m); λ (n, m) descending."""
+
+    eigenvalues: Floats
+    pull: Floats
+    repulsion: Floats
+    covariance: Floats
+
+
+def eigenvalue_sde(
+    data: Data, temperature: float, weights: Weights, interface: int = 0, lr: float = 0.0, share: float = 1.0
+) -> EigenvalueSDE:
+    """Itô law of the eigenvalues of N; with ``v_i = (a_i, b_i)`` its eigenvectors and ``S_ij = v_iᵀS v_j``,
+
+        dλ_i = −2λ_i⟨S_ii⟩dt + Σ_j c_ij q_ij dt + noise,  c_ii = λ_i,  c_ij = λ_i(λ_i + 3λ_j)/(λ_i − λ_j),
+
+    ``q_ij = T Var[S_ij] + η⟨S_ij⟩²``, ``S_ij = b_iᵀJa_j + b_jᵀJa_i``, covariance rate ``4λ_iλ_j T Cov[S_ii, S_jj]``.
+    Neighbours push each other apart, and far above or below λ_i the push on log λ_i tends to +1 and −3 times q_ij:
+    small eigenvalues shrink. The sum over i of ``c_ij q_ij/λ_i − 2T Var[S_ii]`` is ``log_det_rate``, less the pull.
+    Eigenvalues must differ.
+
+    >>> from saddlescope import GaussianData
+    >>> pair = [np.array([[[1.0], [0.0]]]), np.array([[[0.0, 2.0]]])]
+    >>> law = eigenvalue_sde(GaussianData([[0.0]], label_noise=1.0), 0.1, pair)
+    >>> law.eigenvalues, law.repulsion.round(3)
+    (array([[4., 1.]]), array([[ 0.933, -0.433]]))
+    """
+    above, below = surroundings(weights)
+    _, values, rows = np.linalg.svd(neighbours(weights, interface), full_matrices=False)
+    eigenvalues, size = values**2, weights[interface].shape[2]
+    p, q = rows[:, :, size:] @ _t(above[interface + 1]), rows[:, :, :size] @ below[interface]
+    error = product(weights, len(weights[0]), data.dim_in) - data.teacher
+    pulled = p @ (error @ data.sigma) @ _t(q)
+    mean = pulled + _t(pulled)
+    left = np.stack(np.broadcast_arrays(p[:, :, None], p[:, None]), axis=3)
+    right = np.stack(np.broadcast_arrays(q[:, None], q[:, :, None]), axis=3)
+    both = data.gradient_covariance(error[:, None, None], left, right, share)
+    squares = temperature * both.sum(axis=(3, 4)) + lr * mean**2
+    own, other = eigenvalues[:, :, None], eigenvalues[:, None]
+    gap = own - other
+    gap[:, *np.diag_indices(gap.shape[1])] = np.inf
+    if not gap.all():
+        raise ValueError("eigenvalues of N must differ from each other; equal ones repel without bound")
+    repulsion = (own * (own + 3 * other) / gap * squares).sum(axis=2)
+    repulsion += eigenvalues * np.diagonal(squares, axis1=1, axis2=2)
+    covariance = 16 * temperature * own * other * data.gradient_covariance(error, p, q, share)
+    pull = -2 * eigenvalues * np.diagonal(mean, axis1=1, axis2=2)
+    return EigenvalueSDE(eigenvalues, pull, repulsion, covariance)
+
+
+def label_noise_drift(data: Data, temperature: float, weights: Weights) -> tuple[Floats, Floats]:
+    """Where label noise drives two layers that fit the teacher, to first order in T: the drift of W_1 and of W_2.
+
+    ``−½Tσ²dy W_1Σ − W_2ᵀK`` and ``−½Tσ²Tr(Σ) W_2 − KW_1ᵀ``, with K such that the map stays: the gradient flow, among
+    weights of the same map, of ``¼Tσ²(dy Tr(W_1ΣW_1ᵀ) + Tr(Σ)‖W_2‖²)``. It ends at rank M. All of log det N's fall of
+    ``2Tσ²dy Tr Σ`` per time is in it. (T = η/n for full batches of a data set.)
+    Source: averaging over the fast fluctuations of Δ; Li, Wang & Arora 2021, arXiv 2110.06914, for any loss.
+
+    >>> from saddlescope import GaussianData
+    >>> pair = [np.array([[[1.0], [0.0]]]), np.array([[[0.0, 2.0]]])]
+    >>> [layer[layer != 0].round(3) for layer in label_noise_drift(GaussianData([[0.0]], label_noise=1.0), 0.1, pair)]
+    [array([-0.05]), array([-0.1])]
+    """
+    first, second = _two_layers(weights)
+    rate, sigma = 0.5 * temperature * data.label_noise**2, data.sigma
+    free = -rate * data.dim_out * first @ sigma, -rate * np.trace(sigma) * second
+    inner, outer = _t(first) @ first, second @ _t(second)
+    values, vectors = np.linalg.eigh(outer)
+    rows, basis = np.linalg.eigh(inner)
+    moved = _t(vectors) @ (second @ free[0] + free[1] @ first) @ basis
+    kept = vectors @ (moved / (values[:, :, None] + rows[:, None])) @ _t(basis)
+    return free[0] - _t(second) @ kept, free[1] - kept @ _t(first)
+
+
+def fall_times(data: Data, temperature: float, weights: Weights, threshold: float) -> Floats:
+    """When label noise will have taken singular values of W_1 below ``threshold`` (n, dx − rank M), first to last.
+
+    Along directions V_0 that the teacher does not use, label noise shrinks ``W_1V_0`` by ``exp(−½Tσ²dy λt)``, λ the
+    variance of the inputs there: ``t = 2 log(s/threshold)/(Tσ²dy λ)`` for its singular values s, which are no less than
+    the smallest of W_1 and meet them as they fall. Two layers whose map has been learned; exact to first order in T if
+    Σ couples no used direction to an unused one. (T = η/n for full batches of a data set.) Infinite without noise.
+    Source: ``label_noise_drift``.
+
+    >>> from saddlescope import GaussianData
+    >>> pair = [np.array([[[1.0], [0.0]]]), np.array([[[0.0, 2.0]]])]
+    >>> fall_times(GaussianData([[0.0]], label_noise=1.0), 0.1, pair, threshold=np.exp(-1))
+    array([[20.]])
+    """
+    first, _ = _two_layers(weights)
+    used = int((data.modes.strengths > 1e-12 * max(1.0, data.modes.strengths.max())).sum())
+    unused = np.linalg.svd(data.teacher)[2][used:].T
+    _, values, rows = np.linalg.svd(first @ unused, full_matrices=False)
+    variance = ((rows @ (unused.T @ data.sigma @ unused)) * rows).sum(axis=2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rate = 0.5 * temperature * data.label_noise**2 * data.dim_out * variance
+        times = np.log(values / threshold) / rate
+    return np.sort(np.where(values <= threshold, 0.0, times), axis=1)
+
+
+def rank(matrices: Floats, threshold: float = 1e-2) -> Floats:
+    """Number of singular values above ``threshold`` times the largest (n,).
+
+    >>> rank(np.diag([1.0, 0.5, 1e-3])[None])
+    array([2])
+    """
+    values = np.linalg.svd(matrices, compute_uv=False)
+    return np.asarray((values > threshold * values[:, :1]).sum(axis=1))
+
+
+def effective_rank(matrices: Floats) -> Floats:
+    """``exp(−Σ p_i log p_i)``, p the singular values over their sum (n,): a number of directions without threshold.
+
+    Source: Roy & Vetterli 2007, EUSIPCO, definition 2.
+
+    >>> effective_rank(np.diag([2.0, 2.0, 0.0])[None]).round(12)
+    array([2.])
+    """
+    values = np.linalg.svd(matrices, compute_uv=False)
+    total = values.sum(axis=1, keepdims=True)
+    shares = np.divide(values, total, out=np.zeros_like(values), where=total > 0)
+    entropy = -(shares * np.log(np.where(shares > 0, shares, 1.0))).sum(axis=1)
+    return np.where(total[:, 0] > 0, np.exp(entropy), 0.0)
+
+
+def _two_layers(weights: Weights) -> tuple[Floats, Floats]:
+    if len(weights) != 2:
+        raise ValueError(f"weights must be those of two layers here, got {len(weights)}; deeper ones have log_det_rate")
+    return weights[0], weights[1]
