@@ -1,6 +1,7 @@
-"""Closed-form answers: one mode as a scalar SDE, gradient flow, the full network's exact Itô law."""
+"""Closed-form answers: one mode as a scalar SDE, gradient flow, the full network's exact Itô law, balance."""
 
 from saddlescope.theory import determinant, phases
+from saddlescope.theory.balance import Balance, Rescaling, balance_step, rescaling_symmetry
 from saddlescope.theory.boundaries import Boundaries, Boundary
 from saddlescope.theory.diffusion1d import Diffusion1D
 from saddlescope.theory.evolution import Transient
@@ -11,13 +12,16 @@ from saddlescope.theory.network import growth_rate, half_times, map_drift, singu
 
 __all__ = [
     "Atoms",
+    "Balance",
     "Boundaries",
     "Boundary",
     "Density",
     "Diffusion1D",
     "Law",
     "ModeSDE",
+    "Rescaling",
     "Transient",
+    "balance_step",
     "determinant",
     "flow_time",
     "growth_rate",
@@ -27,6 +31,7 @@ __all__ = [
     "mode_sde",
     "phases",
     "plateau_time",
+    "rescaling_symmetry",
     "singular_value_drift",
     "strength_drift",
 ]

@@ -1,0 +1,4 @@
+"""Ziyin, Li & Ueda 2023–2025, arXiv 2308.06671: noise balance and the stationary distribution of SGD.
+
+One file a claim. u, w are a pair with ``ℓ(λu, w/λ) = ℓ(u, w)``, T = η/B; the loss has its ½, depth is L = D + 1.
+"""
