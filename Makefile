@@ -42,7 +42,7 @@ format: setup
 	$(BIN)/clang-format -i $(filter %.cpp %.hpp,$(CPP)) $(NATIVE)
 
 claims: $(VENV)/.built
-	$(BIN)/saddlescope reproduce saddle-to-saddle -o $(REPORT)
+	$(BIN)/saddlescope reproduce -o $(REPORT)
 
 bench: $(VENV)/.built $(VENV)/.bench
 	$(BIN)/saddlescope bench -o $(REPORT)/bench

@@ -160,13 +160,13 @@ def reproduce(
 @app.command("claims")
 @one_sentence()
 def list_claims() -> None:
-    """List the claims that reproduce can test."""
+    """List the claims that reproduce can test, by paper."""
     from saddlescope import claims
 
-    table = Table("claim", "statement", box=None)
-    for name, claim in claims.select().items():
-        table.add_row(name, claim.statement)
-    Console(markup=False).print(table)
+    for paper in claims.PAPERS:
+        typer.echo(claims.SOURCES[paper])
+        for name, claim in claims.select([paper]).items():
+            typer.echo(f"  {name}\n      {claim.title}")
 
 
 @app.command()

@@ -1,8 +1,9 @@
-"""Figures one would put in a paper: one style, panels side by side or stacked, and the picture of a run."""
+"""Figures one would put in a paper: one style, panels together or one by one, and the picture of a run."""
 
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.rcsetup import cycler
 
 from saddlescope import results
@@ -37,7 +38,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7
 """Told apart by readers with any colour vision (Okabe & Ito 2008), in the order of the modes."""
 
 STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
+    "font.family": "sans-serif",
+    "font.sans-serif": ("DejaVu Sans", "Verdana", "Arial"),
     "font.size": 8.5,
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
@@ -66,6 +68,7 @@ STYLE: dict[Any, Any] = {
     "legend.handlelength": 1.6,
     "errorbar.capsize": 2,
     "pdf.fonttype": 42,
+    "svg.fonttype": "none",
     "svg.hashsalt": "saddlescope",
 }
 
@@ -73,30 +76,58 @@ PANEL = (3.5, 2.9)
 """Width and height of a panel, inches."""
 
 
-def panels(draw: Callable[[Sequence[Axes], T], None], content: T, count: int, stacked: bool = False) -> Figure:
-    """A figure of ``count`` panels, side by side (four: two by two) or stacked, filled by ``draw(axes,
-    content)``.
+def columns(count: int) -> int:
+    """How many of so many panels stand side by side.
+
+    >>> [columns(count) for count in (1, 2, 3, 4, 5, 6)]
+    [1, 2, 3, 2, 3, 3]
+    """
+    return 2 if count == 4 else min(count, 3)
+
+
+def panels(draw: Callable[[Sequence[Axes], T], None], content: T, count: int) -> Figure:
+    """A figure of ``count`` panels, each a subfigure, filled by ``draw(axes, content)``.
 
     >>> len(panels(lambda axes, content: None, None, count=3).axes)
     3
     """
-    columns = 1 if stacked else 2 if count == 4 else count
-    rows = -(-count // columns)
+    across = columns(count)
+    rows = -(-count // across)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(columns * PANEL[0], rows * PANEL[1]), layout="constrained")
+        figure = Figure(figsize=(across * PANEL[0], rows * PANEL[1]), layout="constrained")
         FigureCanvasAgg(figure)
         figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)  # type: ignore[union-attr, call-arg]
-        draw(list(figure.subplots(rows, columns, squeeze=False).flat), content)
+        parts = np.ravel(figure.subfigures(rows, across, squeeze=False))[:count]
+        draw([part.subplots() for part in parts], content)
         figure.canvas.draw()  # ticks and text take the style now
     return figure
 
 
-def to_svg(figure: Figure) -> str:
-    """The figure as SVG text, the same for the same figure."""
-    buffer = io.StringIO()
+def to_svgs(figure: Figure) -> list[str]:
+    """Every panel as an SVG text of its own, the same for the same figure; letters stay letters.
+
+    >>> len(to_svgs(panels(lambda axes, content: None, None, count=3)))
+    3
+    """
+    figure.set_layout_engine("none")  # everything has its place
     with mpl.rc_context(STYLE):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
+        return [_alone(figure, part) for part in figure.subfigs if part.axes]
+
+
+def _alone(figure: Figure, part: SubFigure) -> str:
+    buffer = io.StringIO()
+    for other in figure.subfigs:
+        other.set_visible(other is part)
+    place = part.bbox.transformed(figure.dpi_scale_trans.inverted())
+    figure.savefig(buffer, format="svg", bbox_inches=place, metadata={"Date": None})
+    for other in figure.subfigs:
+        other.set_visible(True)
+    return re.sub(r' d="[^"]*"', _rounded, buffer.getvalue())
+
+
+def _rounded(path: re.Match[str]) -> str:
+    """A path to a hundredth of a point."""
+    return re.sub(r"(\.\d\d)\d+", r"\1", path[0])
 
 
 def save(figure: Figure, path: str | Path) -> None:

@@ -6,27 +6,38 @@ The page is a view of the record that report.json holds; nothing here knows how 
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import os
 import platform
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from saddlescope.plots import columns
+
 Record = Mapping[str, Any]
+
+LONG = 20_000
+"""Characters from which on a TOML, by the data set in it, is beside the page and not in it."""
 
 
 def write(folder: str | Path, record: Record) -> None:
-    """Write ``index.html`` and ``report.json`` into an existing folder.
+    """Write ``index.html``, ``report.json`` and the TOML of every run into an existing folder.
 
     ``record`` holds "version", "quick", "machine" and "claims"; a claim's figures are in the page, not in the
     JSON.
     """
     folder = Path(folder)
+    (folder / "runs").mkdir(exist_ok=True)
+    for claim in record["claims"]:
+        for run in claim["runs"]:
+            replace(folder / run["file"], run["toml"])
     claims = [{**claim, "figure": claim["figure"]["pdf"]} for claim in record["claims"]]
     replace(folder / "report.json", json.dumps({**record, "claims": claims}, indent=2, ensure_ascii=False))
     replace(folder / "index.html", page(record))
@@ -91,39 +102,48 @@ def _format(value: float | None, digits: int) -> str:
 def page(record: Record) -> str:
     """The whole report as one HTML text."""
     claims = record["claims"]
-    counts = ", ".join(
-        f"{sum(claim['verdict'] == verdict for claim in claims)} {verdict}"
-        for verdict in ("confirmed", "refuted", "inconclusive")
-    )
+    papers = [(paper, list(group)) for paper, group in itertools.groupby(claims, key=itemgetter("paper"))]
     seconds = sum(claim["seconds"] for claim in claims)
     form = "quick form" if record["quick"] else "full form"
     return _PAGE.format(
         style=_STYLE,
-        counts=counts,
+        counts=_counts(claims),
         about=escape(f"saddlescope {record['version']}, {form}, {seconds:.0f} s of computing on {record['machine']}"),
-        rows="".join(map(_row, claims)),
-        sections="".join(map(_section, claims)),
+        groups="".join(_group(paper, group) for paper, group in papers),
+        papers="".join(_paper(paper, group, record["quick"]) for paper, group in papers),
     )
+
+
+def _counts(claims: Sequence[Record]) -> str:
+    found = [claim["verdict"] for claim in claims]
+    verdicts = ("confirmed", "refuted", "inconclusive")
+    return ", ".join(f"{found.count(verdict)} {verdict}" for verdict in verdicts if verdict in found)
+
+
+def _group(paper: str, claims: Sequence[Record]) -> str:
+    """The rows of a paper in the table on top."""
+    head = f'<tr class="paper"><th colspan="6">{_text(paper)}: {_counts(claims)}</th></tr>\n'
+    return f"<tbody>\n{head}{''.join(map(_row, claims))}</tbody>\n"
 
 
 def _row(claim: Record) -> str:
     head = claim["numbers"][0]
     cells = (
-        ("Claim", f'<a href="#{_anchor(claim)}">{_text(claim["title"])}</a>'),
-        ("Verdict", _badge(claim["verdict"])),
-        ("Effect", _text(head["name"])),
-        ("Measured", f'<span class="n">{escape(measured(head))}</span>'),
-        ("Predicted", f'<span class="n">{escape(predicted(head))}</span>'),
-        ("Time", f'<span class="n">{claim["seconds"]:.1f}&nbsp;s</span>'),
+        ("claim", f'<a href="#{_anchor(claim)}">{_text(claim["title"])}</a>'),
+        ("verdict", _badge(claim["verdict"])),
+        ("effect", _text(head["name"])),
+        ("measured", f'<span class="n">{escape(measured(head))}</span>'),
+        ("predicted", f'<span class="n">{escape(predicted(head))}</span>'),
+        ("time", f'<span class="n">{claim["seconds"]:.1f}&nbsp;s</span>'),
     )
-    return "<tr>" + "".join(f'<td data-label="{name}">{cell}</td>' for name, cell in cells) + "</tr>\n"
+    return "<tr>" + "".join(f'<td class="{name}">{cell}</td>' for name, cell in cells) + "</tr>\n"
 
 
-def _section(claim: Record) -> str:
-    runs = "".join(
-        f"<details><summary>{escape(run['name'])}</summary><pre>{escape(run['toml'])}</pre></details>"
-        for run in claim["runs"]
-    )
+def _paper(paper: str, claims: Sequence[Record], quick: bool) -> str:
+    return f'<h2 class="paper">{_text(paper)}</h2>\n' + "".join(_section(claim, quick) for claim in claims)
+
+
+def _section(claim: Record, quick: bool) -> str:
     return _SECTION.format(
         anchor=_anchor(claim),
         title=_text(claim["title"]),
@@ -133,19 +153,33 @@ def _section(claim: Record) -> str:
         source=_text(claim["source"]),
         method=_text(claim["method"]),
         control=_text(claim["control"]),
-        caption=_text(claim["caption"]),
         figure=_figure(claim),
         numbers=_numbers(claim["numbers"], "must be inside"),
         controls=_numbers(claim["controls"], "must be outside"),
-        runs=runs,
+        command=escape(f"saddlescope reproduce {claim['name']}{' --quick' if quick else ''}"),
+        runs=_runs(claim["runs"]),
     )
 
 
-def _text(words: str) -> str:
-    """Words as HTML, exponents raised and Greek indices lowered.
+def _runs(runs: Sequence[Record]) -> str:
+    """The TOML of every run, in the page unless it carries a data set."""
+    if not runs:
+        return ""
+    shown = "".join(
+        f"<details><summary>{_text(run['name'])}</summary>"
+        f'<p><a href="{escape(run["file"])}">{escape(run["file"])}</a></p>'
+        + (f"<pre>{escape(run['toml'])}</pre>" if len(run["toml"]) <= LONG else "<p>with its data set</p>")
+        + "</details>"
+        for run in runs
+    )
+    return f"<p>Each run as TOML, for <code>saddlescope run FILE.toml -o RUN.zarr</code>:</p>\n{shown}"
 
-    >>> _text("s_α^(2κ) < 1")
-    's<sub>α</sub><sup>2κ</sup> &lt; 1'
+
+def _text(words: str) -> str:
+    """Words of a claim as HTML: exponents in brackets are raised, Greek letters after an underscore lowered.
+
+    >>> _text("s^(2κ) < 1")
+    's<sup>2κ</sup> &lt; 1'
     """
     raised = re.sub(r"\^\(([^()]*)\)", r"<sup>\1</sup>", escape(words))
     return re.sub(r"_([α-ω])", r"<sub>\1</sub>", raised)
@@ -160,11 +194,13 @@ def _badge(verdict: str | None) -> str:
 
 
 def _figure(claim: Record) -> str:
-    figure = claim["figure"]
+    """The panels one by one, so that they stand side by side where there is room."""
+    figure, caption = claim["figure"], claim["caption"]
+    panels = "".join(f'<img src="{_embedded(svg)}" alt="">' for svg in figure["panels"])
+    across = f"panels across-{columns(len(figure['panels']))}"
     return (
-        f'<picture><source media="(max-width: 640px)" srcset="{_embedded(figure["tall"])}">'
-        f'<img src="{_embedded(figure["wide"])}" alt="{escape(claim["caption"])}"></picture>'
-        f'<figcaption>{_text(claim["caption"])} <a href="{escape(figure["pdf"])}">PDF</a></figcaption>'
+        f'<div class="{across}" role="img" aria-label="{escape(caption)}">{panels}</div>'
+        f'<figcaption>{_text(caption)} <a href="{escape(figure["pdf"])}">PDF</a></figcaption>'
     )
 
 
@@ -196,24 +232,22 @@ _PAGE = """<!doctype html>
 <style>{style}</style>
 </head>
 <body>
-<main>
+<main id="top">
 <header>
-<h1>Claims on SGD in deep linear networks, checked</h1>
+<h1>Claims on the noise of SGD, checked</h1>
 <p class="counts">{counts}</p>
 </header>
 <table class="summary">
 <thead><tr><th>Claim</th><th>Verdict</th><th>Effect</th><th>Measured [interval]</th><th>Predicted</th>
 <th>Time</th></tr></thead>
-<tbody>
-{rows}</tbody>
-</table>
+{groups}</table>
 <p class="rule">Every interval misses the truth with probability 10⁻⁶. A number whose interval lies inside the
 predicted region confirms, outside it refutes, across its edge decides nothing; the region was written down before
 the run and its width is the smallest effect worth catching. A claim is confirmed when all its numbers are; it is
 inconclusive when a negative control is not rejected or more than 0.1 % of a run's trajectories diverged.
 Loss ½‖Px − y‖², temperature T = learning rate / batch size, time = learning rate × step, Itô noise.
-The TOML of every run is below, on paper in report.json.</p>
-{sections}
+The TOML of every run is in the folder runs, all numbers are in report.json.</p>
+{papers}
 <footer>{about}</footer>
 </main>
 </body>
@@ -221,21 +255,22 @@ The TOML of every run is below, on paper in report.json.</p>
 """
 
 _SECTION = """<section id="{anchor}">
-<h2>{title} {badge}</h2>
+<h3>{title} {badge}</h3>
 <p class="statement">{statement}</p>
 <p class="source">{source}</p>
 <figure>{figure}</figure>
 <p class="reason">Why {badge}: {reason}.</p>
 {numbers}
-<h3>How it was computed</h3>
+<h4>How it was computed</h4>
 <p>{method}</p>
-<h3>Negative control</h3>
+<h4>Negative control</h4>
 <p>{control}</p>
 {controls}
-<div class="rerun">
-<h3>Run it again</h3>
-<p>Each run as TOML, for <code>saddlescope run FILE.toml -o RUN.zarr</code>:</p>
+<h4>Run it again</h4>
+<p><code>{command}</code></p>
+<div class="screen">
 {runs}
+<p><a href="#top">↑ all claims</a></p>
 </div>
 </section>
 """
@@ -247,20 +282,25 @@ body { margin: 0; color: var(--ink); background: #fff;
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
 main { max-width: 68rem; margin: 0 auto; padding: 1.5rem 1.25rem 3rem; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .3rem; }
-h2 { font-size: 1.3rem; line-height: 1.3; margin: 0 0 .5rem; }
-h3 { font-size: 1rem; margin: 1.4rem 0 .3rem; }
+h2 { font-size: 1.45rem; line-height: 1.3; margin: 2.6rem 0 0; }
+h3 { font-size: 1.2rem; line-height: 1.3; margin: 0 0 .5rem; }
+h4 { font-size: 1rem; margin: 1.4rem 0 .3rem; }
 p { margin: .4rem 0; max-width: 50rem; }
 a { color: #0b5cad; }
 .counts { font-size: 1.05rem; color: var(--grey); margin-bottom: 1rem; }
 .rule, .source, .reason, figcaption, footer { color: var(--grey); font-size: .9rem; }
 .rule { margin: 1rem 0 0; }
-.statement { font-size: 1.08rem; }
-section { border-top: 1px solid var(--line); margin-top: 2.2rem; padding-top: 1.6rem; }
+.statement { font-size: 1.05rem; }
+section { border-top: 1px solid var(--line); margin-top: 1.6rem; padding-top: 1.4rem; }
+h2 + section { margin-top: .8rem; }
 footer { border-top: 1px solid var(--line); margin-top: 2.2rem; padding-top: .8rem; }
 table { border-collapse: collapse; width: 100%; font-size: .93rem; }
 th, td { text-align: left; vertical-align: top; padding: .5rem .7rem .5rem 0;
   border-bottom: 1px solid var(--line); }
 th { color: var(--grey); font-weight: 600; font-size: .82rem; }
+.summary { line-height: 1.35; }
+.summary td { padding-top: .35rem; padding-bottom: .35rem; }
+.summary .paper th { color: var(--ink); font-size: .93rem; padding-top: 1rem; }
 .n { font-variant-numeric: tabular-nums; white-space: nowrap; }
 .numbers { margin-top: .6rem; }
 .badge { display: inline-block; padding: .05rem .55rem; border-radius: 1rem; vertical-align: .1em;
@@ -270,28 +310,48 @@ th { color: var(--grey); font-weight: 600; font-size: .82rem; }
 .inconclusive { color: #6b4a00; background: #fdeec9; }
 .shown { color: var(--grey); background: var(--soft); }
 figure { margin: 1rem 0; }
-figure img { width: 100%; height: auto; display: block; }
+.panels { display: grid; }
+.panels img { width: 100%; height: auto; display: block; }
+.across-2 { grid-template-columns: repeat(2, 1fr); }
+.across-3 { grid-template-columns: repeat(3, 1fr); }
 details { margin: .3rem 0; }
 summary { cursor: pointer; }
 sup, sub { line-height: 0; }
+code { overflow-wrap: anywhere; }
 pre { background: var(--soft); padding: .8rem; overflow-x: auto; font-size: .8rem; line-height: 1.4;
   white-space: pre-wrap; overflow-wrap: anywhere; }
-@media (max-width: 640px) {
+@media screen and (max-width: 52rem) {
+  .panels { grid-template-columns: repeat(2, 1fr); }
+}
+@media screen and (max-width: 40rem) {
+  .panels { grid-template-columns: 1fr; }
   thead { display: none; }
   tr { display: block; padding: .6rem 0; border-bottom: 1px solid var(--line); }
   td { display: flex; gap: .8rem; padding: .12rem 0; border: 0; }
-  td::before { content: attr(data-label); flex: 0 0 5.5rem; color: var(--grey); font-size: .85rem; }
+  .numbers td::before { content: attr(data-label); flex: 0 0 5.5rem; color: var(--grey); font-size: .85rem; }
+  .summary tr { display: grid; grid-template-columns: 1fr auto; gap: .1rem .8rem; }
+  .summary .paper, .summary .paper th { display: block; border: 0; padding-bottom: 0; }
+  .summary td { padding: 0; align-items: start; }
+  .effect { grid-column: 1 / 3; }
+  .effect, .predicted { color: var(--grey); font-size: .88rem; }
+  .predicted { grid-row: 4; }
+  .time { grid-row: 3; grid-column: 2; justify-self: end; color: var(--grey); font-size: .88rem; }
+  .predicted::before { content: "predicted"; }
   .n { white-space: normal; }
 }
 @media print {
-  html { font-size: 9.5pt; }
-  body { font-size: 1rem; }
-  th, td { padding: .25rem .6rem .25rem 0; }
+  html { font-size: 9pt; }
+  body { font-size: 1rem; line-height: 1.4; }
+  th, td { padding: .2rem .6rem .2rem 0; }
   main { max-width: none; padding: 0; }
-  section { break-before: page; border: 0; margin: 0; }
-  figure, tr, h2, h3 { break-inside: avoid; }
-  h2, h3 { break-after: avoid; }
-  .rerun { display: none; }
+  p { max-width: none; }
+  h2, h2 ~ section { break-before: page; }
+  h2 + section { break-before: avoid; }
+  section { border: 0; margin: 0; }
+  .across-2 { width: 54%; }
+  .panels, tr, h2, h3, h4 { break-inside: avoid; }
+  h2, h3, h4 { break-after: avoid; }
+  .screen { display: none; }
   .badge { border: 1px solid currentColor; }
 }
 """

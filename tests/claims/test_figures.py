@@ -1,6 +1,5 @@
-"""Figures: the picture of a run, and layouts for wide and narrow screens."""
+"""Figures: the picture of a run, and panels together and alone."""
 
-import numpy as np
 import pytest
 
 from saddlescope import plots
@@ -33,18 +32,16 @@ def test_unknown_suffix_is_refused(tmp_path):
         plots.plot_run(dataset, tmp_path / "run.txt")
 
 
-def test_layouts_and_repeatable_svg():
+def test_panels_together_and_alone():
     def draw(axes, numbers):
-        for panel in axes:
+        for place, panel in enumerate(axes):
             plots.interval(panel, 0.0, numbers)
+            panel.set(title=f"panel {place}: 0.12345")
 
     number = Interval(0.5, 0.4, 0.7)
-    sizes = {
-        (count, stacked): tuple(plots.panels(draw, number, count, stacked).get_size_inches() / plots.PANEL)
-        for count in (3, 4)
-        for stacked in (False, True)
-    }
-    assert sizes == {(3, False): (3, 1), (3, True): (1, 3), (4, False): (2, 2), (4, True): (1, 4)}
-    first, second = (plots.to_svg(plots.panels(draw, number, 2)) for _ in range(2))
-    assert first == second
-    assert np.char.count(first, "<svg") == 1
+    sizes = {count: tuple(plots.panels(draw, number, count).get_size_inches() / plots.PANEL) for count in (2, 3, 4, 5)}
+    assert sizes == {2: (2, 1), 3: (3, 1), 4: (2, 2), 5: (3, 2)}
+    first, second = (plots.to_svgs(plots.panels(draw, number, 5)) for _ in range(2))
+    assert first == second and len(first) == 5
+    for place, svg in enumerate(first):
+        assert [f">panel {other}: 0.12345<" in svg for other in range(5)] == [other == place for other in range(5)]

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -50,9 +51,42 @@ def test_report_is_complete_and_stands_alone(paper, tmp_path):
     ):
         assert shown in page
     loaded = re.findall(r'(?:src|srcset|href|url)\s*[=(]\s*"?([^"\s>)]+)', page)
-    assert all(link.startswith(("data:", "#", "figures/")) for link in loaded)
+    assert all(link.startswith(("data:", "#", "figures/", "runs/")) for link in loaded)
     assert (tmp_path / "figures" / "paper-good.pdf").stat().st_size > 1000
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["figures", "index.html", "report.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["figures", "index.html", "report.json", "runs"]
+    for claim in record["claims"]:
+        for kept in claim["runs"]:
+            assert (tmp_path / kept["file"]).read_text() == kept["toml"] and kept["file"] in page
+        assert f"saddlescope reproduce {claim['name']} --quick" in page
+
+
+def test_claims_stand_under_their_papers(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(
+        claims, "PAPERS", {"one": (make_claim("a"), make_claim("b", value=0.9)), "two": (make_claim("c"),)}
+    )
+    monkeypatch.setattr(claims, "SOURCES", {"one": "First paper", "two": "Second paper"})
+    assert claims.reproduce(out=tmp_path) == 1
+    page = (tmp_path / "index.html").read_text()
+    places = [
+        page.index(words) for words in ("First paper: 1 confirmed, 1 refuted", "Second paper: 1 confirmed", "<pre>")
+    ]
+    assert places == sorted(places)
+    shown = capsys.readouterr()
+    assert shown.out.index("First paper") < shown.out.index("Second paper")
+    assert [line.split()[:2] for line in shown.err.splitlines()] == [
+        ["confirmed", "a"],
+        ["refuted", "b"],
+        ["confirmed", "c"],
+    ]
+
+
+def test_a_run_with_a_data_set_lies_beside_the_page(paper, tmp_path):
+    toml = "X = [" + "0.123456789, " * 2000 + "]\n"
+    shown = make_claim("good").experiment(True)
+    paper(make_claim("good", experiment=lambda quick: replace(shown, runs=[Run("large", toml, 0.0)])))
+    claims.reproduce(out=tmp_path, progress=False)
+    assert (tmp_path / "runs" / "paper-good-1.toml").read_text() == toml
+    assert "0.123456789" not in (tmp_path / "index.html").read_text()
 
 
 def test_strict_json(paper, tmp_path):
@@ -115,7 +149,9 @@ def test_wrong_names_and_folders(tmp_path):
 
 def test_selection():
     every = claims.select()
-    assert list(every) == [f"saddle-to-saddle/{claim.name}" for claim in claims.PAPERS["saddle-to-saddle"]]
-    assert claims.select(["saddle-to-saddle"]) == every
+    assert list(every) == [f"{paper}/{claim.name}" for paper, made in claims.PAPERS.items() for claim in made]
+    first, *_ = claims.PAPERS
+    assert list(claims.select([first])) == [f"{first}/{claim.name}" for claim in claims.PAPERS[first]]
     assert list(claims.select(["saddle-to-saddle/plateaus"])) == ["saddle-to-saddle/plateaus"]
     assert len({claim.title for claim in every.values()}) == len(every)
+    assert claims.PAPERS.keys() <= claims.SOURCES.keys()

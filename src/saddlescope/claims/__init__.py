@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import json
 import math
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,17 @@ from saddlescope._model import allowed
 from saddlescope.claims import saddle_to_saddle
 from saddlescope.claims.claim import Claim, Evidence, Number, Run, judge
 
-__all__ = ["PAPERS", "Claim", "Evidence", "Number", "Run", "judge", "reproduce", "select"]
+__all__ = ["PAPERS", "SOURCES", "Claim", "Evidence", "Number", "Run", "judge", "reproduce", "select"]
 
 PAPERS: dict[str, tuple[Claim, ...]] = {"saddle-to-saddle": saddle_to_saddle.CLAIMS}
 """Claims by paper."""
+
+SOURCES = {
+    "saddle-to-saddle": "Saddle-to-saddle regime (Corlouer et al. 2026, arXiv 2604.06366)",
+    "law-of-balance": "Law of balance and stationary law (Ziyin, Li & Ueda 2023, arXiv 2308.06671)",
+    "rank-deficiency": "Rank deficiency (Varre, Sagitova & Flammarion, NeurIPS 2024)",
+}
+"""What a paper is about and where it is found."""
 
 Outcome = dict[str, Any]
 """A judged claim as it stands in report.json."""
@@ -48,7 +57,7 @@ def select(names: Sequence[str] = ()) -> dict[str, Claim]:
 
 
 def reproduce(names: Sequence[str] = (), quick: bool = False, out: str | Path = "report", progress: bool = True) -> int:
-    """Run these claims and write ``index.html``, ``report.json`` and the figures into the folder ``out``.
+    """Run these claims; write ``index.html``, ``report.json``, figures and TOML of the runs into the folder ``out``.
 
     A claim is kept in ``out`` as soon as it is judged, so that an interrupted report goes on where it
     stopped; an earlier report there is replaced. Returns 0 if no claim was refuted, else 1. Raises ValueError
@@ -59,41 +68,43 @@ def reproduce(names: Sequence[str] = (), quick: bool = False, out: str | Path = 
         raise ValueError(f"out must be a folder, got the file {str(folder)!r}; give another path")
     if (folder / "index.html").exists() and not (folder / "report.json").exists():
         raise ValueError(f"out {str(folder)!r} holds an index.html that is not a report; give another folder")
-    figures, partial = folder / "figures", folder / ".partial"
-    for needed in (figures, partial):
-        needed.mkdir(parents=True, exist_ok=True)
-    outcomes = list(_outcomes(claims, quick, figures, partial, progress))
+    for needed in ("figures", ".partial"):
+        (folder / needed).mkdir(parents=True, exist_ok=True)
+    outcomes = list(_outcomes(claims, quick, folder, progress))
     about = {
         "version": importlib.metadata.version("saddlescope"),
         "quick": quick,
         "machine": report.machine(),
     }
     report.write(folder, {**about, "claims": outcomes})
-    shutil.rmtree(partial)
+    shutil.rmtree(folder / ".partial")
     if progress:
         _print(outcomes, folder)
     return int(any(outcome["verdict"] == "refuted" for outcome in outcomes))
 
 
-def _outcomes(claims: dict[str, Claim], quick: bool, figures: Path, partial: Path, progress: bool) -> Iterator[Outcome]:
+def _outcomes(claims: dict[str, Claim], quick: bool, folder: Path, progress: bool) -> Iterator[Outcome]:
     """Every claim judged, from its partial file if an earlier attempt got that far."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console(stderr=True, quiet=not progress)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("claims", total=len(claims))
         for name, claim in claims.items():
-            bar.update(task, description=claim.title)
+            bar.update(task, description=escape(claim.title))
+            paper, stem = name.split("/")[0], name.replace("/", "-")
             identity = {
                 "name": name,
+                "paper": SOURCES.get(paper, paper),
                 "quick": quick,
                 "version": importlib.metadata.version("saddlescope"),
             }
-            kept = partial / f"{name.replace('/', '-')}.json"
+            kept = folder / ".partial" / f"{stem}.json"
             outcome = _read(kept, identity)
             if outcome is None:
-                outcome = identity | _run(claim, quick, figures / f"{name.replace('/', '-')}.pdf")
+                outcome = identity | _run(claim, quick, folder, stem)
                 report.replace(kept, json.dumps(outcome))
-            console.print(f"{outcome['verdict']:>12}  {escape(claim.title)}  ({outcome['seconds']:.0f} s)")
+            found = f"{outcome['verdict']:>12}  {escape(claim.title)}  ({outcome['seconds']:.0f} s)"
+            console.print(found, soft_wrap=True, highlight=False)
             yield outcome
             bar.advance(task)
 
@@ -106,13 +117,13 @@ def _read(path: Path, identity: dict[str, Any]) -> Outcome | None:
     return outcome if identity.items() <= outcome.items() else None
 
 
-def _run(claim: Claim, quick: bool, pdf: Path) -> Outcome:
+def _run(claim: Claim, quick: bool, folder: Path, stem: str) -> Outcome:
     start = time.perf_counter()
     evidence = claim.experiment(quick)
     seconds = time.perf_counter() - start
     verdict, reason = judge(evidence)
-    wide, tall = (plots.panels(claim.draw, evidence, claim.panels, stacked) for stacked in (False, True))
-    plots.save(wide, pdf)
+    figure, pdf = plots.panels(claim.draw, evidence, claim.panels), f"figures/{stem}.pdf"
+    plots.save(figure, folder / pdf)
     return {
         "title": claim.title,
         "statement": claim.statement,
@@ -125,8 +136,11 @@ def _run(claim: Claim, quick: bool, pdf: Path) -> Outcome:
         "seconds": round(seconds, 2),
         "numbers": [_number(number) for number in evidence.numbers],
         "controls": [_number(number) for number in evidence.controls],
-        "runs": [{"name": run.name, "diverged": run.diverged, "toml": run.toml} for run in evidence.runs],
-        "figure": {"pdf": f"figures/{pdf.name}", "wide": plots.to_svg(wide), "tall": plots.to_svg(tall)},
+        "runs": [
+            {"name": run.name, "file": f"runs/{stem}-{place}.toml", "diverged": run.diverged, "toml": run.toml}
+            for place, run in enumerate(evidence.runs, start=1)
+        ],
+        "figure": {"pdf": pdf, "panels": plots.to_svgs(figure)},
     }
 
 
@@ -147,16 +161,18 @@ def _finite(value: float) -> float | None:
 
 
 def _print(outcomes: Sequence[Outcome], folder: Path) -> None:
-    table = Table("claim", "verdict", "measured", "predicted", "time")
-    for outcome in outcomes:
-        colour, head = _COLOURS[outcome["verdict"]], outcome["numbers"][0]
-        table.add_row(
-            escape(outcome["title"]),
-            f"[{colour}]{outcome['verdict']}[/{colour}]",
-            escape(f"{head['name']}: {report.measured(head)}"),
-            report.predicted(head),
-            f"{outcome['seconds']:.0f} s",
-        )
+    """A table for every paper, and where the report is."""
     console = Console()
-    console.print(table)
-    console.print(f"report: {folder / 'index.html'}")
+    for paper, group in itertools.groupby(outcomes, key=itemgetter("paper")):
+        table = Table("claim", "verdict", "measured", "predicted", "time", title=escape(paper), title_justify="left")
+        for outcome in group:
+            colour, head = _COLOURS[outcome["verdict"]], outcome["numbers"][0]
+            table.add_row(
+                escape(outcome["title"]),
+                f"[{colour}]{outcome['verdict']}[/{colour}]",
+                escape(f"{head['name']}: {report.measured(head)}"),
+                report.predicted(head),
+                f"{outcome['seconds']:.0f} s",
+            )
+        console.print(table)
+    console.print(f"report: {folder / 'index.html'}", soft_wrap=True)
