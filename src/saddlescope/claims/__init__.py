@@ -20,12 +20,15 @@ from rich.table import Table
 
 from saddlescope import plots, report
 from saddlescope._model import allowed
-from saddlescope.claims import saddle_to_saddle
+from saddlescope.claims import law_of_balance, saddle_to_saddle
 from saddlescope.claims.claim import Claim, Evidence, Number, Run, judge
 
 __all__ = ["PAPERS", "SOURCES", "Claim", "Evidence", "Number", "Run", "judge", "reproduce", "select"]
 
-PAPERS: dict[str, tuple[Claim, ...]] = {"saddle-to-saddle": saddle_to_saddle.CLAIMS}
+PAPERS: dict[str, tuple[Claim, ...]] = {
+    "saddle-to-saddle": saddle_to_saddle.CLAIMS,
+    "law-of-balance": law_of_balance.CLAIMS,
+}
 """Claims by paper."""
 
 SOURCES = {
