@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -59,7 +60,7 @@ class Problem:
 
     def to_toml(self) -> str:
         """The problem as TOML, without loss."""
-        return tomli_w.dumps(_problem_tables(self))
+        return _text(_problem_tables(self))
 
     @classmethod
     def from_toml(cls, text: str, folder: str | os.PathLike[str] = ".") -> Self:
@@ -75,7 +76,12 @@ def run_to_toml(problem: Problem, method: Method, plan: Plan) -> str:
     """A whole run as TOML, without loss."""
     plan_table = to_table(plan)
     del plan_table["type"]
-    return tomli_w.dumps(_problem_tables(problem) | {"method": to_table(method), "plan": plan_table})
+    return _text(_problem_tables(problem) | {"method": to_table(method), "plan": plan_table})
+
+
+def _text(tables: Mapping[str, Any]) -> str:
+    """TOML with every row of numbers on one line."""
+    return re.sub(r'\[\s([^]["]*)\]', lambda row: f"[{' '.join(row[1].split()).rstrip(',')}]", tomli_w.dumps(tables))
 
 
 def run_from_toml(text: str, folder: str | os.PathLike[str] = ".") -> tuple[Problem, Method, Plan]:

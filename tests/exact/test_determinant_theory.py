@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy import linalg
 
 import saddlescope as sc
 from saddlescope import observables
@@ -159,6 +160,20 @@ def test_label_noise_leaves_the_map_and_lowers_the_determinant():
 
 UNEVEN = sc.GaussianData(np.diag([1.0, 0.7])[:, [0, 1, 1, 1]] * [1, 1, 0, 0], label_noise=1.0)
 """A teacher that uses two of four inputs."""
+
+
+def test_error_that_label_noise_keeps_up():
+    """``⟨‖ΔΣ‖²⟩`` of ``dΔ = −(ΔΣX + YΔΣ)dt − (J X + Y J)``, from its Lyapunov equation."""
+    data = sc.GaussianData(np.random.default_rng(5).standard_normal((2, 3)), covariance(3), 0.7)
+    first, second = weights = fitted(data, (3, 7, 2))
+    eye, root = np.eye(2), np.linalg.cholesky(data.sigma)
+    pull = np.kron(eye, (first[0].T @ first[0])) + np.kron(second[0] @ second[0].T, np.eye(3))
+    noise = np.sqrt(TEMPERATURE) * data.label_noise * pull @ np.kron(eye, root)
+    stationary = linalg.solve_continuous_lyapunov(pull @ np.kron(eye, data.sigma), noise @ noise.T)
+    square = np.trace(np.kron(eye, data.sigma) @ stationary @ np.kron(eye, data.sigma))
+    rates = [determinant.settled_rate(data, TEMPERATURE, weights, lr) for lr in (0.3, 0.0)]
+    np.testing.assert_allclose(rates[0] - rates[1], -2 * 0.3 * square, rtol=1e-12)
+    np.testing.assert_allclose(rates[1], determinant.log_det_rate(data, TEMPERATURE, weights), rtol=1e-12)
 
 
 def drifted(weights, temperature, time, steps=40):

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from saddlescope import plots, report
 from saddlescope._model import allowed
-from saddlescope.claims import law_of_balance, saddle_to_saddle
+from saddlescope.claims import law_of_balance, rank_deficiency, saddle_to_saddle
 from saddlescope.claims.claim import Claim, Evidence, Number, Run, judge
 
 __all__ = ["PAPERS", "SOURCES", "Claim", "Evidence", "Number", "Run", "judge", "reproduce", "select"]
@@ -28,6 +28,7 @@ __all__ = ["PAPERS", "SOURCES", "Claim", "Evidence", "Number", "Run", "judge", "
 PAPERS: dict[str, tuple[Claim, ...]] = {
     "saddle-to-saddle": saddle_to_saddle.CLAIMS,
     "law-of-balance": law_of_balance.CLAIMS,
+    "rank-deficiency": rank_deficiency.CLAIMS,
 }
 """Claims by paper."""
 

@@ -81,8 +81,7 @@ def log_det_rate(
 
     For two layers and label noise δ at full batch (T = η/n, share 0) it is ``−2ηδ²dy Tr(S_xx)/n − 2η‖ΔS_xx‖²``: the
     straight line of the source, and a term of the same order in η that plain gradient descent has too. It bends
-    the line while the map is learned and, as Δ keeps fluctuating, steepens it by a share of ``½η(‖W_1‖²/dx +
-    ‖W_2‖²/dy)`` for white inputs.
+    the line while the map is learned, and steepens it afterwards: ``settled_rate``.
 
     >>> from saddlescope import GaussianData
     >>> pair = [np.array([[[1.0], [0.0]]]), np.array([[[0.0, 2.0]]])]
@@ -98,6 +97,24 @@ def log_det_rate(
     ).sum(axis=(1, 2, 3, 4))
     mean = left @ (error @ data.sigma) @ _t(right)
     return np.asarray(-2 * temperature * variance - 2 * lr * (mean**2).sum(axis=(1, 2)))
+
+
+def settled_rate(data: Data, temperature: float, weights: Weights, lr: float = 0.0) -> Floats:
+    """Mean of ``log_det_rate`` while label noise makes two layers that fit the teacher fluctuate about it (n,).
+
+    ``−2Tσ²dy Tr Σ − ηTσ²(dy Tr(W_1Σ²W_1ᵀ) + ‖W_2‖²Tr Σ²)``: the line, and what is left of the gradient term, since
+    noise keeps ``⟨‖ΔΣ‖²⟩`` at ``½Tσ²`` times the bracket. To first order in T; η/n for full batches of a data set.
+    Source: the stationary covariance of Δ, whose noise is along its own relaxation.
+
+    >>> from saddlescope import GaussianData
+    >>> pair = [np.array([[[1.0], [0.0]]]), np.array([[[0.0, 2.0]]])]
+    >>> settled_rate(GaussianData([[0.0]], label_noise=1.0), 0.1, pair, lr=0.2)
+    array([-0.3])
+    """
+    first, second = _two_layers(weights)
+    dim_out, sigma, rate = data.dim_out, data.sigma, temperature * data.label_noise**2
+    pull = dim_out * ((first @ sigma) ** 2).sum(axis=(1, 2)) + (second**2).sum(axis=(1, 2)) * (sigma**2).sum()
+    return np.asarray(-rate * (2 * dim_out * np.trace(sigma) + lr * pull))
 
 
 @dataclass(frozen=True)

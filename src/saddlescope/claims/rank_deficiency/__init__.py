@@ -1,0 +1,9 @@
+"""Varre, Sagitova & Flammarion 2024, NeurIPS 37:60133: noise takes rank from linear networks, gradient flow does not.
+
+One file a claim. Θ = [W_l, W_{l+1}ᵀ] are neighbouring layers, N = ΘᵀΘ, J the gradient both see; δ is label noise, fresh
+at every step; t = η · step.
+"""
+
+from saddlescope.claims.rank_deficiency import determinant_line
+
+CLAIMS = (determinant_line.CLAIM,)

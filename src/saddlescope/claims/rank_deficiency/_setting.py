@@ -1,0 +1,89 @@
+"""The setting of the source: n = 1000 samples, 5 inputs, 2 outputs, Gaussian weights; and paths of weights in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saddlescope import observables
+from saddlescope.claims.claim import Run
+from saddlescope.dataset import Dataset
+from saddlescope.engines import make_engine
+from saddlescope.init import Gaussian, Init
+from saddlescope.methods import Method
+from saddlescope.network import DeepLinear
+from saddlescope.plan import Plan
+from saddlescope.problem import Problem
+from saddlescope.theory import determinant
+
+Floats = NDArray[np.float64]
+
+SAMPLES, WIDTHS, STRENGTHS, LABEL_NOISE = 1000, (5, 10, 2), (2.0, 1.0), 2.0
+INIT = Gaussian(scale=0.5)
+
+
+def problem(label_noise: float, widths: tuple[int, ...] = WIDTHS, residual: float = 0.0, start: Init = INIT) -> Problem:
+    """Gaussian inputs, and labels linear in them up to this residual; two decimals, so that the numbers can be kept."""
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((SAMPLES, widths[0])).round(2)
+    left, right = (np.linalg.qr(rng.standard_normal((size, widths[-1])))[0] for size in (widths[-1], widths[0]))
+    teacher = left * STRENGTHS[: widths[-1]] @ right.T
+    y = x @ teacher.T + residual * rng.standard_normal((SAMPLES, widths[-1]))
+    return Problem(DeepLinear(widths), Dataset(x, y.round(2), label_noise), start)
+
+
+@dataclass(frozen=True)
+class Path:
+    """Weights of an ensemble at some steps, each layer (saves, trajectories, n_l, n_{l−1})."""
+
+    problem: Problem
+    method: Method
+    steps: NDArray[np.int64]
+    weights: tuple[Floats, ...]
+    run: Run
+
+    @property
+    def time(self) -> Floats:
+        """Time of every save."""
+        return self.method.time(self.steps)
+
+    @property
+    def flat(self) -> list[Floats]:
+        """The layers with saves and trajectories in one dim."""
+        return [layer.reshape(-1, *layer.shape[2:]) for layer in self.weights]
+
+    @cached_property
+    def fall(self) -> Floats:
+        """log det N less that at the start (saves, trajectories, interface), NaN where a layer is too narrow."""
+        values = self._shaped(observables.log_det(self.flat))
+        return values - values[0]
+
+    def label_noise_rate(self, interface: int = 0) -> Floats:
+        """What theory says of its rate for full batches with fresh label noise (saves, trajectories)."""
+        data, lr = self.problem.data, self.method.lr
+        return self._shaped(determinant.log_det_rate(data, lr / SAMPLES, self.flat, interface, lr, share=0.0))
+
+    def integral(self, rate: Floats) -> Floats:
+        """Time integral from the start to every save of a rate (saves, trajectories)."""
+        steps = np.diff(self.time)[:, None] * rate[:-1]
+        return np.concatenate([np.zeros((1, rate.shape[1])), steps.cumsum(axis=0)])
+
+    def _shaped(self, values: Floats) -> Floats:
+        return values.reshape(*self.weights[0].shape[:2], *values.shape[1:])
+
+
+def follow(name: str, problem: Problem, method: Method, steps: Sequence[int], trajectories: int, seed: int = 0) -> Path:
+    """The ensemble at these steps and at the start."""
+    saves = np.unique([0, *steps])
+    plan = Plan(steps=int(saves[-1]), trajectories=trajectories, seed=seed, save_at=tuple(saves.tolist()))
+    engine = make_engine("auto", problem, method, plan)
+    state, seen = engine.init(), []
+    for step in saves.tolist():
+        state = engine.advance(state, step) if step else state
+        seen.append(engine.weights(state))
+    layers = tuple(np.stack(layer) for layer in zip(*seen, strict=True))
+    return Path(problem, method, saves, layers, Run.by_hand(name, problem, method, plan, state.status))
