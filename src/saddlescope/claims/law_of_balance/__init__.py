@@ -3,6 +3,9 @@
 One file a claim. u, w are a pair with ``ℓ(λu, w/λ) = ℓ(u, w)``, T = η/B; the loss has its ½, depth is L = D + 1.
 """
 
-from saddlescope.claims.law_of_balance import exact_balance
+from saddlescope.claims.law_of_balance import density, exact_balance
 
-CLAIMS = (exact_balance.CLAIM,)
+CLAIMS = (
+    exact_balance.CLAIM,
+    density.CLAIM,
+)

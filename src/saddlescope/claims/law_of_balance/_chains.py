@@ -1,0 +1,59 @@
+"""What the claims on diagonal networks share: balanced chains, the end of an ensemble, histograms with errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
+
+from saddlescope.claims.tools import Floats, alive, run
+from saddlescope.data import GaussianData
+from saddlescope.init import Given
+from saddlescope.methods import Method
+from saddlescope.network import Diagonal
+from saddlescope.plan import Plan
+from saddlescope.problem import Problem
+
+
+def chain(depth: int, start: float, label_noise: float, target: float = 1.0, width: int = 1) -> Problem:
+    """A teacher ``y = s* x + ξ`` with x ~ N(0, 1), and ``width`` equal balanced chains that start at v = ``start``.
+
+    A negative ``start`` has the wrong sign, in the last layer.
+
+    >>> chain(2, -0.25, label_noise=1.0).init.weights[1]
+    array([[-0.5]])
+    """
+    sizes = np.full(width, abs(start) / width)
+    return chains(depth, sizes * np.sign(start), label_noise, target)
+
+
+def chains(depth: int, starts: Sequence[float] | Floats, label_noise: float, target: float = 1.0) -> Problem:
+    """As ``chain``, with a start of its own for each balanced chain."""
+    each = np.asarray(starts, float)[:, None]
+    sizes = np.abs(each) ** (1 / depth)
+    layers = [sizes] * (depth - 1) + [sizes * np.sign(each)]
+    data = GaussianData(np.array([[target]]), label_noise=label_noise)
+    return Problem(Diagonal(depth, len(each)), data, Given(tuple(layers)))
+
+
+def end(problem: Problem, method: Method, time: float, trajectories: int, seed: int = 1) -> tuple[Floats, xr.Dataset]:
+    """Strengths v of an ensemble at ``time``, those that diverged left out, and its run."""
+    steps = round(time / method.time_step)
+    plan = Plan(steps, trajectories, save_at=(steps,), keep="trajectories", events=(), seed=seed)
+    dataset = run(problem, method, plan)
+    return np.asarray(alive(dataset)["mode_strength"].values[:, -1, 0]), dataset
+
+
+def dots(panel: Axes, sample: ArrayLike, edges: Floats, **style: Any) -> None:
+    """Density of a sample over bins, with its standard error."""
+    values = np.asarray(sample)
+    counts, width = np.histogram(values, edges)[0], np.diff(edges)
+    middle = np.sqrt(edges[1:] * edges[:-1]) if edges[0] > 0 else (edges[1:] + edges[:-1]) / 2
+    density, error = (number / (values.size * width) for number in (counts, np.sqrt(counts)))
+    seen = counts > 0
+    look: dict[str, Any] = {"fmt": "o", "ms": 3, "lw": 1, "capsize": 0}
+    panel.errorbar(middle[seen], density[seen], error[seen], **(look | style))

@@ -1,0 +1,32 @@
+"""The parts of the claims on diagonal networks, on small ensembles."""
+
+import numpy as np
+import pytest
+
+from saddlescope import init
+from saddlescope.claims.law_of_balance import _chains, density
+from saddlescope.methods import GD
+from saddlescope.theory import mode_sde
+
+
+def test_chains_start_where_they_are_told_to():
+    problem = _chains.chains(3, [0.125, -0.5], label_noise=0.3)
+    weights = init.draw(problem.init, problem.network, problem.data, seed=0, members=[0])
+    product = np.prod([layer[0, :, 0] for layer in weights], axis=0)
+    assert product == pytest.approx([0.125, -0.5])
+    assert np.allclose(weights[0] ** 2, weights[2] ** 2)
+
+
+def test_end_of_an_ensemble_is_at_its_time():
+    problem = _chains.chain(2, 0.1, label_noise=0.0)
+    strengths, dataset = _chains.end(problem, GD(1e-3), 2.0, trajectories=3)
+    assert strengths == pytest.approx(0.1 / (0.1 + 0.9 * np.exp(-4.0)), abs=1e-3)
+    assert float(dataset["time"][-1]) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("depth", density.DEPTHS)
+def test_claimed_law_is_that_of_the_networks_simulated(depth):
+    (_, run) = density._ends("SGD", (0.05,), 1)
+    assert f"L = {density.DEPTHS[-1]}" in run.name
+    sde = mode_sde(_chains.chain(depth, 1.0, density.LABEL_NOISE), GD(0.1), 0)
+    assert (sde.depth, sde.target, sde.label_noise) == (depth, 1.0, density.LABEL_NOISE)
