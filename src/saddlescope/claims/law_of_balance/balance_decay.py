@@ -1,0 +1,223 @@
+"""Noise of minibatches takes u² − w² to 0 at the predicted rate; without noise it stays, isotropic noise makes it
+grow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from saddlescope import plots
+from saddlescope.claims import intervals
+from saddlescope.claims.claim import Claim, Evidence, Number, Run
+from saddlescope.claims.intervals import Interval, exact
+from saddlescope.claims.law_of_balance.exact_balance import ROUNDING, digits
+from saddlescope.claims.tools import Floats, alive, around, largest, run
+from saddlescope.data import GaussianData
+from saddlescope.init import Given
+from saddlescope.methods import SGD, GradientFlow, Langevin, Method
+from saddlescope.network import DeepLinear
+from saddlescope.plan import Plan
+from saddlescope.problem import Problem
+from saddlescope.theory import ModeSDE
+
+TARGET, LABEL_NOISE = 1.0, 2.0
+UNBALANCED, BALANCED = (1.5, 1 / 1.5), (1.0, 1.0)
+SETTINGS = (SGD(lr=0.01, batch_size=1), SGD(lr=0.01, batch_size=2), SGD(lr=0.02, batch_size=4))
+DECAYED = SGD(lr=0.01, batch_size=1, weight_decay=0.02)
+HOT = Langevin(lr=0.04, batch_size=1.0, dt=2e-3)
+ISOTROPIC = Langevin(lr=0.01, batch_size=1.0, noise="isotropic", dt=5e-3)
+SPREADING = 4.0
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """Paths of u and w: time (t,), ``q = u² − w²`` and ``v = uw`` (trajectory, t)."""
+
+    method: Method
+    time: Floats
+    q: Floats
+    v: Floats
+    record: Run
+
+    @property
+    def exponent(self) -> Floats:
+        """``∫ (T g(v) + η(v − s*)² + 2γ) dt``, ensemble mean (t,); the second term is of discrete steps alone."""
+        T, decay = getattr(self.method, "temperature", 0.0), self.method.weight_decay
+        steps = self.method.lr if isinstance(self.method, SGD) else 0.0
+        rate = T * noise(self.v) + steps * (self.v - TARGET) ** 2 + 2 * decay
+        return _integral(rate.mean(axis=0), self.time)
+
+    def decay(self) -> tuple[Interval, float]:
+        """What ``−log`` of the mean of q has gained, and what the exponent has."""
+        left = intervals.mean(self.q[:, -1] / self.q[0, 0])
+        return Interval(*(-np.log(max(end, 1e-300)) for end in (left.value, left.high, left.low))), self.exponent[-1]
+
+    def late_rate(self) -> Interval:
+        """Mean rate at which ``log q`` falls over the last two thirds of the run."""
+        first = len(self.time) // 3
+        span = self.time[-1] - self.time[first]
+        return intervals.mean(np.log(self.q[:, first] / self.q[:, -1]) / span)
+
+
+def experiment(quick: bool) -> Evidence:
+    """One pair of scalar weights under SGD, Langevin noise, gradient flow and isotropic noise."""
+    size, crowd = (1024, 32_768) if quick else (16_384, 131_072)
+    sgd = [_ensemble(method, UNBALANCED, 3 * _folding(method), size) for method in (*SETTINGS, DECAYED)]
+    hot = _ensemble(HOT, UNBALANCED, 5 * _folding(HOT), size)
+    flow = _ensemble(GradientFlow(lr=0.01), UNBALANCED, sgd[0].time[-1], 1)
+    isotropic, spreading = (_ensemble(ISOTROPIC, start, SPREADING, crowd) for start in (UNBALANCED, BALANCED))
+    ratios = [_over(*each.decay()) for each in sgd]
+    law = ModeSDE(depth=2, target=TARGET, label_noise=LABEL_NOISE, temperature=HOT.temperature).stationary()
+    return Evidence(
+        numbers=[
+            Number("rate of decay over the predicted one, SGD, worst case", largest(ratios, 1.0), around(1.0, 0.03)),
+            *(
+                Number(f"the same, {_words(each.method)}", ratio, around(1.0, 0.03))
+                for each, ratio in zip(sgd, ratios, strict=True)
+            ),
+            Number(
+                "late rate over 2(s* − E[s]) of the stationary law, Langevin, T = 0.04",
+                _over(hot.late_rate(), 2 * (TARGET - float(law.mean()))),
+                around(1.0, 0.04),
+            ),
+            Number(
+                "digits to which gradient flow conserves u² − w²",
+                exact(digits(flow.q[0] - flow.q[0, 0], flow.q[0])),
+                ROUNDING,
+            ),
+            Number(
+                "isotropic noise from u² = w²: E[(u² − w²)²] over its prediction",
+                _growth(spreading),
+                around(1.0, 0.1),
+            ),
+        ],
+        controls=[
+            Number(
+                "rate of decay over the predicted one, isotropic noise", _over(*isotropic.decay()), around(1.0, 0.03)
+            ),
+            Number(
+                "late rate over T σ², the noise of a loss at its minimum, T = 0.04",
+                _over(hot.late_rate(), HOT.temperature * LABEL_NOISE**2),
+                around(1.0, 0.04),
+            ),
+        ],
+        runs=[each.record for each in (*sgd, hot, flow, isotropic, spreading)],
+        curves={"sgd": sgd, "hot": hot, "flow": flow, "spreading": spreading},
+    )
+
+
+def noise(v: Floats) -> Floats:
+    """``g(v) = Var[∂ℓ/∂(uw)] = 2(v − s*)² + σ²`` of one sample."""
+    return np.asarray(2 * (v - TARGET) ** 2 + LABEL_NOISE**2)
+
+
+def _folding(method: SGD | Langevin) -> float:
+    """Time in which q should fall by a factor of e or somewhat more."""
+    return 1 / (method.temperature * LABEL_NOISE**2 + 2 * method.weight_decay)
+
+
+def _ensemble(method: Method, start: tuple[float, float], horizon: float, trajectories: int) -> Ensemble:
+    """From these u and w until about this time."""
+    weights = tuple(np.array([[weight]]) for weight in reversed(start))
+    problem = Problem(
+        DeepLinear((1, 1, 1)), GaussianData(np.array([[TARGET]]), label_noise=LABEL_NOISE), Given(weights)
+    )
+    steps = round(horizon / float(method.time(1)) / 50) * 50
+    dataset = run(problem, method, Plan(steps=steps, trajectories=trajectories, saves=50, keep="weights"))
+    record, lively = Run.of(_words(method), dataset), alive(dataset)
+    w_path, u_path = (lively[name].transpose("trajectory", "time", ...).values[:, :, 0, 0] for name in ("W1", "W2"))
+    return Ensemble(method, dataset["time"].values, u_path**2 - w_path**2, u_path * w_path, record)
+
+
+def _over(measured: Interval, predicted: float) -> Interval:
+    return Interval(measured.value / predicted, measured.low / predicted, measured.high / predicted)
+
+
+def _growth(spreading: Ensemble) -> Interval:
+    """``E[q²]`` over ``∫ 2T E[g(v)(q² + 4v²)] dt``, by the difference of the two along each path."""
+    q, v = spreading.q, spreading.v
+    T = ISOTROPIC.temperature
+    predicted = _integral(2 * T * noise(v) * (q**2 + 4 * v**2), spreading.time)[:, -1]
+    return _over(intervals.mean(q[:, -1] ** 2 - predicted) - -float(predicted.mean()), float(predicted.mean()))
+
+
+def _integral(values: Floats, time: Floats) -> Floats:
+    """Over time, from the first save to each."""
+    pieces = 0.5 * (values[..., 1:] + values[..., :-1]) * np.diff(time)
+    return np.concatenate([np.zeros_like(values[..., :1]), np.cumsum(pieces, axis=-1)], axis=-1)
+
+
+def _words(method: Method) -> str:
+    if isinstance(method, SGD):
+        decay = f", γ = {method.weight_decay:g}" if method.weight_decay else ""
+        return f"SGD, η = {method.lr:g}, B = {method.batch_size}{decay}"
+    if isinstance(method, Langevin):
+        return f"Langevin, {method.noise} noise, T = {method.temperature:g}"
+    return "gradient flow"
+
+
+def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
+    """Decay against the prediction, rate against T, growth under isotropic noise."""
+    sgd, hot, flow, spreading = (evidence.curves[name] for name in ("sgd", "hot", "flow", "spreading"))
+    decay, rate, growth = axes
+    for each, colour in zip(sgd, plots.COLOURS, strict=False):
+        decay.plot(each.time, np.exp(-each.exponent), color=colour, lw=1.2)
+        decay.plot(
+            each.time[::4], (each.q.mean(axis=0) / each.q[0, 0])[::4], "o", color=colour, label=_words(each.method)
+        )
+    decay.plot(flow.time[::4], (flow.q[0] / flow.q[0, 0])[::4], "s", color=plots.GREY, ms=3.5, label="gradient flow")
+    decay.set(
+        title="u² − w², from 1.8", xlabel="time", ylabel="ensemble mean over start", yscale="log", ylim=(0.03, 30)
+    )
+    decay.legend(loc="upper right", fontsize=7)
+    temperatures = np.linspace(1e-4, 0.05, 40)
+    modes = [ModeSDE(depth=2, target=TARGET, label_noise=LABEL_NOISE, temperature=float(T)) for T in temperatures]
+    laws = [2 * (TARGET - float(mode.stationary().mean())) for mode in modes]
+    rate.plot(temperatures, laws, color=plots.INK, lw=1.2, label="2(s* − E[s])")
+    rate.plot(temperatures, temperatures * LABEL_NOISE**2, color=plots.GREY, lw=1, ls=":", label="T σ²")
+    for each, colour in zip((*sgd[:3], hot), (*plots.COLOURS[:3], plots.COLOURS[4]), strict=True):
+        plots.interval(rate, each.method.temperature, each.late_rate(), color=colour)
+    rate.set(title="Rate of decay", xlabel="T", ylabel="per unit time", xlim=(0, 0.05), ylim=(0, None))
+    rate.legend(loc="upper left")
+    t, T = spreading.time, ISOTROPIC.temperature
+    growth.plot(t, 4 * TARGET**2 * np.expm1(2 * T * LABEL_NOISE**2 * t), color=plots.COLOURS[3], lw=1.2)
+    growth.plot(t[::4], (spreading.q**2).mean(axis=0)[::4], "o", color=plots.COLOURS[3], label="isotropic noise")
+    growth.axhline(0, color=plots.COLOURS[0], lw=1.6, label="minibatch noise: 0")
+    growth.set(title="(u² − w²)², from 0", xlabel="time", ylabel="ensemble mean")
+    growth.legend(loc="upper left")
+
+
+CLAIM = Claim(
+    name="balance-decay",
+    title="Minibatch noise balances: u² − w² decays exponentially",
+    statement=(
+        "For ℓ(uw), u² − w² decays under SGD as exp(−∫ T Var[∂ℓ/∂(uw)] dt); weight decay adds 2γ to the rate. "
+        " Gradient flow conserves it, isotropic noise makes (u² − w²)² grow. Two refinements: a discrete step "
+        "adds η⟨∂ℓ/∂(uw)⟩² to the rate, and once the product is stationary the mean rate is 2(s* − E[s])."
+    ),
+    source=(
+        "Ziyin, Li & Ueda 2023–2025, arXiv 2308.06671, law of balance; the term of discrete steps and the stationary "
+        "rate 2(s* − E[s]) are this project's"
+    ),
+    method=(
+        "A network 1 → 1 → 1 from u = 1.5, w = 1/1.5 (product at s* = 1, σ = 2), on the engine: SGD at three learning "
+        "rates and batches and with weight decay until q = u² − w² should have fallen by e³, Langevin noise at T = "
+        "0.04 until e⁵, gradient flow. Measured is −log of the mean of q (late rates: the mean of −log q over the last "
+        "two thirds); predicted the integral of T g(v) + η(v − s*)² + 2γ along the ensemble, g(v) = 2(v − s*)² + σ². "
+        "Isotropic noise: T = 0.01 until t = 4, where E[q²] must be ∫ 2T E[g(v)(q² + 4v²)] dt. All runs have 50 saves."
+    ),
+    control=(
+        "Isotropic noise of the same strength keeps the mean of u² − w² and must not show the rate; and T σ², the "
+        "noise at the minimum without the fluctuations of uw, must be told from the late rate."
+    ),
+    caption=(
+        "Mean of u² − w² (dots) and the prediction (lines); late rate of decay, in stationary noise, against "
+        "temperature (dots: the SGD runs and Langevin, intervals at 1 − 10⁻⁶) and the closed form of the stationary "
+        "law; mean square of u² − w² from a balanced start under isotropic noise, line 4s*²(e^(2Tσ²t) − 1)."
+    ),
+    experiment=experiment,
+    draw=draw,
+)
