@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from saddlescope import init
-from saddlescope.claims.law_of_balance import _chains, density
-from saddlescope.methods import GD
+from saddlescope.claims.law_of_balance import _chains, density, transition
+from saddlescope.methods import GD, SGD
 from saddlescope.theory import mode_sde
 
 
@@ -30,3 +30,12 @@ def test_claimed_law_is_that_of_the_networks_simulated(depth):
     assert f"L = {density.DEPTHS[-1]}" in run.name
     sde = mode_sde(_chains.chain(depth, 1.0, density.LABEL_NOISE), GD(0.1), 0)
     assert (sde.depth, sde.target, sde.label_noise) == (depth, 1.0, density.LABEL_NOISE)
+
+
+def test_threshold_is_where_a_known_growth_is_zero():
+    """Of SGD with so little noise that log v grows by 2 log(1 + ηs*) a step, there is none; of the line, its zero."""
+    growth, _ = transition._growth(SGD(0.02, 1), 0.0, 400)
+    exact = 2 * transition.collapse_rate(0.02, 1, 1.0, 0.0) / 0.02
+    assert growth.low < exact < growth.high
+    assert growth.high - growth.low < 0.2
+    assert np.isnan(transition._window(transition.QUIET)).all()

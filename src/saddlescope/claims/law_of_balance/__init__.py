@@ -3,10 +3,16 @@
 One file a claim. u, w are a pair with ``ℓ(λu, w/λ) = ℓ(u, w)``, T = η/B; the loss has its ½, depth is L = D + 1.
 """
 
-from saddlescope.claims.law_of_balance import balance_decay, density, exact_balance
+from saddlescope.claims.law_of_balance import (
+    balance_decay,
+    density,
+    exact_balance,
+    transition,
+)
 
 CLAIMS = (
     exact_balance.CLAIM,
     balance_decay.CLAIM,
     density.CLAIM,
+    transition.CLAIM,
 )

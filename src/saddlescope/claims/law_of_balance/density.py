@@ -135,17 +135,17 @@ CLAIM = Claim(
     title="One formula is the stationary law of every depth; SGD has it while steps are small",
     statement=(
         "The strength v = Π u_l of a balanced diagonal network of depth L = D + 1 has the stationary density p(v) ∝ "
-        "v^(−3κ) g(v)⁻¹ exp(−(2/(TL)) ∫ (β₁v − β₂)/(v^(2κ) g) dv), κ = 1 − 1/L, g = α₁v² − 2α₂v + α₃: on v > 0 for "
-        "L ≥ 2, on all numbers for L = 1. It is the law of the Langevin model. Finding of this project: discrete SGD "
-        "has it only at small T, and the deeper the network the smaller: at s* = σ = 1 and B = 1 up to T = 0.01 for "
-        "L ≤ 4, while at T = 0.05 depth 4 has left it."
+        "v^(−3κ) g(v)⁻¹ exp(−(2/(TL)) ∫ (β₁v − β₂)/(v^(2κ) g) dv), κ = 1 − 1/L, g = α₁v² − 2α₂v + α₃: on v > 0 for L ≥ "
+        "2, on all numbers for L = 1. It is the law of the Langevin model. Finding of this project: discrete SGD has "
+        "it only at small T, and the deeper the network the smaller: at s* = σ = 1 and B = 1 up to T = 0.01 for L ≤ 4, "
+        "while at T = 0.05 depth 4 has left it."
     ),
     source="Ziyin, Li & Ueda 2023, arXiv 2308.06671, theorem on D ≥ 0 and its figure of D = 0 … 3; Student-t at L = 1",
     method=(
         "L = 1, 2, 3, 4, s* = σ = 1 (T_c = 2/3 at L = 2). Ensembles of the mode SDE with locally controlled steps, "
         "after six relaxation times, at T = 0.02, 0.1, 0.4; networks under Langevin dynamics (dt = T/2) and under "
-        "discrete SGD (B = 1, η = T) until time 5, five relaxation times or more. Distribution functions are "
-        "compared on independent trajectories."
+        "discrete SGD (B = 1, η = T) until time 5, five relaxation times or more. Distribution functions are compared "
+        "on independent trajectories."
     ),
     control="The law of the next depth and the Boltzmann law must both be rejected by the same ensembles.",
     caption=(
