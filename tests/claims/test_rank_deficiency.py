@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from saddlescope.claims.rank_deficiency import determinant_line
+from saddlescope.claims.rank_deficiency import determinant_line, eigenvalues, singular_values
 from saddlescope.claims.rank_deficiency._setting import follow, problem
 from saddlescope.methods import GD
 
@@ -27,3 +27,29 @@ def test_fall_foretold_from_the_initial_weights():
     path = follow("longer", problem(2.0), GD(0.02), range(400, 40_000, 3000), trajectories=8)
     told = determinant_line._foretold(path)[-1]
     assert path.fall[-1, :, 0].mean() == pytest.approx(told.mean(), rel=0.05)
+
+
+def test_unused_singular_values_fall_at_the_rate_of_theory():
+    noisy, quiet = (singular_values._run(0.1, noise, 6000.0, 8) for noise in (2.0, 0.0))
+    assert singular_values._rate(noisy).mean() == pytest.approx(1.0, abs=0.15)
+    assert np.abs(singular_values._rate(quiet)).max() < 0.05
+
+
+def test_times_are_those_of_the_first_save_below_the_threshold():
+    path = singular_values._run(0.1, 2.0, 6000.0, 2)
+    times, values = singular_values._times(path), singular_values._singular(path)
+    for member, place in np.ndindex(2, 3):
+        save = np.searchsorted(path.time, times[member, place])
+        assert values[save, member, 4 - place] < singular_values.THRESHOLD
+        assert save <= 1 or values[save - 1, member, 4 - place] >= singular_values.THRESHOLD
+
+
+@pytest.mark.parametrize("minibatch", [False, True])
+def test_steps_of_eigenvalues_beyond_their_linear_part(minibatch):
+    steps = [eigenvalues._steps("few", eigenvalues._close(0.1), minibatch, 4000, fitted=True)]
+    assert np.abs(steps[0].change - steps[0].linear).max() < 0.05 * np.abs(steps[0].change).max()
+    assert eigenvalues._spread(steps).mean() == pytest.approx(1.0, abs=0.1)
+    for part, like in (("repulsion", True), ("without", False)):
+        ratio = eigenvalues._repelled(steps, part)
+        error = 5 * ratio.std() / np.sqrt(len(ratio))
+        assert bool(abs(ratio.mean() - 1) < error) == like

@@ -119,12 +119,16 @@ def settled_rate(data: Data, temperature: float, weights: Weights, lr: float = 0
 
 @dataclass(frozen=True)
 class EigenvalueSDE:
-    """``dλ_i = (pull_i + repulsion_i) dt + noise``, covariance rate ``covariance`` (n, m, m); λ (n, m) descending."""
+    """``dλ_i = (pull_i + repulsion_i) dt + noise``: λ (n, m) descending, and the noise's covariance rate (n, m, m).
+
+    ``squares`` q (n, m, m) is how strongly i and j meet; each repels the other in proportion to q_ij.
+    """
 
     eigenvalues: Floats
     pull: Floats
     repulsion: Floats
     covariance: Floats
+    squares: Floats
 
 
 def eigenvalue_sde(
@@ -165,7 +169,7 @@ def eigenvalue_sde(
     repulsion += eigenvalues * np.diagonal(squares, axis1=1, axis2=2)
     covariance = 16 * temperature * own * other * data.gradient_covariance(error, p, q, share)
     pull = -2 * eigenvalues * np.diagonal(mean, axis1=1, axis2=2)
-    return EigenvalueSDE(eigenvalues, pull, repulsion, covariance)
+    return EigenvalueSDE(eigenvalues, pull, repulsion, covariance, squares)
 
 
 def label_noise_drift(data: Data, temperature: float, weights: Weights) -> tuple[Floats, Floats]:

@@ -4,6 +4,6 @@ One file a claim. Θ = [W_l, W_{l+1}ᵀ] are neighbouring layers, N = ΘᵀΘ, J
 at every step; t = η · step.
 """
 
-from saddlescope.claims.rank_deficiency import determinant_line
+from saddlescope.claims.rank_deficiency import determinant_line, eigenvalues, singular_values
 
-CLAIMS = (determinant_line.CLAIM,)
+CLAIMS = (determinant_line.CLAIM, singular_values.CLAIM, eigenvalues.CLAIM)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -26,12 +26,18 @@ SAMPLES, WIDTHS, STRENGTHS, LABEL_NOISE = 1000, (5, 10, 2), (2.0, 1.0), 2.0
 INIT = Gaussian(scale=0.5)
 
 
-def problem(label_noise: float, widths: tuple[int, ...] = WIDTHS, residual: float = 0.0, start: Init = INIT) -> Problem:
-    """Gaussian inputs, and labels linear in them up to this residual; two decimals, so that the numbers can be kept."""
+def problem(
+    label_noise: float,
+    widths: tuple[int, ...] = WIDTHS,
+    residual: float = 0.0,
+    start: Init = INIT,
+    teacher: Floats | None = None,
+) -> Problem:
+    """Gaussian inputs, and labels linear in them up to this residual, all to two decimals."""
     rng = np.random.default_rng(1)
     x = rng.standard_normal((SAMPLES, widths[0])).round(2)
     left, right = (np.linalg.qr(rng.standard_normal((size, widths[-1])))[0] for size in (widths[-1], widths[0]))
-    teacher = left * STRENGTHS[: widths[-1]] @ right.T
+    teacher = left * STRENGTHS[: widths[-1]] @ right.T if teacher is None else teacher
     y = x @ teacher.T + residual * rng.standard_normal((SAMPLES, widths[-1]))
     return Problem(DeepLinear(widths), Dataset(x, y.round(2), label_noise), start)
 
@@ -87,3 +93,18 @@ def follow(name: str, problem: Problem, method: Method, steps: Sequence[int], tr
         seen.append(engine.weights(state))
     layers = tuple(np.stack(layer) for layer in zip(*seen, strict=True))
     return Path(problem, method, saves, layers, Run.by_hand(name, problem, method, plan, state.status))
+
+
+def drifted(problem: Problem, lr: float, weights: Sequence[Floats], time: float, stages: int) -> Iterator[list[Floats]]:
+    """Weights half-way through equal stages of the averaged drift of label noise (midpoint rule), and at the end."""
+    h, now = time / stages, list(weights)
+    for _ in range(stages):
+        half = _moved(problem, lr, now, now, h / 2)
+        yield half
+        now = _moved(problem, lr, now, half, h)
+    yield now
+
+
+def _moved(problem: Problem, lr: float, weights: list[Floats], at: list[Floats], h: float) -> list[Floats]:
+    slopes = determinant.label_noise_drift(problem.data, lr / SAMPLES, at)
+    return [layer + h * slope for layer, slope in zip(weights, slopes, strict=True)]

@@ -11,7 +11,7 @@ from saddlescope import plots
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number
 from saddlescope.claims.intervals import Interval
-from saddlescope.claims.rank_deficiency._setting import LABEL_NOISE, SAMPLES, Floats, Path, follow, problem
+from saddlescope.claims.rank_deficiency._setting import LABEL_NOISE, SAMPLES, Floats, Path, drifted, follow, problem
 from saddlescope.claims.tools import around, largest, smallest
 from saddlescope.methods import GD, GradientFlow
 from saddlescope.theory import determinant
@@ -87,16 +87,10 @@ def _foretold(path: Path) -> Floats:
     flow = follow("before label noise acts", path.problem, GradientFlow(0.05), steps, count)
     fallen = [np.trapezoid(_line(path)[0] + 0 * flow.time[:, None], flow.time, axis=0)]
     fallen[0] += lr / flow.method.lr * np.trapezoid(flow.label_noise_rate() - _line(flow), flow.time, axis=0)
-    weights, h = [layer[-1] for layer in flow.weights], (path.time[-1] - LEARNED) / STAGES
-    for _ in range(STAGES):
-        half = _moved(weights, determinant.label_noise_drift(data, lr / SAMPLES, weights), h / 2)
-        fallen.append(fallen[-1] + h * determinant.settled_rate(data, lr / SAMPLES, half, lr))
-        weights = _moved(weights, determinant.label_noise_drift(data, lr / SAMPLES, half), h)
-    return np.stack(fallen)
-
-
-def _moved(weights: Sequence[Floats], slopes: Sequence[Floats], h: float) -> list[Floats]:
-    return [layer + h * slope for layer, slope in zip(weights, slopes, strict=True)]
+    time, start = path.time[-1] - LEARNED, [layer[-1] for layer in flow.weights]
+    *halves, _ = drifted(path.problem, lr, start, time, STAGES)
+    rates = [determinant.settled_rate(data, lr / SAMPLES, half, lr) for half in halves]
+    return np.cumsum([*fallen, *(time / STAGES * rate for rate in rates)], axis=0)
 
 
 def draw(axes: Sequence[Axes], evidence: Evidence) -> None:

@@ -1,0 +1,210 @@
+"""Eigenvalues of N = ΘᵀΘ are a diffusion that repels: its drift and noise, measured on ensembles of single steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from saddlescope import plots
+from saddlescope.claims import intervals
+from saddlescope.claims.claim import Claim, Evidence, Number, Run
+from saddlescope.claims.rank_deficiency._setting import LABEL_NOISE, SAMPLES, WIDTHS, Floats, follow, problem
+from saddlescope.claims.tools import around
+from saddlescope.engines import make_engine
+from saddlescope.init import Given
+from saddlescope.methods import GD, SGD
+from saddlescope.plan import Plan
+from saddlescope.theory import determinant
+from saddlescope.theory.determinant import EigenvalueSDE
+
+LR, BATCH, RESIDUAL = 1e-3, 50, 1.0
+STEPS = (0, 200, 20_000, 100_000)
+"""Steps of a network under label noise at which its next step is looked at."""
+
+GAPS = tuple(np.geomspace(0.02, 0.8, 9).round(3).tolist())
+"""Relative distances of the two largest eigenvalues in states made for the purpose."""
+
+SAME = around(1.0, 0.05)
+"""Measured over predicted coefficient."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Single steps from one state: ``Δλ_i/λ_i`` and its linear part ``−2η v_iᵀS v_i`` (trajectories, m); the law."""
+
+    change: Floats
+    linear: Floats
+    law: EigenvalueSDE
+    run: Run
+
+    @property
+    def repulsion(self) -> Floats:
+        """Mean of the change beyond the linear part, by theory."""
+        return np.asarray(LR * (self.law.repulsion / self.law.eigenvalues)[0])
+
+    @property
+    def without(self) -> Floats:
+        """The same if eigenvalues did not repel: ``Σ_j λ_j q_ij`` alone."""
+        values = self.law.eigenvalues[0]
+        return np.asarray(LR * (self.law.squares[0] @ values) / values)
+
+    @property
+    def covariance(self) -> Floats:
+        """Covariance of the change by theory."""
+        values = self.law.eigenvalues[0]
+        return np.asarray(LR * self.law.covariance[0] / np.outer(values, values))
+
+
+def experiment(quick: bool) -> Evidence:
+    """Single steps from states along a run and from close pairs."""
+    count = 16_384 if quick else 65_536
+    along = follow("label noise 2, η = 0.05", problem(LABEL_NOISE), GD(0.05), STEPS, 1)
+    states = [[layer[save, 0] for layer in along.weights] for save in range(len(STEPS))]
+    labels = [_steps(f"label noise, step {at}", state, False, count) for at, state in zip(STEPS, states, strict=True)]
+    batches = [
+        _steps(f"minibatch noise, step {at}", state, True, count) for at, state in zip(STEPS, states, strict=True)
+    ]
+    close = [_steps(f"label noise, gap {gap:g}", _close(gap), False, count, fitted=True) for gap in GAPS]
+    groups = {"label noise": labels, "minibatch noise": batches, "close pairs": close}
+    return Evidence(
+        numbers=[
+            *(
+                Number(f"repulsion over predicted, {name}", intervals.mean(_repelled(group, "repulsion")), SAME)
+                for name, group in groups.items()
+            ),
+            *(
+                Number(f"noise over predicted, {name}", intervals.mean(_spread(group)), SAME)
+                for name, group in groups.items()
+            ),
+        ],
+        controls=[
+            Number(
+                f"the same over that of eigenvalues that do not repel, {name}",
+                intervals.mean(_repelled(group, "without")),
+                SAME,
+            )
+            for name, group in groups.items()
+        ],
+        runs=[along.run, *(steps.run for steps in (*labels, *batches, *close))],
+        curves={"labels": labels, "batches": batches, "close": close},
+    )
+
+
+def _steps(name: str, state: list[Floats], minibatch: bool, trajectories: int, fitted: bool = False) -> Steps:
+    """Single steps of minibatches without label noise, or of full batches with it; a teacher they fit."""
+    noise, residual = (0.0, RESIDUAL) if minibatch else (LABEL_NOISE, 0.0)
+    at = problem(noise, residual=residual, start=Given(state), teacher=state[1] @ state[0] if fitted else None)
+    method = SGD(LR, BATCH) if minibatch else GD(LR)
+    plan = Plan(steps=1, trajectories=trajectories, seed=len(name))
+    engine = make_engine("auto", at, method, plan)
+    after = engine.advance(engine.init(), 1)
+    first, second = moved = engine.weights(after)
+    weights, size = [layer[None] for layer in state], WIDTHS[0]
+    temperature, share = (method.temperature, 1.0) if minibatch else (LR / SAMPLES, 0.0)
+    law = determinant.eigenvalue_sde(at.data, temperature, weights, lr=LR, share=share)
+    rows = np.linalg.svd(determinant.neighbours(weights)[0], full_matrices=False)[2]
+    gradient = np.linalg.pinv(state[1].T) @ (state[0] - first)
+    linear = -4 * np.einsum("ia,nab,ib->ni", rows[:, size:], gradient, rows[:, :size])
+    values = np.linalg.svd(determinant.neighbours(moved), compute_uv=False) ** 2
+    run = Run.by_hand(name, at, method, plan, after.status)
+    return Steps(values / law.eigenvalues - 1, linear, law, run)
+
+
+def _close(gap: float) -> list[Floats]:
+    """Weights whose two largest eigenvalues differ by this share, the others fixed, in random directions."""
+    rng, size = np.random.default_rng(3), WIDTHS[0] + WIDTHS[2]
+    values = np.array([6.0, 6.0 * (1 - gap), 1.0, 0.7, 0.5, 0.3, 0.2])
+    left, right = (np.linalg.qr(rng.standard_normal((rows, size)))[0] for rows in (WIDTHS[1], size))
+    theta = left * np.sqrt(values) @ right.T
+    return [theta[:, : WIDTHS[0]], theta[:, WIDTHS[0] :].T]
+
+
+def _repelled(group: Sequence[Steps], part: str) -> Floats:
+    """What steps do beyond their linear part, over what is predicted (trajectories,): projected on it, all states."""
+    told = [getattr(steps, part) for steps in group]
+    shares = [(steps.change - steps.linear) @ t / (t @ t) for steps, t in zip(group, told, strict=True)]
+    return np.asarray(np.mean(shares, axis=0))
+
+
+def _spread(group: Sequence[Steps]) -> Floats:
+    """Noise of the steps over what is predicted (trajectories,): ``dᵀC⁺d / rank C``, all states.
+
+    C has rank m − 1: the sum of ``dλ_i/λ_i``, that of log det N, has no noise.
+    """
+    shares = []
+    for steps in group:
+        centred, inverse = steps.change - steps.change.mean(axis=0), np.linalg.pinv(steps.covariance, rcond=1e-9)
+        shares.append((centred @ inverse * centred).sum(axis=1) / (centred.shape[1] - 1))
+    return np.asarray(np.mean(shares, axis=0))
+
+
+def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
+    """Drift of every eigenvalue in one state, noise in all, and how a close pair repels."""
+    drift, noise, pair = axes
+    groups = [evidence.curves[name] for name in ("labels", "batches", "close")]
+    learned, places = groups[0][1], np.arange(1, 8)
+    for place, value in zip(places, _beyond(learned).T, strict=True):
+        plots.interval(drift, place, intervals.mean(value), color=plots.COLOURS[0])
+    ends = places - 0.35, places + 0.35
+    drift.hlines(learned.repulsion / LR**2, *ends, color=plots.COLOURS[0], label="repelling eigenvalues")
+    drift.hlines(learned.without / LR**2, *ends, color=plots.GREY, ls=":", label="without repulsion")
+    drift.set(
+        title="Label noise, map learned", xlabel="eigenvalue of N, largest first", ylabel="drift of Δλ/λ, over η²"
+    )
+    for group, colour, label in zip(groups[:2], plots.COLOURS, ("label noise", "minibatches"), strict=False):
+        told = np.concatenate([np.sqrt(np.diagonal(steps.covariance)) for steps in group]) / LR
+        seen = np.concatenate([steps.change.std(axis=0) for steps in group]) / LR
+        noise.plot(told, seen, "o", color=colour, label=label)
+    noise.axline((0.1, 0.1), (1, 1), color=plots.GREY, lw=0.8, ls=":")
+    noise.set(
+        title="Noise of a step, all states", xscale="log", yscale="log", xlabel="predicted deviation of Δλ/λ, over η"
+    )
+    noise.set_ylabel("measured")
+    for place, colour in enumerate(plots.COLOURS[:2]):
+        told = [steps.repulsion[place] / LR**2 for steps in groups[2]]
+        pair.plot(GAPS, told, color=colour, label=f"λ{'₁₂'[place]}")
+        for gap, steps in zip(GAPS, groups[2], strict=True):
+            plots.interval(pair, gap, intervals.mean(_beyond(steps)[:, place]), color=colour)
+    pair.set(title="A close pair repels", xlabel="gap 1 − λ₂/λ₁", ylabel="drift of Δλ/λ, over η²", xscale="log")
+    pair.set_xticks([0.02, 0.05, 0.1, 0.2, 0.5], ["0.02", "0.05", "0.1", "0.2", "0.5"], minor=False)
+    pair.set_xticks([], minor=True)
+    for panel, where in zip(axes, ("upper left", "upper left", "upper right"), strict=True):
+        panel.legend(loc=where)
+
+
+def _beyond(steps: Steps) -> Floats:
+    """Change beyond the linear part over η² (trajectories, m)."""
+    return (steps.change - steps.linear) / LR**2
+
+
+CLAIM = Claim(
+    name="eigenvalues",
+    title="The eigenvalues of N diffuse and repel each other",
+    statement=(
+        "The eigenvalues of N = ΘᵀΘ follow dλ_i = −2λ_i v_iᵀ⟨S⟩v_i dt + Σ_j c_ij q_ij dt + 2λ_i v_iᵀdZ v_i with "
+        "c_ij = λ_i(λ_i + 3λ_j)/(λ_i − λ_j), c_ii = λ_i, S = [[0, Jᵀ], [J, 0]] and q_ij the variance rate of "
+        "v_iᵀS v_j: neighbours repel, small eigenvalues shrink relative to large ones, and the noise of all leaves the "
+        "sum of dλ_i/λ_i alone. It holds for label noise and for minibatch noise."
+    ),
+    source=(
+        "Varre, Sagitova & Flammarion 2024, NeurIPS 37:60133 (label noise); minibatch noise and c_ij in this form are "
+        "this project's"
+    ),
+    method=(
+        "An ensemble takes one step (η = 0.001) from the same weights: those of a network at four times of a run under "
+        "label noise, and weights whose two largest eigenvalues are close, with labels that they fit. Full batches "
+        "with label noise δ = 2, or minibatches of 50 with residuals of deviation 1. What is linear in a step is known "
+        "from its weights; the rest must have the mean that repulsion predicts, the whole the predicted covariance."
+    ),
+    control="Eigenvalues that do not repel (c_ij = λ_j) must be rejected.",
+    caption=(
+        "Mean change of the eigenvalues beyond the linear part (dots, intervals at 1 − 10⁻⁶), predicted with repulsion "
+        "(blue lines) and without (dotted); deviation of the change against prediction; repulsion of two eigenvalues "
+        "against their distance (lines: theory)."
+    ),
+    experiment=experiment,
+    draw=draw,
+)

@@ -1,0 +1,190 @@
+"""Label noise takes the singular values of W_1 that the teacher does not use, at a known rate; the others stay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from saddlescope import plots
+from saddlescope.claims import intervals
+from saddlescope.claims.claim import Claim, Evidence, Number
+from saddlescope.claims.rank_deficiency._setting import (
+    LABEL_NOISE,
+    SAMPLES,
+    STRENGTHS,
+    Floats,
+    Path,
+    drifted,
+    follow,
+    problem,
+)
+from saddlescope.claims.tools import around, largest
+from saddlescope.methods import GD
+from saddlescope.theory import determinant
+
+COARSE, FINE, END = 0.1, 0.05, 12_000.0
+"""Learning rates and the time at which training ends."""
+
+LEARNED, THRESHOLD, USED = 8.0, 0.5, len(STRENGTHS)
+"""When the map is learned, what counts as fallen, and how many singular values the teacher needs."""
+
+
+def experiment(quick: bool) -> Evidence:
+    """Label noise at two learning rates and gradient descent, from the same Gaussian weights."""
+    count = 48 if quick else 256
+    coarse, fine = (_run(lr, LABEL_NOISE, END, count) for lr in (COARSE, FINE))
+    silent = _run(COARSE, 0.0, END / 10, count)
+    lost, kept = (_singular(path)[-1] / _singular(path)[1] for path in (coarse, silent))
+    rates = [_rate(path) for path in (coarse, fine)]
+    times = _times(fine) / _foretold_times(fine)
+    stay = _staying(fine)
+    return Evidence(
+        numbers=[
+            Number("third singular value of W₁ under label noise, end over learned", _mean(lost[:, USED]), (0.0, 0.1)),
+            Number(
+                "rate of fall of the last three over predicted, η → 0",
+                intervals.mean(2 * rates[1] - rates[0]),
+                around(1.0, 0.02),
+            ),
+            Number(f"the same at η = {FINE:g}", _mean(rates[1]), around(1.0, 0.1)),
+            Number(
+                f"time at which the third passes {THRESHOLD:g} over predicted", _mean(times[:, -1]), around(1.0, 0.1)
+            ),
+            Number(
+                "square of those that stay over predicted, worst", largest(map(_mean, stay.T), 1.0), around(1.0, 0.1)
+            ),
+            Number(
+                "gradient descent: largest change of a singular value after learning",
+                intervals.exact(np.abs(kept - 1).max()),
+                (0.0, 0.01),
+            ),
+        ],
+        controls=[
+            Number("gradient descent: third singular value, end over learned", _mean(kept[:, USED]), (0.0, 0.1)),
+            Number("rate over an equal share of the fall of log det N", _mean(rates[1] / 2), around(1.0, 0.1)),
+        ],
+        runs=[path.run for path in (coarse, fine, silent)],
+        curves={"fine": fine, "silent": silent, "times": _times(fine), "foretold": _foretold_times(fine)},
+    )
+
+
+_mean = intervals.mean
+
+
+def _run(lr: float, label_noise: float, end: float, count: int) -> Path:
+    """Saves when the map is learned and 400 times after."""
+    name = f"label noise {label_noise:g}, η = {lr:g}" if label_noise else f"gradient descent, η = {lr:g}"
+    steps = np.linspace(LEARNED / lr, end / lr, 401).astype(int).tolist()
+    return follow(name, problem(label_noise), GD(lr), steps, count)
+
+
+def _singular(path: Path) -> Floats:
+    """Singular values of W_1 (saves, trajectories, 5)."""
+    return np.linalg.svd(path.weights[0], compute_uv=False)
+
+
+def _unused(path: Path) -> Floats:
+    """Variance of the inputs along the directions that the teacher does not use."""
+    unused = np.linalg.svd(path.problem.data.teacher)[2][USED:]
+    return np.linalg.eigvalsh(unused @ path.problem.data.sigma @ unused.T)
+
+
+def _rate(path: Path) -> Floats:
+    """Fall of the log of the last three singular values over the second half, over that predicted (trajectories,)."""
+    data, half = path.problem.data, len(path.steps) // 2
+    logs = np.log(_singular(path)[[half, -1], :, USED:]).sum(axis=-1)
+    predicted = path.method.lr * LABEL_NOISE**2 * data.dim_out / (2 * SAMPLES) * _unused(path).sum()
+    return np.asarray((logs[0] - logs[1]) / (path.time[-1] - path.time[half]) / predicted)
+
+
+def _times(path: Path) -> Floats:
+    """First save at which each of the last three, smallest first, lies below the threshold (trajectories, 3)."""
+    below = _singular(path)[:, :, : USED - 1 : -1] < THRESHOLD
+    return np.where(below.any(axis=0), path.time[below.argmax(axis=0)], np.inf)
+
+
+def _foretold_times(path: Path) -> Floats:
+    """The same from the weights when the map is learned."""
+    learned = [layer[1] for layer in path.weights]
+    return path.time[1] + determinant.fall_times(path.problem.data, path.method.lr / SAMPLES, learned, THRESHOLD)
+
+
+def _staying(path: Path) -> Floats:
+    """Squares of the singular values of ``W_1R`` that stay, over ``√(Tr S_xx/dy) σ(MR)`` (trajectories, 2)."""
+    data = path.problem.data
+    root = np.linalg.cholesky(data.sigma)
+    squares = np.linalg.svd(path.weights[0][-1] @ root, compute_uv=False)[:, :USED] ** 2
+    target = np.sqrt(np.trace(data.sigma) / data.dim_out) * np.linalg.svd(data.teacher @ root, compute_uv=False)
+    return np.asarray(squares / target)
+
+
+def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
+    """Singular values under label noise and under gradient descent; when they fall."""
+    noisy, quiet, times = axes
+    fine, silent = evidence.curves["fine"], evidence.curves["silent"]
+    logs = np.log(_singular(fine))
+    start = [layer[1] for layer in fine.weights]
+    foretold = [np.linalg.svd(w[0], compute_uv=False) for w in drifted(fine.problem, FINE, start, END - LEARNED, 100)]
+    at = LEARNED + (END - LEARNED) * (np.arange(100) + 0.5) / 100
+    for place in range(5):
+        colour, label = plots.COLOURS[place], f"σ{'₁₂₃₄₅'[place]}"
+        noisy.plot(at / 1000, np.exp(np.log(foretold)[:-1, :, place].mean(axis=1)), color=colour, lw=1.2)
+        noisy.plot(fine.time[1::40] / 1000, np.exp(logs[1::40, :, place].mean(axis=1)), "o", color=colour, label=label)
+        quiet.plot(silent.time / 1000, np.exp(np.log(_singular(silent))[:, :, place].mean(axis=1)), color=colour)
+    noisy.set(
+        title=f"Label noise 2, η = {FINE:g}",
+        yscale="log",
+        xlabel="time / 1000",
+        ylabel="singular values of W₁",
+        ylim=(0.03, 3),
+    )
+    noisy.legend(ncols=5, columnspacing=0.8, handletextpad=0.1, loc="lower left")
+    quiet.set(
+        title="Gradient descent", yscale="log", xlabel="time / 1000", ylabel="singular values of W₁", ylim=(0.03, 3)
+    )
+    for place, name in enumerate(("σ₅", "σ₄", "σ₃")):
+        foretold_times, seen = (evidence.curves[key][:, place] for key in ("foretold", "times"))
+        falls = seen > LEARNED
+        times.plot(foretold_times[falls] / 1000, seen[falls] / 1000, ".", color=plots.COLOURS[4 - place], label=name)
+    times.axline((0, 0), slope=1, color=plots.GREY, lw=0.8, ls=":")
+    times.set(
+        title=f"Time of falling below {THRESHOLD:g}",
+        xlabel="time / 1000, foretold when learned",
+        ylabel="time / 1000, measured",
+    )
+    times.legend()
+
+
+CLAIM = Claim(
+    name="singular-values",
+    title="Label noise takes the singular values of W₁ that the teacher does not use",
+    statement=(
+        "Of the five singular values of W₁, label noise leaves as many as the teacher has rank, and takes the others; "
+        "gradient descent keeps all. To first order in η those that go fall as exp(−ηδ²dy λt/2n), λ the variance of "
+        "the inputs along directions the teacher does not use: half of an equal share of the fall of log det N. Those "
+        "that stay end where noise balances: σ_i²(W₁R) = √(Tr(S_xx)/dy) σ_i(MR), RRᵀ = S_xx."
+    ),
+    source=(
+        "Varre, Sagitova & Flammarion 2024, NeurIPS 37:60133 (that they fall and stay); rate, times and what is left "
+        "are this project's"
+    ),
+    method=(
+        "n = 1000, 5 inputs, 2 outputs (teacher strengths 2 and 1), width 10, weights N(0, ½²), δ = 2 or 0, full "
+        "batches until t = 12000 at η = 0.1 and 0.05. The rate is that of the sum of logarithms over the second half "
+        "of the run, extrapolated to η → 0 from both. Times are foretold from the weights when the map has been "
+        "learned (t = 8)."
+    ),
+    control=(
+        "The third singular value must not fall under gradient descent, and an equal share of the fall of log det N "
+        "must be rejected as its rate."
+    ),
+    caption=(
+        "Singular values of W₁ (geometric means over networks: dots) and what averaging over the fast fluctuations "
+        "foretells from the weights at t = 8, to first order in η (lines); the same weights under gradient descent; "
+        "time at which the last three pass the threshold, each network."
+    ),
+    experiment=experiment,
+    draw=draw,
+)
