@@ -96,17 +96,17 @@ def experiment(quick: bool) -> Evidence:
 def _steps(name: str, state: list[Floats], minibatch: bool, trajectories: int, fitted: bool = False) -> Steps:
     """Single steps of minibatches without label noise, or of full batches with it; a teacher they fit."""
     noise, residual = (0.0, RESIDUAL) if minibatch else (LABEL_NOISE, 0.0)
-    at = problem(noise, residual=residual, start=Given(state), teacher=state[1] @ state[0] if fitted else None)
+    at = problem(noise, residual=residual, start=Given(tuple(state)), teacher=state[1] @ state[0] if fitted else None)
     method = SGD(LR, BATCH) if minibatch else GD(LR)
     plan = Plan(steps=1, trajectories=trajectories, seed=len(name))
     engine = make_engine("auto", at, method, plan)
     after = engine.advance(engine.init(), 1)
-    first, second = moved = engine.weights(after)
+    moved = engine.weights(after)
     weights, size = [layer[None] for layer in state], WIDTHS[0]
     temperature, share = (method.temperature, 1.0) if minibatch else (LR / SAMPLES, 0.0)
     law = determinant.eigenvalue_sde(at.data, temperature, weights, lr=LR, share=share)
     rows = np.linalg.svd(determinant.neighbours(weights)[0], full_matrices=False)[2]
-    gradient = np.linalg.pinv(state[1].T) @ (state[0] - first)
+    gradient = np.linalg.pinv(state[1].T) @ (state[0] - moved[0])
     linear = -4 * np.einsum("ia,nab,ib->ni", rows[:, size:], gradient, rows[:, :size])
     values = np.linalg.svd(determinant.neighbours(moved), compute_uv=False) ** 2
     run = Run.by_hand(name, at, method, plan, after.status)
@@ -147,7 +147,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
     groups = [evidence.curves[name] for name in ("labels", "batches", "close")]
     learned, places = groups[0][1], np.arange(1, 8)
     for place, value in zip(places, _beyond(learned).T, strict=True):
-        plots.interval(drift, place, intervals.mean(value), color=plots.COLOURS[0])
+        plots.interval(drift, float(place), intervals.mean(value), color=plots.COLOURS[0])
     ends = places - 0.35, places + 0.35
     drift.hlines(learned.repulsion / LR**2, *ends, color=plots.COLOURS[0], label="repelling eigenvalues")
     drift.hlines(learned.without / LR**2, *ends, color=plots.GREY, ls=":", label="without repulsion")
@@ -163,16 +163,17 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
         title="Noise of a step, all states", xscale="log", yscale="log", xlabel="predicted deviation of Δλ/λ, over η"
     )
     noise.set_ylabel("measured")
-    for place, colour in enumerate(plots.COLOURS[:2]):
-        told = [steps.repulsion[place] / LR**2 for steps in groups[2]]
-        pair.plot(GAPS, told, color=colour, label=f"λ{'₁₂'[place]}")
+    for which, colour in enumerate(plots.COLOURS[:2]):
+        curve = [steps.repulsion[which] / LR**2 for steps in groups[2]]
+        pair.plot(GAPS, curve, color=colour, label=f"λ{'₁₂'[which]}")
         for gap, steps in zip(GAPS, groups[2], strict=True):
-            plots.interval(pair, gap, intervals.mean(_beyond(steps)[:, place]), color=colour)
+            plots.interval(pair, gap, intervals.mean(_beyond(steps)[:, which]), color=colour)
     pair.set(title="A close pair repels", xlabel="gap 1 − λ₂/λ₁", ylabel="drift of Δλ/λ, over η²", xscale="log")
     pair.set_xticks([0.02, 0.05, 0.1, 0.2, 0.5], ["0.02", "0.05", "0.1", "0.2", "0.5"], minor=False)
     pair.set_xticks([], minor=True)
-    for panel, where in zip(axes, ("upper left", "upper left", "upper right"), strict=True):
-        panel.legend(loc=where)
+    drift.legend(loc="upper left")
+    noise.legend()
+    pair.legend()
 
 
 def _beyond(steps: Steps) -> Floats:

@@ -82,13 +82,13 @@ def _run(lr: float, label_noise: float, end: float, count: int) -> Path:
 
 def _singular(path: Path) -> Floats:
     """Singular values of W_1 (saves, trajectories, 5)."""
-    return np.linalg.svd(path.weights[0], compute_uv=False)
+    return np.asarray(np.linalg.svd(path.weights[0], compute_uv=False), np.float64)
 
 
 def _unused(path: Path) -> Floats:
     """Variance of the inputs along the directions that the teacher does not use."""
     unused = np.linalg.svd(path.problem.data.teacher)[2][USED:]
-    return np.linalg.eigvalsh(unused @ path.problem.data.sigma @ unused.T)
+    return np.asarray(np.linalg.eigvalsh(unused @ path.problem.data.sigma @ unused.T))
 
 
 def _rate(path: Path) -> Floats:
