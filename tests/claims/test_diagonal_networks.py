@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from saddlescope import init
-from saddlescope.claims.law_of_balance import _chains, density, transition
+from saddlescope.claims.law_of_balance import _chains, density, ergodicity, transition
 from saddlescope.methods import GD, SGD
 from saddlescope.theory import mode_sde
 
@@ -39,3 +39,10 @@ def test_threshold_is_where_a_known_growth_is_zero():
     assert growth.low < exact < growth.high
     assert growth.high - growth.low < 0.2
     assert np.isnan(transition._window(transition.QUIET)).all()
+
+
+def test_leaving_is_seen_where_the_sign_changes():
+    """Gradient descent takes u + w past u − w after log(1/ratio)/(2s*), later saves apart."""
+    dataset = ergodicity._run(ergodicity.pair(-1e-4, 1e-3), 0.02, 50)
+    assert ergodicity._leaving(dataset).mean() == pytest.approx(np.log(1e3) / 2, rel=0.15)
+    assert not (ergodicity._strengths(ergodicity._run(_chains.chain(2, -0.1, 1.0), 0.5, 50)) > 0).any()

@@ -6,6 +6,7 @@ One file a claim. u, w are a pair with ``ℓ(λu, w/λ) = ℓ(u, w)``, T = η/B;
 from saddlescope.claims.law_of_balance import (
     balance_decay,
     density,
+    ergodicity,
     exact_balance,
     transition,
 )
@@ -15,4 +16,5 @@ CLAIMS = (
     balance_decay.CLAIM,
     density.CLAIM,
     transition.CLAIM,
+    ergodicity.CLAIM,
 )
