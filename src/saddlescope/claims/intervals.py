@@ -26,6 +26,10 @@ class Interval:
         """Measured from another origin."""
         return Interval(self.value - by, self.low - by, self.high - by)
 
+    def __mul__(self, by: float) -> Interval:
+        """In other units; ``by`` is positive."""
+        return Interval(self.value * by, self.low * by, self.high * by)
+
 
 def exact(value: float) -> Interval:
     """A number without sampling error.

@@ -6,6 +6,7 @@ One file a claim. s is the strength ``u_αᵀPv_α`` of a mode (product coordina
 """
 
 from saddlescope.claims.saddle_to_saddle import (
+    depths,
     isotropic,
     mode_sde,
     noise_peak,
@@ -17,6 +18,7 @@ from saddlescope.claims.saddle_to_saddle import (
 CLAIMS = (
     mode_sde.CLAIM,
     noise_peak.CLAIM,
+    depths.CLAIM,
     stationary_law.CLAIM,
     small_start.CLAIM,
     plateaus.CLAIM,
