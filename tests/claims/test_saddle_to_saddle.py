@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 
-from saddlescope.claims.saddle_to_saddle import mode_sde, noise_peak, plateaus, stationary_law
+from saddlescope.claims.saddle_to_saddle import depths, finite_data, mode_sde, noise_peak, plateaus, stationary_law
 from saddlescope.claims.tools import SAME_LAW, aligned, network, run
 from saddlescope.methods import SGD, Langevin
 from saddlescope.plan import Plan
@@ -75,3 +76,33 @@ def test_fixed_steps_lose_the_law():
     """The negative control of the stationary law does what it is there for."""
     ends = stationary_law._euler(stationary_law.HOT[1], dt=2e-3, trajectories=64)
     assert np.mean(ends < 0.1) > 0.3
+
+
+@pytest.mark.parametrize("depth", depths.DEPTHS)
+def test_the_limit_of_peaks_lies_below_their_end_and_falls_with_depth(depth):
+    kappa, found = 1 - 1 / depth, depths.limit(depth)
+    end = 1 / np.sqrt(4 * kappa * (2 * kappa + 1))
+    assert 0.8 * end < found < end
+    assert depth == 2 or found < depths.limit(depth - 1)
+    assert depths._mode(depth, 0.999 * end).noise_peak("product") is not None
+    assert depths._mode(depth, 1.001 * end).noise_peak("product") is None
+
+
+def test_samples_are_whitened_and_residuals_orthogonal():
+    data = finite_data.samples(finite_data.FOUR, residuals=0.5, label_noise=0.1)
+    assert data.sigma == pytest.approx(np.eye(4), abs=1e-12)
+    assert data.modes.strengths == pytest.approx(finite_data.FOUR)
+    assert data.residuals.T @ data.residuals / data.samples == pytest.approx(0.25 * np.eye(4), abs=1e-12)
+    assert data.X.T @ data.residuals == pytest.approx(np.zeros((4, 4)), abs=1e-12)
+
+
+def test_peaks_are_read_off_saves():
+    """A mode that rises through a peak, one whose noise only grows, one never learned."""
+    time = np.linspace(0, 1, 101)
+    strength = np.stack([time, time, 0.5 * time], axis=-1)[None]
+    noise = np.stack([time * (1 - time), time, time * (1 - time)], axis=-1)[None]
+    dims = ("trajectory", "time", "mode")
+    dataset = xr.Dataset(
+        {"mode_strength": (dims, strength), "mode_noise": (dims, noise), "target": ("mode", np.ones(3))}
+    )
+    assert finite_data.peaked(dataset).tolist() == [[True, False, False]]

@@ -7,6 +7,7 @@ One file a claim. s is the strength ``u_αᵀPv_α`` of a mode (product coordina
 
 from saddlescope.claims.saddle_to_saddle import (
     depths,
+    finite_data,
     isotropic,
     mode_sde,
     noise_peak,
@@ -22,5 +23,6 @@ CLAIMS = (
     stationary_law.CLAIM,
     small_start.CLAIM,
     plateaus.CLAIM,
+    finite_data.CLAIM,
     isotropic.CLAIM,
 )

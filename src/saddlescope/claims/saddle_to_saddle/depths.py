@@ -123,10 +123,9 @@ def _laws(depth: int, trajectories: int, dt: float = 1e-2) -> dict[str, Any]:
     plan = Plan(steps=saves[-1], trajectories=trajectories, save_at=tuple(saves), keep="trajectories")
 
     def ensemble(at_depth: int) -> list[Floats]:
-        return [
-            ModeSDE(at_depth, target, LABEL_NOISE, temperature=TEMPERATURE).simulate(START, [save * dt], 2**18)[:, 0]
-            for target, save in zip(TARGETS, saves, strict=True)
-        ]
+        theory = [ModeSDE(at_depth, target, LABEL_NOISE, temperature=TEMPERATURE) for target in TARGETS]
+        ends = [mode.simulate(START, [save * dt], 2**18) for mode, save in zip(theory, saves, strict=True)]
+        return [np.asarray(end[:, 0], np.float64) for end in ends]
 
     samples, runs, expected, shallow = {}, [], ensemble(depth), ensemble(2)
     for noise in ("aligned", "gradient"):
@@ -213,9 +212,8 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
     lag.legend(loc="upper left")
     ratios = np.linspace(0, 0.5, 400)
     for depth, colour in zip(DEPTHS, plots.COLOURS, strict=False):
-        peaks = [_mode(depth, ratio).noise_peak("product") for ratio in ratios]
-        exists = [place for place, peak in enumerate(peaks) if peak is not None]
-        strength.plot(ratios[exists], [peaks[place] for place in exists], color=colour, label=f"L = {depth}")
+        curve = [(ratio, _mode(depth, ratio).noise_peak("product")) for ratio in ratios]
+        strength.plot(*zip(*[at for at in curve if at[1] is not None], strict=True), color=colour, label=f"L = {depth}")
         chosen = [peaks for peaks in sweep if peaks.depth == depth]
         for peaks in chosen:
             seen = peaks.found[np.isfinite(peaks.found)]
