@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from saddlescope.claims.law_of_balance import balance_decay, exact_balance
+from saddlescope.claims.law_of_balance import _networks, balance_decay, exact_balance, noise_balance
+from saddlescope.theory import Balance
 
 
 @pytest.mark.parametrize("name", [*exact_balance.SYMMETRIC, *exact_balance.BROKEN])
@@ -25,3 +26,24 @@ def test_growth_under_isotropic_noise_is_read_off_an_ensemble():
     assert spread.low < 1 < spread.high and not spread.low < 1.5 < spread.high
     still = balance_decay._ensemble(balance_decay.SETTINGS[0], balance_decay.BALANCED, 1.0, 4)
     assert np.abs(still.q).max() < 1e-13
+
+
+def test_noise_of_units_is_that_of_the_law_of_balance():
+    rng = np.random.default_rng(0)
+    u, w = (rng.standard_normal(shape).astype(np.float32) / 4 for shape in ((2, 20, 9), (2, 9, 20)))
+    norm_u, norm_w, noise_u, noise_w = noise_balance.spread(u, w, noise_balance.UNEVEN, np.random.default_rng(1))
+    x, y = noise_balance.UNEVEN.draw((2, noise_balance.SAMPLES // 32, 32), np.random.default_rng(1))
+    g_u, g_w = _networks.relu(u[1], w[1], x[1].reshape(-1, 20), y[1].reshape(-1, 20))
+    for unit in range(9):
+        balance = Balance.of(u[1, :, unit], w[1, unit], g_u[:, :, unit], g_w[:, unit], temperature=1.0)
+        assert norm_u[1, unit] - norm_w[1, unit] == pytest.approx(balance.difference, rel=1e-4, abs=1e-5)
+        assert noise_u[1, unit] - noise_w[1, unit] == pytest.approx(
+            balance.drift, rel=1e-3, abs=1e-4 * float(noise_u[1, unit])
+        )
+
+
+def test_training_starts_to_balance_noise():
+    training = noise_balance.train(noise_balance.EVEN, steps=noise_balance.SAVES * 30, trajectories=2)
+    assert training.noise_ratio.shape == (noise_balance.SAVES + 1, 2)
+    assert np.all(np.abs(np.log(training.noise_ratio[-1])) < 0.7 * np.abs(np.log(training.noise_ratio[0])))
+    assert np.all(training.norm_ratio[-1] > 2 * training.norm_ratio[0])

@@ -8,12 +8,14 @@ from saddlescope.claims.law_of_balance import (
     density,
     ergodicity,
     exact_balance,
+    noise_balance,
     transition,
 )
 
 CLAIMS = (
     exact_balance.CLAIM,
     balance_decay.CLAIM,
+    noise_balance.CLAIM,
     density.CLAIM,
     transition.CLAIM,
     ergodicity.CLAIM,

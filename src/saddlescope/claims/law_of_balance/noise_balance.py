@@ -1,0 +1,242 @@
+"""What SGD balances is noise: norms follow only where the data are even, and linear layers end at dy/dx."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from saddlescope import plots
+from saddlescope.claims import intervals
+from saddlescope.claims.claim import Claim, Evidence, Number, Run
+from saddlescope.claims.intervals import Interval
+from saddlescope.claims.tools import alive, around, largest, run
+from saddlescope.data import GaussianData
+from saddlescope.init import Balanced
+from saddlescope.methods import SGD
+from saddlescope.network import DeepLinear
+from saddlescope.plan import Plan
+from saddlescope.problem import Problem
+
+Floats = NDArray[np.float32]
+Times = NDArray[np.float64]
+
+SIZE, WIDTH, SIGNAL = 20, 200, 0.5
+LR, BATCH, SAVES, SAMPLES = 0.02, 8, 24, 256
+EARLY = 15.0
+AS_ONE = around(1.0, 0.1)
+SHAPES = ((16, 2), (12, 3), (6, 6), (4, 12))
+LINEAR = SGD(lr=0.01, batch_size=4)
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Inputs of this spectrum (20,), labels half the inputs plus noise of this deviation in every output (20,)."""
+
+    spectrum: Floats
+    label_noise: Floats
+    start: tuple[float, float]
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[Floats, Floats]:
+        """Inputs and labels, each (*shape, 20)."""
+        x, noise = (rng.standard_normal((*shape, SIZE), np.float32) for _ in range(2))
+        x *= np.sqrt(self.spectrum)
+        return x, np.float32(SIGNAL) * x + self.label_noise * noise
+
+
+EVEN = Task(np.ones(SIZE, np.float32), np.full(SIZE, 2, np.float32), start=(0.1, 0.25))
+_inverse = 1 / np.arange(1, SIZE + 1, dtype=np.float32)
+_last = np.where(np.arange(SIZE) < SIZE - 4, 0, 20**0.5).astype(np.float32)
+UNEVEN = Task(SIZE * _inverse / _inverse.sum(), _last, start=(0.2, 0.2))
+"""Same totals: a spectrum ∝ 1/k, and noise in the last 4 outputs only. Start: deviation of the weights out and in."""
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """Norms and noise of the weights out of (u) and into (w) every unit: (time, trajectory, unit)."""
+
+    time: Times
+    norm_u: Floats
+    norm_w: Floats
+    noise_u: Floats
+    noise_w: Floats
+
+    @property
+    def norm_ratio(self) -> Floats:
+        """``‖u‖²/‖w‖²`` of whole layers (time, trajectory)."""
+        return np.asarray(self.norm_u.sum(axis=-1) / self.norm_w.sum(axis=-1))
+
+    @property
+    def noise_ratio(self) -> Floats:
+        """``Tr C_u / Tr C_w = wᵀC₂w / uᵀC₁u`` of whole layers (time, trajectory)."""
+        return np.asarray(self.noise_u.sum(axis=-1) / self.noise_w.sum(axis=-1))
+
+    @property
+    def by_unit(self) -> tuple[Times, Times]:
+        """Norm ratio of every unit and the ratio at which its noise would balance (trajectory, unit), at late times."""
+        u, w, c, d = (late(a) for a in (self.norm_u, self.norm_w, self.noise_u, self.noise_w))
+        return u / w, u / w * c / d
+
+
+def experiment(quick: bool) -> Evidence:
+    """ReLU networks by hand, on even and uneven data, and linear networks of several shapes on the engine."""
+    size, longer = (24, 1) if quick else (96, 3)
+    even, uneven = (train(task, longer * steps, size) for task, steps in ((EVEN, 3000), (UNEVEN, 6000)))
+    linear = {shape: _linear(shape, 128 if quick else 2048) for shape in SHAPES}
+    ratios = {shape: intervals.mean(late(path)) for shape, (path, _) in linear.items()}
+    over = [_over(ratio, dy / dx) for (dx, dy), ratio in ratios.items()]
+    agreement = [np.corrcoef(np.log(pair))[0, 1] for pair in zip(*uneven.by_unit, strict=True)]
+    uneven_norms, early = (
+        intervals.mean(late(uneven.norm_ratio)),
+        uneven.noise_ratio[np.abs(uneven.time - EARLY).argmin()],
+    )
+    return Evidence(
+        numbers=[
+            Number("noise out over noise in, uneven data", intervals.mean(late(uneven.noise_ratio)), AS_ONE),
+            Number("noise out over noise in, even data", intervals.mean(late(even.noise_ratio)), AS_ONE),
+            Number("‖u‖²/‖w‖², even data", intervals.mean(late(even.norm_ratio)), AS_ONE),
+            Number("correlation over units of log ‖u‖²/‖w‖² and its prediction", intervals.mean(agreement), (0.6, 1.0)),
+            Number("linear: ‖W₂‖²/‖W₁‖² over dy/dx, worst shape", largest(over, 1.0), around(1.0, 0.05)),
+            *(Number(f"linear {dx} → 8 → {dy}: ‖W₂‖²/‖W₁‖²", ratio) for (dx, dy), ratio in ratios.items()),
+        ],
+        controls=[
+            Number("were it norms that balance: ‖u‖²/‖w‖², uneven data", uneven_norms, AS_ONE),
+            Number("the same: ‖W₂‖²/‖W₁‖², linear 12 → 8 → 3", ratios[12, 3], AS_ONE),
+            Number(f"noise out over noise in, uneven data, at t = {EARLY:g}", intervals.mean(early), AS_ONE),
+        ],
+        runs=[record for _, record in linear.values()],
+        curves={"even": even, "uneven": uneven, "linear": ratios},
+    )
+
+
+def late(values: NDArray[Any]) -> Times:
+    """Mean over the last quarter of the saves."""
+    return np.asarray(values[-len(values) // 4 :].mean(axis=0), np.float64)
+
+
+def train(task: Task, steps: int, trajectories: int) -> Training:
+    """Networks 20 → 200 → 20 with ReLU, trained side by side by SGD on fresh batches."""
+    rng = np.random.default_rng(0)
+    shapes = (trajectories, SIZE, WIDTH), (trajectories, WIDTH, SIZE)
+    u, w = (
+        np.float32(scale) * rng.standard_normal(shape, np.float32)
+        for scale, shape in zip(task.start, shapes, strict=True)
+    )
+    saved, every = [spread(u, w, task, rng)], steps // SAVES
+    for step in range(1, steps + 1):
+        x, hidden, error, back = passes(u, w, *task.draw((trajectories, BATCH), rng))
+        u -= np.float32(LR / BATCH) * error.swapaxes(1, 2) @ hidden
+        w -= np.float32(LR / BATCH) * back.swapaxes(1, 2) @ x
+        if step % every == 0:
+            saved.append(spread(u, w, task, rng))
+    return Training(np.linspace(0, LR * steps, len(saved)), *(np.array(values) for values in zip(*saved, strict=True)))
+
+
+def passes(u: Floats, w: Floats, x: Floats, y: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """Inputs, hidden units, errors of the output and errors at the units: (…, sample, size)."""
+    before = x @ w.swapaxes(-1, -2)
+    hidden = np.maximum(before, 0)
+    error = hidden @ u.swapaxes(-1, -2) - y
+    return x, hidden, error, (error @ u) * (before > 0)
+
+
+def spread(u: Floats, w: Floats, task: Task, rng: np.random.Generator) -> tuple[Floats, ...]:
+    """``‖u‖²``, ``‖w‖²``, ``Tr Cov[g_u]``, ``Tr Cov[g_w]`` of every unit, on fresh samples (trajectory, unit).
+
+    The samples come in panels of 32: products so small that no linear algebra library splits them over threads.
+    """
+    x, hidden, error, back = passes(u[:, None], w[:, None], *task.draw((len(u), SAMPLES // 32, 32), rng))
+    noises = []
+    for unit, other in ((hidden, error), (back, x)):
+        square = (unit**2 * (other**2).sum(axis=-1, keepdims=True)).mean(axis=(1, 2))
+        mean = (unit.swapaxes(-1, -2) @ other).mean(axis=1) / np.float32(32)
+        noises.append(square - (mean**2).sum(axis=-1))
+    return (u**2).sum(axis=1), (w**2).sum(axis=2), *noises
+
+
+def _linear(shape: tuple[int, int], trajectories: int) -> tuple[Times, Run]:
+    """``‖W₂‖²/‖W₁‖²`` (time, trajectory) of linear networks dx → 8 → dy that start with equal norms."""
+    dx, dy = shape
+    data = GaussianData.from_spectrum([1.0, 0.5], dx, dy, label_noise=2.0)
+    problem = Problem(DeepLinear((dx, 8, dy)), data, Balanced(scale=1.0))
+    folding = 1 / (LINEAR.temperature * data.label_noise**2 * 2 * dx * dy / (dx + dy))
+    steps = round(8 * folding / LINEAR.lr / 40) * 40
+    dataset = run(problem, LINEAR, Plan(steps=steps, trajectories=trajectories, saves=40, keep="weights"))
+    first, second = ((alive(dataset)[name] ** 2).sum(axis=(2, 3)).transpose("time", ...) for name in ("W1", "W2"))
+    record = Run.of(f"SGD, linear {dx} → 8 → {dy}", dataset)
+    return second.values / first.values, record
+
+
+def _over(measured: Interval, by: float) -> Interval:
+    return Interval(measured.value / by, measured.low / by, measured.high / by)
+
+
+def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
+    """Both ratios over time, every unit against its prediction, linear networks of all shapes."""
+    even, uneven, ratios = (evidence.curves[name] for name in ("even", "uneven", "linear"))
+    course, unit, shape = axes
+    for training, colour, label in ((even, plots.COLOURS[0], "even"), (uneven, plots.COLOURS[1], "uneven")):
+        for values, style, what in ((training.noise_ratio, "-", "noise"), (training.norm_ratio, "--", "norms")):
+            low, middle, high = np.quantile(values, (0.05, 0.5, 0.95), axis=1)
+            course.fill_between(training.time, low, high, color=colour, alpha=0.15, lw=0)
+            course.plot(training.time, middle, style, color=colour, label=f"{what}, {label} data")
+    course.axhline(1, color=plots.GREY, lw=0.8, ls=":")
+    course.set(title="ReLU, 20 → 200 → 20", xlabel="time", ylabel="out of the units over into them", yscale="log")
+    course.set_yticks([0.2, 0.5, 1, 2, 5], ["0.2", "0.5", "1", "2", "5"])
+    course.minorticks_off()
+    course.legend()
+    found, predicted = (values[:8].ravel() for values in uneven.by_unit)
+    ends = np.array([0.05, 50.0])
+    unit.plot(ends, ends, color=plots.INK, lw=1)
+    unit.axhline(1, color=plots.GREY, lw=0.8, ls=":")
+    unit.plot(predicted, found, ".", color=plots.COLOURS[1], ms=2.5, alpha=0.5, mew=0)
+    unit.set(title="Every unit, uneven data", xscale="log", yscale="log", xlim=ends, ylim=ends)
+    unit.set(xlabel="predicted ŵᵀC₂ŵ / ûᵀC₁û", ylabel="‖u‖²/‖w‖²")
+    sizes = np.array([0.08, 5.0])
+    shape.plot(sizes, sizes, color=plots.INK, lw=1, label="dy/dx")
+    shape.axhline(1, color=plots.GREY, lw=0.8, ls=":", label="start, equal norms")
+    for (dx, dy), ratio in ratios.items():
+        plots.interval(shape, dy / dx, ratio, color=plots.COLOURS[2])
+        shape.annotate(f"{dx} → 8 → {dy}", (dy / dx, ratio.value), (7, -10), textcoords="offset points", fontsize=7.5)
+    shape.set(title="Linear networks", xscale="log", yscale="log", xlim=(0.08, 9), ylim=(0.08, 6))
+    shape.set(xlabel="dy/dx", ylabel="‖W₂‖²/‖W₁‖²")
+    shape.legend(loc="upper left")
+
+
+CLAIM = Claim(
+    name="noise-balance",
+    title="SGD balances noise, and norms only where the data are even",
+    statement=(
+        "Under SGD the two layers of a network come to share the gradient noise equally, uᵀC₁u = wᵀC₂w, not the norm: "
+        "‖u‖²/‖w‖² goes to ŵᵀC₂ŵ / ûᵀC₁û. In a ReLU network 20 → 200 → 20 that is near 1 if inputs and label noise are "
+        "the same in all directions, and far from 1 if not, even from a start with equal norms. Linear layers with "
+        "white inputs and equal label noise end at ‖W₂‖²/‖W₁‖² = dy/dx."
+    ),
+    source=(
+        "Ziyin, Li & Ueda 2023–2025, arXiv 2308.06671, noise balance and its two-layer ReLU network; that the norms of "
+        "linear layers end at dy/dx, and the case of uneven data, are this project's"
+    ),
+    method=(
+        "ReLU networks 20 → 200 → 20 trained by SGD on fresh batches of 8, learning rate 0.02, labels half the inputs "
+        "plus noise; u, w are the weights out of and into a unit. Even data: white inputs, noise 2 in each output, "
+        "‖u‖² much below ‖w‖² at the start. Uneven data of the same totals: variances of the inputs ∝ 1/k, noise in 4 "
+        "of the 20 outputs, equal norms at the start. Noise: Tr Cov of per-sample gradients on 256 fresh samples, mean "
+        "over the last quarter of training. Linear networks dx → 8 → dy of four shapes on the engine, with two modes "
+        "1 and 0.5, noise 2, from balanced weights (equal norms), for 8 predicted relaxation times."
+    ),
+    control=(
+        "The same regions for the norms, on uneven data and in the linear network 12 → 8 → 3, and for the noise before "
+        "it has balanced: all must be rejected."
+    ),
+    caption=(
+        "Ratio of noise and of norms out of the units over into them, median and 5–95 % of the networks; norm ratio of "
+        "every unit of eight networks against its prediction from C₁ and C₂ at the end; norm ratio of linear networks "
+        "against dy/dx, intervals at 1 − 10⁻⁶."
+    ),
+    experiment=experiment,
+    draw=draw,
+)
