@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from saddlescope.claims.rank_deficiency import determinant_line, eigenvalues, singular_values
+from saddlescope.claims.rank_deficiency import deeper, determinant_line, eigenvalues, singular_values, step_size
+from saddlescope.claims.rank_deficiency._networks import train
 from saddlescope.claims.rank_deficiency._setting import follow, problem
 from saddlescope.methods import GD
 
@@ -53,3 +54,39 @@ def test_steps_of_eigenvalues_beyond_their_linear_part(minibatch):
         ratio = eigenvalues._repelled(steps, part)
         error = 5 * ratio.std() / np.sqrt(len(ratio))
         assert bool(abs(ratio.mean() - 1) < error) == like
+
+
+@pytest.mark.parametrize("loss", ["square", "logistic"])
+def test_exact_law_of_linear_layers_under_any_loss_and_not_of_relu(loss):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((50, 3)), rng.integers(2, size=(50, 2)).astype(float)
+    start = 0.5 * rng.standard_normal((4, 7, 3)), 0.5 * rng.standard_normal((4, 2, 7))
+    linear, relu = (train((x, y), start, 0.1, 2, 20.0, loss, kind) for kind in (False, True))
+    assert step_size._fall(linear) == pytest.approx(linear.told, abs=1e-10)
+    assert np.abs(step_size._fall(relu) - relu.told)[-1].min() > 0.01
+
+
+def test_step_of_numpy_networks_is_the_gradient():
+    """One step on one sample against differences of the loss."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((1, 3)), np.array([[0.0, 1.0]])
+    start = rng.standard_normal((1, 4, 3)), rng.standard_normal((1, 2, 4))
+
+    def loss(first):
+        f = start[1][0] @ np.maximum(first @ x[0], 0)
+        return np.sum(np.log1p(np.exp(f)) - y[0] * f)
+
+    after = train((x, y), start, 1e-3, 1, 1e-3, "logistic", relu=True, saves=1)
+    for place in np.ndindex(4, 3):
+        change = np.zeros((4, 3))
+        change[place] = 1e-6
+        slope = (loss(start[0][0] + change) - loss(start[0][0] - change)) / 2e-6
+        assert (after.first[0, 0] - after.first[1, 0])[place] / 1e-3 == pytest.approx(slope, abs=1e-6)
+
+
+def test_every_pair_of_a_deeper_network_falls_at_its_own_rate():
+    path = deeper._run((5, 10, 4, 8, 2), 5000, 16)
+    for pair in (0, 2):
+        fall = deeper._fall(path, pair)
+        assert path.integral(path.label_noise_rate(pair))[-1].mean() == pytest.approx(fall.mean(), rel=0.03)
+        assert abs(deeper._noise(path, pair).mean()) < 0.8 * abs(fall.mean())

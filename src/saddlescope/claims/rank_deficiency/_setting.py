@@ -33,13 +33,18 @@ def problem(
     start: Init = INIT,
     teacher: Floats | None = None,
 ) -> Problem:
+    """A linear network on samples of the setting."""
+    return Problem(DeepLinear(widths), samples(label_noise, residual, teacher), start)
+
+
+def samples(label_noise: float = 0.0, residual: float = 0.0, teacher: Floats | None = None) -> Dataset:
     """Gaussian inputs, and labels linear in them up to this residual, all to two decimals."""
-    rng = np.random.default_rng(1)
-    x = rng.standard_normal((SAMPLES, widths[0])).round(2)
-    left, right = (np.linalg.qr(rng.standard_normal((size, widths[-1])))[0] for size in (widths[-1], widths[0]))
-    teacher = left * STRENGTHS[: widths[-1]] @ right.T if teacher is None else teacher
-    y = x @ teacher.T + residual * rng.standard_normal((SAMPLES, widths[-1]))
-    return Problem(DeepLinear(widths), Dataset(x, y.round(2), label_noise), start)
+    rng, (dim_in, _, dim_out) = np.random.default_rng(1), WIDTHS
+    x = rng.standard_normal((SAMPLES, dim_in)).round(2)
+    left, right = (np.linalg.qr(rng.standard_normal((size, dim_out)))[0] for size in (dim_out, dim_in))
+    teacher = left * STRENGTHS @ right.T if teacher is None else teacher
+    y = x @ teacher.T + residual * rng.standard_normal((SAMPLES, dim_out))
+    return Dataset(x, y.round(2), label_noise)
 
 
 @dataclass(frozen=True)
