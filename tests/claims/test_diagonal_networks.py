@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from saddlescope import init
-from saddlescope.claims.law_of_balance import _chains, density, ergodicity, transition
+from saddlescope.claims.law_of_balance import _chains, density, ergodicity, inversion, transition
 from saddlescope.methods import GD, SGD
 from saddlescope.theory import mode_sde
 
@@ -46,3 +46,11 @@ def test_leaving_is_seen_where_the_sign_changes():
     dataset = ergodicity._run(ergodicity.pair(-1e-4, 1e-3), 0.02, 50)
     assert ergodicity._leaving(dataset).mean() == pytest.approx(np.log(1e3) / 2, rel=0.15)
     assert not (ergodicity._strengths(ergodicity._run(_chains.chain(2, -0.1, 1.0), 0.5, 50)) > 0).any()
+
+
+def test_variance_is_that_of_the_gamma_law_where_noise_swamps_the_signal():
+    for heat in inversion.HEATS:
+        assert inversion.expected(inversion.at(heat)) == pytest.approx(2 * heat * (1 - heat), rel=0.02)
+    draws = inversion.at(0.5).stationary().rvs((4000, 2), random_state=1)
+    found = inversion.variance(draws)
+    assert found.low < inversion.expected(inversion.at(0.5)) < found.high

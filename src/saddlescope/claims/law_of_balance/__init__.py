@@ -8,6 +8,7 @@ from saddlescope.claims.law_of_balance import (
     density,
     ergodicity,
     exact_balance,
+    inversion,
     noise_balance,
     transition,
 )
@@ -19,4 +20,5 @@ CLAIMS = (
     density.CLAIM,
     transition.CLAIM,
     ergodicity.CLAIM,
+    inversion.CLAIM,
 )

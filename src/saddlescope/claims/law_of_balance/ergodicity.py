@@ -1,4 +1,4 @@
-"""Broken ergodicity: a balanced pair with the wrong sign never leaves it; the slightest imbalance does, in known time."""
+"""Broken ergodicity: balanced pairs never change their sign; the slightest imbalance does, after a known time."""
 
 from __future__ import annotations
 
