@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from saddlescope.claims.saddle_to_saddle import depths, finite_data, mode_sde, noise_peak, plateaus, stationary_law
+from saddlescope.claims.saddle_to_saddle import (
+    coloured_inputs,
+    depths,
+    finite_data,
+    mode_sde,
+    noise_peak,
+    plateaus,
+    stationary_law,
+)
 from saddlescope.claims.tools import SAME_LAW, aligned, network, run
 from saddlescope.methods import SGD, Langevin
 from saddlescope.plan import Plan
@@ -40,7 +48,7 @@ def test_pivots_are_the_modes_of_an_aligned_map_and_do_not_see_what_leaks():
     modes = np.diag([1e-2, 1e-5, 1e-9])
     turned = np.eye(3) + np.tril(np.full((3, 3), 0.1), -1)
     for maps in (modes, turned @ modes @ turned.T):
-        assert plateaus._log_pivots(maps[None])[0] == pytest.approx(np.log(np.diag(modes)), abs=1e-6)
+        assert plateaus.log_pivots(maps[None])[0] == pytest.approx(np.log(np.diag(modes)), abs=1e-6)
 
 
 def test_order_of_a_known_difference():
@@ -106,3 +114,14 @@ def test_peaks_are_read_off_saves():
         {"mode_strength": (dims, strength), "mode_noise": (dims, noise), "target": ("mode", np.ones(3))}
     )
     assert finite_data.peaked(dataset).tolist() == [[True, False, False]]
+
+
+def test_coloured_inputs_reverse_the_order_and_turn_the_axes():
+    along, turned = (
+        coloured_inputs.coloured(coloured_inputs.FOUR, coloured_inputs.VARIANCES, turn) for turn in (0.0, 0.3)
+    )
+    assert along.diagonal_in_modes and not turned.diagonal_in_modes
+    assert np.diag(along.sigma_in_modes) == pytest.approx(coloured_inputs.VARIANCES)
+    assert np.linalg.eigvalsh(turned.sigma) == pytest.approx(coloured_inputs.VARIANCES)
+    pull = [along.mode_moments(mode)[4] for mode in range(4)]
+    assert pull == sorted(pull) and pull == pytest.approx([0.5, 0.75, 1.2, 2.0])

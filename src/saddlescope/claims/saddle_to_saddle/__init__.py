@@ -6,6 +6,7 @@ One file a claim. s is the strength ``u_αᵀPv_α`` of a mode (product coordina
 """
 
 from saddlescope.claims.saddle_to_saddle import (
+    coloured_inputs,
     depths,
     finite_data,
     isotropic,
@@ -24,5 +25,6 @@ CLAIMS = (
     small_start.CLAIM,
     plateaus.CLAIM,
     finite_data.CLAIM,
+    coloured_inputs.CLAIM,
     isotropic.CLAIM,
 )

@@ -139,7 +139,7 @@ def _growth(size: int) -> dict[str, Any]:
     dataset = run(problem, SGD(lr=lr, batch_size=1), plan)
     left, right = problem.data.bases
     maps = left.T @ (dataset["W2"].values @ dataset["W1"].values) @ right
-    rate = np.diff(_log_pivots(maps), axis=1)[:, 0] / (when[1] - when[0])
+    rate = np.diff(log_pivots(maps), axis=1)[:, 0] / (when[1] - when[0])
     free, own, others = growth_rate(TARGETS, dataset.attrs["temperature"], LABEL_NOISE, lr)
     slower = free - rate
     return {
@@ -152,7 +152,7 @@ def _growth(size: int) -> dict[str, Any]:
     }
 
 
-def _log_pivots(maps: Floats) -> Floats:
+def log_pivots(maps: Floats) -> Floats:
     """log of the pivots of square matrices (…, m, m), the ratios of their leading minors (…, m)."""
     minors = [np.linalg.slogdet(maps[..., :size, :size])[1] for size in range(1, maps.shape[-1] + 1)]
     return np.diff(np.stack(minors, axis=-1), axis=-1, prepend=0.0)
