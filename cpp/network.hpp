@@ -169,6 +169,12 @@ struct Network {
     const bool accumulate = keep != 0;
     for (int l = depth - 1; l > 0; --l) {
       V* below = v == panel[0] ? panel[1] : panel[0];
+      if constexpr (Element<V>::count > 1)
+        if (columns == 1 && target == w && keep != 0) {
+          step_back(layer(l), widths[l + 1], widths[l], v, inputs[l - 1], below, alpha, keep);
+          v = below;
+          continue;
+        }
       multiply(dense(w[l], widths[l]).transposed(), dense(v, columns), dense(below, columns), widths[l], columns,
                widths[l + 1]);
       scale(target[l], size(l), keep);

@@ -41,19 +41,19 @@ void tile(const Vec<T>* a, int64_t a_row, int64_t a_column, const Vec<T>* b, int
   Vec<T> sum[M][N] = {};
   for (int64_t k = 0; k < inner; ++k, a += a_column, b += b_row) {
     Vec<T> left[M];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int i = 0; i < M; ++i) left[i] = a[i * a_row];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int j = 0; j < N; ++j) {
       const Vec<T> right = b[j * b_column];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int i = 0; i < M; ++i) sum[i][j] = fma(left[i], right, sum[i][j]);
     }
   }
   const Vec<T> factor = set1<T>(alpha);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int i = 0; i < M; ++i, c += c_row)
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int j = 0; j < N; ++j)
       c[j] = into == Into::added ? fma(factor, sum[i][j], c[j]) : into == Into::scaled ? factor * sum[i][j] : sum[i][j];
 }
@@ -68,6 +68,15 @@ constexpr std::array<Tile<T>, sizeof...(Size)> tiles_of(std::integer_sequence<in
 }
 template <class T, Into into>
 constexpr auto kTiles = tiles_of<T, into>(std::make_integer_sequence<int, kTileRows * kTileColumns>{});
+
+// A column of C alone wants taller tiles: as many sums side by side as a multiplication takes time.
+constexpr int kTileTall = 2 * kTileRows;
+template <class T, Into into, int... Size>
+constexpr std::array<Tile<T>, sizeof...(Size)> tall_tiles_of(std::integer_sequence<int, Size...>) {
+  return {&tile<T, Size + 1, 1, into>...};
+}
+template <class T, Into into>
+constexpr auto kTallTiles = tall_tiles_of<T, into>(std::make_integer_sequence<int, kTileTall>{});
 
 // An extent in nearly equal pieces of at most `most`: their number, and the size and count of the longer ones.
 struct Cut {
@@ -88,6 +97,15 @@ template <class E>
 void multiply(View<E> a, View<E> b, View<E> c, int64_t rows, int64_t columns, int64_t inner, Scalar<E> alpha = 1,
               bool accumulate = false, Band band = Band::full) {
   using T = Scalar<E>;
+  if (columns == 1 && band == Band::full) {
+    const Tile<T>* const work = accumulate   ? kTallTiles<T, Into::added>.data()
+                                : alpha == 1 ? kTallTiles<T, Into::fresh>.data()
+                                             : kTallTiles<T, Into::scaled>.data();
+    const Cut down(rows, kTileTall);
+    for (int64_t p = 0, i = 0; p < down.pieces; i += down.size(p++))
+      work[down.size(p) - 1](&a(i, 0), a.row, a.column, b.data, b.row, b.column, &c(i, 0), c.row, inner, alpha);
+    return;
+  }
   const Tile<T>* const work = accumulate   ? kTiles<T, Into::added>.data()
                               : alpha == 1 ? kTiles<T, Into::fresh>.data()
                                            : kTiles<T, Into::scaled>.data();
@@ -101,6 +119,47 @@ void multiply(View<E> a, View<E> b, View<E> c, int64_t rows, int64_t columns, in
       row[n](&a(i, start), a.row, a.column, &b(start, j), b.row, b.column, &c(i, j), c.row, stop - start, alpha);
     }
   }
+}
+
+// N columns of: below = Wᵀ v and W ← keep W + α v inᵀ, W read once.
+template <class T, int N, bool decayed>
+void step_back(Vec<T>* w, int64_t columns, int64_t rows, const Vec<T>* v, const Vec<T>* in, Vec<T>* below, T alpha,
+               T keep) {
+  const Vec<T> factor = set1<T>(alpha), kept = set1<T>(keep);
+  Vec<T> sum[N] = {}, seen[N];
+#pragma GCC unroll 16
+  for (int j = 0; j < N; ++j) seen[j] = in[j];
+  for (int64_t i = 0; i < rows; ++i, w += columns) {
+    const Vec<T> error = v[i];
+#pragma GCC unroll 16
+    for (int j = 0; j < N; ++j) {
+      const Vec<T> old = w[j];
+      sum[j] = fma(old, error, sum[j]);
+      w[j] = fma(factor, error * seen[j], decayed ? old * kept : old);
+    }
+  }
+#pragma GCC unroll 16
+  for (int j = 0; j < N; ++j) below[j] = sum[j];
+}
+
+template <class T, bool decayed, int... Size>
+constexpr std::array<void (*)(Vec<T>*, int64_t, int64_t, const Vec<T>*, const Vec<T>*, Vec<T>*, T, T), sizeof...(Size)>
+steps_back_of(std::integer_sequence<int, Size...>) {
+  return {&step_back<T, Size + 1, decayed>...};
+}
+template <class T, bool decayed>
+constexpr auto kStepsBack = steps_back_of<T, decayed>(std::make_integer_sequence<int, kTileTall>{});
+
+// One sample's way down through a layer: below = Wᵀ v, then W ← keep W + α v inᵀ; the bits of two products.
+template <class E>
+  requires(Element<E>::count > 1)
+void step_back(View<E> w, int64_t rows, int64_t columns, const E* v, const E* in, E* below, Scalar<E> alpha,
+               Scalar<E> keep) {
+  using T = Scalar<E>;
+  const auto* const work = keep == 1 ? kStepsBack<T, false>.data() : kStepsBack<T, true>.data();
+  const Cut across(columns, kTileTall);
+  for (int64_t q = 0, j = 0; q < across.pieces; j += across.size(q++))
+    work[across.size(q) - 1](w.data + j, w.row, rows, v, in + j, below + j, alpha, keep);
 }
 
 // Copies what stands below the diagonal of a square matrix above it.
