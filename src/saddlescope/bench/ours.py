@@ -69,8 +69,8 @@ def _problem(setting: Network) -> Problem:
 def _engine(
     setting: Network | Table, problem: Problem, method: Method, trajectories: int, seed: int, options: dict[str, Any]
 ) -> Advance:
-    """The compiled engine without saves, with learning times tested at every step unless the options say otherwise."""
-    seeds, options = count(1000 * seed), {"dtype": "float32", "threads": CORES, **options}
+    """The compiled engine without saves; the steps alone, as the peers do them, unless the options name events."""
+    seeds, options = count(1000 * seed), {"dtype": "float32", "threads": CORES, "events": (), **options}
 
     def advance(steps: int) -> Any:
         native = Native(problem, method, Plan(steps, trajectories, seed=next(seeds), **options))

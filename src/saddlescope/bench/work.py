@@ -10,6 +10,7 @@ from saddlescope.bench.arms import CORES, OURS, Arm, Race
 from saddlescope.bench.settings import network, scalar, table
 
 PROCESSES = f"{CORES} processes"
+WITH_EVENTS, EVENTS = "saddlescope, learning times at every step", ("learning_time",)
 WIDTHS = (2, 4, 8, 16, 32, 64, 128, 256, 512)
 BATCHES = {1: 400, 32: 200, 256: 60, 1024: 20, 4096: 8}
 """Batch sizes of W2, and after how many steps laws are compared: few where a step is dear."""
@@ -24,13 +25,14 @@ class Work:
 
 
 def langevin() -> Work:
-    """W1: every peer, and ours in float64 and on one thread; then an ensemble of one vector register."""
+    """W1: every peer, and ours in float64, on one thread and with events; then an ensemble of one vector register."""
     setting, n, chunks = network(10, 1), 1024, (32, 64, 128, 256, 512)
     layouts, dense, product = _each("layout", "vmap", "last", "first"), (40, 256), _each("chunk", 64, 256)
     large = (
         _ours("langevin", n),
         _ours("langevin", n, "saddlescope, float64", dtype="float64"),
         _ours("langevin", n, "saddlescope, one thread", threads=1),
+        _ours("langevin", n, WITH_EVENTS, events=EVENTS),
         *_both("PyTorch", "torch", "langevin", n, chunks, 10),
         Arm(f"NumPy, {PROCESSES}", "numpy", "langevin", n, _each("chunk", *chunks), CORES, 10),
         Arm("JAX vmap + scan", "jax", "langevin", n, layouts[:1], 1, 20),
@@ -70,7 +72,7 @@ def _sgd_race(batch: int) -> Race:
         Arm(f"NumPy, {PROCESSES}", "numpy", "sgd", n, _each("chunk", *chunks), CORES, block),
     ]
     if batch == 1:
-        arms.insert(1, _ours("sgd", 1024, "saddlescope, no events", events=()))
+        arms.insert(1, _ours("sgd", 1024, WITH_EVENTS, events=EVENTS))
     if batch == 4096:
         other = _ours("sgd", 1024, "saddlescope, B = 16", setting=network(10, 16))
         arms.insert(1, replace(other, check=(0, 0)))
