@@ -8,7 +8,8 @@
 
 namespace saddlescope::SADDLESCOPE_ISA {
 
-constexpr double kFlowTolerance = 1e-12;  // of ‖error‖_F / ‖W_l‖_F in one step, in every layer
+constexpr double kFlowTolerance = 1e-12;               // of ‖error‖_F / ‖W_l‖_F in one step, in every layer
+constexpr double kFlowStuck = 1e-7, kFlowSlow = 1e-4;  // steps below these shares of lr and of the time get nowhere
 constexpr double kFlowSafety = 0.9, kFlowShrink = 0.2, kFlowGrow = 5.0;
 
 constexpr int kStages = 7;
@@ -38,13 +39,14 @@ struct FlowBlock {
   V *slope[kStages], *trial, *next, *next_slope;  // flat parameter vectors
   V* trial_layer[kMaxDepth];
   V time, step, error;
-  const double decay;
+  const double decay, lr;
 
-  FlowBlock(const Problem& problem, double weight_decay, const Ens& ensemble, int64_t first, void* scratch)
+  FlowBlock(const Problem& problem, const Method& method, const Ens& ensemble, int64_t first, void* scratch)
       : arena{static_cast<char*>(scratch)},
         net(problem, arena, arena),
         events(problem, ensemble, first, arena),
-        decay(weight_decay) {
+        decay(method.decay),
+        lr(method.lr) {
     for (V*& k : slope) k = arena.take<V>(net.parameters);
     for (V** buffer : {&trial, &next, &next_slope}) *buffer = arena.take<V>(net.parameters);
     if (!arena.base) return;
@@ -117,7 +119,7 @@ struct FlowBlock {
     }
   }
 
-  void advance(double lr, int64_t from, int64_t until) {
+  void advance(int64_t from, int64_t until) {
     const double end = double(until) * lr;
     if (from == 0) events.test(0, false, true);
     for (;;) {
@@ -126,17 +128,20 @@ struct FlowBlock {
       attempt(select<double>(ready, step, V{}));
       const I accepted = (error <= 1.0) & ready;
       const V tried = step, wrong = error;
-      if (any<double>(accepted)) accept(accepted, lr);
+      if (any<double>(accepted)) accept(accepted);
       adapt(ready, tried, wrong);
     }
     for (int lane = 0; lane < kLanes; ++lane)
       if (events.alive[lane] && !moving()[lane]) events.diverged(int64_t(time[lane] / lr), lane);
     net.spoil(events.lost);
-    finish(lr, until);
+    finish(until);
   }
 
-  // A gradient that overflows shrinks the step until it no longer moves the clock.
-  I moving() const { return time + step > time; }
+  // Not so of a gradient that overflows, which shrinks the step again and again, nor of a flow that is too stiff.
+  I moving() const {
+    const V slow = kFlowSlow * time, stuck = set1(kFlowStuck * lr);
+    return (time + step > time) & ((step > slow) | (step > stuck));
+  }
 
   // Weights at exactly `end`, the last step cut to meet it: for looking, not for going on.
   void land(double end) {
@@ -154,13 +159,13 @@ struct FlowBlock {
     }
   }
 
-  void accept(I accepted, double lr) {
+  void accept(I accepted) {
     const I passing = passed_now() & accepted;
     for (int64_t i = 0; i < net.parameters; ++i) {
       next[i] = trial[i];
       next_slope[i] = slope[kStages - 1][i];
     }
-    if (any<double>(passing)) locate(passing, time + step, lr);
+    if (any<double>(passing)) locate(passing, time + step);
     commit(accepted, next, next_slope);
     time = select<double>(accepted, time + step, time);
   }
@@ -175,11 +180,11 @@ struct FlowBlock {
   }
 
   // Events between the last accepted point and the end.
-  void finish(double lr, int64_t until) {
+  void finish(int64_t until) {
     const V end = set1(double(until) * lr);
     attempt(end - time);
     const I passing = passed_now() & events.alive;
-    if (any<double>(passing)) locate(passing, end, lr);
+    if (any<double>(passing)) locate(passing, end);
   }
 
   I passed_now() const {
@@ -189,7 +194,7 @@ struct FlowBlock {
   }
 
   // First clock step in (time, stop] at which each pending threshold is passed, by bisection with side steps.
-  void locate(I lanes, V stop, double lr) {
+  void locate(I lanes, V stop) {
     for (int lane = 0; lane < kLanes; ++lane) {
       if (!lanes[lane]) continue;
       for (int a = 0; a < net.modes; ++a)
@@ -225,21 +230,21 @@ struct FlowBlock {
 
   static int64_t scratch_size(const Problem& problem) {
     Ens none{};
-    return FlowBlock(problem, 0.0, none, 0, nullptr).arena.used;
+    return FlowBlock(problem, Method{}, none, 0, nullptr).arena.used;
   }
 
   static void run(const Problem& problem, const Method& method, const Ens& ensemble, int64_t from, int64_t until,
                   int64_t first, void* scratch) {
-    FlowBlock block(problem, method.decay, ensemble, first, scratch);
+    FlowBlock block(problem, method, ensemble, first, scratch);
     block.events.load(false);
     block.load(first);
-    block.advance(method.lr, from, until);
+    block.advance(from, until);
     block.store(first);
   }
 
   static void peek(const Problem& problem, const Method& method, const Ens& ensemble, double at, double* out,
                    int64_t first, void* scratch) {
-    FlowBlock block(problem, method.decay, ensemble, first, scratch);
+    FlowBlock block(problem, method, ensemble, first, scratch);
     block.load(first);
     block.land(at);
     block.net.store(out, ensemble.count, first);

@@ -99,9 +99,10 @@ struct Stream {
     do {
       const Stream before = *this;
       pairs<1>(drawn, set1<T>(T(1)));
-      const V x = drawn[0], u = uniform(next()), t = x * slope, squared = x * x;
-      // Accept when log u < 3d(log(1+t) − t + t²/2 − t³/3); the squeeze spares the logarithms.
-      IntVec<T> accept = (u < T(1) - T(0.0331) * squared * squared) & (t > T(-1));
+      const V u = uniform(next()), t = drawn[0] * slope, squared = t * t;
+      // Accept when log u < 3d(log(1+t) − t + t²/2 − t³/3), which is at least −3d t⁴/2 for t ≥ −½: as log u < u − 1,
+      // this spares nearly all logarithms.
+      IntVec<T> accept = (u < T(1) - T(1.5) * d * (squared * squared)) & (t > T(-0.5));
       if (any<T>(active & ~accept)) accept |= (log(u) < T(3) * d * excess(t)) & (t > T(-1));
       const V root = t + T(1);
       cube = select<T>(active & accept, root * root * root, cube);

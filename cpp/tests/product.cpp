@@ -114,6 +114,29 @@ void single_products() {
   packing<T> = {};
 }
 
+// One reading of the weights does what two products do.
+template <class T>
+void steps_back() {
+  Numbers numbers;
+  for (int rows = 1; rows <= kMost; ++rows)
+    for (int columns = 1; columns <= kMost; ++columns)
+      for (T keep : {T(1), T(3)}) {
+        const Matrix<T> w(rows, columns, false, numbers), v(rows, 1, false, numbers), in(1, columns, false, numbers);
+        const Matrix<T> below(columns, 1, false, numbers), after(rows, columns, false, numbers);
+        for (int i = 0; i < rows * columns; ++i) after.data[i] = w.data[i];
+        step_back(after.view(), rows, columns, v.data.get(), in.data.get(), below.data.get(), T(-2), keep);
+        bool all = true;
+        for (int lane = 0; lane < Lane<T>::count; ++lane)
+          for (int j = 0; j < columns; ++j) {
+            all &= below.data[j][lane] == entry<T>(w.view().transposed(), v.view(), j, 0, rows, lane);
+            for (int i = 0; i < rows; ++i)
+              all &= after.view()(i, j)[lane] ==
+                     keep * w.view()(i, j)[lane] - 2 * entry<T>(v.view(), in.view(), i, j, 1, lane);
+          }
+        CHECK(all);
+      }
+}
+
 // Diagonals and column sums are products of which only some entries are wanted.
 template <class T>
 void parts_of_products() {
@@ -138,6 +161,8 @@ void test_product() {
   products<double>();
   single_products<float>();
   single_products<double>();
+  steps_back<float>();
+  steps_back<double>();
   parts_of_products<float>();
   parts_of_products<double>();
 }

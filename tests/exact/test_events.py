@@ -114,6 +114,19 @@ def test_gradient_flow_never_diverges(engine):
     assert (run.observe(end)["excess_loss"] < 1e-15).all()
 
 
+def test_a_flow_that_would_take_forever_is_given_up(engine):
+    """From weights of 1e30 a step is 1e-120; balanced weights fall fast enough that even they arrive."""
+    plan = Plan(steps=3, trajectories=2)
+    stiff, balanced = (
+        engine(problem((2, 2, 2), init=start), GradientFlow(lr=0.02), plan)
+        for start in (init.Gaussian(scale=1e30), init.Balanced(scale=1e8))
+    )
+    end = stiff.advance(stiff.init(), 3)
+    assert (end.status == 1).all()
+    assert all(np.isnan(layer).all() for layer in stiff.weights(end))
+    assert (balanced.advance(balanced.init(), 3).status == 0).all()
+
+
 @pytest.mark.parametrize("method", ["gd", "sgd 3", "flow"])
 def test_a_start_beyond_all_numbers_is_lost_at_once(engine, method):
     """And says so: a status of 0 would mean that all is well."""

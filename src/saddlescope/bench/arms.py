@@ -127,7 +127,7 @@ def run(
         for index in range(repeats):
             say(f"{race.name}: round {index + 1} of {repeats}")
             for runner, entry in ready if index % 2 == 0 else ready[::-1]:
-                entry.seconds.append(runner.run(runner.steps)[0])
+                entry.seconds.append(runner.time())
         for runner, entry in ready:
             entry.memory, entry.work_memory = runner.memory, runner.work_memory
     finally:
@@ -183,19 +183,25 @@ class Runner:
         context = get_context("forkserver")
         context.set_forkserver_preload([__name__])
         self.pipes: list[Connection] = []
+        self.processes = []
         for index in range(arm.processes):
             ours, theirs = context.Pipe()
-            context.Process(target=_work, args=(theirs, arm, setting, index), daemon=True).start()
+            process = context.Process(target=_work, args=(theirs, arm, setting, index), daemon=True)
+            process.start()
+            self.processes.append(process)
             theirs.close()
             self.pipes.append(ours)
 
-    def run(self, steps: int) -> tuple[float, Values]:
-        """Wall-clock seconds until the last process is done, and the values of all trajectories."""
+    def run(self, steps: int, patience: float | None = None) -> tuple[float, Values]:
+        """Wall-clock seconds until the last process is done, and the values of all trajectories.
+
+        Raises Failure when a process takes more than ``patience`` seconds; the runner is of no more use then.
+        """
         begin = time.perf_counter()
         changed, self._sent = self.choice is not self._sent, self.choice
         for pipe in self.pipes:
             pipe.send((self.choice if changed else None, steps))
-        answers = [_answer(pipe) for pipe in self.pipes]
+        answers = [_answer(pipe, patience) for pipe in self.pipes]
         seconds = time.perf_counter() - begin
         self.memory, self.work_memory = (sum(answer[k] for answer in answers) for k in (1, 2))
         return seconds, np.concatenate([answer[0] for answer in answers])
@@ -210,20 +216,25 @@ class Runner:
         for pipe in self.pipes:
             _answer(pipe)
 
+    def time(self) -> float:
+        """Seconds of ``steps`` steps: a block and these, less a block, so that start and end are not counted."""
+        block = self.arm.block
+        return max(1e-9, self.run(block + self.steps)[0] - self.run(block)[0])
+
     def choose(self, seconds: float) -> None:
         """Take the choice of options that is fastest; its first run tells what compilation takes."""
         tried = []
         for choice in self.arm.choices:
             self.choice, self.steps = choice, self.arm.block
-            first = self.run(self.steps)[0]
-            took = self.settle(seconds) if len(self.arm.choices) > 1 else self.run(self.steps)[0] / self.steps
-            tried.append((took, choice, max(0.0, first - took * self.arm.block)))
+            first, second = (self.run(self.arm.block)[0] for _ in range(2))
+            took = self.settle(seconds) if len(self.arm.choices) > 1 else 0.0
+            tried.append((took, choice, max(0.0, first - second)))
         _, self.choice, self.compile_seconds = min(tried, key=lambda entry: entry[0])
 
     def settle(self, seconds: float) -> float:
-        """Set the number of steps so that a run takes about ``seconds``; returns seconds a step."""
+        """Set the number of steps so that they take about ``seconds``; returns seconds a step."""
         for _ in range(12):
-            took = min(self.run(self.steps)[0] for _ in range(2))
+            took = min(self.time() for _ in range(2))
             shortest = took > seconds and self.steps == self.arm.block
             if shortest or 0.7 * seconds <= took <= 1.5 * seconds:
                 break
@@ -244,9 +255,14 @@ class Runner:
             with contextlib.suppress(OSError):
                 pipe.send(None)
             pipe.close()
+        for process in self.processes:
+            process.join(1)
+            process.kill()
 
 
-def _answer(pipe: Connection) -> Any:
+def _answer(pipe: Connection, patience: float | None = None) -> Any:
+    if not pipe.poll(patience):
+        raise Failure(f"it took longer than {patience:g} s")
     try:
         answer = pipe.recv()
     except EOFError:

@@ -18,6 +18,8 @@ from saddlescope.theory.mode import ModeSDE
 TEMPERATURES = (0.03, 0.3)
 HORIZON = 10.0
 """Time after which the exact law is the stationary one, to within what these ensembles can show."""
+PATIENCE = 30.0
+"""Seconds for one run; a scheme that takes more is left there."""
 STEPS = (0.1, 0.05, 0.01, 0.005, 0.001)
 TOLERANCES = (1.0, 0.3, 0.1, 0.03)
 
@@ -80,37 +82,41 @@ def distance(strengths: Values, temperature: float) -> float:
 def measure(n: int, repeats: int, quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
     """Every scheme at every temperature: seconds a trajectory (median, first runs apart) and distance of the laws."""
     points: list[dict[str, Any]] = []
+    notes: list[str] = []
     for scheme in schemes(n):
         if scheme.arm.peer != OURS and not installed(scheme.arm.peer):
             continue
         say(f"error–time curves: {scheme.arm.name}")
-        runner = Runner(scheme.arm, None)
+        runner, where = Runner(scheme.arm, None), scheme.arm.name
         try:
             runner.start()
             runner.check()
-            points += [point for T in TEMPERATURES for point in _points(runner, scheme, T, repeats, quick)]
+            for temperature in TEMPERATURES:
+                for value, options, steps in scheme.choices(temperature, quick):
+                    where = f"{scheme.arm.name}, T = {temperature:g}, {scheme.option} = {value:g}"
+                    runner.choice = {**scheme.arm.choices[0], **options}
+                    runner.run(steps, PATIENCE)
+                    runs = [runner.run(steps, PATIENCE) for _ in range(repeats)]
+                    points.append(_point(scheme, temperature, value, runs))
         except Failure as failure:
-            say(f"{scheme.arm.name} did not run: {failure}")
+            notes.append(f"{where}: {failure}")
         finally:
             runner.close()
-    return {"trajectories": n, "horizon": HORIZON, "points": points, "dominates": dominates(points)}
+    facts = {"trajectories": n, "horizon": HORIZON, "points": points, "notes": notes}
+    return {**facts, "dominates": dominates(points)}
 
 
-def _points(runner: Runner, scheme: Scheme, temperature: float, repeats: int, quick: bool) -> Iterable[dict[str, Any]]:
-    for value, options, steps in scheme.choices(temperature, quick):
-        runner.choice = {**scheme.arm.choices[0], **options}
-        runner.run(steps)
-        runs = [runner.run(steps) for _ in range(repeats)]
-        yield {
-            "scheme": scheme.arm.name,
-            "peer": scheme.arm.peer,
-            "temperature": temperature,
-            scheme.option: value,
-            "trajectories": scheme.arm.trajectories,
-            "microseconds": 1e6 * float(np.median([seconds for seconds, _ in runs])) / scheme.arm.trajectories,
-            "distance": distance(np.concatenate([values for _, values in runs]), temperature),
-            "noise": 0.87 / (repeats * scheme.arm.trajectories) ** 0.5,
-        }
+def _point(scheme: Scheme, temperature: float, value: float, runs: list[tuple[float, Values]]) -> dict[str, Any]:
+    return {
+        "scheme": scheme.arm.name,
+        "peer": scheme.arm.peer,
+        "temperature": temperature,
+        scheme.option: value,
+        "trajectories": scheme.arm.trajectories,
+        "microseconds": 1e6 * float(np.median([seconds for seconds, _ in runs])) / scheme.arm.trajectories,
+        "distance": distance(np.concatenate([values for _, values in runs]), temperature),
+        "noise": 0.87 / (len(runs) * scheme.arm.trajectories) ** 0.5,
+    }
 
 
 def dominates(points: list[dict[str, Any]]) -> bool | None:

@@ -142,7 +142,7 @@ def _curves(curves: Record) -> str:
     return (
         f"![W3](w3.svg)\n\nOurs as fast and as near as every point of a peer: {verdict}. Ensembles of "
         f"{curves['trajectories']:,} trajectories to t = {curves['horizon']:g}; distance is the largest difference of "
-        f"the distribution functions.\n\n{_markdown(head, rows)}"
+        f"the distribution functions. {'; '.join(curves['notes'])}\n\n{_markdown(head, rows)}"
     )
 
 

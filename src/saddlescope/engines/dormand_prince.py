@@ -5,8 +5,10 @@ Every trajectory has a time and a step h of its own. A step goes on with the sol
     error = max_l ‖e_l‖_F / (RTOL max(‖W_l‖_F, ‖W_l'‖_F)) ≤ 1,   e the difference of the two orders.
 
 Accepted or not, the next step is ``h · min(GROW, max(SHRINK, SAFETY error^(−1/5)))``, with SHRINK if the
-error is not finite. A step is never cut to meet a save: what a save shows comes from steps of its own
-(``land``) that leave no trace, so results do not depend on when one looks.
+error is not finite. A trajectory is given up when its step falls below STUCK of the clock's unit and SLOW of its own
+time: its gradient overflows, or its flow is so stiff that it would take forever. A step is never cut to meet a save:
+what a save shows comes from steps of its own (``land``) that leave no trace, so results do not depend on when one
+looks.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 
 RTOL = 1e-12
 SAFETY, SHRINK, GROW = 0.9, 0.2, 5.0
+STUCK, SLOW = 1e-7, 1e-4
 EXPONENT = -1 / 5
 
 STAGES = (
@@ -75,16 +78,21 @@ def attempt(field: Field, weights: Layers, size: Floats) -> tuple[Layers, NDArra
     return new, error <= 1, np.where(np.isfinite(error), factor, SHRINK)
 
 
-def land(field: Field, weights: Layers, time: Floats, size: Floats, end: Floats) -> Layers:
+def moving(time: Floats, size: Floats, unit: float) -> NDArray[np.bool_]:
+    """Whether steps of this size still get anywhere."""
+    return np.asarray((time + size > time) & (size > np.minimum(SLOW * time, STUCK * unit)))
+
+
+def land(field: Field, weights: Layers, time: Floats, size: Floats, end: Floats, unit: float) -> Layers:
     """Weights at exactly ``end`` (n,), the last step cut to meet it; for looking, not for going on."""
     weights, time, size = tuple(layer.copy() for layer in weights), time.copy(), size.copy()
-    while (moving := np.flatnonzero((time < end) & (time + size > time))).size:
-        left = end[moving] - time[moving]
-        h = np.minimum(size[moving], left)
-        new, accepted, factor = attempt(field, take(weights, moving), h)
-        put(weights, moving[accepted], take(new, accepted))
-        time[moving] = np.where(accepted, np.where(h == left, end[moving], time[moving] + h), time[moving])
-        size[moving] = h * factor
+    while (rows := np.flatnonzero((time < end) & moving(time, size, unit))).size:
+        left = end[rows] - time[rows]
+        h = np.minimum(size[rows], left)
+        new, accepted, factor = attempt(field, take(weights, rows), h)
+        put(weights, rows[accepted], take(new, accepted))
+        time[rows] = np.where(accepted, np.where(h == left, end[rows], time[rows] + h), time[rows])
+        size[rows] = h * factor
     return weights
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,7 @@ class Reference:
         if isinstance(self.method, GradientFlow):
             time, size = state.clock.T
             end = np.where(state.status == 0, self.method.time(state.step), time)
-            layers = dormand_prince.land(self._descent, layers, time, size, end)
+            layers = dormand_prince.land(self._descent, layers, time, size, end, self.method.time_step)
         return out_of_modes(self.problem.data, layers)
 
     def observe(self, state: State) -> dict[str, NDArray[np.float64]]:
@@ -232,7 +233,8 @@ class Reference:
         weights, learned = tuple(layer.copy() for layer in state.weights), state.learned.copy()
         time, size = state.clock.T.copy()
         alive = state.status == 0
-        while (rows := np.flatnonzero(alive & (time + size <= until * lr) & (time + size > time))).size:
+        moving = partial(dormand_prince.moving, unit=lr)
+        while (rows := np.flatnonzero(alive & (time + size <= until * lr) & moving(time, size))).size:
             before, start, h = dormand_prince.take(weights, rows), time[rows], size[rows]
             after, accepted, factor = dormand_prince.attempt(self._descent, before, h)
             beyond = self._strengths(after)[:, None] >= self._goals
@@ -240,8 +242,7 @@ class Reference:
             size[rows] = h * factor
             learned[rows] = self._passages(learned[rows], beyond, before, start, h, np.floor(time[rows] / lr))
             dormand_prince.put(weights, rows[accepted], dormand_prince.take(after, accepted))
-        # A gradient that overflows shrinks the step until it no longer moves the clock.
-        lost = alive & ~(time + size > time)
+        lost = alive & ~moving(time, size)
         status = np.where(lost, np.maximum(np.floor(time / lr), 1), state.status).astype(np.int64)
         for layer in weights:
             layer[lost] = np.nan
@@ -273,7 +274,8 @@ class Reference:
 
     def _strength_at(self, side: tuple[Layers, Array, Array], end: Array, mode: int) -> Array:
         weights, time, size = side
-        return self._strengths(dormand_prince.land(self._descent, weights, time, size, end))[:, mode]
+        there = dormand_prince.land(self._descent, weights, time, size, end, self.method.time_step)
+        return self._strengths(there)[:, mode]
 
 
 # --- sources of noise

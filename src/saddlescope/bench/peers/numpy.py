@@ -80,6 +80,7 @@ def mode(setting: Scalar, trajectories: int, seed: int, block: int, chunk: int) 
     curve = F(2 * setting.temperature * setting.dt)
     floor = F(setting.label_noise**2 * setting.temperature * setting.dt)
 
+    @np.errstate(over="ignore", invalid="ignore")  # a fixed step may throw a trajectory out of all bounds
     def advance_chunk(count: int, steps: int) -> Any:
         a = np.full(count, setting.strength ** (1 / setting.depth), F)
         power, error, noise, root = (np.empty_like(a) for _ in range(4))
