@@ -64,7 +64,7 @@ class Ensemble:
 
 def experiment(quick: bool) -> Evidence:
     """One pair of scalar weights under SGD, Langevin noise, gradient flow and isotropic noise."""
-    size, crowd = (1024, 32_768) if quick else (16_384, 131_072)
+    size, crowd = (1024, 32_768) if quick else (8192, 65_536)
     sgd = [_ensemble(method, UNBALANCED, 3 * _folding(method), size) for method in (*SETTINGS, DECAYED)]
     hot = _ensemble(HOT, UNBALANCED, 5 * _folding(HOT), size)
     flow = _ensemble(GradientFlow(lr=0.01), UNBALANCED, sgd[0].time[-1], 1)
