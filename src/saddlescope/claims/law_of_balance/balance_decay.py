@@ -121,13 +121,12 @@ def _folding(method: SGD | Langevin) -> float:
 
 def _ensemble(method: Method, start: tuple[float, float], horizon: float, trajectories: int) -> Ensemble:
     """From these u and w until about this time."""
-    weights = tuple(np.array([[weight]]) for weight in reversed(start))
-    problem = Problem(
-        DeepLinear((1, 1, 1)), GaussianData(np.array([[TARGET]]), label_noise=LABEL_NOISE), Given(weights)
-    )
+    u, w = start
+    data = GaussianData(np.array([[TARGET]]), label_noise=LABEL_NOISE)
+    problem = Problem(DeepLinear((1, 1, 1)), data, Given((np.array([[w]]), np.array([[u]]))))
     steps = round(horizon / float(method.time(1)) / 50) * 50
     dataset = run(problem, method, Plan(steps=steps, trajectories=trajectories, saves=50, keep="weights"))
-    record, lively = Run.of(_words(method), dataset), alive(dataset)
+    record, lively = Run.of(f"{_words(method)}, from u = {u:.3g}, w = {w:.3g}", dataset), alive(dataset)
     w_path, u_path = (lively[name].transpose("trajectory", "time", ...).values[:, :, 0, 0] for name in ("W1", "W2"))
     return Ensemble(method, dataset["time"].values, u_path**2 - w_path**2, u_path * w_path, record)
 
