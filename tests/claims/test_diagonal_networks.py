@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from saddlescope import init
-from saddlescope.claims.law_of_balance import _chains, density, ergodicity, inversion, transition
+from saddlescope.claims.law_of_balance import _chains, density, ergodicity, inversion, tails, transition
 from saddlescope.methods import GD, SGD
 from saddlescope.theory import mode_sde
 
@@ -54,3 +54,11 @@ def test_variance_is_that_of_the_gamma_law_where_noise_swamps_the_signal():
     draws = inversion.at(0.5).stationary().rvs((4000, 2), random_state=1)
     found = inversion.variance(draws)
     assert found.low < inversion.expected(inversion.at(0.5)) < found.high
+
+
+@pytest.mark.parametrize("depth", tails.DEPTHS)
+def test_hills_estimator_finds_the_exponent_of_the_exact_law(depth):
+    draws = tails.mode(depth, tails.COLD).stationary().rvs((40_000, 5), random_state=1)
+    found = tails.exponent(draws, tails.BEYOND)
+    assert found.low < tails.predicted(depth) < found.high
+    assert found.value == pytest.approx(tails.predicted(depth), abs=0.15)

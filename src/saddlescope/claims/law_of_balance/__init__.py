@@ -10,6 +10,7 @@ from saddlescope.claims.law_of_balance import (
     exact_balance,
     inversion,
     noise_balance,
+    tails,
     transition,
 )
 
@@ -21,4 +22,5 @@ CLAIMS = (
     transition.CLAIM,
     ergodicity.CLAIM,
     inversion.CLAIM,
+    tails.CLAIM,
 )
