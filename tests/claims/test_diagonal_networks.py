@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from saddlescope import init
-from saddlescope.claims.law_of_balance import _chains, density, ergodicity, inversion, tails, transition
+from saddlescope.claims.law_of_balance import _chains, density, ergodicity, inversion, regimes, tails, transition
 from saddlescope.methods import GD, SGD
 from saddlescope.theory import mode_sde
 
@@ -62,3 +62,15 @@ def test_hills_estimator_finds_the_exponent_of_the_exact_law(depth):
     found = tails.exponent(draws, tails.BEYOND)
     assert found.low < tails.predicted(depth) < found.high
     assert found.value == pytest.approx(tails.predicted(depth), abs=0.15)
+
+
+@pytest.mark.parametrize(("power", "name"), [(0.25, "learned"), (4.0, "at zero"), (400.0, "collapsed")])
+def test_regime_is_read_off_counts(power, name):
+    looks = np.random.default_rng(1).random((4000, 5)) ** power
+    assert regimes.seen(looks) == name
+
+
+def test_second_maximum_is_seen():
+    rng = np.random.default_rng(1)
+    looks = np.where(rng.random((4000, 5)) < 0.5, rng.random((4000, 5)) ** 4, 0.8 + 0.2 * rng.random((4000, 5)))
+    assert regimes.seen(looks) == "bimodal"

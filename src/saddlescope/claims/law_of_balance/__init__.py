@@ -10,6 +10,7 @@ from saddlescope.claims.law_of_balance import (
     exact_balance,
     inversion,
     noise_balance,
+    regimes,
     tails,
     transition,
 )
@@ -23,4 +24,5 @@ CLAIMS = (
     ergodicity.CLAIM,
     inversion.CLAIM,
     tails.CLAIM,
+    regimes.CLAIM,
 )

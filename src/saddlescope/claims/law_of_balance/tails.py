@@ -118,15 +118,15 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
     for panel in (heat, depth):
         panel.set(xscale="log", yscale="log", ylim=(1e-6, 10), xlim=(0.05, 40))
         panel.legend(title="lines: theory", loc="lower left", alignment="left")
-    L = np.linspace(2, 6.2, 100)
-    exponents.plot(L, -5 + 3 / L, color=plots.INK, label="−5 + 3/L")
+    deep = np.linspace(2, 6.2, 100)
+    exponents.plot(deep, -5 + 3 / deep, color=plots.INK, label="−5 + 3/L")
     for place, (T, colour) in enumerate(zip(TEMPERATURES, plots.COLOURS, strict=False)):
-        for depth_ in DEPTHS:
-            at, label = depth_ + 0.12 * (place - 1), f"T = {T:g}" if depth_ == DEPTHS[0] else None
-            plots.interval(exponents, at, evidence.curves["found"][depth_, T], color=colour, label=label)
-    for depth_, number in evidence.curves["others"].items():
-        label = "other data" if depth_ == DEPTHS[0] else None
-        plots.interval(exponents, depth_ + 0.24, number, color=plots.GREY, fmt="s", ms=4, label=label)
+        for L in DEPTHS:
+            at, label = L + 0.12 * (place - 1), f"T = {T:g}" if DEPTHS[0] == L else None
+            plots.interval(exponents, at, evidence.curves["found"][L, T], color=colour, label=label)
+    for L, number in evidence.curves["others"].items():
+        label = "other data" if DEPTHS[0] == L else None
+        plots.interval(exponents, L + 0.24, number, color=plots.GREY, fmt="s", ms=4, label=label)
     exponents.set(title="Exponents", xlabel="depth L", ylabel="power of s in the tail", ylim=(-6.2, -3.0))
     exponents.set_xticks(DEPTHS)
     exponents.legend(loc="lower left", ncols=2)
