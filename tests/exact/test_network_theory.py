@@ -8,8 +8,15 @@ import numpy as np
 import pytest
 
 import saddlescope as sc
-from saddlescope.observables import end_to_end, surroundings
-from saddlescope.theory.network import growth_rate, map_drift, singular_value_drift, strength_drift
+from saddlescope.observables import balance, end_to_end, surroundings
+from saddlescope.theory.network import (
+    balance_drift,
+    growth_rate,
+    layer_noise,
+    map_drift,
+    singular_value_drift,
+    strength_drift,
+)
 from support import covariance, gradient_covariance
 
 TEMPERATURE = 0.1
@@ -58,6 +65,38 @@ def test_drift_of_the_map(widths, white):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     wrong = map_drift(data, 2 * TEMPERATURE, [layer[None] for layer in layers])[0]
     assert len(widths) == 2 or np.abs(wrong - expected).max() > 1e-3  # twice the temperature is told apart
+
+
+@pytest.mark.parametrize("widths", [(3, 4, 2), (2, 3, 4, 3), (3, 2, 4, 3, 2)], ids=str)
+@pytest.mark.parametrize("white", [True, False])
+def test_balance_of_layers(widths, white):
+    """All of the drift is Itô's: gradient flow adds nothing."""
+    rng = np.random.default_rng(1)
+    data = sc.GaussianData(rng.standard_normal((widths[-1], widths[0])), None if white else covariance(widths[0]), 0.7)
+    layers = [rng.standard_normal((b, a)) / 2 for a, b in itertools.pairwise(widths)]
+    found = balance_drift(data, TEMPERATURE, [layer[None] for layer in layers])
+    noise = layer_noise(data, TEMPERATURE, [layer[None] for layer in layers])[0]
+    directions = noise_directions(data, layers)
+    np.testing.assert_allclose(noise, [(direction**2).sum() for direction in directions], rtol=1e-10)
+    for interface, rate in enumerate(found):
+
+        def q(weights, interface=interface):
+            return balance(weights)[interface]
+
+        expected = ito_correction(q, data, layers, 1.0)  # Q is quadratic: any step is exact
+        np.testing.assert_allclose(rate[0], expected, rtol=1e-9, atol=1e-11)
+        np.testing.assert_allclose(gradient_step(q, data, layers, 1e-3), 0, atol=1e-10)
+        assert np.trace(rate[0]) == pytest.approx(noise[interface + 1] - noise[interface], rel=1e-9)
+        assert np.abs(rate[0]).max() > 1e-3
+
+
+def test_white_layers_balance_noise_and_not_norms():
+    """Without error ``dQ/dt = Tσ²(dy W_1W_1ᵀ − dx W_2ᵀW_2)``, which is not zero where norms are equal."""
+    rng = np.random.default_rng(2)
+    w1, w2 = rng.standard_normal((4, 6)), rng.standard_normal((2, 4))
+    data = sc.GaussianData(w2 @ w1, label_noise=0.7)
+    (rate,) = balance_drift(data, TEMPERATURE, [w1[None], w2[None]])
+    np.testing.assert_allclose(rate[0], TEMPERATURE * 0.49 * (2 * w1 @ w1.T - 6 * w2.T @ w2), rtol=1e-12)
 
 
 def aligned_layers(strengths, depth, widths):

@@ -8,7 +8,15 @@ from saddlescope.theory.evolution import Transient
 from saddlescope.theory.flow import flow_time, mode_flow, plateau_time
 from saddlescope.theory.laws import Atoms, Density, Law
 from saddlescope.theory.mode import ModeSDE, mode_sde
-from saddlescope.theory.network import growth_rate, half_times, map_drift, singular_value_drift, strength_drift
+from saddlescope.theory.network import (
+    balance_drift,
+    growth_rate,
+    half_times,
+    layer_noise,
+    map_drift,
+    singular_value_drift,
+    strength_drift,
+)
 
 __all__ = [
     "Atoms",
@@ -21,11 +29,13 @@ __all__ = [
     "ModeSDE",
     "Rescaling",
     "Transient",
+    "balance_drift",
     "balance_step",
     "determinant",
     "flow_time",
     "growth_rate",
     "half_times",
+    "layer_noise",
     "map_drift",
     "mode_flow",
     "mode_sde",

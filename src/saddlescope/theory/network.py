@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -25,13 +27,8 @@ def map_drift(data: Data, temperature: float, weights: Weights) -> Floats:
     >>> float(map_drift(scalar, 0.1, [np.ones((1, 1, 1)), np.ones((1, 1, 1))])[0, 0, 0])   # 2s(s* − s) + T s g(s)
     2.3
     """
-    if not isinstance(data, GaussianData):
-        raise TypeError(f"data must be GaussianData, whose noise is in closed form, got a {type(data).__name__}")
+    (above, below), pull, spread = _noise(data, weights)
     sigma, depth = data.sigma, len(weights)
-    above, below = surroundings(weights)
-    error = weights[-1] @ below[-1] - data.teacher
-    pull = error @ sigma
-    spread = pull @ _t(error) + data.label_noise**2 * np.eye(data.dim_out)
     left, right = [a @ _t(a) for a in above], [_t(b) @ b for b in below]
     drift = -sum(left[l] @ pull @ right[l] for l in range(depth))
     for m in range(depth):
@@ -41,6 +38,51 @@ def map_drift(data: Data, temperature: float, weights: Weights) -> Floats:
             trace = np.einsum("nij,nji->n", pull, x)[:, None, None]
             drift = drift + temperature * left[m] @ (spread @ _t(x) @ sigma + trace * pull) @ right[l]
     return np.asarray(drift)
+
+
+def layer_noise(data: Data, temperature: float, weights: Weights) -> Floats:
+    """Variance rate ``T Tr Cov[∂ℓ/∂W_l]`` of every layer (n, L), weight² per time.
+
+    ``T {Tr(W_{>l}ᵀ N W_{>l}) Tr(W_{<l} Σ W_{<l}ᵀ) + ‖W_{>l}ᵀ ΔΣ W_{<l}ᵀ‖²}``.
+    Raises TypeError for other data than Gaussian.
+    Source: the gradient noise of Corlouer et al. 2026, arXiv 2604.06366, through the layers.
+
+    >>> scalar = GaussianData([[2.0]], label_noise=1.0)
+    >>> layer_noise(scalar, 0.1, [np.full((1, 1, 1), 1.0), np.full((1, 1, 1), 3.0)])     # T g(s) of the other's square
+    array([[2.7, 0.3]])
+    """
+    (above, below), pull, spread = _noise(data, weights)
+    pieces = [
+        _trace(_t(a) @ spread @ a) * _trace(b @ data.sigma @ _t(b)) + _trace(_t(a) @ pull @ _t(b) @ b @ _t(pull) @ a)
+        for a, b in zip(above, below, strict=True)
+    ]
+    return np.asarray(temperature * np.concatenate(pieces, axis=1)[:, :, 0])
+
+
+def balance_drift(data: Data, temperature: float, weights: Weights) -> list[Floats]:
+    """Rate of ``Q_l = W_{l+1}ᵀW_{l+1} − W_lW_lᵀ`` of every interface, each (n, n_l, n_l), weight² per time.
+
+    ``dQ_l/dt = T {W_l⟨J̃ᵀJ̃⟩W_lᵀ − W_{l+1}ᵀ⟨J̃J̃ᵀ⟩W_{l+1}}``, path by path, J̃ the noise of the neighbours' product;
+    ``A = W_{>l+1}``, ``D = W_{<l}``: ``⟨J̃ᵀJ̃⟩ = D[Tr(NAAᵀ)Σ + ΣΔᵀAAᵀΔΣ]Dᵀ``, ``⟨J̃J̃ᵀ⟩ = Aᵀ[Tr(ΣDᵀD)N + ΔΣDᵀDΣΔᵀ]A``.
+    It is the noise that balances: two layers on white inputs end at ``dy W_1W_1ᵀ = dx W_2ᵀW_2``. Gradient flow (T = 0)
+    conserves Q. Raises TypeError for other data than Gaussian.
+    Source: Ziyin, Li & Ueda 2023–2025, arXiv 2308.06671, law of balance, here for matrices.
+
+    >>> scalar = GaussianData([[2.0]], label_noise=1.0)
+    >>> rate = balance_drift(scalar, 0.1, [np.full((1, 1, 1), 1.0), np.full((1, 1, 1), 3.0)])   # −T g(s)(w² − u²)
+    >>> float(rate[0][0, 0, 0])
+    -2.4
+    """
+    (above, below), pull, spread = _noise(data, weights)
+    rates = []
+    for l, (lower, upper) in enumerate(itertools.pairwise(weights)):
+        a, d = above[l + 1], below[l]
+        into, out = a @ _t(a), _t(d) @ d
+        right = _trace(spread @ into) * data.sigma + _t(pull) @ into @ pull
+        left = _trace(data.sigma @ out) * spread + pull @ out @ _t(pull)
+        seen, given = lower @ d, _t(upper) @ _t(a)
+        rates.append(temperature * (seen @ right @ _t(seen) - given @ left @ _t(given)))
+    return rates
 
 
 def strength_drift(
@@ -146,3 +188,18 @@ def half_times(targets: ArrayLike, start: float, temperature: float, label_noise
                 break
             left, now = left - rate * (end - now), end
     return times
+
+
+def _noise(data: Data, weights: Weights) -> tuple[tuple[list[Floats], list[Floats]], Floats, Floats]:
+    """``(W_{>l}, W_{<l})`` of every layer, ``ΔΣ`` and ``N = ΔΣΔᵀ + σ²I``."""
+    if not isinstance(data, GaussianData):
+        raise TypeError(f"data must be GaussianData, whose noise is in closed form, got a {type(data).__name__}")
+    around = surroundings(weights)
+    error = weights[-1] @ around[1][-1] - data.teacher
+    pull = error @ data.sigma
+    return around, pull, pull @ _t(error) + data.label_noise**2 * np.eye(data.dim_out)
+
+
+def _trace(matrices: Floats) -> Floats:
+    """Traces as 1 × 1 matrices."""
+    return np.asarray(np.trace(matrices, axis1=1, axis2=2)[:, None, None])
