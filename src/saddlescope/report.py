@@ -176,13 +176,13 @@ def _runs(runs: Sequence[Record]) -> str:
 
 
 def _text(words: str) -> str:
-    """Words of a claim as HTML: exponents in brackets are raised, single letters after an underscore lowered.
+    """Words of a claim as HTML: ``^(…)`` is raised, ``_{…}`` and an index after ``_`` lowered.
 
     >>> _text("s_α^(2κ) < T_c")
     's<sub>α</sub><sup>2κ</sup> &lt; T<sub>c</sub>'
     """
     raised = re.sub(r"\^\(([^()]*)\)", r"<sup>\1</sup>", escape(words))
-    return re.sub(r"_([^\W\d_])(?![a-zα-ω])", r"<sub>\1</sub>", raised)
+    return re.sub(r"_(?:\{([^{}]*)\}|([ij]{2}|xx|[A-Za-z0-9α-ω])(?![a-z0-9α-ω]))", r"<sub>\1\2</sub>", raised)
 
 
 def _anchor(claim: Record) -> str:

@@ -12,6 +12,7 @@ from saddlescope.observables import balance, end_to_end, surroundings
 from saddlescope.theory.network import (
     balance_drift,
     growth_rate,
+    label_noise_shift,
     layer_noise,
     map_drift,
     singular_value_drift,
@@ -149,3 +150,30 @@ def test_growth_of_one_mode_is_that_of_its_sde():
     drift = strength_drift([small], [1.5], 2, TEMPERATURE, 0.6)
     variance = 4 * small**2 * TEMPERATURE * (2 * (small - 1.5) ** 2 + 0.36)
     np.testing.assert_allclose(free - own - others, drift / small - variance / (2 * small**2), rtol=1e-8)
+
+
+@pytest.mark.parametrize("ends", [(3, 3), (5, 3), (3, 4)], ids=str)
+@pytest.mark.parametrize("depth", [2, 3, 4, 6])
+def test_label_noise_pushes_down_the_trace_of_the_hessian(depth, ends):
+    """``L a^{L−1} shift = ¼Tσ² ∂Tr H/∂a``, the derivative taken along one mode in all layers alike."""
+
+    def trace(strengths):
+        layers = aligned_layers(strengths, depth, [ends[0], *[3] * (depth - 1), ends[1]])
+        above, below = surroundings([layer[None] for layer in layers])
+        return sum(float((a**2).sum() * (b**2).sum()) for a, b in zip(above, below, strict=True))
+
+    a, step = np.array(TARGETS) ** (1 / depth), 1e-6
+    slope = [(trace((a + step * e) ** depth) - trace((a - step * e) ** depth)) / (2 * step) for e in np.eye(3)]
+    expected = 0.25 * TEMPERATURE * 0.6**2 * np.array(slope) / (depth * a ** (depth - 1))
+    found = label_noise_shift(TARGETS, depth, TEMPERATURE, 0.6, *ends)
+    np.testing.assert_allclose(found, expected, rtol=1e-8)
+
+
+@pytest.mark.parametrize("depth", [2, 3, 5])
+def test_label_noise_shifts_one_mode_as_its_stationary_law(depth):
+    """The two differ by O(T²): a hundredth of the temperature, a hundredth of the relative difference."""
+    off = []
+    for temperature in (1e-2, 1e-4):
+        mean = sc.theory.ModeSDE(depth, 1.5, 0.6, temperature=temperature).stationary().mean()
+        off.append((1.5 - mean) / label_noise_shift([1.5], depth, temperature, 0.6)[0] - 1)
+    assert abs(off[1]) < 1e-3 and off[1] == pytest.approx(off[0] / 100, rel=0.2)

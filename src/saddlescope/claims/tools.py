@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import xarray as xr
@@ -13,7 +14,7 @@ from saddlescope import results
 from saddlescope.claims.claim import Region
 from saddlescope.claims.intervals import Interval
 from saddlescope.data import GaussianData
-from saddlescope.init import Balanced, Init
+from saddlescope.init import Balanced, Given, Init
 from saddlescope.methods import Method
 from saddlescope.network import DeepLinear
 from saddlescope.plan import Plan
@@ -73,6 +74,17 @@ def aligned(depth: int, strength: float) -> Balanced:
     0.5
     """
     return Balanced(scale=strength ** (1 / depth))
+
+
+def at(problem: Problem, strengths: Sequence[float] | Floats) -> Problem:
+    """The same problem from aligned, balanced weights with these mode strengths; hidden widths are the number of modes.
+
+    >>> at(network(2, 2, (2.0, 1.0), aligned(2, 1.0), label_noise=0.5), (4.0, 0.25)).init.weights[0].shape
+    (2, 2)
+    """
+    depth, modes = problem.network.depth, problem.data.modes
+    scale = np.diag(np.asarray(strengths, np.float64) ** (1 / depth))
+    return replace(problem, init=Given((scale @ modes.right.T, *[scale] * (depth - 2), modes.left @ scale)))
 
 
 def run(problem: Problem, method: Method, plan: Plan) -> xr.Dataset:

@@ -140,6 +140,35 @@ def singular_value_drift(
     return np.asarray(temperature * (repulsion + 0.5 * a ** (3 * depth - 4) * outside))
 
 
+def label_noise_shift(
+    targets: ArrayLike,
+    depth: int,
+    temperature: float,
+    label_noise: float,
+    dim_in: int | None = None,
+    dim_out: int | None = None,
+) -> Floats:
+    """How far below s* label noise holds the mean strengths of learned modes, to first order in T; white inputs (m,).
+
+    At rest ``E ∂𝓛/∂W_l = 0`` while weights fluctuate by ``½Tσ²`` in every direction that the map feels, so that
+    ``W_{>l}ᵀ (M − E P) W_{<l}ᵀ = ¼Tσ² ∂/∂W_l Σ_m ‖W_{>m}‖²‖W_{<m}‖²``, the trace of the Hessian. For aligned, balanced
+    layers, a_α = s*_α^{1/L}, the shift is ``(Tσ²/L) Σ_{k=1}^{L−1} k a_α^{2k−L} A_{L−1−k}`` with ``A_k = Σ_β a_β^{2k}``,
+    ``A_0 = ½(dx + dy)``. A mode with noise of its own alone keeps ``½(L−1)Tσ² s*^{1−2/L}``. For L ≥ 3 layers leave
+    their balance after times of order 1/(Tσ²), which is not in this.
+    Source: label noise as a regulariser, Blanc et al. 2020, arXiv 1904.09080; for P and its modes by expansion.
+
+    >>> label_noise_shift([1.0], depth=3, temperature=0.01, label_noise=1.0)      # ½(L−1)Tσ²
+    array([0.01])
+    >>> label_noise_shift([1.0, 0.5], depth=2, temperature=0.01, label_noise=1.0)
+    array([0.01, 0.01])
+    """
+    s = np.asarray(targets, np.float64)
+    a, size = s ** (1 / depth), len(s)
+    sums = [0.5 * ((dim_in or size) + (dim_out or size)), *((a ** (2 * k)).sum() for k in range(1, depth - 1))]
+    terms = sum(k * a ** (2 * k - depth) * sums[depth - 1 - k] for k in range(1, depth))
+    return np.asarray(temperature * label_noise**2 / depth * terms)
+
+
 def growth_rate(
     targets: ArrayLike, temperature: float, label_noise: float, lr: float = 0.0
 ) -> tuple[Floats, Floats, Floats]:

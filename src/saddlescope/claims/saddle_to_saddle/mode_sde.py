@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,8 @@ from saddlescope import init, plots
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Run
 from saddlescope.claims.intervals import Interval
-from saddlescope.claims.tools import SAME_LAW, Floats, Region, aligned, around, largest, network, run
+from saddlescope.claims.tools import SAME_LAW, Floats, Region, aligned, around, at, largest, network, run
 from saddlescope.engines import make_engine
-from saddlescope.init import Given
 from saddlescope.methods import Langevin
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
@@ -166,7 +164,8 @@ def _drifts(pairs: int, dt: float = 1e-3) -> dict[str, Any]:
     drift is measured against aligned noise made of the same normals.
     """
     strengths, targets = np.array([1.2, 0.4, 0.1]), (2.0, 1.0, 0.5)
-    problem, measured, runs = _at(strengths, targets), {}, []
+    problem = at(network(DEPTH, len(targets), targets, aligned(DEPTH, 1.0), LABEL_NOISE), strengths)
+    measured, runs = {}, []
     for noise in ("gradient", "aligned"):
         method = Langevin(lr=TEMPERATURE, batch_size=1.0, noise=noise, dt=dt)
         plan = Plan(steps=1, trajectories=2 * pairs + 1)
@@ -202,13 +201,6 @@ def _ito_drift(problem: Problem) -> Floats:
     noisy, quiet = (map_drift(problem.data, T, weights)[0] for T in (TEMPERATURE, 0.0))
     modes = problem.data.modes
     return np.diag(modes.left.T @ (noisy - quiet) @ modes.right)
-
-
-def _at(strengths: Floats, targets: tuple[float, ...]) -> Problem:
-    """An aligned, balanced network with these mode strengths."""
-    problem = network(DEPTH, len(targets), targets, aligned(DEPTH, 1.0), LABEL_NOISE)
-    scale, modes = np.diag(strengths ** (1 / DEPTH)), problem.data.modes
-    return replace(problem, init=Given((scale @ modes.right.T, *[scale] * (DEPTH - 2), modes.left @ scale)))
 
 
 def draw(axes: Sequence[Axes], evidence: Evidence) -> None:

@@ -24,7 +24,7 @@ QUIET, LOUD = (0.0, 0.1), 1.5
 
 def experiment(quick: bool) -> Evidence:
     """SGD from Gaussian weights of variance width⁻², below and above the label-noise threshold."""
-    size = 1024 if quick else 8192
+    size = 1024 if quick else 4096
     runs = {(depth, noise): _run(depth, noise, size) for depth in HORIZON for noise in QUIET}
     control = _run(2, LOUD, size)
     shares = {key: intervals.proportion(_peaked(dataset).all(axis=1)) for key, dataset in runs.items()}
