@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -96,7 +97,7 @@ def seen(looks: Floats) -> str:
     low = float(np.quantile(looks, 0.01))
     if _more(looks, (low, 2 * low), (0.0, low)):
         return "learned"
-    bins = list(zip(BINS[:-1], BINS[1:], strict=True))
+    bins = list(itertools.pairwise(BINS))
     if any(_more(looks, upper, lower) for i, upper in enumerate(bins) for lower in bins[:i]):
         return "bimodal"
     return "at zero"
@@ -177,7 +178,7 @@ CLAIM = Claim(
         "0, like s^(T_c/(2T) − 3/2), and has a second maximum near s* where (1 + 4Ts*)² > 42T²σ² and 10Ts* > 1 "
         "(bimodal), or none (at zero); for T > T_c there is no law and all mass goes to 0 (collapsed)."
     ),
-    source="Ziyin, Li & Ueda 2023, arXiv 2308.06671, phase diagram; the boundary of the second maximum is this project's",
+    source="Ziyin, Li & Ueda 2023, arXiv 2308.06671, phase diagram; the end of the second maximum is this project's",
     method=(
         "Ensembles of the mode SDE at five label noises and four temperatures, each trajectory looked at twenty times "
         "from four relaxation times on. The regime of an ensemble is read off its counts alone: where most "
