@@ -82,7 +82,7 @@ class Point:
 def _point(mode: ModeSDE, trajectories: int) -> Point:
     cold = mode.temperature < mode.critical_temperature
     times = LOOKS * (mode.relaxation_time if cold else 8.0)
-    looks = mode.simulate(1.0, times, trajectories, seed=1)
+    looks = np.asarray(mode.simulate(1.0, times, trajectories, seed=1), np.float64)
     return Point(seen(looks), start(looks), looks[:, ::4].ravel())
 
 
