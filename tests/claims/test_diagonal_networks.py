@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from saddlescope import init
-from saddlescope.claims.law_of_balance import _chains, density, ergodicity, inversion, regimes, tails, transition
-from saddlescope.methods import GD, SGD
+from saddlescope.claims.law_of_balance import _chains, density, ergodicity, inversion, regimes, tails, transition, width
+from saddlescope.methods import GD, SGD, Langevin
 from saddlescope.theory import mode_sde
 
 
@@ -74,3 +74,10 @@ def test_second_maximum_is_seen():
     rng = np.random.default_rng(1)
     looks = np.where(rng.random((4000, 5)) < 0.5, rng.random((4000, 5)) ** 4, 0.8 + 0.2 * rng.random((4000, 5)))
     assert regimes.seen(looks) == "bimodal"
+
+
+@pytest.mark.parametrize(("depth", "starts"), [(2, width.OPPOSITE), (3, width.SAME), (4, width.OPPOSITE)])
+def test_distance_of_chains_changes_as_predicted_in_small_steps(depth, starts):
+    method = Langevin(width.TEMPERATURE, 1.0, noise="gradient", dt=width.TEMPERATURE / 50)
+    found, predicted = width.change(width._run(depth, starts, method, 8, time=2.0), depth, starts)
+    assert found == pytest.approx(predicted, rel=0.15)

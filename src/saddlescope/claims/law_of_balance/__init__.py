@@ -13,6 +13,7 @@ from saddlescope.claims.law_of_balance import (
     regimes,
     tails,
     transition,
+    width,
 )
 
 CLAIMS = (
@@ -25,4 +26,5 @@ CLAIMS = (
     inversion.CLAIM,
     tails.CLAIM,
     regimes.CLAIM,
+    width.CLAIM,
 )

@@ -1,0 +1,181 @@
+"""Several chains side by side: noise leaves their ratios alone at depth 2 and equalises them in deeper networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+
+from saddlescope import plots
+from saddlescope.claims import intervals
+from saddlescope.claims.claim import Claim, Evidence, Number, Run
+from saddlescope.claims.intervals import Interval
+from saddlescope.claims.law_of_balance._chains import chains
+from saddlescope.claims.tools import ALWAYS, Floats, alive, around, largest, run
+from saddlescope.methods import SGD, GradientFlow, Langevin, Method
+from saddlescope.plan import Plan
+
+LABEL_NOISE, TEMPERATURE, HORIZON, SAVES = 1.0, 0.02, 20.0, 200
+SAME, OPPOSITE = (0.1, 0.4), (-0.05, 0.4)
+"""Starts of two chains, whose sum learns s* = 1."""
+
+LONG = 150.0
+"""Time in which chains become alike."""
+
+
+def experiment(quick: bool) -> Evidence:
+    """Two chains of the same and of opposite sign at depths 2, 3, 4, against the predicted change of their distance."""
+    size = 512 if quick else 8192
+    fine = Langevin(TEMPERATURE, 1.0, noise="gradient", dt=TEMPERATURE / 8)
+    shallow = _run(2, (*SAME, 0.2), SGD(0.05, 1), size)
+    ratios = np.log(strengths(shallow, 2) / strengths(shallow, 2)[..., :1])
+    kinds = {(L, starts): _run(L, starts, fine, size) for L in (3, 4) for starts in (SAME, OPPOSITE)}
+    kinds[2, OPPOSITE] = _run(2, OPPOSITE, fine, size)
+    changes = {key: change(dataset, *key) for key, dataset in kinds.items()}
+    sgd = _run(4, SAME, SGD(TEMPERATURE, 1), 2 * size)
+    over = {key: _over(*both) for key, both in changes.items()}
+    flow = change(_run(3, SAME, GradientFlow(0.01), 1), 3, SAME)[0]
+    long = {L: _run(L, SAME, SGD(TEMPERATURE, 1), size, LONG) for L in (2, 3, 4)}
+    apart = {L: np.log(strengths(dataset, L)[..., 1] / strengths(dataset, L)[..., 0]) for L, dataset in long.items()}
+    halved = np.abs(apart[4][:, -1]) < np.log(4) / 2
+    return Evidence(
+        numbers=[
+            Number(
+                "L = 3, 4: change of log|x₁ ∓ x₂| over predicted, farthest from 1",
+                largest([number for (L, _), number in over.items() if L > 2], 1.0),
+                around(1.0, 0.1),
+            ),
+            Number(
+                "L = 2: largest change of a log ratio of strengths",
+                intervals.exact(float(np.abs(ratios - ratios[:, :1]).max())),
+                (0.0, 1e-9),
+            ),
+            Number("L = 2, opposite signs: change of log|v₁v₂| over predicted", over[2, OPPOSITE], around(1.0, 0.1)),
+            Number(
+                "L = 4 under SGD: change of log|x₁ − x₂| over predicted",
+                _over(*change(sgd, 4, SAME)),
+                around(1.0, 0.1),
+            ),
+            Number("L = 3, gradient flow: change of log|x₁ − x₂|", intervals.exact(float(flow[0])), around(0.0, 1e-6)),
+            Number("L = 4, t = 150: share with the log ratio halved", intervals.proportion(halved), ALWAYS),
+        ],
+        controls=[
+            Number("L = 3: log|x₁ − x₂| is conserved", intervals.mean(changes[3, SAME][0]), around(0.0, 0.05)),
+            Number(
+                "L = 2, opposite signs: log|v₁v₂| is conserved",
+                intervals.mean(changes[2, OPPOSITE][0]),
+                around(0.0, 0.05),
+            ),
+            Number("L = 4: log|x₁ − x₂| changes as at L = 3", _as_shallower(changes[4, SAME]), around(1.0, 0.1)),
+        ],
+        runs=[Run.of("SGD, L = 2, three chains", shallow), Run.of("SGD, L = 4, two chains", long[4])]
+        + [Run.of(f"Langevin, L = {L}, chains from {starts}", dataset) for (L, starts), dataset in kinds.items()],
+        curves={"apart": apart, "changes": changes, "path": strengths(long[4], 4)[0], "times": long[4]["time"].values},
+    )
+
+
+def _run(depth: int, starts: Sequence[float], method: Method, size: int, time: float = HORIZON) -> xr.Dataset:
+    plan = Plan(round(time / method.time_step), size, saves=SAVES, keep="weights", events=(), seed=1)
+    return run(chains(depth, starts, LABEL_NOISE), method, plan)
+
+
+def strengths(dataset: xr.Dataset, depth: int) -> Floats:
+    """Strength ``Π_l u_lj`` of every chain (trajectory, time, chain), of trajectories that have not diverged."""
+    held = alive(dataset)
+    return np.asarray(np.prod([held[f"W{layer}"].values[..., 0] for layer in range(1, depth + 1)], axis=0))
+
+
+def change(dataset: xr.Dataset, depth: int, starts: Sequence[float]) -> tuple[Floats, Floats]:
+    """Change of the distance of two chains in each trajectory, and the one predicted from its path.
+
+    L ≥ 3, ``x = |a|^{−(L−2)}``: ``d log|x₁ ∓ x₂| = ∓½(L−1)(L−2) |a₁a₂|^{L−2} dQ``, the lower sign for opposite signs.
+    L = 2, opposite signs: ``d log|v₁v₂| = −2 dQ``. ``dQ = (T g(v) + h (v − s*)²) dt`` with h the time of a step: the
+    second part is that of the discrete steps themselves.
+    """
+    v = strengths(dataset, depth)
+    a, total, opposite = np.abs(v) ** (1 / depth), v.sum(axis=-1), starts[0] * starts[1] < 0
+    step = float(dataset["time"][1]) / int(dataset["step"][1])
+    off = (total - 1.0) ** 2
+    noise = 0.0 if "GradientFlow" in dataset.attrs["toml"] else TEMPERATURE * (2 * off + LABEL_NOISE**2) + step * off
+    if depth == 2:
+        found, rate = np.log(np.abs(v[..., 0] * v[..., 1])), -2 * noise
+    else:
+        x = a ** -(depth - 2.0)
+        found = np.log(np.abs(x[..., 0] + (1 if opposite else -1) * x[..., 1]))
+        rate = (1 if opposite else -1) * (depth - 1) * (depth - 2) / 2 * noise * (a[..., 0] * a[..., 1]) ** (depth - 2)
+    between = float(dataset["time"][1]) * np.ones(found.shape[1])
+    between[[0, -1]] /= 2
+    return found[:, -1] - found[:, 0], np.asarray(np.broadcast_to(rate, found.shape) @ between)
+
+
+def _over(found: Floats, predicted: Floats) -> Interval:
+    """Mean change over mean prediction, both from the same trajectories."""
+    scale = float(predicted.mean())
+    rest = intervals.mean((found - predicted) / abs(scale))
+    sign = np.sign(scale)
+    ends = sorted((1 + sign * rest.low, 1 + sign * rest.high))
+    return Interval(1 + sign * rest.value, *ends)
+
+
+def _as_shallower(both: tuple[Floats, Floats]) -> Interval:
+    """A change at L = 4 over the prediction with the factor (L − 1)(L − 2)/2 of L = 3, 1 for 3."""
+    found, predicted = both
+    return _over(found, predicted / 3)
+
+
+def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
+    """Ratios in time, one trajectory, changes measured and predicted."""
+    ratio, path, changes = axes
+    times = evidence.curves["times"]
+    for (L, apart), colour in zip(evidence.curves["apart"].items(), plots.COLOURS, strict=False):
+        low, middle, high = np.quantile(apart, (0.05, 0.5, 0.95), axis=0)
+        ratio.fill_between(times, low, high, color=colour, alpha=0.15, lw=0)
+        ratio.plot(times, middle, color=colour, label=f"L = {L}")
+    ratio.set(title="Two chains become alike, L ≥ 3", xlabel="time", ylabel="log v₂/v₁", ylim=(0, None))
+    ratio.legend(loc="upper right")
+    for chain_, colour in zip(evidence.curves["path"].T, plots.COLOURS, strict=False):
+        path.plot(times, chain_, color=colour, lw=1)
+    path.plot(times, evidence.curves["path"].sum(axis=1), color=plots.GREY, lw=0.8, label="v₁ + v₂")
+    path.set(title="One trajectory of SGD, L = 4", xlabel="time", ylabel="strength of a chain", ylim=(0, None))
+    path.legend()
+    for ((L, starts), (found, predicted)), colour in zip(
+        evidence.curves["changes"].items(), plots.COLOURS, strict=False
+    ):
+        signs = "opposite" if starts == OPPOSITE else "same"
+        changes.plot(predicted[:400], found[:400], ".", ms=2.5, color=colour, alpha=0.5)
+        changes.plot([], [], "o", color=colour, label=f"L = {L}, {signs}")
+    ends = np.array(changes.get_xlim())
+    changes.plot(ends, ends, color=plots.INK, lw=1)
+    changes.set(title="log|x₁ ∓ x₂|, path by path", xlabel="predicted change", ylabel="measured change")
+    changes.legend(loc="upper left", markerscale=0.8)
+
+
+CLAIM = Claim(
+    name="width",
+    title="Noise conserves the ratios of parallel chains at depth 2 and equalises them in deeper networks",
+    statement=(
+        "Balanced chains v = Σ_j a_j^L. At L = 2 the ratios of chains of the same sign never change, exactly, and "
+        "those of opposite signs die out, d log|v_iv_j| = −2T g dt. At L ≥ 3, with x = |a|^(−(L−2)), d log|x_i − x_j| "
+        "= −½(L−1)(L−2) T g |a_ia_j|^(L−2) dt, path by path and not only on average: noise makes chains alike (for "
+        "opposite signs x_i + x_j grows at the same rate, which removes the smaller). Without noise all of these are "
+        "conserved. Finding of this project; finite steps add η(v − s*)² to T g."
+    ),
+    source="Ziyin, Li & Ueda 2023, arXiv 2308.06671, diagonal networks of any width; L ≥ 3 is this project's",
+    method=(
+        "Diagonal networks, s* = σ = 1, T = 0.02: two chains from 0.1 and 0.4, or −0.05 and 0.4, under Langevin "
+        "dynamics (dt = T/8) and SGD (B = 1) until t = 20 and 150; three chains at L = 2 under SGD with η = 0.05. The "
+        "predicted change is the integral along each trajectory, from 200 saves."
+    ),
+    control=(
+        "Conservation must be refuted at L = 3 and for opposite signs at L = 2; the factor of L = 3 must be refuted at "
+        "L = 4."
+    ),
+    caption=(
+        "Log ratio of two chains under SGD (median, 5–95 %); the chains of one trajectory; change of log|x₁ ∓ x₂| (L = "
+        "2: log|v₁v₂|) in each trajectory against the one predicted from its path (line: equal)."
+    ),
+    experiment=experiment,
+    draw=draw,
+)
