@@ -9,13 +9,13 @@ import pytest
 
 import saddlescope as sc
 from saddlescope.observables import balance, end_to_end, surroundings
+from saddlescope.theory.layerwise import balance_drift, layer_noise, layer_variance, noise_balance
 from saddlescope.theory.network import (
-    balance_drift,
     growth_rate,
     label_noise_shift,
-    layer_noise,
     map_drift,
     singular_value_drift,
+    singular_value_sde,
     strength_drift,
 )
 from support import covariance, gradient_covariance
@@ -177,3 +177,63 @@ def test_label_noise_shifts_one_mode_as_its_stationary_law(depth):
         mean = sc.theory.ModeSDE(depth, 1.5, 0.6, temperature=temperature).stationary().mean()
         off.append((1.5 - mean) / label_noise_shift([1.5], depth, temperature, 0.6)[0] - 1)
     assert abs(off[1]) < 1e-3 and off[1] == pytest.approx(off[0] / 100, rel=0.2)
+
+
+@pytest.mark.parametrize("widths", [(3, 2), (3, 4, 2), (2, 3, 4, 3)], ids=str)
+def test_singular_values_in_any_state(widths):
+    """Second differences along every direction of the noise, far from alignment."""
+    rng = np.random.default_rng(1)
+    data = sc.GaussianData(rng.standard_normal((widths[-1], widths[0])), covariance(widths[0]), label_noise=0.7)
+    layers = [rng.standard_normal((b, a)) for a, b in itertools.pairwise(widths)]
+
+    def singular_values(weights):
+        return np.linalg.svd(end_to_end(weights), compute_uv=False)
+
+    law = singular_value_sde(data, TEMPERATURE, [layer[None] for layer in layers])
+    ito = ito_correction(singular_values, data, layers, 1e-4)
+    slope = gradient_step(singular_values, data, layers, 1e-5)
+    np.testing.assert_allclose(law.drift[0], slope + ito, rtol=1e-4, atol=1e-6)
+    assert np.abs(law.repulsion).max() > 1e-3
+    changes = noise_directions(data, layers)
+    there, back = (singular_values([w + h * c for w, c in zip(layers, changes, strict=True)]) for h in (1e-5, -1e-5))
+    first = (there - back) / 2e-5
+    np.testing.assert_allclose(law.covariance[0], first.T @ first, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_singular_values_at_an_aligned_state(depth):
+    data = sc.GaussianData(np.diag(TARGETS), label_noise=0.6)
+    layers = [layer[None] for layer in aligned_layers(STRENGTHS, depth, [3] * (depth + 1))]
+    law = singular_value_sde(data, TEMPERATURE, layers)
+    extra = singular_value_drift(STRENGTHS, TARGETS, depth, TEMPERATURE, 0.6)
+    np.testing.assert_allclose(law.repulsion[0], extra, rtol=1e-10)
+    np.testing.assert_allclose(
+        law.drift[0], extra + strength_drift(STRENGTHS, TARGETS, depth, TEMPERATURE, 0.6), rtol=1e-10
+    )
+
+
+def test_noise_of_a_layer_along_directions():
+    """``(W_{>l}p)ᵀN(W_{>l}p) (W_{<l}ᵀq)ᵀΣ(W_{<l}ᵀq) + [(W_{>l}p)ᵀΔΣW_{<l}ᵀq]²``."""
+    rng, sigma = np.random.default_rng(2), covariance(3)
+    data = sc.GaussianData(rng.standard_normal((2, 3)), sigma, label_noise=0.7)
+    w1, w2, w3 = (rng.standard_normal((b, a)) / 2 for a, b in itertools.pairwise((3, 4, 5, 2)))
+    error = w3 @ w2 @ w1 - data.teacher
+    noise, pull = error @ sigma @ error.T + 0.49 * np.eye(2), error @ sigma
+    p, q = rng.standard_normal((1, 5)), rng.standard_normal((1, 4))
+    left, right = w3 @ p[0], w1.T @ q[0]
+    expected = (left @ noise @ left) * (right @ sigma @ right) + (left @ pull @ right) ** 2
+    found = layer_variance(data, TEMPERATURE, [w[None] for w in (w1, w2, w3)], 1, p, q)
+    np.testing.assert_allclose(found, TEMPERATURE * expected, rtol=1e-10)
+
+
+def test_noise_balances_noise_and_not_norms():
+    data = sc.GaussianData(np.random.default_rng(3).standard_normal((2, 3)), covariance(3), label_noise=0.7)
+    root = np.linalg.cholesky(data.sigma)
+    left, _, right = np.linalg.svd(data.teacher @ root, full_matrices=False)
+    first, second = noise_balance(data)
+    hidden = np.linalg.qr(np.random.default_rng(4).standard_normal((5, 2)))[0]
+    weights = [(hidden * np.sqrt(first) @ right @ np.linalg.inv(root))[None], (left * np.sqrt(second) @ hidden.T)[None]]
+    np.testing.assert_allclose(end_to_end(weights)[0], data.teacher, atol=1e-12)
+    np.testing.assert_allclose(balance_drift(data, TEMPERATURE, weights)[0], 0, atol=1e-12)
+    equal = [weights[0] / 1.2, weights[1] * 1.2]
+    assert np.abs(balance_drift(data, TEMPERATURE, equal)[0]).max() > 1e-3

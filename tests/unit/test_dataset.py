@@ -102,11 +102,6 @@ def test_the_mode_equation_of_a_data_set():
     assert sc.theory.mode_sde(problem, sc.GradientFlow(), 0).temperature == 0
 
 
-def test_theory_that_needs_gaussian_data_says_so():
-    with pytest.raises(TypeError, match="data must be GaussianData"):
-        sc.theory.network.map_drift(dataset(9, 2, 2), 0.1, [np.ones((1, 2, 2))])
-
-
 # --- files
 
 

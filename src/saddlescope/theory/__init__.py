@@ -7,15 +7,17 @@ from saddlescope.theory.diffusion1d import Diffusion1D
 from saddlescope.theory.evolution import Transient
 from saddlescope.theory.flow import flow_time, mode_flow, plateau_time
 from saddlescope.theory.laws import Atoms, Density, Law
+from saddlescope.theory.layerwise import balance_drift, layer_noise, layer_variance, noise_balance
 from saddlescope.theory.mode import ModeSDE, mode_sde
 from saddlescope.theory.network import (
-    balance_drift,
+    SingularValueSDE,
     growth_rate,
     half_times,
     label_noise_shift,
-    layer_noise,
+    map_covariance,
     map_drift,
     singular_value_drift,
+    singular_value_sde,
     strength_drift,
 )
 
@@ -29,6 +31,7 @@ __all__ = [
     "Law",
     "ModeSDE",
     "Rescaling",
+    "SingularValueSDE",
     "Transient",
     "balance_drift",
     "balance_step",
@@ -38,12 +41,16 @@ __all__ = [
     "half_times",
     "label_noise_shift",
     "layer_noise",
+    "layer_variance",
+    "map_covariance",
     "map_drift",
     "mode_flow",
     "mode_sde",
+    "noise_balance",
     "phases",
     "plateau_time",
     "rescaling_symmetry",
     "singular_value_drift",
+    "singular_value_sde",
     "strength_drift",
 ]

@@ -8,6 +8,8 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
+from saddlescope.data import Data
+
 Floats = NDArray[np.float64]
 Weights = Sequence[NDArray[np.float64]]
 
@@ -25,3 +27,14 @@ def surroundings(weights: Weights) -> tuple[list[Floats], list[Floats]]:
     above = [product(weights[l + 1 :], count, dim_out) for l in range(len(weights))]
     below = [product(weights[:l], count, dim_in) for l in range(len(weights))]
     return above, below
+
+
+def map_error(data: Data, weights: Weights) -> Floats:
+    """``Δ = P − M`` (n, dy, dx)."""
+    return product(weights, len(weights[0]), data.dim_in) - data.teacher
+
+
+def entry_variance(data: Data, error: Floats, left: Floats, right: Floats, share: float) -> Floats:
+    """Variance over samples of every ``left_iᵀ G right_j``; left (n, a, dy), right (n, b, dx) → (n, a, b)."""
+    rows, columns = left[:, :, None, None], right[:, None, :, None]
+    return data.gradient_covariance(error[:, None, None], rows, columns, share)[..., 0, 0]

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from saddlescope.data import Data, _t
-from saddlescope.theory._layers import Floats, Weights, product, surroundings
+from saddlescope.theory._layers import Floats, Weights, entry_variance, map_error, surroundings
 
 
 def neighbours(weights: Weights, interface: int = 0) -> Floats:
@@ -91,10 +91,8 @@ def log_det_rate(
     neighbours(weights, interface)
     above, below = surroundings(weights)
     left, right = _t(above[interface + 1]), below[interface]
-    error = product(weights, len(weights[0]), data.dim_in) - data.teacher
-    variance = data.gradient_covariance(
-        error[:, None, None], left[:, :, None, None], right[:, None, :, None], share
-    ).sum(axis=(1, 2, 3, 4))
+    error = map_error(data, weights)
+    variance = entry_variance(data, error, left, right, share).sum(axis=(1, 2))
     mean = left @ (error @ data.sigma) @ _t(right)
     return np.asarray(-2 * temperature * variance - 2 * lr * (mean**2).sum(axis=(1, 2)))
 
@@ -153,7 +151,7 @@ def eigenvalue_sde(
     _, values, rows = np.linalg.svd(neighbours(weights, interface), full_matrices=False)
     eigenvalues, size = values**2, weights[interface].shape[2]
     p, q = rows[:, :, size:] @ _t(above[interface + 1]), rows[:, :, :size] @ below[interface]
-    error = product(weights, len(weights[0]), data.dim_in) - data.teacher
+    error = map_error(data, weights)
     pulled = p @ (error @ data.sigma) @ _t(q)
     mean = pulled + _t(pulled)
     left = np.stack(np.broadcast_arrays(p[:, :, None], p[:, None]), axis=3)

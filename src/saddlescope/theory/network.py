@@ -6,83 +6,96 @@
 
 from __future__ import annotations
 
-import itertools
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from saddlescope.data import Data, GaussianData, _t
-from saddlescope.theory._layers import Floats, Weights, product, surroundings
+from saddlescope.theory._layers import Floats, Weights, map_error, product, surroundings
 
 
-def map_drift(data: Data, temperature: float, weights: Weights) -> Floats:
+def map_drift(data: Data, temperature: float, weights: Weights, lr: float = 0.0, share: float = 1.0) -> Floats:
     """Itô drift of P under gradient noise (n, dy, dx), strength per time.
 
-    ``−Σ_l W_{>l}W_{>l}ᵀ ΔΣ W_{<l}ᵀW_{<l} + T Σ_{l<m} W_{>m}W_{>m}ᵀ [N Xᵀ Σ + Tr(ΔΣX) ΔΣ] W_{<l}ᵀW_{<l}``,
-    ``X = W_{<m}ᵀ W_{m−1}…W_{l+1} W_{>l}ᵀ``.
-    Raises TypeError for other data than Gaussian.
+    ``−Σ_l W_{>l}W_{>l}ᵀ ΔΣ W_{<l}ᵀW_{<l} + T Σ_{l<m} W_{>m}W_{>m}ᵀ ⟨G̃XG̃⟩ W_{<l}ᵀW_{<l}``,
+    ``X = W_{<m}ᵀ W_{m−1}…W_{l+1} W_{>l}ᵀ``, for Gaussian data ``⟨G̃XG̃⟩ = N Xᵀ Σ + Tr(ΔΣX) ΔΣ``.
+    ``lr`` η puts ``η ΔΣXΔΣ`` beside it: the second order of discrete steps, which for two layers is all there is.
     Source: Itô's formula for a product of layers; Corlouer et al. 2026, arXiv 2604.06366, give the gradient noise.
 
     >>> scalar = GaussianData([[2.0]], label_noise=1.0)
     >>> float(map_drift(scalar, 0.1, [np.ones((1, 1, 1)), np.ones((1, 1, 1))])[0, 0, 0])   # 2s(s* − s) + T s g(s)
     2.3
     """
-    (above, below), pull, spread = _noise(data, weights)
-    sigma, depth = data.sigma, len(weights)
+    depth, (above, below) = len(weights), surroundings(weights)
+    error = map_error(data, weights)
+    pull = error @ data.sigma
     left, right = [a @ _t(a) for a in above], [_t(b) @ b for b in below]
     drift = -sum(left[l] @ pull @ right[l] for l in range(depth))
     for m in range(depth):
         for l in range(m):
             between = product(weights[l + 1 : m], len(weights[0]), weights[l].shape[1])
             x = _t(below[m]) @ between @ _t(above[l])
-            trace = np.einsum("nij,nji->n", pull, x)[:, None, None]
-            drift = drift + temperature * left[m] @ (spread @ _t(x) @ sigma + trace * pull) @ right[l]
+            noise = temperature * _between(data, error, x, share) + lr * pull @ x @ pull
+            drift = drift + left[m] @ noise @ right[l]
     return np.asarray(drift)
 
 
-def layer_noise(data: Data, temperature: float, weights: Weights) -> Floats:
-    """Variance rate ``T Tr Cov[∂ℓ/∂W_l]`` of every layer (n, L), weight² per time.
+def map_covariance(data: Data, temperature: float, weights: Weights, share: float = 1.0) -> Floats:
+    """Covariance rate of the noise of P, ``T Cov[Σ_l W_{>l}W_{>l}ᵀ G W_{<l}ᵀW_{<l}]`` (n, dy, dx, dy, dx).
 
-    ``T {Tr(W_{>l}ᵀ N W_{>l}) Tr(W_{<l} Σ W_{<l}ᵀ) + ‖W_{>l}ᵀ ΔΣ W_{<l}ᵀ‖²}``.
-    Raises TypeError for other data than Gaussian.
-    Source: the gradient noise of Corlouer et al. 2026, arXiv 2604.06366, through the layers.
+    With ``map_drift`` the exact Itô law of P. Source: Corlouer et al. 2026, arXiv 2604.06366.
 
     >>> scalar = GaussianData([[2.0]], label_noise=1.0)
-    >>> layer_noise(scalar, 0.1, [np.full((1, 1, 1), 1.0), np.full((1, 1, 1), 3.0)])     # T g(s) of the other's square
-    array([[2.7, 0.3]])
+    >>> float(map_covariance(scalar, 0.1, [np.ones((1, 1, 1)), np.ones((1, 1, 1))]).squeeze())   # 4 T s² g(s)
+    1.2
     """
-    (above, below), pull, spread = _noise(data, weights)
-    pieces = [
-        _trace(_t(a) @ spread @ a) * _trace(b @ data.sigma @ _t(b)) + _trace(_t(a) @ pull @ _t(b) @ b @ _t(pull) @ a)
-        for a, b in zip(above, below, strict=True)
-    ]
-    return np.asarray(temperature * np.concatenate(pieces, axis=1)[:, :, 0])
+    return _covariance_between(data, temperature, weights, np.eye(data.dim_out), np.eye(data.dim_in), share)
 
 
-def balance_drift(data: Data, temperature: float, weights: Weights) -> list[Floats]:
-    """Rate of ``Q_l = W_{l+1}ᵀW_{l+1} − W_lW_lᵀ`` of every interface, each (n, n_l, n_l), weight² per time.
+@dataclass(frozen=True)
+class SingularValueSDE:
+    """``dσ_α = drift_α dt + noise``: σ (n, m) descending, drift (n, m) and the covariance rate of the noise (n, m, m).
 
-    ``dQ_l/dt = T {W_l⟨J̃ᵀJ̃⟩W_lᵀ − W_{l+1}ᵀ⟨J̃J̃ᵀ⟩W_{l+1}}``, path by path, J̃ the noise of the neighbours' product;
-    ``A = W_{>l+1}``, ``D = W_{<l}``: ``⟨J̃ᵀJ̃⟩ = D[Tr(NAAᵀ)Σ + ΣΔᵀAAᵀΔΣ]Dᵀ``, ``⟨J̃J̃ᵀ⟩ = Aᵀ[Tr(ΣDᵀD)N + ΔΣDᵀDΣΔᵀ]A``.
-    It is the noise that balances: two layers on white inputs end at ``dy W_1W_1ᵀ = dx W_2ᵀW_2``. Gradient flow (T = 0)
-    conserves Q. Raises TypeError for other data than Gaussian.
-    Source: Ziyin, Li & Ueda 2023–2025, arXiv 2308.06671, law of balance, here for matrices.
-
-    >>> scalar = GaussianData([[2.0]], label_noise=1.0)
-    >>> rate = balance_drift(scalar, 0.1, [np.full((1, 1, 1), 1.0), np.full((1, 1, 1), 3.0)])   # −T g(s)(w² − u²)
-    >>> float(rate[0][0, 0, 0])
-    -2.4
+    ``repulsion`` (n, m) is what of the drift is beyond that of ``u_αᵀPv_α``.
     """
-    (above, below), pull, spread = _noise(data, weights)
-    rates = []
-    for l, (lower, upper) in enumerate(itertools.pairwise(weights)):
-        a, d = above[l + 1], below[l]
-        into, out = a @ _t(a), _t(d) @ d
-        right = _trace(spread @ into) * data.sigma + _t(pull) @ into @ pull
-        left = _trace(data.sigma @ out) * spread + pull @ out @ _t(pull)
-        seen, given = lower @ d, _t(upper) @ _t(a)
-        rates.append(temperature * (seen @ right @ _t(seen) - given @ left @ _t(given)))
-    return rates
+
+    values: Floats
+    drift: Floats
+    repulsion: Floats
+    covariance: Floats
+
+
+def singular_value_sde(data: Data, temperature: float, weights: Weights, share: float = 1.0) -> SingularValueSDE:
+    """Itô law of the singular values of P in any state, aligned or not; with ``E_ij = u_iᵀ dP v_j`` the drift is
+
+        u_αᵀ⟨dP⟩v_α + ½ Σ_{β≠α} ⟨σ_α(E_βα² + E_αβ²) + 2σ_β E_αβE_βα⟩/(σ_α² − σ_β²),  σ_β = 0 beyond the m-th.
+
+    Singular values must be positive and differ. ``strength_drift`` and ``singular_value_drift`` are its form at
+    aligned, balanced, white states. Source: second-order perturbation of singular values.
+
+    >>> law = singular_value_sde(GaussianData(np.diag([1.0, 0.5]), label_noise=1.0), 0.1, [np.diag([1.0, 0.5])[None]])
+    >>> law.repulsion.round(3)
+    array([[ 0.133, -0.067]])
+    """
+    left, values, rows = np.linalg.svd(product(weights, len(weights[0]), data.dim_in))
+    right, m = _t(rows), values.shape[1]
+    ends = data.dim_out, data.dim_in
+    noise = _covariance_between(data, temperature, weights, left, right, share)
+    sigma = [np.concatenate([values, np.zeros((len(values), size - m))], axis=1) for size in ends]
+    own, square = values[:, :, None], np.einsum("nijij->nij", noise)
+    gaps = [own**2 - other[:, None] ** 2 for other in sigma]
+    for gap in gaps:
+        gap[:, *np.diag_indices(m)] = np.inf
+        if not gap.all():
+            raise ValueError("singular values of P must be positive and differ; equal ones repel without bound")
+    swapped = np.einsum("nijji->nij", noise[:, :m, :m, :m, :m])
+    repulsion = (own * square[:, :m] / gaps[1]).sum(axis=2) + (own * _t(square[:, :, :m]) / gaps[0]).sum(axis=2)
+    repulsion = (repulsion + (2 * values[:, None] * swapped / gaps[0][:, :, :m]).sum(axis=2)) / 2
+    along = np.einsum(
+        "nia,nij,nja->na", left[:, :, :m], map_drift(data, temperature, weights, share=share), right[:, :, :m]
+    )
+    return SingularValueSDE(values, along + repulsion, repulsion, np.einsum("naabb->nab", noise[:, :m, :m, :m, :m]))
 
 
 def strength_drift(
@@ -219,16 +232,30 @@ def half_times(targets: ArrayLike, start: float, temperature: float, label_noise
     return times
 
 
-def _noise(data: Data, weights: Weights) -> tuple[tuple[list[Floats], list[Floats]], Floats, Floats]:
-    """``(W_{>l}, W_{<l})`` of every layer, ``ΔΣ`` and ``N = ΔΣΔᵀ + σ²I``."""
-    if not isinstance(data, GaussianData):
-        raise TypeError(f"data must be GaussianData, whose noise is in closed form, got a {type(data).__name__}")
-    around = surroundings(weights)
-    error = weights[-1] @ around[1][-1] - data.teacher
-    pull = error @ data.sigma
-    return around, pull, pull @ _t(error) + data.label_noise**2 * np.eye(data.dim_out)
+def _between(data: Data, error: Floats, x: Floats, share: float) -> Floats:
+    """``⟨G̃XG̃⟩`` (n, dy, dx) for X (n, dx, dy)."""
+    if isinstance(data, GaussianData):
+        pull = error @ data.sigma
+        spread = pull @ _t(error) + data.label_noise**2 * np.eye(data.dim_out)
+        trace = np.einsum("nij,nji->n", pull, x)[:, None, None]
+        return np.asarray(spread @ _t(x) @ data.sigma + trace * pull)
+    entries = np.indices((data.dim_out, data.dim_in)).reshape(2, -1)
+    p, q = (np.eye(size)[index] for size, index in zip((data.dim_out, data.dim_in), entries, strict=True))
+    covariance = data.gradient_covariance(error, np.broadcast_to(p, (len(error), *p.shape)), q, share)
+    shape = (-1, data.dim_out, data.dim_in, data.dim_out, data.dim_in)
+    return np.asarray(np.einsum("niabj,nab->nij", covariance.reshape(shape), x))
 
 
-def _trace(matrices: Floats) -> Floats:
-    """Traces as 1 × 1 matrices."""
-    return np.asarray(np.trace(matrices, axis1=1, axis2=2)[:, None, None])
+def _covariance_between(
+    data: Data, temperature: float, weights: Weights, left: Floats, right: Floats, share: float
+) -> Floats:
+    """``T Cov[u_iᵀ(Σ_l W_{>l}W_{>l}ᵀ G W_{<l}ᵀW_{<l})v_j]`` over all pairs, u and v the columns of two bases."""
+    (above, below), count, depth = surroundings(weights), len(weights[0]), len(weights)
+    p = np.stack([_t(a @ (_t(a) @ left)) for a in above], axis=2)
+    q = np.stack([_t(_t(b) @ (b @ right)) for b in below], axis=2)
+    rows, columns = p.shape[1], q.shape[1]
+    p = np.broadcast_to(p[:, :, None], (count, rows, columns, *p.shape[2:])).reshape(count, -1, data.dim_out)
+    q = np.broadcast_to(q[:, None], (count, rows, columns, *q.shape[2:])).reshape(count, -1, data.dim_in)
+    covariance = data.gradient_covariance(map_error(data, weights), p, q, share)
+    shape = (count, rows, columns, depth, rows, columns, depth)
+    return np.asarray(temperature * covariance.reshape(shape).sum(axis=(3, 6)))

@@ -22,7 +22,7 @@ from saddlescope.claims.rank_deficiency._setting import (
 )
 from saddlescope.claims.tools import around, largest
 from saddlescope.methods import GD
-from saddlescope.theory import determinant
+from saddlescope.theory import determinant, noise_balance
 
 COARSE, FINE, END = 0.1, 0.05, 12_000.0
 """Learning rates and the time at which training ends."""
@@ -112,12 +112,10 @@ def _foretold_times(path: Path) -> Floats:
 
 
 def _staying(path: Path) -> Floats:
-    """Squares of the singular values of ``W_1R`` that stay, over ``√(Tr S_xx/dy) σ(MR)`` (trajectories, 2)."""
+    """Squares of the singular values of ``W_1R`` that stay, over those at which noise balances (trajectories, 2)."""
     data = path.problem.data
-    root = np.linalg.cholesky(data.sigma)
-    squares = np.linalg.svd(path.weights[0][-1] @ root, compute_uv=False)[:, :USED] ** 2
-    target = np.sqrt(np.trace(data.sigma) / data.dim_out) * np.linalg.svd(data.teacher @ root, compute_uv=False)
-    return np.asarray(squares / target)
+    found = path.weights[0][-1] @ np.linalg.cholesky(data.sigma)
+    return np.asarray(np.linalg.svd(found, compute_uv=False)[:, :USED] ** 2 / noise_balance(data)[0])
 
 
 def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
