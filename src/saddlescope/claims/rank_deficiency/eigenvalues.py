@@ -41,6 +41,11 @@ class Steps:
     run: Run
 
     @property
+    def pull(self) -> Floats:
+        """Mean of the linear part, by theory."""
+        return np.asarray(LR * (self.law.pull / self.law.eigenvalues)[0])
+
+    @property
     def repulsion(self) -> Floats:
         """Mean of the change beyond the linear part, by theory."""
         return np.asarray(LR * (self.law.repulsion / self.law.eigenvalues)[0])
@@ -78,6 +83,12 @@ def experiment(quick: bool) -> Evidence:
             *(
                 Number(f"noise over predicted, {name}", intervals.mean(_spread(group)), SAME)
                 for name, group in groups.items()
+            ),
+            *(
+                Number(
+                    f"pull of the mean gradient over predicted, {name}, step 0", intervals.mean(_pulled(first)), SAME
+                )
+                for name, first in (("label noise", labels[0]), ("minibatch noise", batches[0]))
             ),
         ],
         controls=[
@@ -120,6 +131,11 @@ def _close(gap: float) -> list[Floats]:
     left, right = (np.linalg.qr(rng.standard_normal((rows, size)))[0] for rows in (WIDTHS[1], size))
     theta = left * np.sqrt(values) @ right.T
     return [theta[:, : WIDTHS[0]], theta[:, WIDTHS[0] :].T]
+
+
+def _pulled(steps: Steps) -> Floats:
+    """Linear part over what is predicted (trajectories,): projected on it."""
+    return np.asarray(steps.linear @ steps.pull / (steps.pull @ steps.pull))
 
 
 def _repelled(group: Sequence[Steps], part: str) -> Floats:
@@ -198,7 +214,8 @@ CLAIM = Claim(
         "An ensemble takes one step (η = 0.001) from the same weights: those of a network at four times of a run under "
         "label noise, and weights whose two largest eigenvalues are close, with labels that they fit. Full batches "
         "with label noise δ = 2, or minibatches of 50 with residuals of deviation 1. What is linear in a step is known "
-        "from its weights; the rest must have the mean that repulsion predicts, the whole the predicted covariance."
+        "from its weights and must have the mean of the pull; the rest must have the mean that repulsion predicts, the "
+        "whole the predicted covariance."
     ),
     control="Eigenvalues that do not repel (c_ij = λ_j) must be rejected.",
     caption=(
