@@ -35,7 +35,7 @@ def experiment(quick: bool) -> Evidence:
     """Label noise at two learning rates and gradient descent, from the same Gaussian weights."""
     count = 48 if quick else 256
     coarse, fine = (_run(lr, LABEL_NOISE, END, count) for lr in (COARSE, FINE))
-    silent = _run(COARSE, 0.0, END / 10, count)
+    silent = _run(COARSE, 0.0, END, count)
     lost, kept = (_singular(path)[-1] / _singular(path)[1] for path in (coarse, silent))
     rates = [_rate(path) for path in (coarse, fine)]
     times = _times(fine) / _foretold_times(fine)
