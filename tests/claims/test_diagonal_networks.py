@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from saddlescope import init
-from saddlescope.claims.law_of_balance import _chains, density, ergodicity, inversion, regimes, tails, transition, width
+from saddlescope.claims.law_of_balance import (
+    _chains,
+    deep_limit,
+    density,
+    ergodicity,
+    inversion,
+    regimes,
+    tails,
+    transition,
+    width,
+)
 from saddlescope.methods import GD, SGD, Langevin
 from saddlescope.theory import mode_sde
 
@@ -81,3 +91,12 @@ def test_distance_of_chains_changes_as_predicted_in_small_steps(depth, starts):
     method = Langevin(width.TEMPERATURE, 1.0, noise="gradient", dt=width.TEMPERATURE / 50)
     found, predicted = width.change(width._run(depth, starts, method, 8, time=2.0), depth, starts)
     assert found == pytest.approx(predicted, rel=0.15)
+
+
+def test_law_of_chains_tends_to_the_limit_like_one_over_the_depth():
+    far, near = (deep_limit.distance(depth, 1, 0.1) for depth in (16, 32))
+    assert near < 0.01
+    assert far / near == pytest.approx(2.0, rel=0.1)
+    draws = np.exp(deep_limit.limit(0.1).rvs(4000, random_state=1))
+    assert deep_limit.to_limit(draws, 0.1).low == 0.0
+    assert deep_limit.to_limit(draws, 0.2).low > 0.0

@@ -5,6 +5,7 @@ One file a claim. u, w are a pair with ``ℓ(λu, w/λ) = ℓ(u, w)``, T = η/B;
 
 from saddlescope.claims.law_of_balance import (
     balance_decay,
+    deep_limit,
     density,
     ergodicity,
     exact_balance,
@@ -27,4 +28,5 @@ CLAIMS = (
     tails.CLAIM,
     regimes.CLAIM,
     width.CLAIM,
+    deep_limit.CLAIM,
 )
