@@ -206,6 +206,9 @@ def test_the_critical_temperature_is_a_langevin_statement():
     langevin = white(2, 1.0, 10.0).critical_temperature
     assert phases.collapse_window(1, 1.0, 10.0)[0] / langevin == pytest.approx(0.93, abs=0.01)
     assert phases.collapse_window(1, 1.0, 0.5**0.5) is None  # though T_c = 0.8
+    assert phases.collapse_window(1, 1.0, 4.49) is None  # it opens at σ = 4.496 s*, by less than the grid resolves
+    low, high = phases.collapse_window(1, 1.0, 4.497)
+    assert phases.collapse_rate(np.sqrt(low * high), 1, 1.0, 4.497) < 0 and 1 < high / low < 1.05
     assert phases.collapse_window(1, 1.0, 0.5, weight_decay=2.0)[0] == 0  # decay alone
 
 
@@ -228,7 +231,7 @@ def test_the_second_order_of_the_critical_temperature(batch):
         (lambda: phases.extrema(white(2, 0.0)), "needs noise at every s, got T = 0"),
         (lambda: phases.extrema(white(3, 0.1, weight_decay=0.1)), "outweighs the pull near 0 at depth 3"),
         (lambda: phases.exponent_at_zero(white(1, 0.1)), "a number like any other"),
-        (lambda: phases.crossover_maximum(white(2, 0.1)), "depth ≥ 3 with β₂ > 0, got 2"),
+        (lambda: phases.crossover_maximum(white(2, 0.1)), "depth ≥ 3 with β₂ > 0 and noise at 0, got depth 2"),
         (lambda: phases.gamma_law(white(2, 2.0)), "needs 0 < T < T_c"),
         (lambda: phases.infinite_depth(white(9, 0.1, weight_decay=0.1)), "no weight decay"),
         (lambda: phases.collapse_rate(0.0, 1, 1.0, 1.0), "must be positive, got 0.0 and 1"),

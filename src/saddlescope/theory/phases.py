@@ -18,9 +18,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize_scalar
 from scipy.special import digamma
 
+from saddlescope.theory import _checks
 from saddlescope.theory._piecewise import integrals, nodes
 from saddlescope.theory.diffusion1d import Diffusion1D
 from saddlescope.theory.laws import graded
@@ -169,8 +170,11 @@ def crossover_maximum(mode: ModeSDE) -> float:
     (5.4869...e-07, array([5.4869...e-07]))
     """
     _refuse_decay(mode, "the crossover is that of a law")
-    if mode.depth < 3 or mode.beta2 <= 0:
-        raise ValueError(f"the crossover is one of depth ≥ 3 with β₂ > 0, got {mode.depth} and β₂ = {mode.beta2:g}")
+    if mode.depth < 3 or mode.beta2 <= 0 or mode.temperature * mode.alpha3 == 0:
+        raise ValueError(
+            f"the crossover is one of depth ≥ 3 with β₂ > 0 and noise at 0, got depth {mode.depth}, "
+            f"β₂ = {mode.beta2:g} and Tα₃ = {mode.temperature * mode.alpha3:g}"
+        )
     L = mode.depth
     return float((2 * mode.beta2 / (3 * (L - 1) * mode.temperature * mode.alpha3)) ** (L / (L - 2)))
 
@@ -257,6 +261,7 @@ def collapse_rate(lr: float, batch_size: float, target: float, label_noise: floa
     """
     if not (lr > 0 and batch_size > 0):
         raise ValueError(f"lr and batch_size must be positive, got {lr} and {batch_size}")
+    _checks.not_negative(label_noise=label_noise, weight_decay=weight_decay)
     radius = stats.chi(batch_size, scale=1 / np.sqrt(batch_size))
     edges = np.linspace(float(radius.ppf(1e-17)), float(radius.isf(1e-17)), 17)
     cancels = (lr * weight_decay - 1) / (lr * target) if target else -1.0  # r² at which a step without noise lands on 0
@@ -285,9 +290,19 @@ def collapse_window(
     def rate(log_lr: float) -> float:
         return collapse_rate(float(np.exp(log_lr)), batch_size, target, label_noise, weight_decay)
 
+    if not batch_size > 0:
+        raise ValueError(f"batch_size must be positive, got {batch_size}")
+    _checks.not_negative(label_noise=label_noise, weight_decay=weight_decay)
     size = np.hypot(target, label_noise) + weight_decay
+    if not 0 < size < np.inf:
+        raise ValueError(f"target must be finite, and not 0 with no noise, got {target}; nothing would move a weight")
     grid = np.log(1 / size) + np.linspace(np.log(1e-6), np.log(1e3), 80)
     rates = np.array([rate(x) for x in grid])
+    dips = 1 + np.flatnonzero((rates[1:-1] < rates[:-2]) & (rates[1:-1] <= rates[2:]))
+    least = [minimize_scalar(rate, bounds=(grid[i - 1], grid[i + 1]), method="bounded") for i in dips]
+    places = np.searchsorted(grid, [dip.x for dip in least])
+    grid = np.insert(grid, places, [dip.x for dip in least])  # a narrow window may lie between two points
+    rates = np.insert(rates, places, [dip.fun for dip in least])
     below = np.flatnonzero(rates < 0)
     if not below.size:
         return None
@@ -301,11 +316,17 @@ def discrete_critical_temperature(batch_size: float, target: float, label_noise:
     """T_c of balanced discrete SGD at depth 2 to second order in s*/σ: ``T_c (1 − (3B + 4)s*²/σ²)``, Gaussian data.
 
     From ``E log(1 + ηX)`` to the fourth moment of ``X = mean(xy)``: ``E X³ ≈ 3s*σ²/B + 6s*σ²/B²``,
-    ``E X⁴ ≈ (3/B² + 6/B³)σ⁴``. Where the correction is not small, ``collapse_window`` is exact.
+    ``E X⁴ ≈ (3/B² + 6/B³)σ⁴``. Where the correction is not small, ``collapse_window`` is exact; where it would leave
+    nothing of T_c, ValueError.
 
     >>> discrete_critical_temperature(1, target=1.0, label_noise=10.0) * 102 / 2
     0.93
     """
+    if not (batch_size > 0 and target > 0 and (3 * batch_size + 4) * target**2 < label_noise**2):
+        raise ValueError(
+            f"the expansion needs 0 < (3B + 4)s*² ≪ σ², got B = {batch_size}, s* = {target:g}, σ = {label_noise:g}; "
+            "use collapse_window"
+        )
     langevin = 2 * target / (2 * target**2 + label_noise**2)
     return langevin * (1 - (3 * batch_size + 4) * target**2 / label_noise**2)
 
@@ -313,18 +334,22 @@ def discrete_critical_temperature(batch_size: float, target: float, label_noise:
 def log_normal_size(mean: ArrayLike, deviation: ArrayLike) -> Floats:
     """``E log|m + σz|`` for standard normal z: ``log σ + ½(log 2 + E ψ(½ + N))``, N Poisson of mean ``m²/(2σ²)``.
 
-    For m ≫ σ, where that cancels, by ``log|m| − Σ_k (2k−1)!! (σ/m)^{2k}/(2k)``. They broadcast.
+    For m ≫ σ ≥ 0, where that cancels, by ``log|m| − Σ_k (2k−1)!! (σ/m)^{2k}/(2k)``. They broadcast.
     Source: the logarithm of a noncentral χ² with one degree of freedom is a Poisson mixture of central ones.
 
     >>> log_normal_size(0.0, 1.0)              # −(log 2 + Euler's constant)/2
     array(-0.63518142)
     """
     mean, deviation = np.broadcast_arrays(np.abs(np.asarray(mean, float)), np.asarray(deviation, float))
-    far = mean > 15 * deviation
+    if not (deviation >= 0).all():
+        raise ValueError(f"deviation must not be negative, got {deviation.min():g}; z is symmetric, give its size")
+    far = (mean > 15 * deviation) | (deviation == 0)
     k, n = np.arange(1, 12), np.arange(300)
     with np.errstate(divide="ignore"):
         series = np.cumprod(2.0 * k - 1) / (2 * k)
-        out = np.array(np.log(mean) - (deviation / np.where(far, mean, np.inf))[..., None] ** (2.0 * k) @ series)
+        out = np.array(
+            np.log(mean) - (deviation / np.where(far & (mean > 0), mean, np.inf))[..., None] ** (2.0 * k) @ series
+        )
         rates = (mean[~far] / deviation[~far]) ** 2 / 2
         mixed = stats.poisson.pmf(n, rates[..., None]) @ digamma(n + 0.5)
         out[~far] = np.log(deviation[~far]) + (np.log(2) + mixed) / 2

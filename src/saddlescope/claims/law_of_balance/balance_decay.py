@@ -194,7 +194,7 @@ CLAIM = Claim(
     title="Minibatch noise balances: u² − w² decays exponentially",
     statement=(
         "For ℓ(uw), u² − w² decays under SGD as exp(−∫ T Var[∂ℓ/∂(uw)] dt); weight decay adds 2γ to the rate. "
-        " Gradient flow conserves it, isotropic noise makes (u² − w²)² grow. Two refinements: a discrete step "
+        "Gradient flow conserves it, isotropic noise makes (u² − w²)² grow. Two refinements: a discrete step "
         "adds η⟨∂ℓ/∂(uw)⟩² to the rate, and once the product is stationary the mean rate is 2(s* − E[s])."
     ),
     source=(

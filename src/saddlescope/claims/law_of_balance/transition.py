@@ -69,7 +69,7 @@ def experiment(quick: bool) -> Evidence:
                 _over(noisy, predicted[10.0]),
                 around(1.0, 0.03),
             ),
-            Number("SGD, σ² = ½ s*²: slowest growth of log v near 0, any η", _slowest(quiet), (0.0, np.inf)),
+            Number("SGD, σ² = ½ s*²: slowest growth of log v near 0, five η", _slowest(quiet), (0.0, np.inf)),
             Number("L = 3, γ = 0: share at 0 by t = 100", lost[0.0], NEVER),
             Number("L = 3, γ = 0.2: the same, minus that predicted", lost[0.2] - expected, around(0.0, 0.05)),
         ],
@@ -200,7 +200,7 @@ CLAIM = Claim(
         "At L = 2 the stationary law on s > 0 exists iff T < T_c = 2(β₂ − γ)/α₃ (weight decay γ); above, all mass runs "
         "to s = 0. Findings of this project: T_c is a statement on the Langevin model. Balanced discrete SGD collapses "
         "iff E log|1 − ηγ + η mean(xy)| < 0, which is T_c only for s* T_c B ≪ 1: at B = 1 the threshold is 0.935 T_c "
-        "for σ = 10 s*, and below σ ≈ 4.6 s* no learning rate collapses at all. At L ≥ 3 there is no transition "
+        "for σ = 10 s*, and below σ ≈ 4.5 s* no learning rate collapses at all. At L ≥ 3 there is no transition "
         "without decay, and with any γ > 0 no law: everything ends at 0, exponentially slowly for small γ."
     ),
     source="Ziyin, Li & Ueda 2023, arXiv 2308.06671 (T'_c = β₂/α₃, loss without ½); the findings are this project's",
