@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from functools import reduce
 
@@ -14,6 +15,22 @@ Floats = NDArray[np.float64]
 Weights = Sequence[NDArray[np.float64]]
 
 
+def check_layers(weights: Weights) -> None:
+    """Raise ValueError for anything but arrays of layers that meet."""
+    shapes = [np.shape(layer) for layer in weights]
+    if not shapes or not all(isinstance(layer, np.ndarray) and layer.ndim == 3 for layer in weights):
+        raise ValueError(
+            f"weights must be arrays (n, n_l, n_{{l−1}}) for n networks, first layer to last, got shapes {shapes}; "
+            "for one network write W[None]"
+        )
+    for lower, upper in itertools.pairwise(shapes):
+        if (lower[0], lower[1]) != (upper[0], upper[2]):
+            raise ValueError(
+                f"layers must meet, (n, n_l, n_{{l−1}}) and then (n, n_{{l+1}}, n_l), got {lower} and then {upper}; "
+                "give the weights first layer to last, of the same networks"
+            )
+
+
 def product(layers: Weights, count: int, size: int) -> Floats:
     """``W_b … W_a``, the identity of this size when there are none."""
     if not layers:
@@ -23,6 +40,7 @@ def product(layers: Weights, count: int, size: int) -> Floats:
 
 def surroundings(weights: Weights) -> tuple[list[Floats], list[Floats]]:
     """``W_{>l}`` (n, dy, n_l) and ``W_{<l}`` (n, n_{l−1}, dx) of every layer."""
+    check_layers(weights)
     count, dim_out, dim_in = len(weights[0]), weights[-1].shape[1], weights[0].shape[2]
     above = [product(weights[l + 1 :], count, dim_out) for l in range(len(weights))]
     below = [product(weights[:l], count, dim_in) for l in range(len(weights))]
@@ -30,7 +48,14 @@ def surroundings(weights: Weights) -> tuple[list[Floats], list[Floats]]:
 
 
 def map_error(data: Data, weights: Weights) -> Floats:
-    """``Δ = P − M`` (n, dy, dx)."""
+    """``Δ = P − M`` (n, dy, dx). Raises ValueError for a network that is not one for these data."""
+    check_layers(weights)
+    ends = weights[0].shape[2], weights[-1].shape[1]
+    if ends != (data.dim_in, data.dim_out):
+        raise ValueError(
+            f"weights must have the {data.dim_in} inputs and {data.dim_out} outputs of the data, got {ends[0]} and "
+            f"{ends[1]}; check the first and the last layer"
+        )
     return product(weights, len(weights[0]), data.dim_in) - data.teacher
 
 

@@ -15,6 +15,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from saddlescope.theory import _checks
+
 Floats = NDArray[np.float64]
 Gradients = Callable[[Floats, Floats], tuple[ArrayLike, ArrayLike]]
 
@@ -31,6 +33,10 @@ def balance_step(
     >>> float(balance_step([u], [w], [g * w], [g * u], lr=0.1)), (u - 0.1 * g * w)**2 - (w - 0.1 * g * u)**2
     (2.9973, 2.9973)
     """
+    _checks.not_negative(lr=lr, weight_decay=weight_decay)
+    for name, a, g in (("u", u, grad_u), ("w", w, grad_w)):
+        if np.shape(a)[-1:] != np.shape(g)[-1:]:
+            raise ValueError(f"grad_{name} must end in the size of {name}, {np.shape(a)[-1:]}, got {np.shape(g)}")
     before, gained = (_square(a) - _square(b) for a, b in ((u, w), (grad_u, grad_w)))
     return np.asarray((1 - lr * weight_decay) ** 2 * before + lr**2 * gained)[()]
 
@@ -77,6 +83,7 @@ def rescaling_symmetry(
     for scale in (1.0, *scales):
         given = [np.asarray(g) for g in gradients(scale * u, w / scale)]
         (flat_u, g_u), (flat_w, g_w) = (_flat(a, g, name) for a, g, name in zip((u, w), given, "uw", strict=True))
+        _check_samples(g_u, g_w)
         g_u, g_w = scale * g_u, g_w / scale
         first = first or (g_u, g_w)
         found += [
@@ -121,6 +128,15 @@ class Balance:
     temperature: float
     weight_decay: float = 0.0
 
+    def __post_init__(self) -> None:
+        _checks.not_negative(temperature=self.temperature, weight_decay=self.weight_decay)
+        _check_point(self.u, self.w)
+        for name, C, size in (("C1", self.C1, self.u.size), ("C2", self.C2, self.w.size)):
+            if C.shape != (size, size) or not np.isfinite(C).all():
+                raise ValueError(
+                    f"{name} must be a finite matrix ({size}, {size}), got {C.shape} or NaN; see Balance.of"
+                )
+
     @classmethod
     def of(
         cls,
@@ -139,14 +155,14 @@ class Balance:
         Raises ValueError where shapes do not fit, u or w is zero, or the gradients break the symmetry.
         """
         (u, g_u), (w, g_w) = (_flat(a, g, name) for a, g, name in ((u, grad_u, "u"), (w, grad_w, "w")))
+        _check_samples(g_u, g_w)
         violation = euler_violation(u, w, g_u, g_w)
         if violation > np.finfo(np.float32).eps ** (1 / 3):
             raise ValueError(
                 f"u and w must have the rescaling symmetry, got gradients in which u·g_u and w·g_w differ by "
                 f"{violation:.2g} of their size; check the pair by rescaling_symmetry"
             )
-        if not (u.any() and w.any()):
-            raise ValueError("u and w must not be zero; start elsewhere")
+        _check_point(u, w)
         return cls(u, w, _smallest(u, w, g_u, g_w), _smallest(w, u, g_w, g_u), temperature, weight_decay)
 
     @classmethod
@@ -158,7 +174,7 @@ class Balance:
         A unit with weights w in and u out has ``A = φ'(w·x) x (∂ℓ/∂y)ᵀ``. Raises ValueError where shapes do not fit.
         """
         u, w, A = np.ravel(np.asarray(u, float)), np.ravel(np.asarray(w, float)), np.asarray(A, float)
-        if A.ndim != 3 or A.shape[1:] != (w.size, u.size):
+        if A.ndim != 3 or A.shape[1:] != (w.size, u.size) or not len(A):
             raise ValueError(f"A must have shape (samples, {w.size}, {u.size}) for this w and u, got {A.shape}")
         centred, samples = A - A.mean(axis=0), len(A)
         C1, C2 = np.einsum("ska,skb->ab", centred, centred), np.einsum("sak,sbk->ab", centred, centred)
@@ -230,6 +246,16 @@ def _smallest(u: Floats, w: Floats, g_u: Floats, g_w: Floats) -> Floats:
     return np.asarray((g_u.T @ g_u / w2 + (across**2).sum() * np.outer(u, u) / u2**2) / len(g_u))
 
 
+def _check_point(u: Floats, w: Floats) -> None:
+    if not (u.any() and w.any() and np.isfinite(u).all() and np.isfinite(w).all()):
+        raise ValueError("u and w must not be zero, and finite; start elsewhere")
+
+
+def _check_samples(g_u: Floats, g_w: Floats) -> None:
+    if len(g_u) != len(g_w):
+        raise ValueError(f"gradients of u and w must be of the same samples, got {len(g_u)} and {len(g_w)}")
+
+
 def _flat(a: ArrayLike, gradients: ArrayLike, name: str) -> tuple[Floats, Floats]:
     """Parameters (m,) and their gradients (samples, m)."""
     parameters, g = np.asarray(a, np.float64), np.asarray(gradients, np.float64)
@@ -238,6 +264,8 @@ def _flat(a: ArrayLike, gradients: ArrayLike, name: str) -> tuple[Floats, Floats
             f"the gradients of {name} must have shape (samples, …) with that of {name}, {parameters.shape}, behind; "
             f"got {g.shape}"
         )
+    if not np.isfinite(g).all():
+        raise ValueError(f"the gradients of {name} must be finite, got NaN or infinity; leave out what diverged")
     return parameters.ravel(), g.reshape(len(g), -1)
 
 

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from saddlescope.data import Data, _t
-from saddlescope.theory._layers import Floats, Weights, entry_variance, map_error, surroundings
+from saddlescope.data import ROUNDING, Data, _t
+from saddlescope.theory import _checks
+from saddlescope.theory._layers import Floats, Weights, check_layers, entry_variance, map_error, surroundings
 
 
 def neighbours(weights: Weights, interface: int = 0) -> Floats:
@@ -29,6 +30,9 @@ def neighbours(weights: Weights, interface: int = 0) -> Floats:
     array([[[1., 0.],
             [0., 2.]]])
     """
+    check_layers(weights)
+    if len(weights) < 2:
+        raise ValueError("weights must have two layers or more, got 1; a single layer has no neighbour")
     if not 0 <= interface < len(weights) - 1:
         raise ValueError(f"interface must be from 0 to {len(weights) - 2}, got {interface}; it is that of two layers")
     lower, upper = weights[interface], weights[interface + 1]
@@ -41,13 +45,17 @@ def neighbours(weights: Weights, interface: int = 0) -> Floats:
 
 
 def log_det(weights: Weights, interface: int = 0) -> Floats:
-    """``log det ΘᵀΘ`` (n,), −∞ where Θ has lost rank.
+    """``log det ΘᵀΘ`` (n,), −∞ where Θ has lost rank, NaN for weights that are not finite.
 
     >>> log_det([np.array([[[1.0], [0.0]]]), np.array([[[0.0, 2.0]]])]) / np.log(4)
     array([1.])
     """
+    theta = neighbours(weights, interface)
+    finite = np.isfinite(theta).all(axis=(1, 2))
+    values = np.full(len(theta), np.nan)
     with np.errstate(divide="ignore"):
-        return np.asarray(2 * np.log(np.linalg.svd(neighbours(weights, interface), compute_uv=False)).sum(axis=1))
+        values[finite] = 2 * np.log(np.linalg.svd(theta[finite], compute_uv=False)).sum(axis=1)
+    return values
 
 
 def neighbour_gradient(weights: Weights, gradient: Floats, interface: int = 0) -> Floats:
@@ -63,15 +71,22 @@ def neighbour_gradient(weights: Weights, gradient: Floats, interface: int = 0) -
 def log_det_step(gradient: Floats, lr: float, weight_decay: float = 0.0) -> Floats:
     """Change of log det N by one step, exactly, from J (n, n_{l+1}, n_{l−1}): whatever the loss and the noise (n,).
 
-    ``2 Σ_i log|(1−ηγ)² − η²s_i(J)²| + 2|n_{l−1} − n_{l+1}| log(1−ηγ)``: it falls while ``η s_i < √2``.
+    ``2 Σ_i log|(1−ηγ)² − η²s_i(J)²| + 2|n_{l−1} − n_{l+1}| log|1−ηγ|``: it falls while ``η s_i < √2``, and is −∞ where
+    the step takes rank.
 
     >>> np.exp(log_det_step(np.array([[[0.5]]]), lr=1.0))
     array([0.5625])
     """
-    keep = 1 - lr * weight_decay
+    if gradient.ndim != 3:
+        raise ValueError(
+            f"gradient must be J (n, n_{{l+1}}, n_{{l−1}}), got shape {gradient.shape}; write J[None] for one"
+        )
+    _checks.not_negative(lr=lr, weight_decay=weight_decay)
+    keep, alone = 1 - lr * weight_decay, abs(gradient.shape[1] - gradient.shape[2])
     values = lr * np.linalg.svd(gradient, compute_uv=False)
-    beside = abs(gradient.shape[1] - gradient.shape[2]) * np.log(keep)
-    return np.asarray(2 * np.log(np.abs(keep**2 - values**2)).sum(axis=1) + 2 * beside)
+    with np.errstate(divide="ignore"):
+        beside = alone * np.log(abs(keep)) if alone else 0.0
+        return np.asarray(2 * np.log(np.abs(keep**2 - values**2)).sum(axis=1) + 2 * beside)
 
 
 def log_det_rate(
@@ -88,6 +103,7 @@ def log_det_rate(
     >>> log_det_rate(GaussianData([[0.0]], label_noise=3.0), 0.1, pair)   # −2Tσ²
     array([-1.8])
     """
+    _checks.noise(temperature, lr, share)
     neighbours(weights, interface)
     above, below = surroundings(weights)
     left, right = _t(above[interface + 1]), below[interface]
@@ -109,7 +125,8 @@ def settled_rate(data: Data, temperature: float, weights: Weights, lr: float = 0
     >>> settled_rate(GaussianData([[0.0]], label_noise=1.0), 0.1, pair, lr=0.2)
     array([-0.3])
     """
-    first, second = _two_layers(weights)
+    _checks.noise(temperature, lr)
+    first, second = _two_layers(data, weights)
     dim_out, sigma, rate = data.dim_out, data.sigma, temperature * data.label_noise**2
     pull = dim_out * ((first @ sigma) ** 2).sum(axis=(1, 2)) + (second**2).sum(axis=(1, 2)) * (sigma**2).sum()
     return np.asarray(-rate * (2 * dim_out * np.trace(sigma) + lr * pull))
@@ -147,6 +164,7 @@ def eigenvalue_sde(
     >>> law.eigenvalues, law.repulsion.round(3)
     (array([[4., 1.]]), array([[ 0.933, -0.433]]))
     """
+    _checks.noise(temperature, lr, share)
     above, below = surroundings(weights)
     _, values, rows = np.linalg.svd(neighbours(weights, interface), full_matrices=False)
     eigenvalues, size = values**2, weights[interface].shape[2]
@@ -161,7 +179,7 @@ def eigenvalue_sde(
     own, other = eigenvalues[:, :, None], eigenvalues[:, None]
     gap = own - other
     gap[:, *np.diag_indices(gap.shape[1])] = np.inf
-    if not gap.all():
+    if (np.abs(gap) <= ROUNDING * eigenvalues[:, :1, None]).any():
         raise ValueError("eigenvalues of N must differ from each other; equal ones repel without bound")
     repulsion = (own * (own + 3 * other) / gap * squares).sum(axis=2)
     repulsion += eigenvalues * np.diagonal(squares, axis1=1, axis2=2)
@@ -183,14 +201,17 @@ def label_noise_drift(data: Data, temperature: float, weights: Weights) -> tuple
     >>> [layer[layer != 0].round(3) for layer in label_noise_drift(GaussianData([[0.0]], label_noise=1.0), 0.1, pair)]
     [array([-0.05]), array([-0.1])]
     """
-    first, second = _two_layers(weights)
+    _checks.noise(temperature)
+    first, second = _two_layers(data, weights)
     rate, sigma = 0.5 * temperature * data.label_noise**2, data.sigma
     free = -rate * data.dim_out * first @ sigma, -rate * np.trace(sigma) * second
     inner, outer = _t(first) @ first, second @ _t(second)
     values, vectors = np.linalg.eigh(outer)
     rows, basis = np.linalg.eigh(inner)
     moved = _t(vectors) @ (second @ free[0] + free[1] @ first) @ basis
-    kept = vectors @ (moved / (values[:, :, None] + rows[:, None])) @ _t(basis)
+    stiffness = values[:, :, None] + rows[:, None]
+    felt = stiffness > ROUNDING * stiffness.max(axis=(1, 2), keepdims=True)
+    kept = vectors @ np.divide(moved, stiffness, out=np.zeros_like(moved), where=felt) @ _t(basis)
     return free[0] - _t(second) @ kept, free[1] - kept @ _t(first)
 
 
@@ -208,7 +229,10 @@ def fall_times(data: Data, temperature: float, weights: Weights, threshold: floa
     >>> fall_times(GaussianData([[0.0]], label_noise=1.0), 0.1, pair, threshold=np.exp(-1))
     array([[20.]])
     """
-    first, _ = _two_layers(weights)
+    _checks.noise(temperature)
+    if not threshold > 0:
+        raise ValueError(f"threshold must be positive, got {threshold:g}; no singular value falls to 0 in finite time")
+    first, _ = _two_layers(data, weights)
     used = int((data.modes.strengths > 1e-12 * max(1.0, data.modes.strengths.max())).sum())
     unused = np.linalg.svd(data.teacher)[2][used:].T
     _, values, rows = np.linalg.svd(first @ unused, full_matrices=False)
@@ -225,7 +249,7 @@ def rank(matrices: Floats, threshold: float = 1e-2) -> Floats:
     >>> rank(np.diag([1.0, 0.5, 1e-3])[None])
     array([2])
     """
-    values = np.linalg.svd(matrices, compute_uv=False)
+    values = _spectra(matrices)
     return np.asarray((values > threshold * values[:, :1]).sum(axis=1))
 
 
@@ -237,14 +261,23 @@ def effective_rank(matrices: Floats) -> Floats:
     >>> effective_rank(np.diag([2.0, 2.0, 0.0])[None]).round(12)
     array([2.])
     """
-    values = np.linalg.svd(matrices, compute_uv=False)
+    values = _spectra(matrices)
     total = values.sum(axis=1, keepdims=True)
     shares = np.divide(values, total, out=np.zeros_like(values), where=total > 0)
     entropy = -(shares * np.log(np.where(shares > 0, shares, 1.0))).sum(axis=1)
     return np.where(total[:, 0] > 0, np.exp(entropy), 0.0)
 
 
-def _two_layers(weights: Weights) -> tuple[Floats, Floats]:
+def _spectra(matrices: Floats) -> Floats:
+    if np.ndim(matrices) != 3:
+        raise ValueError(
+            f"matrices must have shape (n, rows, columns), got {np.shape(matrices)}; write A[None] for one"
+        )
+    return np.asarray(np.linalg.svd(matrices, compute_uv=False), np.float64)
+
+
+def _two_layers(data: Data, weights: Weights) -> tuple[Floats, Floats]:
+    map_error(data, weights)
     if len(weights) != 2:
         raise ValueError(f"weights must be those of two layers here, got {len(weights)}; deeper ones have log_det_rate")
     return weights[0], weights[1]

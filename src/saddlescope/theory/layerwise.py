@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from saddlescope.data import Data, _t
+from saddlescope.theory import _checks
 from saddlescope.theory._layers import Floats, Weights, entry_variance, map_error, surroundings
 
 
@@ -52,6 +53,7 @@ def layer_variance(
     >>> layer_variance(GaussianData([[2.0]], label_noise=1.0), 0.1, pair, layer=0)
     array([[[0.4]]])
     """
+    _checks.noise(temperature, share=share)
     above, below = surroundings(weights)
     rows, columns = weights[layer].shape[1:]
     p = np.asarray(np.eye(rows) if left is None else left, np.float64) @ _t(above[layer])
@@ -76,6 +78,7 @@ def balance_drift(
     >>> float(rate[0][0, 0, 0])
     -2.4
     """
+    _checks.noise(temperature, lr, share)
     (above, below), error = surroundings(weights), map_error(data, weights)
     rates = []
     for l, (lower, upper) in enumerate(itertools.pairwise(weights)):

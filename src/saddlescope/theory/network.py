@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from saddlescope.data import Data, GaussianData, _t
-from saddlescope.theory._layers import Floats, Weights, map_error, product, surroundings
+from saddlescope.theory import _checks
+from saddlescope.theory._layers import Floats, Weights, check_layers, map_error, product, surroundings
 
 
 def map_drift(data: Data, temperature: float, weights: Weights, lr: float = 0.0, share: float = 1.0) -> Floats:
@@ -27,6 +28,7 @@ def map_drift(data: Data, temperature: float, weights: Weights, lr: float = 0.0,
     >>> float(map_drift(scalar, 0.1, [np.ones((1, 1, 1)), np.ones((1, 1, 1))])[0, 0, 0])   # 2s(s* − s) + T s g(s)
     2.3
     """
+    _checks.noise(temperature, lr, share)
     depth, (above, below) = len(weights), surroundings(weights)
     error = map_error(data, weights)
     pull = error @ data.sigma
@@ -50,6 +52,7 @@ def map_covariance(data: Data, temperature: float, weights: Weights, share: floa
     >>> float(map_covariance(scalar, 0.1, [np.ones((1, 1, 1)), np.ones((1, 1, 1))]).squeeze())   # 4 T s² g(s)
     1.2
     """
+    _checks.noise(temperature, share=share)
     return _covariance_between(data, temperature, weights, np.eye(data.dim_out), np.eye(data.dim_in), share)
 
 
@@ -78,6 +81,7 @@ def singular_value_sde(data: Data, temperature: float, weights: Weights, share: 
     >>> law.repulsion.round(3)
     array([[ 0.133, -0.067]])
     """
+    check_layers(weights)
     left, values, rows = np.linalg.svd(product(weights, len(weights[0]), data.dim_in))
     right, m = _t(rows), values.shape[1]
     ends = data.dim_out, data.dim_in
@@ -110,7 +114,7 @@ def strength_drift(
     >>> strength_drift([1.0, 0.5], [2.0, 1.0], depth=2, temperature=0.1, label_noise=0.0).round(3)
     array([2.225, 0.575])
     """
-    s, target = np.asarray(strengths, np.float64), np.asarray(targets, np.float64)
+    s, target = _aligned(strengths, targets, depth, temperature, label_noise)
     a, delta, L = s ** (1 / depth), s - target, depth
     g = 2 * delta**2 + label_noise**2
     own = -L * a ** (2 * L - 2) * delta + L * (L - 1) / 2 * temperature * a ** (3 * L - 4) * g
@@ -139,7 +143,7 @@ def singular_value_drift(
     >>> singular_value_drift([1.0, 0.5], [1.0, 0.5], depth=2, temperature=0.1, label_noise=1.0).round(3)
     array([ 0.3 , -0.15])
     """
-    s, target = np.asarray(strengths, np.float64), np.asarray(targets, np.float64)
+    s, target = _aligned(strengths, targets, depth, temperature, label_noise)
     a, delta, noise, m = s ** (1 / depth), s - target, label_noise**2, len(s)
     h = sum(a[:, None] ** (2 * (depth - l)) * a ** (2 * (l - 1)) for l in range(1, depth + 1))
     square = delta**2
@@ -197,6 +201,7 @@ def growth_rate(
     >>> free - own - others
     array([3.2 , 1.35])
     """
+    _checks.not_negative(temperature=temperature, label_noise=label_noise, lr=lr)
     s = np.asarray(targets, np.float64)
     pairs = 0.5 * (s[:, None] + s) ** 2 + label_noise**2
     stronger = np.where(s > s[:, None], pairs, 0.0).sum(axis=1)
@@ -208,13 +213,16 @@ def half_times(targets: ArrayLike, start: float, temperature: float, label_noise
 
     ``log s_α`` grows at ``growth_rate``'s rate while stronger modes wait, and faster with every one that is learned: it
     then takes ``T(½s*_α² + σ²)`` in place of ``T(½(s*_α + s*_β)² + σ²)``. Infinite where the noise outweighs the
-    growth. Corrections are of order T without the large factor ``log(s*/start)``.
+    growth. Corrections are of order T without the large factor ``log(s*/start)``. Raises ValueError for a start that is
+    not positive or not below every ½s*.
     Source: first-order perturbation about zero and about learned weights of Corlouer et al. 2026, arXiv 2604.06366.
 
     >>> half_times([2.0, 1.0], start=1e-4, temperature=0.01, label_noise=0.5)
     array([2.52799937, 4.72657885])
     """
     s = np.asarray(targets, np.float64)
+    if not 0 < start < 0.5 * s.min():
+        raise ValueError(f"start must be positive and below half of every target, got {start:g} and {s.tolist()}")
     free, own, _ = growth_rate(s, temperature, label_noise, lr)
     waiting = temperature * (0.5 * (s[:, None] + s) ** 2 + label_noise**2)
     learned = temperature * (0.5 * s**2 + label_noise**2)
@@ -230,6 +238,20 @@ def half_times(targets: ArrayLike, start: float, temperature: float, label_noise
                 break
             left, now = left - rate * (end - now), end
     return times
+
+
+def _aligned(
+    strengths: ArrayLike, targets: ArrayLike, depth: int, temperature: float, label_noise: float
+) -> tuple[Floats, Floats]:
+    """Strengths and targets, one of each for a mode."""
+    _checks.not_negative(temperature=temperature, label_noise=label_noise)
+    s, target = np.asarray(strengths, np.float64), np.asarray(targets, np.float64)
+    if s.ndim != 1 or s.shape != target.shape or depth < 1 or not (s >= 0).all():
+        raise ValueError(
+            f"strengths and targets must be one number for each mode, strengths not negative, at a depth of at least "
+            f"1, got shapes {s.shape} and {target.shape} at depth {depth}, least strength {s.min(initial=0):g}"
+        )
+    return s, target
 
 
 def _between(data: Data, error: Floats, x: Floats, share: float) -> Floats:
