@@ -40,7 +40,7 @@ COARSE = 0.05
 
 def experiment(quick: bool) -> Evidence:
     """Times of plateaus as η → 0 and as B → ∞, growth on the first plateau, spread of the first passage."""
-    size = 2048 if quick else 16_384
+    size = 2048 if quick else 8192
     approach = _approach(size)
     growth = _growth(16 * size)
     spread = _spread(8 * size)
