@@ -211,7 +211,7 @@ def _embedded(svg: str) -> str:
 def _numbers(numbers: Sequence[Record], wanted: str) -> str:
     verdicts = {"confirmed": "inside", "refuted": "outside", "inconclusive": "unclear", None: "shown"}
     rows = "".join(
-        f'<tr><td data-label="Number">{_text(number["name"])}</td>'
+        f'<tr><td data-label="Number"><span>{_text(number["name"])}</span></td>'
         f'<td data-label="Measured"><span class="n">{escape(measured(number))}</span></td>'
         f'<td data-label="Region"><span class="n">{escape(predicted(number))}</span></td>'
         f'<td data-label="Result">{verdicts[number["verdict"]]}</td></tr>'
@@ -331,7 +331,7 @@ pre { background: var(--soft); padding: .8rem; overflow-x: auto; font-size: .8re
   .numbers td::before { content: attr(data-label); flex: 0 0 5.5rem; color: var(--grey); font-size: .85rem; }
   .summary tr { display: grid; grid-template-columns: 1fr auto; gap: .1rem .8rem; }
   .summary .paper, .summary .paper th { display: block; border: 0; padding-bottom: 0; }
-  .summary td { padding: 0; align-items: start; }
+  .summary td { display: block; padding: 0; }
   .effect { grid-column: 1 / 3; }
   .effect, .predicted { color: var(--grey); font-size: .88rem; }
   .predicted { grid-row: 4; }
@@ -345,9 +345,9 @@ pre { background: var(--soft); padding: .8rem; overflow-x: auto; font-size: .8re
   th, td { padding: .2rem .6rem .2rem 0; }
   main { max-width: none; padding: 0; }
   p { max-width: none; }
-  h2, h2 ~ section { break-before: page; }
-  h2 + section { break-before: avoid; }
-  section { border: 0; margin: 0; }
+  h2 { break-before: page; }
+  section { margin-top: 1.6rem; padding-top: 1rem; }
+  h3, .statement, .source { break-after: avoid; }
   .across-2 { width: 54%; }
   .panels, tr, h2, h3, h4 { break-inside: avoid; }
   h2, h3, h4 { break-after: avoid; }

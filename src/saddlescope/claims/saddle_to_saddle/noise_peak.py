@@ -51,7 +51,7 @@ class Mode:
 
 def experiment(quick: bool) -> Evidence:
     """SGD from aligned, balanced weights at several depths and label noises."""
-    size, modes, runs = (4096 if quick else 8192), list[Mode](), list[Run]()
+    size, modes, runs = (2048 if quick else 8192), list[Mode](), list[Run]()
     for depth in DEPTHS:
         for label_noise in LABEL_NOISE:
             dataset = _run(depth, label_noise, SGD(lr=3e-3, batch_size=16), size, seed=len(runs))
