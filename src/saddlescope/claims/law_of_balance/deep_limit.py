@@ -17,7 +17,7 @@ from saddlescope.methods import SGD, Langevin
 from saddlescope.theory import Density, ModeSDE, mode_sde
 from saddlescope.theory.phases import infinite_depth
 
-LABEL_NOISE, HEAT, WIDTH = 1.0, 0.1, 4
+LABEL_NOISE, HEAT, WIDTH = 1.0, 0.05, 4
 """T̂ = LT/d of the mode ensembles, and their width d; s* = 1."""
 
 DEPTHS, DEEPEST = (4, 8, 16, 32, 64), 64
@@ -91,7 +91,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
         density.plot(v, law.pdf(v), color=colour, label=f"L = {L}")
         dots(density, evidence.curves["hot"][L], edges, color=colour)
     density.plot(v, limit(HEAT).pdf(np.log(v)) / v, color=plots.INK, ls="--", lw=1.2, label="L → ∞")
-    density.set(title="LT/d = 0.1, d = 4", xlabel="v", ylabel="density", xlim=(0, 2.2), ylim=(0, None))
+    density.set(title="LT/d = 0.05, d = 4", xlabel="v", ylabel="density", xlim=(0, 2.2), ylim=(0, None))
     density.legend()
     depths = np.array([3, 4, 6, 8, 12, 16, 32, 64, 100])
     for width, colour in zip((1, 4, 16), plots.COLOURS, strict=False):
@@ -127,7 +127,7 @@ CLAIM = Claim(
     ),
     source="Ziyin, Li & Ueda 2023, arXiv 2308.06671, the limit D → ∞ and its scaling d/D; the factor is this project's",
     method=(
-        "s* = σ = 1. Ensembles of the mode SDE of four chains at T̂ = 0.1 and depths 4 to 64, after six relaxation "
+        "s* = σ = 1. Ensembles of the mode SDE of four chains at T̂ = 0.05 and depths 4 to 64, after six relaxation "
         "times; Diagonal networks of depth 8, 16, 32 and width L/8 under discrete SGD with the same learning rate "
         "0.0025 (B = 1, T̂ = 0.02). Distribution functions are compared with that of the limit, and for SGD also with "
         "the law at finite depth."
