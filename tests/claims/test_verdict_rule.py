@@ -7,6 +7,7 @@ from scipy import stats
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Evidence, Number, Run, judge
 from saddlescope.claims.intervals import Interval
+from saddlescope.claims.tools import largest, smallest
 
 INSIDE = Number("inside", Interval(0.5, 0.4, 0.6), (0.3, 0.7))
 OUTSIDE = Number("outside", Interval(0.5, 0.4, 0.6), (0.7, 1.0))
@@ -81,3 +82,11 @@ def test_intervals_at_the_level_of_claims():
 def test_small_samples_say_nothing():
     assert intervals.median(np.arange(10.0)).high == np.inf
     assert intervals.proportion(np.ones(3, bool)).low < 0.01
+
+
+def test_the_worst_of_several_is_the_one_that_reaches_farthest():
+    """A NaN or a wide interval is never passed over for a value that lies farther out."""
+    near, wide, lost = Interval(0.1, 0.0, 0.2), Interval(0.05, -0.5, 0.6), Interval(np.nan, np.nan, np.nan)
+    assert largest([near, wide]) is wide and smallest([near, wide], 0.4) is wide
+    for order in ([near, lost], [lost, near]):
+        assert largest(order) is lost and smallest(order) is lost

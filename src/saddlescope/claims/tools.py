@@ -46,13 +46,29 @@ def around(prediction: float, margin: float) -> Region:
 
 
 def largest(candidates: Iterable[Interval], prediction: float = 0.0) -> Interval:
-    """The interval whose value lies farthest from the prediction."""
-    return max(candidates, key=lambda interval: abs(interval.value - prediction))
+    """The interval that reaches farthest from the prediction, or has NaN: if it is inside a region, all are.
+
+    >>> largest([Interval(0.3, 0.2, 0.4), Interval(0.1, -0.7, 0.9)]).value
+    0.1
+    """
+    return max(candidates, key=lambda interval: _reach(interval, prediction)[1])
 
 
 def smallest(candidates: Iterable[Interval], prediction: float = 0.0) -> Interval:
-    """The interval whose value lies nearest to the prediction."""
-    return min(candidates, key=lambda interval: abs(interval.value - prediction))
+    """The interval that comes nearest to the prediction, or has NaN: if it is outside a region, all are.
+
+    >>> smallest([Interval(0.3, 0.2, 0.4), Interval(0.5, 0.1, 0.9)]).value
+    0.5
+    """
+    return min(candidates, key=lambda interval: _reach(interval, prediction)[0])
+
+
+def _reach(interval: Interval, prediction: float) -> tuple[float, float]:
+    """Least and largest distance of an interval from the prediction."""
+    low, high = interval.low - prediction, interval.high - prediction
+    if np.isnan(low) or np.isnan(high):
+        return -np.inf, np.inf
+    return max(low, -high, 0.0), max(-low, high)
 
 
 def network(depth: int, width: int, targets: Sequence[float], start: Init, label_noise: float) -> Problem:
