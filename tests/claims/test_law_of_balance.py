@@ -21,6 +21,12 @@ def test_rate_of_decay_is_told_from_that_of_another_temperature():
     assert not gained.low < 0.8 * exponent < gained.high
 
 
+def test_gradient_flow_has_somewhere_to_go():
+    flow = balance_decay._ensemble(balance_decay.GradientFlow(lr=0.01), balance_decay.UNLEARNED, 4.0, 1)
+    assert flow.v[0, -1] - flow.v[0, 0] > 0.8
+    assert exact_balance.digits(flow.q[0] - flow.q[0, 0], flow.q[0]) > exact_balance.ROUNDING[0]
+
+
 def test_growth_under_isotropic_noise_is_read_off_an_ensemble():
     spread = balance_decay._growth(balance_decay._ensemble(balance_decay.ISOTROPIC, balance_decay.BALANCED, 1.0, 4096))
     assert spread.low < 1 < spread.high and not spread.low < 1.5 < spread.high
