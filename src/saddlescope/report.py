@@ -336,7 +336,7 @@ pre { background: var(--soft); padding: .8rem; overflow-x: auto; font-size: .8re
   .effect, .predicted { color: var(--grey); font-size: .88rem; }
   .predicted { grid-row: 4; }
   .time { grid-row: 3; grid-column: 2; justify-self: end; color: var(--grey); font-size: .88rem; }
-  .predicted::before { content: "predicted"; }
+  .predicted::before { content: "predicted"; margin-right: .5rem; }
   .n { white-space: normal; }
 }
 @media print {
