@@ -8,6 +8,7 @@ from saddlescope.claims.saddle_to_saddle import (
     coloured_inputs,
     depths,
     finite_data,
+    label_noise,
     mode_sde,
     noise_peak,
     plateaus,
@@ -125,3 +126,12 @@ def test_coloured_inputs_reverse_the_order_and_turn_the_axes():
     assert np.linalg.eigvalsh(turned.sigma) == pytest.approx(coloured_inputs.VARIANCES)
     pull = [along.mode_moments(mode)[4] for mode in range(4)]
     assert pull == sorted(pull) and pull == pytest.approx([0.5, 0.75, 1.2, 2.0])
+
+
+def test_full_noise_is_predicted_to_shrink_more_than_own_noise():
+    for depth in label_noise.DEPTHS:
+        none = np.empty((0, 0, 2))
+        point = label_noise.Sweep(depth, 1.0, none, none)
+        own, full = label_noise.own_shift(point), label_noise.full_shift(point)
+        assert own == pytest.approx([0.01 * (depth - 1) * target ** (1 - 2 / depth) for target in label_noise.TARGETS])
+        assert (full > 1.7 * own).all()

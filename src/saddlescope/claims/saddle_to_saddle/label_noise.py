@@ -125,7 +125,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
         law.hist(point.aligned[:, -1, 0], list(np.linspace(0.2, 2.2, 101)), density=True, color=colour, alpha=0.25)
         law.plot(s, mode.stationary().pdf(s), color=colour, label=f"σ = {point.label_noise:g}")
         law.plot(s, mode.boltzmann().pdf(s), color=colour, ls="--", lw=0.9)
-    law.set(title="Law of s at rest, L = 3, s* = 1", xlabel="s", ylabel="density", xlim=(0.2, 2.2), ylim=(0, 16))
+    law.set(title="Law of s at rest, L = 3, s* = 1", xlabel="s", ylabel="density", xlim=(0.4, 1.8), ylim=(0, 16))
     law.legend(title="lines: exact, dashed: Boltzmann", alignment="left")
     for panel, (index, target) in zip(shrink, enumerate(TARGETS), strict=True):
         for depth, colour in zip(DEPTHS, plots.COLOURS, strict=False):
