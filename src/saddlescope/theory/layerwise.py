@@ -20,6 +20,7 @@ def layer_noise(data: Data, temperature: float, weights: Weights, share: float =
     """Variance rate ``T Tr Cov[∂ℓ/∂W_l]`` of every layer (n, L), weight² per time.
 
     For Gaussian data ``T {Tr(W_{>l}ᵀ N W_{>l}) Tr(W_{<l} Σ W_{<l}ᵀ) + ‖W_{>l}ᵀ ΔΣ W_{<l}ᵀ‖²}``.
+    A run's ``layer_noise`` is less, what is along each mode: ``layer_variance`` for ``W_{>l}ᵀu_α`` and ``W_{<l}v_α``.
     Source: the gradient noise of Corlouer et al. 2026, arXiv 2604.06366, through the layers.
 
     >>> from saddlescope import GaussianData

@@ -1,4 +1,4 @@
-"""What SGD balances is noise: norms follow only where the data are even, and linear layers end at dy/dx."""
+"""What SGD balances is noise: norms follow only where data and shapes are even; linear layers end at dy/dx."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
 
 CLAIM = Claim(
     name="noise-balance",
-    title="SGD balances noise, and norms only where the data are even",
+    title="SGD balances noise, and norms only where data and shapes are even",
     statement=(
         "Under SGD the two layers of a network come to share the gradient noise equally, uᵀC₁u = wᵀC₂w, not the norm: "
         "‖u‖²/‖w‖² goes to ŵᵀC₂ŵ / ûᵀC₁û. In a ReLU network 20 → 200 → 20 that is near 1 if inputs and label noise are "
