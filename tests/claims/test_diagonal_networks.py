@@ -80,6 +80,11 @@ def test_regime_is_read_off_counts(power, name):
     assert regimes.seen(looks) == name
 
 
+def test_a_flat_density_is_in_no_regime():
+    looks = np.random.default_rng(1).random((4000, 5)) * 1.2
+    assert regimes.seen(looks) == "unclear"
+
+
 def test_second_maximum_is_seen():
     rng = np.random.default_rng(1)
     looks = np.where(rng.random((4000, 5)) < 0.5, rng.random((4000, 5)) ** 4, 0.8 + 0.2 * rng.random((4000, 5)))

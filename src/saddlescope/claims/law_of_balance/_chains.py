@@ -1,4 +1,4 @@
-"""What the claims on diagonal networks share: balanced chains, the end of an ensemble, histograms with errors."""
+"""What the claims on diagonal networks share: balanced chains, ends of ensembles, tails, histograms with errors."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
+from saddlescope.claims import intervals
+from saddlescope.claims.intervals import Interval
 from saddlescope.claims.tools import Floats, alive, run
 from saddlescope.data import GaussianData
 from saddlescope.init import Given
@@ -46,6 +48,25 @@ def end(problem: Problem, method: Method, time: float, trajectories: int, seed: 
     plan = Plan(steps, trajectories, save_at=(steps,), keep="trajectories", events=(), seed=seed)
     dataset = run(problem, method, plan)
     return np.asarray(alive(dataset)["mode_strength"].values[:, -1, 0]), dataset
+
+
+def hill(ratios: Floats) -> Interval:
+    """Rate at which ``P(ratio > x)`` falls as a power of x ≥ 1, ``#/Σ log ratio`` of those beyond 1 (trajectory, look).
+
+    Both sums are means over independent trajectories, so that looks at one need not be independent. NaN without any.
+    Source: Hill 1975, Ann. Statist. 3(5).
+
+    >>> round(hill(np.linspace(1e-5, 1, 100_000)[:, None] ** (-1 / 2.5)).value, 2)
+    2.5
+    """
+    logs = np.log(np.maximum(ratios, 1.0))
+    count, total = (logs > 0).sum(axis=1), logs.sum(axis=1)
+    if not total.any():
+        return Interval(np.nan, -np.inf, np.inf)
+    rate = float(count.sum() / total.sum())
+    rest = intervals.mean(count - rate * total)  # about 0
+    half = (rest.high - rest.value) / float(total.mean())
+    return Interval(rate, rate - half, rate + half)
 
 
 def dots(panel: Axes, sample: ArrayLike, edges: Floats, **style: Any) -> None:

@@ -8,10 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from saddlescope import plots
-from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number
 from saddlescope.claims.intervals import Interval
-from saddlescope.claims.law_of_balance._chains import dots
+from saddlescope.claims.law_of_balance._chains import dots, hill
 from saddlescope.claims.tools import Floats, around, largest
 from saddlescope.theory import ModeSDE
 from saddlescope.theory.phases import tail_exponent
@@ -82,19 +81,12 @@ def difference(first: Interval, second: Interval) -> Interval:
 def exponent(looks: Floats, beyond: float) -> Interval:
     """Power of s with which a density falls from ``beyond`` on, ``−1 − #/Σ log(s/beyond)`` (trajectory, look).
 
-    Both sums are means over independent trajectories, so that looks at one need not be independent.
-    Source: Hill 1975, Ann. Statist. 3(5).
-
     >>> pareto = np.linspace(1e-5, 1, 100_000)[:, None] ** (-1 / 2.5)
     >>> round(exponent(pareto, 1.0).value, 2)
     -3.5
     """
-    logs = np.log(np.maximum(looks / beyond, 1.0))
-    count, total = (logs > 0).sum(axis=1), logs.sum(axis=1)
-    rate = float(count.sum() / total.sum())
-    spread = intervals.mean(count - rate * total)  # about 0
-    half = (spread.high - spread.value) / float(total.mean())
-    return Interval(-1 - rate, -1 - rate - half, -1 - rate + half)
+    rate = hill(looks / beyond)
+    return Interval(-1 - rate.value, -1 - rate.high, -1 - rate.low)
 
 
 def _looks(sde: ModeSDE, trajectories: int) -> Floats:
