@@ -76,7 +76,7 @@ def test_hills_estimator_finds_the_exponent_of_the_exact_law(depth):
 
 @pytest.mark.parametrize(("power", "name"), [(0.25, "learned"), (4.0, "at zero"), (400.0, "collapsed")])
 def test_regime_is_read_off_counts(power, name):
-    looks = np.random.default_rng(1).random((4000, 5)) ** power
+    looks = np.random.default_rng(1).random((8000, 5)) ** power
     assert regimes.seen(looks) == name
 
 
