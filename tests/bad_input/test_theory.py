@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from saddlescope import GaussianData
+from saddlescope import GaussianData, Moments
 from saddlescope.theory import (
     Balance,
     balance_drift,
@@ -11,9 +11,13 @@ from saddlescope.theory import (
     determinant,
     growth_rate,
     half_times,
+    label_noise_shift,
     layer_noise,
+    layer_variance,
     map_drift,
     rescaling_symmetry,
+    singular_value_drift,
+    singular_value_sde,
     strength_drift,
 )
 from saddlescope.theory.phases import collapse_window, discrete_critical_temperature, log_normal_size
@@ -33,6 +37,12 @@ def test_weights_that_are_none_for_the_data(rate):
         rate(DATA, 0.1, [PAIR[0], PAIR[1][:1]])
     with pytest.raises(ValueError, match=r"must have the 3 inputs and 3 outputs of the data, got 2 and 2"):
         rate(GaussianData(np.eye(3)), 0.1, PAIR)
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_moments_do_not_fix_the_gradients(rate):
+    with pytest.raises(TypeError, match=r"data must be GaussianData or a Dataset, .*got Moments"):
+        rate(Moments(2, 2, 3, 1, 1), 0.1, [np.ones((1, 2, 1)), np.ones((1, 1, 2))])
 
 
 @pytest.mark.parametrize("rate", RATES)
@@ -98,9 +108,23 @@ def test_modes():
         strength_drift([1.0, 2.0], [1.0], 2, 0.1, 0.1)
     with pytest.raises(ValueError, match="temperature must be finite and not negative"):
         growth_rate([2.0, 1.0], -0.1, 0.1)
+    with pytest.raises(ValueError, match=r"targets must be positive, got \[1.0, 0.0\]"):
+        label_noise_shift([1.0, 0.0], 3, 0.1, 1.0)
+    for count in (label_noise_shift, lambda s, *rest, **ends: singular_value_drift(s, s, *rest, **ends)):
+        with pytest.raises(ValueError, match="at least the number of modes, 2, got 1 and 2"):
+            count([1.0, 0.5], 2, 0.1, 1.0, dim_in=1)
+    assert label_noise_shift([1.0, 0.5], 1, 0.1, 1.0).tolist() == [0, 0]  # regression has no shrinkage
+    turn = np.linalg.qr(PAIR[0][0, :2])[0]
+    with pytest.raises(ValueError, match="must be positive and differ"):  # equal up to rounding
+        singular_value_sde(DATA, 0.1, [(turn @ np.diag([1.0, 1.0 + 1e-15]) @ turn.T)[None]])
     for start in (0.0, -1.0, 0.5, 3.0):
         with pytest.raises(ValueError, match="start must be positive and below half of every target"):
             half_times([2.0, 1.0], start, 0.1, 0.1)
+
+
+def test_layer_that_is_not_there():
+    with pytest.raises(ValueError, match="layer must be from 0 to 1, got 2"):
+        layer_variance(DATA, 0.1, PAIR, 2)
 
 
 def test_discrete_steps():

@@ -48,7 +48,9 @@ def surroundings(weights: Weights) -> tuple[list[Floats], list[Floats]]:
 
 
 def map_error(data: Data, weights: Weights) -> Floats:
-    """``Δ = P − M`` (n, dy, dx). Raises ValueError for a network that is not one for these data."""
+    """``Δ = P − M`` (n, dy, dx). Raises TypeError for ``Moments``, ValueError for sizes not the data's."""
+    if type(data).gradient_covariance is Data.gradient_covariance:
+        raise TypeError(f"data must be GaussianData or a Dataset, whose gradients are known, got {type(data).__name__}")
     check_layers(weights)
     ends = weights[0].shape[2], weights[-1].shape[1]
     if ends != (data.dim_in, data.dim_out):

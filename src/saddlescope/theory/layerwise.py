@@ -56,6 +56,8 @@ def layer_variance(
     """
     _checks.noise(temperature, share=share)
     above, below = surroundings(weights)
+    if not 0 <= layer < len(weights):
+        raise ValueError(f"layer must be from 0 to {len(weights) - 1}, got {layer}; it counts the layers")
     rows, columns = weights[layer].shape[1:]
     p = np.asarray(np.eye(rows) if left is None else left, np.float64) @ _t(above[layer])
     q = np.asarray(np.eye(columns) if right is None else right, np.float64) @ below[layer]

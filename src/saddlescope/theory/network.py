@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from saddlescope.data import Data, GaussianData, _t
+from saddlescope.data import ROUNDING, Data, GaussianData, _t
 from saddlescope.theory import _checks
 from saddlescope.theory._layers import Floats, Weights, check_layers, map_error, product, surroundings
 
@@ -91,7 +91,7 @@ def singular_value_sde(data: Data, temperature: float, weights: Weights, share: 
     gaps = [own**2 - other[:, None] ** 2 for other in sigma]
     for gap in gaps:
         gap[:, *np.diag_indices(m)] = np.inf
-        if not gap.all():
+        if (np.abs(gap) <= ROUNDING * values[:, :1, None] ** 2).any():
             raise ValueError("singular values of P must be positive and differ; equal ones repel without bound")
     swapped = np.einsum("nijji->nij", noise[:, :m, :m, :m, :m])
     repulsion = (own * square[:, :m] / gaps[1]).sum(axis=2) + (own * _t(square[:, :, :m]) / gaps[0]).sum(axis=2)
@@ -153,7 +153,8 @@ def singular_value_drift(
         raise ValueError(f"strengths must differ from each other, got {s.tolist()}; equal ones repel without bound")
     np.fill_diagonal(gap, np.inf)
     repulsion = (h**2 * top / (2 * gap)).sum(axis=1)
-    outside = ((dim_in or m) - m) * (square + noise) + ((dim_out or m) - m) * noise
+    ends = _ends(m, dim_in, dim_out)
+    outside = (ends[0] - m) * (square + noise) + (ends[1] - m) * noise
     return np.asarray(temperature * (repulsion + 0.5 * a ** (3 * depth - 4) * outside))
 
 
@@ -179,10 +180,12 @@ def label_noise_shift(
     >>> label_noise_shift([1.0, 0.5], depth=2, temperature=0.01, label_noise=1.0)
     array([0.01, 0.01])
     """
-    s = np.asarray(targets, np.float64)
-    a, size = s ** (1 / depth), len(s)
-    sums = [0.5 * ((dim_in or size) + (dim_out or size)), *((a ** (2 * k)).sum() for k in range(1, depth - 1))]
-    terms = sum(k * a ** (2 * k - depth) * sums[depth - 1 - k] for k in range(1, depth))
+    s, _ = _aligned(targets, targets, depth, temperature, label_noise)
+    if not (s > 0).all():
+        raise ValueError(f"targets must be positive, got {s.tolist()}; a mode without strength is not learned")
+    a, ends = s ** (1 / depth), _ends(len(s), dim_in, dim_out)
+    sums = [0.5 * sum(ends), *((a ** (2 * k)).sum() for k in range(1, depth - 1))]
+    terms = sum((k * a ** (2 * k - depth) * sums[depth - 1 - k] for k in range(1, depth)), start=np.zeros_like(s))
     return np.asarray(temperature * label_noise**2 / depth * terms)
 
 
@@ -252,6 +255,16 @@ def _aligned(
             f"1, got shapes {s.shape} and {target.shape} at depth {depth}, least strength {s.min(initial=0):g}"
         )
     return s, target
+
+
+def _ends(modes: int, dim_in: int | None, dim_out: int | None) -> tuple[int, int]:
+    """Sizes of input and output, those of the modes where not given."""
+    ends = modes if dim_in is None else dim_in, modes if dim_out is None else dim_out
+    if min(ends) < modes:
+        raise ValueError(
+            f"dim_in and dim_out must be at least the number of modes, {modes}, got {ends[0]} and {ends[1]}"
+        )
+    return ends
 
 
 def _between(data: Data, error: Floats, x: Floats, share: float) -> Floats:
