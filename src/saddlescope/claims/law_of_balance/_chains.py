@@ -19,6 +19,7 @@ from saddlescope.methods import Method
 from saddlescope.network import Diagonal
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
+from saddlescope.theory import ModeSDE
 
 
 def chain(depth: int, start: float, label_noise: float, target: float = 1.0, width: int = 1) -> Problem:
@@ -67,6 +68,16 @@ def hill(ratios: Floats) -> Interval:
     rest = intervals.mean(count - rate * total)  # about 0
     half = (rest.high - rest.value) / float(total.mean())
     return Interval(rate, rate - half, rate + half)
+
+
+def memory(mode: ModeSDE) -> float:
+    """Relaxation time to a few per cent, which is all that the end of an ensemble asks for and ten times as fast.
+
+    >>> memory(ModeSDE(depth=1, target=1.0, label_noise=0.5, temperature=0.1))
+    1.00...
+    """
+    diffusion = mode.log_diffusion
+    return 1 / min(float(diffusion.spectrum(tol=0.05)[1]), diffusion.essential_rate)
 
 
 def dots(panel: Axes, sample: ArrayLike, edges: Floats, **style: Any) -> None:

@@ -11,7 +11,7 @@ from saddlescope import plots
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Run
 from saddlescope.claims.intervals import Interval
-from saddlescope.claims.law_of_balance._chains import chain, dots, end
+from saddlescope.claims.law_of_balance._chains import chain, dots, end, memory
 from saddlescope.claims.tools import SAME_LAW, Floats, largest
 from saddlescope.methods import SGD, Langevin
 from saddlescope.theory import Density, ModeSDE, mode_sde
@@ -45,7 +45,7 @@ def experiment(quick: bool) -> Evidence:
     networks, own, runs = {}, {}, []
     for L, d in NETWORKS:
         sde = chains_sde(L, d, RATE)
-        time = 6 * sde.relaxation_time
+        time = 6 * memory(sde)
         strengths, dataset = end(chain(L, 1.0, LABEL_NOISE, width=d), SGD(RATE, 1), time, size)
         networks[L] = to_limit(strengths, RATE * L / d)
         own[L] = intervals.distance_to_law(strengths, sde.stationary().cdf)
@@ -79,7 +79,7 @@ def distance(depth: int, width: int, heat: float) -> float:
 
 
 def _settled(sde: ModeSDE, trajectories: int) -> Floats:
-    return np.asarray(sde.simulate(1.0, [6 * sde.relaxation_time], trajectories, seed=1)[:, 0], float)
+    return np.asarray(sde.simulate(1.0, [6 * memory(sde)], trajectories, seed=1)[:, 0], float)
 
 
 def draw(axes: Sequence[Axes], evidence: Evidence) -> None:

@@ -12,7 +12,7 @@ from saddlescope.accumulate import Accumulate
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Region, Run
 from saddlescope.claims.intervals import Interval
-from saddlescope.claims.law_of_balance._chains import chain, dots, end
+from saddlescope.claims.law_of_balance._chains import chain, dots, end, memory
 from saddlescope.claims.tools import SAME_LAW, Floats, largest, run, smallest
 from saddlescope.methods import SGD, Langevin
 from saddlescope.plan import Plan
@@ -75,7 +75,7 @@ def experiment(quick: bool) -> Evidence:
 
 def _settled(sde: ModeSDE, trajectories: int) -> Floats:
     """An ensemble after six relaxation times."""
-    return np.asarray(sde.simulate(sde.fixed_point, [6 * sde.relaxation_time], trajectories, seed=1)[:, 0])
+    return np.asarray(sde.simulate(sde.fixed_point, [6 * memory(sde)], trajectories, seed=1)[:, 0])
 
 
 def _distance(sample: Floats, depth: int, temperature: float) -> Interval:
@@ -117,7 +117,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
         dots(by_heat, hot[2, T], np.geomspace(1e-2, 30, 31), color=colour)
     bins, density = evidence.curves["long"]
     by_heat.plot((bins[1:] + bins[:-1]) / 2, density, "s", color=plots.INK, mfc="none", ms=3.5, label="SGD, T = 0.02")
-    by_heat.set(title="Depth 2: heat moves the law to 0", xlabel="s", ylabel="density", ylim=(1e-5, 300))
+    by_heat.set(title="Depth 2: heat moves the law to 0", xlabel="s", ylabel="density", ylim=(1e-5, 1e5))
     by_heat.set(xscale="log", yscale="log")
     by_heat.legend(loc="upper right")
     for L, colour in zip(DEPTHS, plots.COLOURS, strict=False):

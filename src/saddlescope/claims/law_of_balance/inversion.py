@@ -13,7 +13,7 @@ from saddlescope import plots
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Region, Run
 from saddlescope.claims.intervals import Interval
-from saddlescope.claims.law_of_balance._chains import chain
+from saddlescope.claims.law_of_balance._chains import chain, memory
 from saddlescope.claims.tools import Floats, alive, around, largest, run
 from saddlescope.methods import SGD
 from saddlescope.plan import Plan
@@ -86,13 +86,13 @@ def _other(depth: int, temperature: float) -> ModeSDE:
 
 def _looks(sde: ModeSDE, trajectories: int) -> Floats:
     """Strengths (trajectory, look), once the start at s* is forgotten."""
-    return np.asarray(sde.simulate(TARGET, LOOKS * sde.relaxation_time, trajectories, seed=1))
+    return np.asarray(sde.simulate(TARGET, LOOKS * memory(sde), trajectories, seed=1))
 
 
 def _sgd(heat: float, trajectories: int) -> tuple[Floats, xr.Dataset]:
     """The same from discrete SGD with B = 1."""
     method = SGD(at(heat).temperature, 1)
-    every = round(at(heat).relaxation_time / method.lr)
+    every = round(memory(at(heat)) / method.lr)
     saves = tuple(int(look) for look in LOOKS * every)
     plan = Plan(saves[-1], trajectories, save_at=saves, keep="trajectories", events=(), seed=1)
     dataset = run(chain(2, TARGET, WARM.label_noise, TARGET), method, plan)
@@ -135,7 +135,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
         plots.interval(spread, heat + 0.02, found, color=plots.COLOURS[3], fmt="s", ms=4)
     mean.set(title="Depth 2, s* ≪ σ: mean falls", xlabel="T / T_c", ylabel="E[s] / s*", ylim=(0, 1))
     mean.legend(loc="upper right")
-    spread.set(title="Fluctuations turn at T_c/2", xlabel="T / T_c", ylabel="Var[s] / s*²", ylim=(0, 1.0))
+    spread.set(title="Fluctuations turn at T_c/2", xlabel="T / T_c", ylabel="Var[s] / s*²", ylim=(0, 1.3))
     spread.legend(title="dots: SDE; squares: SGD", loc="upper right", alignment="left")
     for L, colour in zip((1, 2, 3), plots.COLOURS, strict=False):
         last = {1: 0.8, 2: 0.97 * WARM.critical_temperature, 3: 3.0}[L]

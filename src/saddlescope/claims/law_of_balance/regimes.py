@@ -14,7 +14,7 @@ from saddlescope import plots
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number
 from saddlescope.claims.intervals import Interval
-from saddlescope.claims.law_of_balance._chains import dots, hill
+from saddlescope.claims.law_of_balance._chains import dots, hill, memory
 from saddlescope.claims.tools import Floats, around, largest
 from saddlescope.theory import ModeSDE
 from saddlescope.theory.phases import exponent_at_zero, extrema, regime, regime_temperatures
@@ -81,7 +81,7 @@ class Point:
 
 def _point(mode: ModeSDE, trajectories: int) -> Point:
     cold = mode.temperature < mode.critical_temperature
-    times = LOOKS * (mode.relaxation_time if cold else 8.0)
+    times = LOOKS * (memory(mode) if cold else 8.0)
     looks = np.asarray(mode.simulate(1.0, times, trajectories, seed=1), np.float64)
     return Point(seen(looks), start(looks), looks[:, ::4].ravel())
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from saddlescope import plots
 from saddlescope.claims.claim import Claim, Evidence, Number
 from saddlescope.claims.intervals import Interval
-from saddlescope.claims.law_of_balance._chains import dots, hill
+from saddlescope.claims.law_of_balance._chains import dots, hill, memory
 from saddlescope.claims.tools import Floats, around, largest
 from saddlescope.theory import ModeSDE
 from saddlescope.theory.phases import tail_exponent
@@ -91,7 +91,7 @@ def exponent(looks: Floats, beyond: float) -> Interval:
 
 def _looks(sde: ModeSDE, trajectories: int) -> Floats:
     """Strengths (trajectory, look) once the start is forgotten."""
-    return np.asarray(sde.simulate(sde.fixed_point, LOOKS * sde.relaxation_time, trajectories, seed=1))
+    return np.asarray(sde.simulate(sde.fixed_point, LOOKS * memory(sde), trajectories, seed=1))
 
 
 def draw(axes: Sequence[Axes], evidence: Evidence) -> None:

@@ -13,7 +13,7 @@ from saddlescope import plots
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Run
 from saddlescope.claims.intervals import Interval
-from saddlescope.claims.law_of_balance._chains import chain, end
+from saddlescope.claims.law_of_balance._chains import chain, end, memory
 from saddlescope.claims.tools import ALWAYS, NEVER, SAME_LAW, around
 from saddlescope.methods import SGD, Langevin, Method
 from saddlescope.theory import ModeSDE
@@ -142,7 +142,7 @@ def _end(decay: float, heat: float, trajectories: int) -> np.ndarray:
     """An ensemble of the mode SDE from s*, long after it has settled or fallen."""
     sde = _sde(decay, heat)
     cold = sde.temperature < sde.critical_temperature
-    time = 5 * sde.relaxation_time if cold else 100.0
+    time = 5 * memory(sde) if cold else 100.0
     return np.asarray(sde.simulate(1.0, [time], trajectories, seed=1)[:, 0])
 
 
