@@ -154,8 +154,8 @@ def eigenvalue_sde(
         dλ_i = −2λ_i⟨S_ii⟩dt + Σ_j c_ij q_ij dt + noise,  c_ii = λ_i,  c_ij = λ_i(λ_i + 3λ_j)/(λ_i − λ_j),
 
     ``q_ij = T Var[S_ij] + η⟨S_ij⟩²``, ``S_ij = b_iᵀJa_j + b_jᵀJa_i``, covariance rate ``4λ_iλ_j T Cov[S_ii, S_jj]``.
-    Neighbours push each other apart, and far above or below λ_i the push on log λ_i tends to +1 and −3 times q_ij:
-    small eigenvalues shrink. The sum over i of ``c_ij q_ij/λ_i − 2T Var[S_ii]`` is ``log_det_rate``, less the pull.
+    Neighbours push each other apart; one far below pushes log λ_i by q_ij, one far above by −3q_ij: small eigenvalues
+    shrink. The sum over i of ``c_ij q_ij/λ_i − 2T Var[S_ii]`` is ``log_det_rate``, less the pull.
     Eigenvalues must differ.
 
     >>> from saddlescope import GaussianData

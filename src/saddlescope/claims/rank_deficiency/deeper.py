@@ -127,7 +127,9 @@ CLAIM = Claim(
         "prediction adds up the closed-form rate along each path: at every step while the map is learned, "
         "at 200 times after."
     ),
-    control="The line of two layers must be rejected, and for every pair so must the rate without its gradient term.",
+    control=(
+        "The line of two layers must be rejected for some pair, the rate without its gradient term for every one."
+    ),
     caption=(
         "Fall of log det N of each pair in the network 5 → 10 → 3 → 8 → 4 → 8 → 2 (means over networks: dots; "
         "predicted: lines); singular values of its first pair (geometric means); measured over predicted fall of all "

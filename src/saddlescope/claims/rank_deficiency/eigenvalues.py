@@ -201,10 +201,10 @@ CLAIM = Claim(
     name="eigenvalues",
     title="The eigenvalues of N diffuse and repel each other",
     statement=(
-        "The eigenvalues of N = ΘᵀΘ follow dλ_i = −2λ_i v_iᵀ⟨S⟩v_i dt + Σ_j c_ij q_ij dt + 2λ_i v_iᵀdZ v_i with "
-        "c_ij = λ_i(λ_i + 3λ_j)/(λ_i − λ_j), c_ii = λ_i, S = [[0, Jᵀ], [J, 0]] and q_ij the variance rate of "
-        "v_iᵀS v_j: neighbours repel, small eigenvalues shrink relative to large ones, and the noise of all leaves the "
-        "sum of dλ_i/λ_i alone. It holds for label noise and for minibatch noise."
+        "The eigenvalues of N = ΘᵀΘ follow dλ_i = −2λ_i v_iᵀ⟨S⟩v_i dt + Σ_j c_ij q_ij dt + 2λ_i v_iᵀdZ v_i with c_ij "
+        "= λ_i(λ_i + 3λ_j)/(λ_i − λ_j), c_ii = λ_i, S = [[0, Jᵀ], [J, 0]] and q_ij the variance rate of v_iᵀS v_j "
+        "(and η times the square of its mean): neighbours repel, small eigenvalues shrink relative to large ones, and "
+        "the noise of all leaves the sum of dλ_i/λ_i alone. It holds for label noise and for minibatch noise."
     ),
     source=(
         "Varre, Sagitova & Flammarion 2024, NeurIPS 37:60133 (label noise); minibatch noise and c_ij in this form are "
