@@ -145,11 +145,11 @@ CLAIM = Claim(
     name="broken-ergodicity",
     title="A balanced product never changes its sign; any imbalance, however small, changes it in known time",
     statement=(
-        "From exactly balanced weights of the wrong sign, v < 0 < s*, SGD at L ≥ 2 never reaches v > 0 but ends at 0, "
-        "while L = 1 learns. Findings of this project: this needs exact balance. As u ± w ← (1 ∓ ηḠ)(u ± w) at L = 2, "
-        "a pair with u + w ≠ 0 gets the right sign below T_c after the mean time log(|u − w|/|u + w|)/(2s*) from a "
-        "small v, whatever the noise; and in a unit w tanh(ux), which has no rescaling symmetry to keep it balanced, u "
-        "= −w is left too."
+        "From exactly balanced weights of the wrong sign, v < 0 < s*, SGD at L ≥ 2 never reaches v > 0 but ends at 0 "
+        "(at odd L while no single step takes weights past 0); L = 1 learns. Findings of this project: this needs "
+        "exact balance. As u ± w ← (1 ∓ ηḠ)(u ± w) at L = 2, a pair with u + w ≠ 0 gets the right sign below T_c "
+        "after the mean time log(|u − w|/|u + w|)/(2s*) from a small v, whatever the noise; and in a unit w tanh(ux), "
+        "which has no rescaling symmetry to keep it balanced, u = −w is left too."
     ),
     source="Ziyin, Li & Ueda 2023, arXiv 2308.06671, broken ergodicity; the findings are this project's",
     method=(
