@@ -30,6 +30,10 @@ class Interval:
         """In other units; ``by`` is positive."""
         return Interval(self.value * by, self.low * by, self.high * by)
 
+    def __truediv__(self, by: float) -> Interval:
+        """Over a number known exactly; ``by`` is positive."""
+        return Interval(self.value / by, self.low / by, self.high / by)
+
 
 def exact(value: float) -> Interval:
     """A number without sampling error.

@@ -50,10 +50,11 @@ class Ensemble:
         rate = T * noise(self.v) + steps * (self.v - TARGET) ** 2 + 2 * decay
         return _integral(rate.mean(axis=0), self.time)
 
-    def decay(self) -> tuple[Interval, float]:
-        """What ``−log`` of the mean of q has gained, and what the exponent has."""
+    def decay(self) -> Interval:
+        """What ``−log`` of the mean of q has gained, over what the exponent has."""
         left = intervals.mean(self.q[:, -1] / self.q[0, 0])
-        return Interval(*(-np.log(max(end, 1e-300)) for end in (left.value, left.high, left.low))), self.exponent[-1]
+        gained = Interval(*(-np.log(max(end, 1e-300)) for end in (left.value, left.high, left.low)))
+        return gained / self.exponent[-1]
 
     def late_rate(self) -> Interval:
         """Mean rate at which ``log q`` falls over the last two thirds of the run."""
@@ -69,7 +70,7 @@ def experiment(quick: bool) -> Evidence:
     hot = _ensemble(HOT, UNBALANCED, 5 * _folding(HOT), size)
     flow = _ensemble(GradientFlow(lr=0.01), UNLEARNED, sgd[0].time[-1], 1)
     isotropic, spreading = (_ensemble(ISOTROPIC, start, SPREADING, crowd) for start in (UNBALANCED, BALANCED))
-    ratios = [_over(*each.decay()) for each in sgd]
+    ratios = [each.decay() for each in sgd]
     law = ModeSDE(depth=2, target=TARGET, label_noise=LABEL_NOISE, temperature=HOT.temperature).stationary()
     return Evidence(
         numbers=[
@@ -80,7 +81,7 @@ def experiment(quick: bool) -> Evidence:
             ),
             Number(
                 "late rate over 2(s* − E[s]) of the stationary law, Langevin, T = 0.04",
-                _over(hot.late_rate(), 2 * (TARGET - float(law.mean()))),
+                hot.late_rate() / (2 * (TARGET - float(law.mean()))),
                 around(1.0, 0.04),
             ),
             Number(
@@ -95,12 +96,10 @@ def experiment(quick: bool) -> Evidence:
             ),
         ],
         controls=[
-            Number(
-                "rate of decay over the predicted one, isotropic noise", _over(*isotropic.decay()), around(1.0, 0.03)
-            ),
+            Number("rate of decay over the predicted one, isotropic noise", isotropic.decay(), around(1.0, 0.03)),
             Number(
                 "late rate over T σ², the noise of a loss at its minimum, T = 0.04",
-                _over(hot.late_rate(), HOT.temperature * LABEL_NOISE**2),
+                hot.late_rate() / (HOT.temperature * LABEL_NOISE**2),
                 around(1.0, 0.04),
             ),
         ],
@@ -131,16 +130,12 @@ def _ensemble(method: Method, start: tuple[float, float], horizon: float, trajec
     return Ensemble(method, dataset["time"].values, u_path**2 - w_path**2, u_path * w_path, record)
 
 
-def _over(measured: Interval, predicted: float) -> Interval:
-    return Interval(measured.value / predicted, measured.low / predicted, measured.high / predicted)
-
-
 def _growth(spreading: Ensemble) -> Interval:
     """``E[q²]`` over ``∫ 2T E[g(v)(q² + 4v²)] dt``, by the difference of the two along each path."""
     q, v = spreading.q, spreading.v
     T = ISOTROPIC.temperature
     predicted = _integral(2 * T * noise(v) * (q**2 + 4 * v**2), spreading.time)[:, -1]
-    return _over(intervals.mean(q[:, -1] ** 2 - predicted) - -float(predicted.mean()), float(predicted.mean()))
+    return intervals.mean(1 + (q[:, -1] ** 2 - predicted) / predicted.mean())
 
 
 def _integral(values: Floats, time: Floats) -> Floats:

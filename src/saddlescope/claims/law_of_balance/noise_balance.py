@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from saddlescope import plots
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Run
-from saddlescope.claims.intervals import Interval
 from saddlescope.claims.tools import alive, around, largest, run
 from saddlescope.data import GaussianData
 from saddlescope.init import Balanced
@@ -88,7 +87,7 @@ def experiment(quick: bool) -> Evidence:
     even, uneven = (train(task, longer * steps, size) for task, steps in ((EVEN, 3000), (UNEVEN, 6000)))
     linear = {shape: _linear(shape, 128 if quick else 2048) for shape in SHAPES}
     ratios = {shape: intervals.mean(late(path)) for shape, (path, _) in linear.items()}
-    over = [_over(ratio, dy / dx) for (dx, dy), ratio in ratios.items()]
+    over = [ratio / (dy / dx) for (dx, dy), ratio in ratios.items()]
     agreement = [np.corrcoef(np.log(pair))[0, 1] for pair in zip(*uneven.by_unit, strict=True)]
     uneven_norms, early = (
         intervals.mean(late(uneven.norm_ratio)),
@@ -169,10 +168,6 @@ def _linear(shape: tuple[int, int], trajectories: int) -> tuple[Times, Run]:
     first, second = ((alive(dataset)[name] ** 2).sum(axis=(2, 3)).transpose("time", ...) for name in ("W1", "W2"))
     record = Run.of(f"SGD, linear {dx} → 8 → {dy}", dataset)
     return second.values / first.values, record
-
-
-def _over(measured: Interval, by: float) -> Interval:
-    return Interval(measured.value / by, measured.low / by, measured.high / by)
 
 
 def draw(axes: Sequence[Axes], evidence: Evidence) -> None:

@@ -55,10 +55,10 @@ def experiment(quick: bool) -> Evidence:
     noisy, noisy_run = sgd[10.0]
     return Evidence(
         numbers=[
-            Number("threshold of Langevin dynamics over T_c", _over(langevin[0.0][0], critical), around(1.0, 0.05)),
+            Number("threshold of Langevin dynamics over T_c", langevin[0.0][0] / critical, around(1.0, 0.05)),
             Number(
                 "with weight decay γ = ½, over T_c(γ) = 2(β₂ − γ)/α₃",
-                _over(langevin[0.5][0], critical / 2),
+                langevin[0.5][0] / (critical / 2),
                 around(1.0, 0.1),
             ),
             Number("T = 0.4 T_c: CDF difference to the law", below, SAME_LAW),
@@ -66,7 +66,7 @@ def experiment(quick: bool) -> Evidence:
             Number("γ = ½, between T_c(γ) and T_c: share that ends at 0", decayed, ALWAYS),
             Number(
                 "SGD, σ = 10 s*: threshold over that of E log|1 + η mean(xy)|",
-                _over(noisy, predicted[10.0]),
+                noisy / predicted[10.0],
                 around(1.0, 0.03),
             ),
             Number("SGD, σ² = ½ s*²: slowest growth of log v near 0, five η", _slowest(quiet), (0.0, np.inf)),
@@ -74,8 +74,8 @@ def experiment(quick: bool) -> Evidence:
             Number("L = 3, γ = 0.2: the same, minus that predicted", lost[0.2] - expected, around(0.0, 0.05)),
         ],
         controls=[
-            Number("with γ = ½, threshold over T_c without decay", _over(langevin[0.5][0], critical), around(1.0, 0.1)),
-            Number("SGD, σ = 10 s*: threshold over T_c", _over(noisy, _critical(10.0)), around(1.0, 0.03)),
+            Number("with γ = ½, threshold over T_c without decay", langevin[0.5][0] / critical, around(1.0, 0.1)),
+            Number("SGD, σ = 10 s*: threshold over T_c", noisy / _critical(10.0), around(1.0, 0.03)),
             Number("SGD, σ² = ½ s*², T = 1.25 T_c: log v falls near 0", quiet[1.25], (-np.inf, 0.0)),
         ],
         runs=[
@@ -126,10 +126,6 @@ def _threshold(methods: Sequence[Langevin | SGD], label_noise: float, size: int)
     return Interval(zero(cold.value, hot.value), zero(cold.low, hot.low), zero(cold.high, hot.high)), dataset
 
 
-def _over(number: Interval, unit: float) -> Interval:
-    return intervals.ratio(number, intervals.exact(unit))
-
-
 def _slowest(rates: dict[float, Interval]) -> Interval:
     return min(rates.values(), key=lambda rate: rate.value)
 
@@ -175,7 +171,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
     plane.plot([], [], color=plots.COLOURS[0], label="E log|1 + η xy| = 0")
     plane.axhline(1, color=plots.COLOURS[1], ls="--", lw=1.2, label="T_c of the Langevin model")
     for noise, found in evidence.curves["sgd"].items():
-        plots.interval(plane, noise, _over(found, _critical(noise)), color=plots.INK)
+        plots.interval(plane, noise, found / _critical(noise), color=plots.INK)
     plane.text(12, 2.2, "collapse", color=plots.COLOURS[0], ha="left")
     plane.set(title="Discrete SGD, B = 1", xlabel="label noise σ / s*", ylabel="η / T_c", xscale="log", yscale="log")
     plane.set(xlim=(3, 40), ylim=(0.7, 30))
