@@ -88,7 +88,7 @@ def exponent_at_zero(mode: ModeSDE) -> float:
         raise ValueError("at depth 1 the strength 0 is a number like any other")
     pull, noise = mode.pull[1], mode.temperature * mode.alpha3
     if mode.depth == 2:
-        return float(np.inf if noise == 0 else round(pull / noise - 1.5, 15))
+        return float(np.inf * np.sign(pull) if noise == 0 else round(pull / noise - 1.5, 15))
     pull = -1.0 if mode.weight_decay > 0 else pull
     return float(np.inf * np.sign(pull)) if pull else -3 * (1 - 1 / mode.depth)
 
