@@ -35,6 +35,7 @@ struct ModeBlock {
   const Mode& mode;
   const ModeEnsemble& ensemble;
   V level_noise[kModeLevels];
+  V ceiling;           // of x
   int64_t next, last;  // trajectories not yet begun
   bool gap = true;     // some lane is free
   struct Register {
@@ -90,7 +91,8 @@ struct ModeBlock {
     const V second = fma(bent * spread, normal, dt * fma(mu, mu1, 0.5 * mu2 * c.h));
     const V milstein = fma(0.25 * c.h1 * dt, fma(normal, normal, set1(-1.0)), fma(mu, dt, spread * normal));
     const V moved = fma(0.5 * dt, second, milstein);
-    r.x += moved;
+    const V top = select<double>(r.x > ceiling, r.x, ceiling), there = r.x + moved;
+    r.x = select<double>(there > top, top, there);
     r.time = select<double>(reached, r.save, r.time + dt);
     if (mode.levels > 0) {
       // A path seen only at steps overshoots by 0.5826 standard deviations of a step on average (Gobet & Menozzi 2010):
@@ -159,7 +161,12 @@ struct ModeBlock {
 
   static void run(const Mode& mode, const ModeEnsemble& ensemble, int64_t first) {
     const int64_t end = first + kMembers < ensemble.count ? first + kMembers : ensemble.count;
-    ModeBlock block{mode, ensemble, {}, first, end, true, {}};
+    ModeBlock block{mode, ensemble, {}, {}, first, end, true, {}};
+    // Noise throws deep networks up as far as numbers go, and back in no time: a climb of a by e^m happens with
+    // probability e^{−m}. Where rates are 1e40 times those at s* it may as well turn round.
+    const double strong = mode.center > 1.0 ? mode.center : 1.0, L = mode.depth;
+    block.ceiling =
+        set1(mode.depth == 1 ? __builtin_inf() : __builtin_log(strong) / L + 40 * __builtin_log(10.0) / (4 * L - 4));
     for (int j = 0; j < mode.levels; ++j)
       block.level_noise[j] = 0.29129857896950536 * sqrt(block.local(set1(ensemble.levels[j])).h);
     for (Register& r : block.registers)

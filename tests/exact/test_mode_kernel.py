@@ -140,6 +140,15 @@ def test_a_path_that_overflows_is_nan():
         assert not np.isinf(ends).any()
 
 
+def test_paths_of_deep_modes_that_climb_out_of_sight_come_back():
+    """At depth 32 some path in a hundred goes beyond all numbers, and is back before a clock could tell."""
+    mode = ModeSDE(depth=32, target=1.0, label_noise=0.7, temperature=0.5 / 32)
+    ends = np.sort(mode.simulate(1.0, [10.0], 4000, seed=0)[:, 0])
+    assert (ends > 0).all() and np.isfinite(ends).all()
+    beyond = np.abs(mode.stationary().cdf(ends) - (np.arange(4000) + 0.5) / 4000).max()
+    assert beyond < np.sqrt(np.log(2 / 1e-6) / 8000)  # Dvoretzky, Kiefer & Wolfowitz at 1e-6
+
+
 def test_what_a_fixed_step_refuses():
     mode = MODES["depth 2"]
     for arguments, message in (
