@@ -147,7 +147,7 @@ CLAIM = Claim(
         "L = 1, 2, 3, 4, s* = σ = 1 (T_c = 2/3 at L = 2). Ensembles of the mode SDE with locally controlled steps, "
         "after six relaxation times, at T = 0.02, 0.1, 0.4; networks under Langevin dynamics (T = 0.02, dt = T/2) and "
         "under discrete SGD (B = 1, η = T) until time 5, five relaxation times or more. Distribution functions are "
-        "compared on independent trajectories."
+        "compared on independent trajectories. Which temperatures SGD still follows was found on prototypes."
     ),
     control=(
         "The law of the next depth and the Boltzmann law must both be rejected by the same ensembles, and the "

@@ -221,7 +221,8 @@ CLAIM = Claim(
         "‖u‖² much below ‖w‖² at the start. Uneven data of the same totals: variances of the inputs ∝ 1/k, noise in 4 "
         "of the 20 outputs, equal norms at the start. Noise: Tr Cov of per-sample gradients on 256 fresh samples, mean "
         "over the last quarter of training. Linear networks dx → 8 → dy of four shapes on the engine, with two modes "
-        "1 and 0.5, noise 2, from balanced weights (equal norms), for 8 predicted relaxation times."
+        "1 and 0.5, noise 2, from balanced weights (equal norms), for 8 predicted relaxation times. The regions of "
+        "the ReLU networks and the early look of the control were set after a first run."
     ),
     control=(
         "The same regions for the norms, on uneven data and in the linear network 12 → 8 → 3, and for the noise before "

@@ -250,7 +250,7 @@ CLAIM = Claim(
         "ensemble of the SDE with locally controlled steps. Lag: mean strength under full noise at that time, against "
         "the mean of the SDE. Peaks: discrete SGD (η = 0.005, B = 16); the closed-form noise along the strongest mode "
         "is looked at in every step, and a peak counts if the noise has fallen by 10 % at 0.9 s*. The limit in σ is "
-        "the one at which theory has it fall by just 10 %."
+        "the one at which theory has it fall by just 10 %. The regions of the lags were set after a first look."
     ),
     control=(
         "For deeper networks neither the SDE of depth 2 nor its limit in σ must hold, the peak of "
