@@ -16,6 +16,9 @@ import numpy as np
 import pydantic
 from pydantic import BeforeValidator, Field, ValidationInfo
 from pydantic.dataclasses import dataclass as pydantic_dataclass
+from pydantic_core import PydanticCustomError
+
+from saddlescope._numbers import as_matrix, python_number, shown
 
 T = TypeVar("T")
 Array = np.ndarray
@@ -81,7 +84,7 @@ def _one_sentence(model: type, error: pydantic.ValidationError) -> Exception:
         return ValueError(str(first["ctx"]["error"]))
     if kind == "too_short":
         got = first["ctx"]["actual_length"]
-    sentence = f"{model.__name__}: {name} must {_must(first, error, name)}, got {got!r:.80}{_fix(fields.get(name))}"
+    sentence = f"{model.__name__}: {name} must {_must(first, error, name)}, got {shown(got)}{_fix(fields.get(name))}"
     wrong_kind = kind.endswith(("_type", "_parsing", "_from_float")) or kind == "is_instance_of"
     return TypeError(sentence) if wrong_kind else ValueError(sentence)
 
@@ -113,13 +116,20 @@ def allowed(name: str, names: Any) -> str:
     return f"allowed: {', '.join(names) or 'none'}{hint}"
 
 
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+def _real(value: Any) -> Any:
+    """A number as pydantic takes it; left to itself it takes all that has a ``__float__``."""
+    number = python_number(value)
+    if type(number) is bool or not isinstance(number, (int, float)):
+        raise PydanticCustomError("float_type", "Input should be a valid number")
+    try:
+        return float(number)
+    except OverflowError:
+        raise PydanticCustomError("float_size", "Input should be at most 1e308 in size") from None
 
 
 def _whole(value: Any) -> Any:
     """A whole float such as 1e4 as the integer it is."""
-    value = _plain(value)
+    value = python_number(value)
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -127,26 +137,7 @@ def _matrix(value: Any, info: ValidationInfo) -> Array | None:
     return None if value is None else as_matrix(value, str(info.field_name))
 
 
-def as_matrix(value: Any, name: str) -> Array:
-    """A read-only float64 copy of a matrix; errors name the argument."""
-    try:
-        given = np.asarray(value)
-        matrix = np.array(given, dtype=None if np.iscomplexobj(given) else np.float64)
-    except (TypeError, ValueError):
-        raise TypeError(
-            f"{name} must be a matrix of numbers (nested lists of equal length or an array), got {value!r:.80}"
-        ) from None
-    if np.iscomplexobj(matrix):
-        raise TypeError(f"{name} must be a matrix of real numbers, complex numbers are not allowed; take its real part")
-    if matrix.ndim != 2 or 0 in matrix.shape:
-        raise ValueError(f"{name} must be a matrix with two non-empty dimensions, got shape {matrix.shape}")
-    if not np.isfinite(matrix).all():
-        raise ValueError(f"{name} must be finite, got NaN or infinity; remove or replace these entries")
-    matrix.flags.writeable = False
-    return matrix
-
-
-Real = Annotated[float, BeforeValidator(_plain), Field(strict=True, allow_inf_nan=False)]
+Real = Annotated[float, BeforeValidator(_real), Field(strict=True, allow_inf_nan=False)]
 Count = Annotated[int, BeforeValidator(_whole), Field(strict=True)]
 Matrix = Annotated[Array, BeforeValidator(_matrix)]
 OptionalMatrix = Annotated[Array | None, BeforeValidator(_matrix)]
@@ -173,7 +164,7 @@ def _to_toml(value: Any) -> Any:
 def from_table(name: str, table: Mapping[str, Any], classes: tuple[type[T], ...]) -> T:
     """The part a TOML table describes; ``classes`` are those allowed there, the first is the default."""
     if not isinstance(table, Mapping):
-        raise TypeError(f"[{name}] must be a table, got {table!r:.80}")
+        raise TypeError(f"[{name}] must be a table, got {shown(table)}")
     arguments = dict(table)
     by_name = {cls.__name__: cls for cls in classes}
     kind = arguments.pop("type", classes[0].__name__ if len(classes) == 1 else None)

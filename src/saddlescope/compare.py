@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from saddlescope import observables, results
+from saddlescope._numbers import as_numbers, as_whole, shown
 from saddlescope.engines.reference import Reference
 from saddlescope.observables import THRESHOLDS
 from saddlescope.plan import Plan
@@ -100,6 +101,7 @@ def compare(run: xr.Dataset, law: HasCDF | xr.Dataset, mode: int = 0, step: int 
     >>> compare(run, norm(0, 1)).verdict
     'differs'
     """
+    mode, step = as_whole(mode, "mode"), None if step is None else as_whole(step, "step")
     samples, diverged = _strengths(run, mode, step)
     target = float(results.parts(run)[0].data.modes.strengths[mode])
     points = [theta * target for theta in THRESHOLDS] if target > 0 else []
@@ -113,7 +115,7 @@ def compare(run: xr.Dataset, law: HasCDF | xr.Dataset, mode: int = 0, step: int 
         rows.append(_mean(samples, float(np.asarray(law.mean())), 0.0))
     else:
         raise TypeError(
-            f"law must have cdf and mean, as a frozen scipy.stats distribution, or be a run, got {law!r:.80}"
+            f"law must have cdf and mean, as a frozen scipy.stats distribution, or be a run, got {shown(law)}"
         )
     if diverged > DIVERGED:
         rows = [Row(**asdict(row) | {"verdict": "inconclusive"}) for row in rows]
@@ -124,8 +126,6 @@ def _strengths(run: xr.Dataset, mode: int, step: int | None) -> tuple[Floats, fl
     """Strength of a mode in every trajectory that has not diverged, and the share of those that have."""
     problem, method, plan = results.parts(run)
     count = len(problem.data.modes.strengths)
-    if isinstance(mode, bool) or not isinstance(mode, (int, np.integer)):
-        raise TypeError(f"mode must be a whole number, got {mode!r}")
     if not 0 <= mode < count:
         raise ValueError(f"mode must be from 0 to {count - 1}, got {mode}; modes are counted from the strongest")
     state, steps = results.final_state(run), run["step"].values
@@ -216,7 +216,7 @@ def cdf_difference(one: ArrayLike, other: ArrayLike) -> float:
     >>> cdf_difference([1.0, 2.0], [2.0, 3.0])
     0.5
     """
-    a, b = np.sort(one), np.sort(other)
+    a, b = np.sort(as_numbers(one, "one")), np.sort(as_numbers(other, "other"))
     points = np.concatenate([a, b])
     shares = [np.searchsorted(sample, points, side="right") / len(sample) for sample in (a, b)]
     return float(np.abs(shares[0] - shares[1]).max())

@@ -8,8 +8,10 @@ Source: the noise-balance paper (Ziyin, Li & Ueda, arXiv 2308.06671) has c = 1 a
 from __future__ import annotations
 
 import math
-from numbers import Integral, Real
+from collections.abc import Callable
 from typing import Any
+
+from saddlescope._numbers import as_number, as_whole
 
 
 def loss(theirs: float, factor: float = 1.0) -> float:
@@ -66,19 +68,19 @@ def depth(theirs: int) -> int:
     >>> depth(1)
     2
     """
-    return int(_checked("theirs", theirs, Integral, "a whole number")) + 1
+    return int(_checked("theirs", theirs, as_whole)) + 1
 
 
 def _gain(factor: float) -> float:
     """2c, by which the paper's gradients exceed ours."""
-    if _checked("factor", factor) == 0:
+    gain = _checked("factor", factor)
+    if gain == 0:
         raise ValueError("factor must be the positive c of a loss c‖Px − y‖², got 0; use 1.0 or 0.5")
-    return 2.0 * factor
+    return 2.0 * gain
 
 
-def _checked(name: str, value: Any, kind: Any = Real, words: str = "a number") -> float:
-    if isinstance(value, bool) or not isinstance(value, kind):
-        raise TypeError(f"{name} must be {words}, got {value!r:.80}; convert one number at a time")
+def _checked(name: str, given: Any, as_kind: Callable[[Any, str], float] = as_number) -> float:
+    value = as_kind(given, name)
     if not (value >= 0 and math.isfinite(value)):
         raise ValueError(f"{name} must be finite and not negative, got {value!r}; check its sign and its source")
-    return float(value)
+    return value

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
-from saddlescope._model import Matrix, OptionalMatrix, Real, as_matrix, frozen
+from saddlescope._model import Matrix, OptionalMatrix, Real, frozen
+from saddlescope._numbers import as_vector, as_whole
 
 Floats = NDArray[np.float64]
 
@@ -156,14 +157,11 @@ class GaussianData(Data):
         >>> GaussianData.from_spectrum([4.0, 2.0], dim_in=3, dim_out=2, label_noise=0.5).modes.strengths
         array([4., 2.])
         """
-        for name, value in (("dim_in", dim_in), ("dim_out", dim_out)):
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-                raise TypeError(f"{name} must be a whole number, got {value!r}")
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-            raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}")
-        given = as_matrix([spectrum], "spectrum")[0]
+        dim_in, dim_out, seed = as_whole(dim_in, "dim_in"), as_whole(dim_out, "dim_out"), as_whole(seed, "seed")
+        for name, value, least in (("dim_in", dim_in, 1), ("dim_out", dim_out, 1), ("seed", seed, 0)):
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
+        given = as_vector(spectrum, "spectrum")
         count = min(dim_in, dim_out)
         if len(given) > count or (given < 0).any():
             raise ValueError(

@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BeforeValidator, Field, ValidationInfo
 
 from saddlescope import streams
-from saddlescope._model import Array, Real, as_matrix, frozen
+from saddlescope._model import Array, Real, frozen
+from saddlescope._numbers import as_matrix, shown
 from saddlescope.data import Data
 from saddlescope.network import Diagonal, Network
 
@@ -68,7 +69,7 @@ class Balanced:
 
 def _matrices(value: object, info: ValidationInfo) -> tuple[Array, ...]:
     if not isinstance(value, (tuple, list)) or not value:
-        raise TypeError(f"weights must be a list of matrices, first layer first, got {value!r:.80}")
+        raise TypeError(f"weights must be a list of matrices, first layer first, got {shown(value)}")
     return tuple(as_matrix(layer, f"weights[{index}]") for index, layer in enumerate(value))
 
 

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
 from saddlescope._model import Count, Real, frozen
+from saddlescope._numbers import as_numbers
 from saddlescope.schedules import Schedule
 
 Floats = NDArray[np.float64]
@@ -48,7 +49,7 @@ class _Rule:
         >>> GD(lr=0.1).factor([0, 5])
         array([1., 1.])
         """
-        return np.ones(np.shape(step)) if self.schedule is None else self.schedule.at(step)
+        return np.ones(as_numbers(step, "step").shape) if self.schedule is None else self.schedule.at(step)
 
     def lr_at(self, step: ArrayLike) -> Floats:
         """Learning rate of these steps; shape of ``step``.
@@ -74,7 +75,7 @@ class _Rule:
         >>> GD(lr=0.5).time([0, 3, np.inf])
         array([0. , 1.5, inf])
         """
-        steps = np.array(step, float)
+        steps = as_numbers(step, "step").copy()
         if self.schedule is not None:
             known = np.isfinite(steps)
             steps[known] = self.schedule.elapsed(steps[known])

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saddlescope import diagonal
+from saddlescope._numbers import as_numbers
 from saddlescope.data import Data
 from saddlescope.network import Diagonal
 from saddlescope.problem import Problem
@@ -40,7 +41,7 @@ def observe(problem: Problem, temperature: float, weights: Weights, share: float
     array([[0.01, 0.01]])
     """
     data = problem.data
-    layers = [np.asarray(layer, np.float64) for layer in weights]
+    layers = [as_numbers(layer, f"weights[{index}]") for index, layer in enumerate(weights)]
     chains = isinstance(problem.network, Diagonal)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         product = [diagonal.end_to_end(layers) if chains else end_to_end(layers)]

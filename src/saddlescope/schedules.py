@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BeforeValidator, Field
 
 from saddlescope._model import Count, Real, frozen
+from saddlescope._numbers import as_numbers
 
 Floats = NDArray[np.float64]
 Steps = Annotated[Count, Field(ge=1)]
@@ -42,14 +43,14 @@ class Step:
 
     def at(self, step: ArrayLike) -> Floats:
         """f at these steps (whole numbers from 0 on); shape of ``step``."""
-        levels, where = np.unique(np.asarray(step) // self.every, return_inverse=True)
+        levels, where = np.unique(as_numbers(step, "step") // self.every, return_inverse=True)
         return np.array([self.factor**level for level in levels.tolist()], float)[where].reshape(np.shape(step))
 
     def elapsed(self, step: ArrayLike) -> Floats:
         """``Σ_{k < step} f(k) = N (1 − q^m)/(1 − q) + r q^m``, step = m N + r; shape of ``step``."""
-        m, r = np.divmod(np.asarray(step, float), self.every)
+        m, r = np.divmod(as_numbers(step, "step"), self.every)
         if self.factor == 1:
-            return np.asarray(step, float)
+            return as_numbers(step, "step")
         log = math.log(self.factor)
         return np.asarray(self.every * np.expm1(m * log) / math.expm1(log) + r * np.exp(m * log))
 
@@ -78,14 +79,14 @@ class Cosine:
 
     def elapsed(self, step: ArrayLike) -> Floats:
         """``Σ_{k < step} f(k)``, by ``Σ_{k < n} cos kx = sin(nx/2) cos((n−1)x/2)/sin(x/2)``; shape of ``step``."""
-        k = np.asarray(step, float)
+        k = as_numbers(step, "step")
         n, half = np.minimum(k, self.steps), math.pi / (2 * self.steps)
         cosines = np.sin(n * half) * np.cos((n - 1) * half) / math.sin(half)
         return np.asarray(self.floor * k + (1 - self.floor) * (n + cosines) / 2)
 
     def _left(self, step: ArrayLike) -> Floats:
         """Share of the way down that is left: 1 at the start, 0 from N on."""
-        return 1 - np.minimum(np.asarray(step, float), self.steps) / self.steps
+        return 1 - np.minimum(as_numbers(step, "step"), self.steps) / self.steps
 
 
 @frozen
@@ -108,14 +109,14 @@ class Warmup:
 
     def at(self, step: ArrayLike) -> Floats:
         """f at these steps (whole numbers from 0 on); shape of ``step``."""
-        k = np.asarray(step)
+        k = as_numbers(step, "step")
         after = np.maximum(k - self.steps, 0)
         later = np.ones(k.shape) if self.then is None else self.then.at(after)
         return np.where(k < self.steps, (k + 1) / self.steps, later)
 
     def elapsed(self, step: ArrayLike) -> Floats:
         """``Σ_{k < step} f(k) = n(n + 1)/(2N)`` with n = min(step, N), and what comes after; shape of ``step``."""
-        k = np.asarray(step, float)
+        k = as_numbers(step, "step")
         n, after = np.minimum(k, self.steps), np.maximum(k - self.steps, 0.0)
         return np.asarray(n * (n + 1) / (2 * self.steps) + (after if self.then is None else self.then.elapsed(after)))
 

@@ -9,16 +9,18 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
+from saddlescope._numbers import as_numbers
 from saddlescope.data import Data
 
 Floats = NDArray[np.float64]
 Weights = Sequence[NDArray[np.float64]]
 
 
-def check_layers(weights: Weights) -> None:
-    """Raise ValueError for anything but arrays of layers that meet."""
-    shapes = [np.shape(layer) for layer in weights]
-    if not shapes or not all(isinstance(layer, np.ndarray) and layer.ndim == 3 for layer in weights):
+def checked_layers(weights: Weights) -> Weights:
+    """The layers in float64. Raises ValueError for anything but arrays of layers that meet."""
+    layers = [as_numbers(layer, f"weights[{l}]") for l, layer in enumerate(weights)]
+    shapes = [layer.shape for layer in layers]
+    if not shapes or not all(layer.ndim == 3 for layer in layers):
         raise ValueError(
             f"weights must be arrays (n, n_l, n_{{l−1}}) for n networks, first layer to last, got shapes {shapes}; "
             "for one network write W[None]"
@@ -29,6 +31,7 @@ def check_layers(weights: Weights) -> None:
                 f"layers must meet, (n, n_l, n_{{l−1}}) and then (n, n_{{l+1}}, n_l), got {lower} and then {upper}; "
                 "give the weights first layer to last, of the same networks"
             )
+    return layers
 
 
 def product(layers: Weights, count: int, size: int) -> Floats:
@@ -40,7 +43,7 @@ def product(layers: Weights, count: int, size: int) -> Floats:
 
 def surroundings(weights: Weights) -> tuple[list[Floats], list[Floats]]:
     """``W_{>l}`` (n, dy, n_l) and ``W_{<l}`` (n, n_{l−1}, dx) of every layer."""
-    check_layers(weights)
+    weights = checked_layers(weights)
     count, dim_out, dim_in = len(weights[0]), weights[-1].shape[1], weights[0].shape[2]
     above = [product(weights[l + 1 :], count, dim_out) for l in range(len(weights))]
     below = [product(weights[:l], count, dim_in) for l in range(len(weights))]
@@ -51,7 +54,7 @@ def map_error(data: Data, weights: Weights) -> Floats:
     """``Δ = P − M`` (n, dy, dx). Raises TypeError for ``Moments``, ValueError for sizes not the data's."""
     if type(data).gradient_covariance is Data.gradient_covariance:
         raise TypeError(f"data must be GaussianData or a Dataset, whose gradients are known, got {type(data).__name__}")
-    check_layers(weights)
+    weights = checked_layers(weights)
     ends = weights[0].shape[2], weights[-1].shape[1]
     if ends != (data.dim_in, data.dim_out):
         raise ValueError(

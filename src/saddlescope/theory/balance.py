@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from saddlescope._numbers import as_numbers
 from saddlescope.theory import _checks
 
 Floats = NDArray[np.float64]
@@ -34,6 +35,9 @@ def balance_step(
     (2.9973, 2.9973)
     """
     _checks.not_negative(lr=lr, weight_decay=weight_decay)
+    u, w, grad_u, grad_w = (
+        as_numbers(value, name) for name, value in (("u", u), ("w", w), ("grad_u", grad_u), ("grad_w", grad_w))
+    )
     for name, a, g in (("u", u, grad_u), ("w", w, grad_w)):
         if np.shape(a)[-1:] != np.shape(g)[-1:]:
             raise ValueError(f"grad_{name} must end in the size of {name}, {np.shape(a)[-1:]}, got {np.shape(g)}")
@@ -78,7 +82,7 @@ def rescaling_symmetry(
     """
     if not all(np.isfinite(scale) and scale for scale in scales):
         raise ValueError(f"scales must be numbers other than 0, got {scales}; use powers of two")
-    u, w = (np.asarray(a, np.float64) for a in (u, w))
+    u, w = as_numbers(u, "u"), as_numbers(w, "w")
     found, first = [], None
     for scale in (1.0, *scales):
         given = [np.asarray(g) for g in gradients(scale * u, w / scale)]
@@ -173,7 +177,7 @@ class Balance:
 
         A unit with weights w in and u out has ``A = φ'(w·x) x (∂ℓ/∂y)ᵀ``. Raises ValueError where shapes do not fit.
         """
-        u, w, A = np.ravel(np.asarray(u, float)), np.ravel(np.asarray(w, float)), np.asarray(A, float)
+        u, w, A = np.ravel(as_numbers(u, "u")), np.ravel(as_numbers(w, "w")), as_numbers(A, "A")
         if A.ndim != 3 or A.shape[1:] != (w.size, u.size) or not len(A):
             raise ValueError(f"A must have shape (samples, {w.size}, {u.size}) for this w and u, got {A.shape}")
         centred, samples = A - A.mean(axis=0), len(A)
@@ -258,7 +262,7 @@ def _check_samples(g_u: Floats, g_w: Floats) -> None:
 
 def _flat(a: ArrayLike, gradients: ArrayLike, name: str) -> tuple[Floats, Floats]:
     """Parameters (m,) and their gradients (samples, m)."""
-    parameters, g = np.asarray(a, np.float64), np.asarray(gradients, np.float64)
+    parameters, g = as_numbers(a, name), as_numbers(gradients, f"grad_{name}")
     if g.ndim == 0 or len(g) == 0 or g.shape[1:] != parameters.shape:
         raise ValueError(
             f"the gradients of {name} must have shape (samples, …) with that of {name}, {parameters.shape}, behind; "

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from saddlescope._numbers import as_number, as_numbers
 from saddlescope.data import ROUNDING, Data, _t
 from saddlescope.theory import _checks
-from saddlescope.theory._layers import Floats, Weights, check_layers, entry_variance, map_error, surroundings
+from saddlescope.theory._layers import Floats, Weights, checked_layers, entry_variance, map_error, surroundings
 
 
 def neighbours(weights: Weights, interface: int = 0) -> Floats:
@@ -30,7 +31,7 @@ def neighbours(weights: Weights, interface: int = 0) -> Floats:
     array([[[1., 0.],
             [0., 2.]]])
     """
-    check_layers(weights)
+    weights = checked_layers(weights)
     if len(weights) < 2:
         raise ValueError("weights must have two layers or more, got 1; a single layer has no neighbour")
     if not 0 <= interface < len(weights) - 1:
@@ -65,7 +66,7 @@ def neighbour_gradient(weights: Weights, gradient: Floats, interface: int = 0) -
     array([[[3.]]])
     """
     above, below = surroundings(weights)
-    return _t(above[interface + 1]) @ gradient @ _t(below[interface])
+    return _t(above[interface + 1]) @ as_numbers(gradient, "gradient") @ _t(below[interface])
 
 
 def log_det_step(gradient: Floats, lr: float, weight_decay: float = 0.0) -> Floats:
@@ -77,6 +78,7 @@ def log_det_step(gradient: Floats, lr: float, weight_decay: float = 0.0) -> Floa
     >>> np.exp(log_det_step(np.array([[[0.5]]]), lr=1.0))
     array([0.5625])
     """
+    gradient = as_numbers(gradient, "gradient")
     if gradient.ndim != 3:
         raise ValueError(
             f"gradient must be J (n, n_{{l+1}}, n_{{l−1}}), got shape {gradient.shape}; write J[None] for one"
@@ -230,7 +232,7 @@ def fall_times(data: Data, temperature: float, weights: Weights, threshold: floa
     array([[20.]])
     """
     _checks.noise(temperature)
-    if not threshold > 0:
+    if not as_number(threshold, "threshold") > 0:
         raise ValueError(f"threshold must be positive, got {threshold:g}; no singular value falls to 0 in finite time")
     first, _ = _two_layers(data, weights)
     used = int((data.modes.strengths > 1e-12 * max(1.0, data.modes.strengths.max())).sum())
@@ -269,15 +271,15 @@ def effective_rank(matrices: Floats) -> Floats:
 
 
 def _spectra(matrices: Floats) -> Floats:
-    if np.ndim(matrices) != 3:
-        raise ValueError(
-            f"matrices must have shape (n, rows, columns), got {np.shape(matrices)}; write A[None] for one"
-        )
+    matrices = as_numbers(matrices, "matrices")
+    if matrices.ndim != 3:
+        raise ValueError(f"matrices must have shape (n, rows, columns), got {matrices.shape}; write A[None] for one")
     return np.asarray(np.linalg.svd(matrices, compute_uv=False), np.float64)
 
 
 def _two_layers(data: Data, weights: Weights) -> tuple[Floats, Floats]:
     map_error(data, weights)
+    weights = checked_layers(weights)
     if len(weights) != 2:
         raise ValueError(f"weights must be those of two layers here, got {len(weights)}; deeper ones have log_det_rate")
     return weights[0], weights[1]

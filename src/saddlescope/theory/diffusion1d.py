@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.special import expit, log_expit
 
+from saddlescope._numbers import as_numbers
 from saddlescope.theory._piecewise import Antiderivative, antiderivative, integrals, nodes, running
 from saddlescope.theory.boundaries import Boundaries, Condition, feller
 from saddlescope.theory.evolution import Transient, evolve, spectrum
@@ -105,7 +106,7 @@ class Diffusion1D:
         >>> np.diff(ou.log_scale_density([0.0, 1.0, 2.0]))        # x²
         array([1., 3.])
         """
-        y = self.coordinate.to_y(np.asarray(x, float))
+        y = self.coordinate.to_y(as_numbers(x, "x"))
         return -self._potential(y) - self.coordinate.log_slope(y)
 
     def log_speed_density(self, x: ArrayLike) -> Floats:
@@ -117,7 +118,7 @@ class Diffusion1D:
         >>> np.diff(ou.log_speed_density([0.0, 1.0, 2.0]))        # −x²
         array([-1., -3.])
         """
-        y = self.coordinate.to_y(np.asarray(x, float))
+        y = self.coordinate.to_y(as_numbers(x, "x"))
         return self._log_speed(y) - self.coordinate.log_slope(y)
 
     def stationary(self) -> Density:
@@ -145,14 +146,17 @@ class Diffusion1D:
         >>> brownian.exit_probability([0.25, 0.5], lower=0.0, upper=1.0)
         array([0.25, 0.5 ])
         """
-        ends = [None if end is None else float(self.coordinate.to_y(np.asarray(end, float))) for end in (lower, upper)]
+        ends = [
+            None if end is None else float(self.coordinate.to_y(as_numbers(end, "lower and upper")))
+            for end in (lower, upper)
+        ]
         possible = [level is not None or end.keeps for level, end in zip(ends, self.boundaries, strict=True)]
         if not any(possible):
             raise ValueError("neither end of the domain is ever reached; give lower or upper")
         if not all(possible):
             return np.full(np.shape(start), float(possible[1]))
         edges = _between(self._potential.edges, *ends)
-        y = self.coordinate.to_y(np.asarray(start, float))
+        y = self.coordinate.to_y(as_numbers(start, "start"))
         inside = float(np.clip(np.median(y), edges[0], edges[-1]))
         potential = self._integral(edges, inside)
         potential = self._counted_from_top(potential, lambda u, y: -u)
@@ -171,8 +175,8 @@ class Diffusion1D:
         >>> float(mean), float(variance)
         (1.5000000, 0.3750000)
         """
-        y = self.coordinate.to_y(np.asarray(start, float))
-        end = float(self.coordinate.to_y(np.asarray(target, float)))
+        y = self.coordinate.to_y(as_numbers(start, "start"))
+        end = float(self.coordinate.to_y(as_numbers(target, "target")))
         mean, var = np.zeros(y.shape), np.zeros(y.shape)
         for side in (1.0, -1.0):
             here = side * y < side * end
@@ -216,7 +220,7 @@ class Diffusion1D:
         >>> law.mean(), law.var()                      # e^(−½), (1 − e^(−1))/2
         (0.6065..., 0.3160...)
         """
-        when = np.array(times, float, ndmin=1)
+        when = np.atleast_1d(as_numbers(times, "times"))
         if when.ndim != 1 or not len(when) or not (np.diff(when, prepend=0.0) > 0).all():
             raise ValueError(f"times must be positive and increasing, got {when.tolist()!r:.80}")
         low, high = (end if level is None else level for level, end in ((lower, self.lower), (upper, self.upper)))

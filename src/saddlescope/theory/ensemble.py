@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from saddlescope import _kernel, streams
+from saddlescope._numbers import as_numbers
 
 if TYPE_CHECKING:
     from saddlescope.theory.mode import ModeSDE
@@ -39,8 +40,8 @@ def integrate(
     instruction_set: str = "auto",
 ) -> tuple[Floats, Floats]:
     """Strengths (trajectories, times) and first-passage times (trajectories, targets), infinite when never."""
-    first = np.broadcast_to(np.asarray(start, float), (trajectories,))
-    when, levels = np.array(times, float, ndmin=1), np.array(targets, float, ndmin=1)
+    first = np.broadcast_to(as_numbers(start, "start"), (trajectories,))
+    when, levels = np.atleast_1d(as_numbers(times, "times")), np.atleast_1d(as_numbers(targets, "targets"))
     _check(mode, first, when, levels)
     if not tol > 0:
         raise ValueError(f"tol must be positive, got {tol}; use 0.1")
@@ -77,8 +78,8 @@ def walk(
 
     ``a ← (1 − γ dt) a + a^{L−1} [(β₂ − β₁ s) dt + √(T g(s) dt) z]``, s = a^L.
     """
-    first = np.broadcast_to(np.asarray(start, float), (trajectories,))
-    when = np.array(times, float, ndmin=1)
+    first = np.broadcast_to(as_numbers(start, "start"), (trajectories,))
+    when = np.atleast_1d(as_numbers(times, "times"))
     _check(mode, first, when, np.empty(0))
     steps = _whole_steps(when, dt)
     if dtype not in ("float32", "float64"):

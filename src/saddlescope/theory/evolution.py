@@ -26,6 +26,7 @@ from numpy.typing import ArrayLike
 from scipy.interpolate import CubicHermiteSpline, PchipInterpolator
 from scipy.linalg import eigh_tridiagonal, lapack
 
+from saddlescope._numbers import as_numbers
 from saddlescope.theory._piecewise import (
     Antiderivative,
     antiderivative,
@@ -249,7 +250,7 @@ class Transient(Moments):
 
     def pdf(self, x: ArrayLike) -> Floats:
         """Density of what has not been absorbed."""
-        x, (low, high), sde = np.asarray(x, float), self._ends, self.stage.diffusion
+        x, (low, high), sde = as_numbers(x, "x"), self._ends, self.stage.diffusion
         inside = (x > low) & (x < high)
         y = self.coordinate.to_y(np.where(inside, x, float(self.coordinate.to_x(self.stage.y(0.5)))))
         xi, span = self.stage.xi(y), float(np.ptp(self.stage.z.at_edges[[0, -1]]))
@@ -268,7 +269,7 @@ class Transient(Moments):
 
     def cdf(self, x: ArrayLike) -> Floats:
         """Probability of values up to x, those absorbed included."""
-        x, (low, high) = np.asarray(x, float), self._ends
+        x, (low, high) = as_numbers(x, "x"), self._ends
         y = self.coordinate.inverse(x)
         xi = self.stage.xi(y)
         inside = self._spline(xi)
@@ -278,7 +279,7 @@ class Transient(Moments):
 
     def ppf(self, q: ArrayLike) -> Floats:
         """Quantile: the smallest x with ``cdf(x) ≥ q``; nan outside 0 ≤ q ≤ 1."""
-        q, (low, high), c = np.asarray(q, float), self._ends, self.cumulated
+        q, (low, high), c = as_numbers(q, "q"), self._ends, self.cumulated
         held = np.clip(q, c[0], c[-1])
         cell = np.clip(np.searchsorted(c, held, side="left") - 1, 0, len(c) - 2)
         left, right = cell / (len(c) - 1), (cell + 1) / (len(c) - 1)

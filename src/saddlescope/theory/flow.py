@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
+from saddlescope._numbers import as_numbers
 from saddlescope.theory._piecewise import increasing_root
 
 Floats = NDArray[np.float64]
@@ -31,7 +32,8 @@ def mode_flow(times: ArrayLike, start: ArrayLike, target: ArrayLike, depth: int,
     >>> mode_flow(1.0, start=0.5, target=2.0, depth=3)
     array(1.99348549)
     """
-    t, s, end = np.broadcast_arrays(*(np.asarray(v, float) for v in (times, start, target)))
+    given = {"times": times, "start": start, "target": target}
+    t, s, end = np.broadcast_arrays(*(as_numbers(v, name) for name, v in given.items()))
     _check(s, depth)
     if (t < 0).any():
         raise ValueError(f"times must not be negative, got {t.min():g}; gradient flow starts at time 0")
@@ -49,7 +51,8 @@ def flow_time(strength: ArrayLike, start: ArrayLike, target: ArrayLike, depth: i
     >>> flow_time([0.02, 1.0, 2.0], start=0.01, target=2.0, depth=2)
     array([0.17454..., 1.32332...,        inf])
     """
-    s, first, end = np.broadcast_arrays(*(np.asarray(v, float) for v in (strength, start, target)))
+    given = {"strength": strength, "start": start, "target": target}
+    s, first, end = np.broadcast_arrays(*(as_numbers(v, name) for name, v in given.items()))
     _check(first, depth)
     with np.errstate(divide="ignore", invalid="ignore"):
         time = np.log((first - end) / (s - end)) if depth == 1 else _elapsed(s, first, end, depth)
@@ -67,7 +70,7 @@ def plateau_time(start: ArrayLike, target: ArrayLike, depth: int, rate: float = 
     >>> plateau_time(1e-3, [2.0, 1.0], depth=2)
     array([1.90022561, 3.45387764])
     """
-    s, end = np.asarray(start, float), np.asarray(target, float)
+    s, end = as_numbers(start, "start"), as_numbers(target, "target")
     if depth == 1:
         raise ValueError("depth 1 has no plateau: linear regression leaves its start at once; use depth ≥ 2")
     _check(s, depth)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 
+from saddlescope._numbers import as_numbers
 from saddlescope.theory._piecewise import Antiderivative, antiderivative, integrals, nodes
 
 Floats = NDArray[np.float64]
@@ -79,7 +80,7 @@ class Atoms(Moments):
 
     def pdf(self, x: ArrayLike) -> Floats:
         """Infinite at the values, zero elsewhere."""
-        x = np.asarray(x, float)
+        x = as_numbers(x, "x")
         return np.where(np.isnan(x), np.nan, np.where(np.isin(x, self._held), np.inf, 0.0))
 
     def logpdf(self, x: ArrayLike) -> Floats:
@@ -89,12 +90,12 @@ class Atoms(Moments):
 
     def cdf(self, x: ArrayLike) -> Floats:
         """Probability of values up to x."""
-        x = np.asarray(x, float)
+        x = as_numbers(x, "x")
         return np.where(np.isnan(x), np.nan, (x[..., None] >= self.values) @ self.probabilities)
 
     def ppf(self, q: ArrayLike) -> Floats:
         """Quantile: the smallest value whose cdf is at least q (at 0 the smallest of all); nan outside 0 ≤ q ≤ 1."""
-        q, shares = np.asarray(q, float), self.probabilities[self.probabilities > 0]
+        q, shares = as_numbers(q, "q"), self.probabilities[self.probabilities > 0]
         below = np.searchsorted(np.cumsum(shares), q * (1 - 1e-15))
         return np.where((q >= 0) & (q <= 1), self._held[np.minimum(below, len(shares) - 1)], np.nan)
 
@@ -120,7 +121,7 @@ class Coordinate:
     def inverse(self, x: ArrayLike) -> Floats:
         """``to_y``, and ∓∞ at the ends of the domain and outside."""
         with np.errstate(divide="ignore"):
-            return np.asarray(self.to_y(np.clip(np.asarray(x, float), *self.domain)))
+            return np.asarray(self.to_y(np.clip(as_numbers(x, "x"), *self.domain)))
 
     def then(self, to_x: Function, to_y: Function, log_slope: Function) -> Coordinate:
         """Followed by an increasing function of x, given with its inverse and the log of its derivative."""
@@ -143,7 +144,7 @@ class Density(Moments):
 
     def logpdf(self, x: ArrayLike) -> Floats:
         """Logarithm of the density: −∞ outside the domain, the limit from inside at its ends."""
-        x, (low, high) = np.asarray(x, float), self.coordinate.domain
+        x, (low, high) = as_numbers(x, "x"), self.coordinate.domain
         y = self.coordinate.inverse(x)
         inside = self._logpdf_at(np.where(np.isinf(y), 0.0, y))
         held = np.select([y == -np.inf, y == np.inf], [self._limit(-1), self._limit(1)], inside)
@@ -177,7 +178,7 @@ class Density(Moments):
     def ppf(self, q: ArrayLike) -> Floats:
         """Quantile: the x with ``cdf(x) = q``, at 0 and 1 the ends of the domain; nan outside 0 ≤ q ≤ 1."""
         with np.errstate(over="ignore"):
-            return np.asarray(self.coordinate.to_x(self.mass.ppf(np.asarray(q, float))))
+            return np.asarray(self.coordinate.to_x(self.mass.ppf(as_numbers(q, "q"))))
 
     def expect(self, function: Function) -> float:
         """``E[function(x)]``; infinite when the integral diverges.

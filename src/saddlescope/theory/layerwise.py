@@ -11,9 +11,10 @@ import itertools
 import numpy as np
 from numpy.typing import ArrayLike
 
+from saddlescope._numbers import as_numbers
 from saddlescope.data import Data, _t
 from saddlescope.theory import _checks
-from saddlescope.theory._layers import Floats, Weights, entry_variance, map_error, surroundings
+from saddlescope.theory._layers import Floats, Weights, checked_layers, entry_variance, map_error, surroundings
 
 
 def layer_noise(data: Data, temperature: float, weights: Weights, share: float = 1.0) -> Floats:
@@ -58,9 +59,9 @@ def layer_variance(
     above, below = surroundings(weights)
     if not 0 <= layer < len(weights):
         raise ValueError(f"layer must be from 0 to {len(weights) - 1}, got {layer}; it counts the layers")
-    rows, columns = weights[layer].shape[1:]
-    p = np.asarray(np.eye(rows) if left is None else left, np.float64) @ _t(above[layer])
-    q = np.asarray(np.eye(columns) if right is None else right, np.float64) @ below[layer]
+    rows, columns = np.shape(weights[layer])[1:]
+    p = (np.eye(rows) if left is None else as_numbers(left, "left")) @ _t(above[layer])
+    q = (np.eye(columns) if right is None else as_numbers(right, "right")) @ below[layer]
     return temperature * entry_variance(data, map_error(data, weights), p, q, share)
 
 
@@ -82,6 +83,7 @@ def balance_drift(
     -2.4
     """
     _checks.noise(temperature, lr, share)
+    weights = checked_layers(weights)
     (above, below), error = surroundings(weights), map_error(data, weights)
     rates = []
     for l, (lower, upper) in enumerate(itertools.pairwise(weights)):

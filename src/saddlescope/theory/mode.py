@@ -25,6 +25,7 @@ from scipy.optimize import brentq
 from scipy.special import betainc
 
 from saddlescope._model import Count, Real, frozen
+from saddlescope._numbers import as_number, as_numbers
 from saddlescope.data import GaussianData, noise_vertex
 from saddlescope.dataset import Dataset
 from saddlescope.methods import METHODS, SGD, Langevin, Method
@@ -166,7 +167,7 @@ class ModeSDE:
         array([2.25, 0.25])
         """
         center, floor = self.vertex
-        return np.asarray(self.alpha1 * (np.asarray(s, float) - center) ** 2 + floor)
+        return np.asarray(self.alpha1 * (as_numbers(s, "s") - center) ** 2 + floor)
 
     def drift(self, x: ArrayLike, coordinate: Where = "product") -> Floats:
         """Itô drift at strength ``x`` (product) or weight ``x``; shape of ``x``, strength or weight per time.
@@ -201,7 +202,7 @@ class ModeSDE:
     def _both(self, x: ArrayLike, coordinate: Where) -> tuple[Floats, Floats]:
         """Weight a and product s."""
         _check(coordinate)
-        x = np.asarray(x, float)
+        x = as_numbers(x, "x")
         if self.depth >= 2 and (x < 0).any():
             raise ValueError(f"strengths and weights must not be negative at depth {self.depth}, got {x.min():g}")
         return (x, x**self.depth) if coordinate == "weight" else (x ** (1 / self.depth), x)
@@ -343,7 +344,7 @@ class ModeSDE:
         >>> float(mean), float(variance) ** 0.5
         (3.6..., 0.6...)
         """
-        first, last = np.asarray(start, float), float(target)
+        first, last = as_numbers(start, "start"), as_number(target, "target")
         if self.depth >= 2 and not ((first > 0).all() and last > 0):
             raise ValueError(f"start and target must be positive at depth {self.depth}, got {start!r} and {target!r}")
         if self.temperature == 0 or self.alpha1 == self.alpha3 == 0:

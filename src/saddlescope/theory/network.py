@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from saddlescope._numbers import as_number, as_numbers, as_whole
 from saddlescope.data import ROUNDING, Data, GaussianData, _t
 from saddlescope.theory import _checks
-from saddlescope.theory._layers import Floats, Weights, check_layers, map_error, product, surroundings
+from saddlescope.theory._layers import Floats, Weights, checked_layers, map_error, product, surroundings
 
 
 def map_drift(data: Data, temperature: float, weights: Weights, lr: float = 0.0, share: float = 1.0) -> Floats:
@@ -29,6 +30,7 @@ def map_drift(data: Data, temperature: float, weights: Weights, lr: float = 0.0,
     2.3
     """
     _checks.noise(temperature, lr, share)
+    weights = checked_layers(weights)
     depth, (above, below) = len(weights), surroundings(weights)
     error = map_error(data, weights)
     pull = error @ data.sigma
@@ -81,7 +83,7 @@ def singular_value_sde(data: Data, temperature: float, weights: Weights, share: 
     >>> law.repulsion.round(3)
     array([[ 0.133, -0.067]])
     """
-    check_layers(weights)
+    weights = checked_layers(weights)
     left, values, rows = np.linalg.svd(product(weights, len(weights[0]), data.dim_in))
     right, m = _t(rows), values.shape[1]
     ends = data.dim_out, data.dim_in
@@ -205,7 +207,7 @@ def growth_rate(
     array([3.2 , 1.35])
     """
     _checks.not_negative(temperature=temperature, label_noise=label_noise, lr=lr)
-    s = np.asarray(targets, np.float64)
+    s = as_numbers(targets, "targets")
     pairs = 0.5 * (s[:, None] + s) ** 2 + label_noise**2
     stronger = np.where(s > s[:, None], pairs, 0.0).sum(axis=1)
     return 2 * s - lr * s**2, temperature * (2 * s**2 + label_noise**2), temperature * stronger
@@ -223,7 +225,7 @@ def half_times(targets: ArrayLike, start: float, temperature: float, label_noise
     >>> half_times([2.0, 1.0], start=1e-4, temperature=0.01, label_noise=0.5)
     array([2.52799937, 4.72657885])
     """
-    s = np.asarray(targets, np.float64)
+    s, start = as_numbers(targets, "targets"), as_number(start, "start")
     if not 0 < start < 0.5 * s.min():
         raise ValueError(f"start must be positive and below half of every target, got {start:g} and {s.tolist()}")
     free, own, _ = growth_rate(s, temperature, label_noise, lr)
@@ -248,7 +250,7 @@ def _aligned(
 ) -> tuple[Floats, Floats]:
     """Strengths and targets, one of each for a mode."""
     _checks.not_negative(temperature=temperature, label_noise=label_noise)
-    s, target = np.asarray(strengths, np.float64), np.asarray(targets, np.float64)
+    s, target, depth = as_numbers(strengths, "strengths"), as_numbers(targets, "targets"), as_whole(depth, "depth")
     if s.ndim != 1 or s.shape != target.shape or depth < 1 or not (s >= 0).all():
         raise ValueError(
             f"strengths and targets must be one number for each mode, strengths not negative, at a depth of at least "
@@ -285,6 +287,7 @@ def _covariance_between(
     data: Data, temperature: float, weights: Weights, left: Floats, right: Floats, share: float
 ) -> Floats:
     """``T Cov[u_iᵀ(Σ_l W_{>l}W_{>l}ᵀ G W_{<l}ᵀW_{<l})v_j]`` over all pairs, u and v the columns of two bases."""
+    weights = checked_layers(weights)
     (above, below), count, depth = surroundings(weights), len(weights[0]), len(weights)
     p = np.stack([_t(a @ (_t(a) @ left)) for a in above], axis=2)
     q = np.stack([_t(_t(b) @ (b @ right)) for b in below], axis=2)

@@ -21,6 +21,7 @@ from scipy import stats
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import digamma
 
+from saddlescope._numbers import as_numbers
 from saddlescope.theory import _checks
 from saddlescope.theory._piecewise import integrals, nodes
 from saddlescope.theory.diffusion1d import Diffusion1D
@@ -340,7 +341,7 @@ def log_normal_size(mean: ArrayLike, deviation: ArrayLike) -> Floats:
     >>> log_normal_size(0.0, 1.0)              # −(log 2 + Euler's constant)/2
     array(-0.63518142)
     """
-    mean, deviation = np.broadcast_arrays(np.abs(np.asarray(mean, float)), np.asarray(deviation, float))
+    mean, deviation = np.broadcast_arrays(np.abs(as_numbers(mean, "mean")), as_numbers(deviation, "deviation"))
     if not (deviation >= 0).all():
         raise ValueError(f"deviation must not be negative, got {deviation.min():g}; z is symmetric, give its size")
     far = (mean > 15 * deviation) | (deviation == 0)

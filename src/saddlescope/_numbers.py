@@ -1,0 +1,169 @@
+"""Numbers from outside: where they enter the package they become float64, and what is no plain real number is refused.
+
+Plain are Python's and NumPy's integers and floats, arrays of them (also of pandas, xarray and others that NumPy reads),
+and nested lists of all these. Booleans, text, bytes, dates, complex numbers, masked entries and objects are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+DEPTH = 32
+"""Lists nested more deeply than this hold no array."""
+
+_KINDS = {
+    "b": "booleans are not allowed; write 0.0 and 1.0 if that is meant",
+    "c": "complex numbers are not allowed; take its real part",
+    "M": "dates are not allowed; subtract a reference date and divide by a unit",
+    "m": "time spans are not allowed; divide by a unit such as numpy.timedelta64(1, 's')",
+    "U": "text is not allowed; convert it to numbers",
+    "S": "bytes are not allowed; convert them to numbers",
+    "O": "objects are not allowed; convert them to numbers",
+    "V": "records are not allowed; take one of their fields",
+}
+
+_ARRAYS = (np.ndarray, np.memmap, np.matrix)
+"""Subclasses of NumPy's array that are nothing but numbers: others may have units or a meaning."""
+
+
+class _NotPlain(Exception):
+    """What is wrong, as the end of a sentence."""
+
+
+def as_numbers(value: Any, name: str, what: str = "an array") -> Floats:
+    """Plain real numbers of any shape as float64, NaN and infinity among them; not copied where they are that already.
+
+    Raises TypeError naming the argument for all that is no plain real number, ValueError for integers beyond float64.
+
+    >>> as_numbers([1, 2.5], "x")
+    array([1. , 2.5])
+    >>> as_numbers([1, True], "x")
+    Traceback (most recent call last):
+    TypeError: x must be an array of numbers, booleans are not allowed; write 0.0 and 1.0 if that is meant
+    """
+    if type(value) is np.ndarray and value.dtype == np.float64:
+        return value
+    try:
+        with np.errstate(over="raise"):
+            return np.asarray(_plain(value, DEPTH), np.float64)
+    except _NotPlain as reason:
+        end = str(reason)
+    except (OverflowError, FloatingPointError):
+        raise ValueError(f"{name} must be at most 1e308 in size, got a larger number; rescale it") from None
+    except ValueError:  # lists of unequal length
+        end = f"nested lists of equal length, got {shown(value)}"
+    raise TypeError(f"{name} must be {what} of numbers, {end}" if what else f"{name} must be a number, {end}")
+
+
+def as_number(value: Any, name: str) -> float:
+    """One plain real number; NaN and infinity are."""
+    if type(value) is float:
+        return value
+    numbers = as_numbers(value, name, "")
+    if numbers.ndim:
+        raise TypeError(f"{name} must be a number, got the shape {numbers.shape}; give one at a time")
+    return float(numbers)
+
+
+def as_whole(value: Any, name: str) -> int:
+    """One whole number.
+
+    >>> as_whole(np.int8(3), "mode")
+    3
+    """
+    number = python_number(value)
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise TypeError(f"{name} must be a whole number, got {shown(value)}")
+    return number
+
+
+def as_matrix(value: Any, name: str) -> Floats:
+    """A read-only copy of a finite matrix with two dimensions that are not empty."""
+    matrix = as_numbers(value, name, "a matrix").copy()
+    if matrix.ndim != 2 or 0 in matrix.shape:
+        raise ValueError(f"{name} must be a matrix with two non-empty dimensions, got shape {matrix.shape}")
+    return _finite(matrix, name)
+
+
+def as_vector(value: Any, name: str) -> Floats:
+    """A read-only copy of finite numbers in one dimension."""
+    vector = as_numbers(value, name, "a list").copy()
+    if vector.ndim != 1:
+        raise ValueError(f"{name} must be a list of numbers, got shape {vector.shape}; use [value] for one")
+    return _finite(vector, name)
+
+
+def python_number(value: Any) -> Any:
+    """A single plain number of NumPy or another library as Python's own; anything else as it is."""
+    if getattr(value, "ndim", None) != 0 or type(value) in (int, float):
+        return value
+    try:
+        array = _array(value)
+    except _NotPlain:
+        return value
+    return int(array) if array.dtype.kind in "iu" else float(array)
+
+
+def _finite(numbers: Floats, name: str) -> Floats:
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{name} must be finite, got NaN or infinity; remove or replace these entries")
+    numbers.flags.writeable = False
+    return numbers
+
+
+def _plain(value: Any, depth: int) -> Any:
+    """The value with every part that NumPy would have to interpret replaced by an array, or refused."""
+    if type(value) in (int, float):
+        return value
+    if isinstance(value, (str, bytes, bytearray, memoryview)):
+        raise _NotPlain(_KINDS["U" if isinstance(value, str) else "S"])
+    if not isinstance(value, Sequence):
+        return _array(value)
+    if not depth:
+        raise _NotPlain(f"got lists nested more than {DEPTH} deep; flatten them")
+    return value if {*map(type, value)} <= {int, float} else [_plain(item, depth - 1) for item in value]
+
+
+def _array(value: Any) -> NDArray[Any]:
+    """What is no list, as an array of plain numbers."""
+    if isinstance(value, bool):
+        raise _NotPlain(_KINDS["b"])
+    if hasattr(value, "toarray") and not hasattr(value, "__array__"):
+        raise _NotPlain("sparse ones are not allowed; use its toarray()")
+    if isinstance(value, np.ma.MaskedArray):
+        if np.ma.getmaskarray(value).any():
+            raise _NotPlain("masked entries are not allowed; fill or drop them")
+        value = value.data
+    elif isinstance(value, np.ndarray) and type(value) not in _ARRAYS:
+        raise _NotPlain(f"a {type(value).__name__} is not allowed; convert it by numpy.asarray")
+    if isinstance(value, (int, float)):  # subclasses, such as members of an enumeration
+        return np.asarray(float(value))
+    try:
+        dtypes: Any = value.dtypes if hasattr(value, "columns") else [getattr(value, "dtype", None)]
+        kinds = {getattr(dtype, "kind", None) for dtype in dtypes}
+        array = np.asarray(value)
+    except Exception:
+        raise _NotPlain(f"got {shown(value)}") from None
+    if array.dtype.kind == "O" and kinds <= set("iuf"):  # of pandas, with room for missing entries
+        try:
+            return array.astype(np.float64)
+        except TypeError:
+            raise _NotPlain("missing entries are not allowed; fill or drop them") from None
+    for kind in (*kinds, array.dtype.kind):
+        if kind in _KINDS:
+            raise _NotPlain(_KINDS[kind] if array.ndim or kind != "O" else f"got {shown(value)}")
+    return array
+
+
+def shown(value: Any) -> str:
+    """A value in an error message: short, and on one line."""
+    try:
+        return " ".join(repr(value).split())[:80]
+    except Exception:  # such as an integer of too many digits
+        return f"a value of type {type(value).__name__}"
