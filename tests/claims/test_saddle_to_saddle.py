@@ -14,7 +14,7 @@ from saddlescope.claims.saddle_to_saddle import (
     plateaus,
     stationary_law,
 )
-from saddlescope.claims.tools import SAME_LAW, aligned, network, run
+from saddlescope.claims.tools import COARSE_LAW, aligned, network, run
 from saddlescope.methods import SGD, Langevin
 from saddlescope.plan import Plan
 
@@ -78,7 +78,7 @@ def test_boltzmann_approaches_the_exact_law_as_the_root_of_the_temperature():
     distances = [stationary_law.distance_of_boltzmann(mode) for mode in stationary_law.WARM[:2]]
     expected = np.sqrt(stationary_law.WARM[0].temperature / stationary_law.WARM[1].temperature)
     assert distances[0] / distances[1] == pytest.approx(expected, rel=0.1)
-    assert distances[1] < SAME_LAW[1] < stationary_law.distance_of_boltzmann(stationary_law.WARM[-1])
+    assert distances[1] < COARSE_LAW[1] < stationary_law.distance_of_boltzmann(stationary_law.WARM[-1])
 
 
 def test_fixed_steps_lose_the_law():

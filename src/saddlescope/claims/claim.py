@@ -1,13 +1,17 @@
-"""A claim: what a source says, the experiment that could refute it, and a verdict by a rule fixed before the
-run.
+"""A claim: a statement of the literature, the experiment that could refute it, and the rule that judges it.
 
-Every measured number carries an interval that misses the truth with probability 1e-6, and the claim says in
-which region the number must lie; the width of the region is the smallest effect worth catching. Interval
-inside the region: confirmed. Outside: refuted. Across its edge: inconclusive.
+Every measured number carries an interval that misses the truth with a stated probability (1e-6 unless it says
+otherwise), and the claim states the region that theory predicts. Interval inside the region: confirmed; outside:
+refuted; across its edge: inconclusive.
+
+A claim shows its power in two ways. *Controls* ask the same question where the answer must be no. *Rivals* are the
+nearest wrong theories, put in the place of the claim's own and judged by the same rule: a claim that would confirm
+one of them is inconclusive.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -30,13 +34,38 @@ Region = tuple[float, float]
 class Number:
     """A measured number with its interval, and the region the claim predicts (None: reported, not judged).
 
-    >>> Number("share of heads", Interval(0.5, 0.48, 0.52), (0.45, 0.55)).verdict
+    ``catches`` names in words the smallest wrong effect that the number does not confirm, such as "T × 0.96, T × 1.05"
+    (``tools.power`` measures it). ``moved`` marks a region that was set after a first look at the result.
+    Raises ValueError when the region has its lower end above its upper end.
+
+    >>> Number("fraction of heads", Interval(0.5, 0.48, 0.52), (0.45, 0.55)).verdict
     'confirmed'
     """
 
     name: str
     interval: Interval
     region: Region | None = None
+    catches: str = ""
+    moved: bool = False
+
+    def __post_init__(self) -> None:
+        if self.region is not None and not self.region[0] <= self.region[1]:
+            raise ValueError(f"region of {self.name!r} must be (low, high) with low ≤ high, got {self.region}")
+
+    @property
+    def refutes_from(self) -> tuple[float, float] | None:
+        """True values at or beyond which the interval found would refute: the region widened by its arms.
+
+        An end at infinity, or at the lower end 0 of a distance, is infinite: nothing lies beyond it.
+        None without a region.
+
+        >>> Number("fraction of heads", Interval(0.5, 0.48, 0.53), (0.25, 0.75)).refutes_from
+        (0.22, 0.77)
+        """
+        if self.region is None:
+            return None
+        (low, high), seen = self.region, self.interval
+        return low - (seen.high - seen.value) if low else -math.inf, high + (seen.value - seen.low)
 
     @property
     def verdict(self) -> Verdict | None:
@@ -71,17 +100,42 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Rival:
+    """A wrong theory, and the numbers of the claim judged as if it were right.
+
+    ``theory`` says what is wrong in it ("T × 1.1", "no Itô term"). ``numbers`` are those that it predicts otherwise,
+    each with the region that this theory would state, measured on the samples of the claim or on its own.
+
+    >>> Rival("biased coin", [Number("fraction of heads", Interval(0.5, 0.48, 0.52), (0.55, 0.65))]).verdict
+    'refuted'
+    """
+
+    theory: str
+    numbers: Sequence[Number]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Confirmed when every judged number is, refuted when one is refuted, else inconclusive."""
+        verdicts = {number.verdict for number in self.numbers if number.region is not None}
+        if "refuted" in verdicts:
+            return "refuted"
+        return "confirmed" if verdicts == {"confirmed"} else "inconclusive"
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What an experiment found.
 
     ``numbers``: the first is the headline, those with a region decide. ``controls``: the same question asked
-    where the answer must be no. ``runs``: what was simulated. ``curves``: whatever the figure draws.
+    where the answer must be no. ``runs``: what was simulated. ``curves``: what the figure draws. ``rivals``: the
+    nearest wrong theories; a rival that would be confirmed makes the claim inconclusive.
     """
 
     numbers: Sequence[Number]
     controls: Sequence[Number]
     runs: Sequence[Run]
     curves: Mapping[str, Any] = field(default_factory=dict)
+    rivals: Sequence[Rival] = ()
 
 
 @dataclass(frozen=True)
@@ -116,6 +170,9 @@ def judge(evidence: Evidence) -> tuple[Verdict, str]:
     for control in evidence.controls:
         if control.verdict != "refuted":
             return "inconclusive", f'the negative control "{control.name}" was not rejected'
+    for rival in evidence.rivals:
+        if rival.verdict == "confirmed":
+            return "inconclusive", f'the rival theory "{rival.theory}" would be confirmed as well'
     verdicts = {number.name: number.verdict for number in evidence.numbers if number.region is not None}
     for wanted, reason in (("refuted", "is outside"), ("inconclusive", "is not clearly inside")):
         for name, verdict in verdicts.items():
@@ -123,4 +180,7 @@ def judge(evidence: Evidence) -> tuple[Verdict, str]:
                 return verdict, f'"{name}" {reason} the predicted region'
     if not verdicts or not evidence.controls:
         return "inconclusive", "nothing was measured against a prediction and a negative control"
-    return "confirmed", "every number is inside its predicted region, every negative control is rejected"
+    return "confirmed", (
+        "every number is inside its predicted region, every negative control is refuted"
+        + (", no rival theory would be confirmed" if evidence.rivals else "")
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from saddlescope import results
-from saddlescope.claims.claim import Region
+from saddlescope.claims.claim import Number, Region
 from saddlescope.claims.intervals import Interval
 from saddlescope.data import GaussianData
 from saddlescope.init import Balanced, Given, Init
@@ -23,8 +23,11 @@ from saddlescope.simulate import simulate
 
 Floats = NDArray[np.float64]
 
-SAME_LAW: Region = (0.0, 0.05)
-"""Largest difference of two distribution functions that still counts as the same law."""
+SAME_LAW: Region = (0.0, 0.015)
+"""Kolmogorov distance that counts as the same law: what full runs resolve, and near rivals exceed."""
+
+COARSE_LAW: Region = (0.0, 0.05)
+"""The same for quick runs, whose ensembles are smaller."""
 
 OTHER_LAW: Region = (0.1, 1.0)
 """Largest difference of two distribution functions from which on laws count as different."""
@@ -34,6 +37,37 @@ ALWAYS: Region = (0.95, 1.0)
 
 NEVER: Region = (0.0, 0.05)
 """Share of trajectories that counts as never."""
+
+_STEPS = (0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
+"""Relative errors of a parameter that ``power`` tries."""
+
+
+def same_law(quick: bool) -> Region:
+    """Region of a Kolmogorov distance that counts as the same law in this form of a claim.
+
+    >>> same_law(quick=False)
+    (0.0, 0.015)
+    """
+    return COARSE_LAW if quick else SAME_LAW
+
+
+def power(judged: Callable[[float], Number], symbol: str) -> str:
+    """The factors nearest to 1, on either side, at which a number is no longer confirmed, in words.
+
+    ``judged(factor)`` is the number of a claim judged as if a parameter were ``factor`` times what it is, on the same
+    samples. Factors are tried from 1 % to 50 % away from 1.
+
+    >>> power(lambda factor: Number("rate", Interval(1.0, 0.97, 1.03), around(factor, 0.1)), "T")
+    'T × 0.92, T × 1.08'
+    """
+    return ", ".join(f"{symbol} × {_first_not_confirmed(judged, side):.4g}" for side in (-1, 1))
+
+
+def _first_not_confirmed(judged: Callable[[float], Number], side: int) -> float:
+    for step in _STEPS:
+        if judged(1 + side * step).verdict != "confirmed":
+            return 1 + side * step
+    return np.nan
 
 
 def around(prediction: float, margin: float) -> Region:
@@ -104,7 +138,7 @@ def at(problem: Problem, strengths: Sequence[float] | Floats) -> Problem:
 
 
 def run(problem: Problem, method: Method, plan: Plan) -> xr.Dataset:
-    """The run, without a progress bar of its own; where experiments go on purpose needs no warning."""
+    """The run, without a progress bar; warnings are silenced: these regimes are intended."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return simulate(problem, method, plan, progress=False)

@@ -12,7 +12,7 @@ from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Run
 from saddlescope.claims.intervals import Interval
 from saddlescope.claims.law_of_balance._chains import chain, dots, end, memory
-from saddlescope.claims.tools import SAME_LAW, Floats, largest
+from saddlescope.claims.tools import COARSE_LAW, Floats, largest
 from saddlescope.methods import SGD, Langevin
 from saddlescope.theory import Density, ModeSDE, mode_sde
 from saddlescope.theory.phases import infinite_depth
@@ -52,14 +52,14 @@ def experiment(quick: bool) -> Evidence:
         runs.append(Run.of(f"SGD, L = {L}, d = {d}", dataset))
     return Evidence(
         numbers=[
-            Number("L = 64, d = 4: CDF difference to the limit", found[DEEPEST], SAME_LAW),
-            Number("SGD, L = 32, d = 4: CDF difference to the limit", networks[32], SAME_LAW),
-            Number("SGD, d/L = 1/8: CDF difference to the law with d^(2/L−1)", largest(own.values()), SAME_LAW),
+            Number("L = 64, d = 4: CDF difference to the limit", found[DEEPEST], COARSE_LAW),
+            Number("SGD, L = 32, d = 4: CDF difference to the limit", networks[32], COARSE_LAW),
+            Number("SGD, d/L = 1/8: CDF difference to the law with d^(2/L−1)", largest(own.values()), COARSE_LAW),
             *(Number(f"L = {L}, d = 4: CDF difference to the limit", found[L]) for L in DEPTHS[:-1]),
         ],
         controls=[
-            Number("L = 4, d = 4: is at the limit", found[4], SAME_LAW),
-            Number("L = 64 at the same T, four times as wide: is at it", to_limit(wider, HEAT), SAME_LAW),
+            Number("L = 4, d = 4: is at the limit", found[4], COARSE_LAW),
+            Number("L = 64 at the same T, four times as wide: is at it", to_limit(wider, HEAT), COARSE_LAW),
         ],
         runs=runs,
         curves={"hot": hot, "found": found},

@@ -13,7 +13,7 @@ from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Region, Run
 from saddlescope.claims.intervals import Interval
 from saddlescope.claims.law_of_balance._chains import chain, dots, end, memory
-from saddlescope.claims.tools import SAME_LAW, Floats, largest, run, smallest
+from saddlescope.claims.tools import COARSE_LAW, Floats, largest, run, smallest
 from saddlescope.methods import SGD, Langevin
 from saddlescope.plan import Plan
 from saddlescope.theory import ModeSDE
@@ -28,7 +28,7 @@ COLD = (0.005, 0.01)
 WARMER = (0.02, 0.05)
 """Temperatures at which discrete SGD leaves the law, the deeper the sooner; Langevin dynamics has the first."""
 
-BEYOND: Region = (SAME_LAW[1], 1.0)
+BEYOND: Region = (COARSE_LAW[1], 1.0)
 
 
 def mode(depth: int, temperature: float) -> ModeSDE:
@@ -49,24 +49,24 @@ def experiment(quick: bool) -> Evidence:
     colder = [intervals.distance_to_law(langevin[L, WARMER[0]], mode(L, WARMER[0]).boltzmann().cdf) for L in (3, 4)]
     return Evidence(
         numbers=[
-            Number("CDF difference to the law of its depth, worst of L and T", largest(exact.values()), SAME_LAW),
+            Number("CDF difference to the law of its depth, worst of L and T", largest(exact.values()), COARSE_LAW),
             Number(
                 "the same, Langevin dynamics of networks, T = 0.02",
                 largest(_distance(sample, *key) for key, sample in langevin.items()),
-                SAME_LAW,
+                COARSE_LAW,
             ),
             Number(
                 "the same, discrete SGD (B = 1), T ≤ 0.01",
                 largest(discrete[L, T] for L in DEPTHS for T in COLD),
-                SAME_LAW,
+                COARSE_LAW,
             ),
             Number("discrete SGD has left the law: L = 4, T = 0.05", discrete[4, 0.05], BEYOND),
             *(Number(f"discrete SGD, L = {L}, T = 0.05", discrete[L, 0.05]) for L in DEPTHS[:3]),
         ],
         controls=[
-            Number("CDF difference to the law of the next depth, T = 0.1, nearest", smallest(deeper), SAME_LAW),
-            Number("CDF difference to Boltzmann, T = 0.4, L ≥ 2, nearest", smallest(boltzmann), SAME_LAW),
-            Number("the same, Langevin dynamics of networks, T = 0.02, L ≥ 3", smallest(colder), SAME_LAW),
+            Number("CDF difference to the law of the next depth, T = 0.1, nearest", smallest(deeper), COARSE_LAW),
+            Number("CDF difference to Boltzmann, T = 0.4, L ≥ 2, nearest", smallest(boltzmann), COARSE_LAW),
+            Number("the same, Langevin dynamics of networks, T = 0.02, L ≥ 3", smallest(colder), COARSE_LAW),
         ],
         runs=[langevin_run, sgd_run],
         curves={"hot": hot, "exact": exact, "discrete": discrete, "long": _long_run()},
@@ -126,7 +126,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
             plots.interval(distance, T * 1.06 ** (L - 2), number, color=colour, label=label)
         for T in HOT:
             plots.interval(distance, T * 1.06 ** (L - 2), evidence.curves["exact"][L, T], color=colour, mfc="white")
-    distance.axhspan(*SAME_LAW, color=plots.COLOURS[2], alpha=0.12, lw=0)
+    distance.axhspan(*COARSE_LAW, color=plots.COLOURS[2], alpha=0.12, lw=0)
     distance.set(title="Distance to the law of theory", xlabel="T", ylabel="largest CDF difference", xscale="log")
     distance.set(ylim=(0, None))
     distance.legend(title="open: the SDE", loc="upper right", alignment="left")

@@ -14,7 +14,7 @@ from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Run
 from saddlescope.claims.intervals import Interval
 from saddlescope.claims.law_of_balance._chains import chain, end, memory
-from saddlescope.claims.tools import ALWAYS, NEVER, SAME_LAW, around
+from saddlescope.claims.tools import ALWAYS, COARSE_LAW, NEVER, around
 from saddlescope.methods import SGD, Langevin, Method
 from saddlescope.theory import ModeSDE
 from saddlescope.theory.phases import collapse_rate, collapse_window
@@ -61,7 +61,7 @@ def experiment(quick: bool) -> Evidence:
                 langevin[0.5][0] / (critical / 2),
                 around(1.0, 0.1),
             ),
-            Number("T = 0.4 T_c: CDF difference to the law", below, SAME_LAW),
+            Number("T = 0.4 T_c: CDF difference to the law", below, COARSE_LAW),
             Number("T = 2 T_c: share that ends at 0", gone, ALWAYS),
             Number("γ = ½, between T_c(γ) and T_c: share that ends at 0", decayed, ALWAYS),
             Number(

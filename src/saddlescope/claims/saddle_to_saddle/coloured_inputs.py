@@ -17,7 +17,7 @@ from saddlescope.claims.intervals import Interval
 from saddlescope.claims.saddle_to_saddle.plateaus import log_pivots
 from saddlescope.claims.tools import (
     ALWAYS,
-    SAME_LAW,
+    COARSE_LAW,
     Floats,
     aligned,
     around,
@@ -66,7 +66,7 @@ def experiment(quick: bool) -> Evidence:
             Number(
                 "CDF difference to the mode SDE with λ in time, temperature and label noise",
                 largest(found for law in laws.values() for found in law["own"]),
-                SAME_LAW,
+                COARSE_LAW,
             ),
             Number(
                 "strength at the peak minus prediction with σ/√λ, in s*",
@@ -89,7 +89,7 @@ def experiment(quick: bool) -> Evidence:
             Number(
                 "CDF difference to the white mode SDE in time λt, nearest",
                 smallest(found for law in laws.values() for found in law["white"]),
-                SAME_LAW,
+                COARSE_LAW,
             ),
             Number(
                 "strength at the peak minus prediction with σ, in s*, nearest",

@@ -16,8 +16,8 @@ from saddlescope.claims.claim import Claim, Evidence, Number, Run
 from saddlescope.claims.intervals import Interval
 from saddlescope.claims.tools import (
     ALWAYS,
+    COARSE_LAW,
     NEVER,
-    SAME_LAW,
     Floats,
     Region,
     aligned,
@@ -80,7 +80,7 @@ def experiment(quick: bool) -> Evidence:
             Number(
                 "CDF difference to the mode SDE, worst of depths 2 to 6",
                 largest(found for law in laws.values() for found in law["distances"]),
-                SAME_LAW,
+                COARSE_LAW,
             ),
             Number("share with a peak at 0.95 of the limit in σ, worst depth", smallest(at[0.95]), ALWAYS),
             Number("share with a peak at 1.05 of the limit in σ, worst depth", largest(at[1.05]), NEVER),
@@ -98,7 +98,7 @@ def experiment(quick: bool) -> Evidence:
             Number(
                 "CDF difference to the mode SDE of depth 2, L ≥ 3",
                 smallest(found for depth, law in laws.items() if depth > 2 for found in law["shallow"]),
-                SAME_LAW,
+                COARSE_LAW,
             ),
             Number("share with a peak, L ≥ 3, σ below the limit of L = 2", largest(between), ALWAYS),
             Number(

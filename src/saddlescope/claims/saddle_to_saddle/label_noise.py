@@ -12,7 +12,7 @@ from saddlescope import plots
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Run
 from saddlescope.claims.intervals import Interval
-from saddlescope.claims.tools import SAME_LAW, Floats, aligned, alive, around, at, largest, network, run
+from saddlescope.claims.tools import COARSE_LAW, Floats, aligned, alive, around, at, largest, network, run
 from saddlescope.methods import Langevin
 from saddlescope.plan import Plan
 from saddlescope.theory import ModeSDE, label_noise_shift
@@ -62,7 +62,7 @@ def experiment(quick: bool) -> Evidence:
     ]
     return Evidence(
         numbers=[
-            Number("CDF difference to the exact law, worst depth and σ", largest(exact), SAME_LAW),
+            Number("CDF difference to the exact law, worst depth and σ", largest(exact), COARSE_LAW),
             Number(
                 "full noise, σ = 1: shrinkage / prediction, worst depth",
                 largest((point.over(full_shift(point)) for point in loud), 1.0),
@@ -74,7 +74,7 @@ def experiment(quick: bool) -> Evidence:
             ),
         ],
         controls=[
-            Number("CDF difference to Boltzmann at σ = 1, worst depth", largest(boltzmann), SAME_LAW),
+            Number("CDF difference to Boltzmann at σ = 1, worst depth", largest(boltzmann), COARSE_LAW),
             Number(
                 "full noise, σ = 1: shrinkage / that of a mode's own noise, worst depth",
                 largest((point.over(own_shift(point)) for point in loud), 1.0),

@@ -15,7 +15,7 @@ from saddlescope.claims.claim import Claim, Evidence, Number, Run
 from saddlescope.claims.intervals import Interval
 from saddlescope.claims.tools import (
     ALWAYS,
-    SAME_LAW,
+    COARSE_LAW,
     Floats,
     aligned,
     around,
@@ -62,7 +62,7 @@ def experiment(quick: bool) -> Evidence:
                 largest(growth["ratio"], 1.0),
                 around(1, 0.2),
             ),
-            Number("CDF difference, first passage to inverse Gaussian", spread["distance"], SAME_LAW),
+            Number("CDF difference, first passage to inverse Gaussian", spread["distance"], COARSE_LAW),
             Number("share in the order of gradient flow, η = T = 0.032", approach["order"][-1]),
         ],
         controls=[
@@ -72,7 +72,7 @@ def experiment(quick: bool) -> Evidence:
                 around(0, 0.01),
             ),
             Number("slow-down of the weakest mode / its own noise alone", growth["alone"], around(1, 0.2)),
-            Number("CDF difference to the inverse Gaussian of half the temperature", spread["half"], SAME_LAW),
+            Number("CDF difference to the inverse Gaussian of half the temperature", spread["half"], COARSE_LAW),
         ],
         runs=[*approach["runs"], growth["run"], spread["run"]],
         curves={"approach": approach, "growth": growth, "spread": spread},
