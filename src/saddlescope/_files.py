@@ -1,0 +1,204 @@
+"""Places on disk, for stores and reports: paths as people write them, one writer at a time, nothing deleted unasked.
+
+A writer holds ``sole(path)`` from before it looks at ``path`` until it is done: a lock on ``.NAME.saddlescope-lock``
+beside it, which the system frees when a process ends, however it ends. What it makes first lies in a folder that
+``aside`` has made, with a name that is random and that no earlier folder had. ``put`` moves that folder to ``path``;
+what lies there is moved to ``.NAME.TOKEN.saddlescope-old`` first, and renamed to ``…-gone`` before it is removed.
+After a kill, ``recover`` completes this under the lock: without anything at ``path`` the old comes back, and what
+bears these names is removed. No other file is ever touched.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+_URL = re.compile(r"(?:[A-Za-z][\w+.-]*::)*([A-Za-z][\w+.-]+):/")
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_TAG = "saddlescope"
+
+
+def place(path: Any, name: str) -> Path:
+    """The absolute path that is meant: ``~`` is the home folder, links are followed.
+
+    Raises TypeError for what is no path, ValueError for a URL or an unknown home, NotADirectoryError below a file.
+
+    >>> place("s3://bucket/run.zarr", "out")
+    Traceback (most recent call last):
+    ValueError: out must be on this machine, got the s3 URL 's3://bucket/run.zarr'; give a path such as 'run.zarr'
+    """
+    text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be a path such as 'run.zarr', got {path!r:.80}")
+    if not text or "\0" in text:
+        raise ValueError(f"{name} must be a path such as 'run.zarr', got {text!r:.80}")
+    if url := _URL.match(text):
+        raise ValueError(
+            f"{name} must be on this machine, got the {url[1]} URL {text!r:.80}; give a path such as 'run.zarr'"
+        )
+    expanded = os.path.expanduser(text)
+    if expanded.startswith("~"):
+        raise ValueError(
+            f"{name} {text!r:.80} names a home folder that does not exist; give './{text}' or another path"
+        )
+    with in_words(text, name):
+        found = Path(os.path.realpath(expanded))
+        for parent in found.parents:
+            if parent.exists() and not parent.is_dir():
+                raise NotADirectoryError(
+                    f"{name} {text!r:.200} lies below {str(parent)!r}, which is a file; give a path in a folder"
+                )
+    return found
+
+
+@contextmanager
+def in_words(
+    path: str | os.PathLike[str], name: str, consequence: str = "nothing had been written yet"
+) -> Iterator[None]:
+    """Errors of the disk in one sentence; their class and their number are kept."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        fix = "check the disk"
+        if error.errno in _FULL:
+            fix = f"the disk is full: free some space and run again; {consequence}"
+        elif error.errno in _CLOSED:
+            fix = "give a path in a folder that you may read and write"
+        elif error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR):
+            fix = "give another path"
+        told = type(error)(f"{name} {os.fspath(path)!r} could not be used ({error.strerror or error}); {fix}")
+        told.errno = error.errno
+        raise told from None
+
+
+@contextmanager
+def sole(path: Path, name: str) -> Iterator[None]:
+    """The sole right to write at ``path``, there or not: for one process, and one thread of it, at a time.
+
+    Raises BlockingIOError when another has it.
+    """
+    with ExitStack() as held:
+        try:
+            with in_words(path, name):
+                _lock_beside(path, held)
+                if path.is_dir():
+                    held.callback(os.close, _locked(path, os.O_RDONLY))
+        except BlockingIOError:
+            raise BlockingIOError(
+                f"{name} {str(path)!r} is being written by another process; wait for it or give another path"
+            ) from None
+        yield
+
+
+def _lock_beside(path: Path, held: ExitStack) -> None:
+    """Lock the file beside ``path``; where its folder is closed to us, nobody like us can replace ``path`` either."""
+    file = path.with_name(f".{path.name}.{_TAG}-lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            handle = _locked(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle), os.stat(file)):
+                    break
+            os.close(handle)  # its last owner has just removed it
+    except OSError as error:
+        if error.errno in _CLOSED and path.is_dir():
+            return
+        raise
+    held.callback(os.close, handle)
+    held.callback(_remove_lock, file, handle)
+
+
+def _remove_lock(file: Path, handle: int) -> None:
+    if os.fstat(handle).st_size == 0:  # ours are empty
+        file.unlink(missing_ok=True)
+
+
+def _locked(path: Path, flags: int) -> int:
+    handle = os.open(path, flags, 0o666)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def aside(path: Path) -> Path:
+    """A new folder beside ``path``, empty and ours alone."""
+    made = _aside(path, "new")
+    made.mkdir()
+    return made
+
+
+def put(new: Path, path: Path) -> None:
+    """Move ``new`` to ``path`` and remove what was there; under ``sole(path)``."""
+    if not path.exists():
+        new.rename(path)
+        return
+    old = _aside(path, "old")
+    path.rename(old)
+    try:
+        new.rename(path)
+    except BaseException:
+        old.rename(path)
+        raise
+    _discard(old, path)
+
+
+def recover(path: Path) -> None:
+    """Complete what a killed writer left beside ``path``; under ``sole(path)``."""
+    for old in _asides(path, "old"):
+        if path.exists():
+            _discard(old, path)
+        else:
+            old.rename(path)
+    for left in (*_asides(path, "new"), *_asides(path, "gone")):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def interrupted(path: Path) -> bool:
+    """Whether ``recover`` has something to bring back to ``path``."""
+    return not path.exists() and bool(_asides(path, "old"))
+
+
+def replace(file: Path, data: bytes) -> None:
+    """Write a file as a whole: killed at any time it holds the old or the new; one writer at a time."""
+    part = _aside(file, "part")
+    try:
+        part.write_bytes(data)
+        part.replace(file)
+    finally:
+        for left in _asides(file, "part"):
+            left.unlink(missing_ok=True)
+
+
+def _discard(old: Path, path: Path) -> None:
+    gone = _aside(path, "gone")
+    old.rename(gone)  # half removed it must not be taken for what was there
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def _aside(path: Path, kind: str) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.{_TAG}-{kind}")
+
+
+def _asides(path: Path, kind: str) -> list[Path]:
+    """Those of any writer, oldest first."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{16}}\.{_TAG}-{kind}")
+    try:
+        found = [entry for entry in path.parent.iterdir() if name.fullmatch(entry.name) and not entry.is_symlink()]
+        return sorted(found, key=lambda entry: entry.stat().st_mtime)
+    except OSError:
+        return []
