@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import re
+import tempfile
 from collections.abc import Mapping, Sequence
 from html import escape
 from operator import itemgetter
@@ -24,7 +25,7 @@ from saddlescope.plots import columns
 Record = Mapping[str, Any]
 
 LONG = 20_000
-"""Characters from which on a TOML, by the data set in it, is beside the page and not in it."""
+"""Longer TOMLs (embedded data) are linked, not inlined."""
 
 
 def write(folder: str | Path, record: Record) -> None:
@@ -39,15 +40,29 @@ def write(folder: str | Path, record: Record) -> None:
         for run in claim["runs"]:
             replace(folder / run["file"], run["toml"])
     claims = [{**claim, "figure": claim["figure"]["pdf"]} for claim in record["claims"]]
-    replace(folder / "report.json", json.dumps({**record, "claims": claims}, indent=2, ensure_ascii=False))
+    form = "quick: coarser" if record["quick"] else "full"
+    about = {**record, "form": form, "claims": claims}
+    replace(folder / "report.json", json.dumps(about, indent=2, ensure_ascii=False))
     replace(folder / "index.html", page(record))
 
 
 def replace(path: Path, text: str) -> None:
-    """Write a file aside and rename it, so that a reader never meets half of it."""
-    aside = path.with_name(path.name + ".new")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
+    """Write a file under a name that is not in use and rename it, so that a reader never meets half of it."""
+    handle, aside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(aside, 0o666 & ~_umask())
+        os.replace(aside, path)
+    except BaseException:
+        os.unlink(aside)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def machine() -> str:
@@ -86,6 +101,20 @@ def predicted(number: Record) -> str:
     return f"{low:.4g} … {high:.4g}"
 
 
+def catches(number: Record) -> str:
+    """The smallest wrong effect that a number catches: in words where it was measured, and what it would refute.
+
+    >>> law = {"value": 0.004, "interval": [0.0, 0.008], "region": [0.0, 0.015], "refutes_from": [None, 0.019]}
+    >>> catches(law | {"catches": "T × 0.96, T × 1.05"})
+    'T × 0.96, T × 1.05; refutes from 0.0190'
+    """
+    if number["region"] is None:
+        return "–"
+    digits = _digits(number["value"], *number["interval"])
+    ends = ", ".join(_format(end, digits) for end in number["refutes_from"] if end is not None)
+    return "; ".join(part for part in (number["catches"], ends and f"refutes from {ends}") if part) or "–"
+
+
 def _digits(value: float | None, low: float | None, high: float | None) -> int:
     """Decimals that show the interval with two digits."""
     ends = [end for end in (low, high, value) if end is not None and np.isfinite(end)]
@@ -107,6 +136,7 @@ def page(record: Record) -> str:
     form = "quick form" if record["quick"] else "full form"
     return _PAGE.format(
         style=_STYLE,
+        banner=_QUICK if record["quick"] else "",
         counts=_counts(claims),
         about=escape(f"saddlescope {record['version']}, {form}, {seconds:.0f} s of computing on {record['machine']}"),
         groups="".join(_group(paper, group) for paper, group in papers),
@@ -156,6 +186,7 @@ def _section(claim: Record, quick: bool) -> str:
         figure=_figure(claim),
         numbers=_numbers(claim["numbers"], "must be inside"),
         controls=_numbers(claim["controls"], "must be outside"),
+        rivals=_rivals(claim["rivals"]),
         command=escape(f"saddlescope reproduce {claim['name']}{' --quick' if quick else ''}"),
         runs=_runs(claim["runs"]),
     )
@@ -167,7 +198,7 @@ def _runs(runs: Sequence[Record]) -> str:
         return ""
     shown = "".join(
         f"<details><summary>{_text(run['name'])}</summary>"
-        f'<p><a href="{escape(run["file"])}">{escape(run["file"])}</a></p>'
+        f'<p><a href="{_beside(run["file"])}">{_beside(run["file"])}</a></p>'
         + (f"<pre>{escape(run['toml'])}</pre>" if len(run["toml"]) <= LONG else "<p>with its data set</p>")
         + "</details>"
         for run in runs
@@ -189,8 +220,25 @@ def _anchor(claim: Record) -> str:
     return escape(claim["name"].replace("/", "-"))
 
 
-def _badge(verdict: str | None) -> str:
-    return f'<span class="badge {verdict or "shown"}">{verdict or "shown"}</span>'
+def _badge(verdict: str) -> str:
+    """A verdict in its colour. Raises ValueError for words that are none: a record on disk may hold anything."""
+    if verdict not in ("confirmed", "refuted", "inconclusive"):
+        raise ValueError(f"verdict must be confirmed, refuted or inconclusive, got {verdict!r:.80}")
+    return f'<span class="badge {verdict}">{verdict}</span>'
+
+
+def _beside(file: str) -> str:
+    """The path of a file of the report, for a link. Raises ValueError for what leads elsewhere.
+
+    >>> _beside("runs/noise-peak-1.toml")
+    'runs/noise-peak-1.toml'
+    >>> _beside("javascript:alert(1)")
+    Traceback (most recent call last):
+    ValueError: a file of the report must lie in figures or runs, got 'javascript:alert(1)'
+    """
+    if not re.fullmatch(r"(figures|runs)/\w[\w.-]*", file):
+        raise ValueError(f"a file of the report must lie in figures or runs, got {file!r:.80}")
+    return file
 
 
 def _figure(claim: Record) -> str:
@@ -200,7 +248,7 @@ def _figure(claim: Record) -> str:
     across = f"panels across-{columns(len(figure['panels']))}"
     return (
         f'<div class="{across}" role="img" aria-label="{escape(caption)}">{panels}</div>'
-        f'<figcaption>{_text(caption)} <a href="{escape(figure["pdf"])}">PDF</a></figcaption>'
+        f'<figcaption>{_text(caption)} <a href="{_beside(figure["pdf"])}">PDF</a></figcaption>'
     )
 
 
@@ -209,19 +257,57 @@ def _embedded(svg: str) -> str:
 
 
 def _numbers(numbers: Sequence[Record], wanted: str) -> str:
+    """The table of measured numbers; what a number catches is a column where it has a region to be inside."""
     verdicts = {"confirmed": "inside", "refuted": "outside", "inconclusive": "unclear", None: "shown"}
+    power = wanted == "must be inside"
     rows = "".join(
-        f'<tr><td data-label="Number"><span>{_text(number["name"])}</span></td>'
+        f'<tr><td data-label="Number"><span>{_text(number["name"])}{_notes(number)}</span></td>'
         f'<td data-label="Measured"><span class="n">{escape(measured(number))}</span></td>'
-        f'<td data-label="Region"><span class="n">{escape(predicted(number))}</span></td>'
-        f'<td data-label="Result">{verdicts[number["verdict"]]}</td></tr>'
+        f'<td data-label="Region"><span class="n">{escape(predicted(number))}{_MOVED * number["moved"]}</span></td>'
+        + (f'<td data-label="Catches"><span>{escape(catches(number))}</span></td>' if power else "")
+        + f'<td data-label="Result">{verdicts[number["verdict"]]}</td></tr>'
         for number in numbers
     )
     return (
         '<table class="numbers"><thead><tr><th>Number</th><th>Measured [interval]</th>'
-        f"<th>Region ({wanted})</th><th>Result</th></tr></thead><tbody>{rows}</tbody></table>"
+        f"<th>Region ({wanted})</th>{'<th>Smallest wrong effect caught</th>' * power}<th>Result</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table>"
     )
 
+
+def _notes(number: Record) -> str:
+    """The chance that an interval misses the truth, where it is above 1e-6."""
+    return f" (misses with {number['miss']:.1g})" if number["miss"] > 1.001e-6 else ""
+
+
+def _rivals(rivals: Sequence[Record]) -> str:
+    """Wrong theories, with the number that decides on each: the one that refutes it, else the first."""
+    if not rivals:
+        return ""
+    found = {"confirmed": "would be confirmed", "refuted": "refuted", "inconclusive": "not confirmed"}
+    rows = []
+    for rival in rivals:
+        judged = [number for number in rival["numbers"] if number["verdict"] is not None] or rival["numbers"]
+        decides = next((number for number in judged if number["verdict"] == "refuted"), judged[0])
+        rows.append(
+            f'<tr><td data-label="Theory"><span>{_text(rival["theory"])}</span></td>'
+            f'<td data-label="Number"><span>{_text(decides["name"])}</span></td>'
+            f'<td data-label="Measured"><span class="n">{escape(measured(decides))}</span></td>'
+            f'<td data-label="Region"><span class="n">{escape(predicted(decides))}</span></td>'
+            f'<td data-label="Verdict">{found[rival["verdict"]]}</td></tr>'
+        )
+    return (
+        "<h4>Rival theories</h4>\n<p>The nearest wrong theories, judged by the same rule: none may be confirmed.</p>\n"
+        '<table class="numbers"><thead><tr><th>Theory</th><th>Number that decides</th><th>Measured [interval]</th>'
+        f"<th>Its region</th><th>Verdict</th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+_MOVED = '<abbr title="set or moved after a first look at the result">*</abbr>'
+
+_QUICK = """<p class="banner"><strong>quick: coarser.</strong> Small ensembles, wider regions and farther rivals than in
+the full form. For results to cite, run <code>saddlescope reproduce</code> without <code>--quick</code>.</p>
+"""
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -236,15 +322,17 @@ _PAGE = """<!doctype html>
 <header>
 <h1>Claims on the noise of SGD, checked</h1>
 <p class="counts">{counts}</p>
-</header>
+{banner}</header>
 <table class="summary">
 <thead><tr><th>Claim</th><th>Verdict</th><th>Effect</th><th>Measured [interval]</th><th>Predicted</th>
 <th>Time</th></tr></thead>
 {groups}</table>
-<p class="rule">Every interval misses the truth with probability 10⁻⁶. A number whose interval lies inside the
-predicted region confirms, outside it refutes, across its edge decides nothing; the region was written down before
-the run and its width is the smallest effect worth catching. A claim is confirmed when all its numbers are; it is
-inconclusive when a negative control is not rejected or more than 0.1 % of a run's trajectories diverged.
+<p class="rule">Every interval misses the truth with probability at most 10⁻⁶, or with the probability beside its
+number. A number whose interval lies inside the predicted region confirms, outside it refutes, across its edge decides
+nothing. Regions were set before the run, except those marked * . A claim is confirmed when all its numbers are; it is
+inconclusive when a negative control is not refuted, when a rival theory would be confirmed as well, or when more than
+0.1 % of a run's trajectories diverged. Beside each number stands the smallest wrong effect that it catches: parameters
+at which it is no longer confirmed, where that was measured, and true values that it would refute.
 Loss ½‖Px − y‖², temperature T = learning rate / batch size, time = learning rate × step, Itô noise.
 The TOML of every run is in the folder runs, all numbers are in report.json.</p>
 {papers}
@@ -266,6 +354,7 @@ _SECTION = """<section id="{anchor}">
 <h4>Negative control</h4>
 <p>{control}</p>
 {controls}
+{rivals}
 <h4>Run it again</h4>
 <p><code>{command}</code></p>
 <div class="screen">
@@ -291,6 +380,8 @@ a { color: #0b5cad; }
 .rule, .source, .reason, figcaption, footer { color: var(--grey); font-size: .9rem; }
 .rule { margin: 1rem 0 0; }
 .statement { font-size: 1.05rem; }
+.banner { color: #6b4a00; background: #fdeec9; padding: .5rem .8rem; border-radius: .4rem; }
+abbr { text-decoration: none; cursor: help; }
 section { border-top: 1px solid var(--line); margin-top: 1.6rem; padding-top: 1.4rem; }
 h2 + section { margin-top: .8rem; }
 footer { border-top: 1px solid var(--line); margin-top: 2.2rem; padding-top: .8rem; }

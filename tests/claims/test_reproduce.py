@@ -7,17 +7,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from saddlescope import claims
-from saddlescope.claims.claim import Claim, Evidence, Number, Run
+from saddlescope import claims, report
+from saddlescope.claims.claim import Claim, Evidence, Number, Rival, Run
 from saddlescope.claims.intervals import Interval
 
 
 def make_claim(name, value=0.5, experiment=None):
     def found(quick):
-        shown = Number("<share> & more", Interval(value, value - 0.01, value + 0.01), (0.4, 0.6))
-        open_ended = Number("large", Interval(2.0, 1.5, 2.5), (1.0, np.inf))
+        shown = Number("<share> & more", Interval(value, value - 0.01, value + 0.01), (0.4, 0.6), catches="T × <1.1>")
+        open_ended = Number("large", Interval(2.0, 1.5, 2.5, miss=4e-5), (1.0, np.inf), moved=True)
         control = Number("control", Interval(np.inf, 0.9, np.inf), (0.4, 0.6))
-        return Evidence([shown, open_ended], [control], [Run("a run", 'key = "<&>"\n', 0.0)], {"x": [0, 1]})
+        run = Run("a run", 'key = "<&>"\n', 0.0)
+        rivals = [Rival("<T> × 1.1", [open_ended, replace(shown, region=(0.8, 0.85))])]
+        return Evidence([shown, open_ended], [control], [run], {"x": [0, 1]}, rivals)
 
     def draw(axes, evidence):
         axes[0].plot(evidence.curves["x"])
@@ -58,6 +60,79 @@ def test_report_is_complete_and_stands_alone(paper, tmp_path):
         for kept in claim["runs"]:
             assert (tmp_path / kept["file"]).read_text() == kept["toml"] and kept["file"] in page
         assert f"saddlescope reproduce {claim['name']} --quick" in page
+
+
+def test_report_shows_what_each_number_catches_and_every_rival(paper, tmp_path):
+    paper(make_claim("good"))
+    assert claims.reproduce(quick=True, out=tmp_path, progress=False) == 0
+    record = json.loads((tmp_path / "report.json").read_text())
+    shown, open_ended = record["claims"][0]["numbers"]
+    assert record["form"] == "quick: coarser"
+    assert (shown["catches"], shown["refutes_from"], shown["moved"]) == (
+        "T × <1.1>",
+        pytest.approx([0.39, 0.61]),
+        False,
+    )
+    assert (open_ended["miss"], open_ended["refutes_from"], open_ended["moved"]) == (4e-5, [0.5, None], True)
+    (rival,) = record["claims"][0]["rivals"]
+    assert (rival["theory"], rival["verdict"], len(rival["numbers"])) == ("<T> × 1.1", "refuted", 2)
+    page = (tmp_path / "index.html").read_text()
+    for words in (
+        "quick: coarser",
+        "T × &lt;1.1&gt;; refutes from 0.39",
+        "&lt;T&gt; × 1.1",
+        "misses with 4e-05",
+        "first look",
+    ):
+        assert words in page
+    claims.reproduce(out=tmp_path, progress=False)
+    assert json.loads((tmp_path / "report.json").read_text())["form"] == "full"
+    assert "quick: coarser" not in (tmp_path / "index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"verdict": '"><script>alert(1)</script>'},
+        {"figure": {"pdf": "javascript:alert(1)", "panels": []}},
+        {"runs": [{"name": "a", "file": "javascript:alert(1)", "diverged": 0.0, "toml": ""}]},
+        {"runs": [{"name": "a", "file": "runs/../../up.toml", "diverged": 0.0, "toml": ""}]},
+    ],
+)
+def test_a_hostile_record_does_not_reach_the_page(paper, tmp_path, change):
+    paper(make_claim("good"))
+    claims.reproduce(out=tmp_path, progress=False)
+    record = json.loads((tmp_path / "report.json").read_text())
+    claim = record["claims"][0] | {"figure": {"pdf": "figures/a.pdf", "panels": []}}
+    assert "<script" not in report.page(record | {"claims": [claim | {"title": "<script>"}]})
+    with pytest.raises(ValueError, match=r"must (be confirmed|lie in figures)"):
+        report.page(record | {"claims": [claim | change]})
+
+
+def test_a_report_removes_only_what_it_made(paper, tmp_path):
+    theirs = [
+        ".partial/notes.txt",
+        "index.html.new",
+        "report.json.new",
+        f"{claims.KEPT}/other-claim.json",
+        "runs/mine.toml",
+    ]
+    for name in theirs:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("theirs")
+    paper(make_claim("good"))
+    assert claims.reproduce(out=tmp_path, progress=False) == 0
+    assert all((tmp_path / name).read_text() == "theirs" for name in theirs)
+    made = {"figures/paper-good.pdf", "runs/paper-good-1.toml", "index.html", "report.json"}
+    found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == made | set(theirs)
+
+
+def test_claims_have_short_names_and_a_nearest_one(paper):
+    paper(make_claim("good"), make_claim("better"))
+    assert list(claims.select(["better"])) == ["paper/better"]
+    with pytest.raises(ValueError, match=r"no claim 'bettr' \(did you mean 'better'\?\)"):
+        claims.select(["bettr"])
 
 
 def test_claims_stand_under_their_papers(monkeypatch, tmp_path, capsys):

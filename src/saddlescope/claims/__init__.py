@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import importlib.metadata
 import itertools
 import json
 import math
-import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from saddlescope import plots, report
-from saddlescope._model import allowed
 from saddlescope.claims import law_of_balance, rank_deficiency, saddle_to_saddle
-from saddlescope.claims.claim import Claim, Evidence, Number, Run, judge
+from saddlescope.claims.claim import Claim, Evidence, Number, Rival, Run, judge
 
-__all__ = ["PAPERS", "SOURCES", "Claim", "Evidence", "Number", "Run", "judge", "reproduce", "select"]
+__all__ = ["PAPERS", "SOURCES", "Claim", "Evidence", "Number", "Rival", "Run", "judge", "reproduce", "select"]
 
 PAPERS: dict[str, tuple[Claim, ...]] = {
     "saddle-to-saddle": saddle_to_saddle.CLAIMS,
@@ -39,6 +39,9 @@ SOURCES = {
 }
 """What a paper is about and where it is found."""
 
+KEPT = ".saddlescope-judged"
+"""Folder inside a report that holds the claims judged so far, until the report is written."""
+
 Outcome = dict[str, Any]
 """A judged claim as it stands in report.json."""
 
@@ -46,33 +49,39 @@ _COLOURS = {"confirmed": "green", "refuted": "red", "inconclusive": "yellow"}
 
 
 def select(names: Sequence[str] = ()) -> dict[str, Claim]:
-    """Claims by full name, ``paper/claim``; a paper stands for all of its claims, nothing for all there are.
+    """Claims by name, ``claim`` or ``paper/claim``; a paper selects all of its claims, no name selects every claim.
 
     Raises ValueError for a name that is neither a paper nor a claim.
 
-    >>> list(select(["saddle-to-saddle/noise-peak"]))
+    >>> list(select(["noise-peak"]))
     ['saddle-to-saddle/noise-peak']
     """
     every = {f"{paper}/{claim.name}": claim for paper, claims in PAPERS.items() for claim in claims}
+    known = {*PAPERS, *every, *(claim.name for claim in every.values())}
     for name in names:
-        if name not in every and name not in PAPERS:
-            raise ValueError(f"there is no claim {name!r}; {allowed(name, [*PAPERS, *every])}")
-    return {full: claim for full, claim in every.items() if not names or full in names or full.split("/")[0] in names}
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise ValueError(f"there is no claim {name!r}{hint}; list them with 'saddlescope claims'")
+    chosen = set(names)
+    return {
+        full: claim for full, claim in every.items() if not names or chosen & {full, claim.name, full.split("/")[0]}
+    }
 
 
 def reproduce(names: Sequence[str] = (), quick: bool = False, out: str | Path = "report", progress: bool = True) -> int:
     """Run these claims; write ``index.html``, ``report.json``, figures and TOML of the runs into the folder ``out``.
 
-    A claim is kept in ``out`` as soon as it is judged, so that an interrupted report goes on where it
-    stopped; an earlier report there is replaced. Returns 0 if no claim was refuted, else 1. Raises ValueError
-    for a name that does not exist, and for an ``out`` that is a file or holds another page.
+    Each claim is kept in ``out`` as soon as it is judged, so that the same call resumes an interrupted report. An
+    earlier report there is replaced; nothing else is touched. Returns 0 if no claim was refuted, else 1. Raises
+    ValueError for a name that does not exist, and for an ``out`` that is a file or holds another page.
     """
-    claims, folder = select(names), Path(out)
+    claims, folder = select(names), Path(out).expanduser()
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"out must be a folder, got the file {str(folder)!r}; give another path")
     if (folder / "index.html").exists() and not (folder / "report.json").exists():
         raise ValueError(f"out {str(folder)!r} holds an index.html that is not a report; give another folder")
-    for needed in ("figures", ".partial"):
+    for needed in ("figures", KEPT):
         (folder / needed).mkdir(parents=True, exist_ok=True)
     outcomes = list(_outcomes(claims, quick, folder, progress))
     about = {
@@ -81,28 +90,28 @@ def reproduce(names: Sequence[str] = (), quick: bool = False, out: str | Path = 
         "machine": report.machine(),
     }
     report.write(folder, {**about, "claims": outcomes})
-    shutil.rmtree(folder / ".partial")
+    _discard(folder, claims)
     if progress:
         _print(outcomes, folder)
     return int(any(outcome["verdict"] == "refuted" for outcome in outcomes))
 
 
 def _outcomes(claims: dict[str, Claim], quick: bool, folder: Path, progress: bool) -> Iterator[Outcome]:
-    """Every claim judged, from its partial file if an earlier attempt got that far."""
+    """Every claim judged, read back where an earlier attempt got that far."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console(stderr=True, quiet=not progress)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("claims", total=len(claims))
         for name, claim in claims.items():
             bar.update(task, description=escape(claim.title))
-            paper, stem = name.split("/")[0], name.replace("/", "-")
+            paper, stem = name.split("/")[0], _stem(name)
             identity = {
                 "name": name,
                 "paper": SOURCES.get(paper, paper),
                 "quick": quick,
                 "version": importlib.metadata.version("saddlescope"),
             }
-            kept = folder / ".partial" / f"{stem}.json"
+            kept = folder / KEPT / f"{stem}.json"
             outcome = _read(kept, identity)
             if outcome is None:
                 outcome = identity | _run(claim, quick, folder, stem)
@@ -113,12 +122,25 @@ def _outcomes(claims: dict[str, Claim], quick: bool, folder: Path, progress: boo
             bar.advance(task)
 
 
+def _stem(name: str) -> str:
+    """The name of a claim as that of its files."""
+    return name.replace("/", "-")
+
+
+def _discard(folder: Path, claims: Iterable[str]) -> None:
+    """Remove the judged claims that were kept to resume from, and their folder if nothing else lies in it."""
+    for name in claims:
+        (folder / KEPT / f"{_stem(name)}.json").unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        (folder / KEPT).rmdir()
+
+
 def _read(path: Path, identity: dict[str, Any]) -> Outcome | None:
     try:
         outcome: Outcome = json.loads(path.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (OSError, ValueError):
         return None
-    return outcome if identity.items() <= outcome.items() else None
+    return outcome if isinstance(outcome, dict) and identity.items() <= outcome.items() else None
 
 
 def _run(claim: Claim, quick: bool, folder: Path, stem: str) -> Outcome:
@@ -140,6 +162,14 @@ def _run(claim: Claim, quick: bool, folder: Path, stem: str) -> Outcome:
         "seconds": round(seconds, 2),
         "numbers": [_number(number) for number in evidence.numbers],
         "controls": [_number(number) for number in evidence.controls],
+        "rivals": [
+            {
+                "theory": rival.theory,
+                "numbers": [_number(number) for number in rival.numbers],
+                "verdict": rival.verdict,
+            }
+            for rival in evidence.rivals
+        ],
         "runs": [
             {"name": run.name, "file": f"runs/{stem}-{place}.toml", "diverged": run.diverged, "toml": run.toml}
             for place, run in enumerate(evidence.runs, start=1)
@@ -154,7 +184,11 @@ def _number(number: Number) -> dict[str, Any]:
         "name": number.name,
         "value": _finite(interval.value),
         "interval": [_finite(interval.low), _finite(interval.high)],
+        "miss": interval.miss,
         "region": None if number.region is None else [_finite(end) for end in number.region],
+        "moved": number.moved,
+        "catches": number.catches,
+        "refutes_from": None if number.refutes_from is None else [_finite(end) for end in number.refutes_from],
         "verdict": number.verdict,
     }
 
@@ -167,6 +201,8 @@ def _finite(value: float) -> float | None:
 def _print(outcomes: Sequence[Outcome], folder: Path) -> None:
     """A table for every paper, and where the report is."""
     console = Console()
+    if any(outcome["quick"] for outcome in outcomes):
+        console.print("quick: coarser (small ensembles, wide regions; run without --quick for results to cite)")
     for paper, group in itertools.groupby(outcomes, key=itemgetter("paper")):
         table = Table("claim", "verdict", "measured", "predicted", "time", title=escape(paper), title_justify="left")
         for outcome in group:
