@@ -1,10 +1,23 @@
-"""Numbers that theory refuses before it computes nonsense from them."""
+"""What users give to theory: numbers that are refused, functions whose results are checked, NumPy's error handling."""
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any, TypeVar, cast
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from saddlescope._numbers import as_number
+
+Floats = NDArray[np.float64]
+T = TypeVar("T")
 
 _FIXES = {
     "temperature": "T = lr / batch_size",
@@ -34,3 +47,105 @@ def noise(temperature: float, lr: float = 0.0, share: float = 1.0) -> None:
     not_negative(temperature=temperature, lr=lr)
     if not 0 <= as_number(share, "share") <= 1:
         raise ValueError(f"share must be from 0 to 1, got {share:g}; 1 is sampling with replacement, 0 full batches")
+
+
+@dataclass(frozen=True)
+class Given:
+    """A function of x that a user gave, called ``name`` in messages: an array to a float array of its shape.
+
+    It is called with a copy of x in one dimension; a constant holds for every x. Its own overflow is not reported.
+    Raises TypeError where it returns what are no real numbers, ValueError where their shape does not fit.
+
+    >>> Given(lambda x: 1, "diffusion")([0.0, 2.0])
+    array([1., 1.])
+    >>> Given(lambda x: x[1:], "drift")([0.0, 1.0, 2.0])
+    Traceback (most recent call last):
+    ValueError: drift must return an array of the shape of x, (3,), or one number, got shape (2,)
+    """
+
+    function: Callable[..., Any]
+    name: str
+
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise TypeError(f"{self.name} must be a function of x such as lambda x: -x, got {self.function!r:.80}")
+
+    def __call__(self, x: ArrayLike) -> Floats:
+        at = np.array(x, float)
+        try:
+            with np.errstate(all="ignore"):
+                found = self.function(at.ravel())
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(
+                f"{self.name} must map an array of x to an array; use NumPy's functions, or np.vectorize: {error}"
+            ) from error
+        values = np.asarray(found)
+        if values.dtype.kind not in "biuf" or isinstance(found, np.ma.MaskedArray):
+            raise TypeError(f"{self.name} must return real numbers, got {type(found).__name__} of {values.dtype}")
+        if values.shape not in ((at.size,), ()):
+            raise ValueError(
+                f"{self.name} must return an array of the shape of x, {(at.size,)}, or one number, "
+                f"got shape {values.shape}"
+            )
+        return np.array(np.broadcast_to(values, (at.size,)), float).reshape(at.shape)
+
+
+def given(function: Callable[..., Any], name: str) -> Given:
+    """``Given(function, name)``, or the function itself where it is one already."""
+    return function if isinstance(function, Given) else Given(function, name)
+
+
+_computing: ContextVar[bool] = ContextVar("computing", default=False)
+
+
+@contextmanager
+def _usual() -> Iterator[None]:
+    """NumPy's default error handling on the way into theory; inside, what theory itself has set stays."""
+    if _computing.get():
+        yield
+        return
+    token = _computing.set(True)
+    try:
+        with np.errstate(divide="warn", over="warn", invalid="warn", under="ignore"):
+            yield
+    finally:
+        _computing.reset(token)
+
+
+def steady(target: T) -> T:
+    """A function, or a class with all its public methods, that computes under NumPy's default error handling.
+
+    So ``np.seterr`` of a user changes no result and raises no error.
+
+    >>> @steady
+    ... def small(x):
+    ...     return np.exp(-x)
+    >>> with np.errstate(all="raise"):
+    ...     small(1e4)
+    np.float64(0.0)
+    """
+    if isinstance(target, type):
+        for name, member in list(vars(target).items()):
+            if name.startswith("_") and name not in ("__post_init__", "__call__"):
+                continue
+            if isinstance(member, functools.cached_property):
+                member.func = steady(member.func)
+            elif isinstance(member, property):
+                setattr(target, name, property(steady(member.fget), doc=member.__doc__))
+            elif isinstance(member, (classmethod, staticmethod)):
+                setattr(target, name, type(member)(steady(member.__func__)))
+            elif inspect.isfunction(member):
+                setattr(target, name, steady(member))
+        return target
+    function: Any = target
+    usual = _usual
+
+    def computed(*args: Any, **options: Any) -> Any:
+        with usual():
+            return function(*args, **options)
+
+    # The globals are those of the function, by which doctest finds it.
+    copy = FunctionType(computed.__code__, function.__globals__, function.__name__, None, computed.__closure__)
+    wrapped: Any = functools.update_wrapper(copy, function)
+    return cast(T, wrapped)

@@ -18,6 +18,7 @@ _NODES, _WEIGHTS = legendre.leggauss(_ORDER)
 # Values at the nodes to Legendre coefficients, and those to the coefficients of the integral from the left end.
 _TO_COEFFICIENTS = legendre.legvander(_NODES, _ORDER - 1).T * _WEIGHTS * (np.arange(_ORDER)[:, None] + 0.5)
 _TO_INTEGRAL = np.array([legendre.legint(unit, lbnd=-1) for unit in np.eye(_ORDER)]).T @ _TO_COEFFICIENTS
+_TO_ENDS = legendre.legvander(np.array([-1.0, 1.0]), _ORDER - 1) @ _TO_COEFFICIENTS
 _TO_RUNNING = legendre.legvander(_NODES, _ORDER) @ _TO_INTEGRAL
 
 
@@ -98,6 +99,43 @@ def increasing_root(f: Function, slope: Function, low: Floats, high: Floats, rou
         if ((np.abs(value) <= rounding) | (np.abs(root - before) <= 1e-14 * np.maximum(1.0, np.abs(root)))).all():
             break
     return root
+
+
+def weighted_integral(function: Function, weight: Function, edges: Floats, tol: float = 1e-8) -> float:
+    """``∫ f w dy`` over ``edges`` to ``tol`` of ``∫ |f| w dy``, w ≥ 0: panels are halved also towards jumps of f.
+
+    A part of a panel in which f alone is different may be missed. Raises ValueError where jumps of f are too many.
+
+    >>> weighted_integral(lambda y: 1.0 * (y < 0.3), lambda y: 2 * y, np.array([0.0, 1.0]))
+    0.0900000
+    """
+    left, right = edges[:-1], edges[1:]
+    before = np.full(len(left), np.inf)
+    total = size = doubt = 0.0
+    panels = 0
+    while left.size:
+        width = right - left
+        inner = left[:, None] + width[:, None] * (_NODES + 1) / 2
+        y = np.concatenate([inner, left[:, None], right[:, None]], axis=1)  # a jump may lie beyond the last node
+        values, weights = function(y), weight(y)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # f may be as large as w is small
+            values = np.sign(values) * np.exp(np.log(np.abs(values)) + np.log(weights))
+        values, ends = values[:, :_ORDER], values[:, _ORDER:]
+        each, most = values @ _WEIGHTS * width / 2, np.abs(values) @ _WEIGHTS * width / 2
+        tail = np.abs(np.hstack([values @ _TO_COEFFICIENTS[-2:].T, values @ _TO_ENDS.T - ends])).max(axis=1)
+        top = np.abs(values).max(axis=1)
+        rounding = (tail > before / 4) & (tail < 1e-6 * top)  # halving gained nothing
+        error = np.where((tail <= 1e-12 * top) | rounding, 0.0, tail * width)
+        middle = (left + right) / 2
+        error[(middle <= left) | (middle >= right)] = 0.0  # no number lies between
+        fine = error <= 1e-4 * tol * (size + most.sum())
+        total, size = total + float(each[fine].sum()), size + float(most[fine].sum())
+        doubt, panels = doubt + float(error[fine].sum()), panels + len(left)
+        left, right = np.concatenate([left[~fine], middle[~fine]]), np.concatenate([middle[~fine], right[~fine]])
+        before = np.concatenate([tail[~fine], tail[~fine]])
+        if panels > _MOST_PANELS // 2 or doubt > tol * (size + float(most[~fine].sum())):
+            raise ValueError(f"the function has too many jumps: {panels} panels do not give its mean to {tol:g} of |f|")
+    return total
 
 
 def nodes(edges: Floats) -> Floats:

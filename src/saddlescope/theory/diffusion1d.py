@@ -22,6 +22,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, log_expit
 
 from saddlescope._numbers import as_numbers
+from saddlescope.theory._checks import given, steady
 from saddlescope.theory._piecewise import Antiderivative, antiderivative, integrals, nodes, running
 from saddlescope.theory.boundaries import Boundaries, Condition, feller
 from saddlescope.theory.evolution import Transient, evolve, spectrum
@@ -42,12 +43,14 @@ _FORGOTTEN = 40.0
 """Nats of speed density after which a passage no longer feels where it came from (e^−40 = 4e-18)."""
 
 
+@steady
 @dataclass(frozen=True)
 class Diffusion1D:
     """``dx = drift(x) dt + diffusion(x) dW`` (Itô) on ``lower < x < upper``, where the diffusion is positive.
 
-    ``drift`` and ``diffusion`` map arrays to arrays. ``center`` and ``scale`` say where on the whole line x lives;
-    ``tails`` whether densities there fall like a "power" of x (x = center + scale sinh y) or "exponential" (x = y).
+    ``drift`` and ``diffusion`` map arrays to arrays, or to one number. ``center`` and ``scale`` say where on the whole
+    line x lives; ``tails`` whether densities there fall like a "power" of x (x = center + scale sinh y) or
+    "exponential" (x = y).
     ``at_lower`` and ``at_upper`` say what happens at an end that x can reach and leave (a regular one, ``boundaries``).
 
     >>> ornstein_uhlenbeck = Diffusion1D(lambda x: -x, lambda x: np.full_like(x, 2.0))
@@ -70,6 +73,8 @@ class Diffusion1D:
             raise ValueError(f"lower must be below upper, got {self.lower} and {self.upper}; swap them")
         if not self.scale > 0:
             raise ValueError(f"scale must be positive, got {self.scale}; use a typical width of x")
+        for name in ("drift", "diffusion"):
+            object.__setattr__(self, name, given(getattr(self, name), name))
         for name in ("at_lower", "at_upper"):
             if getattr(self, name) not in ("reflecting", "absorbing"):
                 raise ValueError(f'{name} must be "reflecting" or "absorbing", got {getattr(self, name)!r}')

@@ -27,16 +27,17 @@ from scipy.interpolate import CubicHermiteSpline, PchipInterpolator
 from scipy.linalg import eigh_tridiagonal, lapack
 
 from saddlescope._numbers import as_numbers
+from saddlescope.theory._checks import steady
 from saddlescope.theory._piecewise import (
     Antiderivative,
     antiderivative,
     increasing_root,
-    integrals,
     log_integrals,
     nodes,
     running,
+    weighted_integral,
 )
-from saddlescope.theory.laws import Coordinate, Floats, Function, Law, Mass, Moments, falling_rate, tabulate
+from saddlescope.theory.laws import Coordinate, Floats, Function, Law, Mass, Moments, falling_rate, finite, tabulate
 
 if TYPE_CHECKING:
     from saddlescope.theory.diffusion1d import Diffusion1D
@@ -200,6 +201,7 @@ def _costs(sde: Diffusion1D, start: float, end: float, side: int, rate: float) -
     return side * at.ravel(), total.ravel()
 
 
+@steady
 @dataclass(frozen=True)
 class Transient(Moments):
     """The law of x at a time: a density, and what has been ``absorbed`` at the ends; within ``error`` in its cdf.
@@ -292,13 +294,18 @@ class Transient(Moments):
         return np.select([~((q >= 0) & (q <= 1)), q <= c[0], q > c[-1]], [np.nan, low, high], x)
 
     def expect(self, function: Function) -> float:
-        """``E[function(x)]``, what has been absorbed included."""
+        """``E[function(x)]``, what has been absorbed included; jumps are resolved, to 1e-8 of ``E|function(x)|``.
+
+        Raises ValueError where the function is not finite, or has too many jumps.
+        """
+
+        def inside(xi: Floats) -> Floats:
+            return finite(function, self.coordinate.to_x(self.stage.y(xi)))
+
         edges = np.linspace(0, 1, len(self.cumulated))
-        xi = nodes(edges)
-        x = self.coordinate.to_x(self.stage.y(xi))
-        inside = float(integrals(function(x) * self._spline(xi, 1), edges).sum())
-        atoms = (p * float(function(np.array(e))) for p, e in zip(self.absorbed, self._ends, strict=True) if p > 0)
-        return inside + sum(atoms)
+        moving = weighted_integral(inside, lambda xi: np.maximum(self._spline(xi, 1), 0), edges)
+        atoms = [(p, end) for p, end in zip(self.absorbed, self._ends, strict=True) if p > 0]
+        return moving + sum(p * float(finite(function, np.array(end))) for p, end in atoms)
 
     def transformed(self, to_x: Function, to_y: Function, log_slope: Function) -> Transient:
         """The law of ``to_x(x)`` for an increasing function, given with its inverse and the log of its derivative."""

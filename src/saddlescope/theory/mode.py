@@ -30,6 +30,7 @@ from saddlescope.data import GaussianData, noise_vertex
 from saddlescope.dataset import Dataset
 from saddlescope.methods import METHODS, SGD, Langevin, Method
 from saddlescope.problem import Problem
+from saddlescope.theory._checks import steady
 from saddlescope.theory.boundaries import Boundaries, classified
 from saddlescope.theory.diffusion1d import Diffusion1D
 from saddlescope.theory.ensemble import integrate, walk
@@ -42,6 +43,7 @@ Where = Literal["product", "weight"]
 
 
 @frozen
+@steady
 class ModeSDE:
     """The SDE of one mode at depth L, from Gaussian white data (``target`` s*, ``label_noise`` σ) or from ``moments``.
 
@@ -167,7 +169,8 @@ class ModeSDE:
         array([2.25, 0.25])
         """
         center, floor = self.vertex
-        return np.asarray(self.alpha1 * (as_numbers(s, "s") - center) ** 2 + floor)
+        with np.errstate(over="ignore"):
+            return np.asarray(self.alpha1 * (as_numbers(s, "s") - center) ** 2 + floor)
 
     def drift(self, x: ArrayLike, coordinate: Where = "product") -> Floats:
         """Itô drift at strength ``x`` (product) or weight ``x``; shape of ``x``, strength or weight per time.
