@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from html import escape
 from operator import itemgetter
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from saddlescope._files import replace
 from saddlescope.plots import columns
 
 Record = Mapping[str, Any]
@@ -38,31 +38,17 @@ def write(folder: str | Path, record: Record) -> None:
     (folder / "runs").mkdir(exist_ok=True)
     for claim in record["claims"]:
         for run in claim["runs"]:
-            replace(folder / run["file"], run["toml"])
+            write_text(folder / run["file"], run["toml"])
     claims = [{**claim, "figure": claim["figure"]["pdf"]} for claim in record["claims"]]
     form = "quick: coarser" if record["quick"] else "full"
     about = {**record, "form": form, "claims": claims}
-    replace(folder / "report.json", json.dumps(about, indent=2, ensure_ascii=False))
-    replace(folder / "index.html", page(record))
+    write_text(folder / "report.json", json.dumps(about, indent=2, ensure_ascii=False))
+    write_text(folder / "index.html", page(record))
 
 
-def replace(path: Path, text: str) -> None:
-    """Write a file under a name that is not in use and rename it, so that a reader never meets half of it."""
-    handle, aside = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(aside, 0o666 & ~_umask())
-        os.replace(aside, path)
-    except BaseException:
-        os.unlink(aside)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def write_text(file: Path, text: str) -> None:
+    """Write a file as a whole, in UTF-8."""
+    replace(file, text.encode())
 
 
 def machine() -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from saddlescope.report import replace
+from saddlescope.report import write_text
 
 Record = Mapping[str, Any]
 Row = Sequence[str]
@@ -20,8 +20,8 @@ TARGETS = ("work", "ours against", "floor", "reach", "measured", "rounds", "")
 
 def write(folder: Path, record: Record) -> None:
     """Write ``bench.json`` and ``bench.md`` into an existing folder."""
-    replace(folder / "bench.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    replace(folder / "bench.md", markdown(record))
+    write_text(folder / "bench.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / "bench.md", markdown(record))
 
 
 def arm_rows(arms: Mapping[str, Any]) -> list[Row]:

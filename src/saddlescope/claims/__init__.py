@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from saddlescope import plots, report
+from saddlescope._files import in_words, place, sole
 from saddlescope.claims import law_of_balance, rank_deficiency, saddle_to_saddle
 from saddlescope.claims.claim import Claim, Evidence, Number, Rival, Run, judge
 
@@ -76,21 +77,23 @@ def reproduce(names: Sequence[str] = (), quick: bool = False, out: str | Path = 
     earlier report there is replaced; nothing else is touched. Returns 0 if no claim was refuted, else 1. Raises
     ValueError for a name that does not exist, and for an ``out`` that is a file or holds another page.
     """
-    claims, folder = select(names), Path(out).expanduser()
+    claims, folder = select(names), place(out, "out")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"out must be a folder, got the file {str(folder)!r}; give another path")
     if (folder / "index.html").exists() and not (folder / "report.json").exists():
         raise ValueError(f"out {str(folder)!r} holds an index.html that is not a report; give another folder")
-    for needed in ("figures", KEPT):
-        (folder / needed).mkdir(parents=True, exist_ok=True)
-    outcomes = list(_outcomes(claims, quick, folder, progress))
-    about = {
-        "version": importlib.metadata.version("saddlescope"),
-        "quick": quick,
-        "machine": report.machine(),
-    }
-    report.write(folder, {**about, "claims": outcomes})
-    _discard(folder, claims)
+    resume = "run the same again to resume after the last finished claim"
+    with sole(folder, "out"), in_words(folder, "out", resume):
+        for needed in ("figures", KEPT):
+            (folder / needed).mkdir(parents=True, exist_ok=True)
+        outcomes = list(_outcomes(claims, quick, folder, progress))
+        about = {
+            "version": importlib.metadata.version("saddlescope"),
+            "quick": quick,
+            "machine": report.machine(),
+        }
+        report.write(folder, {**about, "claims": outcomes})
+        _discard(folder, claims)
     if progress:
         _print(outcomes, folder)
     return int(any(outcome["verdict"] == "refuted" for outcome in outcomes))
@@ -115,7 +118,7 @@ def _outcomes(claims: dict[str, Claim], quick: bool, folder: Path, progress: boo
             outcome = _read(kept, identity)
             if outcome is None:
                 outcome = identity | _run(claim, quick, folder, stem)
-                report.replace(kept, json.dumps(outcome))
+                report.write_text(kept, json.dumps(outcome))
             found = f"{outcome['verdict']:>12}  {escape(claim.title)}  ({outcome['seconds']:.0f} s)"
             console.print(found, soft_wrap=True, highlight=False)
             yield outcome
