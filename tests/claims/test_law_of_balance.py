@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from saddlescope.claims.intervals import Interval
 from saddlescope.claims.law_of_balance import _networks, balance_decay, exact_balance, noise_balance
+from saddlescope.claims.tools import around
 from saddlescope.theory import Balance
 
 
@@ -53,3 +55,10 @@ def test_training_starts_to_balance_noise():
     assert training.noise_ratio.shape == (noise_balance.SAVES + 1, 2)
     assert np.all(np.abs(np.log(training.noise_ratio[-1])) < 0.7 * np.abs(np.log(training.noise_ratio[0])))
     assert np.all(training.norm_ratio[-1] > 2 * training.norm_ratio[0])
+
+
+def test_rivals_of_noise_balance_are_rejected_on_ratios_that_follow_the_law():
+    ratios = {(dx, dy): around(dy / dx, 0.01 * dy / dx) for dx, dy in noise_balance.SHAPES}
+    ratios = {shape: Interval(sum(ends) / 2, *ends) for shape, ends in ratios.items()}
+    assert noise_balance._exponent(ratios, 1.0).verdict == "confirmed"
+    assert {noise_balance._exponent(ratios, power).verdict for power in (0.0, 0.5, 1.1)} == {"refuted"}

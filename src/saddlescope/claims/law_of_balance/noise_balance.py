@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from saddlescope import plots
 from saddlescope.claims import intervals
-from saddlescope.claims.claim import Claim, Evidence, Number, Run
-from saddlescope.claims.tools import alive, around, largest, run
+from saddlescope.claims.claim import Claim, Evidence, Number, Rival, Run
+from saddlescope.claims.intervals import Interval
+from saddlescope.claims.tools import alive, around, largest, power, run
 from saddlescope.data import GaussianData
 from saddlescope.init import Balanced
 from saddlescope.methods import SGD
@@ -27,7 +28,7 @@ Times = NDArray[np.float64]
 SIZE, WIDTH, SIGNAL = 20, 200, 0.5
 LR, BATCH, SAVES, SAMPLES = 0.02, 8, 24, 256
 EARLY = 15.0
-AS_ONE = around(1.0, 0.1)
+AS_ONE, LINEAR_REGION = around(1.0, 0.1), around(1.0, 0.05)
 SHAPES = ((16, 2), (12, 3), (6, 6), (4, 12))
 LINEAR = SGD(lr=0.01, batch_size=4)
 
@@ -83,11 +84,12 @@ class Training:
 
 def experiment(quick: bool) -> Evidence:
     """ReLU networks by hand, on even and uneven data, and linear networks of several shapes on the engine."""
-    size, longer = (24, 1) if quick else (96, 3)
+    size, longer = (48, 1) if quick else (96, 3)
     even, uneven = (train(task, longer * steps, size) for task, steps in ((EVEN, 3000), (UNEVEN, 6000)))
     linear = {shape: _linear(shape, 128 if quick else 2048) for shape in SHAPES}
     ratios = {shape: intervals.mean(late(path)) for shape, (path, _) in linear.items()}
-    over = [ratio / (dy / dx) for (dx, dy), ratio in ratios.items()]
+    worst = _worst(ratios, 1.0)
+    noise = intervals.mean(late(uneven.noise_ratio))
     agreement = [np.corrcoef(np.log(pair))[0, 1] for pair in zip(*uneven.by_unit, strict=True)]
     uneven_norms, early = (
         intervals.mean(late(uneven.norm_ratio)),
@@ -95,11 +97,21 @@ def experiment(quick: bool) -> Evidence:
     )
     return Evidence(
         numbers=[
-            Number("noise out over noise in, uneven data", intervals.mean(late(uneven.noise_ratio)), AS_ONE),
-            Number("noise out over noise in, even data", intervals.mean(late(even.noise_ratio)), AS_ONE),
-            Number("‖u‖²/‖w‖², even data", intervals.mean(late(even.norm_ratio)), AS_ONE),
-            Number("correlation over units of log ‖u‖²/‖w‖² and its prediction", intervals.mean(agreement), (0.6, 1.0)),
-            Number("linear: ‖W₂‖²/‖W₁‖² over dy/dx, worst shape", largest(over, 1.0), around(1.0, 0.05)),
+            _as_one("noise out over noise in, uneven data", noise),
+            _as_one("noise out over noise in, even data", intervals.mean(late(even.noise_ratio))),
+            _as_one("‖u‖²/‖w‖², even data", intervals.mean(late(even.norm_ratio))),
+            Number(
+                "correlation over units of log ‖u‖²/‖w‖² and its prediction",
+                intervals.mean(agreement),
+                (0.9, 1.0),
+                moved=True,
+            ),
+            Number(
+                "linear: ‖W₂‖²/‖W₁‖² over dy/dx, worst shape",
+                worst,
+                LINEAR_REGION,
+                power(lambda factor: Number("", worst / factor, LINEAR_REGION), "dy/dx"),
+            ),
             *(Number(f"linear {dx} → 8 → {dy}: ‖W₂‖²/‖W₁‖²", ratio) for (dx, dy), ratio in ratios.items()),
         ],
         controls=[
@@ -107,9 +119,36 @@ def experiment(quick: bool) -> Evidence:
             Number("the same: ‖W₂‖²/‖W₁‖², linear 12 → 8 → 3", ratios[12, 3], AS_ONE),
             Number(f"noise out over noise in, uneven data, at t = {EARLY:g}", intervals.mean(early), AS_ONE),
         ],
+        rivals=[
+            Rival("norms of linear layers balance", [_exponent(ratios, 0.0)]),
+            Rival("linear layers end at √(dy/dx)", [_exponent(ratios, 0.5)]),
+            Rival("linear layers end at (dy/dx)^1.1", [_exponent(ratios, 1.1)]),
+            Rival(
+                "noise per squared norm balances, Tr C_u/‖u‖² = Tr C_w/‖w‖²",
+                [
+                    Number(
+                        "their ratio, uneven data", intervals.mean(late(uneven.noise_ratio / uneven.norm_ratio)), AS_ONE
+                    )
+                ],
+            ),
+        ],
         runs=[record for _, record in linear.values()],
         curves={"even": even, "uneven": uneven, "linear": ratios},
     )
+
+
+def _as_one(name: str, ratio: Interval) -> Number:
+    """A ratio predicted to be 1, with the factors at which it would not be confirmed."""
+    return Number(name, ratio, AS_ONE, power(lambda factor: Number(name, ratio / factor, AS_ONE), "ratio"))
+
+
+def _worst(ratios: dict[tuple[int, int], Interval], exponent: float) -> Interval:
+    """``‖W₂‖²/‖W₁‖²`` over ``(dy/dx)^exponent``, farthest from 1 of all shapes."""
+    return largest([ratio / (dy / dx) ** exponent for (dx, dy), ratio in ratios.items()], 1.0)
+
+
+def _exponent(ratios: dict[tuple[int, int], Interval], exponent: float) -> Number:
+    return Number("‖W₂‖²/‖W₁‖² over that, worst shape", _worst(ratios, exponent), LINEAR_REGION)
 
 
 def late(values: NDArray[Any]) -> Times:
