@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from saddlescope import init
+from saddlescope.claims.intervals import Interval
 from saddlescope.claims.law_of_balance import (
     _chains,
     deep_limit,
@@ -105,3 +106,17 @@ def test_law_of_chains_tends_to_the_limit_like_one_over_the_depth():
     draws = np.exp(deep_limit.limit(0.1).rvs(4000, random_state=1))
     assert deep_limit.to_limit(draws, 0.1).low == 0.0
     assert deep_limit.to_limit(draws, 0.2).low > 0.0
+
+
+def test_steps_of_sgd_add_their_own_term_to_the_change_of_distance():
+    dataset = width._run(4, width.SAME, width.COLD, 128, width.EARLY)
+    found, predicted = width.change(dataset, 4, width.SAME)
+    without = width.change(dataset, 4, width.SAME, stepping=0.0)[1]
+    assert found.mean() == pytest.approx(predicted.mean(), rel=0.05)
+    assert abs(without.mean() / predicted.mean() - 1) > 0.08
+
+
+def test_time_to_leave_tells_its_rate_from_that_of_balanced_growth():
+    time = Interval(*(np.log(1 / ergodicity.RATIO) / 2 * np.array([1.0, 0.995, 1.005])))
+    assert ergodicity._leaves(time, 2.0).verdict == "confirmed"
+    assert ergodicity._leaves(time, 1.94).verdict != "confirmed"

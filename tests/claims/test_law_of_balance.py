@@ -62,3 +62,18 @@ def test_rivals_of_noise_balance_are_rejected_on_ratios_that_follow_the_law():
     ratios = {shape: Interval(sum(ends) / 2, *ends) for shape, ends in ratios.items()}
     assert noise_balance._exponent(ratios, 1.0).verdict == "confirmed"
     assert {noise_balance._exponent(ratios, power).verdict for power in (0.0, 0.5, 1.1)} == {"refuted"}
+
+
+@pytest.mark.parametrize("theory", exact_balance.RIVALS)
+def test_rivals_of_a_step_are_told_from_the_identity(theory):
+    path = exact_balance.descend(_networks.linear, 40, exact_balance.DECAYS[1], exact_balance.RIVALS[theory])
+    assert path.digits < exact_balance.ROUNDING[0] / 2
+
+
+def test_terms_of_the_rate_of_decay_are_told_apart():
+    ensemble = balance_decay._ensemble(balance_decay.SETTINGS[-1], balance_decay.UNBALANCED, 50.0, 256)
+    right, *wrong = (
+        ensemble.decay(**factors) for factors in ({}, {"heat": 0.95}, {"stepping": 0.0}, {"stepping": 2.0})
+    )
+    assert right.low < 1 < right.high
+    assert all(not rate.low < 1 < rate.high for rate in wrong)

@@ -4,17 +4,17 @@ grow."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from saddlescope import plots
 from saddlescope.claims import intervals
-from saddlescope.claims.claim import Claim, Evidence, Number, Run
+from saddlescope.claims.claim import Claim, Evidence, Number, Rival, Run
 from saddlescope.claims.intervals import Interval, exact
 from saddlescope.claims.law_of_balance.exact_balance import ROUNDING, digits
-from saddlescope.claims.tools import Floats, alive, around, largest, run
+from saddlescope.claims.tools import Floats, alive, around, largest, power, run
 from saddlescope.data import GaussianData
 from saddlescope.init import Given
 from saddlescope.methods import SGD, GradientFlow, Langevin, Method
@@ -25,11 +25,12 @@ from saddlescope.theory import ModeSDE
 
 TARGET, LABEL_NOISE = 1.0, 2.0
 UNBALANCED, BALANCED, UNLEARNED = (1.5, 1 / 1.5), (1.0, 1.0), (1.5, 0.1)
-SETTINGS = (SGD(lr=0.01, batch_size=1), SGD(lr=0.01, batch_size=2), SGD(lr=0.02, batch_size=4))
+SETTINGS = (SGD(lr=0.01, batch_size=1), SGD(lr=0.02, batch_size=4), SGD(lr=0.1, batch_size=32))
 DECAYED = SGD(lr=0.01, batch_size=1, weight_decay=0.02)
 HOT = Langevin(lr=0.04, batch_size=1.0, dt=2e-3)
 ISOTROPIC = Langevin(lr=0.01, batch_size=1.0, noise="isotropic", dt=5e-3)
 SPREADING = 4.0
+RATE, LATE = around(1.0, 0.03), around(1.0, 0.03)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,19 +43,21 @@ class Ensemble:
     v: Floats
     record: Run
 
-    @property
-    def exponent(self) -> Floats:
-        """``∫ (T g(v) + η(v − s*)² + 2γ) dt``, ensemble mean (t,); the second term is of discrete steps alone."""
+    def exponent(self, heat: float = 1.0, stepping: float = 1.0, decaying: float = 1.0) -> Floats:
+        """``∫ (T g(v) + η(v − s*)² + 2γ) dt``, ensemble mean (t,), each term times one of the factors.
+
+        The second term is of discrete steps alone.
+        """
         T, decay = getattr(self.method, "temperature", 0.0), self.method.weight_decay
         steps = self.method.lr if isinstance(self.method, SGD) else 0.0
-        rate = T * noise(self.v) + steps * (self.v - TARGET) ** 2 + 2 * decay
+        rate = heat * T * noise(self.v) + stepping * steps * (self.v - TARGET) ** 2 + 2 * decaying * decay
         return _integral(rate.mean(axis=0), self.time)
 
-    def decay(self) -> Interval:
+    def decay(self, heat: float = 1.0, stepping: float = 1.0, decaying: float = 1.0) -> Interval:
         """What ``−log`` of the mean of q has gained, over what the exponent has."""
         left = intervals.mean(self.q[:, -1] / self.q[0, 0])
         gained = Interval(*(-np.log(max(end, 1e-300)) for end in (left.value, left.high, left.low)))
-        return gained / self.exponent[-1]
+        return gained / self.exponent(heat, stepping, decaying)[-1]
 
     def late_rate(self) -> Interval:
         """Mean rate at which ``log q`` falls over the last two thirds of the run."""
@@ -71,18 +74,21 @@ def experiment(quick: bool) -> Evidence:
     flow = _ensemble(GradientFlow(lr=0.01), UNLEARNED, sgd[0].time[-1], 1)
     isotropic, spreading = (_ensemble(ISOTROPIC, start, SPREADING, crowd) for start in (UNBALANCED, BALANCED))
     ratios = [each.decay() for each in sgd]
-    law = ModeSDE(depth=2, target=TARGET, label_noise=LABEL_NOISE, temperature=HOT.temperature).stationary()
+    late = hot.late_rate()
+
+    def worst(**factors: float) -> Number:
+        found = largest((each.decay(**factors) for each in sgd), 1.0)
+        return Number("rate of decay over the predicted one, SGD, worst case", found, RATE)
+
     return Evidence(
         numbers=[
-            Number("rate of decay over the predicted one, SGD, worst case", largest(ratios, 1.0), around(1.0, 0.03)),
-            *(
-                Number(f"the same, {_words(each.method)}", ratio, around(1.0, 0.03))
-                for each, ratio in zip(sgd, ratios, strict=True)
-            ),
+            replace(worst(), catches=power(lambda factor: worst(heat=factor), "T")),
+            *(Number(f"the same, {_words(each.method)}", ratio, RATE) for each, ratio in zip(sgd, ratios, strict=True)),
             Number(
                 "late rate over 2(s* − E[s]) of the stationary law, Langevin, T = 0.04",
-                hot.late_rate() / (2 * (TARGET - float(law.mean()))),
-                around(1.0, 0.04),
+                late / _stationary_rate(1.0),
+                LATE,
+                power(lambda factor: Number("", late / _stationary_rate(factor), LATE), "T"),
             ),
             Number(
                 "digits to which gradient flow conserves u² − w²",
@@ -96,16 +102,38 @@ def experiment(quick: bool) -> Evidence:
             ),
         ],
         controls=[
-            Number("rate of decay over the predicted one, isotropic noise", isotropic.decay(), around(1.0, 0.03)),
+            Number("rate of decay over the predicted one, isotropic noise", isotropic.decay(), RATE),
             Number(
                 "late rate over T σ², the noise of a loss at its minimum, T = 0.04",
-                hot.late_rate() / (HOT.temperature * LABEL_NOISE**2),
-                around(1.0, 0.04),
+                late / (HOT.temperature * LABEL_NOISE**2),
+                LATE,
+            ),
+        ],
+        rivals=[
+            Rival("T × 0.95", [worst(heat=0.95)]),
+            Rival("T × 1.05", [worst(heat=1.05)]),
+            Rival("no term of discrete steps", [worst(stepping=0.0)]),
+            Rival("twice the term of discrete steps", [worst(stepping=2.0)]),
+            Rival("weight decay adds γ, not 2γ", [worst(decaying=0.5)]),
+            Rival(
+                "the stationary rate of T × 0.95",
+                [Number("late rate over that", late / _stationary_rate(0.95), LATE)],
+            ),
+            Rival(
+                "isotropic noise keeps u² = w²",
+                [Number("E[(u² − w²)²] over its prediction", _growth(spreading), around(0.0, 0.1))],
             ),
         ],
         runs=[each.record for each in (*sgd, hot, flow, isotropic, spreading)],
         curves={"sgd": sgd, "hot": hot, "flow": flow, "spreading": spreading},
     )
+
+
+def _stationary_rate(heat: float) -> float:
+    """``2(s* − E[s])`` at this many times the temperature of ``HOT``."""
+    T = heat * HOT.temperature
+    law = ModeSDE(depth=2, target=TARGET, label_noise=LABEL_NOISE, temperature=T).stationary()
+    return 2 * (TARGET - float(law.mean()))
 
 
 def noise(v: Floats) -> Floats:
@@ -158,7 +186,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
     sgd, hot, flow, spreading = (evidence.curves[name] for name in ("sgd", "hot", "flow", "spreading"))
     decay, rate, growth = axes
     for each, colour in zip(sgd, plots.COLOURS, strict=False):
-        decay.plot(each.time, np.exp(-each.exponent), color=colour, lw=1.2)
+        decay.plot(each.time, np.exp(-each.exponent()), color=colour, lw=1.2)
         decay.plot(
             each.time[::4], (each.q.mean(axis=0) / each.q[0, 0])[::4], "o", color=colour, label=_words(each.method)
         )
@@ -206,7 +234,9 @@ CLAIM = Claim(
     ),
     control=(
         "Isotropic noise of the same strength keeps the mean of u² − w² and must not show the rate; and T σ², the "
-        "noise at the minimum without the fluctuations of uw, must be told from the late rate."
+        "noise at the minimum without the fluctuations of uw, must be told from the late rate. Rivals, on the same "
+        "trajectories: T × 0.95 and 1.05, the term of discrete steps left out or doubled (it is a tenth of the rate at "
+        "η = 0.1), half the weight decay."
     ),
     caption=(
         "Mean of u² − w² (dots) and the prediction (lines); late rate of decay, in stationary noise, against "
