@@ -234,8 +234,8 @@ CLAIM = Claim(
     ),
     control=(
         "Layers with tanh and attention whose queries have a bias lack the symmetry, and isotropic noise does not "
-        "respect it: there the identity must fail. Rivals, on the same paths with γ = 0.1: the identity to first order in "
-        "γ, without its η² term, and with half of it."
+        "respect it: there the identity must fail. Rivals, on paths with γ = 0.1: the identity to first order "
+        "in γ, without its η² term, and with half of it."
     ),
     caption=(
         "‖u‖² − ‖w‖² of the trained weights (dots) and summed from the squares of the gradients alone (lines), with "

@@ -116,12 +116,11 @@ def change(dataset: xr.Dataset, depth: int, starts: Sequence[float], stepping: f
     """
     v = strengths(dataset, depth)
     a, total, opposite = np.abs(v) ** (1 / depth), v.sum(axis=-1), starts[0] * starts[1] < 0
-    step = float(dataset["time"][1]) / int(dataset["step"][1])
-    heat = getattr(results.parts(dataset)[1], "temperature", 0.0)
+    method = results.parts(dataset)[1]
+    heat = getattr(method, "temperature", 0.0)
+    step = 0.0 if isinstance(method, GradientFlow) else stepping * float(method.time(1))
     off = (total - 1.0) ** 2
-    noise = (
-        0.0 if "GradientFlow" in dataset.attrs["toml"] else heat * (2 * off + LABEL_NOISE**2) + stepping * step * off
-    )
+    noise = heat * (2 * off + LABEL_NOISE**2) + step * off
     if depth == 2:
         found, rate = np.log(np.abs(v[..., 0] * v[..., 1])), -2 * noise
     else:
