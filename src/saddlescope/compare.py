@@ -15,11 +15,10 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from saddlescope import observables, results
 from saddlescope._numbers import as_numbers, as_whole, shown
-from saddlescope.engines.reference import Reference
 from saddlescope.observables import THRESHOLDS
 from saddlescope.plan import Plan
+from saddlescope.selection import Selection, selected
 
 Floats = NDArray[np.float64]
 
@@ -84,6 +83,7 @@ class Comparison:
 def compare(run: xr.Dataset, law: HasCDF | xr.Dataset, mode: int = 0, step: int | None = None) -> Comparison:
     """Compare the strengths of a mode over the trajectories of a run with a law, or with another run.
 
+    Of a run that ``isel`` or ``sel`` cut to some trajectories or saves, these alone are compared.
     At the last save, or at ``step``: any save of a run that keeps trajectories, the last of one that keeps
     statistics. ``law`` is whatever has ``cdf`` and ``mean``: ``theory.mode_sde(…).stationary()``, or a frozen
     distribution of ``scipy.stats``. Judged are the largest difference of the distribution functions, by the
@@ -102,12 +102,13 @@ def compare(run: xr.Dataset, law: HasCDF | xr.Dataset, mode: int = 0, step: int 
     'differs'
     """
     mode, step = as_whole(mode, "mode"), None if step is None else as_whole(step, "step")
-    samples, diverged = _strengths(run, mode, step)
-    target = float(results.parts(run)[0].data.modes.strengths[mode])
+    given = selected(run)
+    samples, diverged = _strengths(given, mode, step)
+    target = float(given.problem.data.modes.strengths[mode])
     points = [theta * target for theta in THRESHOLDS] if target > 0 else []
     level = FALSE_ALARM / (1 + len(points))
     if isinstance(law, xr.Dataset):
-        others, lost = _strengths(law, mode, step)
+        others, lost = _strengths(selected(law), mode, step)
         rows = _with_run(samples, others, FALSE_ALARM)
         diverged = max(diverged, lost)
     elif isinstance(law, HasCDF):
@@ -122,30 +123,35 @@ def compare(run: xr.Dataset, law: HasCDF | xr.Dataset, mode: int = 0, step: int 
     return Comparison(tuple(rows), len(samples), diverged)
 
 
-def _strengths(run: xr.Dataset, mode: int, step: int | None) -> tuple[Floats, float]:
-    """Strength of a mode in every trajectory that has not diverged, and the share of those that have."""
-    problem, method, plan = results.parts(run)
-    count = len(problem.data.modes.strengths)
+def _strengths(given: Selection, mode: int, step: int | None) -> tuple[Floats, float]:
+    """Strength of a mode in every selected trajectory that has not diverged, and the share of those that have."""
+    plan, state, steps = given.plan, given.state, given.run["step"].values
+    count = len(given.problem.data.modes.strengths)
     if not 0 <= mode < count:
         raise ValueError(f"mode must be from 0 to {count - 1}, got {mode}; modes are counted from the strongest")
-    state, steps = results.final_state(run), run["step"].values
     step = _last(plan, state.step, steps) if step is None else step
     if step == state.step:
-        weights = Reference(problem, method, plan).weights(state)
-        values = observables.mode_strength(problem.data, weights)[:, mode]
+        values = given.strengths[:, mode]
     elif plan.keep == "statistics":
         raise ValueError(
             f"step must be {state.step}, the last of a run that keeps statistics, got {step}; "
             'use keep="trajectories" to compare at other steps'
         )
     elif step in steps:
-        values = run["mode_strength"].values[:, np.flatnonzero(steps == step)[0], mode]
+        values = _saved(given, mode, step)
     else:
         raise ValueError(f"step must be one of the saves of the run, got {step}; see run.step")
     alive = (state.status == 0) | (state.status > step)
     if not alive.any():
         raise ValueError("run has no trajectory left to compare: all have diverged; lower lr")
     return values[alive], float(1 - alive.mean())
+
+
+def _saved(given: Selection, mode: int, step: int) -> Floats:
+    shown = given.variable("mode_strength")
+    if shown is None or "mode" not in shown.coords or mode not in shown["mode"]:
+        raise ValueError(f"run must have mode_strength of mode {mode} to compare it at step {step}; keep both")
+    return np.asarray(shown.values[:, given.run["step"].values == step, shown["mode"].values == mode][:, 0])
 
 
 def _last(plan: Plan, reached: int, saves: NDArray[np.int64]) -> int:

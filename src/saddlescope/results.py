@@ -18,6 +18,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from saddlescope import accumulate
+from saddlescope._numbers import shown
 from saddlescope.dataset import Dataset
 from saddlescope.engines import finite
 from saddlescope.engines.protocol import PEAK_FALL, Engine, State
@@ -98,6 +99,7 @@ CONVENTIONS = {
     "convention_noise": "Itô",
 }
 
+CHECKPOINT_DIMS = ("byte",)
 CHECKPOINT = {"units": "1", "long_name": "state of the ensemble at its last step (npz)"}
 
 
@@ -117,9 +119,9 @@ def variables(problem: Problem, plan: Plan) -> dict[str, Variable]:
 
 def sizes(problem: Problem, plan: Plan) -> dict[str, int]:
     """Length of every dim."""
-    coordinates = _coordinates(problem, plan)
+    axes = coordinates(problem, plan)
     return (
-        {name: len(values) for name, values in coordinates.items()}
+        {name: len(values) for name, values in axes.items()}
         | {"time": len(plan.save_steps)}
         | {
             name: size
@@ -135,7 +137,8 @@ def _weight_dims(problem: Problem, layer: int) -> tuple[str, str]:
     return f"unit{layer}", f"unit{layer - 1}"
 
 
-def _coordinates(problem: Problem, plan: Plan) -> dict[str, NDArray[Any]]:
+def coordinates(problem: Problem, plan: Plan) -> dict[str, NDArray[Any]]:
+    """Values of every coordinate but time."""
     depth, strengths = problem.network.depth, problem.data.modes.strengths
     return {
         "step": plan.save_steps,
@@ -162,12 +165,12 @@ def frame(problem: Problem, method: Method, plan: Plan, attrs: Mapping[str, Any]
     unused = {"interface"} if problem.network.depth == 1 else set()
     if plan.keep != "statistics":
         unused.add("statistic")
-    coordinates = _coordinates(problem, plan) | {"time": method.time(plan.save_steps)}
+    axes = coordinates(problem, plan) | {"time": method.time(plan.save_steps)}
     return xr.Dataset(
         coords={
-            name: (variable.dims, coordinates[name], variable.attrs)
+            name: (variable.dims, axes[name], variable.attrs)
             for name, variable in COORDINATES.items()
-            if name not in unused and name in coordinates
+            if name not in unused and name in axes
         },
         attrs=dict(attrs),
     )
@@ -296,10 +299,10 @@ def parts(run: xr.Dataset) -> tuple[Problem, Method, Plan]:
     Raises ValueError for a Dataset that is not a run.
     """
     if not isinstance(run, xr.Dataset):
-        raise TypeError(f"run must be a Dataset from simulate or load, got {run!r:.80}")
-    if "toml" not in run.attrs or "checkpoint" not in run:
+        raise TypeError(f"run must be a Dataset from simulate or load, got {shown(run)}")
+    if not isinstance(run.attrs.get("toml"), str) or "checkpoint" not in run:
         raise ValueError(
-            "run must be a Dataset from simulate or load, got one without the attribute 'toml' or "
+            "run must be a Dataset from simulate or load, got one without the text 'toml' or "
             "the variable 'checkpoint'; keep both when you transform a run"
         )
     return run_from_toml(run.attrs["toml"])
@@ -308,10 +311,3 @@ def parts(run: xr.Dataset) -> tuple[Problem, Method, Plan]:
 def stack(records: Sequence[Record], name: str) -> Floats:
     """One variable of several saves, with its time axis."""
     return np.stack([one[name] for one in records], axis=1)
-
-
-def unstack(run: xr.Dataset) -> list[Record]:
-    """The saves of a run."""
-    problem, _, plan = parts(run)
-    loaded = {name: run[name].values for name in variables(problem, plan)}
-    return [{name: values[:, index] for name, values in loaded.items()} for index in range(run.sizes["time"])]

@@ -17,17 +17,20 @@ from typing import Any, Self
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from saddlescope import advice, estimate, results
+from saddlescope._numbers import shown
 from saddlescope.engines import make_engine, protocol
 from saddlescope.engines.protocol import Engine, State
 from saddlescope.engines.reference import Reference
 from saddlescope.methods import METHODS, Method
 from saddlescope.plan import Plan
-from saddlescope.problem import Problem
+from saddlescope.problem import Problem, run_to_toml
 from saddlescope.results import Record
+from saddlescope.selection import selected
 from saddlescope.store import COMMIT_BYTES, Memory, Sink, Store, as_path, is_run, same_run
 
 BLOCK_SECONDS = 0.2
@@ -91,19 +94,20 @@ def _begin(problem: Any, method: Any, plan: Any) -> Start:
         ("plan", plan, Plan, "Plan(steps=10_000)"),
     ):
         if not isinstance(value, kinds):
-            raise TypeError(f"{name} must be such as {example}, got {value!r:.80}")
+            raise TypeError(f"{name} must be such as {example}, got {shown(value)}")
     return Start(problem, method, plan)
 
 
 def _continue(run: Any, method: Any, plan: Any) -> Start:
-    problem, old_method, old_plan = results.parts(run)
+    given = selected(run)
+    problem, old_method, old_plan, state = given.problem, given.method, given.plan, given.state
     start = _begin(problem, old_method if method is None else method, old_plan if plan is None else plan)
-    state, earlier = results.final_state(run), tuple(run.attrs.get("continues", ()))
+    earlier = tuple(run.attrs.get("continues", ()))
     extends = start.method == old_method
     _check_ensemble(old_plan, start.plan, extends)
     if extends:
-        plan = _extended(run, start.plan, state)
-        return replace(start, plan=plan, state=state, records=results.unstack(run), continues=earlier)
+        plan = _extended(given.run["step"].values, start.plan, state)
+        return replace(start, plan=plan, state=state, records=given.records(), continues=earlier)
     if state.step < old_plan.steps:
         raise ValueError(
             f"the run stopped at step {state.step:,} of {old_plan.steps:,}; "
@@ -111,29 +115,32 @@ def _continue(run: Any, method: Any, plan: Any) -> Start:
         )
     weights = Reference(problem, old_method, old_plan).weights(state)
     fresh = protocol.start(problem, start.method, start.plan, weights)
-    return replace(start, state=replace(fresh, words=state.words), continues=(*earlier, run.attrs["toml"]))
+    toml = run.attrs["toml"] if given.complete else run_to_toml(problem, old_method, old_plan)
+    return replace(start, state=replace(fresh, words=state.words), continues=(*earlier, toml))
 
 
 def _check_ensemble(old: Plan, new: Plan, extends: bool) -> None:
     names = ("seed", "dtype", "keep", "events", "accumulate") if extends else ("seed", "dtype")
-    pairs = {name: (getattr(old, name), getattr(new, name)) for name in names}
-    pairs["trajectories"] = (old.member_indices.tolist(), new.member_indices.tolist())
+    pairs: dict[str, tuple[Any, Any]] = {name: (getattr(old, name), getattr(new, name)) for name in names}
+    if not np.array_equal(old.member_indices, new.member_indices):
+        name = "trajectories" if old.members is new.members is None else "members"
+        pairs[name] = (old.count, new.count) if name == "trajectories" else (old.members, new.members)
     for name, (was, got) in pairs.items():
         if was != got:
             raise ValueError(
-                f"plan.{name} must be that of the run to go on with it, {was!r:.60}, got {got!r:.60}; "
+                f"plan.{name} must be that of the run to extend or continue it, {was!r:.60}, got {got!r:.60}; "
                 f"give the run's own {name}"
             )
 
 
-def _extended(run: xr.Dataset, plan: Plan, state: State) -> Plan:
+def _extended(steps: NDArray[np.int64], plan: Plan, state: State) -> Plan:
     """The plan whose saves are those of the run, then the new ones."""
     if plan.steps <= state.step:
         raise ValueError(
             f"plan.steps must be more than the {state.step} steps of the run to extend it, got {plan.steps}; "
             "give a plan of more steps, or another method"
         )
-    saves = np.concatenate([run["step"].values, plan.save_steps[plan.save_steps > state.step]])
+    saves = np.concatenate([steps, plan.save_steps[plan.save_steps > state.step]])
     return plan if np.array_equal(saves, plan.save_steps) else replace(plan, save_at=tuple(saves.tolist()))
 
 

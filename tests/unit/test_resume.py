@@ -338,7 +338,7 @@ def test_a_continued_run_is_written_and_resumed(tmp_path, monkeypatch):
         (None, {}, "plan.steps must be more than the 60 steps of the run"),
         (None, {"steps": 30}, "plan.steps must be more than the 60 steps of the run to extend it, got 30"),
         (None, {"steps": 90, "keep": "trajectories"}, "plan.keep must be that of the run"),
-        (None, {"steps": 90, "seed": 3}, "plan.seed must be that of the run to go on with it, 0, got 3"),
+        (None, {"steps": 90, "seed": 3}, "plan.seed must be that of the run to extend or continue it, 0, got 3"),
         (sc.GD(0.1), {"dtype": "float32"}, "plan.dtype must be that of the run"),
         (sc.GD(0.1), {"trajectories": 6}, "plan.trajectories must be that of the run"),
     ],

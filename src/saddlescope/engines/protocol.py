@@ -7,7 +7,7 @@ strengths on its diagonal and the teacher is ``diag(s*)``.
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, TypeGuard
 
 import numpy as np
@@ -58,6 +58,12 @@ class State:
     def trajectories(self) -> int:
         """Ensemble size n."""
         return len(self.words)
+
+    def take(self, rows: NDArray[np.int64]) -> State:
+        """The state of these trajectories alone; of a plan that accumulates the histogram stays that of all."""
+        own = ("words", "status", "learned", "peak", "clock", "order", "correlator")
+        taken: dict[str, Any] = {name: getattr(self, name)[rows] for name in own}
+        return replace(self, weights=tuple(layer[rows] for layer in self.weights), **taken)
 
     def to_bytes(self) -> bytes:
         """Serialise, without loss."""
