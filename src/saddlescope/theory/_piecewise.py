@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.polynomial import legendre
@@ -37,6 +38,16 @@ class Antiderivative:
         left, right = self.edges[panel], self.edges[panel + 1]
         local = 2 * (y - left) / (right - left) - 1
         return np.asarray(self.at_edges[panel] + legendre.legval(local, self.coefficients[:, panel], tensor=False))
+
+    @cached_property
+    def mirrored(self) -> Antiderivative:
+        """``G(y) = F(last edge) − F(−y)``, summed from its own left edge, where G is small."""
+        signs = -((-1.0) ** np.arange(len(self.coefficients)))[:, None]
+        flipped = signs * self.coefficients
+        flipped[0] += self.coefficients.sum(axis=0)
+        flipped = flipped[:, ::-1]
+        at_edges = np.concatenate([[0.0], np.cumsum(flipped.sum(axis=0))])
+        return Antiderivative(-self.edges[::-1], at_edges, flipped)
 
     def inverse(self, values: ArrayLike) -> Floats:
         """The y with F(y) = values, for increasing F; outside its range the nearer end."""

@@ -17,11 +17,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from saddlescope._numbers import as_numbers
 from saddlescope.theory import _checks
+from saddlescope.theory._checks import steady
 
 Floats = NDArray[np.float64]
 Gradients = Callable[[Floats, Floats], tuple[ArrayLike, ArrayLike]]
 
 
+@steady
 def balance_step(
     u: ArrayLike, w: ArrayLike, grad_u: ArrayLike, grad_w: ArrayLike, lr: float, weight_decay: float = 0.0
 ) -> Floats:
@@ -57,6 +59,7 @@ class Rescaling:
     violation: float
 
 
+@steady
 def rescaling_symmetry(
     gradients: Gradients, u: ArrayLike, w: ArrayLike, scales: tuple[float, ...] = (0.5, 2.0)
 ) -> Rescaling:
@@ -101,6 +104,7 @@ def rescaling_symmetry(
     return Rescaling("broken" if violation > rounding ** (1 / 3) else "inconclusive", violation)
 
 
+@steady
 def euler_violation(u: Floats, w: Floats, grad_u: Floats, grad_w: Floats) -> float:
     """How far ``u·g_u = w·g_w`` fails on these samples, as a share of the sizes; NaN where no gradient is.
 
@@ -111,6 +115,7 @@ def euler_violation(u: Floats, w: Floats, grad_u: Floats, grad_w: Floats) -> flo
     return _share(grad_u @ u - grad_w @ w, *size)
 
 
+@steady
 @dataclass(frozen=True, eq=False)
 class Balance:
     """Noise balance at a point (u, w): how fast ``‖u‖² − ‖w‖²`` changes there, and which ratio of norms it seeks.

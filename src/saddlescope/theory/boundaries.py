@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from saddlescope.theory._checks import steady
 from saddlescope.theory.laws import FLAT, Floats, Function
 
 Kind = Literal["natural", "entrance", "exit", "regular"]
@@ -74,6 +75,7 @@ class Boundaries(NamedTuple):
         )
 
 
+@steady
 def classified(scale: bool, speed: bool, time_to: bool, time_from: bool, regular: Condition = "reflecting") -> Boundary:
     """The boundary at which these of S, M, Σ, N are finite.
 
@@ -87,6 +89,7 @@ def classified(scale: bool, speed: bool, time_to: bool, time_from: bool, regular
     return Boundary("entrance" if time_from else "natural", scale, speed, "unreachable")
 
 
+@steady
 def feller(
     potential: Function,
     slope: Function,
@@ -118,6 +121,7 @@ def feller(
     return classified(scale, speed, scale and in_time(scale_rate), speed and in_time(speed_rate), regular)
 
 
+@steady
 def converges(drops: Floats, y: Floats, flat: float) -> bool:
     """Whether the integral of a density converges that loses ``drops`` nats between three places, each twice as far.
 

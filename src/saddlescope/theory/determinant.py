@@ -21,9 +21,11 @@ import numpy as np
 from saddlescope._numbers import as_number, as_numbers
 from saddlescope.data import ROUNDING, Data, _t
 from saddlescope.theory import _checks
+from saddlescope.theory._checks import steady
 from saddlescope.theory._layers import Floats, Weights, checked_layers, entry_variance, map_error, surroundings
 
 
+@steady
 def neighbours(weights: Weights, interface: int = 0) -> Floats:
     """``Θ = [W_l, W_{l+1}ᵀ]`` (n, n_l, m). Raises ValueError for an interface that does not exist or is too narrow.
 
@@ -45,6 +47,7 @@ def neighbours(weights: Weights, interface: int = 0) -> Floats:
     return np.concatenate([lower, _t(upper)], axis=2)
 
 
+@steady
 def log_det(weights: Weights, interface: int = 0) -> Floats:
     """``log det ΘᵀΘ`` (n,), −∞ where Θ has lost rank, NaN for weights that are not finite.
 
@@ -59,6 +62,7 @@ def log_det(weights: Weights, interface: int = 0) -> Floats:
     return values
 
 
+@steady
 def neighbour_gradient(weights: Weights, gradient: Floats, interface: int = 0) -> Floats:
     """``J = W_{>l+1}ᵀ Ḡ W_{<l}ᵀ`` (n, n_{l+1}, n_{l−1}) from the gradient Ḡ of the map (n, dy, dx).
 
@@ -69,6 +73,7 @@ def neighbour_gradient(weights: Weights, gradient: Floats, interface: int = 0) -
     return _t(above[interface + 1]) @ as_numbers(gradient, "gradient") @ _t(below[interface])
 
 
+@steady
 def log_det_step(gradient: Floats, lr: float, weight_decay: float = 0.0) -> Floats:
     """Change of log det N by one step, exactly, from J (n, n_{l+1}, n_{l−1}): whatever the loss and the noise (n,).
 
@@ -91,6 +96,7 @@ def log_det_step(gradient: Floats, lr: float, weight_decay: float = 0.0) -> Floa
         return np.asarray(2 * np.log(np.abs(keep**2 - values**2)).sum(axis=1) + 2 * beside)
 
 
+@steady
 def log_det_rate(
     data: Data, temperature: float, weights: Weights, interface: int = 0, lr: float = 0.0, share: float = 1.0
 ) -> Floats:
@@ -115,6 +121,7 @@ def log_det_rate(
     return np.asarray(-2 * temperature * variance - 2 * lr * (mean**2).sum(axis=(1, 2)))
 
 
+@steady
 def settled_rate(data: Data, temperature: float, weights: Weights, lr: float = 0.0) -> Floats:
     """Mean of ``log_det_rate`` while label noise makes two layers that fit the teacher fluctuate about it (n,).
 
@@ -148,6 +155,7 @@ class EigenvalueSDE:
     squares: Floats
 
 
+@steady
 def eigenvalue_sde(
     data: Data, temperature: float, weights: Weights, interface: int = 0, lr: float = 0.0, share: float = 1.0
 ) -> EigenvalueSDE:
@@ -190,6 +198,7 @@ def eigenvalue_sde(
     return EigenvalueSDE(eigenvalues, pull, repulsion, covariance, squares)
 
 
+@steady
 def label_noise_drift(data: Data, temperature: float, weights: Weights) -> tuple[Floats, Floats]:
     """Where label noise drives two layers that fit the teacher, to first order in T: the drift of W_1 and of W_2.
 
@@ -217,6 +226,7 @@ def label_noise_drift(data: Data, temperature: float, weights: Weights) -> tuple
     return free[0] - _t(second) @ kept, free[1] - kept @ _t(first)
 
 
+@steady
 def fall_times(data: Data, temperature: float, weights: Weights, threshold: float) -> Floats:
     """When label noise will have taken singular values of W_1 below ``threshold`` (n, dx − rank M), first to last.
 
@@ -245,6 +255,7 @@ def fall_times(data: Data, temperature: float, weights: Weights, threshold: floa
     return np.sort(np.where(values <= threshold, 0.0, times), axis=1)
 
 
+@steady
 def rank(matrices: Floats, threshold: float = 1e-2) -> Floats:
     """Number of singular values above ``threshold`` times the largest (n,).
 
@@ -255,6 +266,7 @@ def rank(matrices: Floats, threshold: float = 1e-2) -> Floats:
     return np.asarray((values > threshold * values[:, :1]).sum(axis=1))
 
 
+@steady
 def effective_rank(matrices: Floats) -> Floats:
     """``exp(−Σ p_i log p_i)``, p the singular values over their sum (n,): a number of directions without threshold.
 

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.special import expit, log_expit
 
-from saddlescope._numbers import as_numbers
+from saddlescope._numbers import as_number, as_numbers
 from saddlescope.theory._checks import given, steady
 from saddlescope.theory._piecewise import Antiderivative, antiderivative, integrals, nodes, running
 from saddlescope.theory.boundaries import Boundaries, Condition, feller
@@ -69,10 +69,16 @@ class Diffusion1D:
     at_upper: Condition = "reflecting"
 
     def __post_init__(self) -> None:
+        for name in ("lower", "upper", "center", "scale"):
+            object.__setattr__(self, name, as_number(getattr(self, name), name))
         if not self.lower < self.upper:
             raise ValueError(f"lower must be below upper, got {self.lower} and {self.upper}; swap them")
-        if not self.scale > 0:
-            raise ValueError(f"scale must be positive, got {self.scale}; use a typical width of x")
+        if not 0 < self.scale < np.inf:
+            raise ValueError(f"scale must be positive and finite, got {self.scale}; use a typical width of x")
+        if not np.isfinite(self.center):
+            raise ValueError(f"center must be finite, got {self.center}; use a typical x")
+        if self.tails not in ("power", "exponential"):
+            raise ValueError(f'tails must be "power" or "exponential", got {self.tails!r}')
         for name in ("drift", "diffusion"):
             object.__setattr__(self, name, given(getattr(self, name), name))
         for name in ("at_lower", "at_upper"):
@@ -111,7 +117,7 @@ class Diffusion1D:
         >>> np.diff(ou.log_scale_density([0.0, 1.0, 2.0]))        # x²
         array([1., 3.])
         """
-        y = self.coordinate.to_y(as_numbers(x, "x"))
+        y = self._inside(x, "x")
         return -self._potential(y) - self.coordinate.log_slope(y)
 
     def log_speed_density(self, x: ArrayLike) -> Floats:
@@ -123,7 +129,7 @@ class Diffusion1D:
         >>> np.diff(ou.log_speed_density([0.0, 1.0, 2.0]))        # −x²
         array([-1., -3.])
         """
-        y = self.coordinate.to_y(as_numbers(x, "x"))
+        y = self._inside(x, "x")
         return self._log_speed(y) - self.coordinate.log_slope(y)
 
     def stationary(self) -> Density:
@@ -152,17 +158,20 @@ class Diffusion1D:
         array([0.25, 0.5 ])
         """
         ends = [
-            None if end is None else float(self.coordinate.to_y(as_numbers(end, "lower and upper")))
-            for end in (lower, upper)
+            None if level is None or level == end else float(self._inside(as_number(level, name), name))
+            for name, level, end in (("lower", lower, self.lower), ("upper", upper, self.upper))
         ]
         possible = [level is not None or end.keeps for level, end in zip(ends, self.boundaries, strict=True)]
         if not any(possible):
             raise ValueError("neither end of the domain is ever reached; give lower or upper")
+        if lower is not None and upper is not None and not lower < upper:
+            raise ValueError(f"lower must be below upper, got {lower} and {upper}; swap them")
+        y = self._inside(start, "start")
         if not all(possible):
-            return np.full(np.shape(start), float(possible[1]))
+            return np.where(np.isnan(y), np.nan, float(possible[1]))
         edges = _between(self._potential.edges, *ends)
-        y = self.coordinate.to_y(as_numbers(start, "start"))
-        inside = float(np.clip(np.median(y), edges[0], edges[-1]))
+        known = y[~np.isnan(y)]
+        inside = float(np.clip(np.median(known) if known.size else 0.0, edges[0], edges[-1]))
         potential = self._integral(edges, inside)
         potential = self._counted_from_top(potential, lambda u, y: -u)
         return tabulate(lambda y: -potential(y), edges, closed=(lower is not None, upper is not None)).cdf(y)
@@ -182,7 +191,7 @@ class Diffusion1D:
         """
         y = self.coordinate.to_y(as_numbers(start, "start"))
         end = float(self.coordinate.to_y(as_numbers(target, "target")))
-        mean, var = np.zeros(y.shape), np.zeros(y.shape)
+        mean, var = (np.where(np.isnan(y - end), np.nan, 0.0) for _ in range(2))
         for side in (1.0, -1.0):
             here = side * y < side * end
             if here.any():
@@ -282,6 +291,14 @@ class Diffusion1D:
         if self.boundaries.no_law is not None:
             raise ValueError(self.boundaries.no_law)
         return 1 / min(float(self.spectrum()[1]), self.essential_rate)
+
+    def _inside(self, x: ArrayLike, name: str) -> Floats:
+        """y of x, NaN for NaN; raises ValueError for an x outside the domain."""
+        x = as_numbers(x, name)
+        out = (x <= self.lower) | (x >= self.upper)
+        if out.any():
+            raise ValueError(f"{name} must lie between {self.lower:g} and {self.upper:g}, got {x[out][0]:g}")
+        return self.coordinate.to_y(x)
 
     def _levels(self, lower: float | None, upper: float | None) -> tuple[float | None, float | None]:
         low, high = (
@@ -473,6 +490,6 @@ def _coordinate(lower: float, upper: float, center: float, scale: float, tails: 
     return Coordinate(
         lambda y: center + scale * np.sinh(y),
         lambda x: np.arcsinh((x - center) / scale),
-        lambda y: np.log(scale) + np.logaddexp(y, -y) - np.log(2),
+        lambda y: np.log(scale / 2) + np.abs(y) + np.log1p(np.exp(-2 * np.abs(y))),
         np.tanh,
     )

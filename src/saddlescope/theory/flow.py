@@ -15,11 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
 from saddlescope._numbers import as_numbers
+from saddlescope.theory._checks import steady
 from saddlescope.theory._piecewise import increasing_root
 
 Floats = NDArray[np.float64]
 
 
+@steady
 def mode_flow(times: ArrayLike, start: ArrayLike, target: ArrayLike, depth: int, rate: float = 1.0) -> Floats:
     """Strength s(t) of a mode under gradient flow.
 
@@ -40,9 +42,13 @@ def mode_flow(times: ArrayLike, start: ArrayLike, target: ArrayLike, depth: int,
     t = rate * t
     if depth == 1:
         return np.asarray(s * np.exp(-t) - end * np.expm1(-t))
-    return np.where(t == 0, s, _logistic(t, s, end) if depth == 2 else _invert(t, s, end, depth))
+    unknown = np.isnan(t + s + end)
+    t, s, end = (np.where(unknown, 1.0, v) for v in (t, s, end))
+    curve = np.where(t == 0, s, _logistic(t, s, end) if depth == 2 else _invert(t, s, end, depth))
+    return np.where(unknown, np.nan, curve)
 
 
+@steady
 def flow_time(strength: ArrayLike, start: ArrayLike, target: ArrayLike, depth: int, rate: float = 1.0) -> Floats:
     """Time at which gradient flow takes a mode from ``start`` to ``strength``; infinite where it never does.
 
@@ -57,9 +63,11 @@ def flow_time(strength: ArrayLike, start: ArrayLike, target: ArrayLike, depth: i
     with np.errstate(divide="ignore", invalid="ignore"):
         time = np.log((first - end) / (s - end)) if depth == 1 else _elapsed(s, first, end, depth)
     between = ((s - first) * (end - s) > 0) | (s == first)
-    return np.where(s == first, 0.0, np.where(between, time / rate, np.inf))
+    time = np.where(s == first, 0.0, np.where(between, time / rate, np.inf))
+    return np.where(np.isnan(s + first + end + rate), np.nan, time)
 
 
+@steady
 def plateau_time(start: ArrayLike, target: ArrayLike, depth: int, rate: float = 1.0) -> Floats:
     """Length of the plateau before a mode is learned, to leading order in a small start.
 
@@ -74,10 +82,10 @@ def plateau_time(start: ArrayLike, target: ArrayLike, depth: int, rate: float = 
     if depth == 1:
         raise ValueError("depth 1 has no plateau: linear regression leaves its start at once; use depth ≥ 2")
     _check(s, depth)
-    if (end <= 0).any():
+    if not (end > 0).all():
         raise ValueError(f"target must be positive, got {end.min():g}; a mode without strength is never learned")
     scaled = np.log(end / s) / 2 if depth == 2 else s ** -((depth - 2) / depth) / (depth - 2)
-    return np.where(s < end, scaled / (end * rate), 0.0)
+    return np.where(s < end, scaled / (end * rate), 0.0 * scaled * rate)
 
 
 def _check(start: Floats, depth: int) -> None:

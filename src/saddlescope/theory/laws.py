@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 
-from saddlescope._numbers import as_numbers
+from saddlescope._numbers import as_number, as_numbers, as_vector, shown
 from saddlescope.theory._checks import given, steady
 from saddlescope.theory._piecewise import Antiderivative, antiderivative, nodes, weighted_integral
 
@@ -24,29 +24,79 @@ FLAT = 1e-9
 
 
 class Law(Protocol):
-    """The law of a scalar, with the names of ``scipy.stats``."""
+    """The law of a scalar, with the names of ``scipy.stats``; NaN in, NaN out."""
 
     def pdf(self, x: ArrayLike) -> Floats: ...
     def logpdf(self, x: ArrayLike) -> Floats: ...
     def cdf(self, x: ArrayLike) -> Floats: ...
+    def logcdf(self, x: ArrayLike) -> Floats: ...
+    def sf(self, x: ArrayLike) -> Floats: ...
+    def logsf(self, x: ArrayLike) -> Floats: ...
     def ppf(self, q: ArrayLike) -> Floats: ...
+    def isf(self, q: ArrayLike) -> Floats: ...
     def rvs(self, size: int | tuple[int, ...] | None = None, random_state: Seed = None) -> Floats: ...
     def mean(self) -> float: ...
     def var(self) -> float: ...
+    def std(self) -> float: ...
+    def median(self) -> float: ...
+    def interval(self, confidence: float) -> tuple[float, float]: ...
+    def support(self) -> tuple[float, float]: ...
+    def moment(self, order: int) -> float: ...
     def expect(self, function: Function) -> float: ...
 
 
 @steady
 class Moments:
-    """What every law here has from its ``expect`` and ``ppf``."""
+    """What every law here has from its ``cdf`` and ``ppf``."""
 
-    def expect(self, function: Function) -> float:
-        """``E[function(x)]``."""
+    def cdf(self, x: ArrayLike) -> Floats:
+        """Probability of values up to x."""
         raise NotImplementedError
 
     def ppf(self, q: ArrayLike) -> Floats:
-        """Quantile: the x with ``cdf(x) = q``."""
+        """Quantile: the smallest x with ``cdf(x) ≥ q``."""
         raise NotImplementedError
+
+    def logcdf(self, x: ArrayLike) -> Floats:
+        """Logarithm of ``cdf``; −∞ where that underflows."""
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(self.cdf(x)))
+
+    def sf(self, x: ArrayLike) -> Floats:
+        """Probability of values beyond x."""
+        return np.asarray(1 - self.cdf(x))
+
+    def logsf(self, x: ArrayLike) -> Floats:
+        """Logarithm of ``sf``; −∞ where that underflows."""
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(self.sf(x)))
+
+    def isf(self, q: ArrayLike) -> Floats:
+        """Upper quantile: the smallest x with ``sf(x) ≤ q``."""
+        return self.ppf(1 - as_numbers(q, "q"))
+
+    def expect(self, function: Function) -> float:
+        """``E[function(x)]`` to 1e-8 of ``E|function(x)|``, jumps allowed; infinite when the tails diverge.
+
+        What a function does only on less than 1e-4 of the probability may be missed: take differences of ``cdf``.
+        Raises ValueError where the function is not finite, has too many jumps, or grows too fast.
+        """
+        edges = np.concatenate([2.0 ** np.arange(-300.0, -9), np.arange(2, 257) / 512])
+        total = 0.0
+        for quantile in (self.ppf, self.isf):
+
+            def value(q: Floats, quantile: Function = quantile) -> Floats:
+                return finite(function, quantile(q))
+
+            last, before, rest = (
+                weighted_integral(value, np.ones_like, at) for at in (edges[:2], edges[1:3], edges[2:])
+            )
+            total += last + before + rest
+            if abs(last) > 1e-9 * abs(total):
+                if abs(last) < abs(before):
+                    raise ValueError("function grows too fast: what is left beyond quantiles of 1e-90 is not small")
+                return float(np.sign(last) * np.inf)
+        return total
 
     def rvs(self, size: int | tuple[int, ...] | None = None, random_state: Seed = None) -> Floats:
         """Independent draws."""
@@ -69,11 +119,29 @@ class Moments:
         """Standard deviation."""
         return float(np.sqrt(self.var()))
 
+    def median(self) -> float:
+        """The x with ``cdf(x) = ½``."""
+        return float(self.ppf(0.5))
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """The central interval of this probability; raises ValueError for one outside [0, 1]."""
+        if not 0 <= as_number(confidence, "confidence") <= 1:
+            raise ValueError(f"confidence must be from 0 to 1, got {confidence:g}; use 0.95")
+        outside = (1 - confidence) / 2
+        return float(self.ppf(outside)), float(self.isf(outside))
+
+    def support(self) -> tuple[float, float]:
+        """The smallest and the largest x there can be."""
+        return float(self.ppf(0.0)), float(self.ppf(1.0))
+
 
 @steady
 @dataclass(frozen=True)
 class Atoms(Moments):
     """A law of finitely many values (sorted), each with its probability.
+
+    Raises ValueError for values that are not finite and increasing, or probabilities that are negative or do not have
+    the sum 1.
 
     >>> Atoms(np.array([0.0, 2.0]), np.array([0.25, 0.75])).mean()
     1.5
@@ -81,6 +149,17 @@ class Atoms(Moments):
 
     values: Floats
     probabilities: Floats
+
+    def __post_init__(self) -> None:
+        values, p = as_vector(self.values, "values"), as_vector(self.probabilities, "probabilities")
+        if not len(values) or not (np.diff(values) > 0).all():
+            raise ValueError(f"values must be increasing numbers, got {shown(values.tolist())}; sort them")
+        if p.shape != values.shape or (p < 0).any() or abs(p.sum() - 1) > 1e-9:
+            raise ValueError(
+                f"probabilities must be one for each value, not negative, with the sum 1, got {shown(p.tolist())}"
+            )
+        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "probabilities", p)
 
     def pdf(self, x: ArrayLike) -> Floats:
         """Infinite at the values, zero elsewhere."""
@@ -95,13 +174,25 @@ class Atoms(Moments):
     def cdf(self, x: ArrayLike) -> Floats:
         """Probability of values up to x."""
         x = as_numbers(x, "x")
-        return np.where(np.isnan(x), np.nan, (x[..., None] >= self.values) @ self.probabilities)
+        return np.where(np.isnan(x), np.nan, np.minimum((x[..., None] >= self.values) @ self.probabilities, 1.0))
+
+    def sf(self, x: ArrayLike) -> Floats:
+        """Probability of values beyond x."""
+        x = as_numbers(x, "x")
+        return np.where(np.isnan(x), np.nan, np.minimum((x[..., None] < self.values) @ self.probabilities, 1.0))
 
     def ppf(self, q: ArrayLike) -> Floats:
         """Quantile: the smallest value whose cdf is at least q (at 0 the smallest of all); nan outside 0 ≤ q ≤ 1."""
         q, shares = as_numbers(q, "q"), self.probabilities[self.probabilities > 0]
         below = np.searchsorted(np.cumsum(shares), q * (1 - 1e-15))
         return np.where((q >= 0) & (q <= 1), self._held[np.minimum(below, len(shares) - 1)], np.nan)
+
+    def isf(self, q: ArrayLike) -> Floats:
+        """Upper quantile: the smallest value whose sf is at most q; nan outside 0 ≤ q ≤ 1."""
+        q, shares = as_numbers(q, "q"), self.probabilities[self.probabilities > 0]
+        above = np.append(np.cumsum(shares[:0:-1])[::-1], 0.0)  # falling
+        first = len(above) - np.searchsorted(above[::-1], q * (1 + 1e-15), side="right")
+        return np.where((q >= 0) & (q <= 1), self._held[np.minimum(first, len(shares) - 1)], np.nan)
 
     def expect(self, function: Function) -> float:
         """``E[function(x)]``; raises ValueError where the function is not finite at a value."""
@@ -110,6 +201,60 @@ class Atoms(Moments):
     @property
     def _held(self) -> Floats:
         return self.values[self.probabilities > 0]
+
+
+@steady
+@dataclass(frozen=True)
+class Known(Moments):
+    """A frozen law of ``scipy.stats``, with the names and the checks of the other laws.
+
+    >>> from scipy import stats
+    >>> law = Known(stats.norm(1e3, 1e-3))
+    >>> law.expect(lambda x: x > 1e3), float(law.sf(1000.01))
+    (0.5, 7.6...e-24)
+    """
+
+    law: Any
+
+    def pdf(self, x: ArrayLike) -> Floats:
+        """Density."""
+        return np.asarray(self.law.pdf(as_numbers(x, "x")))
+
+    def logpdf(self, x: ArrayLike) -> Floats:
+        """Logarithm of the density."""
+        return np.asarray(self.law.logpdf(as_numbers(x, "x")))
+
+    def cdf(self, x: ArrayLike) -> Floats:
+        """Probability of values up to x."""
+        return np.asarray(self.law.cdf(as_numbers(x, "x")))
+
+    def logcdf(self, x: ArrayLike) -> Floats:
+        """Logarithm of ``cdf``."""
+        return np.asarray(self.law.logcdf(as_numbers(x, "x")))
+
+    def sf(self, x: ArrayLike) -> Floats:
+        """Probability of values beyond x."""
+        return np.asarray(self.law.sf(as_numbers(x, "x")))
+
+    def logsf(self, x: ArrayLike) -> Floats:
+        """Logarithm of ``sf``."""
+        return np.asarray(self.law.logsf(as_numbers(x, "x")))
+
+    def ppf(self, q: ArrayLike) -> Floats:
+        """Quantile: the x with ``cdf(x) = q``; nan outside 0 ≤ q ≤ 1."""
+        return np.asarray(self.law.ppf(as_numbers(q, "q")))
+
+    def isf(self, q: ArrayLike) -> Floats:
+        """Upper quantile: the x with ``sf(x) = q``; nan outside 0 ≤ q ≤ 1."""
+        return np.asarray(self.law.isf(as_numbers(q, "q")))
+
+    def mean(self) -> float:
+        """``E[x]``."""
+        return float(self.law.mean())
+
+    def var(self) -> float:
+        """``E[(x − E[x])²]``."""
+        return float(self.law.var())
 
 
 @dataclass(frozen=True)
@@ -142,7 +287,10 @@ class Coordinate:
 @steady
 @dataclass(frozen=True)
 class Density(Moments):
-    """A law with a density, tabulated in a coordinate on the whole line; made by ``Diffusion1D.stationary``."""
+    """A law with a density, tabulated in a coordinate on the whole line; made by ``Diffusion1D.stationary``.
+
+    Probabilities and quantiles of both tails keep their digits down to 1e-250.
+    """
 
     mass: Mass
     coordinate: Coordinate
@@ -180,10 +328,21 @@ class Density(Moments):
         """Probability of values up to x."""
         return self.mass.cdf(self.coordinate.inverse(x))
 
+    def sf(self, x: ArrayLike) -> Floats:
+        """Probability of values beyond x."""
+        return self.mass.mirrored.cdf(-self.coordinate.inverse(x))
+
     def ppf(self, q: ArrayLike) -> Floats:
         """Quantile: the x with ``cdf(x) = q``, at 0 and 1 the ends of the domain; nan outside 0 ≤ q ≤ 1."""
+        return self._at(self.mass.ppf(as_numbers(q, "q")))
+
+    def isf(self, q: ArrayLike) -> Floats:
+        """Upper quantile: the x with ``sf(x) = q``, at 1 and 0 the ends of the domain; nan outside 0 ≤ q ≤ 1."""
+        return self._at(-self.mass.mirrored.ppf(as_numbers(q, "q")))
+
+    def _at(self, y: Floats) -> Floats:
         with np.errstate(over="ignore"):
-            return np.asarray(self.coordinate.to_x(self.mass.ppf(as_numbers(q, "q"))))
+            return np.asarray(self.coordinate.to_x(y))
 
     def expect(self, function: Function) -> float:
         """``E[function(x)]`` to 1e-8 of ``E|function(x)|``, jumps allowed; infinite when the integral diverges.
@@ -247,12 +406,25 @@ class Mass:
         return np.select([y == -np.inf, y == np.inf], [0.0, 1.0], inside)
 
     def ppf(self, q: Floats) -> Floats:
-        with np.errstate(all="ignore"):
-            left = self.share.edges[0] + np.log(q * self._total / self.below) / self.falling[0]
-            right = self.share.edges[-1] - np.log((1 - q) * self._total / self.above) / self.falling[1]
-        y = np.where(q * self._total < self.below, left, self.share.inverse(q * self._total - self.below))
-        y = np.where((1 - q) * self._total < self.above, right, y)
+        upper = q > 0.5
+        y = np.where(
+            upper, -self.mirrored._lower_half(np.where(upper, 1 - q, 0.25)), self._lower_half(np.where(upper, 0.25, q))
+        )
         return np.select([q == 0, q == 1, (q > 0) & (q < 1)], [-np.inf, np.inf, y], np.nan)
+
+    def _lower_half(self, q: Floats) -> Floats:
+        """Quantiles for 0 < q ≤ ½."""
+        with np.errstate(all="ignore"):
+            beyond = self.share.edges[0] + np.log(q * self._total / self.below) / self.falling[0]
+            above = self.share.edges[-1] - np.log((1 - q) * self._total / self.above) / self.falling[1]
+        y = np.where(q * self._total < self.below, beyond, self.share.inverse(q * self._total - self.below))
+        return np.where((1 - q) * self._total < self.above, above, y)
+
+    @cached_property
+    def mirrored(self) -> Mass:
+        """The law of −y, in which the upper tail is not what is left of 1."""
+        ends = self.above, self.below, self.falling[::-1]
+        return Mass(lambda y: self.log_density(-y), self.log_top, self.share.mirrored, *ends)
 
     @cached_property
     def _panels(self) -> Floats:
@@ -273,7 +445,7 @@ class Mass:
             held = edges[first : last + 1]
             tails = [self._tail(function, held[0], -1.0), self._tail(function, held[-1], 1.0)]
             sizes = np.abs(function(held[[0, -1]]))
-            lost = np.array([self.cdf(held[0]), 1 - self.cdf(held[-1])])
+            lost = np.array([self.cdf(held[0]), self.mirrored.cdf(-held[-1])])
         cut = np.array([first > 0, last + 1 < len(edges)]) & (sizes < 1e250)  # else it overflowed
         if (lost[cut] > 1e-12).any():
             raise ValueError(
@@ -303,6 +475,29 @@ def finite(function: Function, at: Floats) -> Floats:
     if not np.isfinite(values).all():
         raise ValueError(f"function must be finite where the law has its mass, got {values[~np.isfinite(values)][0]}")
     return values
+
+
+def inverse_gaussian(mean: float, shape: float) -> Density:
+    """The law of t with density ``∝ t^{−3/2} exp(−shape (t − mean)²/(2 mean² t))``: variance ``mean³/shape``.
+
+    The first passage of a Brownian motion with drift. Source: Karlin & Taylor 1975, A First Course in Stochastic
+    Processes, section 7.5.
+
+    >>> law = inverse_gaussian(2.0, 4.0)
+    >>> law.mean(), law.var()
+    (2.0000000, 2.0000000)
+    """
+    ratio = shape / mean
+
+    def log_density(y: Floats) -> Floats:  # of y = log(t/mean)
+        return np.asarray(-2 * ratio * np.sinh(y / 2) ** 2 - y / 2)
+
+    reach = 2 * np.arcsinh(np.sqrt(350 / ratio))
+    line = Coordinate(lambda y: 1.0 * y, lambda x: 1.0 * x, np.zeros_like, np.zeros_like)
+    mass = tabulate(log_density, np.linspace(-reach, reach, 65))
+    return Density(mass, line).transformed(
+        lambda y: np.asarray(mean * np.exp(y)), lambda t: np.asarray(np.log(t / mean)), lambda y: np.log(mean) + y
+    )
 
 
 class InfiniteMass(ValueError):

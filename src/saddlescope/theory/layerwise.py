@@ -14,9 +14,11 @@ from numpy.typing import ArrayLike
 from saddlescope._numbers import as_numbers
 from saddlescope.data import Data, _t
 from saddlescope.theory import _checks
+from saddlescope.theory._checks import steady
 from saddlescope.theory._layers import Floats, Weights, checked_layers, entry_variance, map_error, surroundings
 
 
+@steady
 def layer_noise(data: Data, temperature: float, weights: Weights, share: float = 1.0) -> Floats:
     """Variance rate ``T Tr Cov[∂ℓ/∂W_l]`` of every layer (n, L), weight² per time.
 
@@ -35,6 +37,7 @@ def layer_noise(data: Data, temperature: float, weights: Weights, share: float =
     )
 
 
+@steady
 def layer_variance(
     data: Data,
     temperature: float,
@@ -65,6 +68,7 @@ def layer_variance(
     return temperature * entry_variance(data, map_error(data, weights), p, q, share)
 
 
+@steady
 def balance_drift(
     data: Data, temperature: float, weights: Weights, lr: float = 0.0, share: float = 1.0
 ) -> list[Floats]:
@@ -97,6 +101,7 @@ def balance_drift(
     return rates
 
 
+@steady
 def noise_balance(data: Data) -> tuple[Floats, Floats]:
     """Where label noise leaves two layers that fit: squared singular values of ``W_1R`` and of ``W_2``, two of (m,).
 

@@ -15,7 +15,7 @@ Source: Corlouer et al. 2026, arXiv 2604.06366, section 3; Ziyin, Li & Ueda 2023
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -36,7 +36,7 @@ from saddlescope.theory.diffusion1d import Diffusion1D
 from saddlescope.theory.ensemble import integrate, walk
 from saddlescope.theory.evolution import Transient
 from saddlescope.theory.flow import flow_time, mode_flow, plateau_time
-from saddlescope.theory.laws import Atoms, Function, Law
+from saddlescope.theory.laws import Atoms, Function, Known, Law, inverse_gaussian
 
 Floats = NDArray[np.float64]
 Where = Literal["product", "weight"]
@@ -325,7 +325,7 @@ class ModeSDE:
         Source: Corlouer et al. 2026, arXiv 2604.06366, section 3.
 
         >>> ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.01).boltzmann().std()
-        np.float64(0.05)
+        0.0500000
         """
         self._refuse_deep_decay("the Boltzmann law")
         end = self.fixed_point
@@ -335,7 +335,7 @@ class ModeSDE:
             )
         size = 1.0 if self.depth == 1 else self.depth * end ** (2 - 2 / self.depth)
         variance = size * self.temperature * float(self.g(end)) / (2 * self.pull[0])
-        return stats.norm(end, float(np.sqrt(variance))) if variance > 0 else _point(end)
+        return Known(stats.norm(end, float(np.sqrt(variance)))) if variance > 0 else _point(end)
 
     def passage(self, start: ArrayLike, target: float) -> tuple[Floats, Floats]:
         """Mean and variance of the time at which s first reaches ``target``; each of the shape of ``start``.
@@ -359,15 +359,15 @@ class ModeSDE:
             np.log(first / self._unit) / self.depth, np.log(last / self._unit) / self.depth
         )
 
-    def plateau_passage(self, start: float, target: float | None = None) -> Any:
+    def plateau_passage(self, start: float, target: float | None = None) -> Law:
         """The law of the time in which the plateau is passed, from ``start`` to ``target`` (None: s*), at depth 2.
 
         About inverse Gaussian, with mean ``ℓ/μ``, variance ``4Tα₃ℓ/μ³``, ``μ = 2(β₂−γ) − Tα₃ = 2(β₂−γ)(1 − T/T_c)``,
-        ``ℓ = log(target/start)``: far below s*, log s is a Brownian motion with drift. A frozen ``scipy.stats`` law.
+        ``ℓ = log(target/start)``: far below s*, log s is a Brownian motion with drift.
         Raises ValueError at other depths and for T ≥ T_c. Source: Corlouer et al. 2026, arXiv 2604.06366, section 3.
 
         >>> law = ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.05).plateau_passage(1e-3)
-        >>> float(law.mean()), float(law.var())
+        >>> law.mean(), law.var()
         (3.6597378, 0.4622624)
         """
         end = self.fixed_point if target is None else target
@@ -378,8 +378,7 @@ class ModeSDE:
                 f"got depth {self.depth}, T = {self.temperature:g}, start {start:g} and target {end:g}"
             )
         length = float(np.log(end / start))
-        shape = length**2 / noise
-        return stats.invgauss(float(length / speed / shape), scale=float(shape))
+        return inverse_gaussian(length / speed, length**2 / noise)
 
     def simulate(
         self,
@@ -569,6 +568,7 @@ class ModeSDE:
         return Boundaries(bottom, top if zero is None else sink)
 
 
+@steady
 def mode_sde(problem: Problem, method: Method, mode: int) -> ModeSDE:
     """The SDE of one mode of a problem under a method, exact for aligned balanced weights and aligned noise.
 

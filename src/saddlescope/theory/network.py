@@ -11,12 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from saddlescope._numbers import as_number, as_numbers, as_whole
+from saddlescope._numbers import as_number, as_numbers, as_whole, shown
 from saddlescope.data import ROUNDING, Data, GaussianData, _t
 from saddlescope.theory import _checks
+from saddlescope.theory._checks import steady
 from saddlescope.theory._layers import Floats, Weights, checked_layers, map_error, product, surroundings
 
 
+@steady
 def map_drift(data: Data, temperature: float, weights: Weights, lr: float = 0.0, share: float = 1.0) -> Floats:
     """Itô drift of P under gradient noise (n, dy, dx), strength per time.
 
@@ -45,6 +47,7 @@ def map_drift(data: Data, temperature: float, weights: Weights, lr: float = 0.0,
     return np.asarray(drift)
 
 
+@steady
 def map_covariance(data: Data, temperature: float, weights: Weights, share: float = 1.0) -> Floats:
     """Covariance rate of the noise of P, ``T Cov[Σ_l W_{>l}W_{>l}ᵀ G W_{<l}ᵀW_{<l}]`` (n, dy, dx, dy, dx).
 
@@ -71,6 +74,7 @@ class SingularValueSDE:
     covariance: Floats
 
 
+@steady
 def singular_value_sde(data: Data, temperature: float, weights: Weights, share: float = 1.0) -> SingularValueSDE:
     """Itô law of the singular values of P in any state, aligned or not; with ``E_ij = u_iᵀ dP v_j`` the drift is
 
@@ -104,6 +108,7 @@ def singular_value_sde(data: Data, temperature: float, weights: Weights, share: 
     return SingularValueSDE(values, along + repulsion, repulsion, np.einsum("naabb->nab", noise[:, :m, :m, :m, :m]))
 
 
+@steady
 def strength_drift(
     strengths: ArrayLike, targets: ArrayLike, depth: int, temperature: float, label_noise: float
 ) -> Floats:
@@ -127,6 +132,7 @@ def strength_drift(
     return np.asarray(own + temperature * delta * coupling)
 
 
+@steady
 def singular_value_drift(
     strengths: ArrayLike,
     targets: ArrayLike,
@@ -160,6 +166,7 @@ def singular_value_drift(
     return np.asarray(temperature * (repulsion + 0.5 * a ** (3 * depth - 4) * outside))
 
 
+@steady
 def label_noise_shift(
     targets: ArrayLike,
     depth: int,
@@ -191,6 +198,7 @@ def label_noise_shift(
     return np.asarray(temperature * label_noise**2 / depth * terms)
 
 
+@steady
 def growth_rate(
     targets: ArrayLike, temperature: float, label_noise: float, lr: float = 0.0
 ) -> tuple[Floats, Floats, Floats]:
@@ -208,11 +216,13 @@ def growth_rate(
     """
     _checks.not_negative(temperature=temperature, label_noise=label_noise, lr=lr)
     s = as_numbers(targets, "targets")
+    _comparable(s)
     pairs = 0.5 * (s[:, None] + s) ** 2 + label_noise**2
     stronger = np.where(s > s[:, None], pairs, 0.0).sum(axis=1)
     return 2 * s - lr * s**2, temperature * (2 * s**2 + label_noise**2), temperature * stronger
 
 
+@steady
 def half_times(targets: ArrayLike, start: float, temperature: float, label_noise: float, lr: float = 0.0) -> Floats:
     """Times at which modes that all start at strength ``start`` reach ½s*, to first order in T; L = 2, white (m,).
 
@@ -257,6 +267,11 @@ def _aligned(
             f"1, got shapes {s.shape} and {target.shape} at depth {depth}, least strength {s.min(initial=0):g}"
         )
     return s, target
+
+
+def _comparable(targets: Floats) -> None:
+    if targets.ndim != 1 or np.isnan(targets).any():
+        raise ValueError(f"targets must be one number for each mode, got {shown(targets.tolist())}")
 
 
 def _ends(modes: int, dim_in: int | None, dim_out: int | None) -> tuple[int, int]:

@@ -13,7 +13,7 @@ whose D is L − 1; all formulas here are derived from the SDE in the convention
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,9 +23,10 @@ from scipy.special import digamma
 
 from saddlescope._numbers import as_numbers
 from saddlescope.theory import _checks
+from saddlescope.theory._checks import steady
 from saddlescope.theory._piecewise import integrals, nodes
 from saddlescope.theory.diffusion1d import Diffusion1D
-from saddlescope.theory.laws import graded
+from saddlescope.theory.laws import Known, Law, graded
 from saddlescope.theory.mode import ModeSDE
 
 Floats = NDArray[np.float64]
@@ -50,6 +51,7 @@ class Extrema:
     at_zero: bool
 
 
+@steady
 def extrema(mode: ModeSDE) -> Extrema:
     """Most and least likely strengths: real roots (positive for L ≥ 2) of a polynomial in ``u = s^{1/L}``.
 
@@ -75,6 +77,7 @@ def extrema(mode: ModeSDE) -> Extrema:
     return Extrema(real[rising] ** L, real[~rising] ** L, bool(L >= 2 and exponent_at_zero(mode) < 0))
 
 
+@steady
 def exponent_at_zero(mode: ModeSDE) -> float:
     """The power of s with which the stationary density starts at 0: ``(β₂−γ)/(Tα₃) − 3/2`` at depth 2.
 
@@ -94,6 +97,7 @@ def exponent_at_zero(mode: ModeSDE) -> float:
     return float(np.inf * np.sign(pull)) if pull else -3 * (1 - 1 / mode.depth)
 
 
+@steady
 def regime(mode: ModeSDE) -> Regime:
     """The regime of a mode at depth 2, one of ``REGIMES``: by T_c/3, T_c and the extrema.
 
@@ -113,6 +117,7 @@ def regime(mode: ModeSDE) -> Regime:
     return "collapsing" if bump else "collapsed"
 
 
+@steady
 def regime_temperatures(mode: ModeSDE) -> dict[str, float]:
     """Temperatures at which a mode of depth 2 changes its regime; its own temperature does not matter.
 
@@ -137,6 +142,7 @@ def regime_temperatures(mode: ModeSDE) -> dict[str, float]:
     }
 
 
+@steady
 def tail_exponent(mode: ModeSDE) -> float:
     """The power of s with which the stationary density falls at infinity: ``−5 + 3/L`` whatever the data and T.
 
@@ -152,6 +158,7 @@ def tail_exponent(mode: ModeSDE) -> float:
     return -5 + 3 / mode.depth
 
 
+@steady
 def moments_below(mode: ModeSDE) -> float:
     """``E[sᵏ]`` is finite for k below this, ``4 − 3/L``; infinite from there on.
 
@@ -161,6 +168,7 @@ def moments_below(mode: ModeSDE) -> float:
     return -1 - tail_exponent(mode)
 
 
+@steady
 def crossover_maximum(mode: ModeSDE) -> float:
     """The most likely strength at depth ≥ 3 for large T, ``(2β₂/(3(L−1)Tα₃))^{L/(L−2)}``: a crossover, no transition.
 
@@ -180,24 +188,26 @@ def crossover_maximum(mode: ModeSDE) -> float:
     return float((2 * mode.beta2 / (3 * (L - 1) * mode.temperature * mode.alpha3)) ** (L / (L - 2)))
 
 
-def gamma_law(mode: ModeSDE) -> Any:
-    """The stationary law at depth 2 where noise swamps the signal (s* ≪ σ): Gamma, a frozen ``scipy.stats`` law.
+@steady
+def gamma_law(mode: ModeSDE) -> Law:
+    """The stationary law at depth 2 where noise swamps the signal (s* ≪ σ): Gamma.
 
     Shape ``β₂/(Tα₃) − ½``, scale ``Tα₃/β₁``: mean ``(β₂/β₁)(1 − T/T_c)`` and variance ``2(β₂/β₁)²(T/T_c)(1 − T/T_c)``.
     Fluctuations grow with T only up to T_c/2, then fall: fluctuation inversion. It puts α₃ for g, so it is exact as
     s*/σ → 0. Raises ValueError at other depths, for T = 0 and T ≥ T_c.
 
     >>> law = gamma_law(ModeSDE(depth=2, target=0.01, label_noise=1.0, temperature=0.005))
-    >>> float(law.mean()), float(law.var())         # T_c = 0.02
+    >>> law.mean(), law.var()         # T_c = 0.02
     (0.0074..., 3.7...e-05)
     """
     _at_depth_two(mode, "the Gamma law")
     T, (b1, b2) = mode.temperature, mode.pull
     if not 0 < T < mode.critical_temperature:
         raise ValueError(f"the Gamma law needs 0 < T < T_c = {mode.critical_temperature:g}, got T = {T:g}")
-    return stats.gamma(b2 / (T * mode.alpha3) - 0.5, scale=T * mode.alpha3 / b1)
+    return Known(stats.gamma(b2 / (T * mode.alpha3) - 0.5, scale=T * mode.alpha3 / b1))
 
 
+@steady
 def infinite_depth(mode: ModeSDE) -> Diffusion1D:
     """The limit L → ∞ with ``T̂ = LT`` held, in ``v = log s`` and the time ``τ = Lt``; T̂ is that of ``mode``.
 
@@ -223,6 +233,7 @@ def infinite_depth(mode: ModeSDE) -> Diffusion1D:
     return Diffusion1D(drift, diffusion, center=start, tails="exponential")
 
 
+@steady
 def no_law(mode: ModeSDE) -> str | None:
     """Why a mode has no stationary law on s > 0, in a sentence; None where it has one.
 
@@ -248,6 +259,7 @@ def no_law(mode: ModeSDE) -> str | None:
 # --- balanced discrete SGD at depth 2
 
 
+@steady
 def collapse_rate(lr: float, batch_size: float, target: float, label_noise: float, weight_decay: float = 0.0) -> float:
     """Growth of ``log a`` per step of balanced SGD near 0 at depth 2: ``E log|1 − ηγ + η·mean(xy)|``.
 
@@ -273,6 +285,7 @@ def collapse_rate(lr: float, batch_size: float, target: float, label_noise: floa
     return float(integrals(size * radius.pdf(r), edges).sum())
 
 
+@steady
 def collapse_window(
     batch_size: float, target: float, label_noise: float, weight_decay: float = 0.0
 ) -> tuple[float, float] | None:
@@ -313,6 +326,7 @@ def collapse_window(
     return low, high
 
 
+@steady
 def discrete_critical_temperature(batch_size: float, target: float, label_noise: float) -> float:
     """T_c of balanced discrete SGD at depth 2 to second order in s*/σ: ``T_c (1 − (3B + 4)s*²/σ²)``, Gaussian data.
 
@@ -332,6 +346,7 @@ def discrete_critical_temperature(batch_size: float, target: float, label_noise:
     return langevin * (1 - (3 * batch_size + 4) * target**2 / label_noise**2)
 
 
+@steady
 def log_normal_size(mean: ArrayLike, deviation: ArrayLike) -> Floats:
     """``E log|m + σz|`` for standard normal z: ``log σ + ½(log 2 + E ψ(½ + N))``, N Poisson of mean ``m²/(2σ²)``.
 

@@ -1,0 +1,119 @@
+"""Laws have the names of scipy.stats, and both their tails keep their digits."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from saddlescope.theory import Atoms, Diffusion1D, ModeSDE, phases
+from saddlescope.theory.laws import Known
+
+SQRT2 = 2**0.5
+KNOWN = {
+    "normal": (Diffusion1D(lambda x: -x, lambda x: SQRT2, tails="exponential"), stats.norm()),
+    "Student-t": (Diffusion1D(lambda x: -x, lambda x: np.sqrt(0.5 * (1 + x * x))), stats.t(5, scale=5**-0.5)),
+    "gamma": (Diffusion1D(lambda x: 5 - x, lambda x: np.sqrt(2 * x), lower=0.0), stats.gamma(5)),
+    "inverse gamma": (Diffusion1D(lambda x: 1 - x, lambda x: 0.5**0.5 * x, lower=0.0), stats.invgamma(5, scale=4)),
+    "mirrored gamma": (Diffusion1D(lambda x: -5 - x, lambda x: np.sqrt(-2 * x), upper=0.0), None),
+}
+MODE = ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.1)
+
+
+def laws():
+    return {
+        "density": MODE.stationary(),
+        "narrow": ModeSDE(depth=3, target=1.0, label_noise=0.5, temperature=1e-8).stationary(),
+        "half line": KNOWN["gamma"][0].stationary(),
+        "normal": MODE.boltzmann(),
+        "gamma": phases.gamma_law(MODE),
+        "inverse Gaussian": MODE.plateau_passage(1e-3),
+        "atoms": Atoms([0.0, 1.0, 2.0], [0.25, 0.5, 0.25]),
+        "in time": MODE.evolve(0.1, [1.0])[0],
+        "absorbed": Diffusion1D(lambda x: 0.0, lambda x: 1.0).evolve(0.3, [1.0], lower=0.0, upper=1.0)[0],
+    }
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_both_tails(name):
+    sde, known = KNOWN[name]
+    law, q = sde.stationary(), 10.0 ** -np.array([200, 50, 17, 5, 1])
+    if known is None:  # the mirror image of another
+        other = KNOWN["gamma"][0].stationary()
+        np.testing.assert_allclose(law.sf(-other.ppf(q)), q, rtol=1e-11)
+        np.testing.assert_allclose(law.cdf(-other.isf(q)), q, rtol=1e-11)
+        return
+    for side in (known.isf, known.ppf):
+        x = side(q)
+        np.testing.assert_allclose(law.sf(x), known.sf(x), rtol=1e-11)
+        np.testing.assert_allclose(law.cdf(x), known.cdf(x), rtol=1e-11)
+        np.testing.assert_allclose(law.logsf(x), known.logsf(x), rtol=1e-11, atol=1e-15)
+    np.testing.assert_allclose(law.isf(q), known.isf(q), rtol=1e-11)
+    np.testing.assert_allclose(law.ppf(q), known.ppf(q), rtol=1e-11)
+    np.testing.assert_allclose(law.ppf([0.3, 0.5, 0.999]), known.ppf([0.3, 0.5, 0.999]), rtol=1e-11, atol=1e-15)
+    assert law.median() == pytest.approx(known.median(), abs=1e-12)
+    np.testing.assert_allclose(law.interval(0.9), known.interval(0.9), rtol=1e-11)
+    assert law.support() == known.support()
+    assert law.std() == pytest.approx(known.std(), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", laws())
+def test_every_law_has_every_name(name):
+    law = laws()[name]
+    exact = not isinstance(law, Atoms)
+    x = np.array([law.ppf(0.01), law.median(), law.isf(0.01), 1e9, -1e9])
+    np.testing.assert_allclose(law.cdf(x) + law.sf(x), 1, rtol=1e-12)
+    np.testing.assert_allclose(np.exp(law.logcdf(x)), law.cdf(x), rtol=1e-12)
+    np.testing.assert_allclose(np.exp(law.logsf(x)), law.sf(x), rtol=1e-12)
+    np.testing.assert_allclose(np.exp(law.logpdf(x)), law.pdf(x), rtol=1e-10)
+    low, high = law.support()
+    assert low <= x[0] <= law.median() <= x[2] <= high
+    assert law.ppf(0.0) == law.isf(1.0) == low and law.ppf(1.0) == law.isf(0.0) == high
+    assert law.interval(1.0) == (low, high)
+    if exact:
+        np.testing.assert_allclose(law.ppf([0.3, 0.8]), law.isf([0.7, 0.2]), rtol=1e-9)
+    assert law.std() == pytest.approx(law.var() ** 0.5)
+    assert law.expect(lambda x: x) == pytest.approx(law.mean(), rel=1e-7)
+    drawn = law.rvs(20_000, random_state=1)
+    assert drawn.shape == (20_000,) and abs(drawn.mean() - law.mean()) < 6 * law.std() / 20_000**0.5
+    assert law.cdf(x).shape == x.shape and law.sf(0.5).shape == ()
+
+
+def test_atoms_as_in_scipy():
+    law = Atoms([0.0, 1.0, 2.0], [0.25, 0.5, 0.25])
+    same = stats.rv_discrete(values=([0, 1, 2], [0.25, 0.5, 0.25]))
+    q, x = np.array([0.1, 0.25, 0.3, 0.5, 0.75, 0.8]), np.array([-1.0, 0, 0.5, 1, 2, 3])
+    for name, at in (("ppf", q), ("isf", q), ("cdf", x), ("sf", x)):
+        np.testing.assert_allclose(getattr(law, name)(at), getattr(same, name)(at), rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("values", "probabilities", "message"),
+    [
+        ([1.0, 0.0], [0.5, 0.5], "values must be increasing"),
+        ([0.0, np.nan], [0.5, 0.5], "values must be finite"),
+        ([0.0, 1.0], [0.5, 0.6], "probabilities must be one for each value"),
+        ([0.0, 1.0], [1.5, -0.5], "probabilities must be one for each value"),
+        ([0.0, 1.0], [1.0], "probabilities must be one for each value"),
+        ([], [], "values must be increasing"),
+    ],
+)
+def test_what_are_no_atoms(values, probabilities, message):
+    with pytest.raises(ValueError, match=message):
+        Atoms(values, probabilities)
+
+
+def test_expectations_over_quantiles():
+    for shape in (0.01, 0.7, 5.0):
+        law = Known(stats.gamma(shape))
+        for order in (1, 2, 6):
+            assert law.moment(order) == pytest.approx(law.law.moment(order), rel=1e-8)
+    normal = Known(stats.norm(3.0, 1e-4))
+    assert normal.expect(lambda x: x > 3.0001) == pytest.approx(stats.norm.sf(1), rel=1e-8)
+    assert normal.expect(lambda x: np.exp(0.1e8 * (x - 3) ** 2)) == pytest.approx(0.8**-0.5, rel=1e-8)
+    with pytest.raises(ValueError, match="grows too fast"):
+        normal.expect(lambda x: np.exp(0.49e8 * (x - 3) ** 2))
+
+
+def test_user_error_handling_and_laws_of_scipy():
+    for law in laws().values():
+        with np.errstate(all="raise"):
+            assert law.pdf(1e8) >= 0 and law.cdf(-1e8) == 0 and law.sf(1e8) < 1e-6 and np.isfinite(law.mean())
