@@ -213,15 +213,45 @@ def test_the_critical_temperature_is_a_langevin_statement():
 
 
 @pytest.mark.parametrize("batch", [1, 4, 16])
-def test_the_second_order_of_the_critical_temperature(batch):
+def test_the_orders_of_the_discrete_critical_temperature(batch):
+    """``1 − (3B + 4)s*²/σ²`` in all; the second moment of a step gives −B of it."""
     left = []
-    for noise in (30.0, 60.0, 120.0):
-        langevin = white(2, 1.0, noise).critical_temperature
-        exact = phases.collapse_window(batch, 1.0, noise)[0] / batch
-        left.append((exact / langevin - 1) * noise**2 / (3 * batch + 4) + 1)
-        second = phases.discrete_critical_temperature(batch, 1.0, noise)
-        assert abs(exact / second - 1) < 0.2 * abs(exact / langevin - 1)
+    for noise in (30.0, 120.0):
+        mode = white(2, 1.0, noise)
+        exact = phases.discrete_critical_temperature(batch, 1.0, noise)
+        left.append((exact / mode.critical_temperature - 1) * noise**2 / (3 * batch + 4) + 1)
     assert abs(left[-1]) < 0.02 and abs(left[-1]) < abs(left[0]) / 8
+    second = phases.second_order_temperature(mode, batch) / mode.critical_temperature
+    assert (1 - second) * noise**2 == pytest.approx(batch, rel=0.01)
+
+
+@pytest.mark.parametrize(("batch", "noise", "share"), [(1, 10.0, 0.93507), (4, 10.0, 0.90758), (16, 10.0, np.inf)])
+def test_the_discrete_critical_temperature_by_chance(batch, noise, share):
+    """Averages of log|1 + ηX| over draws of mean(xy) are positive below, negative above, or positive everywhere."""
+    found = phases.discrete_critical_temperature(batch, 1.0, noise)
+    langevin = white(2, 1.0, noise).critical_temperature
+    assert found / langevin == pytest.approx(share, rel=1e-4)
+    square = np.random.default_rng(5).chisquare(batch, 1_000_000) / batch
+    x = square + noise * np.sqrt(square / batch) * np.random.default_rng(6).standard_normal(len(square))
+    temperatures = np.array([0.9, 1.1]) * found if np.isfinite(found) else np.geomspace(0.1, 10, 8) * langevin
+    for temperature in temperatures:
+        lr = temperature * batch
+        sample = np.log(np.abs(1 + lr * x)) - lr * (x - 1) + (lr * (x - 1)) ** 2 / 2  # with less variance
+        sample -= (lr**2 * (2 + noise**2) / batch) / 2
+        grows = sample.mean() > 0
+        assert abs(sample.mean()) > 6 * sample.std() / 1000 and grows == (temperature < found)
+        assert has_mean(sample, phases.collapse_rate(lr, batch, 1.0, noise))
+
+
+def test_the_discrete_critical_temperature_scales():
+    """s* → cs*, σ → cσ makes T → T/c; without signal everything collapses, without noise nothing."""
+    one = phases.discrete_critical_temperature(3, 1.0, 10.0)
+    assert phases.discrete_critical_temperature(3, 1e6, 1e7) * 1e6 == pytest.approx(one, rel=1e-12)
+    assert phases.discrete_critical_temperature(1, 1e-8, 1.0) == pytest.approx(2e-8, rel=1e-9)
+    assert phases.discrete_critical_temperature(1, 0.0, 1.0) == phases.discrete_critical_temperature(1, -1.0, 1.0) == 0
+    assert phases.discrete_critical_temperature(1, 1.0, 0.0) == np.inf
+    assert phases.discrete_critical_temperature(1, 1.0, 10.0, weight_decay=1.0) == 0
+    assert phases.second_order_temperature(white(2, 1.0, 0.0, weight_decay=2.0)) == 0
 
 
 @pytest.mark.parametrize(
@@ -234,7 +264,7 @@ def test_the_second_order_of_the_critical_temperature(batch):
         (lambda: phases.crossover_maximum(white(2, 0.1)), "depth ≥ 3 with β₂ > 0 and noise at 0, got depth 2"),
         (lambda: phases.gamma_law(white(2, 2.0)), "needs 0 < T < T_c"),
         (lambda: phases.infinite_depth(white(9, 0.1, weight_decay=0.1)), "no weight decay"),
-        (lambda: phases.collapse_rate(0.0, 1, 1.0, 1.0), "must be positive, got 0.0 and 1"),
+        (lambda: phases.collapse_rate(0.0, 1, 1.0, 1.0), "lr must be positive and finite, got 0.0"),
     ],
 )
 def test_errors(call, message):

@@ -266,14 +266,17 @@ def collapse_rate(lr: float, batch_size: float, target: float, label_noise: floa
     All weights collapse iff it is negative. Exact for Gaussian data, one-dimensional inputs of variance 1 and any B:
     ``mean(xy) = s*r² + σrz/√B`` with ``Br² ~ χ²_B`` and z normal, whose logarithm is known in closed form.
     It is T_c's discrete truth: near ``η → 0`` it is ``ηβ₂ − ½η²(β₂² + α₃/B)``, negative above T_c when ``s*T_cB ≪ 1``.
-    Raises ValueError for lr, batch_size ≤ 0.
+    Raises ValueError for lr ≤ 0 and batch_size < 1.
     Source: the exact step of a balanced pair, ``u ± w ← (1 ∓ ηḠ)(u ± w)``.
 
     >>> collapse_rate(0.02, 1, target=1.0, label_noise=10.0) < 0 < collapse_rate(0.018, 1, 1.0, 10.0)
     True
     """
-    if not (lr > 0 and batch_size > 0):
-        raise ValueError(f"lr and batch_size must be positive, got {lr} and {batch_size}")
+    if not 0 < lr < np.inf:
+        raise ValueError(f"lr must be positive and finite, got {lr}")
+    _check_batches(batch_size)
+    if not np.isfinite(target):
+        raise ValueError(f"target must be finite, got {target}")
     _checks.not_negative(label_noise=label_noise, weight_decay=weight_decay)
     radius = stats.chi(batch_size, scale=1 / np.sqrt(batch_size))
     edges = np.linspace(float(radius.ppf(1e-17)), float(radius.isf(1e-17)), 17)
@@ -281,7 +284,7 @@ def collapse_rate(lr: float, batch_size: float, target: float, label_noise: floa
     if edges[0] ** 2 < cancels < edges[-1] ** 2:
         edges = graded(edges, np.array([cancels**0.5]))
     r = nodes(edges)
-    size = log_normal_size(1 - lr * weight_decay + lr * target * r * r, lr * label_noise * r / np.sqrt(batch_size))
+    size = _log_size(lr * (target * r * r - weight_decay), lr * label_noise * r / np.sqrt(batch_size))
     return float(integrals(size * radius.pdf(r), edges).sum())
 
 
@@ -304,13 +307,14 @@ def collapse_window(
     def rate(log_lr: float) -> float:
         return collapse_rate(float(np.exp(log_lr)), batch_size, target, label_noise, weight_decay)
 
-    if not batch_size > 0:
-        raise ValueError(f"batch_size must be positive, got {batch_size}")
+    _check_batches(batch_size)
     _checks.not_negative(label_noise=label_noise, weight_decay=weight_decay)
     size = np.hypot(target, label_noise) + weight_decay
     if not 0 < size < np.inf:
         raise ValueError(f"target must be finite, and not 0 with no noise, got {target}; nothing would move a weight")
-    grid = np.log(1 / size) + np.linspace(np.log(1e-6), np.log(1e3), 80)
+    pull = max(target - weight_decay, 0.0)
+    first = 2 * pull / (pull**2 + (2 * target**2 + label_noise**2) / batch_size) * size  # to second order
+    grid = np.log(1 / size) + np.linspace(np.log(min(1e-6, first / 8 or 1.0)), np.log(1e3), 80)
     rates = np.array([rate(x) for x in grid])
     dips = 1 + np.flatnonzero((rates[1:-1] < rates[:-2]) & (rates[1:-1] <= rates[2:]))
     least = [minimize_scalar(rate, bounds=(grid[i - 1], grid[i + 1]), method="bounded") for i in dips]
@@ -327,23 +331,43 @@ def collapse_window(
 
 
 @steady
-def discrete_critical_temperature(batch_size: float, target: float, label_noise: float) -> float:
-    """T_c of balanced discrete SGD at depth 2 to second order in s*/σ: ``T_c (1 − (3B + 4)s*²/σ²)``, Gaussian data.
+def discrete_critical_temperature(
+    batch_size: float, target: float, label_noise: float, weight_decay: float = 0.0
+) -> float:
+    """T = η/B from which balanced discrete SGD of depth 2 collapses, for Gaussian data; infinite where it never does.
 
-    From ``E log(1 + ηX)`` to the fourth moment of ``X = mean(xy)``: ``E X³ ≈ 3s*σ²/B + 6s*σ²/B²``,
-    ``E X⁴ ≈ (3/B² + 6/B³)σ⁴``. Where the correction is not small, ``collapse_window`` is exact; where it would leave
-    nothing of T_c, ValueError.
+    The smallest zero of ``collapse_rate``, to 1e-9, for any B ≥ 1, s* and σ. It never collapses where noise is weak:
+    at s* > 0 without decay, B = 1, for ``σ < 4.496 s*``. For s* ≪ σ it is ``T_c (1 − (3B + 4)s*²/σ²)``, from
+    ``E log(1 + ηX)`` to the fourth moment of ``X = mean(xy)``.
 
-    >>> discrete_critical_temperature(1, target=1.0, label_noise=10.0) * 102 / 2
-    0.93
+    >>> discrete_critical_temperature(4, target=1.0, label_noise=10.0) * 102 / 2     # of T_c = 2s*/(2s*² + σ²)
+    0.908...
+    >>> discrete_critical_temperature(16, target=1.0, label_noise=10.0)
+    inf
     """
-    if not (batch_size > 0 and target > 0 and (3 * batch_size + 4) * target**2 < label_noise**2):
-        raise ValueError(
-            f"the expansion needs 0 < (3B + 4)s*² ≪ σ², got B = {batch_size}, s* = {target:g}, σ = {label_noise:g}; "
-            "use collapse_window"
-        )
-    langevin = 2 * target / (2 * target**2 + label_noise**2)
-    return langevin * (1 - (3 * batch_size + 4) * target**2 / label_noise**2)
+    window = collapse_window(batch_size, target, label_noise, weight_decay)
+    return np.inf if window is None else window[0] / batch_size
+
+
+@steady
+def second_order_temperature(mode: ModeSDE, batch_size: float = 1.0) -> float:
+    """T_c at depth 2 with the second moment of a discrete step: ``2(β₂−γ)/(α₃ + B(β₂−γ)²)``; any data.
+
+    ``E log|1 + ηX| ≈ ηE X − ½η²E X²`` with ``X = mean(xy) − γ``, ``E X = β₂ − γ``, ``Var X = α₃/B``, is 0 there. The
+    Langevin T_c leaves out B(β₂−γ)². What is left out here, ``⅓η³E X³ − ¼η⁴E X⁴``, is of the same order in s*/σ for
+    Gaussian data: of ``T_c(1 − (3B + 4)s*²/σ² + …)`` it has the −B only, so that ``discrete_critical_temperature`` is
+    for numbers. Raises ValueError at other depths.
+    Source: Ziyin, Li & Ueda 2023, arXiv 2308.06671: ``T'_c = β₂/(α₃ + β₂²)`` for B = 1 and the loss without ½, T = 2T'.
+
+    >>> mode = ModeSDE(depth=2, target=1.0, label_noise=10.0, temperature=0.01)
+    >>> second_order_temperature(mode) / 2 - mode.beta2 / (mode.alpha3 + mode.beta2**2)      # T'_c
+    0.0
+    """
+    _at_depth_two(mode, "T_c to second order")
+    _check_batches(batch_size)
+    pull = mode.pull[1]
+    noise = mode.alpha3 + batch_size * pull**2
+    return float(max(2 * pull / noise, 0.0)) if noise else np.inf
 
 
 @steady
@@ -356,7 +380,13 @@ def log_normal_size(mean: ArrayLike, deviation: ArrayLike) -> Floats:
     >>> log_normal_size(0.0, 1.0)              # −(log 2 + Euler's constant)/2
     array(-0.63518142)
     """
-    mean, deviation = np.broadcast_arrays(np.abs(as_numbers(mean, "mean")), as_numbers(deviation, "deviation"))
+    return _log_size(as_numbers(mean, "mean") - 1, as_numbers(deviation, "deviation"))
+
+
+def _log_size(excess: Floats, deviation: Floats) -> Floats:
+    """``E log|1 + excess + σz|``, exact for small excess too."""
+    excess, deviation = np.broadcast_arrays(excess, deviation)
+    mean = np.abs(1 + excess)
     if not (deviation >= 0).all():
         raise ValueError(f"deviation must not be negative, got {deviation.min():g}; z is symmetric, give its size")
     far = (mean > 15 * deviation) | (deviation == 0)
@@ -364,7 +394,8 @@ def log_normal_size(mean: ArrayLike, deviation: ArrayLike) -> Floats:
     with np.errstate(divide="ignore"):
         series = np.cumprod(2.0 * k - 1) / (2 * k)
         out = np.array(
-            np.log(mean) - (deviation / np.where(far & (mean > 0), mean, np.inf))[..., None] ** (2.0 * k) @ series
+            np.where(excess > -0.5, np.log1p(np.maximum(excess, -0.5)), np.log(mean))
+            - (deviation / np.where(far & (mean > 0), mean, np.inf))[..., None] ** (2.0 * k) @ series
         )
         rates = (mean[~far] / deviation[~far]) ** 2 / 2
         mixed = stats.poisson.pmf(n, rates[..., None]) @ digamma(n + 0.5)
@@ -375,6 +406,11 @@ def log_normal_size(mean: ArrayLike, deviation: ArrayLike) -> Floats:
 def _at_depth_two(mode: ModeSDE, what: str) -> None:
     if mode.depth != 2:
         raise ValueError(f"{what}: only depth 2 has a critical temperature, got depth {mode.depth}")
+
+
+def _check_batches(batch_size: float) -> None:
+    if not 1 <= batch_size < np.inf:
+        raise ValueError(f"batch_size must be at least 1 and finite, got {batch_size}; it counts samples")
 
 
 def _refuse_decay(mode: ModeSDE, what: str) -> None:
