@@ -6,13 +6,15 @@ from scipy import stats
 from scipy.special import betainc
 
 import saddlescope as sc
-from saddlescope.theory import Atoms, ModeSDE, mode_sde
+from saddlescope.theory import Atoms, ModeSDE, mode_sde, phases
 from support import gradient_covariance
 
 
 def mode(depth, target=1.3, label_noise=0.6, temperature=0.2):
     return ModeSDE(depth=depth, target=target, label_noise=label_noise, temperature=temperature)
 
+
+QUANTILES = [0.001, 0.1, 0.5, 0.9, 0.999]
 
 # Uniform inputs on an interval off zero and a label with its own noise: no Gaussian moments.
 MOMENTS = (0.4, 0.3, 0.9, 1.1, 0.8)
@@ -375,3 +377,40 @@ def test_a_mode_sde_has_one_rate_and_order_one():
         mode_sde(problem_, sc.SGD(0.1, 4, schedule=sc.schedules.Cosine(10)), 0)
     with pytest.raises(ValueError, match="order = 1, got order = 2"):
         mode_sde(problem_, sc.Langevin(0.1, 4, order=2), 0)
+
+
+# --- very deep, cold, hot, small and large
+
+
+@pytest.mark.parametrize("heat", [1e-6, 0.2, 5.0])
+def test_the_law_at_great_depth(heat):
+    """At L → ∞ with LT held, the limit differs by O(1/L)."""
+    limit = np.exp(phases.infinite_depth(ModeSDE(100, 1.0, 0.5, temperature=heat / 100)).stationary().ppf(QUANTILES))
+    far, near = (
+        np.abs(ModeSDE(L, 1.0, 0.5, temperature=heat / L).stationary().ppf(QUANTILES) / limit - 1).max()
+        for L in (2_000, 20_000)
+    )
+    assert near == pytest.approx(far / 10, rel=0.02) and near < 1e-3
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 20, 20_000, 100_000])
+@pytest.mark.parametrize("unit", [1e-8, 1e8])
+@pytest.mark.parametrize("heat", [1e-10, 1e-3, 1.0])
+def test_the_law_scales(depth, unit, heat):
+    """``(s*, σ, T) → (cs*, cσ, c^{−2κ}T)`` makes s → cs."""
+    T, power = heat / depth, 2 - 2 / depth
+    law = ModeSDE(depth, 1.0, 0.7, temperature=T).stationary()
+    scaled = ModeSDE(depth, unit, 0.7 * unit, temperature=T * unit**-power).stationary()
+    np.testing.assert_allclose(scaled.ppf(QUANTILES), unit * law.ppf(QUANTILES), rtol=1e-8)
+    assert scaled.expect(lambda s: 1.0) == pytest.approx(1, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("depth", "T", "target"), [(20, 1e-12, 1e-4), (4, 1e-9, 1e-8), (3, 10.0, 1e8), (300, 1.0, 1e4)]
+)
+def test_the_balance_of_moments_far_out(depth, T, target):
+    """``s* − E s = ½(L−1)T E[s^{1−2/L}g]``, where noise is so weak that U is 1e30 deep, and where it is all."""
+    mode = ModeSDE(depth, target, 0.3 * target, temperature=T)
+    law = mode.stationary()
+    shift = (depth - 1) * T / 2 * law.expect(lambda s: s ** (1 - 2 / depth) * mode.g(s))
+    assert (target - law.mean()) / target == pytest.approx(shift / target, rel=1e-6, abs=1e-12)

@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from saddlescope.theory._checks import steady
+from saddlescope.theory._piecewise import integrals, nodes
 from saddlescope.theory.laws import FLAT, Floats, Function
 
 Kind = Literal["natural", "entrance", "exit", "regular"]
@@ -91,7 +92,6 @@ def classified(scale: bool, speed: bool, time_to: bool, time_from: bool, regular
 
 @steady
 def feller(
-    potential: Function,
     slope: Function,
     log_noise2: Function,
     middle: float,
@@ -99,10 +99,11 @@ def feller(
     flat: float = FLAT,
     regular: Condition = "reflecting",
 ) -> Boundary:
-    """Classify the end of a line, seen from the ``middle`` as far as ``end``, from U, U' = 2a/b² and log b² there.
+    """Classify the end of a line, seen from the ``middle`` as far as ``end``, from U' = 2a/b² and log b² there.
 
     As S(l, y] ≈ s/ρ where log s falls outwards at the rate ρ, the integrands of Σ and N are 2/(b²ρ), with the rates of
-    s and of m: no integral is formed that could overflow. What falls more slowly than ``flat`` does not fall.
+    s and of m: no integral is formed that could overflow, and U is counted between places far out, where the deep
+    well of a weak noise would hide its changes. What falls more slowly than ``flat`` does not fall.
     """
     outwards, y = np.sign(end - middle), middle + (end - middle) * np.array([0.25, 0.5, 1.0])
     step = 0.05 * np.abs(y - middle)
@@ -110,14 +111,17 @@ def feller(
     scale_rate = outwards * slope(y)
     speed_rate = -scale_rate + (3 * noise - 4 * inner + innermost) / (2 * step)
 
-    def finite(log_integrand: Floats) -> bool:
-        return converges(-np.diff(log_integrand), y - middle, flat)
+    paths = [np.linspace(y[0], y[1], 129), np.linspace(y[1], y[2], 129)]
+    rises = np.array([integrals(slope(nodes(path)), path).sum() for path in paths])
+
+    def finite(drops: Floats) -> bool:
+        return converges(drops, y - middle, flat)
 
     def in_time(rate: Floats) -> bool:
         with np.errstate(divide="ignore", invalid="ignore"):
-            return finite(-noise - np.log(rate))
+            return finite(np.diff(noise + np.log(rate)))
 
-    scale, speed = finite(-potential(y)), finite(potential(y) - noise)
+    scale, speed = finite(rises), finite(np.diff(noise) - rises)
     return classified(scale, speed, scale and in_time(scale_rate), speed and in_time(speed_rate), regular)
 
 

@@ -105,7 +105,7 @@ class Diffusion1D:
         for y, end, condition in ((edges[0], self.lower, self.at_lower), (edges[-1], self.upper, self.at_upper)):
             flat = FLAT if end == 0 or np.isinf(end) else 1e-5  # near others x is rounded
             log_noise2 = lambda v: np.asarray(np.log(self._noise2(v)))  # noqa: E731
-            ends.append(feller(self._potential, self._slope, log_noise2, middle, y, flat, condition))
+            ends.append(feller(self._slope, log_noise2, middle, y, flat, condition))
         return Boundaries(*ends)
 
     def log_scale_density(self, x: ArrayLike) -> Floats:
@@ -486,7 +486,8 @@ def _coordinate(lower: float, upper: float, center: float, scale: float, tails: 
             (-np.inf, upper),
         )
     if tails == "exponential":
-        return Coordinate(lambda y: 1.0 * y, lambda x: 1.0 * x, np.zeros_like, np.zeros_like)
+        log_scale = np.log(scale)
+        return Coordinate(lambda y: scale * y, lambda x: x / scale, lambda y: np.full_like(y, log_scale), np.zeros_like)
     return Coordinate(
         lambda y: center + scale * np.sinh(y),
         lambda x: np.arcsinh((x - center) / scale),

@@ -537,7 +537,7 @@ class ModeSDE:
             return np.asarray(grow(w) * np.sqrt(T * g(w)))
 
         upper = 0.0 if self._noiseless_at == self.fixed_point else np.inf
-        return Diffusion1D(drift, diffusion, upper=upper, tails="exponential")
+        return Diffusion1D(drift, diffusion, upper=upper, scale=1 / L, tails="exponential")
 
     @cached_property
     def boundaries(self) -> Boundaries:
