@@ -27,6 +27,10 @@ _FIXES = {
 }
 
 
+class Unresolved(ValueError):
+    """A scheme does not bring a law to the wanted accuracy within its bounds on work."""
+
+
 def not_negative(**numbers: float) -> None:
     """Raise ValueError, by its name, for a number that is negative, infinite or NaN; TypeError for what is none.
 

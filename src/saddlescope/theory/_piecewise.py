@@ -15,12 +15,12 @@ Function = Callable[[Floats], Floats]
 
 _ORDER = 16
 _MOST_PANELS = 1_000_000
-_NODES, _WEIGHTS = legendre.leggauss(_ORDER)
+NODES, _WEIGHTS = legendre.leggauss(_ORDER)
 # Values at the nodes to Legendre coefficients, and those to the coefficients of the integral from the left end.
-_TO_COEFFICIENTS = legendre.legvander(_NODES, _ORDER - 1).T * _WEIGHTS * (np.arange(_ORDER)[:, None] + 0.5)
-_TO_INTEGRAL = np.array([legendre.legint(unit, lbnd=-1) for unit in np.eye(_ORDER)]).T @ _TO_COEFFICIENTS
+_TO_COEFFICIENTS = legendre.legvander(NODES, _ORDER - 1).T * _WEIGHTS * (np.arange(_ORDER)[:, None] + 0.5)
+TO_INTEGRAL = np.array([legendre.legint(unit, lbnd=-1) for unit in np.eye(_ORDER)]).T @ _TO_COEFFICIENTS
 _TO_ENDS = legendre.legvander(np.array([-1.0, 1.0]), _ORDER - 1) @ _TO_COEFFICIENTS
-_TO_RUNNING = legendre.legvander(_NODES, _ORDER) @ _TO_INTEGRAL
+_TO_RUNNING = legendre.legvander(NODES, _ORDER) @ TO_INTEGRAL
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def antiderivative(
     """
     left, values = _resolve(f, np.union1d(np.asarray(edges, float), origin), rtol, atol, rounding)
     half = np.diff(left) / 2
-    coefficients = _TO_INTEGRAL @ (values * half[:, None]).T
+    coefficients = TO_INTEGRAL @ (values * half[:, None]).T
     at_edges = np.concatenate([[0.0], np.cumsum(coefficients.sum(axis=0))])
     start = int(np.searchsorted(left, origin))
     # Summed outwards from the origin, so that large values at one end cost no accuracy elsewhere.
@@ -126,7 +126,7 @@ def weighted_integral(function: Function, weight: Function, edges: Floats, tol: 
     panels = 0
     while left.size:
         width = right - left
-        inner = left[:, None] + width[:, None] * (_NODES + 1) / 2
+        inner = left[:, None] + width[:, None] * (NODES + 1) / 2
         y = np.concatenate([inner, left[:, None], right[:, None]], axis=1)  # a jump may lie beyond the last node
         values, weights = function(y), weight(y)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # f may be as large as w is small
@@ -151,7 +151,7 @@ def weighted_integral(function: Function, weight: Function, edges: Floats, tol: 
 
 def nodes(edges: Floats) -> Floats:
     """Gauss–Legendre nodes of every panel, (panels, order)."""
-    return np.asarray(edges[:-1, None] + np.diff(edges)[:, None] * (_NODES + 1) / 2)
+    return np.asarray(edges[:-1, None] + np.diff(edges)[:, None] * (NODES + 1) / 2)
 
 
 def integrals(values: Floats, edges: Floats) -> Floats:
@@ -174,7 +174,7 @@ def log_integrals(log_f: Function, edges: Floats, nats: Callable[[Floats, Floats
     first = np.cumsum(pieces) - pieces
     inside = np.arange(pieces.sum()) - np.repeat(first, pieces)
     width = np.repeat(widths / pieces, pieces)
-    y = (np.repeat(edges[:-1], pieces) + inside * width)[:, None] + width[:, None] * (_NODES + 1) / 2
+    y = (np.repeat(edges[:-1], pieces) + inside * width)[:, None] + width[:, None] * (NODES + 1) / 2
     logs = log_f(y)
     tops = logs.max(axis=1)
     each = tops + np.log(np.exp(logs - tops[:, None]) @ _WEIGHTS) + np.log(width / 2)
@@ -187,7 +187,7 @@ def _resolve(f: Function, edges: Floats, rtol: float, atol: float, rounding: Fun
     left, right, panels = edges[:-1], edges[1:], 0
     before = np.full(len(left), np.inf)
     while left.size:
-        y = left[:, None] + (right - left)[:, None] * (_NODES + 1) / 2
+        y = left[:, None] + (right - left)[:, None] * (NODES + 1) / 2
         values = np.asarray(f(y), float)
         if not np.isfinite(values).all():
             where = y[~np.isfinite(values)][0]

@@ -9,13 +9,15 @@ P_i cross the edge at the net rate
 a birth–death chain: the Scharfetter–Gummel (Chang–Cooper) fit with exact integrals, whose stationary law is exact. The
 unknown is the cumulated mass at the edges, stepped by implicit Euler: its total is kept to the last bit and it stays
 monotone, however long the step. Steps are halved (extrapolated in 1/n) and cells cut in three (extrapolated in 1/N²)
-until two results agree; an extrapolated cumulated mass is made monotone, which brings it no further from the true one.
+until two results agree at every edge; an extrapolated cumulated mass is made monotone, which brings it no further from
+the true one. Cells do not move, so this is for noise that spreads the law over many of them; ``quantiles`` is for the
+rest, and ``in_time`` chooses.
 Source: Scharfetter & Gummel 1969, IEEE Trans. Electron Devices 16(1); Chang & Cooper 1970, J. Comput. Phys. 6(1).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -23,11 +25,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.interpolate import CubicHermiteSpline, PchipInterpolator
+from scipy.interpolate import CubicHermiteSpline, CubicSpline, PchipInterpolator
 from scipy.linalg import eigh_tridiagonal, lapack
 
 from saddlescope._numbers import as_numbers
-from saddlescope.theory._checks import steady
+from saddlescope.theory._checks import Unresolved, steady
 from saddlescope.theory._piecewise import (
     Antiderivative,
     antiderivative,
@@ -37,16 +39,22 @@ from saddlescope.theory._piecewise import (
     running,
     weighted_integral,
 )
-from saddlescope.theory.laws import Coordinate, Floats, Function, Law, Mass, Moments, falling_rate, finite, tabulate
+from saddlescope.theory.laws import Coordinate, Floats, Function, Mass, Moments, falling_rate, finite, tabulate
+from saddlescope.theory.quantiles import Start
 
 if TYPE_CHECKING:
     from saddlescope.theory.diffusion1d import Diffusion1D
 
 _COARSE, _LEVELS = 99, 5
+_LEVELS_IN_TIME, _FEW_CELLS, _MOST_PIECES = 9, 297, 30_000
+_MOST_HELD = 0.1
+"""Share of the law that no cell of ``_FEW_CELLS`` may hold: extrapolation from larger ones says nothing."""
+_FLOOR = 1e-9
+"""Added to every estimate of an error."""
 _FEW = 8
 """Cells at a reflecting end that are looked at with the speed measure."""
-_HASTE, _REACH, _REACH_OF_SPECTRUM = 8.0, 32.0, 100.0
-"""The rate λt at which nats of improbability are counted, and how many there are to the last cell."""
+_HASTES, _REACH, _REACH_OF_SPECTRUM = (8.0, 32.0, 128.0, 512.0), 24.0, 100.0
+"""Rates λt at which nats of improbability are counted, and how many more than λt there are to the last cell."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +124,9 @@ def chain(stage: Stage, cells: int) -> Chain:
     def log_s(y: Floats) -> Floats:
         return -sde._potential(y)
 
+    pieces = float(nats(nodes(points), np.diff(points)).sum()) / 3
+    if not pieces <= _MOST_PIECES:
+        raise Unresolved(f"cells that do not move would have to be integrated in {pieces:.1g} pieces")
     log_m = log_integrals(sde._log_speed, points, nats)
     log_scale = log_integrals(log_s, points, nats)
     for side, end in ((-1, 0), (1, -1)):
@@ -155,23 +166,23 @@ def _log_tail(log_density: Function, end: float, side: float) -> float:
 def staged(
     sde: Diffusion1D,
     first: tuple[float, float],
-    rate: float,
+    limits: Sequence[tuple[float, float]],
     levels: tuple[float | None, float | None],
     aim: bool,
-    nats: float = _REACH,
 ) -> Stage:
-    """The stage of what starts between two y and lasts about 1/``rate``; absorbing at ``levels`` (y) where given.
+    """The stage of what starts between two y, absorbing at ``levels`` (y) where given.
 
-    To reach y costs ``−log E e^{−λτ} ≈ ∫ρ dy`` nats, with ``½b²ρ² + aρ = λ`` upwards.
+    To reach y costs ``−log E e^{−λτ} ≈ ∫ρ dy`` nats, with ``½b²ρ² + aρ = λ`` upwards; the probability to do so by t is
+    at most e^{λt − nats}. The stage ends where for one of the ``limits`` (λ, nats) it would cost more.
     """
     ends, far, absorbs = [], [], []
     for side, start, level, boundary in zip((-1, 1), first, levels, sde.boundaries, strict=True):
         end = sde._potential.edges[0 if side < 0 else -1] if level is None else level
-        cost_at, cost = _costs(sde, start, end, side, rate)
-        beyond = np.flatnonzero(cost > nats)
-        ends.append(float(cost_at[beyond[0]]) if beyond.size else float(end))
-        far.append(not beyond.size and level is None)
-        absorbs.append(not beyond.size and (level is not None or boundary.there == "absorbing"))
+        ended = [_ending(*_costs(sde, start, end, side, rate), nats) for rate, nats in limits]
+        nearest = min((place for place in ended if place is not None), key=lambda y: side * y, default=None)
+        ends.append(float(end) if nearest is None else nearest)
+        far.append(nearest is None and level is None)
+        absorbs.append(nearest is None and (level is not None or boundary.there == "absorbing"))
     low, high = ends
     inner = sde._potential.edges[(sde._potential.edges > low) & (sde._potential.edges < high)]
     z = antiderivative(
@@ -183,6 +194,12 @@ def staged(
         xi = (np.clip(np.floor(share * _COARSE), 1, _COARSE - 2) + 0.5) / _COARSE
         bend = float((share - xi) / (xi * (1 - xi)))
     return Stage(sde, z, bend, (absorbs[0], absorbs[1]), (far[0], far[1]))
+
+
+def _ending(places: Floats, costs: Floats, nats: float) -> float | None:
+    """The first place that costs more."""
+    beyond = np.flatnonzero(costs > nats)
+    return float(places[beyond[0]]) if beyond.size else None
 
 
 def _costs(sde: Diffusion1D, start: float, end: float, side: int, rate: float) -> tuple[Floats, Floats]:
@@ -206,10 +223,12 @@ def _costs(sde: Diffusion1D, start: float, end: float, side: int, rate: float) -
 class Transient(Moments):
     """The law of x at a time: a density, and what has been ``absorbed`` at the ends; within ``error`` in its cdf.
 
-    Absorbed mass sits at the lower and the upper end of the stage, as atoms.
+    ``points`` are y at the edges and centres of cells, ``cumulated`` is the mass up to the edges. Absorbed mass sits
+    at the lower and the upper end of the stage, as atoms.
     """
 
     stage: Stage
+    points: Floats
     cumulated: Floats
     error: float
     coordinate: Coordinate
@@ -307,6 +326,25 @@ class Transient(Moments):
         atoms = [(p, end) for p, end in zip(self.absorbed, self._ends, strict=True) if p > 0]
         return moving + sum(p * float(finite(function, np.array(end))) for p, end in atoms)
 
+    def moment(self, order: int) -> float:
+        """``E[xᵏ]``, what has been absorbed included."""
+        return self._smooth(lambda x: x**order)
+
+    def var(self) -> float:
+        """``E[(x − E[x])²]``."""
+        mean = self.mean()
+        return self._smooth(lambda x: (x - mean) ** 2)
+
+    def _smooth(self, function: Function) -> float:
+        """``E[function(x)]`` for what is smooth on cells, by Simpson's rule."""
+        values = np.asarray(function(self.coordinate.to_x(self.points)))
+        n = len(self.cumulated) - 1
+        parts = values * self._spline(np.linspace(0, 1, 2 * n + 1), 1) / (6 * n)
+        inside = float(parts[:-1:2].sum() + 4 * parts[1::2].sum() + parts[2::2].sum())
+        return inside + sum(
+            p * float(function(np.array(end))) for p, end in zip(self.absorbed, self._ends, strict=True) if p > 0
+        )
+
     def transformed(self, to_x: Function, to_y: Function, log_slope: Function) -> Transient:
         """The law of ``to_x(x)`` for an increasing function, given with its inverse and the log of its derivative."""
         return replace(self, coordinate=self.coordinate.then(to_x, to_y, log_slope))
@@ -322,26 +360,34 @@ class Transient(Moments):
         return low, high
 
 
-def evolve(
-    sde: Diffusion1D, start: float | Law, times: Floats, levels: tuple[float | None, float | None], tol: float
-) -> list[Transient]:
-    """The laws at increasing ``times`` from a point or a law; ``levels`` in y."""
-    law = None if isinstance(start, (int, float)) else start
-    between = np.asarray([start, start], float) if law is None else law.ppf([1e-12, 1 - 1e-12])
+def stage_of(sde: Diffusion1D, start: float | Start, last: float, levels: tuple[float | None, float | None]) -> Stage:
+    """The stage of what starts at a point or from a law and is followed up to a time; ``levels`` in y."""
+    point = isinstance(start, float)
+    between = np.array([start, start]) if isinstance(start, float) else start.ppf(np.array([1e-12, 1 - 1e-12]))
     low, high = (float(v) for v in sde.coordinate.to_y(between))
-    stage = staged(sde, (low, high), _HASTE / times[-1], levels, law is None)
+    limits = [(haste / last, haste + _REACH) for haste in _HASTES]
+    return staged(sde, (low, high), limits, levels, point)
 
-    def begin(edges: Floats) -> Floats:
-        if law is None:
-            return np.where(edges > low, 1.0, 0.0)
-        return np.concatenate([[0.0], law.cdf(sde.coordinate.to_x(edges[1:-1])), [1.0]])
 
-    def at(cells: int) -> Floats:
+def evolve(
+    sde: Diffusion1D, stage: Stage, start: float | Start, times: Floats, tol: float, most: int = _LEVELS
+) -> list[Transient]:
+    """The laws at increasing ``times`` from a point or a law; raises Unresolved where its error exceeds ``tol``."""
+    y = float(sde.coordinate.to_y(np.array(start))) if isinstance(start, float) else np.nan
+
+    def at(cells: int) -> tuple[Floats, Floats]:
         cut = chain(stage, cells)
-        return _in_time(lambda finer: cut.march(begin(cut.edges), times, finer), tol / 10)
+        if isinstance(start, float):
+            begin = np.where(cut.edges > y, 1.0, 0.0)
+        else:
+            begin = np.concatenate([[0.0], start.cdf(sde.coordinate.to_x(cut.edges[1:-1])), [1.0]])
+        return _in_time(lambda finer: cut.march(begin, times, finer), tol / 10)
 
-    cumulated, error = _in_cells(at, tol)
-    return [Transient(stage, _monotone(c), error, sde.coordinate) for c in cumulated]
+    cumulated, errors = _in_cells(at, _singular_ends(stage), tol, most)
+    points = stage.y(np.linspace(0, 1, 2 * cumulated.shape[1] - 1))
+    return [
+        Transient(stage, points, _monotone(c), float(e), sde.coordinate) for c, e in zip(cumulated, errors, strict=True)
+    ]
 
 
 def spectrum(sde: Diffusion1D, count: int, levels: tuple[float | None, float | None], tol: float) -> Floats:
@@ -349,7 +395,7 @@ def spectrum(sde: Diffusion1D, count: int, levels: tuple[float | None, float | N
     peak = sde._peaks
     low, high = (other if level is None else level for level, other in zip(levels, (-np.inf, np.inf), strict=True))
     first, last = (float(np.clip(y, low, high)) for y in (peak[0], peak[-1]))
-    stage = staged(sde, (first, last), 0.0, levels, False, _REACH_OF_SPECTRUM)
+    stage = staged(sde, (first, last), [(0.0, _REACH_OF_SPECTRUM)], levels, False)
     before = rough = None
     for cells in (_COARSE * 3**k for k in range(_LEVELS)):
         cut = chain(stage, cells)
@@ -368,32 +414,53 @@ def spectrum(sde: Diffusion1D, count: int, levels: tuple[float | None, float | N
     raise ValueError(f"{cells} cells do not give the spectrum to tol = {tol:g}; ask for fewer rates or a larger tol")
 
 
-def _in_cells(at: Callable[[int], Floats], tol: float) -> tuple[Floats, float]:
-    """Extrapolate in 1/N² until two results agree where both have edges."""
-    rough = better = at(_COARSE)
-    for cells in (_COARSE * 3**k for k in range(1, _LEVELS)):
-        before, fine = better, at(cells)
-        gain = (fine[:, ::3] - rough) / 8
+def _singular_ends(stage: Stage) -> tuple[bool, bool]:
+    """Where mass may pile up in the last cells, whose cumulated mass is then known at their edges only."""
+    low, high = (
+        far and not lost and end.integrable
+        for far, lost, end in zip(stage.far, stage.absorbs, stage.diffusion.boundaries, strict=True)
+    )
+    return low, high
+
+
+def _in_cells(
+    at: Callable[[int], tuple[Floats, Floats]], singular: tuple[bool, bool], tol: float, most: int
+) -> tuple[Floats, Floats]:
+    """Extrapolate in 1/N² until two results agree at the edges of the finer; also their differences (times)."""
+    rough, _ = better, _ = at(_COARSE)
+    for cells in (_COARSE * 3**k for k in range(1, most)):
+        before, (fine, late) = better, at(cells)
         edges = np.arange(cells + 1) / 3
+        inner = (edges >= _FEW * singular[0]) & (edges <= edges[-1] - _FEW * singular[1])
+        if not np.isfinite(fine).all():
+            raise Unresolved(f"rates between {cells} cells that do not move are beyond all numbers")
+        held = float(np.diff(fine)[:, inner[1:] & inner[:-1]].max(initial=0.0))
+        if cells == _FEW_CELLS and held > _MOST_HELD:
+            raise Unresolved(f"one of {cells} cells that do not move would hold {held:.2g} of the law")
+        gain = (fine[:, ::3] - rough) / 8
         better = fine + np.array([np.interp(edges, edges[::3], row) for row in gain])
-        error = float(np.abs(better[:, ::3] - before).max())
-        if error <= tol and cells > 3 * _COARSE:
-            break
+        looked_at = inner | (edges % 1 == 0)
+        differ = np.abs(better - CubicSpline(edges[::3], before, axis=1)(edges))[:, looked_at].max(axis=1)
+        errors = differ + late + _FLOOR
+        if errors.max() <= tol and cells > 3 * _COARSE:
+            return better, errors
         rough = fine
-    return better, error
+    raise Unresolved(f"{cells // 3} and {cells} cells that do not move differ by {errors.max():.1e} in the cdf")
 
 
-def _in_time(run: Callable[[int], Floats], tol: float) -> Floats:
-    """Romberg's extrapolation in 1/n, of order 4, until two results agree."""
+def _in_time(run: Callable[[int], Floats], tol: float) -> tuple[Floats, Floats]:
+    """Romberg's extrapolation in 1/n, of order 4, until two results agree, and their differences (times)."""
     table: list[Floats] = []
-    for level in range(11):
+    for level in range(_LEVELS_IN_TIME):
         row = [run(1 << level)]
         for order, older in enumerate(table[:3], start=1):
             row.append(row[-1] + (row[-1] - older) / (2**order - 1))
-        if len(row) == 4 and np.abs(row[-1] - table[-1]).max() <= tol:
-            return row[-1]
+        if len(row) == 4:
+            differ = np.abs(row[-1] - table[-1]).max(axis=1)
+            if differ.max() <= tol:
+                break
         table = row
-    return table[-1]
+    return row[-1], np.asarray(differ)
 
 
 def _root(cumulated: CubicHermiteSpline | PchipInterpolator, value: Floats, left: Floats, right: Floats) -> Floats:

@@ -34,9 +34,10 @@ from saddlescope.theory._checks import steady
 from saddlescope.theory.boundaries import Boundaries, classified
 from saddlescope.theory.diffusion1d import Diffusion1D
 from saddlescope.theory.ensemble import integrate, walk
-from saddlescope.theory.evolution import Transient
 from saddlescope.theory.flow import flow_time, mode_flow, plateau_time
+from saddlescope.theory.in_time import LawInTime, Mapped
 from saddlescope.theory.laws import Atoms, Function, Known, Law, inverse_gaussian
+from saddlescope.theory.quantiles import Start
 
 Floats = NDArray[np.float64]
 Where = Literal["product", "weight"]
@@ -445,21 +446,23 @@ class ModeSDE:
         """
         return integrate(self, start, [horizon], targets, trajectories, seed, tol, threads)[1]
 
-    def evolve(self, start: float, times: ArrayLike, tol: float = 1e-6) -> list[Transient]:
-        """The laws of s at ``times`` (positive, increasing), all from the strength ``start``, to ``tol`` in their cdf.
+    def evolve(self, start: float | Start, times: ArrayLike, tol: float = 1e-5) -> list[LawInTime]:
+        """The laws of s at ``times`` (positive, increasing) from a strength or a law of them, to ``tol`` in the cdf.
 
-        ``∂p/∂t = −∂(a p)/∂s + ½ ∂²(b² p)/∂s²`` by ``Diffusion1D.evolve``. Raises ValueError for T = 0, or a start that
-        is not positive at L ≥ 2 (not below s* where noise vanishes there).
+        ``∂p/∂t = −∂(a p)/∂s + ½ ∂²(b² p)/∂s²`` by ``Diffusion1D.evolve``, at any T > 0. Raises ValueError for T = 0, a
+        start that is not positive at L ≥ 2 (not below s* where noise vanishes there), or where ``tol`` is not reached.
 
         >>> (law,) = ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.05).evolve(1e-3, [4.0])
         >>> law.mean(), law.std()
         (0.6..., 0.3...)
         """
-        (at,) = self._in_log(start)
-        laws = self._noisy.evolve(at, times, tol=tol)
-        return laws if self.depth == 1 else [law.transformed(*self._from_log) for law in laws]
+        if self.depth == 1:
+            return self._noisy.evolve(start, times, tol=tol)
+        to_strength, to_log, _ = self._from_log
+        first = self._in_log(start)[0] if isinstance(start, (int, float)) else Mapped(start, to_log, to_strength)
+        return [law.transformed(*self._from_log) for law in self._noisy.evolve(first, times, tol=tol)]
 
-    def passage_cdf(self, times: ArrayLike, start: float, target: float, tol: float = 1e-6) -> Floats:
+    def passage_cdf(self, times: ArrayLike, start: float, target: float, tol: float = 1e-5) -> Floats:
         """Probability that s has gone from ``start`` to ``target`` by ``times`` (increasing); shape of ``times``.
 
         The law of a learning time, whose mean and variance are ``passage``'s. Raises ValueError as ``evolve``.
