@@ -1,0 +1,153 @@
+"""Laws in time carried by their quantiles, at any noise, against closed forms; the order of the scheme."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from saddlescope.theory import Diffusion1D, ModeSDE
+from saddlescope.theory.quantiles import QuantileLaw, _run, mesh, noiseless
+
+
+def constant(value):
+    return lambda x: np.full_like(x, value)
+
+
+def ornstein_uhlenbeck(rate, noise):
+    return Diffusion1D(lambda x: -rate * x, constant(noise))
+
+
+def normal(rate, noise, start, time):
+    return stats.norm(start * np.exp(-rate * time), noise * np.sqrt(-np.expm1(-2 * rate * time) / (2 * rate)))
+
+
+@pytest.mark.parametrize("noise", [1e-8, 1e-3])
+@pytest.mark.parametrize("rate", [1.0, -1.0])
+def test_ornstein_uhlenbeck_stable_and_not_at_tiny_noise(rate, noise):
+    times = [0.2, 3.0, 10.0]
+    for time, law in zip(times, ornstein_uhlenbeck(rate, noise).evolve(0.5, times, tol=1e-4), strict=True):
+        exact = normal(rate, noise, 0.5, time)
+        x = exact.ppf([1e-9, 1e-3, 0.2, 0.5, 0.9, 0.999])
+        assert np.abs(law.cdf(x) - exact.cdf(x)).max() < law.error < 1e-5
+        np.testing.assert_allclose(law.cdf(law.ppf([0.01, 0.5, 0.9])), [0.01, 0.5, 0.9], atol=1e-12)
+        np.testing.assert_allclose([law.mean(), law.std()], [exact.mean(), exact.std()], rtol=1e-5)
+        np.testing.assert_allclose(law.pdf(x[1:]), exact.pdf(x[1:]), rtol=2e-4)
+        np.testing.assert_allclose(law.sf(exact.isf(1e-9)), 1e-9, rtol=1e-2)
+
+
+def test_an_unstable_law_of_large_noise_takes_little():
+    (law,) = ornstein_uhlenbeck(-1.0, 1.0).evolve(0.1, [3.0])
+    exact = normal(-1.0, 1.0, 0.1, 3.0)
+    x = exact.ppf(np.linspace(0.01, 0.99, 9))
+    assert np.abs(law.cdf(x) - exact.cdf(x)).max() < law.error <= 1e-5
+
+
+def test_brownian_motion_drifts_over_a_thousand_standard_deviations():
+    brownian = Diffusion1D(constant(1.0), constant(1.0), tails="exponential")
+    (law,) = brownian.evolve(0.0, [1e6])
+    np.testing.assert_allclose([law.mean(), law.std()], [1e6, 1e3], rtol=1e-7)
+    assert float(law.cdf(1e6 + 1e3)) == pytest.approx(stats.norm.cdf(1), abs=law.error)
+
+
+@pytest.mark.parametrize("temperature", [1e-6, 1e-4, 1e-2])
+@pytest.mark.parametrize("depth", [1, 2, 3, 6])
+def test_modes_end_in_their_stationary_law(depth, temperature):
+    mode = ModeSDE(depth=depth, target=1.0, label_noise=0.5, temperature=temperature)
+    early, late = mode.evolve(0.1, [1.0, 1e5])
+    q = np.linspace(0.001, 0.999, 51)
+    assert np.abs(late.cdf(mode.stationary().ppf(q)) - q).max() < late.error <= 1e-5
+    assert np.abs(early.cdf(mode.stationary().ppf(q)) - q).max() > 0.1
+
+
+def test_the_regime_of_the_first_paper():
+    """lr = 1e-4, B = 1: half of the paths have passed half of s* at the mean passage time."""
+    mode = ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=1e-4)
+    (law,) = mode.evolve(1e-3, [float(mode.passage(1e-3, 0.5)[0])])
+    assert law.mean() == pytest.approx(0.5, abs=1e-5)
+    assert float(law.cdf(0.5)) == pytest.approx(0.5, abs=1e-3)
+    assert law.std() == pytest.approx(0.0142, rel=0.01)  # ½·√(time's variance) of the passage: ds/dt = ½ there
+
+
+def test_a_strong_restoring_force():
+    """``dx = −10x³ dt + dW``: in the long run ∝ e^(−5x⁴)."""
+    strong = Diffusion1D(lambda x: -10 * x**3, np.ones_like)
+    (law,) = strong.evolve(0.5, [50.0])
+    q = np.linspace(0.01, 0.99, 9)
+    assert np.abs(law.cdf(strong.stationary().ppf(q)) - q).max() < law.error
+    assert law.moment(4) == pytest.approx(1 / 20, rel=1e-4)
+
+
+def test_a_law_to_start_from():
+    start = stats.norm(1.0, 1e-3)
+    for at, law in zip([0.5, 2.0], ornstein_uhlenbeck(1.0, 1e-3).evolve(start, [0.5, 2.0]), strict=True):
+        exact = stats.norm(np.exp(-at), 1e-3 * np.sqrt((1 + np.exp(-2 * at)) / 2))
+        x = exact.ppf([0.001, 0.3, 0.9])
+        assert np.abs(law.cdf(x) - exact.cdf(x)).max() < law.error
+    mode = ModeSDE(depth=3, target=1.0, label_noise=0.5, temperature=1e-4)
+    half, whole = mode.evolve(0.01, [2.0, 4.0])
+    (again,) = mode.evolve(half, [2.0])
+    x = whole.ppf([0.001, 0.2, 0.5, 0.9])
+    assert np.abs(again.cdf(x) - whole.cdf(x)).max() < again.error + whole.error + 2 * half.error
+
+
+def test_what_is_not_reached_is_raised():
+    with pytest.raises(ValueError, match=r"^the law is not found to tol = 1e-12 in bounded work: .*larger tol"):
+        ornstein_uhlenbeck(1.0, 1e-3).evolve(1.0, [1.0], tol=1e-12)
+
+
+# --- the scheme
+
+
+def test_nodes_are_of_order_four_and_steps_too():
+    sde, mode = ornstein_uhlenbeck(1.0, 0.3), ModeSDE(depth=3, target=1.0, label_noise=0.5, temperature=0.1)
+    x = np.linspace(0.6, 1.3, 40)
+
+    def law(cells, tol):
+        return next(_run(mode.log_diffusion, -0.5, np.array([1.5]), cells, tol, 1e-6)).cdf(np.log(x) / 3)
+
+    fine = law(384, 1e-8)
+    errors = [np.abs(law(cells, 1e-8) - fine).max() for cells in (32, 64, 128)]
+    assert (np.log2(np.array(errors[:-1]) / errors[1:]) > 3.3).all()
+
+    def steps(tol):
+        return next(_run(sde, 1.0, np.array([1.0]), 64, tol, 1e-6)).cdf(normal(1.0, 0.3, 1.0, 1.0).ppf([0.1, 0.5, 0.8]))
+
+    finest = steps(1e-11)
+    loose, tight = (np.abs(steps(tol) - finest).max() for tol in (1e-4, 1e-7))
+    assert loose > 300 * tight
+
+
+def test_differences_are_exact_for_quartics_on_any_nodes():
+    z = np.sort(np.random.default_rng(1).uniform(-3, 3, 40))
+    first, second = mesh(z).smooth
+    near = z[mesh(z).columns]
+    inner = slice(2, -2)
+    np.testing.assert_allclose((first * near**4).sum(axis=1)[inner], 4 * z[inner] ** 3, atol=1e-7)
+    np.testing.assert_allclose((second * near**4).sum(axis=1)[inner], 12 * z[inner] ** 2, atol=1e-5)
+
+
+def test_the_noiseless_path():
+    moved, speed = noiseless(ornstein_uhlenbeck(1.0, 1.0), 0.0, 1.0)
+    np.testing.assert_array_equal(moved, 0)
+    logistic = Diffusion1D(lambda x: x * (1 - x), constant(1e-3), tails="exponential")
+    moved, speed = noiseless(logistic, 0.1, 1.0)
+    end = 1 / (1 + 9 * np.exp(-1))
+    assert 0.1 + moved[-1] == pytest.approx(end, rel=1e-14)
+    assert speed[-1] == pytest.approx(end * (1 - end), rel=1e-13)
+
+
+def test_laws_have_the_names_of_scipy():
+    law = QuantileLaw(z := np.linspace(-8, 8, 65), 1.0, 2 * z, np.full(65, 2.0), 0.0, constant_coordinate())
+    expected = stats.norm(1.0, 2.0)
+    x = np.array([-3.0, 0.0, 1.0, 20.0, 40.0])
+    np.testing.assert_allclose(law.cdf(x), expected.cdf(x), atol=1e-15)
+    np.testing.assert_allclose(law.sf(x), expected.sf(x), rtol=1e-12)
+    np.testing.assert_allclose(law.logpdf(x), expected.logpdf(x), rtol=1e-12)
+    np.testing.assert_allclose(law.isf([1e-30, 0.1]), expected.isf([1e-30, 0.1]))
+    np.testing.assert_array_equal(law.ppf([0, 1, -0.1, np.nan]), [-np.inf, np.inf, np.nan, np.nan])
+    np.testing.assert_allclose([law.mean(), law.var(), law.moment(4)], [1, 4, expected.moment(4)], rtol=1e-9)
+    assert law.expect(lambda v: v > 2.0) == pytest.approx(expected.sf(2.0), rel=1e-7)
+    assert law.absorbed == (0.0, 0.0)
+
+
+def constant_coordinate():
+    return Diffusion1D(np.zeros_like, np.ones_like, tails="exponential").coordinate
