@@ -82,19 +82,39 @@ class Data:
 
     @cached_property
     def root(self) -> Floats:
-        """R (dx, r) with ``R Rᵀ = VᵀΣV``, r the rank of Σ; diagonal whenever VᵀΣV is."""
-        sigma = self.sigma_in_modes
-        if _is_diagonal(sigma):
-            values, vectors = np.diag(sigma), np.eye(self.dim_in)
-        else:
-            values, vectors = np.linalg.eigh(sigma)
-        keep = values > 1e-12 * max(values.max(), 0.0)
-        return np.asarray(vectors[:, keep] * np.sqrt(values[keep]))
+        """R (dx, r) with ``R Rᵀ = VᵀΣV``, r the rank of Σ; diagonal whenever VᵀΣV is. Inputs may differ in size."""
+        sizes, felt = self.sizes_in_modes, self.sizes_in_modes > 0
+        if self.diagonal_in_modes:
+            return np.diag(sizes)[:, felt]
+        sigma, direct = self.sigma_in_modes, _half(self.sigma_in_modes)
+        half = sizes[felt, None] * _half(sigma[np.ix_(felt, felt)] / sizes[felt, None] / sizes[felt])
+        root = np.zeros((self.dim_in, half.shape[1]))
+        root[felt] = half
+        return direct if direct.shape == root.shape else root  # of inputs that differ much in size it loses the small
 
-    @property
+    @cached_property
     def diagonal_in_modes(self) -> bool:
         """Whether Σ is diagonal in the teacher's right singular vectors, so that modes decouple."""
-        return _is_diagonal(self.sigma_in_modes)
+        sigma, sizes = self.sigma_in_modes, self.sizes_in_modes
+        small = np.abs(sigma) <= np.maximum(1e-12 * sizes[:, None] * sizes, self._rounding_in_modes)
+        return bool((small | np.eye(len(sigma), dtype=bool)).all())
+
+    @cached_property
+    def sizes_in_modes(self) -> Floats:
+        """Root mean square of the inputs along every right singular vector (dx,); 0 where it is rounding."""
+        variances = np.diag(self.sigma_in_modes)
+        return np.sqrt(np.where(variances > np.diag(self._rounding_in_modes), variances, 0.0))
+
+    @cached_property
+    def _rounding_in_modes(self) -> Floats:
+        """What rounding may leave of VᵀΣV where it is 0 (dx, dx)."""
+        right = np.abs(self.bases[1])
+        return np.zeros_like(right) if self.white else 8 * np.finfo(float).eps * (right.T @ np.abs(self.sigma) @ right)
+
+    def excess_loss(self, maps: Floats) -> Floats:
+        """``½ Tr(ΔΣΔᵀ)`` of maps P (n, dy, dx), ``Δ = P − M`` (n,)."""
+        error = maps - self.teacher
+        return np.asarray(0.5 * (error @ self.sigma * error).sum(axis=(1, 2)))
 
     @property
     def least_loss(self) -> float:
@@ -231,9 +251,11 @@ def _modes(left: Floats, strengths: Floats, right: Floats) -> Modes:
     return Modes(left, strengths, right, _blocks(strengths))
 
 
-def _is_diagonal(matrix: Floats) -> bool:
-    off = matrix - np.diag(np.diag(matrix))
-    return bool(np.abs(off).max(initial=0.0) <= 1e-12 * np.abs(matrix).max(initial=0.0))
+def _half(matrix: Floats) -> Floats:
+    """H with ``H Hᵀ`` the matrix, a column for each eigenvalue that is more than rounding."""
+    values, vectors = np.linalg.eigh(matrix)
+    keep = values > 1e-12 * max(values.max(), 0.0)
+    return np.asarray(vectors[:, keep] * np.sqrt(values[keep]))
 
 
 def _orthonormal(rng: np.random.Generator, rows: int, columns: int) -> Floats:

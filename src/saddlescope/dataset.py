@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import os
+import warnings
 import zipfile
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -12,14 +14,15 @@ from typing import Annotated, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from scipy import linalg
 
 from saddlescope._model import Matrix, Real, frozen
 from saddlescope.data import ROUNDING, Data, ModeMoments, _t
 
 Floats = NDArray[np.float64]
 
-_RCOND = 1e-6
-"""Singular values of X below this times the largest count as zero, as their squares do in the root of Σ."""
+SMALLEST, LARGEST = 1e-152, 1e152
+"""Sizes of inputs, labels and their noise between which squares are numbers."""
 
 CHUNK = 256
 """Samples that are looked at together, so that memory does not grow with their number."""
@@ -49,6 +52,13 @@ class Dataset(Data):
                 f"X and Y must have one row for each sample, got {len(self.X)} and {len(self.Y)} rows; "
                 "drop the rows without a partner"
             )
+        for name, values in (("X", self.X), ("Y", self.Y)):
+            sizes = np.abs(values).max(axis=0)
+            if (sizes > LARGEST).any() or ((sizes < SMALLEST) & (sizes > 0)).any():
+                raise ValueError(
+                    f"{name} must have columns between {SMALLEST} and {LARGEST} in size, got one of "
+                    f"{sizes[(sizes > LARGEST) | ((sizes < SMALLEST) & (sizes > 0))][0]:.3g}; choose another unit"
+                )
         if not self.X.any():
             raise ValueError("X must not be all zero: nothing can be learned from it; give inputs")
 
@@ -75,25 +85,59 @@ class Dataset(Data):
         return len(self.X)
 
     @cached_property
+    def _fit(self) -> Fit:
+        return fit(self.X, self.Y)
+
+    @cached_property
     def sigma(self) -> Floats:  # type: ignore[override]
         """Second moment of the inputs, ``S_xx = XᵀX/n`` (dx, dx)."""
         return self.X.T @ self.X / self.samples
 
     @cached_property
     def teacher(self) -> Floats:  # type: ignore[override]
-        """Least-squares map ``M = S_yx S_xx⁺`` (dy, dx)."""
-        return np.asarray(np.linalg.lstsq(self.X, self.Y, rcond=_RCOND)[0].T)
+        """Least-squares map ``M = S_yx S_xx⁺`` (dy, dx).
+
+        Warns where inputs are linear combinations of each other up to rounding, so that the rank is less than it seems.
+        """
+        count = min(self.samples, int(self.X.any(axis=0).sum()))
+        if self._fit.rank < count:
+            warnings.warn(
+                f"the inputs X have rank {self._fit.rank} of {count} up to rounding: many maps fit the labels best, "
+                "the teacher is the smallest; drop inputs that repeat others",
+                stacklevel=3,
+            )
+        return self._fit.teacher
 
     @cached_property
     def residuals(self) -> Floats:
         """``y_i − M x_i`` (n, dy), 0 where the labels are linear in the inputs up to rounding."""
-        residuals = self.Y - self.X @ self.teacher.T
-        return np.asarray(residuals if np.abs(residuals).max() > ROUNDING * np.abs(self.Y).max() else 0 * residuals)
+        return self._fit.residuals
 
     @property
     def least_loss(self) -> float:
         """Loss of the least-squares map, ``½ mean‖y_i − M x_i‖² + ½ dy δ²``."""
         return 0.5 * float((self.residuals**2).sum()) / self.samples + super().least_loss
+
+    def excess_loss(self, maps: Floats) -> Floats:
+        """``½ mean‖P x_i − M x_i‖²`` of maps P (n, dy, dx), without the cancellation in P − M (n,)."""
+        return np.asarray(0.5 * ((maps @ self._fit.root - self._fit.fitted) ** 2).sum(axis=(1, 2)))
+
+    @property
+    def _apart(self) -> bool:
+        """Whether inputs along the right singular vectors are uncorrelated."""
+        return self.diagonal_in_modes and int((self.sizes_in_modes > 0).sum()) == self._fit.rank
+
+    @cached_property
+    def root(self) -> Floats:
+        """R (dx, r) with ``x_i = R c_i`` in the teacher's basis and ``mean(c cᵀ) = I``; diagonal whenever VᵀΣV is."""
+        sizes = self.sizes_in_modes
+        return np.diag(sizes)[:, sizes > 0] if self._apart else self.bases[1].T @ self._fit.root
+
+    @cached_property
+    def whitened(self) -> Floats:
+        """c_i of ``x_i = R c_i`` (n, r)."""
+        sizes = self.sizes_in_modes
+        return self.in_modes[0][:, sizes > 0] / sizes[sizes > 0] if self._apart else self._fit.whitened
 
     @cached_property
     def in_modes(self) -> tuple[Floats, Floats]:
@@ -126,6 +170,65 @@ class Dataset(Data):
             centred = pulled * (q @ self.X[part].T) - mean
             square += centred @ _t(centred)
         return share * square / self.samples + noise
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Least squares by ``x_i = R c_i`` with ``mean(c cᵀ) = I``.
+
+    ``whitened`` c (n, r), ``root`` R (dx, r), ``teacher`` M (dy, dx), ``fitted`` MR (dy, r), ``residuals`` (n, dy).
+    """
+
+    whitened: Floats
+    root: Floats
+    teacher: Floats
+    fitted: Floats
+    residuals: Floats
+
+    @property
+    def rank(self) -> int:
+        """Rank r of the inputs, up to rounding and whatever the sizes of single inputs."""
+        return self.whitened.shape[1]
+
+
+def fit(x: Floats, y: Floats) -> Fit:
+    """The smallest map that fits the labels best, each column of both in a unit of its own size.
+
+    Source: column scaling, van der Sluis 1969, Numer. Math. 14, 14–23; projection in place of ``Y − XM``.
+
+    >>> fit(np.array([[1e9, 0.0], [0.0, 1e-9]]), np.array([[1.0], [1.0]])).teacher
+    array([[1.e-09, 1.e+09]])
+    """
+    n, (units, sizes) = len(x), (_units(x), _units(y))
+    left, values, rows = np.linalg.svd(x / units, full_matrices=False)
+    rank = int((values > max(x.shape) * np.finfo(float).eps * values[0]).sum())
+    left, values, rows = left[:, :rank], values[:rank], rows[:rank]
+    scaled = y / sizes
+    along = left.T @ scaled
+    residuals = scaled - left @ along
+    residuals -= left @ (left.T @ residuals)
+    residuals[:, np.abs(residuals).max(axis=0) <= ROUNDING * np.abs(scaled).max(axis=0)] = 0.0
+    root, fitted = units[:, None] * rows.T * values / n**0.5, along.T / n**0.5
+    teacher = (along / values[:, None]).T @ rows / units if rank == len(root) else _smallest(root, fitted)
+    return Fit(left * n**0.5, root, sizes[:, None] * teacher, sizes[:, None] * fitted, residuals * sizes)
+
+
+def _smallest(root: Floats, fitted: Floats) -> Floats:
+    """The smallest M with ``MR`` = fitted, R of full column rank.
+
+    Source: rows in falling order and pivots make QR stable row by row, Cox & Higham 1998, in Numerical Analysis 1997.
+    """
+    order = np.argsort(-np.abs(root).max(axis=1), kind="stable")
+    q, triangle, pivots = linalg.qr(root[order], mode="economic", pivoting=True)
+    teacher = np.empty((len(fitted), len(root)))
+    teacher[:, order] = (q @ linalg.solve_triangular(triangle, fitted.T[pivots], trans="T")).T
+    return teacher
+
+
+def _units(columns: Floats) -> Floats:
+    """A power of 2 of the size of each column, 1 for a column of zeros: dividing by it rounds nothing."""
+    largest = np.abs(columns).max(axis=0)
+    return np.where(largest > 0, np.exp2(np.floor(np.log2(np.where(largest > 0, largest, 1.0)))), 1.0)
 
 
 def _read_npz(file: Path) -> tuple[Any, Any]:

@@ -110,8 +110,7 @@ def excess_loss(data: Data, weights: Weights) -> Floats:
     >>> float(excess_loss(GaussianData([[2.0]], label_noise=1.0), [np.ones((1, 1, 1))])[0])
     0.5
     """
-    error = end_to_end(weights) - data.teacher
-    return np.asarray(0.5 * (error @ data.sigma * error).sum(axis=(1, 2)))
+    return data.excess_loss(end_to_end(weights).astype(np.float64))
 
 
 # --- modes and spectrum

@@ -47,9 +47,7 @@ class Samples:
     @classmethod
     def of(cls, data: Dataset) -> Samples:
         """The samples of a data set."""
-        inputs, residuals = data.in_modes
-        root = data.root
-        return cls(inputs @ root / (root**2).sum(axis=0), residuals)
+        return cls(data.whitened, data.in_modes[1])
 
 
 # --- the factor of the fourth moments
