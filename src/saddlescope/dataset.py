@@ -84,6 +84,16 @@ class Dataset(Data):
         """Number of samples n."""
         return len(self.X)
 
+    @property
+    def dim_in(self) -> int:
+        """Input dimension dx."""
+        return int(self.X.shape[1])
+
+    @property
+    def dim_out(self) -> int:
+        """Output dimension dy."""
+        return int(self.Y.shape[1])
+
     @cached_property
     def _fit(self) -> Fit:
         return fit(self.X, self.Y)
@@ -99,7 +109,7 @@ class Dataset(Data):
 
         Warns where inputs are linear combinations of each other up to rounding, so that the rank is less than it seems.
         """
-        count = min(self.samples, int(self.X.any(axis=0).sum()))
+        count = min(len(np.unique(self.X, axis=0)), int(self.X.any(axis=0).sum()))
         if self._fit.rank < count:
             warnings.warn(
                 f"the inputs X have rank {self._fit.rank} of {count} up to rounding: many maps fit the labels best, "
