@@ -1,11 +1,13 @@
 """Laws in time carried by their quantiles, at any noise, against closed forms; the order of the scheme."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from saddlescope.theory import Diffusion1D, ModeSDE
-from saddlescope.theory.quantiles import QuantileLaw, _run, mesh, noiseless
+from saddlescope.theory.quantiles import QuantileLaw, _run, from_point, mesh, noiseless, stepped
 
 
 def constant(value):
@@ -97,23 +99,33 @@ def test_what_is_not_reached_is_raised():
 # --- the scheme
 
 
-def test_nodes_are_of_order_four_and_steps_too():
-    sde, mode = ornstein_uhlenbeck(1.0, 0.3), ModeSDE(depth=3, target=1.0, label_noise=0.5, temperature=0.1)
-    x = np.linspace(0.6, 1.3, 40)
+def test_nodes_are_of_order_four():
+    mode, x = ModeSDE(depth=3, target=1.0, label_noise=0.5, temperature=0.1), np.log(np.linspace(0.6, 1.3, 40)) / 3
 
-    def law(cells, tol):
-        return next(_run(mode.log_diffusion, -0.5, np.array([1.5]), cells, tol, 1e-5)).cdf(np.log(x) / 3)
+    def law(cells):
+        return next(_run(mode.log_diffusion, -0.5, np.array([1.5]), cells, 1e-7, 1e-4)).cdf(x)
 
-    fine = law(384, 1e-8)
-    errors = [np.abs(law(cells, 1e-8) - fine).max() for cells in (32, 64, 128)]
-    assert (np.log2(np.array(errors[:-1]) / errors[1:]) > 3.3).all()
+    fine = law(256)
+    errors = [np.abs(law(cells) - fine).max() for cells in (32, 64, 128)]
+    assert (np.log2(np.array(errors[:-1]) / errors[1:]) > 3.5).all()
 
-    def steps(tol):
-        return next(_run(sde, 1.0, np.array([1.0]), 64, tol, 1e-6)).cdf(normal(1.0, 0.3, 1.0, 1.0).ppf([0.1, 0.5, 0.8]))
 
-    finest = steps(1e-9)
-    loose, tight = (np.abs(steps(tol) - finest).max() for tol in (1e-3, 1e-6))
-    assert loose > 300 * tight
+@pytest.mark.parametrize("noise", [0.3, 1e-3])
+def test_steps_are_of_order_four_in_the_frame_of_the_noiseless_path_too(noise):
+    sde = Diffusion1D(lambda x: x - x**3, lambda x: noise * np.sqrt(1 + x * x), tails="exponential")
+    at = mesh(np.linspace(-7.5, 7.5, 49))
+    first = from_point(sde, at, 0.2, 1.0, 0.05)
+
+    def after(count):
+        state = first
+        for _ in range(count):
+            state, _ = stepped(sde, at, state, 1.0 / count)
+        return state.middle - 0.4 + state.d
+
+    ends = [after(count) for count in (32, 64, 128)]
+    differences = [np.abs(a - b)[10:-10].max() for a, b in itertools.pairwise(ends)]
+    orders = np.log2(np.array(differences[:-1]) / differences[1:])
+    assert orders[-1] > 3.5
 
 
 def test_differences_are_exact_for_quartics_on_any_nodes():
