@@ -122,9 +122,10 @@ def run(
 def info(path: Source) -> None:
     """What a store holds: progress, modes, and the TOML that repeats it."""
     stored = store.load(path)
+    store.check(path)
     _summary(stored, str(path))
-    for toml in stored.attrs.get("continues", ()):
-        _, method, plan = run_from_toml(toml)
+    for toml in results.earlier(stored.attrs):
+        _, method, plan = results.parsed(toml, stored)
         typer.echo(f"goes on from {plan.steps:,} steps of {method}; only simulate(run, …) repeats that, not this TOML")
     typer.echo()
     typer.echo(stored.attrs["toml"], nl=False)
@@ -187,7 +188,7 @@ def _read(file: Path) -> tuple[Problem, Method, Plan]:
     if not file.is_file():
         raise FileNotFoundError(f"FILE {str(file)!r} does not exist; give a TOML file that describes a run")
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError(f"FILE {str(file)!r} is not text; give a TOML file that describes a run") from None
     return run_from_toml(text, file.parent)

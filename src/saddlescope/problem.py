@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+import numpy as np
 import tomli_w
+from numpy.typing import NDArray
 from pydantic import Field
 
+from saddlescope import _files, _zarr
 from saddlescope import init as _init
 from saddlescope._model import allowed, from_table, frozen, to_table
 from saddlescope.accumulate import Accumulate
@@ -25,6 +30,11 @@ from saddlescope.plan import Logspaced, Plan
 from saddlescope.schedules import SCHEDULES
 
 T = TypeVar("T")
+
+LARGE = 1024
+"""Numbers beyond which an array of a run is stored beside its TOML, which then holds its name and digest."""
+
+_REFERENCE = re.compile(r"(\w+) sha256:([0-9a-f]{32})")
 
 
 @frozen
@@ -72,11 +82,45 @@ class Problem:
         return cls(*_problem_parts(tables, folder))
 
 
-def run_to_toml(problem: Problem, method: Method, plan: Plan) -> str:
-    """A whole run as TOML, without loss."""
-    plan_table = to_table(plan)
+def run_to_toml(problem: Problem, method: Method, plan: Plan, *, beside: bool = False) -> str:
+    """A whole run as TOML, without loss; with the arrays of ``large_arrays`` by name only when they are ``beside`` it.
+
+    >>> from saddlescope import GD
+    >>> problem = Problem(DeepLinear((40, 2, 40)), GaussianData(np.eye(40)), Gaussian(scale=0.1))
+    >>> large = large_arrays(problem)
+    >>> list(large), len(run_to_toml(problem, GD(lr=0.1), Plan(steps=1), beside=True)) < 400
+    (['data_teacher'], True)
+    """
+    plan_table, tables = to_table(plan), _problem_tables(problem)
     del plan_table["type"]
-    return _text(_problem_tables(problem) | {"method": to_table(method), "plan": plan_table})
+    for name, keys, array in _large(problem) if beside else ():
+        *outer, last = keys
+        table: Any = tables
+        for key in outer:
+            table = table[key]
+        table[last] = f"{name} sha256:{_digest(array)}"
+    return _text(tables | {"method": to_table(method), "plan": plan_table})
+
+
+def large_arrays(problem: Problem) -> dict[str, NDArray[np.float64]]:
+    """The arrays of a problem that its runs store as arrays, by name: data_X, data_teacher, init_weights_0, …"""
+    return {name: array for name, _, array in _large(problem)}
+
+
+def _large(problem: Problem) -> Iterator[tuple[str, tuple[Any, ...], NDArray[np.float64]]]:
+    """Name, keys in the tables, and values of every large array."""
+    for part in ("data", "init"):
+        for field in dataclasses.fields(getattr(problem, part)):
+            value = getattr(getattr(problem, part), field.name)
+            items = enumerate(value) if isinstance(value, tuple) else [(None, value)]
+            for index, array in items:
+                if isinstance(array, np.ndarray) and array.size > LARGE:
+                    keys = (part, field.name) if index is None else (part, field.name, index)
+                    yield "_".join(map(str, keys)), keys, array
+
+
+def _digest(array: NDArray[np.float64]) -> str:
+    return hashlib.sha256(repr(array.shape).encode() + np.ascontiguousarray(array, "<f8").tobytes()).hexdigest()[:32]
 
 
 def _text(tables: Mapping[str, Any]) -> str:
@@ -84,9 +128,12 @@ def _text(tables: Mapping[str, Any]) -> str:
     return re.sub(r'\[\s([^]["]*)\]', lambda row: f"[{' '.join(row[1].split()).rstrip(',')}]", tomli_w.dumps(tables))
 
 
-def run_from_toml(text: str, folder: str | os.PathLike[str] = ".") -> tuple[Problem, Method, Plan]:
+def run_from_toml(
+    text: str, folder: str | os.PathLike[str] = ".", arrays: Mapping[Any, Any] | None = None
+) -> tuple[Problem, Method, Plan]:
     """The run a TOML text describes; a data set may be named by its ``path``, relative to ``folder``.
 
+    What the TOML of a run names by digest is looked up in ``arrays``, or in the store of its table ``[arrays]``.
     Raises ValueError or TypeError naming the table and key at fault.
 
     >>> problem, method, plan = run_from_toml('''
@@ -99,7 +146,8 @@ def run_from_toml(text: str, folder: str | os.PathLike[str] = ".") -> tuple[Prob
     >>> method.batch_size, plan.steps
     (16, 1000)
     """
-    tables = _parse(text, ("network", "data", "init", "method", "plan"))
+    tables = _parse(text, ("network", "data", "init", "method", "plan"), ("arrays",))
+    _fetch(tables, folder, arrays)
     method: Method = _with_schedule("method", tables["method"], "schedule", METHODS)
     plan_table = dict(tables["plan"]) if isinstance(tables["plan"], Mapping) else tables["plan"]
     if isinstance(plan_table, dict) and isinstance(plan_table.get("saves"), Mapping):
@@ -171,13 +219,53 @@ def _made(make: Callable[[], T]) -> T:
         raise (TypeError if isinstance(error, TypeError) else ValueError)(f"[data] {error}") from None
 
 
-def _parse(text: str, names: tuple[str, ...]) -> dict[str, Any]:
+def _fetch(tables: dict[str, Any], folder: str | os.PathLike[str], arrays: Mapping[Any, Any] | None) -> None:
+    """Arrays in the place of their names."""
+    source = tables.pop("arrays", None)
+    for part in ("data", "init"):
+        table = tables[part]
+        for key, value in table.items() if isinstance(table, dict) else ():
+            if isinstance(value, list) and any(isinstance(item, str) for item in value):
+                table[key] = [_fetched(part, item, source, folder, arrays) for item in value]
+            else:
+                table[key] = _fetched(part, value, source, folder, arrays)
+
+
+def _fetched(
+    part: str, value: Any, source: Any, folder: str | os.PathLike[str], arrays: Mapping[Any, Any] | None
+) -> Any:
+    named = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
+    if named is None:
+        return value
+    name, digest = named.groups()
+    if arrays is not None and name in arrays:
+        found, where = np.asarray(arrays[name]), "the run"
+    elif isinstance(source, dict) and isinstance(source.get("store"), str) and len(source) == 1:
+        store = _files.place(Path(folder, os.path.expanduser(source["store"])), "[arrays] store")
+        where = str(store)
+        try:
+            found = _zarr.read(store, name, _zarr.read_metadata(store, name))
+        except ValueError as error:
+            raise ValueError(f"[{part}] the array {name} in {where!r} {error}; restore that store") from None
+    else:
+        raise ValueError(
+            f"[{part}] the array {name} is not in this TOML but in the run it is from; "
+            'add the table [arrays] with store = "RUN.zarr", or write the problem by Problem.to_toml'
+        )
+    if found.dtype.kind != "f" or _digest(found) != digest:
+        raise ValueError(f"[{part}] the array {name} in {where!r} is not the one that was used; give the original")
+    return found
+
+
+def _parse(text: str, names: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, Any]:
     try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        tables = tomllib.loads(text.removeprefix("\ufeff"))
+    except RecursionError:
+        raise ValueError("this is not the TOML of a run: its lists are nested too deeply") from None
+    except ValueError as error:
         raise ValueError(f"this is not valid TOML: {error}; see toml.io for the format") from None
     for name in tables:
-        if name not in names:
+        if name not in (*names, *optional):
             raise ValueError(f"there is no table [{name}] here; {allowed(name, names)}")
     for name in names:
         if name not in tables:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import math
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +28,7 @@ from saddlescope.methods import Langevin, Method
 from saddlescope.network import Diagonal
 from saddlescope.observables import THRESHOLDS
 from saddlescope.plan import Plan
-from saddlescope.problem import Problem, run_from_toml, run_to_toml
+from saddlescope.problem import Problem, large_arrays, run_from_toml, run_to_toml
 
 Floats = NDArray[np.float64]
 Record = dict[str, Floats]
@@ -99,8 +101,15 @@ CONVENTIONS = {
     "convention_noise": "Itô",
 }
 
-CHECKPOINT_DIMS = ("byte",)
-CHECKPOINT = {"units": "1", "long_name": "state of the ensemble at its last step (npz)"}
+CHECKPOINT = Variable(("byte",), "1", "state of the ensemble at its last step (npz)")
+"""Signed bytes: netCDF 3 has no others."""
+
+_THEN = "\n# continued by\n"
+
+Parts = tuple[Problem, Method, Plan]
+
+_PARSED: dict[str, Parts] = {}
+"""The last few runs whose TOML was read; the arrays it names have their digests in it."""
 
 
 def variables(problem: Problem, plan: Plan) -> dict[str, Variable]:
@@ -161,7 +170,7 @@ def _accumulated_coordinates(plan: Plan) -> dict[str, NDArray[Any]]:
 
 
 def frame(problem: Problem, method: Method, plan: Plan, attrs: Mapping[str, Any]) -> xr.Dataset:
-    """A run without variables: its coordinates and attributes."""
+    """A run without variables: its coordinates, its attributes, and what its TOML names."""
     unused = {"interface"} if problem.network.depth == 1 else set()
     if plan.keep != "statistics":
         unused.add("statistic")
@@ -172,14 +181,22 @@ def frame(problem: Problem, method: Method, plan: Plan, attrs: Mapping[str, Any]
             for name, variable in COORDINATES.items()
             if name not in unused and name in axes
         },
+        data_vars={
+            name: (tuple(f"{name}_{axis}" for axis in range(values.ndim)), values, _described(name))
+            for name, values in large_arrays(problem).items()
+        },
         attrs=dict(attrs),
     )
+
+
+def _described(name: str) -> dict[str, str]:
+    return {"long_name": f"{name}, which the TOML names"}
 
 
 def attributes(problem: Problem, method: Method, plan: Plan, engine: Engine) -> dict[str, Any]:
     """What a run says of itself: its TOML, where it was made, and the conventions its numbers stand on."""
     return {
-        "toml": run_to_toml(problem, method, plan),
+        "toml": run_to_toml(problem, method, plan, beside=True),
         "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "inference_library": "saddlescope",
         "inference_library_version": importlib.metadata.version("saddlescope"),
@@ -275,26 +292,35 @@ def saved(plan: Plan, state: State) -> int:
 
 
 def fill(run: xr.Dataset, arrays: Mapping[str, Any], problem: Problem, plan: Plan, state: State) -> xr.Dataset:
-    """The run with these variables (full time axis), cut to the saves done, and all that the state knows."""
+    """The run up to this state: the saves done, in ``arrays``, and all that the state knows."""
     kept = variables(problem, plan)
     time_step = run.attrs["time_step"]
     happened = {
         name: (EVENTS[name].dims, values, EVENTS[name].attrs | {"time_step": time_step})
         for name, values in events(state, plan).items()
     }
-    checkpoint = np.frombuffer(state.to_bytes(), np.uint8)
-    filled = run.assign({name: (kept[name].dims, arrays[name], kept[name].attrs) for name in kept}).assign(happened)
-    filled["checkpoint"] = ("byte", checkpoint, CHECKPOINT)
-    return filled.isel(time=slice(saved(plan, state))).assign_attrs(complete=state.step >= plan.steps)
+    checkpoint = np.frombuffer(state.to_bytes(), np.int8)
+    run = run.isel(time=slice(saved(plan, state)))
+    filled = run.assign({name: (kept[name].dims, values, kept[name].attrs) for name, values in arrays.items()}).assign(
+        happened
+    )
+    filled["checkpoint"] = (CHECKPOINT.dims, checkpoint, CHECKPOINT.attrs)
+    return filled.assign_attrs(complete=int(state.step >= plan.steps))
 
 
 def final_state(run: xr.Dataset) -> State:
-    """The ensemble at the end of a run."""
-    return State.from_bytes(run["checkpoint"].values.tobytes())
+    """The ensemble at the end of a run.
+
+    Raises ValueError when its checkpoint holds something else.
+    """
+    try:
+        return State.from_bytes(run["checkpoint"].values.tobytes())
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
+        raise ValueError("run has a damaged checkpoint; load it again, or simulate it anew") from None
 
 
-def parts(run: xr.Dataset) -> tuple[Problem, Method, Plan]:
-    """Problem, method and plan of a run.
+def parts(run: xr.Dataset) -> Parts:
+    """Problem, method and plan of a run; read from its TOML once.
 
     Raises ValueError for a Dataset that is not a run.
     """
@@ -305,7 +331,34 @@ def parts(run: xr.Dataset) -> tuple[Problem, Method, Plan]:
             "run must be a Dataset from simulate or load, got one without the text 'toml' or "
             "the variable 'checkpoint'; keep both when you transform a run"
         )
-    return run_from_toml(run.attrs["toml"])
+    return parsed(run.attrs["toml"], run)
+
+
+def parsed(toml: str, arrays: Mapping[Any, Any]) -> Parts:
+    """Problem, method and plan from the TOML of a run and the arrays that it names."""
+    found = _PARSED.get(toml)
+    if found is None:
+        found = run_from_toml(toml, arrays=arrays)
+        for old in list(_PARSED)[: len(_PARSED) - 7]:
+            _PARSED.pop(old, None)
+        _PARSED[toml] = found
+    return found
+
+
+def earlier(attrs: Mapping[str, Any]) -> tuple[str, ...]:
+    """TOML of the runs, first to last, that came before this one with other methods."""
+    found = attrs.get("continues", ())
+    return tuple(found.split(_THEN) if isinstance(found, str) else found)  # a list in earlier versions
+
+
+def joined(tomls: Sequence[str]) -> str:
+    """The attribute that ``earlier`` reads; netCDF has no lists of texts."""
+    return _THEN.join(tomls)
+
+
+def whole_toml(run: xr.Dataset) -> str:
+    """A run as one TOML that needs no arrays beside it."""
+    return run_to_toml(*parts(run))
 
 
 def stack(records: Sequence[Record], name: str) -> Floats:

@@ -14,10 +14,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from saddlescope import observables, results
+from saddlescope import diagonal, observables, results
 from saddlescope.engines.protocol import State
 from saddlescope.engines.reference import Reference
 from saddlescope.methods import Method
+from saddlescope.network import Diagonal
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.results import EVENTS, Record
@@ -48,6 +49,8 @@ class Selection:
     def strengths(self) -> NDArray[np.float64]:
         """Mode strengths (n, m) of the selected trajectories at the step of the state."""
         weights = Reference(self.problem, self.method, self.plan).weights(self.state)
+        if isinstance(self.problem.network, Diagonal):
+            weights = (diagonal.end_to_end(weights),)
         return observables.mode_strength(self.problem.data, weights)
 
     @property
@@ -103,7 +106,7 @@ def selected(run: xr.Dataset) -> Selection:
     (1, 3)
     """
     problem, method, plan = results.parts(run)
-    if run["checkpoint"].dims != results.CHECKPOINT_DIMS:
+    if run["checkpoint"].dims != results.CHECKPOINT.dims:
         raise ValueError(f"checkpoint of the run must have the dim 'byte' alone, got {run['checkpoint'].dims}; {_FIX}")
     whole = _state(run, plan)
     members = plan.member_indices

@@ -9,7 +9,7 @@ import time
 import warnings
 from bisect import bisect_right
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -31,7 +31,7 @@ from saddlescope.plan import Plan
 from saddlescope.problem import Problem, run_to_toml
 from saddlescope.results import Record
 from saddlescope.selection import selected
-from saddlescope.store import COMMIT_BYTES, Memory, Sink, Store, as_path, is_run, same_run
+from saddlescope.store import COMMIT_BYTES, Memory, Sink, Store, same_run, take
 
 BLOCK_SECONDS = 0.2
 """Time between two looks at Ctrl-C and the progress bar."""
@@ -102,7 +102,7 @@ def _continue(run: Any, method: Any, plan: Any) -> Start:
     given = selected(run)
     problem, old_method, old_plan, state = given.problem, given.method, given.plan, given.state
     start = _begin(problem, old_method if method is None else method, old_plan if plan is None else plan)
-    earlier = tuple(run.attrs.get("continues", ()))
+    earlier = results.earlier(run.attrs)
     extends = start.method == old_method
     _check_ensemble(old_plan, start.plan, extends)
     if extends:
@@ -115,7 +115,7 @@ def _continue(run: Any, method: Any, plan: Any) -> Start:
         )
     weights = Reference(problem, old_method, old_plan).weights(state)
     fresh = protocol.start(problem, start.method, start.plan, weights)
-    toml = run.attrs["toml"] if given.complete else run_to_toml(problem, old_method, old_plan)
+    toml = run_to_toml(problem, old_method, old_plan, beside=True)
     return replace(start, state=replace(fresh, words=state.words), continues=(*earlier, toml))
 
 
@@ -149,43 +149,47 @@ def _sink(start: Start, engine: Engine, out: Any, overwrite: bool) -> Sink:
     problem, method, plan = start.problem, start.method, start.plan
     attrs = results.attributes(problem, method, plan, engine)
     if start.continues:
-        attrs["continues"] = list(start.continues)
-    if out is not None and (resumed := _resume(as_path(out, "out"), attrs, overwrite)):
-        return resumed
-    state = engine.init() if start.state is None else start.state
-    for sentence in advice.on_run(problem, method, plan, engine, state):
-        warnings.warn(sentence, stacklevel=3)
-    records = start.records
-    if not records and plan.save_steps[0] == state.step:
-        records = [results.record(engine, problem, plan, state)]
-    frame = results.frame(problem, method, plan, attrs)
-    if out is None:
-        return Memory(frame, problem, plan, state, records)
-    return Store.create(Path(out), frame, problem, plan, state, records)
+        attrs["continues"] = results.joined(start.continues)
+    with ExitStack() as held:
+        path, new = (None, True) if out is None else take(out, overwrite, held)
+        if path is not None and not new:
+            return _owning(_resumed(path, attrs), held)
+        state = engine.init() if start.state is None else start.state
+        for sentence in advice.on_run(problem, method, plan, engine, state):
+            warnings.warn(sentence, stacklevel=3)
+        records = start.records
+        if not records and plan.save_steps[0] == state.step:
+            records = [results.record(engine, problem, plan, state)]
+        frame = results.frame(problem, method, plan, attrs)
+        if path is None:
+            return Memory(frame, problem, plan, state, records)
+        return _owning(Store.create(path, frame, problem, plan, state, records), held)
 
 
-def _resume(path: Path, attrs: dict[str, Any], overwrite: bool) -> Store | None:
-    """The store of this run, open at its last commit; None where a new one may be put."""
-    if not path.exists() or (overwrite and is_run(path)) or (path.is_dir() and not any(path.iterdir())):
-        return None
-    if not is_run(path):
-        raise FileExistsError(f"out {str(path)!r} exists and is no run; give another path")
+def _owning(store: Store, held: ExitStack) -> Store:
+    """The store with its lock, which ends with it and no longer with its making."""
+    store.held = held.pop_all()
+    return store
+
+
+def _resumed(path: Path, attrs: dict[str, Any]) -> Store:
+    """The store of this run, at its last commit."""
     store = Store(path)
-    if not store.complete and same_run(store.attrs, attrs):
-        _warn_of_other_engine(store.attrs, attrs)
-        return store
-    store.close()
-    what = "a finished run" if store.complete else "an unfinished run of other settings"
-    raise FileExistsError(
-        f"out {str(path)!r} holds {what}; pass overwrite=True (--overwrite) to replace it, or another path"
-    )
+    if store.complete or not same_run(store.attrs, attrs):
+        what = "a finished run" if store.complete else "an unfinished run of other settings"
+        raise FileExistsError(
+            f"out {str(path)!r} holds {what}; pass overwrite=True (--overwrite) to replace it, or another path"
+        )
+    _warn_of_other_engine(store.attrs, attrs)
+    store.check()
+    return store
 
 
 def _warn_of_other_engine(old: dict[str, Any], new: dict[str, Any]) -> None:
     was, now = (f"{attrs['engine']} {attrs['instruction_set']}".strip() for attrs in (old, new))
     if was != now:
         warnings.warn(
-            f"the run was begun with {was} and goes on with {now}: equal in law, not to the last bit",
+            f"the run was started with {was} and is resumed with {now}: same law, not the same bits",
             stacklevel=5,
         )
 

@@ -108,7 +108,7 @@ def test_extending_some_trajectories_goes_on_with_those(members, run):
     assert selected(longer).complete
     other = sc.simulate(some, sc.GD(lr=1e-2), replace(PLAN, trajectories=1, members=tuple(sorted(members))))
     np.testing.assert_allclose(other.loss[:, 0], run.loss[sorted(members), -1], rtol=1e-12)
-    (toml,) = other.attrs["continues"]
+    (toml,) = results.earlier(other.attrs)
     assert f"members = {sorted(members)}" in toml.replace("\n", "")
 
 

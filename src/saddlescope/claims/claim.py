@@ -20,6 +20,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
+from saddlescope import results
 from saddlescope.claims.intervals import Interval
 from saddlescope.compare import DIVERGED
 from saddlescope.methods import Method
@@ -91,7 +92,7 @@ class Run:
     @classmethod
     def of(cls, name: str, run: xr.Dataset) -> Run:
         """The run as ``simulate`` returned it."""
-        return cls(name, str(run.attrs["toml"]), float((run["status"] != 0).mean()))
+        return cls(name, results.whole_toml(run), float((run["status"] != 0).mean()))
 
     @classmethod
     def by_hand(cls, name: str, problem: Problem, method: Method, plan: Plan, status: np.ndarray) -> Run:

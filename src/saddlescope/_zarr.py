@@ -1,0 +1,169 @@
+"""The little of Zarr 3 that stores are made of: metadata, and chunks that end with a checksum.
+
+Written here, not by the library, so that every byte of a store is known: files are replaced as a whole, chunks are
+never left out because they are empty, and what is read has been checked. Any reader of Zarr 3 reads the result.
+Source: Zarr core specification version 3, zarr-specs.readthedocs.io.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from numcodecs.vlen import VLenUTF8
+from numcodecs.zstd import Zstd
+from numpy.typing import NDArray
+
+from saddlescope import _files
+
+METADATA = "zarr.json"
+CHUNK_BYTES = 4 << 20
+
+_FILL: dict[str, Any] = {"float64": "NaN", "int64": 0, "int8": 0, "string": ""}
+
+
+@dataclass(frozen=True)
+class Array:
+    """An array as its metadata describes it; ``dtype`` is "float64", "int64", "int8" (not compressed) or "string"."""
+
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    chunks: tuple[int, ...]
+    dtype: str
+    attrs: Mapping[str, Any]
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Number of chunks along every dim."""
+        return tuple(math.ceil(size / chunk) for size, chunk in zip(self.shape, self.chunks, strict=True))
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The content of its zarr.json."""
+        first = {"string": {"name": "vlen-utf8"}, "int8": {"name": "bytes"}}.get(
+            self.dtype, {"name": "bytes", "configuration": {"endian": "little"}}
+        )
+        compressed = [{"name": "zstd", "configuration": {"level": 0, "checksum": False}}] * (self.dtype != "int8")
+        return {
+            "zarr_format": 3,
+            "node_type": "array",
+            "shape": self.shape,
+            "data_type": self.dtype,
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": self.chunks}},
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+            "fill_value": _FILL[self.dtype],
+            "codecs": [first, *compressed, {"name": "crc32c"}],
+            "attributes": dict(self.attrs),
+            "dimension_names": self.dims,
+            "storage_transformers": [],
+        }
+
+
+def of(values: NDArray[Any], dims: tuple[str, ...], attrs: Mapping[str, Any], whole: bool = False) -> Array:
+    """The array that holds these values, cut along its first dim into chunks of about 4 MB, or in one chunk."""
+    dtype = {"f": "float64", "i": "int64"}.get(values.dtype.kind, "string")
+    dtype = "int8" if values.dtype == np.int8 else dtype
+    rows = max(1, CHUNK_BYTES // (8 * max(1, math.prod(values.shape[1:]))))
+    first = values.shape[0] if whole else min(values.shape[0], rows)
+    return Array(dims, values.shape, tuple(max(1, size) for size in (first, *values.shape[1:])), dtype, attrs)
+
+
+def lay_out(folder: Path, attrs: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
+    """Write the metadata of a group and its arrays, consolidated too, into a folder."""
+    described = {name: array.metadata for name, array in arrays.items()}
+    consolidated = {"kind": "inline", "must_understand": False, "metadata": described}
+    group = {"zarr_format": 3, "node_type": "group", "attributes": dict(attrs), "consolidated_metadata": consolidated}
+    for name, metadata in described.items():
+        (folder / name).mkdir()
+        _write_json(folder / name / METADATA, metadata)
+    _write_json(folder / METADATA, group)
+
+
+def chunk_file(folder: Path, name: str, index: tuple[int, ...]) -> Path:
+    """The file of a chunk."""
+    return folder.joinpath(name, "c", *map(str, index))
+
+
+def write(folder: Path, name: str, array: Array, values: NDArray[Any]) -> None:
+    """Write all chunks of an array."""
+    for index in itertools.product(*map(range, array.grid)):
+        write_chunk(folder, name, array, index, values[_inside(array, index)])
+
+
+def write_chunk(folder: Path, name: str, array: Array, index: tuple[int, ...], values: NDArray[Any]) -> None:
+    """Write one chunk, as a whole."""
+    if values.shape != array.chunks:
+        full = np.zeros(array.chunks, values.dtype)
+        full[tuple(map(slice, values.shape))] = values
+        values = full
+    if array.dtype == "string":
+        data = bytes(VLenUTF8().encode(values.astype(object)))
+    else:
+        data = np.ascontiguousarray(values, np.dtype(array.dtype).newbyteorder("<")).tobytes()
+    if array.dtype != "int8":
+        data = bytes(Zstd(level=0).encode(data))
+    file = chunk_file(folder, name, index)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    _files.replace(file, data + google_crc32c.value(data).to_bytes(4, "little"))
+
+
+def read_chunk(folder: Path, name: str, array: Array, index: tuple[int, ...]) -> NDArray[Any]:
+    """One chunk of numbers; ValueError when it is missing or its checksum is wrong."""
+    data = read_bytes(chunk_file(folder, name, index))
+    try:
+        data = data if array.dtype == "int8" else bytes(Zstd().decode(data))
+        return np.frombuffer(data, np.dtype(array.dtype).newbyteorder("<")).reshape(array.chunks)
+    except (RuntimeError, ValueError, TypeError):
+        raise ValueError("holds something else") from None
+
+
+def read_bytes(file: Path) -> bytes:
+    """The bytes of a chunk without their checksum; ValueError when it is missing or its checksum is wrong."""
+    try:
+        data = file.read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise ValueError("is missing") from None
+    if len(data) < 4 or google_crc32c.value(data[:-4]).to_bytes(4, "little") != data[-4:]:
+        raise ValueError("has a wrong checksum")
+    return data[:-4]
+
+
+def read(folder: Path, name: str, array: Array) -> NDArray[Any]:
+    """All of an array of numbers."""
+    values = np.empty(array.shape, np.dtype(array.dtype))
+    for index in itertools.product(*map(range, array.grid)):
+        inside = _inside(array, index)
+        chunk = read_chunk(folder, name, array, index)
+        values[inside] = chunk[tuple(slice(cut.stop - cut.start) for cut in inside)]
+    return values
+
+
+def read_metadata(folder: Path, name: str) -> Array:
+    """The array as its metadata describe it; ValueError when they are missing or damaged."""
+    try:
+        found = json.loads((folder / name / METADATA).read_bytes())
+        shape, chunks = tuple(found["shape"]), tuple(found["chunk_grid"]["configuration"]["chunk_shape"])
+        array = Array(tuple(found["dimension_names"]), shape, chunks, found["data_type"], found["attributes"])
+        if array.dtype in _FILL and array.grid:
+            return array
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise ValueError("is missing") from None
+    except (KeyError, TypeError, ValueError, ZeroDivisionError, RecursionError):
+        pass
+    raise ValueError("has damaged metadata")
+
+
+def _inside(array: Array, index: tuple[int, ...]) -> tuple[slice, ...]:
+    cuts = zip(index, array.chunks, array.shape, strict=True)
+    return tuple(slice(place * chunk, min((place + 1) * chunk, size)) for place, chunk, size in cuts)
+
+
+def _write_json(file: Path, content: Mapping[str, Any]) -> None:
+    file.write_text(json.dumps(content, indent=2))
