@@ -3,10 +3,17 @@
 import numpy as np
 import pytest
 
-from saddlescope.claims.rank_deficiency import deeper, determinant_line, eigenvalues, singular_values, step_size
+from saddlescope.claims.rank_deficiency import (
+    deeper,
+    determinant_line,
+    eigenvalue_paths,
+    eigenvalues,
+    singular_values,
+    step_size,
+)
 from saddlescope.claims.rank_deficiency._networks import train
-from saddlescope.claims.rank_deficiency._setting import follow, problem
-from saddlescope.methods import GD
+from saddlescope.claims.rank_deficiency._setting import SOURCE, drifted, follow, problem, small_steps
+from saddlescope.methods import GD, GradientFlow
 
 
 def test_setting_of_the_source():
@@ -30,6 +37,50 @@ def test_fall_foretold_from_the_initial_weights():
     assert path.fall[-1, :, 0].mean() == pytest.approx(told.mean(), rel=0.05)
 
 
+def test_small_steps_hold_the_line_and_approach_it():
+    """At the same ηδ² the line does not depend on the step, and what is missing from it is in proportion to dt."""
+    paths = [determinant_line._small(dt, 0.5, 16) for dt in (0.004, 0.002)]
+    lines = [path.integral(determinant_line._line(path))[-1, 0] for path in paths]
+    assert lines == pytest.approx([-0.5, -0.5], rel=0.01)
+    beyond = [(path.label_noise_rate() - determinant_line._line(path))[path.time > 10.0].mean() for path in paths]
+    assert beyond[0] / beyond[1] == pytest.approx(2.0, rel=0.1)
+
+
+@pytest.mark.parametrize(("share", "like"), [(1.0, True), (0.0, False), (0.5, False)])
+def test_falls_without_part_of_the_gradient_term_are_rejected(share, like):
+    path = determinant_line._small(0.02, 2.0, 64)
+    assert determinant_line._share_of(path, share).verdict == ("confirmed" if like else "refuted")
+
+
+def test_limits_are_on_a_straight_line():
+    paths = [determinant_line._small(dt, 0.01, 48) for dt in (0.02, 0.005)]
+    noise = np.random.default_rng(0).standard_normal(48)
+    found = determinant_line._to_no_step(paths, [1 + 3 * dt + 0.01 * noise for dt in (0.02, 0.005)])
+    assert found.value == pytest.approx(1 + 0.01 * noise.mean())
+
+
+def test_paths_of_eigenvalues_keep_the_map_and_the_sum_of_the_line():
+    """The averaged drift keeps the map, its eigenvalues add up to the line, and repulsion alone accounts for it."""
+    noisy, method = small_steps(0.01, SOURCE, 0.5)
+    told = eigenvalue_paths.foretold(noisy, method.lr, 4)
+    line = 2 * 0.5 * 2 * np.trace(noisy.data.sigma) / 1000 * np.diff(eigenvalue_paths.TIMES)
+    assert -np.diff(told.logs.sum(axis=2), axis=0) == pytest.approx(np.tile(line[:, None], 4), rel=1e-3)
+    start = [layer[-1] for layer in follow("flow", noisy, GradientFlow(0.05), (160,), 4).weights]
+    *_, end = drifted(noisy, method.lr, start, 400.0, 40)
+    assert end[1] @ end[0] == pytest.approx(start[1] @ start[0], abs=1e-4)
+
+
+def test_short_paths_of_eigenvalues_are_foretold(monkeypatch):
+    monkeypatch.setattr(eigenvalue_paths, "TIMES", (8.0, 200.0, 400.0))
+    coarse, fine = (eigenvalue_paths._run(dt, 48) for dt in eigenvalue_paths.STEPS)
+    told = eigenvalue_paths.foretold(fine.problem, fine.method.lr, 48)
+    limit = 2 * eigenvalue_paths._seen(fine) - eigenvalue_paths._seen(coarse)
+    change = told.logs[-1] - told.logs[0]
+    measured = (limit[-1] - limit[0]).mean(axis=0)
+    assert measured == pytest.approx(change.mean(axis=0), abs=0.06)
+    assert np.abs(measured - eigenvalue_paths._equal(fine, told)[-1].mean(axis=0)).max() > 0.3
+
+
 def test_unused_singular_values_fall_at_the_rate_of_theory():
     noisy, quiet = (singular_values._run(0.1, noise, 6000.0, 8) for noise in (2.0, 0.0))
     assert singular_values._rate(noisy).mean() == pytest.approx(1.0, abs=0.15)
@@ -47,10 +98,10 @@ def test_times_are_those_of_the_first_save_below_the_threshold():
 
 @pytest.mark.parametrize("minibatch", [False, True])
 def test_steps_of_eigenvalues_beyond_their_linear_part(minibatch):
-    steps = [eigenvalues._steps("few", eigenvalues._close(0.1), minibatch, 4000, fitted=True)]
+    steps = [eigenvalues._steps("few", eigenvalues._close(0.1), minibatch, 30_000, fitted=True)]
     assert np.abs(steps[0].change - steps[0].linear).max() < 0.05 * np.abs(steps[0].change).max()
     assert eigenvalues._spread(steps).mean() == pytest.approx(1.0, abs=0.1)
-    for part, like in (("repulsion", True), ("without", False)):
+    for part, like in (("repulsion", True), ("without", False), ("half", False), ("without_lambda", False)):
         ratio = eigenvalues._repelled(steps, part)
         error = 5 * ratio.std() / np.sqrt(len(ratio))
         assert bool(abs(ratio.mean() - 1) < error) == like

@@ -4,6 +4,20 @@ One file a claim. Θ = [W_l, W_{l+1}ᵀ] are neighbouring layers, N = ΘᵀΘ, J
 at every step; t = η · step.
 """
 
-from saddlescope.claims.rank_deficiency import deeper, determinant_line, eigenvalues, singular_values, step_size
+from saddlescope.claims.rank_deficiency import (
+    deeper,
+    determinant_line,
+    eigenvalue_paths,
+    eigenvalues,
+    singular_values,
+    step_size,
+)
 
-CLAIMS = (determinant_line.CLAIM, singular_values.CLAIM, eigenvalues.CLAIM, step_size.CLAIM, deeper.CLAIM)
+CLAIMS = (
+    determinant_line.CLAIM,
+    singular_values.CLAIM,
+    eigenvalues.CLAIM,
+    eigenvalue_paths.CLAIM,
+    step_size.CLAIM,
+    deeper.CLAIM,
+)
