@@ -25,10 +25,10 @@ def test_setting_of_the_source():
 
 def test_fall_of_the_determinant_over_a_short_path():
     """The closed-form rate added up along the path is the fall; the line alone is not."""
-    path = follow("short", problem(2.0), GD(0.05), range(400), trajectories=16)
-    fall, line = path.fall[-1, :, 0], determinant_line._line(path)
-    assert path.integral(path.label_noise_rate())[-1] == pytest.approx(fall, rel=0.03)
-    assert np.all(path.integral(line)[-1] > 0.5 * fall)
+    path = follow("short", problem(2.0), GD(0.05), range(400), trajectories=128)
+    fall, line = path.fall[-1, :, 0].mean(), determinant_line._line(path)
+    assert path.integral(path.label_noise_rate())[-1].mean() == pytest.approx(fall, rel=0.01)
+    assert path.integral(line)[-1].mean() > 0.6 * fall
 
 
 def test_fall_foretold_from_the_initial_weights():

@@ -141,7 +141,8 @@ def _other(group: Sequence[Steps], part: str, name: str) -> Number:
 def _caught(name: str, shares: Floats, symbol: str = "T") -> Number:
     """Mean of a coefficient over that predicted, which is in proportion to T, or stands for itself."""
     found = intervals.mean(shares)
-    return Number(name, found, SAME, moved=True, catches=power(lambda factor: Number(name, found / factor, SAME), symbol))
+    catches = power(lambda factor: Number(name, found / factor, SAME), symbol)
+    return Number(name, found, SAME, catches, moved=True)
 
 
 def _steps(name: str, state: list[Floats], minibatch: bool, trajectories: int, fitted: bool = False) -> Steps:
