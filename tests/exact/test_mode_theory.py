@@ -280,7 +280,6 @@ def test_problems_without_a_mode_sde():
         (lambda: mode(3).plateau_passage(1e-3), "needs depth 2"),
         (lambda: mode(2, temperature=9.0).plateau_passage(1e-3), "needs depth 2"),
         (lambda: mode(2, target=-1.0).boltzmann(), "needs β₂ > 0"),
-        (lambda: ModeSDE(depth=2, moments=(1.0, 1.0, 1.0, 1.0, 2.0), temperature=0.1).stationary(), "noise vanishes"),
         (lambda: mode(2).simulate(0.0, [1.0], 10), "must be positive at depth 2"),
         (lambda: mode(2).simulate(0.1, [1.0, 0.5], 10), "increasing"),
         (lambda: mode(2).simulate(0.1, [1.0], 10, tol=0.0), "tol must be positive"),

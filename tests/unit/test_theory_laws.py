@@ -106,6 +106,7 @@ def test_expectations_over_quantiles():
         law = Known(stats.gamma(shape))
         for order in (1, 2, 6):
             assert law.moment(order) == pytest.approx(law.law.moment(order), rel=1e-8)
+    assert Known(stats.norm()).expect(lambda x: x) == pytest.approx(0, abs=1e-12)
     normal = Known(stats.norm(3.0, 1e-4))
     assert normal.expect(lambda x: x > 3.0001) == pytest.approx(stats.norm.sf(1), rel=1e-8)
     assert normal.expect(lambda x: np.exp(0.1e8 * (x - 3) ** 2)) == pytest.approx(0.8**-0.5, rel=1e-8)

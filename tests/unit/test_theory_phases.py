@@ -258,7 +258,7 @@ def test_the_discrete_critical_temperature_scales():
     ("call", "message"),
     [
         (lambda: phases.regime(white(3, 0.1)), "only depth 2 has a critical temperature, got depth 3"),
-        (lambda: phases.extrema(white(2, 0.0)), "needs noise at every s, got T = 0"),
+        (lambda: phases.extrema(white(2, 0.0)), "needs noise where the drift vanishes, got none, at T = 0"),
         (lambda: phases.extrema(white(3, 0.1, weight_decay=0.1)), "outweighs the pull near 0 at depth 3"),
         (lambda: phases.exponent_at_zero(white(1, 0.1)), "a number like any other"),
         (lambda: phases.crossover_maximum(white(2, 0.1)), "depth ≥ 3 with β₂ > 0 and noise at 0, got depth 2"),

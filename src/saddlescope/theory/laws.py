@@ -82,7 +82,7 @@ class Moments:
         Raises ValueError where the function is not finite, has too many jumps, or grows too fast.
         """
         edges = np.concatenate([2.0 ** np.arange(-300.0, -9), np.arange(2, 257) / 512])
-        total = 0.0
+        total = size = 0.0
         for quantile in (self.ppf, self.isf):
 
             def value(q: Floats, quantile: Function = quantile) -> Floats:
@@ -91,8 +91,8 @@ class Moments:
             last, before, rest = (
                 weighted_integral(value, np.ones_like, at) for at in (edges[:2], edges[1:3], edges[2:])
             )
-            total += last + before + rest
-            if abs(last) > 1e-9 * abs(total):
+            total, size = total + last + before + rest, max(size, abs(rest))
+            if abs(last) > 1e-9 * size:
                 if abs(last) < abs(before):
                     raise ValueError("function grows too fast: what is left beyond quantiles of 1e-90 is not small")
                 return float(np.sign(last) * np.inf)
@@ -201,6 +201,80 @@ class Atoms(Moments):
     @property
     def _held(self) -> Floats:
         return self.values[self.probabilities > 0]
+
+
+@steady
+@dataclass(frozen=True)
+class Mixture(Moments):
+    """Laws mixed with ``shares`` that sum to 1, atoms before densities; x of a quantile may be an atom.
+
+    >>> from scipy import stats
+    >>> law = Mixture((Atoms([0.0], [1.0]), Known(stats.norm())), (0.25, 0.75))
+    >>> float(law.cdf(0.0)), float(law.ppf(0.5)), law.var()
+    (0.625, 0.0, 0.75)
+    """
+
+    laws: tuple[Law, ...]
+    shares: tuple[float, ...]
+
+    def _mixed(self, name: str, x: ArrayLike) -> Floats:
+        x = as_numbers(x, "x")
+        return np.asarray(
+            sum(p * getattr(law, name)(x) for p, law in zip(self.shares, self.laws, strict=True) if p > 0)
+        )
+
+    def pdf(self, x: ArrayLike) -> Floats:
+        """Density, infinite at atoms."""
+        return self._mixed("pdf", x)
+
+    def logpdf(self, x: ArrayLike) -> Floats:
+        """Logarithm of the density."""
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(self.pdf(x)))
+
+    def cdf(self, x: ArrayLike) -> Floats:
+        """Probability of values up to x."""
+        return self._mixed("cdf", x)
+
+    def sf(self, x: ArrayLike) -> Floats:
+        """Probability of values beyond x."""
+        return self._mixed("sf", x)
+
+    def ppf(self, q: ArrayLike) -> Floats:
+        """Quantile: the smallest x with ``cdf(x) ≥ q``; nan outside 0 ≤ q ≤ 1."""
+        return self._quantile(as_numbers(q, "q"), "ppf", lambda x, q: self.cdf(x) >= q)
+
+    def isf(self, q: ArrayLike) -> Floats:
+        """Upper quantile: the smallest x with ``sf(x) ≤ q``; nan outside 0 ≤ q ≤ 1."""
+        return self._quantile(as_numbers(q, "q"), "isf", lambda x, q: self.sf(x) <= q)
+
+    def _quantile(self, q: Floats, name: str, reached: Callable[[Floats, Floats], NDArray[np.bool_]]) -> Floats:
+        """Between the least and the greatest of the laws' own, by halving the ranks of floating-point numbers."""
+        own = np.array([getattr(law, name)(q) for p, law in zip(self.shares, self.laws, strict=True) if p > 0])
+        known = ~np.isnan(own).any(axis=0)
+        low, high = (_rank(np.where(known, end, 0.0)) for end in (own.min(axis=0), own.max(axis=0)))
+        low, inside = low - 1, np.where(known, q, 0.5)
+        for _ in range(65):
+            middle = low // 2 + high // 2 + (low % 2 + high % 2) // 2
+            up = reached(_number(middle), inside)
+            low, high = np.where(up, low, middle), np.where(up, middle, high)
+        return np.where(known, _number(high), np.nan)
+
+    def expect(self, function: Function) -> float:
+        """``E[function(x)]``; raises ValueError as the laws do."""
+        return float(sum(p * law.expect(function) for p, law in zip(self.shares, self.laws, strict=True) if p > 0))
+
+
+def _rank(x: Floats) -> NDArray[np.int64]:
+    """Order of floating-point numbers: the next number has the next rank."""
+    bits = np.asarray(x + 0.0, np.float64).view(np.int64)
+    return np.where(bits < 0, -(bits & 0x7FFF_FFFF_FFFF_FFFF), bits)
+
+
+def _number(rank: NDArray[np.int64]) -> Floats:
+    """The number of a rank."""
+    size = np.abs(rank).view(np.float64)
+    return np.where(rank < 0, -size, size)
 
 
 @steady

@@ -36,7 +36,7 @@ from saddlescope.theory.diffusion1d import Diffusion1D
 from saddlescope.theory.ensemble import integrate, walk
 from saddlescope.theory.flow import flow_time, mode_flow, plateau_time
 from saddlescope.theory.in_time import LawInTime, Mapped
-from saddlescope.theory.laws import Atoms, Function, Known, Law, inverse_gaussian
+from saddlescope.theory.laws import Atoms, Density, Function, Known, Law, Mixture, inverse_gaussian
 from saddlescope.theory.quantiles import Start
 
 Floats = NDArray[np.float64]
@@ -276,7 +276,12 @@ class ModeSDE:
         vanishes at s*, L = 2 and T > T_c, it is a mixture of both and depends on ``start``: 0 with probability
         ``1 − I_{s₀/s*}(½−θ, 1+θ)``, θ = β₁/(Tα₁s*). Weight decay at depth ≤ 2 is in β₁ and β₂ (``pull``); deeper any
         γ > 0 leaves no law on s > 0: all collapses in the end, if exponentially slowly, so it is a point mass at 0 for
-        T > 0. Raises ValueError when g vanishes elsewhere, start is needed, or for γ > 0, T = 0 at depth ≥ 3.
+        T > 0. Raises ValueError when start is needed, or for γ > 0, T = 0 at depth ≥ 3.
+
+        Interpolation: where the noise vanishes at another strength k > 0 (any k at L = 1), such as s* under weight
+        decay, paths cross k one way, as the drift does there: k is an entrance of that side and an exit of the other.
+        Pushed down, they live on (0, k) by the law above; pushed up, on (k, ∞) at every T and γ, which 0 cannot take
+        back. Only then, from a ``start`` below k with 0 attracting, some end at 0 first: a ``Mixture``.
         Source: Corlouer et al. 2026, arXiv 2604.06366, section 3; Ziyin et al. 2023, arXiv 2308.06671.
 
         >>> law = ModeSDE(depth=3, target=1.5, label_noise=0.3**0.5, temperature=0.3).stationary()
@@ -288,19 +293,67 @@ class ModeSDE:
         L, T, end = self.depth, self.temperature, self.fixed_point
         if self._deep_decay and T == 0:
             self._refuse_deep_decay("the end without noise, which depends on the start,")
+        if T > 0 and self.crossing is not None and self.crossing[1] > 0:
+            return self._above(start)
         if self._deep_decay or (L >= 2 and end <= 0):
             return _point(0.0)
         if T == 0 or self._noiseless_at == end:
             return self._mixture(start) if self.critical_temperature < T else _point(end)
-        if self._noiseless_at is not None and (L == 1 or self._noiseless_at > 0):
-            raise ValueError(
-                f"the noise vanishes at s = {self._noiseless_at:g}, not at β₂/β₁ = {end:g}, and no path comes back "
-                "through there; give moments with α₂² < α₁α₃"
-            )
         if self.critical_temperature <= T:
             return _point(0.0)
+        return self._spread
+
+    @property
+    def _spread(self) -> Density:
+        """The law of s that ``log_diffusion`` has."""
         law = self.log_diffusion.stationary()
-        return law if L == 1 else law.transformed(*self._from_log)
+        return law if self.depth == 1 else law.transformed(*self._from_log)
+
+    @cached_property
+    def crossing(self) -> tuple[float, int] | None:
+        """Strength k at which the noise vanishes and the drift does not, and where that pushes: up (1) or down (−1).
+
+        Paths cross k this way only. None where there is none; k > 0 at depth ≥ 2.
+        Source: Ziyin et al. 2023, arXiv 2308.06671, call it interpolation.
+
+        >>> ModeSDE(depth=2, target=1.0, temperature=0.2, weight_decay=0.1).crossing
+        (1.0, -1)
+        """
+        k, L = self._noiseless_at, self.depth
+        if k is None or (L >= 2 and k <= 0):
+            return None
+        (b1, b2), decay = self.pull, self.weight_decay if L >= 3 else 0.0
+        push = b2 - b1 * k - decay * k ** (2 / L - 1) if decay else (0.0 if k == self.fixed_point else b2 - b1 * k)
+        return (k, int(np.sign(push))) if push else None
+
+    @property
+    def frozen(self) -> bool:
+        """Whether there is no noise where the drift vanishes, so that mass ends in points; T = 0 included."""
+        k = self._noiseless_at
+        return self.temperature == 0 or (self.crossing is None and k is not None and (self.depth == 1 or k > 0))
+
+    def _above(self, start: float | None) -> Law:
+        """The law where paths cross k upwards, never to come back, and some may have ended at 0 before."""
+        if self.depth == 1 or not self._sinks:
+            return self._spread
+        k = self.crossing[0]  # type: ignore[index]
+        if start is None:
+            raise ValueError(
+                f"start must be given: what is below s = {k:g}, where noise vanishes, may end at 0 or pass it for ever"
+            )
+        if not as_number(start, "start") > 0:
+            raise ValueError(f"start must be positive at depth {self.depth}, got {start:g}")
+        if start >= k:
+            return self._spread
+        reached = float(self._log_diffusion(-np.inf, 0.0).exit_probability(np.log(start / k) / self.depth))
+        return Mixture((_point(0.0), self._spread), (1 - reached, reached))
+
+    @property
+    def _sinks(self) -> bool:
+        """Whether 0 attracts at depth ≥ 2."""
+        if self.depth == 2:
+            return self.critical_temperature < self.temperature
+        return self.beta2 <= 0 or self.weight_decay > 0
 
     @property
     def _noiseless_at(self) -> float | None:
@@ -354,6 +407,7 @@ class ModeSDE:
         if self.temperature == 0 or self.alpha1 == self.alpha3 == 0:
             self._refuse_deep_decay("the passage of gradient flow")
             return flow_time(last, first, self.fixed_point, self.depth, self.pull[0]), np.zeros(first.shape)
+        self._check_side(first, last)
         if self.depth == 1:
             return self.log_diffusion.passage(first, last)
         return self.log_diffusion.passage(
@@ -492,7 +546,18 @@ class ModeSDE:
             raise ValueError("temperature must be positive for a law that spreads, got 0; use flow")
         return self.log_diffusion
 
+    def _check_side(self, *strengths: ArrayLike) -> None:
+        """Refuse strengths on the side of ``crossing`` that paths leave."""
+        if self.crossing is not None:
+            k, side = self.crossing
+            if any((side * np.asarray(s) <= side * k).any() for s in strengths):
+                raise ValueError(
+                    f"strengths must be {'above' if side > 0 else 'below'} s = {k:g}, where noise vanishes and paths "
+                    f"cross one way, got {', '.join(map(str, strengths))}"
+                )
+
     def _in_log(self, *strengths: float) -> list[float]:
+        self._check_side(*strengths)
         if self.depth == 1:
             return [float(s) for s in strengths]
         if not all(s > 0 for s in strengths):
@@ -511,17 +576,30 @@ class ModeSDE:
 
     @property
     def _unit(self) -> float:
-        """Strength in whose units logarithms are taken: β₂/β₁ where that is positive."""
+        """Strength in whose units logarithms are taken: where paths cross one way, or β₂/β₁ if that is positive."""
+        if self.crossing is not None:
+            return self.crossing[0]
         b1, b2 = self.pull
         return b2 / b1 if b2 > 0 else 1.0
 
     @cached_property
     def log_diffusion(self) -> Diffusion1D:
-        """The SDE of w = log(s/s*)/L for L ≥ 2, of s for L = 1; on the side below s* where noise vanishes there."""
+        """The SDE of w = log(s/unit)/L for L ≥ 2, of s for L = 1: on the side below s* where noise vanishes there, on
+        the side that paths do not leave where it vanishes elsewhere."""
+        low, high = -np.inf, np.inf
+        if self.crossing is not None:
+            place, side = self.crossing if self.depth == 1 else (0.0, self.crossing[1])
+            low, high = (place, np.inf) if side > 0 else (-np.inf, place)
+        elif self._noiseless_at == self.fixed_point and self.depth >= 2:
+            high = 0.0
+        return self._log_diffusion(low, high)
+
+    def _log_diffusion(self, low: float, high: float) -> Diffusion1D:
         L, T, unit, (center, floor) = self.depth, self.temperature, self._unit, self.vertex
         if L == 1:
-            width = np.sqrt(self.g(self.fixed_point) / self.pull[0]) if self._noiseless_at is None else 1.0
-            return Diffusion1D(self.drift, self.diffusion, center=self.fixed_point, scale=float(width))
+            end = self.fixed_point
+            width = abs(end - center) if self.crossing else float(np.sqrt(self.g(end) / self.pull[0])) or 1.0
+            return Diffusion1D(self.drift, self.diffusion, low, high, center=end, scale=width)
 
         def grow(w: Floats) -> Floats:  # a^{L−2}
             return np.asarray(unit ** (1 - 2 / L) * np.exp((L - 2) * w))
@@ -539,8 +617,7 @@ class ModeSDE:
         def diffusion(w: Floats) -> Floats:
             return np.asarray(grow(w) * np.sqrt(T * g(w)))
 
-        upper = 0.0 if self._noiseless_at == self.fixed_point else np.inf
-        return Diffusion1D(drift, diffusion, upper=upper, scale=1 / L, tails="exponential")
+        return Diffusion1D(drift, diffusion, low, high, scale=1 / L, tails="exponential")
 
     @cached_property
     def boundaries(self) -> Boundaries:
@@ -548,7 +625,8 @@ class ModeSDE:
 
         0 is natural, never reached in finite time; it attracts iff T > T_c (L = 2), iff β₂ ≤ 0 or γ > 0 (L ≥ 3). From
         ∞ it comes down in finite time at L ≥ 2, an entrance; at L = 1 that is natural. Where the noise vanishes at s*,
-        that is the upper end: natural and attracting. Raises ValueError for T = 0, or where g vanishes elsewhere.
+        that is the upper end: natural and attracting. Where it vanishes elsewhere, the ends are those of the side that
+        paths do not leave, an entrance there. Raises ValueError for T = 0.
         Source: Feller's tests (Karlin & Taylor 1981, section 15.6) on Corlouer et al. 2026, arXiv 2604.06366.
 
         >>> mode = ModeSDE(depth=2, target=1.0, label_noise=2.0, temperature=0.4)      # above T_c = 1/3
@@ -556,19 +634,22 @@ class ModeSDE:
         (True, 'entrance')
         """
         L, T, zero = self.depth, self.temperature, self._noiseless_at
-        if T == 0 or (zero is not None and zero != self.fixed_point):
-            raise ValueError(f"boundaries need noise at every s but β₂/β₁, got T = {T:g} and no noise at s = {zero}")
+        if T == 0:
+            raise ValueError("boundaries need noise, got T = 0")
         natural = classified(scale=False, speed=True, time_to=False, time_from=False)
         sink = classified(scale=True, speed=False, time_to=False, time_from=False)
         critical = classified(scale=False, speed=False, time_to=False, time_from=False)
-        top = natural if L == 1 else classified(scale=False, speed=True, time_to=False, time_from=True)
+        entrance = classified(scale=False, speed=True, time_to=False, time_from=True)
+        top = natural if L == 1 else entrance
         if L == 1:
             bottom = natural
         elif L == 2:
             bottom = critical if self.critical_temperature == T else sink if self.critical_temperature < T else natural
         else:
-            bottom = sink if self.beta2 <= 0 or self.weight_decay > 0 else natural
-        return Boundaries(bottom, top if zero is None else sink)
+            bottom = sink if self._sinks else natural
+        if self.crossing is not None:
+            return Boundaries(entrance, top) if self.crossing[1] > 0 else Boundaries(bottom, entrance)
+        return Boundaries(bottom, top if zero is None or (L >= 2 and zero <= 0) else sink)
 
 
 @steady

@@ -56,16 +56,16 @@ def extrema(mode: ModeSDE) -> Extrema:
     """Most and least likely strengths: real roots (positive for L ≥ 2) of a polynomial in ``u = s^{1/L}``.
 
     ``3κu^{L−2}(α₁u^{2L} − 2α₂u^L + α₃) + 2u^{2L−2}(α₁u^L − α₂) + (2/(TL))(β₁u^L − β₂) = 0``, at depth 2 the parabola q.
-    At T ≥ T_c they are those of what has not collapsed yet. Raises ValueError for T = 0, σ = 0 at depth ≥ 2 (point
-    masses), or weight decay at depth ≥ 3.
+    At T ≥ T_c they are those of what has not collapsed yet. Raises ValueError where mass ends in points (T = 0, or
+    σ = 0 without weight decay), or for weight decay at depth ≥ 3.
 
     >>> extrema(ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.1)).maxima
     array([0.9728...])
     """
     L, T, (b1, b2) = mode.depth, mode.temperature, mode.pull
     _refuse_decay(mode, "extrema are those of a law")
-    if T == 0 or mode.vertex[1] == 0:
-        raise ValueError(f"a density needs noise at every s, got T = {T:g} and a least g of {mode.vertex[1]:g}")
+    if mode.frozen:
+        raise ValueError(f"a density needs noise where the drift vanishes, got none, at T = {T:g}")
     u = np.polynomial.Polynomial([0, 1])
     s, kappa = u**L, 1 - 1 / L
     g, slope = mode.alpha1 * s**2 - 2 * mode.alpha2 * s + mode.alpha3, 2 * (mode.alpha1 * s - mode.alpha2)
@@ -73,6 +73,9 @@ def extrema(mode: ModeSDE) -> Extrema:
     roots = falls.trim().roots()
     real = np.sort(roots[np.abs(roots.imag) < 1e-9 * np.abs(roots)].real)
     real = real if L == 1 else real[real > 0]
+    if mode.crossing is not None:  # paths live on one side of it
+        k, side = mode.crossing
+        real = real[side * real**L > side * k]
     rising = falls.deriv()(real) > 0  # −q rises through a minimum
     return Extrema(real[rising] ** L, real[~rising] ** L, bool(L >= 2 and exponent_at_zero(mode) < 0))
 
@@ -237,12 +240,16 @@ def infinite_depth(mode: ModeSDE) -> Diffusion1D:
 def no_law(mode: ModeSDE) -> str | None:
     """Why a mode has no stationary law on s > 0, in a sentence; None where it has one.
 
+    Where paths cross a strength upwards (``ModeSDE.crossing``) that law is of starts above it.
+
     >>> no_law(ModeSDE(depth=3, target=1.0, label_noise=0.5, temperature=0.1, weight_decay=1e-3))
     'weight decay γ = 0.001 outweighs the pull near 0 at depth 3 at any γ > 0, and all mass ends there'
     >>> no_law(ModeSDE(depth=3, target=1.0, label_noise=0.5, temperature=0.1)) is None
     True
     """
     L, T, gamma = mode.depth, mode.temperature, mode.weight_decay
+    if T > 0 and mode.crossing is not None and mode.crossing[1] > 0:
+        return None
     if L >= 3 and gamma > 0:
         return (
             f"weight decay γ = {gamma:g} outweighs the pull near 0 at depth {L} at any γ > 0, and all mass ends there"
@@ -251,7 +258,7 @@ def no_law(mode: ModeSDE) -> str | None:
         return f"nothing holds the mode: β₂ less decay is {mode.pull[1]:g}, and all mass ends at 0"
     if mode.critical_temperature <= T:
         return f"T = {T:g} is not below T_c = {mode.critical_temperature:g}, and all mass ends at 0"
-    if T == 0 or mode.vertex[1] == 0:
+    if mode.frozen:
         return "the noise vanishes at a strength, and mass ends in points (see stationary)"
     return None
 
