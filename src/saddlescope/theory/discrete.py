@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 from scipy.optimize import brentq
 
 from saddlescope.theory._piecewise import integrals, nodes
@@ -103,6 +103,8 @@ def log_normal_moment(mean: Floats, deviation: Floats, power: float) -> Floats:
 
 def _log_mean(log_size: Callable[[Floats], Floats], batch_size: int, top: float, kink: float | None) -> float:
     """``log E exp(log_size(r))`` with ``Br² ~ χ²_B``, of a function that may have a corner at ``kink``."""
+    from scipy import stats  # heavy: imported where it is used
+
     radius = stats.chi(batch_size, scale=1 / np.sqrt(batch_size))
     edges = np.linspace(1e-12, top, 65)
     if kink is not None and kink < top:

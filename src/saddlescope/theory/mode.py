@@ -20,7 +20,6 @@ from typing import Annotated, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
-from scipy import stats
 from scipy.optimize import brentq
 from scipy.special import betainc
 
@@ -381,6 +380,8 @@ class ModeSDE:
         >>> ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.01).boltzmann().std()
         0.0500000
         """
+        from scipy import stats  # heavy: imported where it is used
+
         self._refuse_deep_decay("the Boltzmann law")
         end = self.fixed_point
         if self.depth >= 2 and end <= 0:

@@ -17,7 +17,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import digamma
 
@@ -203,6 +202,8 @@ def gamma_law(mode: ModeSDE) -> Law:
     >>> law.mean(), law.var()         # T_c = 0.02
     (0.0074..., 3.7...e-05)
     """
+    from scipy import stats  # heavy: imported where it is used
+
     _at_depth_two(mode, "the Gamma law")
     T, (b1, b2) = mode.temperature, mode.pull
     if not 0 < T < mode.critical_temperature:
@@ -279,6 +280,8 @@ def collapse_rate(lr: float, batch_size: float, target: float, label_noise: floa
     >>> collapse_rate(0.02, 1, target=1.0, label_noise=10.0) < 0 < collapse_rate(0.018, 1, 1.0, 10.0)
     True
     """
+    from scipy import stats  # heavy: imported where it is used
+
     if not 0 < lr < np.inf:
         raise ValueError(f"lr must be positive and finite, got {lr}")
     _check_batches(batch_size)
@@ -392,6 +395,8 @@ def log_normal_size(mean: ArrayLike, deviation: ArrayLike) -> Floats:
 
 def _log_size(excess: Floats, deviation: Floats) -> Floats:
     """``E log|1 + excess + σz|``, exact for small excess too."""
+    from scipy import stats  # heavy: imported where it is used
+
     excess, deviation = np.broadcast_arrays(excess, deviation)
     mean = np.abs(1 + excess)
     if not (deviation >= 0).all():

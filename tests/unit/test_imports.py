@@ -1,0 +1,58 @@
+"""What an import takes along, and that names are there however they are reached."""
+
+import subprocess
+import sys
+
+import pytest
+
+import saddlescope as sc
+
+HEAVY = ("numpy", "scipy", "xarray", "pandas", "zarr", "matplotlib", "pydantic", "rich", "typer")
+
+
+def absent_after(code, names):
+    """Those of the modules that are not imported by this code, in an interpreter of its own."""
+    told = f"{code}\nimport sys\nprint(*(name for name in {list(names)!r} if name not in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def test_the_package_alone_imports_nothing():
+    assert absent_after("import saddlescope", HEAVY) == list(HEAVY)
+
+
+RUN = """
+import saddlescope as sc
+problem = sc.Problem(sc.DeepLinear((2, 3, 2)), sc.GaussianData([[2.0, 0.0], [0.0, 1.0]]), sc.init.Gaussian(scale=0.1))
+run = sc.simulate(problem, sc.SGD(lr=1e-2, batch_size=4), sc.Plan(steps=10))
+sc.theory.mode_sde(problem, sc.SGD(lr=1e-2, batch_size=4), 0).passage(0.1, 1.0)
+"""
+
+
+def test_a_run_in_memory_needs_neither_figures_nor_all_of_scipy():
+    unused = ["scipy.stats", "matplotlib", "matplotlib.pyplot", "typer"]
+    assert absent_after(RUN, unused) == unused
+
+
+@pytest.mark.parametrize("name", ["simulate", "compare", "cite"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import saddlescope.{0}, saddlescope as sc; sc.{0}",
+        "from saddlescope import {0} as found; import saddlescope.{0}, saddlescope as sc; assert sc.{0} is found",
+        "import saddlescope.cli, saddlescope as sc; sc.{0}",
+        "from saddlescope import *; import saddlescope as sc; assert {0} is sc.{0}",
+    ],
+)
+def test_a_function_is_never_hidden_by_its_module(name, code):
+    check = f"{code.format(name)}\nassert sc.{name}.__name__ == {name!r} and callable(sc.{name})"
+    subprocess.run([sys.executable, "-c", check], check=True)
+
+
+def test_every_name_is_there():
+    assert set(sc.__all__) <= set(dir(sc))
+    for name in sc.__all__:
+        assert getattr(sc, name) is getattr(sc, name)
+    assert sc.results.THRESHOLDS == sc.observables.THRESHOLDS  # modules are found too
+    with pytest.raises(AttributeError, match="module 'saddlescope' has no attribute 'Adam'"):
+        _ = sc.Adam
