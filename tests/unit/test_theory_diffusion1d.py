@@ -141,11 +141,27 @@ def test_passage_of_a_drifted_brownian_motion_is_inverse_gaussian():
     np.testing.assert_array_equal(drifted.passage(2.0, 0.0), [np.inf, np.inf])  # it may run away
 
 
-def test_passage_with_weak_noise_is_that_of_the_flow():
-    mean, variance = Diffusion1D(constant(2.0), constant(0.01), tails="exponential").passage(0.0, 1.0)
-    np.testing.assert_allclose([mean, variance], [0.5, 1e-4 / 8], rtol=1e-9)
-    with pytest.raises(ValueError, match="noise is too weak"):
-        Diffusion1D(constant(2.0), constant(1e-5), tails="exponential").passage(0.0, 1.0)
+@pytest.mark.parametrize("noise", [1e-2, 1e-5, 1e-9])
+def test_passage_with_weak_noise(noise):
+    mean, variance = Diffusion1D(constant(2.0), constant(noise), tails="exponential").passage(0.0, 1.0)
+    np.testing.assert_allclose([mean, variance], [0.5, noise**2 / 8], rtol=1e-9)
+    falling = Diffusion1D(lambda x: -x, constant(noise)).passage(1.0, 0.5)  # mean log 2 − b²I, variance b²J and O(b⁴)
+    first, second = (0.5**-2 - 1) / 4, (0.5**-2 - 1) / 2
+    np.testing.assert_allclose(falling[0], np.log(2) - noise**2 * first, rtol=30 * noise**4 + 1e-10)
+    np.testing.assert_allclose(falling[1], noise**2 * second, rtol=30 * noise**2 + 1e-8)
+
+
+def test_passage_against_a_strong_force_in_closed_form():
+    """``dx = −10x³ dt + b dW`` from 0 up: ``(2/b²) ∫₀ᶜ e^{5y⁴/b²} ∫_{−∞}^y e^{−5z⁴/b²} dz dy``."""
+    for noise, end in ((1.0, 0.9), (0.1, 0.3)):
+
+        def behind(y, noise=noise):
+            return quad(lambda z: np.exp(-5 * z**4 / noise**2), -3, y, points=[0.0], epsabs=1e-12)[0]
+
+        inside = quad(lambda y, n=noise: np.exp(5 * y**4 / n**2) * behind(y), 0, end, epsabs=1e-11, limit=200)[0]
+        mean, _ = Diffusion1D(lambda x: -10 * x**3, constant(noise)).passage(0.0, end)
+        assert float(mean) == pytest.approx(2 / noise**2 * inside, rel=1e-7)
+    assert Diffusion1D(lambda x: -10 * x**3, constant(0.01)).passage(0.0, 0.9)[0] == np.inf  # beyond e^700
 
 
 def ornstein_uhlenbeck_variance(target):
