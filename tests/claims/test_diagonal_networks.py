@@ -149,3 +149,20 @@ def test_hills_value_of_the_exact_law_is_that_of_its_draws(depth):
 def test_tail_of_sgd_is_told_from_that_of_langevin_dynamics():
     found, _ = tails._sgd(0.9, 1, 2048)
     assert found.low < tails.sgd_tail(0.9, 1) < found.high < 1 + 1 / 0.9
+
+
+def test_excess_over_the_limit_of_infinite_depth_is_that_of_its_law():
+    """L × excess no longer changes with L, and grows by the same for every factor 4 of the width."""
+    found = {width: deep_limit.approach(width) for width in (1, 4, 16)}
+    assert (found[16] - found[4]) / (found[4] - found[1]) == pytest.approx(1.0, abs=0.02)
+    law = deep_limit.chains_sde(16, 16, deep_limit.HEAT * 16 / 16).stationary()
+    share = deep_limit.excess(law.rvs(100_000, random_state=1))
+    assert share.low < found[16] / 16 < share.high and not share.low < found[16] / 32 < share.high
+
+
+def test_power_of_sgd_at_zero_is_told_from_that_of_langevin_dynamics():
+    looks, _ = regimes._sgd(0.7, 256)
+    found = _chains.hill(regimes.DEEP / looks) - 1
+    mode = regimes.at(regimes.SGD_NOISE, 0.7)
+    assert found.low < regimes.sgd_start(mode.temperature, 1, 1.0, regimes.SGD_NOISE) < found.high
+    assert not found.low < -0.4 < found.high

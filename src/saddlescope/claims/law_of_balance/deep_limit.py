@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from saddlescope import plots
 from saddlescope.claims import intervals
-from saddlescope.claims.claim import Claim, Evidence, Number, Run
+from saddlescope.claims.claim import Claim, Evidence, Number, Rival, Run
 from saddlescope.claims.intervals import Interval
 from saddlescope.claims.law_of_balance._chains import chain, dots, end, memory
-from saddlescope.claims.tools import COARSE_LAW, Floats, largest
+from saddlescope.claims.tools import Floats, around, largest, power, same_law
 from saddlescope.methods import SGD, Langevin
 from saddlescope.theory import Density, ModeSDE, mode_sde
 from saddlescope.theory.phases import infinite_depth
@@ -20,8 +21,14 @@ from saddlescope.theory.phases import infinite_depth
 LABEL_NOISE, HEAT, WIDTH = 1.0, 0.05, 4
 """T̂ = LT/d of the mode ensembles, and their width d; s* = 1."""
 
-DEPTHS, DEEPEST = (4, 8, 16, 32, 64), 64
-NETWORKS, RATE = ((8, 1), (16, 2), (32, 4)), 0.0025
+DEPTHS, DEEPEST = (4, 8, 16, 32, 128), 128
+APPROACH = ((8, 4), (16, 16), (32, 64))
+"""Depth and width of the ensembles that show how the limit is approached."""
+
+FAR = 512
+"""A depth at which ``L × excess`` is at its limit."""
+
+NETWORKS, RATE = ((8, 4), (16, 8), (32, 16)), 0.01
 """Depth and width of the networks trained by SGD, all with the same ratio, and their learning rate, B = 1."""
 
 
@@ -37,33 +44,97 @@ def chains_sde(depth: int, width: int, temperature: float) -> ModeSDE:
 
 
 def experiment(quick: bool) -> Evidence:
-    """Mode ensembles and networks of growing depth against the limit."""
-    size = 16_384 if quick else 65_536
+    """Mode ensembles and networks of growing depth against the limit, and how fast they come near it."""
+    size, same, margin = (16_384, same_law(True), 0.35) if quick else (131_072, same_law(False), 0.15)
     hot = {L: _settled(chains_sde(L, WIDTH, HEAT * WIDTH / L), 2 * size) for L in DEPTHS}
-    wider = _settled(chains_sde(DEEPEST, 4 * WIDTH, HEAT * WIDTH / DEEPEST), 2 * size)
+    near = {(L, d): _settled(chains_sde(L, d, HEAT * d / L), 2 * size) for L, d in APPROACH}
+    wider = _settled(chains_sde(DEEPEST, 2 * WIDTH, HEAT * WIDTH / DEEPEST), 2 * size)
     found = {L: to_limit(sample, HEAT) for L, sample in hot.items()}
-    networks, own, runs = {}, {}, []
+    samples, runs = {}, []
     for L, d in NETWORKS:
-        sde = chains_sde(L, d, RATE)
-        time = 6 * memory(sde)
-        strengths, dataset = end(chain(L, 1.0, LABEL_NOISE, width=d), SGD(RATE, 1), time, size)
-        networks[L] = to_limit(strengths, RATE * L / d)
-        own[L] = intervals.distance_to_law(strengths, sde.stationary().cdf)
+        time = 6 * memory(chains_sde(L, d, RATE))
+        samples[L, d], dataset = end(chain(L, 1.0, LABEL_NOISE, width=d), SGD(RATE, 1), time, 2 * size)
         runs.append(Run.of(f"SGD, L = {L}, d = {d}", dataset))
+    alone, each = approach(1), (approach(4) - approach(1)) / np.log(4)
+
+    def networks(scale: Callable[[int, int], float]) -> Number:
+        """SGD against the law at finite depth of ``scale`` times the temperature."""
+        laws = {(L, d): chains_sde(L, d, RATE * scale(L, d)).stationary() for L, d in NETWORKS}
+        worst = largest(intervals.distance_to_law(sample, laws[key].cdf) for key, sample in samples.items())
+        return Number("SGD, d/L = 1/2: CDF difference to the law with d^(2/L−1), worst", worst, same)
+
+    def approaching(theory: Callable[[int, int], float], name: str) -> Number:
+        """Excess share of ensembles over that of this theory."""
+        worst = largest((excess(near[L, d]) / theory(L, d) for L, d in APPROACH), 1.0)
+        return Number(name, worst, around(1.0, margin))
+
+    def deepest(factor: float) -> Number:
+        """The deepest ensemble against the limit at ``factor`` times the temperature."""
+        off = to_limit(hot[DEEPEST], factor * HEAT)
+        return Number(f"L = {DEEPEST}, d = 4: CDF difference to the limit", off, same)
+
+    cold, warm = (0.6, 1.6) if quick else (0.9, 1.1)
     return Evidence(
         numbers=[
-            Number("L = 64, d = 4: CDF difference to the limit", found[DEEPEST], COARSE_LAW),
-            Number("SGD, L = 32, d = 4: CDF difference to the limit", networks[32], COARSE_LAW),
-            Number("SGD, d/L = 1/8: CDF difference to the law with d^(2/L−1)", largest(own.values()), COARSE_LAW),
+            replace(deepest(1.0), catches=power(deepest, "T̂")),
+            replace(networks(lambda L, d: 1.0), catches=power(lambda factor: networks(lambda L, d: factor), "T")),
+            approaching(
+                lambda L, d: (alone + each * np.log(d)) / L,
+                f"excess over the limit over ({alone:.3f} + {each:.3f} log d)/L, farthest from 1",
+            ),
+            Number(
+                "theory: L × excess at d = 64 over that of log d through d = 1 and 4",
+                intervals.exact(approach(64) / (alone + each * np.log(64))),
+                around(1.0, 0.03),
+            ),
             *(Number(f"L = {L}, d = 4: CDF difference to the limit", found[L]) for L in DEPTHS[:-1]),
         ],
         controls=[
-            Number("L = 4, d = 4: is at the limit", found[4], COARSE_LAW),
-            Number("L = 64 at the same T, four times as wide: is at it", to_limit(wider, HEAT), COARSE_LAW),
+            Number("L = 4, d = 4: is at the limit", found[4], same),
+            Number(f"L = {DEEPEST} at the same T, twice as wide: is at it", to_limit(wider, HEAT), same),
+        ],
+        rivals=[
+            *(Rival(f"T̂ × {factor} at the limit", [deepest(factor)]) for factor in (cold, warm)),
+            *(Rival(f"T × {factor} for SGD", [networks(lambda L, d, f=factor: f)]) for factor in (cold, warm)),
+            Rival("T̂ = LT/d at finite depth, no factor d^(2/L)", [networks(lambda L, d: d ** (-2 / L))]),
+            Rival("T̂ = LT: width does not matter", [networks(lambda L, d: d ** (1 - 2 / L))]),
+            Rival(
+                "the limit is approached like 1/L whatever d", [approaching(lambda L, d: alone / L, "excess over that")]
+            ),
+            Rival(
+                "approached like log(d)/L²",
+                [approaching(lambda L, d: 16 * each * np.log(d) / L**2, "excess over that, equal at L = 16")],
+            ),
+            Rival(
+                "approached like log(d)²/L",
+                [approaching(lambda L, d: each * np.log(d) ** 2 / np.log(16) / L, "excess over that, equal at d = 16")],
+            ),
+            Rival(
+                "the factor is d^(1/L)",
+                [approaching(lambda L, d: (alone + each * np.log(d) / 2) / L, "excess over that")],
+            ),
         ],
         runs=runs,
         curves={"hot": hot, "found": found},
     )
+
+
+def central(heat: float) -> Floats:
+    """The ends of the central 68 % of v at infinite depth."""
+    return np.exp(np.asarray(limit(heat).ppf([0.16, 0.84])))
+
+
+def excess(sample: Floats) -> Interval:
+    """Share of strengths outside the central 68 % of the limit, above 32 %: hotter laws have more there."""
+    low, high = central(HEAT)
+    return intervals.proportion((sample < low) | (sample > high)) - 0.32
+
+
+def approach(width: int) -> float:
+    """``L ×`` that excess of the exact law of ``width`` chains, at a depth at which it no longer changes."""
+    law = chains_sde(FAR, width, HEAT * width / FAR).stationary()
+    low, high = central(HEAT)
+    return FAR * (1 - 0.32 - float(law.cdf(high) - law.cdf(low)))
 
 
 def to_limit(sample: Floats, heat: float) -> Interval:
@@ -86,7 +157,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
     """Densities on the way to the limit, distances to it, means with and without scaling."""
     density, far, mean = axes
     v, edges = np.linspace(0.02, 2.2, 300), np.linspace(0, 2.2, 34)
-    for L, colour in zip((4, 16, 64), plots.COLOURS, strict=False):
+    for L, colour in zip((4, 16, 128), plots.COLOURS, strict=False):
         law = chains_sde(L, WIDTH, HEAT * WIDTH / L).stationary()
         density.plot(v, law.pdf(v), color=colour, label=f"L = {L}")
         dots(density, evidence.curves["hot"][L], edges, color=colour)
@@ -122,17 +193,22 @@ CLAIM = Claim(
     statement=(
         "For d equal balanced chains of depth L → ∞ the stationary law of v depends on T, d and L through T̂ = LT/d "
         "alone: p(v) ∝ v⁻³ g(v)⁻¹ exp(−(2/T̂) ∫ (β₁v − β₂)/(v² g) dv). Deeper networks at the same learning rate need "
-        "width in proportion. Finding of this project: at finite depth T̂ is L T d^(2/L−1), so that the limit is "
-        "approached like log(d)/L, and for d = 1 like 1/L."
+        "width in proportion. Findings of this project: at finite depth T̂ is L T d^(2/L−1), so that the limit is "
+        "approached like (c₁ + c₂ log d)/L; c₁ is small, and SGD has the law at finite depth."
     ),
     source="Ziyin, Li & Ueda 2023, arXiv 2308.06671, the limit D → ∞ and its scaling d/D; the factor is this project's",
     method=(
-        "s* = σ = 1. Ensembles of the mode SDE of four chains at T̂ = 0.05 and depths 4 to 64, after six relaxation "
-        "times; Diagonal networks of depth 8, 16, 32 and width L/8 under discrete SGD with the same learning rate "
-        "0.0025 (B = 1, T̂ = 0.02). Distribution functions are compared with that of the limit, and for SGD also with "
-        "the law at finite depth."
+        "s* = σ = 1. Ensembles of the mode SDE of four chains at T̂ = 0.05 and depths 4 to 128, after six relaxation "
+        "times; Diagonal networks of depth 8, 16, 32 and width L/2 under discrete SGD with the same learning rate "
+        "0.01 (B = 1, T̂ = 0.02) are compared with the law at finite depth. How the limit is approached: share of "
+        "strengths outside the central 68 % of the limit, above 32 %, at L, d = 8, 4 and 16, 16 and 32, 64; c₁ and c₂ "
+        "are those of the exact law at L = 512 and d = 1, 4."
     ),
-    control="Depth 4 must not be at the limit, nor depth 64 at the same temperature and four times the width.",
+    control=(
+        "Depth 4 must not be at the limit, nor depth 128 at the same temperature and twice the width. Rivals, on the "
+        "same samples: T × 0.9 and 1.1 (quick: 0.6 and 1.6), no factor d^(2/L) and no width for SGD; for the approach "
+        "1/L, log(d)/L², log(d)²/L and half the factor."
+    ),
     caption=(
         "Densities on the way to the limit (lines: theory; dots: ensembles); largest difference of the distribution "
         "functions to that of the limit (lines: theory; dots: ensembles with d = 4); mean strength at T = 1/8 with the "

@@ -115,7 +115,7 @@ def experiment(quick: bool) -> Evidence:
             Number(
                 "L = 1: change of the exponent from T = 0.15 to T = 0.4",
                 difference(shallow[last], shallow[first]),
-                around(0.0, 0.4),
+                around(0.0, 0.2),
             ),
         ],
         rivals=[
