@@ -12,6 +12,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "dispatch.hpp"
@@ -29,6 +30,25 @@ using Array = nb::ndarray<T, nb::ndim<D>, nb::c_contig, nb::device::cpu>;
 void require(bool holds, const std::string& message) {
   if (!holds) throw std::invalid_argument(message);
 }
+
+// Lets other Python threads run. Where the interpreter ends meanwhile, CPython before 3.14 unwinds a thread that wants
+// to return to it, which frames of C++ do not allow: the thread waits for the end of the process instead.
+class Unlocked {
+ public:
+  Unlocked() : state_(PyEval_SaveThread()) {}
+  ~Unlocked() {
+    try {
+      PyEval_RestoreThread(state_);
+    } catch (...) {
+      for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
+    }
+  }
+  Unlocked(const Unlocked&) = delete;
+  Unlocked& operator=(const Unlocked&) = delete;
+
+ private:
+  PyThreadState* state_;
+};
 
 // Arrays in use: NumPy also hands out views of odd addresses.
 template <class... Arrays>
@@ -217,7 +237,7 @@ class DeepLinearKernel {
     require(!moving_.samples || !peaks, "noise peaks need Gaussian data");
     const Ensemble<T, Word> ensemble{int64_t(n),     weights.data(), words.data(), status.data(),
                                      learned.data(), peak.data(),    clock.data(), ordered ? order->data() : nullptr};
-    nb::gil_scoped_release release;
+    const Unlocked unlocked;
     run(ensemble, span, threads);
   }
 
@@ -230,7 +250,7 @@ class DeepLinearKernel {
     double* out;
     auto table = fresh<double>({size_t(n), size_t(kernels_.observer.columns(problem_))}, out);
     {
-      nb::gil_scoped_release release;
+      const Unlocked unlocked;
       for_blocks(n, kernels_.observer.lanes, kernels_.observer.scratch(problem_), threads,
                  [&](int64_t first, void* scratch) {
                    kernels_.observer.observe(problem_, temperature, weights.data(), n, first, out, scratch);
@@ -255,7 +275,7 @@ class DeepLinearKernel {
     ensemble.weights = weights.data();
     ensemble.clock = clock.data();
     {
-      nb::gil_scoped_release release;
+      const Unlocked unlocked;
       for_blocks(int64_t(n), kernels_.dual.lanes, flow().scratch(problem_), threads, [&](int64_t first, void* scratch) {
         flow().peek(problem_, method_, ensemble, at, out, first, scratch);
       });
@@ -382,7 +402,7 @@ template <class T>
 double rate(int64_t (*work)(int64_t, T*), double milliseconds) {
   using clock = std::chrono::steady_clock;
   require(milliseconds >= 0 && std::isfinite(milliseconds), "milliseconds must be finite and not negative");
-  nb::gil_scoped_release release;
+  const Unlocked unlocked;
   const auto begin = clock::now();
   int64_t done = 0;
   double nanoseconds;
@@ -428,7 +448,7 @@ nb::tuple mode_ensemble(int depth, double alpha, double center, double floor, do
                               levels.data(), words.data(),   states,       passages};
   const ModeKernel& kernel = kernels(instruction_set).mode;
   {
-    nb::gil_scoped_release release;
+    const Unlocked unlocked;
     for_blocks(int64_t(n), kernel.members, 0, threads,
                [&](int64_t first, void*) { kernel.run(mode, ensemble, first); });
   }
@@ -455,7 +475,7 @@ nb::object mode_euler(int depth, double alpha, double center, double floor, doub
   const Walks<T, Word> walks{int64_t(n), int64_t(saves), start.data(), steps.data(), words.data(), states};
   const auto& family = family_of<T>(kernels(instruction_set));
   {
-    nb::gil_scoped_release release;
+    const Unlocked unlocked;
     for_blocks(int64_t(n), family.walkers, 0, threads,
                [&](int64_t first, void*) { family.euler(mode, dt, walks, first); });
   }
@@ -466,6 +486,7 @@ nb::object mode_euler(int depth, double alpha, double center, double floor, doub
 }  // namespace saddlescope
 
 NB_MODULE(_kernel, m) {
+  nb::set_leak_warnings(false);  // a daemon thread holds its kernel to the end of the process
   using namespace saddlescope;
   m.doc() = "Compiled kernels; saddlescope.engines.native is their interface.";
   m.attr("jacobi_modes") = kJacobiModes;

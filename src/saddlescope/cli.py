@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import os
 import sys
 import warnings
@@ -42,6 +43,9 @@ Source = Annotated[Path, typer.Argument(metavar="STORE", help="A store written b
 
 def main() -> None:
     """Entry point of the command ``saddlescope``."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # an output of ASCII alone is no reason to stop
     app(prog_name="saddlescope")
 
 

@@ -13,7 +13,8 @@ from saddlescope._model import Count, frozen
 from saddlescope.accumulate import Accumulate
 
 Event = Literal["learning_time", "noise_peak"]
-Positive = Annotated[Count, Field(ge=1)]
+Positive = Annotated[Count, Field(ge=1, lt=2**53)]
+Threads = Annotated[Count, Field(ge=1, le=2**16)]
 
 
 @frozen
@@ -52,7 +53,7 @@ class Plan:
     )
     seed: Annotated[Count, Field(ge=0, lt=2**63)] = Field(default=0, description="a whole number of at least 0")
     dtype: Literal["float64", "float32"] = Field(default="float64", description='use "float64" or "float32"')
-    threads: Positive | None = Field(default=None, description="a number of threads, or leave it out to use every core")
+    threads: Threads | None = Field(default=None, description="a number of threads, or leave it out to use every core")
     keep: Literal["statistics", "trajectories", "weights"] = Field(
         default="statistics", description='use "statistics", "trajectories" or "weights"'
     )

@@ -20,9 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from saddlescope import _threads
+
 OURS = "saddlescope"
 PEERS = ("torch", "jax", "numpy", "numba", "diffrax", "torchsde")
-AVAILABLE = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+AVAILABLE = _threads.available()
 CORES = next(count for count in (16, 8, 4, 2, 1) if count <= AVAILABLE)
 """Cores that all contestants use: they share ensembles out evenly."""
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from saddlescope import _kernel, observables
+from saddlescope import _kernel, _threads, observables
 from saddlescope.data import Data
 from saddlescope.dataset import Dataset
 from saddlescope.diagonal import GradientNoise
@@ -53,7 +52,7 @@ class Native:
             )
         check(problem, method, plan)
         self.problem, self.method, self.plan = problem, method, plan
-        self.threads = plan.threads or os.cpu_count() or 1
+        self.threads = plan.threads or _threads.available()
         data, modes = problem.data, problem.data.modes
         self._kernel = _kernel.DeepLinearKernel(
             widths=list(problem.network.widths),

@@ -11,7 +11,6 @@ A fixed step all the same, for its speed or to see what it does, is ``walk``.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from saddlescope import _kernel, streams
+from saddlescope import _kernel, _threads, streams
 from saddlescope._numbers import as_numbers
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ def _numbers(mode: ModeSDE) -> tuple[int, float, float, float, float, float, flo
 
 
 def _workers(threads: int | None) -> int:
-    return threads or len(os.sched_getaffinity(0))
+    return threads or _threads.available()
 
 
 def _whole_steps(times: Floats, dt: float) -> NDArray[np.int64]:
