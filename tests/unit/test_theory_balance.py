@@ -52,3 +52,17 @@ def test_wrong_input():
 def test_without_noise_no_ratio():
     still = Balance.of([1.0], [2.0], np.ones((3, 1)), 0.5 * np.ones((3, 1)), 0.1)
     assert np.isnan(still.ratio) and still.rate == 0 and still.drift == 0
+
+
+def test_ranks_of_the_noise():
+    """As many directions as the samples' gradients span about their mean; full ones bound the ratio on both sides."""
+    rng = np.random.default_rng(4)
+    u, w = rng.standard_normal(3), rng.standard_normal(5)
+    full = Balance.of_product(u, w, rng.standard_normal((40, 5, 3)), temperature=0.1)
+    assert full.ranks == (3, 5)
+    assert 0 < full.ratio_bounds[0] < full.ratio < full.ratio_bounds[1] < np.inf
+    left, right = rng.standard_normal((5, 2)), rng.standard_normal((1, 3))
+    low = np.einsum("ka,sab,bi->ski", left, rng.standard_normal((40, 2, 1)), right)
+    thin = Balance.of_product(u, w, low, temperature=0.1)
+    assert thin.ranks == (1, 2) and thin.ratio_bounds[0] < 1e-12 and thin.ratio_bounds[1] > 1e9
+    assert Balance.of_product(u, w, np.ones((4, 5, 3)), temperature=0.1).ranks == (0, 0)

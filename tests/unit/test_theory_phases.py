@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 from scipy.integrate import quad
 
+import saddlescope as sc
 from saddlescope.theory import ModeSDE, phases
 from support import has_mean
 
@@ -162,6 +163,84 @@ def test_with_decay_collapse_at_depth_three_takes_exponentially_long():
     assert steps[0] > 1 and steps[1] / steps[0] == pytest.approx(2, abs=0.35)
 
 
+# --- limits and first orders
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 6])
+@pytest.mark.parametrize("moments", [None, MOMENTS])
+def test_the_shift_of_the_most_likely_strength(depth, moments):
+    """The error of the first order is of the second."""
+    errors = []
+    for T in (1e-3, 1e-4):
+        mode = white(depth, T) if moments is None else ModeSDE(depth, moments=moments, temperature=T)
+        maxima = phases.extrema(mode).maxima
+        shift = maxima[np.abs(maxima - mode.fixed_point).argmin()] - mode.fixed_point
+        errors.append(abs(shift - phases.most_likely_shift(mode)))
+    assert errors[1] < 0.011 * errors[0] + 1e-15
+
+
+def test_the_most_likely_strength_moves_three_times_as_far_as_the_mean():
+    for depth in (2, 3, 6):
+        mode = white(depth, 1e-4)
+        shift = mode.stationary().mean() - 1
+        assert phases.most_likely_shift(mode) / shift == pytest.approx(3, rel=1e-2)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_where_the_expected_loss_diverges(decay):
+    mode = ModeSDE(1, moments=MOMENTS, temperature=0.1, weight_decay=decay)
+    critical = phases.divergence_temperature(mode)
+    near = [
+        ModeSDE(1, moments=MOMENTS, temperature=c * critical, weight_decay=decay).stationary().moment(2)
+        for c in (0.99, 1.01)
+    ]
+    assert near[0] < near[1] == np.inf
+    for depth in (2, 3, 7):
+        assert phases.divergence_temperature(white(depth, 0.1)) == np.inf
+        hot = white(depth, 0.9 * white(2, 0.1).critical_temperature if depth == 2 else 100.0).stationary()
+        assert hot.moment(2) < np.inf
+
+
+@pytest.mark.parametrize("depth", [3, 4, 10, 1000])
+def test_the_law_of_large_temperature(depth):
+    q = np.linspace(0.01, 0.99, 50)
+    far = []
+    for T in (1e2, 1e4):
+        mode = white(depth, T / depth, label_noise=1.0)
+        law, hot = mode.stationary(), phases.hot_law(mode)
+        far.append(np.abs(law.cdf(hot.ppf(q)) - q).max())
+        places = hot.ppf(np.linspace(1e-4, 0.9, 10_001))
+        assert places[hot.pdf(places).argmax()] == pytest.approx(phases.crossover_maximum(mode), rel=0.02)
+    assert far[1] < 1e-3 and far[1] < far[0] / 50
+    gamma = stats.gamma((2 * depth - 3) / (depth - 2), scale=(depth - 2) * mode.temperature * mode.alpha3 / 2)
+    np.testing.assert_allclose(gamma.sf(hot.ppf(q) ** (2 / depth - 1)), q, rtol=1e-9)
+
+
+def test_depth_and_width():
+    """With T held: narrower than deep goes to 0, wider to s*, and in proportion to the law of infinite depth."""
+    T, q = 0.2, np.array([0.1, 0.5, 0.9])
+    limit = np.exp(phases.infinite_depth(white(100, T / 100)).stationary().ppf(q))
+    medians = []
+    for depth in (100, 10_000):
+        spread = {width: white(depth, phases.heat(white(depth, T), width) / depth) for width in (1, depth, depth**2)}
+        medians.append([mode.stationary().median() for mode in spread.values()])
+        at_width = spread[depth].stationary().ppf(q)
+        wide = spread[depth**2]
+        predicted = phases.heat(white(depth, T), depth**2) / 2 * 0.25
+        assert wide.stationary().var() == pytest.approx(predicted, rel=0.02)
+    np.testing.assert_allclose(at_width, limit, rtol=2e-3)
+    assert medians[1][0] / medians[0][0] == pytest.approx(0.01, rel=0.1)
+    assert abs(medians[1][2] - 1) < abs(medians[0][2] - 1) / 50
+
+
+def test_the_heat_is_that_of_equal_subnetworks():
+    data = sc.GaussianData([[1.0]], label_noise=0.5)
+    problem = sc.Problem(sc.Diagonal(depth=4, width=9), data, sc.init.Balanced(scale=0.1))
+    mode = sc.theory.mode_sde(problem, sc.SGD(lr=0.1, batch_size=1), 0)
+    hotter = phases.heat(white(4, 0.1), 9) / 4
+    np.testing.assert_allclose(mode.stationary().ppf([0.1, 0.9]), white(4, hotter).stationary().ppf([0.1, 0.9]))
+
+
 # --- discrete SGD
 
 
@@ -263,6 +342,12 @@ def test_the_discrete_critical_temperature_scales():
         (lambda: phases.exponent_at_zero(white(1, 0.1)), "a number like any other"),
         (lambda: phases.crossover_maximum(white(2, 0.1)), "depth ≥ 3 with β₂ > 0 and noise at 0, got depth 2"),
         (lambda: phases.gamma_law(white(2, 2.0)), "needs 0 < T < T_c"),
+        (lambda: phases.most_likely_shift(white(2, 0.1, target=-1.0)), "mass ends in points"),
+        (lambda: phases.most_likely_shift(white(2, 0.1, label_noise=0.0)), "mass ends in points"),
+        (lambda: phases.most_likely_shift(white(3, 0.1, weight_decay=0.1)), "outweighs the pull near 0 at depth 3"),
+        (lambda: phases.hot_law(white(2, 0.1)), "depth ≥ 3 with β₂ > 0"),
+        (lambda: phases.heat(white(2, 0.1), 0), "width must be at least 1, got 0"),
+        (lambda: phases.second_order_temperature(white(3, 0.1)), "only depth 2 has a critical temperature"),
         (lambda: phases.infinite_depth(white(9, 0.1, weight_decay=0.1)), "no weight decay"),
         (lambda: phases.collapse_rate(0.0, 1, 1.0, 1.0), "lr must be positive and finite, got 0.0"),
     ],

@@ -226,6 +226,17 @@ class Balance:
         return low2 / high1 if high1 > 0 else np.nan, high2 / low1 if low1 > 0 else np.inf
 
     @property
+    def ranks(self) -> tuple[int, int]:
+        """Ranks of C₁ and C₂, up to rounding.
+
+        Where both are full the bounds of the ratio are positive and finite, whatever the directions, even without
+        weight decay; directions without noise let a norm run.
+        """
+        spectra = [np.linalg.eigvalsh(C) for C in (self.C1, self.C2)]
+        first, second = (int((s > 1e-12 * len(s) * max(float(s[-1]), 0.0)).sum()) for s in spectra)
+        return first, second
+
+    @property
     def drift_bounds(self) -> tuple[float, float]:
         """``λ_min(D₂)‖w‖² − λ_max(D₁)‖u‖² ≤ drift ≤ λ_max(D₂)‖w‖² − λ_min(D₁)‖u‖²``."""
         (low1, high1), (low2, high2) = self._eigenvalues

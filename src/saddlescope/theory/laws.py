@@ -358,6 +358,10 @@ class Coordinate:
         )
 
 
+LINE = Coordinate(lambda y: 1.0 * y, lambda x: 1.0 * x, np.zeros_like, np.zeros_like)
+"""x = y."""
+
+
 @steady
 @dataclass(frozen=True)
 class Density(Moments):
@@ -567,10 +571,29 @@ def inverse_gaussian(mean: float, shape: float) -> Density:
         return np.asarray(-2 * ratio * np.sinh(y / 2) ** 2 - y / 2)
 
     reach = 2 * np.arcsinh(np.sqrt(350 / ratio))
-    line = Coordinate(lambda y: 1.0 * y, lambda x: 1.0 * x, np.zeros_like, np.zeros_like)
     mass = tabulate(log_density, np.linspace(-reach, reach, 65))
-    return Density(mass, line).transformed(
+    return Density(mass, LINE).transformed(
         lambda y: np.asarray(mean * np.exp(y)), lambda t: np.asarray(np.log(t / mean)), lambda y: np.log(mean) + y
+    )
+
+
+def power_of_gamma(shape: float, rate: float, power: float) -> Density:
+    """The law of ``x^power`` for Gamma distributed x, power < 0: ``∝ s^{shape/power − 1} exp(−rate s^{1/power})``.
+
+    >>> power_of_gamma(3.0, 4.0, -1.0).mean()          # inverse gamma
+    2.0000000
+    """
+
+    def log_density(y: Floats) -> Floats:  # of y = log x + log(rate/shape)
+        return np.asarray(shape * (y - np.expm1(y)))
+
+    low, high = -700 / shape - 1, np.log1p(700 / shape) + 1
+    mass = tabulate(lambda y: log_density(-y), np.linspace(-high, -low, 65))
+    unit = (shape / rate) ** power
+    return Density(mass, LINE).transformed(
+        lambda y: np.asarray(unit * np.exp(-power * y)),
+        lambda s: np.asarray(np.log(s / unit) / -power),
+        lambda y: np.log(-power * unit) - power * y,
     )
 
 

@@ -20,12 +20,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import digamma
 
-from saddlescope._numbers import as_numbers
+from saddlescope._numbers import as_number, as_numbers
 from saddlescope.theory import _checks
 from saddlescope.theory._checks import steady
 from saddlescope.theory._piecewise import integrals, nodes
 from saddlescope.theory.diffusion1d import Diffusion1D
-from saddlescope.theory.laws import Known, Law, graded
+from saddlescope.theory.laws import Known, Law, graded, power_of_gamma
 from saddlescope.theory.mode import ModeSDE
 
 Floats = NDArray[np.float64]
@@ -77,6 +77,29 @@ def extrema(mode: ModeSDE) -> Extrema:
         real = real[side * real**L > side * k]
     rising = falls.deriv()(real) > 0  # −q rises through a minimum
     return Extrema(real[rising] ** L, real[~rising] ** L, bool(L >= 2 and exponent_at_zero(mode) < 0))
+
+
+@steady
+def most_likely_shift(mode: ModeSDE) -> float:
+    """How far the most likely strength lies from β₂/β₁, to first order in T.
+
+    ``−(TL/(2β₁)) e^{2κ} (3κ g(e)/e + g'(e))`` at e = β₂/β₁, from ``d log p/ds = 0``; white Gaussian data
+    ``−(3/2)(L−1)Tσ² s*^{1−2/L}``, three times the shift of the mean. Good for ``T ≪ T_c``. Raises ValueError where
+    there is no maximum near e: for β₂ ≤ 0 at depth ≥ 2, weight decay at depth ≥ 3, or where noise vanishes.
+    Source: Ziyin, Li & Ueda 2023, arXiv 2308.06671, for depth 2; any depth here.
+
+    >>> most_likely_shift(ModeSDE(depth=3, target=1.0, label_noise=0.5, temperature=0.01))
+    -0.0075
+    """
+    L, (b1, _), end = mode.depth, mode.pull, mode.fixed_point
+    _refuse_decay(mode, "the most likely strength is that of a law")
+    if (L >= 2 and end <= 0) or (mode.frozen and mode.temperature > 0):
+        raise ValueError(f"no strength near β₂/β₁ = {end:g} is the most likely: mass ends in points")
+    if mode.crossing is not None and mode.temperature > 0:
+        raise ValueError("the noise vanishes at another strength, where the expansion in T ends; use extrema")
+    kappa, slope = 1 - 1 / L, 2 * (mode.alpha1 * end - mode.alpha2)
+    pushed = slope if L == 1 else end ** (2 * kappa) * (3 * kappa * float(mode.g(end)) / end + slope)
+    return float(-mode.temperature * L / (2 * b1) * pushed)
 
 
 @steady
@@ -171,6 +194,19 @@ def moments_below(mode: ModeSDE) -> float:
 
 
 @steady
+def divergence_temperature(mode: ModeSDE) -> float:
+    """Temperature from which ``E[s²]``, and with it the expected loss, is infinite: ``2(β₁+γ)/α₁`` at depth 1.
+
+    1 for white Gaussian data. Infinite at depth ≥ 2, where the tail ``s^{−5+3/L}`` leaves a second moment at every T,
+    and for inputs of one size (α₁ = 0). Source: Ziyin, Li & Ueda 2023, arXiv 2308.06671; ``tail_exponent``.
+
+    >>> [divergence_temperature(ModeSDE(depth=L, target=1.0, label_noise=0.5, temperature=0.1)) for L in (1, 2)]
+    [1.0, inf]
+    """
+    return float(2 * mode.pull[0] / mode.alpha1) if mode.depth == 1 and mode.alpha1 > 0 else np.inf
+
+
+@steady
 def crossover_maximum(mode: ModeSDE) -> float:
     """The most likely strength at depth ≥ 3 for large T, ``(2β₂/(3(L−1)Tα₃))^{L/(L−2)}``: a crossover, no transition.
 
@@ -209,6 +245,41 @@ def gamma_law(mode: ModeSDE) -> Law:
     if not 0 < T < mode.critical_temperature:
         raise ValueError(f"the Gamma law needs 0 < T < T_c = {mode.critical_temperature:g}, got T = {T:g}")
     return Known(stats.gamma(b2 / (T * mode.alpha3) - 0.5, scale=T * mode.alpha3 / b1))
+
+
+@steady
+def hot_law(mode: ModeSDE) -> Law:
+    """The stationary law at depth ≥ 3 for large T: ``s^{−(L−2)/L}`` is Gamma, shape ``(2L−3)/(L−2)``, rate c.
+
+    ``c = 2β₂/((L−2)Tα₃)``: ``p ∝ s^{−3κ} exp(−c s^{−(L−2)/L})``, the form near 0, where all mass lies once that is far
+    below s* and σ; its maximum is ``crossover_maximum``. As L → ∞ 1/s is Gamma(2), rate ``2β₂/(LTα₃)``: the law goes
+    to 0 like 1/(LT), and no temperature is critical. Raises ValueError for L ≤ 2, β₂ ≤ 0, γ > 0.
+
+    >>> mode = ModeSDE(depth=4, target=1.0, label_noise=1.0, temperature=1000.0)
+    >>> hot_law(mode).median(), mode.stationary().median()
+    (2.3471...e-08, 2.3471...e-08)
+    """
+    crossover_maximum(mode)
+    L, power = mode.depth, (mode.depth - 2) / mode.depth
+    rate = 2 * mode.beta2 / ((L - 2) * mode.temperature * mode.alpha3)
+    return power_of_gamma((2 * L - 3) / (L - 2), rate, -1 / power)
+
+
+@steady
+def heat(mode: ModeSDE, width: int = 1) -> float:
+    """``T̂ = L T d^{2/L−1}`` of d equal balanced subnetworks: what decides their law where networks are deep.
+
+    d subnetworks are one with t and T times ``d^{2/L−1}``. With T held and L → ∞: for d = o(L) T̂ → ∞, and s → 0
+    as ``hot_law``; for d = cL it is T/c, and s has the law of ``infinite_depth``; for L = o(d) T̂ → 0, and s → s*
+    with the variance ``½T̂ s*² g(s*)/β₁``. Raises ValueError for a width below 1.
+    Source: Ziyin, Li & Ueda 2023, arXiv 2308.06671, widths d = o(D) and d = Ω(D), D = L − 1.
+
+    >>> [heat(ModeSDE(depth=1000, target=1.0, label_noise=0.5, temperature=0.1), d) for d in (1, 1000, 10**6)]
+    [100.0, 0.101..., 0.000102...]
+    """
+    if not as_number(width, "width") >= 1:
+        raise ValueError(f"width must be at least 1, got {width}; it counts subnetworks")
+    return float(mode.depth * mode.temperature * width ** (2 / mode.depth - 1))
 
 
 @steady
