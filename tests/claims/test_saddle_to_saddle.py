@@ -5,6 +5,7 @@ import pytest
 import xarray as xr
 
 from saddlescope.claims.saddle_to_saddle import (
+    _rivals,
     coloured_inputs,
     depths,
     finite_data,
@@ -12,11 +13,13 @@ from saddlescope.claims.saddle_to_saddle import (
     mode_sde,
     noise_peak,
     plateaus,
+    small_start,
     stationary_law,
 )
 from saddlescope.claims.tools import COARSE_LAW, aligned, network, run
 from saddlescope.methods import SGD, Langevin
 from saddlescope.plan import Plan
+from saddlescope.theory import ModeSDE
 
 
 def test_noise_is_read_off_neighbouring_steps():
@@ -135,3 +138,60 @@ def test_full_noise_is_predicted_to_shrink_more_than_own_noise():
         own, full = label_noise.own_shift(point), label_noise.full_shift(point)
         assert own == pytest.approx([0.01 * (depth - 1) * target ** (1 - 2 / depth) for target in label_noise.TARGETS])
         assert (full > 1.7 * own).all()
+
+
+MODE = ModeSDE(depth=3, target=1.5, label_noise=0.5, temperature=0.1)
+
+
+def test_rivals_are_rejected_where_the_law_is_confirmed():
+    """Quantiles of the exact law are a sample of it without sampling error."""
+    sample = MODE.stationary().ppf((np.arange(40_000) + 0.5) / 40_000)
+    samples = [(sample, MODE, _rivals.at_rest)]
+    number = _rivals.judged("distance", samples, quick=False)
+    assert number.verdict == "confirmed" and number.catches.startswith("T × 0.9")
+    changes = _rivals.temperatures(quick=False) | _rivals.ADDITIVE | _rivals.neighbours(quick=False)
+    verdicts = {rival.theory: rival.verdict for rival in _rivals.rivals("distance", samples, False, changes)}
+    assert len(verdicts) == 5 and "confirmed" not in verdicts.values()
+
+
+def test_changed_modes_differ_in_one_thing():
+    assert _rivals.warmer(1.1)(MODE).temperature == pytest.approx(0.11)
+    colder = _rivals.neighbour(1)(MODE)
+    assert (colder.depth, colder.temperature) == (4, pytest.approx(0.075))
+    plain = _rivals.additive(MODE)
+    assert plain.g([0.1, 1.5]) == pytest.approx([0.25, 0.25])
+    assert plain.fixed_point == MODE.fixed_point and plain.temperature == MODE.temperature
+
+
+def test_full_noise_moves_the_law_by_its_shift():
+    sample = MODE.stationary().ppf((np.arange(20_000) + 0.5) / 20_000)
+    pair = ModeSDE(depth=3, target=1.0, label_noise=0.5, temperature=0.1)
+    ends = [(sample, MODE), (sample, pair)]
+    moved, _ = stationary_law._shifted(ends)
+    assert moved.value > 0.02  # the other mode takes something
+    more = (
+        label_noise.label_noise_shift([1.5, 1.0], 3, 0.1, 0.5)[0] - label_noise.label_noise_shift([1.5], 3, 0.1, 0.5)[0]
+    )
+    assert stationary_law._shifted([(sample - more, MODE), (sample, pair)])[0].value < 1e-4
+
+
+def test_half_point_lies_between_what_is_surely_above_and_below():
+    rng = np.random.default_rng(0)
+    at = np.array([1.0, 1.02, 1.04, 1.06, 1.08, 1.1])
+    found = small_start.half_point(at, [rng.random(4000) < share for share in (0.95, 0.8, 0.6, 0.4, 0.2, 0.05)])
+    assert (found.low, found.high) == (1.04, 1.06) and found.value == pytest.approx(1.05, abs=0.01)
+    nowhere = small_start.half_point([1.0, 2.0], [np.zeros(100, bool), np.zeros(100, bool)])
+    assert (nowhere.low, nowhere.high) == (-np.inf, 1.0)
+
+
+def test_limits_of_the_statement_on_small_starts():
+    assert [small_start.limit(depth) for depth in (2, 3, 4)] == pytest.approx([0.425, 0.342, 0.312], abs=5e-4)
+    assert small_start.threshold(3) == pytest.approx(0.4009, abs=1e-4)
+    weight = ModeSDE(depth=2, target=1.0, label_noise=0.999 * small_start.in_weights(2) / 2, temperature=0.1)
+    assert weight.noise_peak("weight") is not None
+
+
+def test_ends_that_are_not_square_shrink_more():
+    one = label_noise.Oblong(2, 6, 2, np.empty((0, 0, 2)))
+    assert one.shift(6, 2) == pytest.approx([0.04, 0.04])  # (Tσ²/4)(dx + dy)
+    assert one.shift(2, 2) == pytest.approx([0.02, 0.02])
