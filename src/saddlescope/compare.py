@@ -7,6 +7,7 @@ moments: the stationary laws have power-law tails, for which such tests are not 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,6 +20,7 @@ from saddlescope._numbers import as_numbers, as_whole, shown
 from saddlescope.observables import THRESHOLDS
 from saddlescope.plan import Plan
 from saddlescope.selection import Selection, selected
+from saddlescope.theory import _checks
 
 Floats = NDArray[np.float64]
 
@@ -112,7 +114,8 @@ def compare(run: xr.Dataset, law: HasCDF | xr.Dataset, mode: int = 0, step: int 
         rows = _with_run(samples, others, FALSE_ALARM)
         diverged = max(diverged, lost)
     elif isinstance(law, HasCDF):
-        rows = [_largest_difference(samples, law, level), *(_share(samples, law, at, level) for at in points)]
+        cdf = _probabilities(law)
+        rows = [_largest_difference(samples, cdf, level), *(_share(samples, cdf, at, level) for at in points)]
         rows.append(_mean(samples, float(np.asarray(law.mean())), 0.0))
     else:
         raise TypeError(
@@ -176,21 +179,34 @@ def _verdict(agrees: bool) -> str:
     return "agrees" if agrees else "differs"
 
 
-def _largest_difference(samples: Floats, law: HasCDF, level: float) -> Row:
+def _probabilities(law: HasCDF) -> Callable[[ArrayLike], Floats]:
+    """The distribution function of a law, whose values are checked."""
+    cdf = _checks.given(law.cdf, "law.cdf")
+
+    def checked(x: ArrayLike) -> Floats:
+        shares = cdf(x)
+        if not ((shares >= -1e-9) & (shares <= 1 + 1e-9)).all():
+            raise ValueError(f"law.cdf must return probabilities from 0 to 1, got {shown(shares.ravel().tolist())}")
+        return np.clip(shares, 0.0, 1.0)
+
+    return checked
+
+
+def _largest_difference(samples: Floats, cdf: Callable[[ArrayLike], Floats], level: float) -> Row:
     """``sup |F_n − F|``, on both sides of every step of ``F_n``; F may have steps of its own."""
     ordered, n = np.sort(samples), len(samples)
-    up = np.arange(1, n + 1) / n - law.cdf(ordered)
-    down = law.cdf(np.nextafter(ordered, -np.inf)) - np.arange(n) / n
+    up = np.arange(1, n + 1) / n - cdf(ordered)
+    down = cdf(np.nextafter(ordered, -np.inf)) - np.arange(n) / n
     largest = float(np.maximum(up, down).max())
-    at = float(law.cdf(ordered[np.maximum(up, down).argmax()]))
+    at = float(cdf(ordered[np.maximum(up, down).argmax()]))
     bound = math.sqrt(math.log(2 / level) / (2 * n))
     stderr = math.sqrt(max(at * (1 - at), 0.0) / n)
     return Row("largest CDF difference", largest, 0.0, largest, stderr, bound, _verdict(largest <= bound))
 
 
-def _share(samples: Floats, law: HasCDF, at: float, level: float) -> Row:
+def _share(samples: Floats, cdf: Callable[[ArrayLike], Floats], at: float, level: float) -> Row:
     """Share of trajectories up to a strength, against the binomial law."""
-    n, p = len(samples), min(max(float(law.cdf(at)), 0.0), 1.0)
+    n, p = len(samples), float(cdf(at))
     found = int((samples <= at).sum())
     counts = np.arange(n + 1)
     low = int((special.bdtr(counts, n, p) <= level / 2).sum())

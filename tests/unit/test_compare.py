@@ -6,8 +6,9 @@ from scipy import stats
 
 import saddlescope as sc
 from saddlescope import results
-from saddlescope.compare import FALSE_ALARM, _with_run, cdf_difference
+from saddlescope.compare import FALSE_ALARM, _largest_difference, _probabilities, _with_run, cdf_difference
 from saddlescope.problem import run_to_toml
+from saddlescope.theory.laws import Mixture
 
 TARGET, SCALE, LR, STEPS = 2.0, 0.5, 0.1, 10
 REST = (1 - LR) ** STEPS
@@ -102,6 +103,61 @@ def test_a_point_mass():
 
     assert sc.compare(settled, Step(TARGET)).verdict == "agrees"
     assert sc.compare(settled, Step(TARGET + 1e-6)).verdict == "differs"
+    point = sc.theory.Atoms([TARGET], [1.0])
+    assert sc.compare(settled, point).rows[0].difference == 0 and sc.compare(settled, point).verdict == "agrees"
+    halves = sc.theory.Atoms([0.0, TARGET], [0.5, 0.5])
+    assert sc.compare(settled, halves).rows[0].difference == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_points_and_a_density(share):
+    """Part of the mass in two points, part spread about them; half as much in the points is another law."""
+    rng = np.random.default_rng(7)
+    points = sc.theory.Atoms([0.0, 1.0], [0.4, 0.6])
+    spread = sc.theory.ModeSDE(1, 1.0, 0.5, temperature=0.3).stationary()
+
+    def mixed(share):
+        return Mixture((points, spread), (share, 1 - share))
+
+    lot = rng.random(4000) < share
+    samples = np.where(lot, points.rvs(4000, rng), spread.rvs(4000, rng))
+    found = _largest_difference(samples, _probabilities(mixed(share)), FALSE_ALARM)
+    assert found.verdict == "agrees" and found.difference > 0
+    other = mixed(share / 2 if share else 0.3)
+    assert _largest_difference(samples, _probabilities(other), FALSE_ALARM).verdict == "differs"
+    by_hand = max(
+        abs((samples <= x).mean() - float(mixed(share).cdf(x)))
+        for at in np.append(samples[:200], [0.0, 1.0])
+        for x in (at, np.nextafter(at, -np.inf))
+    )
+    assert by_hand <= found.difference + 1e-12
+
+
+class Odd:
+    """A law whose distribution function returns this."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def cdf(self, x):
+        return self.value
+
+    def mean(self):
+        return 0.0
+
+
+def test_distribution_functions_of_users(run):
+    assert sc.compare(run, Odd(0.0)).rows[0].difference == 1  # one number holds for every x
+    for value, error, message in (
+        (np.nan, ValueError, r"law\.cdf must return probabilities from 0 to 1, got \[nan"),
+        (1.5, ValueError, r"law\.cdf must return probabilities from 0 to 1"),
+        (1j, TypeError, r"law\.cdf must return real numbers"),
+        ([0.1, 0.2], ValueError, r"law\.cdf must return an array of the shape of x"),
+    ):
+        with pytest.raises(error, match=message):
+            sc.compare(run, Odd(value))
+    with np.errstate(all="raise"):
+        assert sc.compare(run, sc.theory.Atoms([0.0], [1.0])).verdict == "differs"
 
 
 def test_the_stationary_law_of_a_mode():
@@ -137,7 +193,7 @@ def test_the_false_alarm_is_what_it_says():
     alarms = 0
     for _ in range(2000):
         sample = LAW.rvs(200, random_state=rng)
-        rows = [_largest_difference(sample, LAW, 0.05), _share(sample, LAW, float(LAW.ppf(0.2)), 0.05)]
+        rows = [_largest_difference(sample, LAW.cdf, 0.05), _share(sample, LAW.cdf, float(LAW.ppf(0.2)), 0.05)]
         alarms += np.array([row.verdict == "differs" for row in rows])
     bound = stats.binom.isf(1e-6, 2000, 0.05)
     assert (alarms <= bound).all() and (alarms > 20).all()
