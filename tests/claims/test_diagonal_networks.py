@@ -166,3 +166,13 @@ def test_power_of_sgd_at_zero_is_told_from_that_of_langevin_dynamics():
     mode = regimes.at(regimes.SGD_NOISE, 0.7)
     assert found.low < regimes.sgd_start(mode.temperature, 1, 1.0, regimes.SGD_NOISE) < found.high
     assert not found.low < -0.4 < found.high
+
+
+def test_variance_and_mean_of_the_law_tell_their_temperature():
+    for heat in inversion.HEATS:
+        exact = inversion.average(inversion.at(heat))
+        assert exact == pytest.approx(1 - heat, abs=0.01)
+        assert abs(inversion._hotter(inversion.average, 1.1)(heat) - exact) > 0.009
+    falls = inversion._falls(np.tile([0.0, 0.2], (96, 1)), np.tile([0.05, 0.15], (96, 1)))
+    assert (falls.value, falls.low, falls.high) == pytest.approx((4.0, 4.0, 4.0))
+    assert falls.miss <= 1e-6

@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 
 from saddlescope import plots
 from saddlescope.claims import intervals
-from saddlescope.claims.claim import Claim, Evidence, Number, Run
+from saddlescope.claims.claim import Claim, Evidence, Number, Rival, Run
 from saddlescope.claims.intervals import Interval
 from saddlescope.claims.law_of_balance._chains import chain, end, memory
-from saddlescope.claims.tools import ALWAYS, COARSE_LAW, NEVER, around
+from saddlescope.claims.tools import ALWAYS, NEVER, around, power, same_law
 from saddlescope.methods import SGD, Langevin, Method
 from saddlescope.theory import ModeSDE
 from saddlescope.theory.phases import collapse_rate, collapse_window
@@ -45,38 +45,65 @@ def experiment(quick: bool) -> Evidence:
     predicted = {noise: _window(noise)[0] for noise in NOISY}
     quiet = {heat: _growth(SGD(heat * _critical(QUIET), 1), QUIET, size)[0] for heat in (0.5, 1.0, 1.25, 1.5, 2.0)}
     ends = {(decay, heat): _end(decay, heat, size) for decay in DECAYS for heat in HEATS}
-    below = _distance(ends[0.0, 0.4], 0.0, 0.4)
+    settled, same = _end(0.0, 0.4, size if quick else 4 * size), same_law(quick)
     gone = intervals.proportion(ends[0.0, 2.0] < LOST)
     decayed = intervals.proportion(ends[0.5, 0.7] < LOST)
     falls = {decay: _falls(decay, size) for decay in DEEP_DECAYS}
     lost = {decay: intervals.proportion(times <= HORIZON) for decay, times in falls.items()}
-    expected = float(replace(DEEP, weight_decay=0.2).passage_cdf([HORIZON], 1.0, LOST, tol=1e-4)[0])
-    critical = WARM.critical_temperature
+    critical, margin = WARM.critical_temperature, 0.05 if quick else 0.03
     noisy, noisy_run = sgd[10.0]
+
+    def threshold(factor: float, decay: float = 0.0) -> Number:
+        """Where Langevin dynamics stops growing, over ``factor`` T_c."""
+        name = "threshold of Langevin dynamics over T_c" if decay == 0 else "with weight decay γ = ½, over T_c(γ)"
+        found = langevin[decay][0] / (factor * critical)
+        return Number(name, found, around(1.0, margin if decay == 0 else 2 * margin))
+
+    def law(factor: float) -> Number:
+        """An ensemble below T_c against the law at ``factor`` times the temperature."""
+        return Number("T = 0.4 T_c: CDF difference to the law", _distance(settled, 0.0, 0.4 * factor), same)
+
+    def steps(factor: float) -> Number:
+        name = "SGD, σ = 10 s*: threshold over that of E log|1 + η mean(xy)|"
+        return Number(name, noisy / (factor * predicted[10.0]), around(1.0, 0.03 if quick else 0.015))
+
+    def lost_by(factor: float) -> Number:
+        """Share of deep chains at 0, minus that at ``factor`` times the weight decay."""
+        decay = 0.2 * factor
+        expected = float(replace(DEEP, weight_decay=decay).passage_cdf([HORIZON], 1.0, LOST, tol=1e-4)[0])
+        name = "L = 3, γ = 0.2: share at 0 by t = 100, minus that predicted"
+        return Number(name, lost[0.2] - expected, around(0.0, 0.04 if quick else 0.02))
+
+    cold, hot = (0.6, 1.5) if quick else (0.9, 1.1)
     return Evidence(
         numbers=[
-            Number("threshold of Langevin dynamics over T_c", langevin[0.0][0] / critical, around(1.0, 0.05)),
-            Number(
-                "with weight decay γ = ½, over T_c(γ) = 2(β₂ − γ)/α₃",
-                langevin[0.5][0] / (critical / 2),
-                around(1.0, 0.1),
-            ),
-            Number("T = 0.4 T_c: CDF difference to the law", below, COARSE_LAW),
+            replace(threshold(1.0), catches=power(threshold, "T_c")),
+            replace(threshold(0.5, 0.5), catches=power(lambda factor: threshold(0.5 * factor, 0.5), "T_c")),
+            replace(law(1.0), catches=power(law, "T")),
             Number("T = 2 T_c: share that ends at 0", gone, ALWAYS),
             Number("γ = ½, between T_c(γ) and T_c: share that ends at 0", decayed, ALWAYS),
-            Number(
-                "SGD, σ = 10 s*: threshold over that of E log|1 + η mean(xy)|",
-                noisy / predicted[10.0],
-                around(1.0, 0.03),
-            ),
+            replace(steps(1.0), catches=power(steps, "threshold")),
             Number("SGD, σ² = ½ s*²: slowest growth of log v near 0, five η", _slowest(quiet), (0.0, np.inf)),
             Number("L = 3, γ = 0: share at 0 by t = 100", lost[0.0], NEVER),
-            Number("L = 3, γ = 0.2: the same, minus that predicted", lost[0.2] - expected, around(0.0, 0.05)),
+            lost_by(1.0),
         ],
         controls=[
-            Number("with γ = ½, threshold over T_c without decay", langevin[0.5][0] / critical, around(1.0, 0.1)),
+            Number("with γ = ½, threshold over T_c without decay", threshold(1.0, 0.5).interval, around(1.0, 0.1)),
             Number("SGD, σ = 10 s*: threshold over T_c", noisy / _critical(10.0), around(1.0, 0.03)),
             Number("SGD, σ² = ½ s*², T = 1.25 T_c: log v falls near 0", quiet[1.25], (-np.inf, 0.0)),
+        ],
+        rivals=[
+            Rival("T_c × 0.9", [threshold(0.9)]),
+            Rival("T_c × 1.1", [threshold(1.1)]),
+            Rival("T'_c = β₂/α₃ of a loss without ½, not converted", [threshold(0.5)]),
+            Rival("α₃ = σ², without 2s*²", [threshold(1.5)]),
+            Rival("weight decay counts half", [threshold(0.75, 0.5)]),
+            Rival(f"T × {cold} below T_c", [law(cold)]),
+            Rival(f"T × {hot} below T_c", [law(hot)]),
+            Rival("threshold of SGD × 0.95", [steps(0.95)]),
+            Rival("threshold of SGD × 1.05", [steps(1.05)]),
+            Rival("L = 3: γ × 0.9", [lost_by(0.9)]),
+            Rival("L = 3: γ × 1.1", [lost_by(1.1)]),
         ],
         runs=[
             Run.of("Langevin dynamics above T_c", langevin[0.0][1]),
@@ -209,7 +236,9 @@ CLAIM = Claim(
     ),
     control=(
         "T_c without decay must be refuted where there is decay; T_c must be refuted as the threshold of SGD at σ = 10 "
-        "s*, and collapse at 1.25 T_c must be refuted for SGD at σ² = ½ s*²."
+        "s*, and collapse at 1.25 T_c must be refuted for SGD at σ² = ½ s*². Rivals, on the same samples: T_c × 0.9, "
+        "1.1, ½ (not converted) and 3/2 (α₃ = σ²), half the decay, T × 0.9 and 1.1 (quick: 0.6 and 1.5) below T_c, the "
+        "threshold of SGD × 0.95 and 1.05, γ × 0.9 and 1.1 at L = 3."
     ),
     caption=(
         "Median strength against temperature with and without weight decay (lines: stationary law; dots: ensembles; "
