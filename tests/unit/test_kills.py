@@ -1,0 +1,125 @@
+"""Runs killed at random times, again and again: nothing lost, nothing twice, the same bits, no file left over."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import processes
+import saddlescope as sc
+import stores
+from saddlescope import results
+
+HOW = ("new", "overwritten", "extended", "continued")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is killed: a run, how it begins, what lies there and what comes before, and what must come of it."""
+
+    name: str
+    how: str
+    path: Path
+    before: Path | None
+    truth: xr.Dataset
+    old: xr.Dataset | None
+
+    def written(self, path: Path | None, overwrite: bool = False) -> xr.Dataset:
+        """Write it without being killed."""
+        return processes.write(self.name, path, overwrite, self.before, self.how)
+
+
+def case(name: str, how: str, folder: Path, monkeypatch) -> Case:
+    """Make it."""
+    folder.mkdir()
+    path, before, old = folder / "run.zarr", None, None
+    with monkeypatch.context() as patch:
+        patch.setattr(stores._zarr, "CHUNK_BYTES", stores.SMALL_CHUNKS)
+        if how in ("extended", "continued"):
+            before = folder.with_name(folder.name + " before")
+            processes.write(name, before)
+        if how == "overwritten":
+            problem, method, _ = stores.RUNS[name]
+            old = sc.simulate(problem, method, stores.plan(name, steps=30, saves=3), out=path).load()
+    truth = Case(name, how, path, before, None, None).written(None)
+    return Case(name, how, path, before, truth, old)
+
+
+def bits(run: xr.Dataset) -> dict[str, bytes]:
+    return {name: run[name].values.tobytes() for name in results.OBSERVABLES if name in run}
+
+
+def one_kill(case: Case, seconds: float, reached: int) -> tuple[bool, int]:
+    """Kill it once; whether it had not ended, and the number of saves that are there (-1: the old run)."""
+    overwrite = case.how == "overwritten" and reached < 0
+    in_time = processes.killed(seconds, case.name, case.path, overwrite, case.before, case.how)
+    try:
+        run = sc.load(case.path).load()
+    except FileNotFoundError:
+        assert reached <= 0 and case.old is None, "a run was lost"
+        return in_time, 0
+    if case.old is not None and run.attrs["toml"] == case.old.attrs["toml"]:
+        assert reached < 0, "the old run came back"
+        xr.testing.assert_identical(run, case.old)
+        return in_time, -1
+    saves = run.sizes["time"]
+    assert saves >= reached, "saves were lost"
+    assert run.step.values.tolist() == case.truth.step.values[:saves].tolist(), "saves are missing or twice"
+    expected = case.truth.isel(time=slice(saves))
+    assert bits(run) == bits(expected)
+    return in_time, saves
+
+
+def finish(case: Case) -> None:
+    """The run is finished, holds the same bits, and is alone in its folder."""
+    left = sc.load(case.path) if case.path.exists() else None
+    old = left is not None and case.old is not None and left.attrs["toml"] == case.old.attrs["toml"]
+    if left is None or old or not left.attrs["complete"]:
+        case.written(case.path, overwrite=old)
+    run = sc.load(case.path).load()
+    assert run.attrs["complete"] and bits(run) == bits(case.truth)
+    for name in results.EVENTS:
+        assert (name in run) == (name in case.truth)
+        if name in run:
+            np.testing.assert_array_equal(run[name], case.truth[name])
+    assert [entry.name for entry in case.path.parent.iterdir()] == ["run.zarr"]
+    assert all(".saddlescope" not in file.name for file in stores.files(case.path))
+
+
+def kills(cases, total: int, longest: float, seed: int) -> Counter[str]:
+    """Kill these in turn, each until it has ended, ``total`` times."""
+    rng, found = np.random.default_rng(seed), Counter[str]()
+    for current in cases:
+        reached = -1 if current.old is not None else 0
+        for _ in range(8):
+            in_time, reached = one_kill(current, float(rng.uniform(0, longest)), reached)
+            found["kills"] += in_time
+            found[f"left {'old' if reached < 0 else 'nothing' if reached == 0 else 'part' if in_time else 'all'}"] += 1
+            if not in_time or found["kills"] >= total:
+                break
+        finish(current)
+        found["runs"] += 1
+        if found["kills"] >= total:
+            break
+    return found
+
+
+@pytest.mark.parametrize(("name", "how"), [("large data set", "new"), ("float32", "overwritten"), ("flow", "extended")])
+def test_killed_again_and_again(tmp_path, monkeypatch, name, how):
+    found = kills([case(name, how, tmp_path / "here", monkeypatch)], 3, 0.4, 1)
+    assert found["runs"] == 1
+
+
+@pytest.mark.soak
+def test_500_kills(tmp_path, monkeypatch, capsys):
+    every = itertools.cycle(itertools.product(stores.RUNS, HOW))
+    cases = (case(name, how, tmp_path / str(number), monkeypatch) for number, (name, how) in enumerate(every))
+    found = kills(cases, 500, 0.8, 2)
+    with capsys.disabled():
+        print(f"\n{dict(found)}")
