@@ -22,7 +22,7 @@ test: setup
 	$(BIN)/python -m pytest -n auto --maxprocesses 8
 
 soak: setup
-	$(BIN)/python -m pytest -m soak
+	$(BIN)/python -m pytest -m soak -s
 
 # The kernel's own C++ tests under AddressSanitizer and UndefinedBehaviorSanitizer, on every instruction set there is.
 test-native: $(VENV)/.tools

@@ -115,8 +115,8 @@ def _often(name, path, overwrite, before, how, started) -> None:
     write(name, path, overwrite, before, how)
 
 
-def killed(seconds: float, name: str, path: Path, overwrite: bool, before: Path | None, how: str) -> bool:
-    """Write a run, commit at every step, kill it after so many seconds; whether the kill came in time."""
+def killed(seconds: float, name: str, path: Path, overwrite: bool, before: Path | None, how: str) -> None:
+    """Write a run, commit at every step, and kill it after so many seconds, if it has not ended."""
     started = CONTEXT.Event()
     child = CONTEXT.Process(target=_often, args=(name, path, overwrite, before, how, started))
     child.start()
@@ -126,4 +126,3 @@ def killed(seconds: float, name: str, path: Path, overwrite: bool, before: Path 
     child.join()
     if child.exitcode not in (0, -9):
         raise AssertionError(f"the child ended with {child.exitcode}")
-    return child.exitcode == -9

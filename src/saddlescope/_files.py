@@ -68,7 +68,7 @@ def in_words(
     try:
         yield
     except OSError as error:
-        if error.errno is None:
+        if error.errno is None or error.strerror is None:  # a sentence already
             raise
         fix = "check the disk"
         if error.errno in _FULL:
@@ -77,7 +77,7 @@ def in_words(
             fix = "give a path in a folder that you may read and write"
         elif error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR):
             fix = "give another path"
-        told = type(error)(f"{name} {os.fspath(path)!r} could not be used ({error.strerror or error}); {fix}")
+        told = type(error)(f"{name} {os.fspath(path)!r} could not be used ({error.strerror}); {fix}")
         told.errno = error.errno
         raise told from None
 

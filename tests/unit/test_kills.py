@@ -55,25 +55,25 @@ def bits(run: xr.Dataset) -> dict[str, bytes]:
     return {name: run[name].values.tobytes() for name in results.OBSERVABLES if name in run}
 
 
-def one_kill(case: Case, seconds: float, reached: int) -> tuple[bool, int]:
-    """Kill it once; whether it had not ended, and the number of saves that are there (-1: the old run)."""
+def one_kill(case: Case, seconds: float, reached: int) -> tuple[str, int]:
+    """Kill it once; what is left of it, and how many saves (-1: the old run)."""
     overwrite = case.how == "overwritten" and reached < 0
-    in_time = processes.killed(seconds, case.name, case.path, overwrite, case.before, case.how)
+    processes.killed(seconds, case.name, case.path, overwrite, case.before, case.how)
     try:
         run = sc.load(case.path).load()
     except FileNotFoundError:
         assert reached <= 0 and case.old is None, "a run was lost"
-        return in_time, 0
+        return "nothing", 0
     if case.old is not None and run.attrs["toml"] == case.old.attrs["toml"]:
         assert reached < 0, "the old run came back"
         xr.testing.assert_identical(run, case.old)
-        return in_time, -1
+        return "the old run", -1
     saves = run.sizes["time"]
     assert saves >= reached, "saves were lost"
     assert run.step.values.tolist() == case.truth.step.values[:saves].tolist(), "saves are missing or twice"
     expected = case.truth.isel(time=slice(saves))
     assert bits(run) == bits(expected)
-    return in_time, saves
+    return "all" if run.attrs["complete"] else "a part", saves
 
 
 def finish(case: Case) -> None:
@@ -82,6 +82,9 @@ def finish(case: Case) -> None:
     old = left is not None and case.old is not None and left.attrs["toml"] == case.old.attrs["toml"]
     if left is None or old or not left.attrs["complete"]:
         case.written(case.path, overwrite=old)
+    else:  # killed between its last commit and its end: the next call cleans up, although it is refused
+        with pytest.raises(FileExistsError, match="holds a finished run"):
+            case.written(case.path)
     run = sc.load(case.path).load()
     assert run.attrs["complete"] and bits(run) == bits(case.truth)
     for name in results.EVENTS:
@@ -98,22 +101,19 @@ def kills(cases, total: int, longest: float, seed: int) -> Counter[str]:
     for current in cases:
         reached = -1 if current.old is not None else 0
         for _ in range(8):
-            in_time, reached = one_kill(current, float(rng.uniform(0, longest)), reached)
-            found["kills"] += in_time
-            found[f"left {'old' if reached < 0 else 'nothing' if reached == 0 else 'part' if in_time else 'all'}"] += 1
-            if not in_time or found["kills"] >= total:
+            left, reached = one_kill(current, float(rng.uniform(0, longest)), reached)
+            found[f"left {left}"] += 1
+            if left == "all" or found.total() >= total:
                 break
         finish(current)
-        found["runs"] += 1
-        if found["kills"] >= total:
+        if found.total() >= total:
             break
     return found
 
 
 @pytest.mark.parametrize(("name", "how"), [("large data set", "new"), ("float32", "overwritten"), ("flow", "extended")])
 def test_killed_again_and_again(tmp_path, monkeypatch, name, how):
-    found = kills([case(name, how, tmp_path / "here", monkeypatch)], 3, 0.4, 1)
-    assert found["runs"] == 1
+    assert 1 <= kills([case(name, how, tmp_path / "here", monkeypatch)], 3, 0.4, 1).total() <= 3
 
 
 @pytest.mark.soak
