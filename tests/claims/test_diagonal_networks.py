@@ -1,5 +1,7 @@
 """The parts of the claims on diagonal networks, on small ensembles."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from saddlescope.claims.law_of_balance import (
     deep_limit,
     density,
     ergodicity,
+    interpolation,
     inversion,
     regimes,
     tails,
@@ -176,3 +179,15 @@ def test_variance_and_mean_of_the_law_tell_their_temperature():
     falls = inversion._falls(np.tile([0.0, 0.2], (96, 1)), np.tile([0.05, 0.15], (96, 1)))
     assert (falls.value, falls.low, falls.high) == pytest.approx((4.0, 4.0, 4.0))
     assert falls.miss <= 1e-6
+
+
+def test_interpolating_laws_end_at_k_and_are_told_from_their_rivals():
+    law, levels = interpolation.DECAYED.stationary(), np.linspace(1e-3, 1 - 1e-3, 400)
+    assert law.ppf([0.1, 0.5, 0.9]) == pytest.approx([0.8158, 0.9171, 0.9566], abs=1e-4)
+    for change in ({"temperature": 0.16}, {"temperature": 0.25}, {"weight_decay": 0.09}, {"weight_decay": 0.11}):
+        other = replace(interpolation.DECAYED, **change).stationary()
+        assert np.abs(other.cdf(law.ppf(levels)) - levels).max() > 0.015
+    for depth in (1, 2):
+        mode = interpolation._mode(depth)
+        assert (mode.crossing, float(mode.stationary().cdf(1.0))) == ((1.0, -1), 1.0)
+        assert (mode.alpha2, mode.alpha3) == pytest.approx((mode.alpha1, mode.alpha1))

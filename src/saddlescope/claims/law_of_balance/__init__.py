@@ -9,6 +9,7 @@ from saddlescope.claims.law_of_balance import (
     density,
     ergodicity,
     exact_balance,
+    interpolation,
     inversion,
     noise_balance,
     regimes,
@@ -29,4 +30,5 @@ CLAIMS = (
     regimes.CLAIM,
     width.CLAIM,
     deep_limit.CLAIM,
+    interpolation.CLAIM,
 )
