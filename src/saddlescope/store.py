@@ -6,7 +6,7 @@
 state of the ensemble, which alone says how many saves count. Killed at any time, a store stands at its last commit.
 
 **Checks.** The checkpoint begins with a digest of itself, and holds the digest of every file that never changes
-(metadata, coordinates, large arrays of the problem) and, of every chunk of saves, the CRC-32 of the saves that count.
+(metadata, coordinates, large arrays of the problem) and, of every chunk of saves, the CRC-32C of the saves that count.
 So damaged, missing, exchanged and outdated chunks are all noticed, when a store is opened or at the latest when the
 chunk is read, while saves that a killed commit has left do no harm. Each chunk also ends with Zarr's own crc32c, for
 other readers. Events are stored for other readers only: here they come from the state. An older checkpoint, put back
@@ -29,13 +29,13 @@ import shutil
 import struct
 import tomllib
 import warnings
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+import google_crc32c
 import numpy as np
 import tomli_w
 import xarray as xr
@@ -438,8 +438,8 @@ def _index(array: _zarr.Array, i: int, j: int) -> tuple[int, ...]:
 
 
 def _sum(values: NDArray[Any], start: int = 0) -> int:
-    """CRC-32 of saves (ensemble, time, …) in the order of time, so that it can be continued."""
-    return zlib.crc32(np.ascontiguousarray(np.moveaxis(values, 1, 0), "<f8").tobytes(), start)
+    """CRC-32C of saves (ensemble, time, …) in the order of time, so that it can be continued."""
+    return google_crc32c.extend(start, np.moveaxis(values, 1, 0).astype("<f8", copy=False).tobytes())
 
 
 def _digest(data: bytes) -> bytes:
