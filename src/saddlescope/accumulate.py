@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from saddlescope._memory import require
 from saddlescope._model import Count, Real, frozen
 
 Floats = NDArray[np.float64]
@@ -40,14 +41,15 @@ class Accumulate:
 
     low: Real = Field(description="a strength such as 0.0")
     high: Real = Field(description="a strength such as 3.0")
-    bins: Annotated[Count, Field(ge=1)] = Field(default=200, description="a number of bins such as 200")
-    start: Annotated[Count, Field(ge=0)] = Field(default=0, description="the first step to count, such as 100_000")
-    every: Annotated[Count, Field(ge=1)] = Field(default=1, description="use 1 to count every step")
+    bins: Annotated[Count, Field(ge=1, lt=2**53)] = Field(default=200, description="a number of bins such as 200")
+    start: Annotated[Count, Field(ge=0, lt=2**53)] = Field(default=0, description="the first step, such as 100_000")
+    every: Annotated[Count, Field(ge=1, lt=2**53)] = Field(default=1, description="use 1 to count every step")
     levels: Annotated[Count, Field(ge=1, le=48)] = Field(default=20, description="a number of levels such as 20")
 
     def __post_init__(self) -> None:
         if not self.high > self.low:
             raise ValueError(f"high must lie above low = {self.low}, got {self.high}; swap them")
+        require(40 * self.bins, f"bins = {self.bins:,}", "lower bins")
 
     @property
     def edges(self) -> Floats:

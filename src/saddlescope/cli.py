@@ -105,12 +105,13 @@ def run(
     problem, method, plan = _read(file)
     if threads is not None:
         plan = replace(plan, threads=threads)
+    estimate.check_memory(problem, method, estimate.sample(plan) if dry_run else plan, engine=engine)
     make_engine(engine, problem, method, plan)  # refuses what cannot run before anything is said
-    needs = estimate.size(problem, method, plan)
+    needs = estimate.size(problem, method, plan, engine)
     if dry_run:
         takes = estimate.in_time(estimate.seconds(problem, method, plan, engine))
-        typer.echo(f"time {takes}, memory about {estimate.in_bytes(needs.memory)}, {needs}")
-        estimate.check_memory(problem, method, plan)
+        typer.echo(f"time {takes}, memory about {estimate.in_bytes(needs.memory())}, {needs}")
+        estimate.check_memory(problem, method, plan, engine=engine)
         return
     if out is None:
         raise ValueError("-o is missing: give the store to write, such as -o run.zarr, or --dry-run")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
+from saddlescope._memory import require
 from saddlescope._model import Matrix, OptionalMatrix, Real, frozen
 from saddlescope._numbers import as_vector, as_whole
 
@@ -154,6 +155,8 @@ class GaussianData(Data):
     right: OptionalMatrix = None
 
     def __post_init__(self) -> None:
+        rows, columns = self.teacher.shape
+        require(_bytes(columns, rows), f"teacher of shape ({rows}, {columns})", "make it smaller")
         _check_covariance(self.covariance, self.dim_in)
         if (self.left is None) != (self.right is None):
             raise ValueError("left and right must be given together; give both bases or neither")
@@ -178,6 +181,7 @@ class GaussianData(Data):
         array([4., 2.])
         """
         dim_in, dim_out, seed = as_whole(dim_in, "dim_in"), as_whole(dim_out, "dim_out"), as_whole(seed, "seed")
+        require(_bytes(dim_in, dim_out), f"data of dim_in = {dim_in} and dim_out = {dim_out}", "lower them")
         for name, value, least in (("dim_in", dim_in, 1), ("dim_out", dim_out, 1), ("seed", seed, 0)):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
@@ -224,6 +228,15 @@ class GaussianData(Data):
         spread = drift @ _t(error) + self.label_noise**2 * np.eye(self.dim_out)
         cross = p @ drift @ _t(q)
         return np.asarray(share * ((p @ spread @ _t(p)) * (q @ self.sigma @ _t(q)) + cross * _t(cross)))
+
+
+def data_bytes(data: Data) -> int:
+    """Bytes that data take once they are used: bases, covariance and its roots, and samples in each of them."""
+    return _bytes(data.dim_in, data.dim_out, getattr(data, "samples", 0))
+
+
+def _bytes(dim_in: int, dim_out: int, samples: int = 0) -> int:
+    return 8 * (8 * dim_in**2 + 4 * dim_out**2 + 6 * samples * (dim_in + dim_out))
 
 
 def noise_vertex(moments: ModeMoments) -> tuple[float, float]:

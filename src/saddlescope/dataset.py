@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import warnings
-import zipfile
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy import linalg
 
+from saddlescope._memory import require
 from saddlescope._model import Matrix, Real, frozen
-from saddlescope.data import ROUNDING, Data, ModeMoments, _t
+from saddlescope._samples import read_samples
+from saddlescope.data import ROUNDING, Data, ModeMoments, _t, data_bytes
 
 Floats = NDArray[np.float64]
 
@@ -52,6 +51,9 @@ class Dataset(Data):
                 f"X and Y must have one row for each sample, got {len(self.X)} and {len(self.Y)} rows; "
                 "drop the rows without a partner"
             )
+        require(
+            data_bytes(self), f"a data set with X {self.X.shape} and Y {self.Y.shape}", "leave out inputs or samples"
+        )
         for name, values in (("X", self.X), ("Y", self.Y)):
             sizes = np.abs(values).max(axis=0)
             if (sizes > LARGEST).any() or ((sizes < SMALLEST) & (sizes > 0)).any():
@@ -67,17 +69,10 @@ class Dataset(Data):
         """The samples in a file: an ``.npz`` with arrays X and Y, or a ``.csv`` with a header.
 
         Columns of a CSV whose names begin with x are inputs, those with y are labels, in their order.
-        Raises FileNotFoundError for no file, ValueError for one that holds something else.
+        Raises FileNotFoundError for no file, ValueError for one that holds something else or needs more memory than
+        there is.
         """
-        file = Path(path)
-        readers = {".npz": _read_npz, ".csv": _read_csv}
-        if file.suffix.lower() not in readers:
-            raise ValueError(
-                f"path must end in .npz or .csv, got {str(path)!r}; save the arrays X and Y as one of them"
-            )
-        if not file.is_file():
-            raise FileNotFoundError(f"path {str(path)!r} is no file; give the path of an .npz or .csv")
-        return cls(*readers[file.suffix.lower()](file), label_noise)
+        return cls(*read_samples(path), label_noise)
 
     @property
     def samples(self) -> int:
@@ -109,8 +104,8 @@ class Dataset(Data):
 
         Warns where inputs are linear combinations of each other up to rounding, so that the rank is less than it seems.
         """
-        count = min(len(np.unique(self.X, axis=0)), int(self.X.any(axis=0).sum()))
-        if self._fit.rank < count:
+        count = min(self.samples, int(self.X.any(axis=0).sum()))
+        if self._fit.rank < count and self._fit.rank < (count := min(count, len(np.unique(self.X, axis=0)))):
             warnings.warn(
                 f"the inputs X have rank {self._fit.rank} of {count} up to rounding: many maps fit the labels best, "
                 "the teacher is the smallest; drop inputs that repeat others",
@@ -239,42 +234,3 @@ def _units(columns: Floats) -> Floats:
     """A power of 2 of the size of each column, 1 for a column of zeros: dividing by it rounds nothing."""
     largest = np.abs(columns).max(axis=0)
     return np.where(largest > 0, np.exp2(np.floor(np.log2(np.where(largest > 0, largest, 1.0)))), 1.0)
-
-
-def _read_npz(file: Path) -> tuple[Any, Any]:
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            if missing := [name for name in ("X", "Y") if name not in arrays]:
-                raise KeyError(missing[0])
-            return arrays["X"], arrays["Y"]
-    except KeyError as name:
-        raise ValueError(f"{str(file)!r} has no array {name}; save it by numpy.savez(path, X=X, Y=Y)") from None
-    except (OSError, ValueError, zipfile.BadZipFile):
-        raise ValueError(f"{str(file)!r} is no .npz of numbers; save it by numpy.savez(path, X=X, Y=Y)") from None
-
-
-def _read_csv(file: Path) -> tuple[Floats, Floats]:
-    try:
-        header, *rows = [row for row in csv.reader(file.read_text("utf-8-sig").splitlines()) if row]
-    except (ValueError, csv.Error):
-        raise ValueError(f"{str(file)!r} is no CSV with a header; begin it with a line such as x1,x2,y1") from None
-    kinds = [name.strip()[:1].lower() for name in header]
-    if set(kinds) != {"x", "y"}:
-        raise ValueError(
-            f"{str(file)!r} has the columns {', '.join(header)[:80]}; name inputs x1, x2, … and labels y1, y2, …, "
-            "and have no others"
-        )
-    if not rows:
-        raise ValueError(f"{str(file)!r} has no samples; add a line of numbers for each")
-    inputs = np.array(kinds) == "x"
-    table = np.array([_numbers(row, len(header), f"row {n} of {str(file)!r}") for n, row in enumerate(rows, start=1)])
-    return table[:, inputs], table[:, ~inputs]
-
-
-def _numbers(row: list[str], count: int, where: str) -> list[float]:
-    try:
-        if len(row) == count:
-            return [float(entry) for entry in row]
-    except ValueError:
-        pass
-    raise ValueError(f"{where} must hold {count} numbers, got {','.join(row)!r:.60}; complete or drop it")

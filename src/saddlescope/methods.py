@@ -142,7 +142,7 @@ class SGD(_Rule):
     """
 
     lr: LearningRate = Field(description=_LR)
-    batch_size: Annotated[Count | None, Field(ge=1)] = Field(default=None, description=_BATCH)
+    batch_size: Annotated[Count | None, Field(ge=1, lt=2**53)] = Field(default=None, description=_BATCH)
     sampling: Literal["replacement", "without", "shuffle", "full"] = Field(
         default="replacement", description='use "replacement", "without", "shuffle" or "full"'
     )

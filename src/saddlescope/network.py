@@ -8,7 +8,7 @@ from pydantic import Field
 
 from saddlescope._model import Count, frozen
 
-Width = Annotated[Count, Field(ge=1)]
+Width = Annotated[Count, Field(ge=1, lt=2**31)]
 
 
 @frozen
@@ -69,7 +69,7 @@ class Diagonal:
     ((2, 1), (2, 1), (2, 1))
     """
 
-    depth: Annotated[Count, Field(ge=1)] = Field(description="the number of layers L, such as 2")
+    depth: Annotated[Count, Field(ge=1, le=2**16)] = Field(description="the number of layers L, such as 2")
     width: Width = Field(default=1, description="the number of chains, such as 1")
 
     @property

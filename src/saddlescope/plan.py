@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import Annotated, Literal
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from saddlescope._memory import require
 from saddlescope._model import Count, frozen
 from saddlescope.accumulate import Accumulate
 
@@ -96,15 +98,25 @@ class Plan:
         """Index of every trajectory in its ensemble."""
         return np.arange(self.trajectories) if self.members is None else np.array(self.members, np.int64)
 
+    @property
+    def most_saves(self) -> int:
+        """Number of saves at most, counted without listing them."""
+        if self.save_at is not None:
+            return len(self.save_at)
+        return min(self.saves.count if isinstance(self.saves, Logspaced) else self.saves, self.steps) + 1
+
     @cached_property
     def save_steps(self) -> NDArray[np.int64]:
         """Steps at which observables are saved, ascending: from 0 to the last step, or those of ``save_at``."""
+        require(40 * self.most_saves, f"a list of {self.most_saves:,} saves", "lower saves")
         if self.save_at is not None:
             steps = np.array(self.save_at)
         elif isinstance(self.saves, Logspaced):
-            steps = np.concatenate([[0], np.rint(np.geomspace(self.steps, 1, self.saves.count))])
+            all_of_them = int(2 * self.steps * math.log(self.steps + 1)) + 2  # so close that they leave no step out
+            count = min(self.saves.count, all_of_them)
+            steps = np.concatenate([[0], np.rint(np.geomspace(self.steps, 1, count))])
         else:
-            steps = np.rint(np.linspace(0, self.steps, self.saves + 1))
+            steps = np.rint(np.linspace(0, self.steps, min(self.saves, self.steps) + 1))
         steps = np.unique(steps.astype(np.int64))
         steps.flags.writeable = False
         return steps

@@ -128,16 +128,20 @@ def variables(problem: Problem, plan: Plan) -> dict[str, Variable]:
 
 def sizes(problem: Problem, plan: Plan) -> dict[str, int]:
     """Length of every dim."""
-    axes = coordinates(problem, plan)
-    return (
-        {name: len(values) for name, values in axes.items()}
-        | {"time": len(plan.save_steps)}
-        | {
-            name: size
-            for l, shape in enumerate(problem.network.shapes, start=1)
-            for name, size in zip(_weight_dims(problem, l), shape, strict=True)
-        }
-    )
+    depth, modes = problem.network.depth, min(problem.data.dim_in, problem.data.dim_out)
+    return {
+        "time": len(plan.save_steps),
+        "trajectory": plan.count,
+        "statistic": len(STATISTICS),
+        "mode": modes,
+        "rank": modes,
+        "layer": depth,
+        "interface": depth - 1,
+    } | {
+        name: size
+        for l, shape in enumerate(problem.network.shapes, start=1)
+        for name, size in zip(_weight_dims(problem, l), shape, strict=True)
+    }
 
 
 def _weight_dims(problem: Problem, layer: int) -> tuple[str, str]:

@@ -20,7 +20,7 @@ from saddlescope._model import Count, Real, frozen
 from saddlescope._numbers import as_numbers
 
 Floats = NDArray[np.float64]
-Steps = Annotated[Count, Field(ge=1)]
+Steps = Annotated[Count, Field(ge=1, lt=2**53)]
 _STEPS = "a number of steps such as 10000"
 _NO_TABLE = BeforeValidator(lambda value: repr(value) if isinstance(value, dict) else value)
 """A table could be one schedule or another: it is not guessed at, but refused as a text is."""

@@ -80,7 +80,7 @@ def simulate(
     """
     begin = _continue if isinstance(problem, xr.Dataset) else _begin
     start = begin(problem, method, plan)
-    estimate.check_memory(start.problem, start.method, start.plan, stored=out is not None)
+    estimate.check_memory(start.problem, start.method, start.plan, out is not None, engine)
     made = make_engine(engine, start.problem, start.method, start.plan)
     with closing(_sink(start, made, out, overwrite)) as sink:
         _advance(made, start, sink, progress)

@@ -31,7 +31,7 @@ import tomllib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -44,7 +44,6 @@ from xarray.backends import BackendArray, BackendEntrypoint
 from xarray.core import indexing
 
 from saddlescope import _files, _zarr, results
-from saddlescope.engines import protocol
 from saddlescope.engines.protocol import State
 from saddlescope.methods import Method
 from saddlescope.plan import Plan
@@ -313,18 +312,6 @@ def _identity(attrs: Mapping[str, Any]) -> tuple[Any, ...]:
     tables["plan"].pop("threads", None)
     tables.pop("arrays", None)
     return tables, results.earlier(attrs)
-
-
-def saves_bytes(problem: Problem, plan: Plan) -> int:
-    """Size of the saves of a run before compression."""
-    return sum(8 * math.prod(array.shape) for array in _saves(problem, plan).values())
-
-
-def checkpoint_bytes(problem: Problem, method: Method, plan: Plan) -> int:
-    """Size of a checkpoint, to about a kilobyte."""
-    member = protocol.start(problem, method, replace(plan, trajectories=1, members=plan.members and (0,)))
-    own = (member.words, member.status, member.learned, member.peak, member.clock, member.order, member.correlator)
-    return plan.count * sum(array.nbytes for array in (*own, *member.weights)) + member.histogram.nbytes
 
 
 # --- what a store is made of

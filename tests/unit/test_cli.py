@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import saddlescope as sc
-from saddlescope import cli, estimate, results
+from saddlescope import _memory, cli, results
 from saddlescope.engines import protocol, reference
 from saddlescope.problem import run_to_toml
 from support import PROBLEMS
@@ -77,12 +77,14 @@ def test_a_dry_run_makes_no_large_ensemble(call, tmp_path, monkeypatch):
 
     for module in (protocol, reference):
         monkeypatch.setattr(module, "start", starting)
-    monkeypatch.setattr(estimate, "available_memory", lambda: 2_100_000_000)
+    monkeypatch.setattr(_memory, "available", lambda: 2_100_000_000)
     plan = sc.Plan(steps=2, trajectories=10**11, saves=2)
     (tmp_path / "run.toml").write_text(run_to_toml(PROBLEMS["wide"], METHOD, plan))
     code, out, errors = call("run", "run.toml", "--dry-run", "--engine", "reference")
     assert max(made) <= 256 and out.startswith("time about")
-    assert code == 2 and re.match(r"error: memory needed .*B, available 2.1 GB; lower trajectories \(now", errors)
+    assert code == 2 and re.match(
+        r"error: the run needs .*B of memory, available 2.1 GB; lower trajectories \(now", errors
+    )
 
 
 def test_info(call):

@@ -147,11 +147,11 @@ def test_files_hold_the_same_data(tmp_path):
         ("a.csv", "x1,y1\n1,2\n3\n", "row 2"),
         ("a.csv", "x1,y1\n1,two\n", "must hold 2 numbers"),
         ("a.csv", "x1,y1\n", "no samples"),
-        ("a.csv", "", "header"),
+        ("a.csv", "", "name inputs x1"),
         ("a.csv", "1,2\n3,4\n", "name inputs x1"),
         ("a.csv", "x1,x2\n3,4\n", "labels y1"),
         ("a.csv", "x1,y1\n1,nan\n", "finite"),
-        ("a.npz", "x1,y1\n1,2\n", "no .npz of numbers"),
+        ("a.npz", "x1,y1\n1,2\n", "is not an .npz of numeric arrays"),
         ("a.txt", "x1,y1\n1,2\n", ".npz or .csv"),
     ],
 )
@@ -167,7 +167,7 @@ def test_arrays_that_are_not_there(tmp_path):
     with pytest.raises(ValueError, match="no array 'Y'"):
         Dataset.load(tmp_path / "a.npz")
     np.savez(tmp_path / "a.npz", X=np.array([{}]), Y=np.eye(2))
-    with pytest.raises(ValueError, match="of numbers"):
+    with pytest.raises(ValueError, match="of numeric arrays"):
         Dataset.load(tmp_path / "a.npz")
     with pytest.raises(FileNotFoundError, match="is no file"):
         Dataset.load(tmp_path / "b.npz")

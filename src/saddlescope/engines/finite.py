@@ -63,14 +63,15 @@ def factor(data: Dataset) -> Floats | None:
     """
     samples = Samples.of(data)
     n, r = samples.inputs.shape
-    rows, columns = np.tril_indices(r)
-    moments = [samples.inputs[:, rows] * samples.inputs[:, columns]]
-    if samples.residuals.any():
-        moments.append(np.einsum("ni,nj->nij", samples.residuals, samples.inputs).reshape(n, -1))
-    q = sum(part.shape[1] for part in moments)
+    with_residuals = bool(samples.residuals.any())
+    q = r * (r + 1) // 2 + (data.dim_out * r if with_residuals else 0)
     k = min(q, n - 1)
     if k * (q + NORMAL) > n * (2 * data.dim_out * r + NORMAL):
         return None
+    rows, columns = np.tril_indices(r)
+    moments = [samples.inputs[:, rows] * samples.inputs[:, columns]]
+    if with_residuals:
+        moments.append(np.einsum("ni,nj->nij", samples.residuals, samples.inputs).reshape(n, -1))
     z = np.concatenate(moments, axis=1)
     _, deviations, axes = np.linalg.svd(np.linalg.qr((z - z.mean(axis=0)) / np.sqrt(n), mode="r"), full_matrices=False)
     kept = deviations > 1e-12 * deviations[0]
