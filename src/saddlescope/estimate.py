@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from saddlescope import accumulate, results
+from saddlescope import _threads, accumulate, results
 from saddlescope._memory import in_bytes, require
 from saddlescope.data import data_bytes
 from saddlescope.dataset import Dataset
@@ -31,7 +30,7 @@ MEASURED_SECONDS, MEASURED_MEMBERS = 0.3, 256
 
 @dataclass(frozen=True)
 class Size:
-    """Bytes of the saves of a run (before compression), of their list, of a checkpoint, and of what the engine takes."""
+    """Bytes of the saves of a run (before compression), of their list, of a checkpoint, and of the engine at work."""
 
     saves: int
     listed: int
@@ -89,7 +88,7 @@ def _save_bytes(problem: Problem, plan: Plan) -> int:
 def _scratch(problem: Problem, plan: Plan, engine: str) -> int:
     """Bytes that the engine takes while it works: of the kernel 64 a number and busy thread, for eight trajectories."""
     each = 4 * problem.network.parameters + max(problem.network.widths) ** 2
-    busy = min(plan.threads or os.cpu_count() or 1, -(-plan.count // LANES))
+    busy = min(plan.threads or _threads.available(), -(-plan.count // LANES))
     return 2 * 8 * each * plan.count if engine == "reference" else 8 * LANES * each * busy
 
 
