@@ -115,3 +115,41 @@ def test_error_handling_of_the_user_changes_nothing():
         stubborn = list(answers())
         assert float(stats.norm.pdf(0)) > 0 and np.geterr()["over"] == "raise"
     assert repr(usual) == repr(stubborn)
+
+
+@pytest.mark.parametrize(
+    ("drift", "diffusion", "message"),
+    [
+        (lambda x: np.log(x), lambda x: 1.0, r"drift must be a number inside the domain, got nan at x = -0\.0"),
+        (
+            lambda x: np.where(np.abs(x - 1) < 3e-3, np.nan, -x),
+            lambda x: 1.0,
+            r"drift must be a number .* x = (0.99|1)",
+        ),
+        (lambda x: 1 / x - x, lambda x: 1.0, "drift must be finite inside the domain, and is not at x = 0"),
+        (lambda x: -x, lambda x: np.sqrt(x), r"diffusion must be positive inside the domain, got nan at x = -0\.0"),
+        (
+            lambda x: 1 - x,
+            lambda x: np.sqrt(np.maximum(x, 0)),
+            "diffusion must be positive inside the domain, got 0 at",
+        ),
+        (lambda x: 1 - x, lambda x: x, r"diffusion must be positive inside the domain, got -0\.0"),
+        (lambda x: -x, lambda x: -1.0, "diffusion must be positive inside the domain, got -1 at x = 1"),
+    ],
+)
+def test_coefficients_are_numbers_inside_the_domain(drift, diffusion, message):
+    """What they are not is not taken for the end of the domain."""
+    with pytest.raises(ValueError, match=message):
+        Diffusion1D(drift, diffusion, center=1.0).stationary()
+
+
+def test_coefficients_that_jump():
+    """Laplace's law with two noises: ``p = 2e^U/b²`` piece by piece."""
+    at, jump = 0.1234, 0.4
+    sde = Diffusion1D(lambda x: -np.sign(x - at), lambda x: np.where(x > jump, 1.0, 2.0))
+    x = np.array([-3.0, 0.2, 0.3999, 0.4001, 2.0])
+    potential = np.where(x < jump, -0.5 * np.abs(x - at), -0.5 * (jump - at) - 2 * (x - jump))
+    inside = 0.5 * (2 + 2 * (1 - np.exp(-0.5 * (jump - at))))
+    total = inside + np.exp(-0.5 * (jump - at))  # ∫ 2e^U/b² below and above the jump
+    density = np.exp(potential) * np.where(x > jump, 2.0, 0.5) / total
+    np.testing.assert_allclose(sde.stationary().pdf(x), density, rtol=1e-10)

@@ -196,6 +196,7 @@ def _resolve(f: Function, edges: Floats, rtol: float, atol: float, rounding: Fun
         size = np.abs(values).max(axis=1)
         noise = (tail > before / 4) & (tail < 1e-4 * size)  # halving gained nothing: what is left is rounding of f
         fine = (tail <= rtol * size) | (tail * (right - left) <= atol) | noise
+        fine |= right - left <= 4e-16 * np.maximum(np.abs(left), np.abs(right))  # what is left is a jump
         if rounding is not None:
             fine |= tail <= np.max(rounding(y), axis=1)
         done.append((left[fine], values[fine]))

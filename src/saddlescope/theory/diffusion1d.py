@@ -39,15 +39,18 @@ from saddlescope.theory.laws import (
 from saddlescope.theory.passage import moments
 from saddlescope.theory.quantiles import Start
 
+_NEGLIGIBLE = 40.0
+"""Nats below its top at which a density no longer counts (e^−40 = 4e-18)."""
+
 
 @steady
 @dataclass(frozen=True)
 class Diffusion1D:
     """``dx = drift(x) dt + diffusion(x) dW`` (Itô) on ``lower < x < upper``, where the diffusion is positive.
 
-    ``drift`` and ``diffusion`` map arrays to arrays, or to one number. ``center`` and ``scale`` say where on the whole
-    line x lives; ``tails`` whether densities there fall like a "power" of x (x = center + scale sinh y) or
-    "exponential" (x = y).
+    ``drift`` and ``diffusion`` map arrays to arrays, or to one number, and may jump. ``center`` and ``scale`` say where
+    on the whole line x lives; ``tails`` whether densities there fall like a "power" of x (x = center + scale sinh y) or
+    "exponential" (x = scale y).
     ``at_lower`` and ``at_upper`` say what happens at an end that x can reach and leave (a regular one, ``boundaries``).
 
     >>> ornstein_uhlenbeck = Diffusion1D(lambda x: -x, lambda x: np.full_like(x, 2.0))
@@ -329,6 +332,11 @@ class Diffusion1D:
         low, high = self._representable(grid)
         edges = np.concatenate([[grid[low]], grid[low + 1 : high : 32], [grid[high]]])
         rough = self._integral(edges, origin)
+        heights = rough.at_edges - np.log(self._noise2(rough.edges))
+        least = min(heights.max(), float(np.interp(origin, rough.edges, heights))) - _NEGLIGIBLE
+        for end, beyond in ((0, low - 1), (-1, high + 1)):
+            if heights[end] > least and 0 <= beyond < len(grid):  # x goes there
+                self._check_coefficients(self.coordinate.to_x(grid[[beyond]]))
         return self._counted_from_top(rough, lambda u, y: u - np.log(self._noise2(y)))
 
     def _representable(self, grid: Floats) -> tuple[int, int]:
@@ -340,11 +348,28 @@ class Diffusion1D:
             for end in (self.lower, self.upper):  # nearer to an end than this, x no longer tells how near
                 fine &= np.isinf(end) | (np.abs(x - end) > 1e-10 * np.abs(end))
         middle, bad = len(grid) // 2, np.flatnonzero(~fine)
+        low, high = int(bad[bad < middle].max(initial=-1)), int(bad[bad > middle].min(initial=len(grid)))
+        inside = np.append(np.arange(middle, high), np.arange(low + 1, middle)[::-1])
+        self._check_coefficients(x[inside] if fine[middle] else x[[middle]])
         if not fine[middle]:
             raise ValueError(
                 f"drift and diffusion must be finite and diffusion positive at x = {self._origin:g}; move center"
             )
-        return int(bad[bad < middle].max(initial=-1)) + 1, int(bad[bad > middle].min(initial=len(grid))) - 1
+        return low + 1, high - 1
+
+    def _check_coefficients(self, x: Floats) -> None:
+        """Raise ValueError at the first x where the drift is NaN, or the diffusion NaN or not positive."""
+        drift, diffusion = self.drift(x), self.diffusion(x)
+        for name, values, wrong in (
+            ("drift must be a number", drift, np.isnan(drift)),
+            ("diffusion must be positive", diffusion, ~(diffusion > 0)),
+        ):
+            wrong &= (x > self.lower) & (x < self.upper) & np.isfinite(x)
+            if wrong.any():
+                raise ValueError(
+                    f"{name} inside the domain, got {values[wrong][0]:g} at x = {x[wrong][0]:.4g}; "
+                    "set lower and upper to where it is, or move center"
+                )
 
     def _counted_from_top(
         self, rough: Antiderivative, log_density: Callable[[Floats, Floats], Floats]
@@ -358,7 +383,19 @@ class Diffusion1D:
 
     def _integral(self, edges: Floats, origin: float) -> Antiderivative:
         """U(y) with ``U(origin) = 0``."""
-        return antiderivative(self._slope, edges, origin, atol=1e-14, rounding=self._rounding)
+
+        def slope(y: Floats) -> Floats:
+            values = self._slope(y)
+            if not np.isfinite(values).all():
+                x = self.coordinate.to_x(y[~np.isfinite(values)])
+                self._check_coefficients(x)
+                raise ValueError(
+                    f"drift must be finite inside the domain, and is not at x = {x[0]:.4g}; set lower or upper"
+                )
+            return values
+
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return antiderivative(slope, edges, origin, atol=1e-14, rounding=self._rounding)
 
     def _rounding(self, y: Floats) -> Floats:
         """What U'(y) owes to rounding of x near an end that is not 0."""

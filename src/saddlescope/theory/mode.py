@@ -170,7 +170,8 @@ class ModeSDE:
         """
         center, floor = self.vertex
         with np.errstate(over="ignore"):
-            return np.asarray(self.alpha1 * (as_numbers(s, "s") - center) ** 2 + floor)
+            offset = as_numbers(s, "s") - center
+            return np.asarray(self.alpha1 * offset**2 + floor if self.alpha1 else 0.0 * offset + floor)
 
     def drift(self, x: ArrayLike, coordinate: Where = "product") -> Floats:
         """Itô drift at strength ``x`` (product) or weight ``x``; shape of ``x``, strength or weight per time.
@@ -608,7 +609,7 @@ class ModeSDE:
         def g(w: Floats) -> Floats:  # cancels neither near s* nor near 0
             near = abs(unit - center) < unit / 2
             offset = unit * np.expm1(L * w) + (unit - center) if near else unit * np.exp(L * w) - center
-            return np.asarray(self.alpha1 * offset**2 + floor)
+            return np.asarray(self.alpha1 * offset**2 + floor if self.alpha1 else np.full_like(w, floor))
 
         def drift(w: Floats) -> Floats:
             (b1, b2), decay = self.pull, self.weight_decay if L >= 3 else 0.0
