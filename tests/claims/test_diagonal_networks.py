@@ -11,6 +11,7 @@ from saddlescope.claims.law_of_balance import (
     _chains,
     deep_limit,
     density,
+    divergence,
     ergodicity,
     interpolation,
     inversion,
@@ -191,3 +192,22 @@ def test_interpolating_laws_end_at_k_and_are_told_from_their_rivals():
         mode = interpolation._mode(depth)
         assert (mode.crossing, float(mode.stationary().cdf(1.0))) == ((1.0, -1), 1.0)
         assert (mode.alpha2, mode.alpha3) == pytest.approx((mode.alpha1, mode.alpha1))
+
+
+def test_second_moments_grow_with_their_cut_where_the_loss_diverges():
+    hot = divergence.law_growth(divergence._shallow(1.15))
+    assert hot > 2 * max(divergence.law_growth(divergence._deep(depth)) for depth in divergence.DEEP)
+    law = divergence._deep(3).stationary()
+    draws = law.rvs((100_000, 2), random_state=1)
+    found = divergence.growth(draws)
+    assert found.low < divergence.law_growth(divergence._deep(3)) < found.high < hot
+
+
+def test_temperature_of_divergence_is_where_the_power_is_two():
+    powers = [Interval(1 + 1 / T, 1 + 0.99 / T, 1 + 1.01 / T) for T in divergence.BESIDE]
+    found = divergence._crossing(powers, inverse=True)
+    assert found.value == pytest.approx(1.0)
+    assert found.low == pytest.approx(0.99) and found.high == pytest.approx(1.01)
+    straight = [Interval(k, k - 0.01, k + 0.01) for k in (2.15, 1.85)]
+    assert divergence._crossing(straight, inverse=False).value == pytest.approx(1.0)
+    assert all(divergence.sgd_tail(divergence.sgd_divergence(B), B) == pytest.approx(2.0) for B in divergence.BATCHES)

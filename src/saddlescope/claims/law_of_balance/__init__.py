@@ -7,6 +7,7 @@ from saddlescope.claims.law_of_balance import (
     balance_decay,
     deep_limit,
     density,
+    divergence,
     ergodicity,
     exact_balance,
     interpolation,
@@ -31,4 +32,5 @@ CLAIMS = (
     width.CLAIM,
     deep_limit.CLAIM,
     interpolation.CLAIM,
+    divergence.CLAIM,
 )
