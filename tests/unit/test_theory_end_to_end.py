@@ -22,9 +22,10 @@ def balanced(depth, count=6, seed=0):
     return maps, [scale @ right, *[scale] * (depth - 2), left @ scale]
 
 
+@pytest.mark.parametrize("count", [1, 6])
 @pytest.mark.parametrize("depth", [2, 3, 4])
-def test_drift_is_that_of_balanced_layers(depth):
-    maps, weights = balanced(depth)
+def test_drift_is_that_of_balanced_layers(depth, count):
+    maps, weights = balanced(depth, count)
     found = balanced_map_drift(np.moveaxis(maps, 0, 2), TARGETS, depth, TEMPERATURE, NOISE)
     np.testing.assert_allclose(np.moveaxis(found, 2, 0), map_drift(DATA, TEMPERATURE, weights), rtol=1e-9, atol=1e-10)
 
@@ -42,8 +43,12 @@ def test_powers_of_equal_and_of_different_singular_values():
     for maps in (np.diag([0.3, 0.3]), np.diag([0.3, 0.3 * (1 + 1e-9)]), np.array([[0.3, 0.1], [-0.2, 2.0]])):
         state = _Balanced(maps[:, :, None], TARGETS, depth=3)
         for k in (1, 2):
-            np.testing.assert_allclose(state.left[k][..., 0], fractional_matrix_power(maps @ maps.T, k / 3), rtol=1e-6)
-            np.testing.assert_allclose(state.right[k][..., 0], fractional_matrix_power(maps.T @ maps, k / 3), rtol=1e-6)
+            np.testing.assert_allclose(
+                np.asarray(state.left[k])[..., 0], fractional_matrix_power(maps @ maps.T, k / 3), rtol=1e-6
+            )
+            np.testing.assert_allclose(
+                np.asarray(state.right[k])[..., 0], fractional_matrix_power(maps.T @ maps, k / 3), rtol=1e-6
+            )
 
 
 def test_a_mode_far_weaker_than_the_other_leaves_it_to_its_own_sde():

@@ -106,7 +106,8 @@ class _Balanced:
         high = middle + apart
         low = product / high
         near, one = apart < 1e-7 * high, np.eye(2)[:, :, None]
-        self.left, self.right = [one], [one]
+        self.left: list[Floats | None] = [None]  # the identity
+        self.right: list[Floats | None] = [None]
         for power in np.arange(1, depth) / depth:  # a function of a 2 × 2 matrix is a straight line in it
             top, bottom = high**power, low**power
             slope = np.where(near, power * high ** (power - 1), (top - bottom) / np.where(near, 1.0, 2 * apart))
@@ -130,7 +131,7 @@ class _Balanced:
         error, drift = self.error, self.pulled(self.error)
         spread = _times(error, _t(error)) + noise**2 * np.eye(2)[:, :, None]
         for gap in range(1, self.depth):
-            x = _between(self.left[0], _t(self.maps), self.left[gap - 1])
+            x = _between(None, _t(self.maps), self.left[gap - 1])
             inner = temperature * (_times(spread, _t(x)) + np.einsum("ijn,jin->n", error, x) * error)
             for l in range(1, self.depth - gap + 1):
                 drift = drift + _between(self.left[self.depth - l - gap], inner, self.right[l - 1])
@@ -145,7 +146,7 @@ def _times(first: Floats, second: Floats) -> Floats:
     return np.asarray((first[:, :, None] * second[None]).sum(axis=1))
 
 
-def _between(left: Floats, middle: Floats, right: Floats) -> Floats:
-    """Left · middle · right, without multiplying by the identity."""
-    found = middle if left.shape[2] == 1 else _times(left, middle)
-    return found if right.shape[2] == 1 else _times(found, right)
+def _between(left: Floats | None, middle: Floats, right: Floats | None) -> Floats:
+    """Left · middle · right, None for the identity."""
+    found = middle if left is None else _times(left, middle)
+    return found if right is None else _times(found, right)

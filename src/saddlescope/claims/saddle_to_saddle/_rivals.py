@@ -14,7 +14,7 @@ from saddlescope.claims import intervals
 from saddlescope.claims.claim import Number, Rival
 from saddlescope.claims.intervals import Interval
 from saddlescope.claims.tools import largest, power, same_law
-from saddlescope.theory import Law, ModeSDE, Transient
+from saddlescope.theory import Law, ModeSDE
 
 Change = Callable[[ModeSDE], ModeSDE]
 """A mode with something wrong in it."""
@@ -101,8 +101,8 @@ def at_time(start: float, times: Sequence[float], which: int = -1) -> LawOf:
 
 
 @lru_cache(maxsize=64)
-def _evolved(mode: ModeSDE, start: float, times: tuple[float, ...]) -> list[Transient]:
-    return mode.evolve(start, times, tol=1e-3)
+def _evolved(mode: ModeSDE, start: float, times: tuple[float, ...]) -> list[Law]:
+    return list(mode.evolve(start, times, tol=1e-3))
 
 
 def at_rest(mode: ModeSDE) -> Law:
