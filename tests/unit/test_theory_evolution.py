@@ -101,7 +101,7 @@ TIMES = np.array([0.2, 1.0, 3.0])
 
 
 def test_passages_of_brownian_motion():
-    np.testing.assert_allclose(BROWNIAN.passage_cdf(TIMES, 0.0, 1.0), erfc(1 / np.sqrt(2 * TIMES)), atol=1e-7)
+    np.testing.assert_allclose(BROWNIAN.passage_cdf(TIMES, 0.0, 1.0, tol=1e-6), erfc(1 / np.sqrt(2 * TIMES)), atol=1e-7)
     drifted = Diffusion1D(lambda x: np.full_like(x, 0.5), lambda x: np.full_like(x, 0.7), tails="exponential")
     law = stats.invgauss(0.49, scale=4 / 0.49)  # mean 4, of 2/0.5
     np.testing.assert_allclose(drifted.passage_cdf([2.0, 4.0, 10.0], 0.0, 2.0), law.cdf([2.0, 4.0, 10.0]), atol=1e-7)
@@ -213,8 +213,8 @@ def test_a_rate_of_rare_escapes():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: OU.evolve(0.0, [1.0, 0.5]), "times must be positive and increasing"),
-        (lambda: OU.evolve(0.0, [0.0]), "times must be positive and increasing"),
+        (lambda: OU.evolve(0.0, [1.0, 0.5]), "times must be positive, increasing"),
+        (lambda: OU.evolve(0.0, [0.0]), "times must be positive, increasing"),
         (lambda: cir(1.0).evolve(-1.0, [1.0]), "start must lie between 0 and inf, got -1"),
         (lambda: OU.evolve(0.0, [1.0], lower=1.0), "start must lie between 1 and inf"),
         (lambda: OU.evolve(0.0, [1.0], lower=1.0, upper=-1.0), "lower below upper, got 1.0 and -1.0"),

@@ -25,7 +25,7 @@ from saddlescope.theory._checks import given, steady
 from saddlescope.theory._piecewise import Antiderivative, antiderivative
 from saddlescope.theory.boundaries import Boundaries, Condition, feller
 from saddlescope.theory.evolution import spectrum
-from saddlescope.theory.in_time import LawInTime, evolve
+from saddlescope.theory.in_time import LawInTime, evolve, passage_cdf
 from saddlescope.theory.laws import (
     FLAT,
     Coordinate,
@@ -203,16 +203,17 @@ class Diffusion1D:
     def passage_cdf(self, times: ArrayLike, start: float, target: float, tol: float = 1e-5) -> Floats:
         """Probability to have passed from ``start`` to ``target`` by ``times`` (increasing); shape of ``times``.
 
-        Within about ``tol``, from the law of x absorbed at the target (``evolve``).
+        Within ``tol``: from the law of x absorbed at the target where noise spreads it over the cells of ``evolve``,
+        else by renewal from laws that are not absorbed. Raises ValueError as ``evolve``.
 
         >>> brownian = Diffusion1D(np.zeros_like, np.ones_like)
         >>> brownian.passage_cdf([1.0, 4.0], start=0.0, target=1.0)       # erfc(1/√(2t))
         array([0.31731..., 0.61707...])
         """
-        up = target > start
-        lower, upper = (None, target) if up else (target, None)
-        laws = self.evolve(start, times, lower, upper, tol)
-        return np.array([law.absorbed[int(up)] for law in laws])
+        lower, upper = (None, target) if target > start else (target, None)
+        first, when = self._asked(as_number(start, "start"), times, lower, upper, tol)
+        assert isinstance(first, float)
+        return passage_cdf(self, first, float(target), when, self._levels(lower, upper), tol)
 
     def evolve(
         self,
@@ -236,17 +237,27 @@ class Diffusion1D:
         >>> law.mean(), law.var()                      # e^(−½), (1 − e^(−1))/2
         (0.6065..., 0.3160...)
         """
+        first, when = self._asked(start, times, lower, upper, tol)
+        return evolve(self, first, when, self._levels(lower, upper), tol)
+
+    def _asked(
+        self, start: float | Start, times: ArrayLike, lower: float | None, upper: float | None, tol: float
+    ) -> tuple[float | Start, Floats]:
+        """Start and times, checked."""
         when = np.atleast_1d(as_numbers(times, "times"))
-        if when.ndim != 1 or not len(when) or not (np.diff(when, prepend=0.0) > 0).all():
-            raise ValueError(f"times must be positive and increasing, got {when.tolist()!r:.80}")
+        if when.ndim != 1 or not len(when) or not (np.diff(when, prepend=0.0) > 0).all() or when[-1] == np.inf:
+            raise ValueError(f"times must be positive, increasing and finite, got {when.tolist()!r:.80}")
+        if not as_number(tol, "tol") > 0:
+            raise ValueError(f"tol must be positive, got {tol}; use 1e-5")
         low, high = (end if level is None else level for level, end in ((lower, self.lower), (upper, self.upper)))
         if not self.lower <= low < high <= self.upper:
             raise ValueError(f"lower and upper must lie in the domain, lower below upper, got {lower} and {upper}")
-        if not hasattr(start, "cdf"):
-            start = float(start)
-            if not low < start < high:
-                raise ValueError(f"start must lie between {low:g} and {high:g}, got {start:g}")
-        return evolve(self, start, when, self._levels(lower, upper), tol)
+        if not isinstance(start, (int, float, np.number, np.ndarray)):
+            return start, when
+        start = as_number(start, "start")
+        if not low < start < high:
+            raise ValueError(f"start must lie between {low:g} and {high:g}, got {start:g}")
+        return start, when
 
     def spectrum(
         self, count: int = 2, lower: float | None = None, upper: float | None = None, tol: float = 1e-6

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from saddlescope.theory.diffusion1d import Diffusion1D
 
 _COARSE, _LEVELS = 99, 5
-_LEVELS_IN_TIME, _FEW_CELLS, _MOST_PIECES = 9, 297, 30_000
+_LEVELS_IN_TIME, _MOST_STEPS, _FEW_CELLS, _MOST_PIECES = 9, 4096, 297, 30_000
 _MOST_HELD = 0.1
 """Share of the law that no cell of ``_FEW_CELLS`` may hold: extrapolation from larger ones says nothing."""
 _FLOOR = 1e-9
@@ -101,8 +101,8 @@ class Chain:
     def march(self, cumulated: Floats, times: Floats, finer: int = 1) -> Floats:
         """Cumulated masses (times, N+1) by implicit steps of an eighth of the time so far, or ``finer`` ones."""
         out = []
-        for before, time in pairwise([0.0, *times]):
-            steps = finer * int(np.ceil(8 * (time - before) / time))
+        for (before, time), fewest in zip(pairwise([0.0, *times]), _steps(np.append(0.0, times)), strict=True):
+            steps = finer * int(fewest)
             h = (time - before) / steps
             size = 1 + h * (self.up + self.down)  # rows are scaled so that none is exchanged for another
             lower, upper = -h * self.up[1:] / size[1:], -h * self.down[:-1] / size[:-1]
@@ -112,6 +112,11 @@ class Chain:
                 cumulated = np.where(size == 1, cumulated, after)
             out.append(cumulated)
         return np.array(out)
+
+
+def _steps(times: Floats) -> Floats:
+    """The fewest steps between times: none longer than an eighth of the time at its end."""
+    return np.ceil(8 * np.diff(times) / times[1:])
 
 
 def chain(stage: Stage, cells: int) -> Chain:
@@ -370,20 +375,32 @@ def stage_of(sde: Diffusion1D, start: float | Start, last: float, levels: tuple[
 
 
 def evolve(
-    sde: Diffusion1D, stage: Stage, start: float | Start, times: Floats, tol: float, most: int = _LEVELS
+    sde: Diffusion1D, stage: Stage, start: float | Start, times: Floats, tol: float, patient: bool = True
 ) -> list[Transient]:
-    """The laws at increasing ``times`` from a point or a law; raises Unresolved where its error exceeds ``tol``."""
+    """The laws at increasing ``times`` from a point or a law; raises Unresolved where its error exceeds ``tol``.
+
+    If not ``patient``, as soon as it is more than nine times as large, which cells of a third would not mend.
+    """
     y = float(sde.coordinate.to_y(np.array(start))) if isinstance(start, float) else np.nan
 
-    def at(cells: int) -> tuple[Floats, Floats]:
+    def marches(cells: int) -> Callable[[int], Floats]:
         cut = chain(stage, cells)
         if isinstance(start, float):
             begin = np.where(cut.edges > y, 1.0, 0.0)
         else:
             begin = np.concatenate([[0.0], start.cdf(sde.coordinate.to_x(cut.edges[1:-1])), [1.0]])
-        return _in_time(lambda finer: cut.march(begin, times, finer), tol / 10)
+        return lambda finer: cut.march(begin, times, finer)
 
-    cumulated, errors = _in_cells(at, _singular_ends(stage), tol, most)
+    few = marches(_FEW_CELLS)(1)
+    inner = slice(_FEW, -_FEW)
+    held = float(np.diff(few)[:, inner].max())
+    if not held <= _MOST_HELD:
+        raise Unresolved(f"one of {_FEW_CELLS} cells that do not move would hold {held:.2g} of the law")
+    steps = _steps(np.append(0.0, times)).sum()
+    levels = max(4, min(_LEVELS_IN_TIME, int(np.log2(_MOST_STEPS / steps))))
+    cumulated, errors = _in_cells(
+        lambda cells: _in_time(marches(cells), levels, tol / 10), _singular_ends(stage), tol, patient
+    )
     points = stage.y(np.linspace(0, 1, 2 * cumulated.shape[1] - 1))
     return [
         Transient(stage, points, _monotone(c), float(e), sde.coordinate) for c, e in zip(cumulated, errors, strict=True)
@@ -424,34 +441,34 @@ def _singular_ends(stage: Stage) -> tuple[bool, bool]:
 
 
 def _in_cells(
-    at: Callable[[int], tuple[Floats, Floats]], singular: tuple[bool, bool], tol: float, most: int
+    at: Callable[[int], tuple[Floats, Floats]], singular: tuple[bool, bool], tol: float, patient: bool
 ) -> tuple[Floats, Floats]:
     """Extrapolate in 1/N² until two results agree at the edges of the finer; also their differences (times)."""
     rough, _ = better, _ = at(_COARSE)
-    for cells in (_COARSE * 3**k for k in range(1, most)):
+    for cells in (_COARSE * 3**k for k in range(1, _LEVELS)):
         before, (fine, late) = better, at(cells)
         edges = np.arange(cells + 1) / 3
         inner = (edges >= _FEW * singular[0]) & (edges <= edges[-1] - _FEW * singular[1])
         if not np.isfinite(fine).all():
             raise Unresolved(f"rates between {cells} cells that do not move are beyond all numbers")
-        held = float(np.diff(fine)[:, inner[1:] & inner[:-1]].max(initial=0.0))
-        if cells == _FEW_CELLS and held > _MOST_HELD:
-            raise Unresolved(f"one of {cells} cells that do not move would hold {held:.2g} of the law")
         gain = (fine[:, ::3] - rough) / 8
         better = fine + np.array([np.interp(edges, edges[::3], row) for row in gain])
         looked_at = inner | (edges % 1 == 0)
         differ = np.abs(better - CubicSpline(edges[::3], before, axis=1)(edges))[:, looked_at].max(axis=1)
         errors = differ + late + _FLOOR
-        if errors.max() <= tol and cells > 3 * _COARSE:
-            return better, errors
+        if cells > 3 * _COARSE:
+            if errors.max() <= tol:
+                return better, errors
+            if errors.max() > 9 * tol and not patient:
+                break
         rough = fine
     raise Unresolved(f"{cells // 3} and {cells} cells that do not move differ by {errors.max():.1e} in the cdf")
 
 
-def _in_time(run: Callable[[int], Floats], tol: float) -> tuple[Floats, Floats]:
+def _in_time(run: Callable[[int], Floats], levels: int, tol: float) -> tuple[Floats, Floats]:
     """Romberg's extrapolation in 1/n, of order 4, until two results agree, and their differences (times)."""
     table: list[Floats] = []
-    for level in range(_LEVELS_IN_TIME):
+    for level in range(levels):
         row = [run(1 << level)]
         for order, older in enumerate(table[:3], start=1):
             row.append(row[-1] + (row[-1] - older) / (2**order - 1))

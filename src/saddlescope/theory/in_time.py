@@ -7,57 +7,69 @@ the noise; they know no ends where mass is lost. An error above ``tol`` is raise
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from saddlescope.theory import evolution, quantiles
+from saddlescope.theory import evolution, quantiles, renewal
 from saddlescope.theory._checks import Unresolved
-from saddlescope.theory.evolution import Stage, Transient
+from saddlescope.theory.evolution import Transient
 from saddlescope.theory.laws import Floats, Function
 from saddlescope.theory.quantiles import QuantileLaw, Start
 
 if TYPE_CHECKING:
     from saddlescope.theory.diffusion1d import Diffusion1D
 
-_FEW, _MANY = 3, 5
-"""Levels of cells that do not move: 891 and 8,019 cells."""
-
 LawInTime = Transient | QuantileLaw
 Levels = tuple[float | None, float | None]
+Result = TypeVar("Result")
 
 
 def evolve(sde: Diffusion1D, start: float | Start, times: Floats, levels: Levels, tol: float) -> list[LawInTime]:
     """The laws at increasing ``times``, absorbed at ``levels`` (y) where given, each within ``tol`` in its cdf."""
+
+    def cells(patient: bool) -> Sequence[LawInTime]:
+        return evolution.evolve(sde, stage, start, times, tol, patient)
+
+    def followed() -> Sequence[LawInTime]:
+        return quantiles.evolve(sde, start, times, tol)
+
     with np.errstate(all="ignore"):
         stage = evolution.stage_of(sde, start, float(times[-1]), levels)
-        reasons: list[Unresolved] = []
-        for scheme in (_few_cells, _many_cells) if any(stage.absorbs) else (_few_cells, _quantiles, _many_cells):
-            try:
-                return [*scheme(sde, stage, start, times, tol)]
-            except Unresolved as reason:
-                reasons.append(reason)
+        return [*_first_resolved(tol, cells, None if any(stage.absorbs) else followed)]
+
+
+def passage_cdf(sde: Diffusion1D, start: float, target: float, times: Floats, levels: Levels, tol: float) -> Floats:
+    """Probability to have passed from ``start`` to ``target``, one of ``levels`` (y), by increasing ``times``."""
+    upwards = int(target > start)
+
+    def cells(patient: bool) -> Floats:
+        return np.array([law.absorbed[upwards] for law in evolution.evolve(sde, stage, start, times, tol, patient)])
+
+    def renewed() -> Floats:
+        return renewal.passage_cdf(sde, start, target, times, tol)
+
+    with np.errstate(all="ignore"):
+        stage = evolution.stage_of(sde, start, float(times[-1]), levels)
+        return _first_resolved(tol, cells, None if stage.absorbs[1 - upwards] else renewed)
+
+
+def _first_resolved(tol: float, cells: Callable[[bool], Result], moving: Callable[[], Result] | None) -> Result:
+    """What reaches ``tol`` first: cells that do not move, what moves with the law, many more cells."""
+    reasons: list[str] = []
+    for scheme in (lambda: cells(False), moving, lambda: cells(True)):
+        try:
+            if scheme is not None:
+                return scheme()
+        except Unresolved as reason:
+            reasons.append(str(reason))
     raise ValueError(
-        f"the law is not found to tol = {tol:g} in bounded work: {'; '.join(map(str, reasons[:2]))}; use a larger tol, "
-        "other times, or an ensemble"
+        f"the law is not found to tol = {tol:g} in bounded work: {'; '.join(dict.fromkeys(reasons))}; use a larger "
+        "tol, other times, or an ensemble"
     )
-
-
-def _few_cells(sde: Diffusion1D, stage: Stage, start: float | Start, times: Floats, tol: float) -> Sequence[Transient]:
-    return evolution.evolve(sde, stage, start, times, tol, _FEW)
-
-
-def _many_cells(sde: Diffusion1D, stage: Stage, start: float | Start, times: Floats, tol: float) -> Sequence[Transient]:
-    return evolution.evolve(sde, stage, start, times, tol, _MANY)
-
-
-def _quantiles(
-    sde: Diffusion1D, stage: Stage, start: float | Start, times: Floats, tol: float
-) -> Sequence[QuantileLaw]:
-    return quantiles.evolve(sde, start, times, tol)
 
 
 @dataclass(frozen=True)

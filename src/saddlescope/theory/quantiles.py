@@ -73,6 +73,9 @@ _C = np.array(
     ]
 )
 _FRACTIONS = np.array([0.0, 0.386, 0.21, 0.63, 1.0, 1.0])
+_TO_NODES = legendre.legvander(NODES, len(NODES)) @ TO_INTEGRAL
+_AT_STAGES = legendre.legvander(2 * _FRACTIONS - 1, len(NODES))
+_AT_STAGES[0] = 0.0  # no rounding where the step begins
 _TIMEWISE = np.array([0.25, -0.1043, 0.1035, -0.0362, 0.0, 0.0])
 
 
@@ -173,15 +176,17 @@ def jacobian(
 
 def _functions(sde: Diffusion1D, y: Floats) -> tuple[Floats, Floats]:
     """Drift and log b² in y."""
-    noise2 = sde._noise2(y)
-    return sde._slope(y) * noise2 / 2, np.log(noise2)
+    x, to = sde.coordinate.to_x(y), sde.coordinate
+    shrink = np.exp(-to.log_slope(y))
+    noise = sde.diffusion(x) * shrink
+    return sde.drift(x) * shrink - to.bend(y) * noise**2 / 2, 2 * np.log(noise)
 
 
 def _derivatives(sde: Diffusion1D, y: Floats, width: ArrayLike) -> tuple[Floats, Floats]:
     """Those of drift and log b² by y, as seen over a hundredth of a width."""
     step = np.maximum(0.01 * np.asarray(width), 1e-7 * np.abs(y))
-    (drift_up, log_up), (drift_down, log_down) = (_functions(sde, y + side * step) for side in (1, -1))
-    return (drift_up - drift_down) / (2 * step), (log_up - log_down) / (2 * step)
+    drift, log_noise2 = _functions(sde, np.stack([y - step, y + step]))
+    return (drift[1] - drift[0]) / (2 * step), (log_noise2[1] - log_noise2[0]) / (2 * step)
 
 
 @dataclass(frozen=True)
@@ -214,10 +219,11 @@ def stepped(sde: Diffusion1D, mesh: Mesh, state: State, h: float) -> tuple[State
             return state, np.inf
         velocity = now.drift - speed[i] + now.diffusing * now.bracket
         u[i] = _solved(factors, velocity + _C[i] @ u[:5] / h + _TIMEWISE[i] * h * timewise)
-    after = here + u[5]
+    new = middle + moved[5]
+    after = here + u[5] + ((middle - new) + moved[5])  # what m loses by rounding goes into d
     if not (np.isfinite(after).all() and (np.diff(after) > 0).all()):
         return state, np.inf
-    return State(state.time + h, middle + moved[5], after), float((np.abs(u[5] / at.q1) * mesh.worth).max())
+    return State(state.time + h, new, after), float((np.abs(u[5] / at.q1) * mesh.worth).max())
 
 
 def _narrow(drift: Floats, z: Floats) -> bool:
@@ -229,19 +235,22 @@ def _narrow(drift: Floats, z: Floats) -> bool:
 
 def noiseless(sde: Diffusion1D, start: float, h: float) -> tuple[Floats, Floats] | None:
     """Displacements and velocities of y' = a(y) at the stages of a step, by collocation; None where that fails."""
-    values, place = np.zeros(len(NODES)), np.zeros(len(NODES))
-    to_nodes = legendre.legvander(NODES, len(NODES)) @ TO_INTEGRAL
-    for _ in range(40):
-        values = _functions(sde, start + place)[0]
-        before, place = place, to_nodes @ values * h / 2
+    place, integral = np.zeros(len(NODES)), h / 2 * _TO_NODES
+    rounding = 4e-16 * abs(start)
+    for _ in range(10):
+        y = start + place
+        step = 1e-6 * np.abs(place).max() + 1e-7 * abs(start)
+        drift = _functions(sde, np.stack([y, y - step, y + step]))[0]
+        pull = (drift[2] - drift[1]) / (2 * step) if step else np.zeros_like(place)
+        change = np.linalg.solve(np.eye(len(NODES)) - integral * pull, integral @ drift[0] - place)
+        place = place + change
         if not np.isfinite(place).all():
             return None
-        if np.abs(place - before).max() <= 4e-16 * (np.abs(place).max() + abs(start)):
-            coefficients = TO_INTEGRAL @ values * h / 2
+        if np.abs(change).max() <= 4e-16 * np.abs(place).max() + rounding:
+            coefficients = TO_INTEGRAL @ drift[0] * h / 2
             if np.abs(coefficients[-3:]).max() > 1e-13 * np.abs(coefficients).max():
                 return None
-            moved = legendre.legval(2 * _FRACTIONS - 1, coefficients)
-            moved[0] = 0.0
+            moved = _AT_STAGES @ coefficients
             return moved, _functions(sde, start + moved)[0]
     return None
 
@@ -378,15 +387,18 @@ class QuantileLaw(Moments):
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.asarray(np.where(away == inside, z, z + (away - inside) / self._quantile(z, 1)))
 
+    def probit(self, x: ArrayLike) -> Floats:
+        """The z with ``cdf(x) = Φ(z)``, which resolves probabilities however close to 0 or 1."""
+        x = as_numbers(x, "x")
+        return np.where(np.isnan(x), np.nan, self._probit(self.coordinate.inverse(x) - self.middle))
+
     def cdf(self, x: ArrayLike) -> Floats:
         """Probability of values up to x."""
-        x = as_numbers(x, "x")
-        return np.where(np.isnan(x), np.nan, ndtr(self._probit(self.coordinate.inverse(x) - self.middle)))
+        return np.asarray(ndtr(self.probit(x)))
 
     def sf(self, x: ArrayLike) -> Floats:
         """Probability of values above x."""
-        x = as_numbers(x, "x")
-        return np.where(np.isnan(x), np.nan, ndtr(-self._probit(self.coordinate.inverse(x) - self.middle)))
+        return np.asarray(ndtr(-self.probit(x)))
 
     def ppf(self, q: ArrayLike) -> Floats:
         """Quantile: the x with ``cdf(x) = q``; nan outside 0 ≤ q ≤ 1."""
@@ -487,7 +499,7 @@ def _distance(coarse: QuantileLaw, fine: QuantileLaw) -> float:
     """Largest difference of the distribution functions, and what rounding of y adds."""
     z = np.concatenate([coarse.z[:-1] + k / 4 * np.diff(coarse.z) for k in range(4)])
     differ = np.abs(ndtr(fine._probit(coarse._at(z) + (coarse.middle - fine.middle))) - ndtr(z)).max()
-    rounding = 100 * np.finfo(float).eps * abs(fine.middle) * (np.exp(-(fine.z**2) / 2) / fine.slopes).max()
+    rounding = 30 * np.finfo(float).eps * abs(fine.middle) * (np.exp(-(fine.z**2) / 2) / fine.slopes).max()
     return float(differ + rounding) + _FLOOR
 
 
