@@ -163,6 +163,30 @@ def test_with_decay_collapse_at_depth_three_takes_exponentially_long():
     assert steps[0] > 1 and steps[1] / steps[0] == pytest.approx(2, abs=0.35)
 
 
+@pytest.mark.parametrize("depth", [3, 50, 20_000])
+def test_extrema_of_deep_modes(depth):
+    for heat in (1e-6, 1.0, 50.0):
+        mode = white(depth, heat / depth)
+        law, found = mode.stationary(), phases.extrema(mode)
+        assert len(found.maxima) == len(found.minima) + 1
+        for at, side in (*((s, 1) for s in found.maxima), *((s, -1) for s in found.minima)):
+            below, here, above = law.logpdf(at * (1 + 1e-3 * heat**0.5 * np.array([-1, 0, 1])))
+            assert side * below < side * here > side * above
+
+
+def test_roots_of_powers():
+    """Of a polynomial whose roots are known, and of powers that are no whole numbers."""
+    known = np.array([1e-9, 0.3, 0.31, 7.0])
+    factors = np.polynomial.polynomial.polyfromroots([*known, -2.0])
+    places, rises = phases.roots_of_powers(np.arange(6.0), factors)
+    np.testing.assert_allclose(places, known, rtol=1e-10)
+    assert rises.tolist() == [False, True, False, True] or rises.tolist() == [True, False, True, False]
+    places, rises = phases.roots_of_powers(np.array([-0.5, 1e-3, 700.0]), np.array([-1.0, 1.5, -1e-200]))
+    values = -(places**-0.5) + 1.5 * places**1e-3 - 1e-200 * places**700.0
+    assert len(places) == 2 and np.abs(values).max() < 1e-9 and rises.tolist() == [True, False]
+    assert len(phases.roots_of_powers(np.array([1.0, 2.0]), np.array([1.0, 1.0]))[0]) == 0
+
+
 # --- limits and first orders
 
 

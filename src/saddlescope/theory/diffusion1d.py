@@ -366,6 +366,10 @@ class Diffusion1D:
             raise ValueError(
                 f"drift and diffusion must be finite and diffusion positive at x = {self._origin:g}; move center"
             )
+        if high - low < 4:
+            raise ValueError(
+                f"drift or diffusion over- or underflows next to x = {self._origin:g}; change the units of x"
+            )
         return low + 1, high - 1
 
     def _check_coefficients(self, x: Floats) -> None:

@@ -272,11 +272,12 @@ class ModeSDE:
         """The law of s after infinite time.
 
         ``p(s) ∝ s^{−3κ} g(s)^{−1} exp(−(2/(TL)) ∫ (β₁s − β₂)/(s^{2κ}g) ds)``; a point mass at s* = β₂/β₁ where noise
-        vanishes there (σ = 0, or T = 0), at 0 where nothing holds the mode (β₂ ≤ 0, or L = 2 and T ≥ T_c). Where noise
-        vanishes at s*, L = 2 and T > T_c, it is a mixture of both and depends on ``start``: 0 with probability
-        ``1 − I_{s₀/s*}(½−θ, 1+θ)``, θ = β₁/(Tα₁s*). Weight decay at depth ≤ 2 is in β₁ and β₂ (``pull``); deeper any
-        γ > 0 leaves no law on s > 0: all collapses in the end, if exponentially slowly, so it is a point mass at 0 for
-        T > 0. Raises ValueError when start is needed, or for γ > 0, T = 0 at depth ≥ 3.
+        vanishes there (σ = 0, or T = 0) or spreads it by less than 1e-13 of s*, at 0 where nothing holds the mode
+        (β₂ ≤ 0, or L = 2 and T ≥ T_c). Where noise vanishes at s*, L = 2 and T > T_c, it is a mixture of both and
+        depends on ``start``: 0 with probability ``1 − I_{s₀/s*}(½−θ, 1+θ)``, θ = β₁/(Tα₁s*). Weight decay at
+        depth ≤ 2 is in β₁ and β₂ (``pull``); deeper any γ > 0 leaves no law on s > 0: all collapses in the end, if
+        exponentially slowly, so it is a point mass at 0 for T > 0. Raises ValueError when start is needed, or for
+        γ > 0, T = 0 at depth ≥ 3.
 
         Interpolation: where the noise vanishes at another strength k > 0 (any k at L = 1), such as s* under weight
         decay, paths cross k one way, as the drift does there: k is an entrance of that side and an exit of the other.
@@ -301,7 +302,8 @@ class ModeSDE:
             return self._mixture(start) if self.critical_temperature < T else _point(end)
         if self.critical_temperature <= T:
             return _point(0.0)
-        return self._spread
+        width = float(np.sqrt(self._small_noise)) if self.crossing is None and end else np.inf
+        return _point(end) if width < 1e-13 * abs(end) else self._spread
 
     @property
     def _spread(self) -> Density:
@@ -389,9 +391,14 @@ class ModeSDE:
             raise ValueError(
                 f"the Boltzmann law needs β₂ > 0, got β₂ = {self.pull[1]:g}; without it the mode decays to 0"
             )
-        size = 1.0 if self.depth == 1 else self.depth * end ** (2 - 2 / self.depth)
-        variance = size * self.temperature * float(self.g(end)) / (2 * self.pull[0])
+        variance = self._small_noise
         return Known(stats.norm(end, float(np.sqrt(variance)))) if variance > 0 else _point(end)
+
+    @property
+    def _small_noise(self) -> float:
+        """Variance near β₂/β₁ to first order in T."""
+        L, end = self.depth, self.fixed_point
+        return L * abs(end) ** (2 - 2 / L) * self.temperature * float(self.g(end)) / (2 * self.pull[0])
 
     def passage(self, start: ArrayLike, target: float) -> tuple[Floats, Floats]:
         """Mean and variance of the time at which s first reaches ``target``; each of the shape of ``start``.

@@ -52,9 +52,9 @@ class Extrema:
 
 @steady
 def extrema(mode: ModeSDE) -> Extrema:
-    """Most and least likely strengths: real roots (positive for L ≥ 2) of a polynomial in ``u = s^{1/L}``.
+    """Most and least likely strengths: the roots (positive for L ≥ 2) of ``d log p/ds``.
 
-    ``3κu^{L−2}(α₁u^{2L} − 2α₂u^L + α₃) + 2u^{2L−2}(α₁u^L − α₂) + (2/(TL))(β₁u^L − β₂) = 0``, at depth 2 the parabola q.
+    ``3κ(α₁s − 2α₂ + α₃/s) + 2(α₁s − α₂) + (2/(TL))(β₁s − β₂)s^{−2κ} = 0``, at depth 2 the parabola q.
     At T ≥ T_c they are those of what has not collapsed yet. Raises ValueError where mass ends in points (T = 0, or
     σ = 0 without weight decay), or for weight decay at depth ≥ 3.
 
@@ -65,18 +65,54 @@ def extrema(mode: ModeSDE) -> Extrema:
     _refuse_decay(mode, "extrema are those of a law")
     if mode.frozen:
         raise ValueError(f"a density needs noise where the drift vanishes, got none, at T = {T:g}")
-    u = np.polynomial.Polynomial([0, 1])
-    s, kappa = u**L, 1 - 1 / L
-    g, slope = mode.alpha1 * s**2 - 2 * mode.alpha2 * s + mode.alpha3, 2 * (mode.alpha1 * s - mode.alpha2)
-    falls = u ** (2 * L - 2) * slope + 2 / (T * L) * (b1 * s - b2) + (3 * kappa * u ** (L - 2) * g if L >= 2 else 0)
-    roots = falls.trim().roots()
-    real = np.sort(roots[np.abs(roots.imag) < 1e-9 * np.abs(roots)].real)
-    real = real if L == 1 else real[real > 0]
+    kappa, heat, a1, a2, a3 = 1 - 1 / L, 2 / (T * L), mode.alpha1, mode.alpha2, mode.alpha3
+    terms = {1.0: 0.0, 0.0: 0.0, -1.0: 0.0}
+    for power, factor in (
+        *((1.0, (3 * kappa + 2) * a1), (0.0, -(6 * kappa + 2) * a2), (-1.0, 3 * kappa * a3)),
+        *((2 / L - 1, heat * b1), (2 / L - 2, -heat * b2)),
+    ):
+        terms[power] = terms.get(power, 0.0) + factor
+    if L == 1:
+        return Extrema(np.array([-terms[0.0] / terms[1.0]]), np.array([]), False)
+    places, rising = roots_of_powers(np.array(list(terms)), np.array(list(terms.values())))
     if mode.crossing is not None:  # paths live on one side of it
         k, side = mode.crossing
-        real = real[side * real**L > side * k]
-    rising = falls.deriv()(real) > 0  # −q rises through a minimum
-    return Extrema(real[rising] ** L, real[~rising] ** L, bool(L >= 2 and exponent_at_zero(mode) < 0))
+        rising, places = rising[side * places > side * k], places[side * places > side * k]
+    return Extrema(places[rising], places[~rising], exponent_at_zero(mode) < 0)
+
+
+@steady
+def roots_of_powers(powers: Floats, factors: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    """Where ``Σ c_i s^{p_i}`` changes its sign at s > 0, increasing, and whether it rises there.
+
+    Between the zeros of the derivative of ``s^{−p_0} Σ c_i s^{p_i}``, which has a term less, it is monotone.
+
+    >>> roots_of_powers(np.array([0.0, 1.0, 2.0]), np.array([2.0, -3.0, 1.0]))
+    (array([1., 2.]), array([False,  True]))
+    """
+    order = np.argsort(powers)
+    p, c = powers[order][factors[order] != 0], factors[order][factors[order] != 0]
+    logs, rises = _log_roots(p, c)
+    return np.exp(logs), rises
+
+
+def _log_roots(p: Floats, c: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    if len(c) < 2:
+        return np.array([]), np.array([], bool)
+    size, number = np.log(np.abs(c)), np.log(len(c))
+
+    def value(v: float) -> float:  # in units of the largest term
+        terms = p * v + size
+        return float(np.sign(c) @ np.exp(terms - terms.max()))
+
+    high = ((number + size[:-1] - size[-1]) / (p[-1] - p[:-1])).max()  # beyond, the last term is all
+    low = ((number + size[1:] - size[0]) / (p[0] - p[1:])).min()
+    turns, _ = _log_roots(p[1:] - p[0], c[1:] * (p[1:] - p[0]))
+    edges = np.array([low - 1.0, *turns[(turns > low - 1) & (turns < high + 1)], high + 1.0])
+    signs = np.sign([value(v) for v in edges])
+    at = np.flatnonzero(signs[:-1] * signs[1:] < 0)
+    roots = [brentq(value, edges[i], edges[i + 1], xtol=1e-14, rtol=1e-15) for i in at]
+    return np.array(roots), signs[at] < 0
 
 
 @steady
