@@ -67,9 +67,11 @@ def simulate(
     With a run in place of the problem: the same method and a plan of more steps extend it, as if it had never
     stopped; another method starts its own clock at the last weights.
     ``engine`` is "native" (compiled), "reference" (plain NumPy), or "auto" (native where it is built).
-    ``out`` names a Zarr store, written while the run goes on: killed at any time, the same call resumes it.
+    ``out`` names a Zarr store, written during the run: killed at any time, the same call resumes it. One process at a
+    time writes it; nothing else there or beside it is changed, links are written through, an empty folder is filled.
     Raises TypeError or ValueError naming the argument at fault, FileExistsError when ``out`` holds another or
-    a finished run and ``overwrite`` is not set, OSError when the disk is full.
+    a finished run and ``overwrite`` is not set, or something else, BlockingIOError when another process writes it,
+    DamagedStore (a ValueError) when it cannot be resumed, OSError when the disk is full.
 
     >>> from saddlescope import GD, DeepLinear, GaussianData, init
     >>> data = GaussianData([[2.0, 0.0], [0.0, 1.0]])
@@ -175,13 +177,14 @@ def _owning(store: Store, held: ExitStack) -> Store:
 def _resumed(path: Path, attrs: dict[str, Any]) -> Store:
     """The store of this run, at its last commit."""
     store = Store(path)
+    if not store.complete:
+        store.check()
     if store.complete or not same_run(store.attrs, attrs):
         what = "a finished run" if store.complete else "an unfinished run of other settings"
         raise FileExistsError(
             f"out {str(path)!r} holds {what}; pass overwrite=True (--overwrite) to replace it, or another path"
         )
     _warn_of_other_engine(store.attrs, attrs)
-    store.check()
     return store
 
 

@@ -27,6 +27,7 @@ import os
 import re
 import shutil
 import struct
+import time
 import tomllib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -68,14 +69,11 @@ Sums = dict[str, NDArray[np.uint32]]
 class DamagedStore(ValueError):
     """A store does not hold what was written there."""
 
-    def __init__(self, path: Path, what: str) -> None:
-        super().__init__(
-            f"the store {str(path)!r} is damaged: {what}; restore it from a copy, or write the run anew "
-            "(overwrite=True, --overwrite)"
-        )
-
-    def __reduce__(self) -> Any:
-        return ValueError, self.args
+    @classmethod
+    def of(cls, path: Path, what: str) -> Self:
+        """The error as a sentence."""
+        fix = "restore it from a copy, or write the run anew (overwrite=True, --overwrite)"
+        return cls(f"the store {str(path)!r} is damaged: {what}; {fix}")
 
 
 class Sink(Protocol):
@@ -413,10 +411,10 @@ def _chunk(
         try:
             chunk = _zarr.read_chunk(folder, name, array, index)
         except ValueError as error:
-            raise DamagedStore(folder, f"{part} {error}") from None
+            raise DamagedStore.of(folder, f"{part} {error}") from None
     valid = chunk[: array.shape[0] - at[0] * array.chunks[0], : done - at[1] * array.chunks[1]]
     if _sum(valid) != sums[at]:
-        raise DamagedStore(folder, f"{part} holds other saves than the last commit wrote")
+        raise DamagedStore.of(folder, f"{part} holds other saves than the last commit wrote")
     return chunk
 
 
@@ -461,9 +459,7 @@ def _unpack(packed: bytes) -> tuple[State, dict[str, bytes], Sums]:
 def _opened(path: Any) -> _Content:
     place = as_path(path, "path")
     with _files.in_words(place, "path"):
-        if _files.interrupted(place):
-            with suppress(OSError), _files.sole(place, "path"):
-                _files.recover(place)
+        _bring_back(place)
         if not place.exists():
             raise FileNotFoundError(
                 f"path {os.fspath(path)!r} does not exist; give the store that simulate(…, out=…) wrote"
@@ -479,6 +475,16 @@ def _opened(path: Any) -> _Content:
         return _read(place)  # it was replaced in the meantime
 
 
+def _bring_back(place: Path) -> None:
+    """The run that an overwrite was about to replace when it was killed; one at work takes a moment."""
+    for _ in range(100):
+        if not _files.interrupted(place):
+            return
+        with suppress(BlockingIOError), _files.sole(place, "path"):
+            _files.recover(place)
+        time.sleep(0.01)
+
+
 def as_path(path: Any, name: str) -> Path:
     """The absolute path that is meant; TypeError and ValueError name the argument."""
     return _files.place(path, name)
@@ -492,18 +498,18 @@ def _read(path: Path) -> _Content:
             return _read_unchecked(path)
         state, digests, sums = _unpack(_zarr.read_bytes(path / _CHECKPOINT))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise DamagedStore(path, "its checkpoint is missing") from None
+        raise DamagedStore.of(path, "its checkpoint is missing") from None
     except DamagedStore:
         raise
     except ValueError as error:
-        raise DamagedStore(path, f"its checkpoint {error}") from None
+        raise DamagedStore.of(path, f"its checkpoint {error}") from None
     for name, digest in digests.items():
         try:
             same = _digest((path / name).read_bytes()) == digest
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            raise DamagedStore(path, f"the file {name} is missing") from None
+            raise DamagedStore.of(path, f"the file {name} is missing") from None
         if not same:
-            raise DamagedStore(path, f"the file {name} is not what was written")
+            raise DamagedStore.of(path, f"the file {name} is not what was written")
     attrs = json.loads((path / _zarr.METADATA).read_bytes())["attributes"]
     del attrs["coordinates"]
     named = {name.split("/")[0] for name in digests if name.startswith(("data_", "init_"))}
@@ -516,7 +522,7 @@ def _read(path: Path) -> _Content:
     for name, array, at in _chunks(content):
         file = _zarr.chunk_file(Path(), name, _index(array, *at))
         if not (path / file).is_file():
-            raise DamagedStore(path, f"the chunk {file.as_posix()} is missing")
+            raise DamagedStore.of(path, f"the chunk {file.as_posix()} is missing")
     return content
 
 
@@ -527,7 +533,7 @@ def _read_unchecked(path: Path) -> _Content:
         problem, method, plan = results.parts(stored)
         state = results.final_state(stored)
     except Exception as error:
-        raise DamagedStore(path, f"it cannot be read ({_line(error)})") from None
+        raise DamagedStore.of(path, f"it cannot be read ({_line(error)})") from None
     return _Content(path, dict(stored.attrs), problem, method, plan, state, _saves(problem, plan), {}, None)
 
 
@@ -611,7 +617,7 @@ class _Unchecked(BackendArray):
         try:
             return np.asarray(self._array[_within(key, self.shape)])
         except Exception as error:
-            raise DamagedStore(self._path, f"{self._name} cannot be read ({_line(error)})") from None
+            raise DamagedStore.of(self._path, f"{self._name} cannot be read ({_line(error)})") from None
 
 
 def _within(key: tuple[Any, ...], shape: tuple[int, ...]) -> tuple[Any, ...]:
@@ -631,7 +637,7 @@ def _unchecked(content: _Content) -> xr.Dataset:
             if array.shape[:1] + array.shape[2:] != expected.shape[:1] + expected.shape[2:] or array.shape[1] < done:
                 raise ValueError("an array of another shape")
         except Exception as error:
-            raise DamagedStore(content.path, f"{name} cannot be read ({_line(error)})") from None
+            raise DamagedStore.of(content.path, f"{name} cannot be read ({_line(error)})") from None
         lazy = indexing.LazilyIndexedArray(_Unchecked(content.path, name, array, done))
         found[name] = xr.Variable(expected.dims, lazy)
     return xr.Dataset(found)

@@ -1,6 +1,7 @@
 """The Dataset of a run: its variables, their dims, statistics over the ensemble, attributes."""
 
 import tomllib
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import xarray as xr
 import saddlescope as sc
 import stores
 from saddlescope import results
+from saddlescope.problem import run_to_toml
 from support import ENGINES, PROBLEMS, engine_class
 
 METHOD = sc.SGD(lr=0.05, batch_size=2)
@@ -191,11 +193,14 @@ def test_a_run_written_by_hand_is_a_run(tmp_path, runs):
     xr.testing.assert_identical(loaded.isel(time=[3, 1], mode=-1), runs["statistics"].isel(time=[3, 1], mode=-1))
     with pytest.raises(FileExistsError, match="holds a finished run"):
         sc.simulate(PROBLEMS["wide"], METHOD, PLAN, out=tmp_path / "run.zarr")
+    assert sc.simulate(PROBLEMS["wide"], METHOD, PLAN, out=tmp_path / "run.zarr", overwrite=True).attrs["complete"]
 
 
 def test_a_store_is_plain_zarr(tmp_path):
     run = sc.simulate(PROBLEMS["wide"], METHOD, PLAN, out=tmp_path / "run.zarr")
-    plain = xr.open_zarr(tmp_path / "run.zarr", chunks=None, consolidated=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plain = xr.open_zarr(tmp_path / "run.zarr", chunks=None)
     for name in run.variables:
         if name != "checkpoint":  # on disk it holds the checksums too
             np.testing.assert_array_equal(plain[name], run[name], err_msg=name)
@@ -226,3 +231,25 @@ def test_a_run_goes_through_netcdf(tmp_path, name):
     assert sc.compare(back, run).rows == sc.compare(run, run).rows
     longer = [sc.simulate(one, plan=stores.plan(name, steps=90, saves=18)) for one in (back, run)]
     xr.testing.assert_identical(*(one.drop_attrs(deep=False) for one in longer))
+
+
+def test_an_unfinished_store_without_checksums_is_finished_elsewhere(tmp_path):
+    plan = sc.Plan(steps=40, save_at=(0, 20), trajectories=3, threads=1)
+    half = sc.simulate(PROBLEMS["wide"], METHOD, replace(plan, steps=20))
+    toml = run_to_toml(PROBLEMS["wide"], METHOD, plan)
+    half.assign_attrs(toml=toml, complete=0).to_zarr(tmp_path / "half.zarr", consolidated=False)
+    with pytest.raises(ValueError, match=r"was written without checksums and cannot be resumed; finish it elsewhere"):
+        sc.simulate(PROBLEMS["wide"], METHOD, plan, out=tmp_path / "half.zarr")
+    with pytest.warns(UserWarning, match="without checksums"):
+        left = sc.load(tmp_path / "half.zarr")
+    whole = sc.simulate(left, out=tmp_path / "whole.zarr")
+    direct = sc.simulate(PROBLEMS["wide"], METHOD, plan)
+    xr.testing.assert_identical(whole.load().drop_attrs(deep=False), direct.drop_attrs(deep=False))
+
+
+def test_a_run_is_extended_in_its_own_store(tmp_path):
+    path = tmp_path / "run.zarr"
+    run = sc.simulate(PROBLEMS["wide"], METHOD, PLAN, out=path)
+    longer = sc.simulate(run, plan=replace(PLAN, steps=80, saves=8), out=path, overwrite=True).load()
+    direct = sc.simulate(PROBLEMS["wide"], METHOD, replace(PLAN, steps=80, saves=8))
+    xr.testing.assert_identical(longer.drop_attrs(deep=False), direct.drop_attrs(deep=False))
