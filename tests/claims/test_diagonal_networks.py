@@ -15,7 +15,9 @@ from saddlescope.claims.law_of_balance import (
     ergodicity,
     interpolation,
     inversion,
+    most_likely,
     regimes,
+    second_order,
     tails,
     transition,
     width,
@@ -211,3 +213,21 @@ def test_temperature_of_divergence_is_where_the_power_is_two():
     straight = [Interval(k, k - 0.01, k + 0.01) for k in (2.15, 1.85)]
     assert divergence._crossing(straight, inverse=False).value == pytest.approx(1.0)
     assert all(divergence.sgd_tail(divergence.sgd_divergence(B), B) == pytest.approx(2.0) for B in divergence.BATCHES)
+
+
+@pytest.mark.parametrize("depth", most_likely.HEATS)
+def test_shift_of_the_maximum_is_read_off_counts(depth):
+    sde = most_likely.mode(depth)
+    assert most_likely.law_shift(sde) == pytest.approx(most_likely.peak(sde), rel=0.1)
+    found = most_likely.shift(sde.stationary().rvs((20_000, 4), random_state=1), sde)
+    assert found.low < most_likely.law_shift(sde) < found.high < 0.5 * most_likely.law_shift(sde)
+
+
+def test_thresholds_of_second_order_are_not_those_of_the_steps():
+    for data, batch_size in (("Gaussian", 1), ("Gaussian", 4), ("two values", 1)):
+        orders = {theory(data, batch_size) for theory in (second_order.first, second_order.second)}
+        assert all(abs(order / second_order.exact(data, batch_size) - 1) > 0.03 for order in orders)
+    lr = second_order.exact("two values", 1)
+    assert np.log(np.abs(1 + lr * np.array([6.0, -4.0]))).mean() == pytest.approx(0.0, abs=1e-12)
+    found, _ = second_order.threshold("two values", 1, 512)
+    assert found.low < lr < found.high and not found.low < 1.2 * lr < found.high

@@ -12,8 +12,10 @@ from saddlescope.claims.law_of_balance import (
     exact_balance,
     interpolation,
     inversion,
+    most_likely,
     noise_balance,
     regimes,
+    second_order,
     tails,
     transition,
     width,
@@ -33,4 +35,6 @@ CLAIMS = (
     deep_limit.CLAIM,
     interpolation.CLAIM,
     divergence.CLAIM,
+    most_likely.CLAIM,
+    second_order.CLAIM,
 )
