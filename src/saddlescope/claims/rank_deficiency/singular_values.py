@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 
 from saddlescope import plots
 from saddlescope.claims import intervals
-from saddlescope.claims.claim import Claim, Evidence, Number
+from saddlescope.claims.claim import Claim, Evidence, Number, Rival
+from saddlescope.claims.intervals import Interval
 from saddlescope.claims.rank_deficiency._setting import (
     LABEL_NOISE,
     SAMPLES,
@@ -20,12 +21,15 @@ from saddlescope.claims.rank_deficiency._setting import (
     follow,
     problem,
 )
-from saddlescope.claims.tools import around, largest
+from saddlescope.claims.tools import around, largest, power, smallest
 from saddlescope.methods import GD
 from saddlescope.theory import determinant, noise_balance
 
 COARSE, FINE, END = 0.1, 0.05, 12_000.0
 """Learning rates and the time at which training ends."""
+
+SAME = around(1.0, 0.02)
+"""Measured over predicted, at η → 0."""
 
 LEARNED, THRESHOLD, USED = 8.0, 0.5, len(STRENGTHS)
 """When the map is learned, what counts as fallen, and how many singular values the teacher needs."""
@@ -33,28 +37,18 @@ LEARNED, THRESHOLD, USED = 8.0, 0.5, len(STRENGTHS)
 
 def experiment(quick: bool) -> Evidence:
     """Label noise at two learning rates and gradient descent, from the same Gaussian weights."""
-    count = 48 if quick else 256
+    count = 128 if quick else 512
     coarse, fine = (_run(lr, LABEL_NOISE, END, count) for lr in (COARSE, FINE))
     silent = _run(COARSE, 0.0, END, count)
     lost, kept = (_singular(path)[-1] / _singular(path)[1] for path in (coarse, silent))
-    rates = [_rate(path) for path in (coarse, fine)]
-    times = _times(fine) / _foretold_times(fine)
-    stay = _staying(fine)
+    rate, time, stay = (2 * found(fine) - found(coarse) for found in (_rate, _delay, _staying))
+    balanced, white = _staying_others(fine)
     return Evidence(
         numbers=[
+            _caught("rate of fall of the last three over predicted, η → 0", _mean(rate), "T"),
+            _caught(f"time at which the third passes {THRESHOLD:g} over predicted, η → 0", _mean(time[:, -1]), "time"),
+            _caught("square of those that stay over predicted, η → 0, worst", largest(map(_mean, stay.T), 1.0), "σ²"),
             Number("third singular value of W₁ under label noise, end over learned", _mean(lost[:, USED]), (0.0, 0.1)),
-            Number(
-                "rate of fall of the last three over predicted, η → 0",
-                intervals.mean(2 * rates[1] - rates[0]),
-                around(1.0, 0.02),
-            ),
-            Number(f"the same at η = {FINE:g}", _mean(rates[1]), around(1.0, 0.1)),
-            Number(
-                f"time at which the third passes {THRESHOLD:g} over predicted", _mean(times[:, -1]), around(1.0, 0.1)
-            ),
-            Number(
-                "square of those that stay over predicted, worst", largest(map(_mean, stay.T), 1.0), around(1.0, 0.1)
-            ),
             Number(
                 "gradient descent: largest change of a singular value after learning",
                 intervals.exact(np.abs(kept - 1).max()),
@@ -63,14 +57,30 @@ def experiment(quick: bool) -> Evidence:
         ],
         controls=[
             Number("gradient descent: third singular value, end over learned", _mean(kept[:, USED]), (0.0, 0.1)),
-            Number("rate over an equal share of the fall of log det N", _mean(rates[1] / 2), around(1.0, 0.1)),
+            Number("rate over an equal share of the fall of log det N", _mean(rate / 2), SAME),
         ],
         runs=[path.run for path in (coarse, fine, silent)],
         curves={"fine": fine, "silent": silent, "times": _times(fine), "foretold": _foretold_times(fine)},
+        rivals=[
+            Rival("the rate of inputs of the mean variance", [Number("rate", _mean(rate) * _anisotropy(fine), SAME)]),
+            Rival("no correction for the step, η = 0.05: rate", [Number("rate", _mean(_rate(fine)), SAME)]),
+            Rival("norms of W₁ and W₂ in balance", [Number("those that stay", _nearest(stay * balanced), SAME)]),
+            Rival("noise in balance as for white inputs", [Number("those that stay", _nearest(stay * white), SAME)]),
+        ],
     )
 
 
 _mean = intervals.mean
+
+
+def _nearest(stay: Floats) -> Interval:
+    return smallest(map(_mean, stay.T), 1.0)
+
+
+def _caught(name: str, found: Interval, symbol: str) -> Number:
+    """A number over that predicted, with the errors of the prediction that it would show."""
+    catches = power(lambda factor: Number(name, found / factor, SAME), symbol)
+    return Number(name, found, SAME, catches, moved=True)
 
 
 def _run(lr: float, label_noise: float, end: float, count: int) -> Path:
@@ -111,11 +121,29 @@ def _foretold_times(path: Path) -> Floats:
     return path.time[1] + determinant.fall_times(path.problem.data, path.method.lr / SAMPLES, learned, THRESHOLD)
 
 
+def _delay(path: Path) -> Floats:
+    """Times of falling below the threshold over those foretold (trajectories, 3)."""
+    return _times(path) / _foretold_times(path)
+
+
 def _staying(path: Path) -> Floats:
     """Squares of the singular values of ``W_1R`` that stay, over those at which noise balances (trajectories, 2)."""
     data = path.problem.data
     found = path.weights[0][-1] @ np.linalg.cholesky(data.sigma)
     return np.asarray(np.linalg.svd(found, compute_uv=False)[:, :USED] ** 2 / noise_balance(data)[0])
+
+
+def _staying_others(path: Path) -> tuple[Floats, Floats]:
+    """Squares predicted over those of balanced norms, ``σ_i(MR)``, and of white inputs, ``√(dx/dy) σ_i(M)`` (2,)."""
+    data = path.problem.data
+    predicted = noise_balance(data)[0]
+    balanced = predicted / np.sqrt(np.trace(data.sigma) / data.dim_out)
+    return predicted / balanced, predicted / (np.sqrt(data.dim_in / data.dim_out) * data.modes.strengths)
+
+
+def _anisotropy(path: Path) -> float:
+    """Mean variance of the inputs along the directions that the teacher does not use, over that along all."""
+    return float(_unused(path).mean() / np.diag(path.problem.data.sigma).mean())
 
 
 def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
@@ -160,9 +188,10 @@ CLAIM = Claim(
     title="Label noise takes the singular values of W₁ that the teacher does not use",
     statement=(
         "Of the five singular values of W₁, label noise leaves as many as the teacher has rank, and takes the others; "
-        "gradient descent keeps all. To first order in η those that go fall as exp(−ηδ²dy λt/2n), λ the variance of "
-        "the inputs along directions the teacher does not use: half of an equal share of the fall of log det N. Those "
-        "that stay end where noise balances: σ_i²(W₁R) = √(Tr(S_xx)/dy) σ_i(MR), RRᵀ = S_xx."
+        "gradient descent keeps all. At fixed δ, in the limit η → 0, those that go fall as exp(−ηδ²dy λt/2n), λ the "
+        "variance of the inputs along directions the teacher does not use: half of an equal share of the fall of log "
+        "det N. Those that stay end where noise balances: σ_i²(W₁R) = √(Tr(S_xx)/dy) σ_i(MR), RRᵀ = S_xx. At η = 0.05 "
+        "the rate is 2 % larger, and the third falls 5 % earlier."
     ),
     source=(
         "Varre, Sagitova & Flammarion 2024, NeurIPS 37:60133 (that they fall and stay); rate, times and what is left "
@@ -171,8 +200,8 @@ CLAIM = Claim(
     method=(
         "n = 1000, 5 inputs, 2 outputs (teacher strengths 2 and 1), width 10, weights N(0, ½²), δ = 2 or 0, full "
         "batches until t = 12000 at η = 0.1 and 0.05. The rate is that of the sum of logarithms over the second half "
-        "of the run, extrapolated to η → 0 from both. Times are foretold from the weights when the map has been "
-        "learned (t = 8)."
+        "of the run. Times are foretold from the weights when the map has been learned (t = 8). Rate, times and what "
+        "stays are on a straight line through both η, at 0. 128 networks in the quick form, 512 in full."
     ),
     control=(
         "The third singular value must not fall under gradient descent, and an equal share of the fall of log det N "
