@@ -58,3 +58,34 @@ def train(
         back = (error @ second) * active
         first, second = first - lr * back.swapaxes(1, 2) @ inputs, second - lr * error.swapaxes(1, 2) @ hidden
     return Trained(lr * marks, *(np.stack(part) for part in zip(*seen, strict=True)))
+
+
+def settle(
+    samples: tuple[Floats, Floats],
+    weights: tuple[Floats, Floats],
+    temperature: float,
+    time: float,
+    step: float,
+    loss: Loss = "square",
+    relu: bool = False,
+) -> tuple[Floats, Floats]:
+    """Layers after the gradient flow of ``𝓛 + (T/4) Σ_k ⟨e_k² ‖∂f_k/∂θ‖²⟩``, by Euler steps.
+
+    The errors e of the samples are held while the gradient of the second term is taken. It is the mean path of SGD to
+    first order in T = η/B once the map is learned: noise is an implicit regulariser.
+    Source: Blanc, Gupta, Valiant & Valiant 2020, arXiv 1904.09080; Li, Wang & Arora 2021, arXiv 2110.06914.
+    """
+    x, y, first, second = (np.asarray(part, np.float32) for part in (*samples, *weights))
+    half, square, rate = np.float32(temperature / 2), (x**2).sum(axis=1), np.float32(step / len(x))
+    for _ in range(round(time / step)):
+        hidden = x @ first.swapaxes(1, 2)
+        active = hidden > 0 if relu else np.ones_like(hidden, bool)
+        hidden = hidden * active
+        output = hidden @ second.swapaxes(1, 2)
+        error = (1 / (1 + np.exp(-output)) if loss == "logistic" else output) - y
+        noise = error**2
+        shrink = (noise * square[:, None]).swapaxes(1, 2) @ active * second
+        back = (error @ second) * active + half * noise.sum(axis=2, keepdims=True) * hidden
+        second = second - rate * (error.swapaxes(1, 2) @ hidden + half * shrink)
+        first = first - rate * back.swapaxes(1, 2) @ x
+    return np.asarray(first, np.float64), np.asarray(second, np.float64)
