@@ -78,8 +78,10 @@ def test_peaks_are_not_followed_unless_asked(engine, learner):
     assert np.isnan(run.advance(run.init(), 5).peak).all()
 
 
-def test_a_mode_can_be_learned_at_the_start(engine):
-    run = engine(problem((3, 3, 3), init=init.Balanced(scale=3.0)), SGD(0.01, 8), Plan(steps=1))
+@pytest.mark.parametrize("method", [SGD(0.01, 8), GD(0.01), GradientFlow(0.01)], ids=["sgd", "gd", "flow"])
+def test_a_mode_can_be_learned_at_the_start(engine, method):
+    """At step 0, also where it is not beyond the threshold any more at the next."""
+    run = engine(problem((3, 3, 3), init=init.Balanced(scale=3.0)), method, Plan(steps=1))
     assert (run.advance(run.init(), 1).learned == 0).all()
 
 
