@@ -195,3 +195,20 @@ def test_ends_that_are_not_square_shrink_more():
     one = label_noise.Oblong(2, 6, 2, np.empty((0, 0, 2)))
     assert one.shift(6, 2) == pytest.approx([0.04, 0.04])  # (Tσ²/4)(dx + dy)
     assert one.shift(2, 2) == pytest.approx([0.02, 0.02])
+
+
+def test_isotropic_noise_unbalances_layers_at_the_predicted_rate():
+    """From balanced weights at rest: (2h + 2)Tc(‖W₁‖² + ‖W₂‖²) per time, and Itô's formula by brute force."""
+    rng, h, n, step = np.random.default_rng(0), 3, 100_000, 1e-3
+    first, second = rng.standard_normal((h, 2)), rng.standard_normal((2, h))
+
+    def square(one, two):
+        difference = two.swapaxes(-1, -2) @ two - one @ one.swapaxes(-1, -2)
+        return (difference**2).sum(axis=(-1, -2)), difference
+
+    kicks = [np.sqrt(step) * rng.standard_normal((n, *layer.shape)) for layer in (first, second)]
+    before, q = square(first, second)
+    linear = 2 * np.einsum("ij,nij->n", q, 2 * kicks[1].swapaxes(1, 2) @ second - 2 * kicks[0] @ first.T)
+    gained = square(first + kicks[0], second + kicks[1])[0] - before - linear  # less its martingale part
+    expected = (2 * h + 2) * ((first**2).sum() + (second**2).sum()) * step
+    assert gained.mean() == pytest.approx(expected, abs=6 * gained.std() / np.sqrt(n) + 0.01 * expected)

@@ -1,8 +1,10 @@
-"""Isotropic noise of the same trace paints another picture than gradient noise."""
+"""Isotropic noise of the same trace: other variances, another loss, layers out of balance, all of them predicted."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Literal
 
 import numpy as np
@@ -11,44 +13,138 @@ from matplotlib.axes import Axes
 
 from saddlescope import plots
 from saddlescope.claims import intervals
-from saddlescope.claims.claim import Claim, Evidence, Number, Run
+from saddlescope.claims.claim import Claim, Evidence, Number, Region, Rival, Run
 from saddlescope.claims.intervals import Interval
-from saddlescope.claims.tools import OTHER_LAW, Floats, learning_times, network, run
+from saddlescope.claims.tools import OTHER_LAW, Floats, alive, around, largest, learning_times, network, power, run
 from saddlescope.init import Gaussian
 from saddlescope.methods import Langevin
 from saddlescope.plan import Plan
+from saddlescope.theory import layer_noise
 
-TARGETS = (2.0, 1.5, 1.0, 0.5)
-TEMPERATURE, STEP, HORIZON = 0.01, 0.01, 20.0
+TARGETS, WIDTH, LABEL_NOISE = (2.0, 1.5, 1.0, 0.5), 8, 0.5
+TEMPERATURE, STEP, HORIZON, REST = 0.01, 0.01, 20.0, 10.0
+SECOND_ORDER: Region = (0.9, 1.2)
+"""Gradient noise over its first order in T: the error Δ that noise makes adds about 10 % to the noise here."""
+
+PROBLEM = network(2, WIDTH, TARGETS, Gaussian(scale=0.05), LABEL_NOISE)
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """One run that keeps its weights, with what theory says of it."""
+
+    run: xr.Dataset
+
+    @cached_property
+    def noise(self) -> Floats:
+        """``Tc``, c = Tr C/d the variance of isotropic noise in each weight (trajectory, time)."""
+        first, second = (self.run[name].values for name in ("W1", "W2"))
+        shape, count = first.shape[:2], first[0, 0].size + second[0, 0].size
+        flat = [weights.reshape(-1, *weights.shape[2:]) for weights in (first, second)]
+        return np.asarray(layer_noise(PROBLEM.data, TEMPERATURE, flat).sum(axis=1).reshape(shape) / count)
+
+    @cached_property
+    def size(self) -> Floats:
+        """``‖W₁‖² + ‖W₂‖²`` (trajectory, time)."""
+        return np.asarray(sum((self.run[name].values ** 2).sum(axis=(2, 3)) for name in ("W1", "W2")))
+
+    @property
+    def rest(self) -> np.ndarray:
+        """The saves at rest, about one relaxation time of the weakest mode apart."""
+        return np.flatnonzero(self.run["time"].values >= REST - 1e-9)
+
+    def variances(self, isotropic: bool) -> list[Interval]:
+        """Variance of every mode at rest, mean over saves, over ``½Tc`` or ``Tσ²s*``."""
+        strengths = self.run["mode_strength"].values[:, self.rest]
+        square = (strengths - strengths.mean(axis=0)) ** 2
+        if isotropic:
+            predicted = self.noise[:, self.rest, None] / 2
+        else:
+            predicted = TEMPERATURE * LABEL_NOISE**2 * np.array(TARGETS)
+        return [intervals.mean(mode) for mode in (square / predicted).mean(axis=1).T]
+
+    def loss(self, isotropic: bool) -> Interval:
+        """Excess loss at rest over ``¼Tc dx dy`` or ``¼Tσ² Tr H``, Tr H = (‖W₁‖² + ‖W₂‖²) dx for a square map."""
+        size, rest = len(TARGETS), self.rest
+        if isotropic:
+            predicted = self.noise[:, rest] * size**2 / 4
+        else:
+            predicted = TEMPERATURE * LABEL_NOISE**2 * size * self.size[:, rest] / 4
+        return intervals.mean((self.run["excess_loss"].values[:, rest] / predicted).mean(axis=1))
+
+    def unbalanced(self, factor: float = 2 * WIDTH + 2) -> Interval:
+        """``‖Q‖²`` gained until the end over ``∫ Tc (2h + 2)(‖W₁‖² + ‖W₂‖²) dt``, the mean of each."""
+        square = self.run["imbalance"].values[:, :, 0] ** 2
+        predicted = np.trapezoid(factor * self.noise * self.size, self.run["time"].values, axis=1)
+        return intervals.mean((square[:, -1] - square[:, 0]) / predicted.mean())
 
 
 def experiment(quick: bool) -> Evidence:
     """Langevin runs of one temperature with gradient noise (twice) and isotropic noise (once)."""
     size = 8192 if quick else 16_384
-    gradient, again = (_run("gradient", seed, size) for seed in (1, 2))
+    gradient, again = _run("gradient", 1, size), _run("gradient", 2, size)
     isotropic = _run("isotropic", 3, size)
+    plain, round_ = Training(alive(gradient)), Training(alive(isotropic))
+    near, balance = around(1.0, 0.1), around(1.0, 0.08 if quick else 0.05)
+    names = (
+        "isotropic noise: variance of a mode at rest / ½Tc, worst mode",
+        "gradient noise: variance of a mode at rest / Tσ²s*, worst mode",
+        "isotropic noise: excess loss at rest / ¼Tc dx dy",
+        "gradient noise: excess loss at rest / ¼Tσ² Tr H",
+    )
+    found = (round_.variances(True), plain.variances(False), [round_.loss(True)], [plain.loss(False)])
+
+    def judged(which: int, factor: float = 1.0) -> Number:
+        region, moved = (SECOND_ORDER, True) if "gradient" in names[which] else (near, False)
+        return Number(names[which], largest((one / factor for one in found[which]), 1.0), region, moved=moved)
+
+    gained = "isotropic noise: ‖W₂ᵀW₂ − W₁W₁ᵀ‖² gained / (2h + 2) T ∫c(‖W₁‖² + ‖W₂‖²)dt"
+
+    def unbalanced(factor: float = 1.0) -> Number:
+        return Number(gained, round_.unbalanced() / factor, balance)
+
     return Evidence(
         numbers=[
+            *(replace(judged(which), catches=power(partial(judged, which), "T")) for which in range(len(names))),
+            replace(unbalanced(), catches=power(unbalanced, "T")),
             *(Number(f"CDF difference of {name}", found, OTHER_LAW) for name, found in _apart(gradient, isotropic)),
-            *(Number(f"isotropic / gradient: median {name}", found) for name, found in _ratios(gradient, isotropic)),
         ],
         controls=[
-            Number(f"two runs of gradient noise: CDF difference of {name}", found, OTHER_LAW)
-            for name, found in _apart(gradient, again)
+            *(
+                Number(f"two runs of gradient noise: CDF difference of {name}", found, OTHER_LAW)
+                for name, found in _apart(gradient, again)
+            ),
+            Number("gradient noise: imbalance gained, over the law of isotropic noise", plain.unbalanced(), balance),
         ],
         runs=[
             Run.of("gradient noise", gradient),
             Run.of("gradient noise, other seed", again),
             Run.of("isotropic noise of the same trace", isotropic),
         ],
-        curves={"gradient": gradient, "isotropic": isotropic},
+        curves={"gradient": gradient, "isotropic": isotropic, "trainings": (plain, round_)},
+        rivals=[
+            Rival(
+                "isotropic noise with the variances of gradient noise",
+                [Number(names[0], largest(round_.variances(False), 1.0), near)],
+            ),
+            Rival(
+                "gradient noise with the variances of isotropic noise",
+                [Number(names[1], largest(plain.variances(True), 1.0), SECOND_ORDER)],
+            ),
+            Rival("isotropic noise with the loss of gradient noise", [Number(names[2], round_.loss(False), near)]),
+            Rival("2h in place of 2h + 2", [Number(gained, round_.unbalanced(2 * WIDTH), balance)]),
+            *(
+                Rival(f"T × {factor}", [judged(0, factor), judged(2, factor), unbalanced(factor)])
+                for factor in ((0.8, 1.25) if quick else (0.9, 1.1))
+            ),
+        ],
     )
 
 
 def _run(noise: Literal["gradient", "isotropic"], seed: int, trajectories: int) -> xr.Dataset:
     method = Langevin(lr=TEMPERATURE, batch_size=1.0, noise=noise, dt=STEP)
-    plan = Plan(steps=round(HORIZON / STEP), trajectories=trajectories, saves=40, seed=seed, keep="trajectories")
-    return run(network(2, 8, TARGETS, Gaussian(scale=0.05), 0.5), method, plan)
+    plan = Plan(steps=round(HORIZON / STEP), trajectories=trajectories, saves=20, seed=seed, keep="weights")
+    return run(PROBLEM, method, plan)
 
 
 def _samples(dataset: xr.Dataset) -> dict[str, Floats]:
@@ -66,62 +162,63 @@ def _apart(one: xr.Dataset, other: xr.Dataset) -> list[tuple[str, Interval]]:
     return [(name, intervals.distance_between(first[name], second[name])) for name in first]
 
 
-def _ratios(gradient: xr.Dataset, isotropic: xr.Dataset) -> list[tuple[str, Interval]]:
-    first, second = _samples(gradient), _samples(isotropic)
-    return [
-        (
-            name.removeprefix("the "),
-            intervals.ratio(intervals.median(second[name]), intervals.median(first[name])),
-        )
-        for name in first
-    ]
-
-
 def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
-    """Excess loss and imbalance over time, learning times of the weakest mode."""
-    loss, imbalance, times = axes
-    for kind, colour in zip(("gradient", "isotropic"), plots.COLOURS, strict=False):
-        dataset: xr.Dataset = evidence.curves[kind]
+    """Excess loss and imbalance over time, variances at rest."""
+    loss, imbalance, variance = axes
+    for training, kind, colour in zip(
+        evidence.curves["trainings"], ("gradient", "isotropic"), plots.COLOURS, strict=False
+    ):
+        dataset: xr.Dataset = training.run
         for panel, name in ((loss, "excess_loss"), (imbalance, "imbalance")):
             low, middle, high = np.quantile(
                 dataset[name].values.reshape(len(dataset["trajectory"]), -1), (0.05, 0.5, 0.95), axis=0
             )
             panel.fill_between(dataset["time"], low, high, color=colour, alpha=0.2, lw=0)
             panel.plot(dataset["time"], middle, color=colour, label=f"{kind} noise")
-        ordered = np.sort(learning_times(dataset)[:, -1])
-        times.plot(ordered, np.arange(1, len(ordered) + 1) / len(ordered), color=colour, label=f"{kind} noise")
+        round_ = kind == "isotropic"
+        unit = training.noise[:, training.rest].mean() / 2
+        theory = np.full(4, unit) if round_ else TEMPERATURE * LABEL_NOISE**2 * np.array(TARGETS)
+        variance.plot(TARGETS, 1e3 * theory, color=colour, label=f"{kind} noise")
+        for target, level, seen in zip(TARGETS, theory, training.variances(round_), strict=True):
+            plots.interval(variance, target, 1e3 * level * seen, color=colour)
     loss.set(title="Loss above label noise", yscale="log", xlabel="time", ylabel="½ Tr ΔΣΔᵀ")
     loss.legend()
     imbalance.set(title="Imbalance of the layers", yscale="log", xlabel="time", ylabel="‖W₂ᵀW₂ − W₁W₁ᵀ‖")
     imbalance.legend()
-    times.set(
-        title="Weakest mode",
-        xlabel="time at which s = ½ s*",
-        ylabel="share of trajectories learned",
-        xlim=(2, 8),
-    )
-    times.legend(loc="lower right")
+    variance.set(title="Variance of a mode at rest", xlabel="target s*", ylabel="10³ Var[uᵀPv]", ylim=(0, None))
+    variance.legend(title="lines: theory, dots: network", alignment="left")
 
 
 CLAIM = Claim(
     name="isotropic-noise",
-    title="Isotropic noise of the same trace gives another picture",
+    title="Isotropic noise of the same trace gives another picture, a predicted one",
     statement=(
-        "The shape of the gradient noise matters: isotropic Langevin noise with the same trace at every "
-        "moment changes when modes are learned, unbalances the layers and leaves another loss."
+        "The shape of the gradient noise matters. Isotropic Langevin noise with the same trace at every moment, "
+        "variance c = Tr C/d in each of d weights, changes when modes are learned, unbalances the layers and leaves "
+        "another loss. For two layers and white inputs, to first order in T: at rest every mode has the variance "
+        "½Tc, under gradient noise Tσ²s*; the excess loss is ¼Tc dx dy, under gradient noise ¼Tσ² Tr H, so less by "
+        "dx dy/d; and the imbalance Q = W₂ᵀW₂ − W₁W₁ᵀ, which gradient noise nearly keeps, gains d E‖Q‖² = (2h + 2) T "
+        "E[c(‖W₁‖² + ‖W₂‖²)] dt for dx = dy and h hidden units."
     ),
-    source="Corlouer et al. 2026, arXiv 2604.06366; the numbers are this project's",
+    source=(
+        "Corlouer et al. 2026, arXiv 2604.06366 (isotropic noise as a comparison); the laws of its variances, loss "
+        "and imbalance are this project's: Ornstein–Uhlenbeck at rest, Itô's formula for Q"
+    ),
     method=(
-        "Langevin with T = 0.01, integration step 0.01, network 4 → 8 → 4 from Gaussian weights of "
-        "deviation 0.05, teacher modes 2, 1.5, 1, 0.5, σ = 0.5, until t = 20. Isotropic noise has "
-        "covariance (Tr C/d) I over all d weights, C the covariance of the per-sample gradient at the "
-        "current weights. Laws are compared by their largest CDF difference; 0.1 is the smallest that "
+        "Langevin with T = 0.01, integration step 0.01, network 4 → 8 → 4 from Gaussian weights of deviation 0.05, "
+        "teacher modes 2, 1.5, 1, 0.5, σ = 0.5, until t = 20. Isotropic noise has covariance (Tr C/d) I over all d "
+        "weights, C the covariance of the per-sample gradient at the current weights; c is computed from the weights "
+        "at every save. Variances and losses are means over trajectories and saves from t = 10, the imbalance is "
+        "that gained over the whole run. Laws are compared by their largest CDF difference; 0.1 is the smallest that "
         "counts."
     ),
-    control="Two runs of gradient noise with different seeds must not come out as different.",
+    control=(
+        "Two runs of gradient noise with different seeds must not come out as different, and gradient noise must not "
+        "unbalance the layers as isotropic noise does."
+    ),
     caption=(
-        "Median and 5–95 % of trajectories: loss above label noise; imbalance, which gradient noise nearly "
-        "keeps; share of trajectories that have learned the weakest mode."
+        "Median and 5–95 % of trajectories: loss above label noise; imbalance, which gradient noise nearly keeps; "
+        "variance of each mode at rest against theory."
     ),
     experiment=experiment,
     draw=draw,
