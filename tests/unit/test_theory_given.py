@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from saddlescope.theory import Atoms, Diffusion1D, ModeSDE
+from saddlescope.theory import Atoms, Diffusion1D, ModeSDE, rescaling_symmetry
 
 OU = Diffusion1D(lambda x: -x, lambda x: 1.0)
 MODE = ModeSDE(depth=3, target=1.5, label_noise=0.5, temperature=0.3)
@@ -153,3 +153,19 @@ def test_coefficients_that_jump():
     total = inside + np.exp(-0.5 * (jump - at))  # ∫ 2e^U/b² below and above the jump
     density = np.exp(potential) * np.where(x > jump, 2.0, 0.5) / total
     np.testing.assert_allclose(sde.stationary().pdf(x), density, rtol=1e-10)
+
+
+def test_maps_of_a_law():
+    law = OU.stationary()
+    assert law.transformed(lambda x: x + 1, lambda x: x - 1, lambda x: 0.0).mean() == pytest.approx(1)
+    for to_x, to_y in ((lambda x: -x, lambda x: -x), (lambda x: 2 * x, lambda x: x), (lambda x: 1.0, lambda x: x)):
+        with pytest.raises(ValueError, match="to_x must increase and to_y be its inverse"):
+            law.transformed(to_x, to_y, lambda x: 0.0)
+
+
+@pytest.mark.parametrize("result", [None, 3.0, np.array(2.0), (np.ones((1, 1)),)])
+def test_gradients_of_users(result):
+    with pytest.raises((TypeError, ValueError), match=r"gradients (must return two arrays|of u must)"):
+        rescaling_symmetry(lambda u, w: result, [1.0], [2.0])
+    with np.errstate(all="raise"), pytest.raises(ValueError, match="gradients of u must be finite"):
+        rescaling_symmetry(lambda u, w: (np.exp(1e3 * u[None]), w[None]), [1.0], [2.0])  # seen in the result

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from saddlescope._numbers import as_numbers
+from saddlescope._numbers import as_numbers, shown
 from saddlescope.theory import _checks
 from saddlescope.theory._checks import steady
 
@@ -83,12 +83,19 @@ def rescaling_symmetry(
     >>> rescaling_symmetry(pair(np.tanh, lambda z: 1 / np.cosh(z) ** 2), [0.7], [0.3])
     Rescaling(verdict='broken', violation=0.29...)
     """
+    if not callable(gradients):
+        raise TypeError(f"gradients must be a function of u and w, got {shown(gradients)}")
     if not all(np.isfinite(scale) and scale for scale in scales):
         raise ValueError(f"scales must be numbers other than 0, got {scales}; use powers of two")
     u, w = as_numbers(u, "u"), as_numbers(w, "w")
     found, first = [], None
     for scale in (1.0, *scales):
-        given = [np.asarray(g) for g in gradients(scale * u, w / scale)]
+        with np.errstate(all="ignore"):
+            pair = gradients(scale * u, w / scale)
+        pair = list(pair) if isinstance(pair, np.ndarray) and pair.ndim else pair
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise TypeError(f"gradients must return two arrays, those of u and of w, got {shown(pair)}")
+        given = [np.asarray(g) for g in pair]
         (flat_u, g_u), (flat_w, g_w) = (_flat(a, g, name) for a, g, name in zip((u, w), given, "uw", strict=True))
         _check_samples(g_u, g_w)
         g_u, g_w = scale * g_u, g_w / scale

@@ -347,8 +347,18 @@ class Coordinate:
             return np.asarray(self.to_y(np.clip(as_numbers(x, "x"), *self.domain)))
 
     def then(self, to_x: Function, to_y: Function, log_slope: Function) -> Coordinate:
-        """Followed by an increasing function of x, given with its inverse and the log of its derivative."""
-        low, high = (float(to_x(np.array(end))) for end in self.domain)
+        """Followed by an increasing function of x, given with its inverse and the log of its derivative.
+
+        Raises ValueError where it does not increase, or its inverse is another.
+        """
+        to_x, to_y, log_slope = (
+            given(f, name) for f, name in ((to_x, "to_x"), (to_y, "to_y"), (log_slope, "log_slope"))
+        )
+        x = self.to_x(np.array([-1.0, 0.0, 1.0]))
+        back = to_y(to_x(x))
+        if not ((np.diff(to_x(x)) > 0).all() and (np.abs(back - x) <= 1e-6 * np.maximum(np.abs(x), np.ptp(x))).all()):
+            raise ValueError(f"to_x must increase and to_y be its inverse, but they take {x} to {to_x(x)} and {back}")
+        low, high = (float(to_x(end)) for end in self.domain)
         return Coordinate(
             lambda y: to_x(self.to_x(y)),
             lambda x: self.to_y(to_y(x)),

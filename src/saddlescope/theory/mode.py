@@ -138,15 +138,22 @@ class ModeSDE:
 
         With weight decay at depth ≥ 3 the larger of two, or 0 where decay leaves no other.
         """
+        b1, b2 = self.pull
+        return self._held_by_decay[1] if self._deep_decay and b2 > 0 else b2 / b1
+
+    @property
+    def _held_by_decay(self) -> tuple[float, float]:
+        """At depth ≥ 3 with weight decay and β₂ > 0, the strengths where decay and pull are equal; 0 where none are."""
         (b1, b2), L = self.pull, self.depth
-        if not self._deep_decay or b2 <= 0:
-            return b2 / b1
         fastest = (L - 2) / (2 * L - 2) * b2 / b1  # s of the largest d log a / dt
 
         def speed(s: float) -> float:
             return float(s ** (1 - 2 / L) * (b2 - b1 * s) - self.weight_decay)
 
-        return float(brentq(speed, fastest, b2 / b1, xtol=1e-300)) if speed(fastest) > 0 else 0.0
+        if speed(fastest) <= 0:
+            return 0.0, 0.0
+        low, high = (brentq(speed, fastest, other, xtol=1e-300) for other in (0.0, b2 / b1))
+        return float(low), float(high)
 
     @property
     def _deep_decay(self) -> bool:
@@ -276,8 +283,8 @@ class ModeSDE:
         (β₂ ≤ 0, or L = 2 and T ≥ T_c). Where noise vanishes at s*, L = 2 and T > T_c, it is a mixture of both and
         depends on ``start``: 0 with probability ``1 − I_{s₀/s*}(½−θ, 1+θ)``, θ = β₁/(Tα₁s*). Weight decay at
         depth ≤ 2 is in β₁ and β₂ (``pull``); deeper any γ > 0 leaves no law on s > 0: all collapses in the end, if
-        exponentially slowly, so it is a point mass at 0 for T > 0. Raises ValueError when start is needed, or for
-        γ > 0, T = 0 at depth ≥ 3.
+        exponentially slowly, so it is a point mass at 0 for T > 0. At T = 0 it then is where gradient flow ends
+        from ``start``. Raises ValueError when start is needed.
 
         Interpolation: where the noise vanishes at another strength k > 0 (any k at L = 1), such as s* under weight
         decay, paths cross k one way, as the drift does there: k is an entrance of that side and an exit of the other.
@@ -292,8 +299,11 @@ class ModeSDE:
         array([0.21450048, 0.78549952])
         """
         L, T, end = self.depth, self.temperature, self.fixed_point
-        if self._deep_decay and T == 0:
-            self._refuse_deep_decay("the end without noise, which depends on the start,")
+        if self._deep_decay and T == 0 and self.beta2 > 0:
+            low, high = self._held_by_decay
+            if high and start is None:
+                raise ValueError(f"start must be given: without noise, what is below s = {low:.4g} decays to 0")
+            return _point(high if high and self._positive(start) > low else 0.0)
         if T > 0 and self.crossing is not None and self.crossing[1] > 0:
             return self._above(start)
         if self._deep_decay or (L >= 2 and end <= 0):
@@ -343,12 +353,16 @@ class ModeSDE:
             raise ValueError(
                 f"start must be given: what is below s = {k:g}, where noise vanishes, may end at 0 or pass it for ever"
             )
-        if not as_number(start, "start") > 0:
-            raise ValueError(f"start must be positive at depth {self.depth}, got {start:g}")
+        start = self._positive(start)
         if start >= k:
             return self._spread
         reached = float(self._log_diffusion(-np.inf, 0.0).exit_probability(np.log(start / k) / self.depth))
         return Mixture((_point(0.0), self._spread), (1 - reached, reached))
+
+    def _positive(self, start: float | None) -> float:
+        if not as_number(start, "start") > 0:
+            raise ValueError(f"start must be positive at depth {self.depth}, got {start:g}")
+        return float(start)  # type: ignore[arg-type]
 
     @property
     def _sinks(self) -> bool:
@@ -368,6 +382,7 @@ class ModeSDE:
     def _mixture(self, start: float | None) -> Atoms:
         if start is None:
             raise ValueError("start must be given: without noise at s*, the law above T_c depends on where s started")
+        start = self._positive(start)
         theta = self.pull[0] / (self.temperature * self.alpha1 * self.fixed_point)
         stays = 1.0 if theta >= 0.5 else float(betainc(0.5 - theta, 1 + theta, min(start / self.fixed_point, 1.0)))
         return Atoms(np.array([0.0, self.fixed_point]), np.array([1 - stays, stays]))
