@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from saddlescope import theory
+from saddlescope import observables, results, theory
 from saddlescope.engines.protocol import Engine, State
+from saddlescope.engines.reference import Reference
 from saddlescope.methods import SGD, GradientFlow, Langevin, Method
 from saddlescope.network import Diagonal
 from saddlescope.observables import THRESHOLDS
@@ -17,6 +18,9 @@ from saddlescope.problem import Problem
 
 SMALL = 0.1
 """What counts as ≪ 1."""
+
+RARE = 20
+"""Nats below its maximum at which a law is taken for 0."""
 
 SMALLEST_UPDATE = 1e-6
 """Median relative update of a weight below which float32, which rounds at 6e-8, begins to lose it."""
@@ -29,6 +33,58 @@ def on_run(problem: Problem, method: Method, plan: Plan, engine: Engine, state: 
     yield from _on_horizon(problem, method, plan, state)
     if plan.dtype == "float32":
         yield from _on_float32(engine, state)
+
+
+def on_end(problem: Problem, method: Method, plan: Plan, state: State) -> Iterator[str]:
+    """Sentences on what went wrong with a run that has come to this state."""
+    if lost := results.divergence(results.status(problem, state)):
+        yield (
+            f"diverged: {lost}; all others are a biased sample, and statistics are of them alone; "
+            f"{_against_divergence(problem, method)}"
+        )
+    yield from _on_absorption(problem, method, plan, state)
+
+
+def _against_divergence(problem: Problem, method: Method) -> str:
+    if isinstance(method, GradientFlow):
+        return "lower the scale of the initial weights: the flow is too stiff"
+    name, edge = _step(method), _edge(problem, method)
+    if method.time_step > edge:
+        return f"lower {name} = {method.time_step:.3g} below the stability edge {edge:.3g}"
+    return f"lower {name} = {method.time_step:.3g} (stable without noise below {edge:.3g}), or raise batch_size"
+
+
+def _on_absorption(problem: Problem, method: Method, plan: Plan, state: State) -> Iterator[str]:
+    """Modes of three layers or more that were learned, and are where only a step too long can have thrown them.
+
+    Near 0 the exact law falls like ``exp(−2β₂²t/(Tα₃))``, t the plateau ``s^{−(L−2)/L}/((L−2)β₂)`` from there, and a
+    path that comes there stays for t: beyond RARE of these nats, and all of the run, no path has had the time.
+    """
+    depth = problem.network.depth
+    if depth < 3 or not isinstance(method, Langevin) or method.noise == "isotropic":
+        return
+    if "learning_time" not in plan.events or getattr(problem.network, "width", 1) > 1:
+        return
+    strengths = observables.mode_strength(problem.data, Reference(problem, method, plan).weights(state))
+    elapsed, temperature = float(method.time(state.step)), method.temperature
+    for mode, target in _modes(problem):
+        _, _, alpha3, _, beta2 = problem.data.mode_moments(mode)
+        learned = np.isfinite(state.learned[:, 0, mode]) & (state.status == 0)
+        s = strengths[learned, mode]
+        with np.errstate(divide="ignore"):
+            plateau = np.where(s > 0, np.maximum(s, 0.0) ** (2 / depth - 1) / ((depth - 2) * beta2), np.inf)
+        stuck = (plateau > elapsed) & (2 * beta2**2 * plateau > RARE * temperature * alpha3)
+        if stuck.any():
+            yield (
+                f"mode {mode} (s* = {target:.3g}) sticks at 0 in {int(stuck.sum()):,} of {state.trajectories:,} "
+                f"trajectories that had learned it: a step threw it where the exact law has no mass; lower "
+                f"{_step(method)} = {method.time_step:.3g}, or use theory.mode_sde(…).simulate"
+            )
+
+
+def _step(method: Method) -> str:
+    """The argument that sets the length of a step."""
+    return "dt" if isinstance(method, Langevin) and method.dt is not None else "lr"
 
 
 def stability_edge(problem: Problem, weight_decay: float = 0.0) -> float:
@@ -49,15 +105,19 @@ def stability_edge(problem: Problem, weight_decay: float = 0.0) -> float:
 
 def _on_stability(problem: Problem, method: Method) -> Iterator[str]:
     """Under a schedule time_step is the longest."""
-    edge = stability_edge(problem, method.weight_decay)
-    if isinstance(method, Langevin) and method.order == 2:
-        edge /= 1 + method.lr / edge  # its drift is steeper by the factor 1 + lr · curvature / 2
+    edge, name = _edge(problem, method), _step(method)
     if not isinstance(method, GradientFlow) and method.time_step > edge:
-        name = "dt" if isinstance(method, Langevin) and method.dt is not None else "lr"
         yield (
             f"{name} = {method.time_step:.3g} is beyond the stability edge {edge:.3g}, "
             f"so that the strongest mode oscillates or diverges; lower {name}"
         )
+
+
+def _edge(problem: Problem, method: Method) -> float:
+    edge = stability_edge(problem, method.weight_decay)
+    if isinstance(method, Langevin) and method.order == 2:
+        edge /= 1 + method.lr / edge  # its drift is steeper by the factor 1 + lr · curvature / 2
+    return edge
 
 
 def _on_temperature(problem: Problem, method: Method, plan: Plan) -> Iterator[str]:
@@ -117,7 +177,9 @@ def _on_horizon(problem: Problem, method: Method, plan: Plan, state: State) -> I
     left = float(method.time(plan.steps) - method.time(state.step))
     full = "" if method.schedule is None else " at full lr"
     norms = [np.linalg.norm(layer[:16].astype(np.float64), 2, axis=(1, 2)).max() for layer in state.weights]
-    start = float(max(norms)) ** problem.network.depth
+    with np.errstate(over="ignore"):
+        start = float(np.float64(max(norms)) ** problem.network.depth)
+    late = {}
     for mode, target in _modes(problem):
         goal = THRESHOLDS[0] * target
         if not 0 < start < goal:
@@ -131,10 +193,15 @@ def _on_horizon(problem: Problem, method: Method, plan: Plan, state: State) -> I
             continue
         needed = float(theory.mode_sde(problem, flow, mode).passage(start, goal)[0])
         if needed > left:
-            yield (
-                f"mode {mode} (s* = {target:.3g}) cannot be learned in {steps} steps: "
-                f"gradient flow needs {needed / method.time_step:,.0f}{full} at least; raise steps or lr"
-            )
+            late[mode] = needed / method.time_step
+    if late:
+        named = [f"{mode} (s* = {problem.data.modes.strengths[mode]:.3g})" for mode in late]
+        which = f"mode {named[0]}" if len(named) == 1 else f"modes {', '.join(named[:4])}{', …' * (len(named) > 4)}"
+        least, most = (f"{steps:,.0f}" for steps in (min(late.values()), max(late.values())))
+        yield (
+            f"{which} cannot be learned in {steps} steps: gradient flow needs "
+            f"{least if least == most else f'{least} to {most}'}{full} at least; raise steps or lr"
+        )
 
 
 def _on_float32(engine: Engine, state: State) -> Iterator[str]:

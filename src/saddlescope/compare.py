@@ -77,7 +77,7 @@ class Comparison:
         columns = {name: ("quantity", [asdict(row)[name] for row in self.rows]) for name in asdict(self.rows[0])}
         return xr.Dataset(columns).set_coords("quantity").to_dataframe()
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         share = f", {self.diverged:.2%} diverged" if self.diverged else ""
         return f"{self.verdict} over {self.trajectories} trajectories{share}\n{self.table.to_string()}"
 
@@ -144,7 +144,7 @@ def _strengths(given: Selection, mode: int, step: int | None) -> tuple[Floats, f
         values = _saved(given, mode, step)
     else:
         raise ValueError(f"step must be one of the saves of the run, got {step}; see run.step")
-    alive = (state.status == 0) | (state.status > step)
+    alive = (given.status == 0) | (given.status > step)
     if not alive.any():
         raise ValueError("run has no trajectory left to compare: all have diverged; lower lr")
     return values[alive], float(1 - alive.mean())

@@ -19,11 +19,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from saddlescope import accumulate
+from saddlescope import accumulate, diagonal, observables
 from saddlescope._numbers import shown
 from saddlescope.dataset import Dataset
 from saddlescope.engines import finite
-from saddlescope.engines.protocol import PEAK_FALL, Engine, State
+from saddlescope.engines.protocol import PEAK_FALL, Engine, State, out_of_modes
 from saddlescope.methods import Langevin, Method
 from saddlescope.network import Diagonal
 from saddlescope.observables import THRESHOLDS
@@ -33,6 +33,9 @@ from saddlescope.problem import Problem, large_arrays, run_from_toml, run_to_tom
 Floats = NDArray[np.float64]
 Record = dict[str, Floats]
 """One save: every variable without its time axis."""
+
+HUGE = 1e30
+"""No loss overflows while all weights are smaller."""
 
 STATISTICS = ("mean", "var", "q05", "q50", "q95", "stderr", "n")
 QUANTILES = (0.05, 0.5, 0.95)
@@ -231,7 +234,8 @@ def record(engine: Engine, problem: Problem, plan: Plan, state: State) -> Record
     if plan.keep == "weights":
         observed = observed | {f"W{l}": layer for l, layer in enumerate(engine.weights(state), start=1)}
     values = {name: observed[name] for name in variables(problem, plan)}
-    return statistics(values, state.status == 0) if plan.keep == "statistics" else values
+    alive = (state.status == 0) & np.isfinite(observed["loss"])
+    return statistics(values, alive) if plan.keep == "statistics" else values
 
 
 def statistics(values: Mapping[str, Floats], alive: NDArray[np.bool_]) -> Record:
@@ -272,12 +276,26 @@ def _quantile(ascending: Floats, quantile: float) -> Floats:
     return np.where(np.isnan(ascending[..., -1]), np.nan, value)  # NaN is sorted to the end
 
 
-def events(state: State, plan: Plan) -> dict[str, NDArray[Any]]:
+def status(problem: Problem, state: State) -> NDArray[np.int64]:
+    """0, or the step of divergence, of every trajectory; that of the state too, where the loss has overflowed."""
+    largest = np.max([np.abs(layer).max(axis=(1, 2)) for layer in state.weights], axis=0)
+    near = np.flatnonzero((state.status == 0) & ~(largest < HUGE))
+    found = state.status.copy()
+    if near.size:
+        with np.errstate(over="ignore", invalid="ignore"):
+            layers = out_of_modes(problem.data, state.take(near).weights)
+            maps = [diagonal.end_to_end(layers)] if isinstance(problem.network, Diagonal) else layers
+            lost = ~np.isfinite(observables.loss(problem.data, maps))
+        found[near[lost]] = max(state.step, 1)
+    return found
+
+
+def events(problem: Problem, plan: Plan, state: State) -> dict[str, NDArray[Any]]:
     """What happened once in each trajectory, and what was accumulated over all of them.
 
     A noise peak counts if the noise had fallen to 0.9 of it by the time the mode was learned; NaN otherwise.
     """
-    found: dict[str, NDArray[Any]] = {"status": state.status}
+    found: dict[str, NDArray[Any]] = {"status": status(problem, state)}
     if "learning_time" in plan.events:
         found["learning_time"] = state.learned
     if "noise_peak" in plan.events:
@@ -286,8 +304,18 @@ def events(state: State, plan: Plan) -> dict[str, NDArray[Any]]:
         found["noise_peak_step"] = np.where(counted, step, np.nan)
         found["noise_peak_strength"] = np.where(counted, strength, np.nan)
     if plan.accumulate is not None:
-        found |= accumulate.summary(plan.accumulate, state.correlator, state.histogram, state.status == 0)
+        found |= accumulate.summary(plan.accumulate, state.correlator, state.histogram, found["status"] == 0)
     return found
+
+
+def divergence(status: NDArray[np.int64]) -> str:
+    """How many trajectories have diverged, and when the first did; nothing when none has.
+
+    >>> divergence(np.array([0, 40, 0, 7]))
+    '2 of 4 trajectories, the first at step 7'
+    """
+    lost = status[status != 0]
+    return f"{lost.size:,} of {status.size:,} trajectories, the first at step {lost.min():,}" if lost.size else ""
 
 
 def saved(plan: Plan, state: State) -> int:
@@ -301,7 +329,7 @@ def fill(run: xr.Dataset, arrays: Mapping[str, Any], problem: Problem, plan: Pla
     time_step = run.attrs["time_step"]
     happened = {
         name: (EVENTS[name].dims, values, EVENTS[name].attrs | {"time_step": time_step})
-        for name, values in events(state, plan).items()
+        for name, values in events(problem, plan, state).items()
     }
     checkpoint = np.frombuffer(state.to_bytes(), np.int8)
     run = run.isel(time=slice(saved(plan, state)))
@@ -309,6 +337,10 @@ def fill(run: xr.Dataset, arrays: Mapping[str, Any], problem: Problem, plan: Pla
         happened
     )
     filled["checkpoint"] = (CHECKPOINT.dims, checkpoint, CHECKPOINT.attrs)
+    if said := divergence(happened["status"][1]):
+        filled = filled.assign_attrs(diverged=said)
+        for name in arrays:
+            filled[name].attrs["diverged"] = said
     return filled.assign_attrs(complete=int(state.step >= plan.steps))
 
 

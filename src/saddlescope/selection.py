@@ -53,6 +53,11 @@ class Selection:
             weights = (diagonal.end_to_end(weights),)
         return observables.mode_strength(self.problem.data, weights)
 
+    @cached_property
+    def status(self) -> NDArray[np.int64]:
+        """0, or the step of divergence, of the selected trajectories."""
+        return results.status(self.problem, self.state)
+
     @property
     def complete(self) -> bool:
         """Whether all trajectories are there."""
@@ -118,7 +123,7 @@ def selected(run: xr.Dataset) -> Selection:
             run, _ = _in_order(run, dim, dim, axes[dim].tolist())
     if "time" not in run.coords or not np.allclose(run["time"].values, method.time(steps), rtol=1e-9, atol=0):
         raise ValueError(f"time of the run must be that of its steps; {_FIX}")
-    if "status" in run and not np.array_equal(run["status"].values, whole.status[rows]):
+    if "status" in run and not np.array_equal(run["status"].values, results.status(problem, whole)[rows]):
         raise ValueError(f"status of the run must be that of its checkpoint; {_FIX}")
     if len(rows) < len(members):
         if plan.accumulate is not None:
@@ -136,17 +141,17 @@ def _check_values(given: Selection) -> None:
     """The last save must be that of the checkpoint, trajectory by trajectory; of earlier ones it knows nothing."""
     shown, state = given.variable("mode_strength"), given.state
     saved = given.run["step"].values == state.step
-    if shown is None or not saved.any() or "mode" not in shown.coords:
+    modes, alive = None if shown is None else shown.coords.get("mode"), given.status == 0
+    if shown is None or modes is None or not saved.any() or not alive.any():
         return
-    modes, alive = shown["mode"].values, state.status == 0
     found = shown.values[:, saved][:, 0]
     if given.plan.keep == "statistics":
         if not given.complete or list(shown["statistic"].values) != list(results.STATISTICS):
             return
-        expected = results.statistics({"mode_strength": given.strengths}, alive)["mode_strength"][:, modes]
+        expected = results.statistics({"mode_strength": given.strengths}, alive)["mode_strength"][:, modes.values]
         found, expected = found[:1], expected[:1]
     else:
-        found, expected = found[alive], given.strengths[alive][:, modes]
+        found, expected = found[alive], given.strengths[alive][:, modes.values]
     if not np.allclose(found, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max(initial=0.0), equal_nan=True):
         raise ValueError(f"mode_strength of the run must be that of its checkpoint at step {state.step:,}; {_FIX}")
 

@@ -67,6 +67,7 @@ def simulate(
     With a run in place of the problem: the same method and a plan of more steps extend it, as if it had never
     stopped; another method starts its own clock at the last weights.
     ``engine`` is "native" (compiled), "reference" (plain NumPy), or "auto" (native where it is built).
+    Warns at the end when trajectories have diverged, which statistics then leave out, or stick at 0.
     ``out`` names a Zarr store, written during the run: killed at any time, the same call resumes it. One process at a
     time writes it; nothing else there or beside it is changed, links are written through, an empty folder is filled.
     Raises TypeError or ValueError naming the argument at fault, FileExistsError when ``out`` holds another or
@@ -86,6 +87,8 @@ def simulate(
     made = make_engine(engine, start.problem, start.method, start.plan)
     with closing(_sink(start, made, out, overwrite)) as sink:
         _advance(made, start, sink, progress)
+        for sentence in advice.on_end(start.problem, start.method, start.plan, sink.state):
+            warnings.warn(sentence, stacklevel=2)
         return sink.dataset()
 
 

@@ -189,8 +189,8 @@ class Store:
                     _clear(path)
                     (path / _NEW).touch(exist_ok=False)
                 saves = _saves(problem, plan)
-                digests, sums = _lay_out(target, frame, saves, plan, state)
-                _write(target, plan, state, records, 0, saves, digests, sums)
+                digests, sums = _lay_out(target, frame, saves, problem, plan, state)
+                _write(target, problem, plan, state, records, 0, saves, digests, sums)
                 if in_place:
                     (path / _NEW).unlink()
                 else:
@@ -208,7 +208,8 @@ class Store:
         plan, saves = self._content.plan, self._content.saves
         done = results.saved(plan, self.state)
         with _files.in_words(self.path, "out", f"it resumes from step {self.state.step}"):
-            self._sums = _write(self.path, plan, state, records, done, saves, self._content.digests, self._sums)
+            problem, digests = self._content.problem, self._content.digests
+            self._sums = _write(self.path, problem, plan, state, records, done, saves, digests, self._sums)
         self.state = state
 
     def dataset(self) -> xr.Dataset:
@@ -332,19 +333,19 @@ def chunks(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (min(ensemble, max(1, _zarr.CHUNK_BYTES // (row * saves))), saves, *rest)
 
 
-def _events(state: State, plan: Plan) -> Iterator[tuple[str, _zarr.Array, NDArray[Any]]]:
-    for name, values in results.events(state, plan).items():
+def _events(problem: Problem, plan: Plan, state: State) -> Iterator[tuple[str, _zarr.Array, NDArray[Any]]]:
+    for name, values in results.events(problem, plan, state).items():
         variable = results.EVENTS[name]
         yield name, _zarr.of(values, variable.dims, variable.attrs, whole=True), values
 
 
 def _lay_out(
-    folder: Path, frame: xr.Dataset, saves: dict[str, _zarr.Array], plan: Plan, state: State
+    folder: Path, frame: xr.Dataset, saves: dict[str, _zarr.Array], problem: Problem, plan: Plan, state: State
 ) -> tuple[dict[str, bytes], Sums]:
     """Everything but saves, events and checkpoint; the digests of what never changes, the sums of no saves."""
     fixed = {str(name): _zarr.of(v.values, tuple(map(str, v.dims)), v.attrs) for name, v in frame.variables.items()}
     sums = {name: np.zeros(array.grid[:2], np.uint32) for name, array in saves.items()}
-    events = {name: array for name, array, _ in _events(state, plan)}
+    events = {name: array for name, array, _ in _events(problem, plan, state)}
     names = [_zarr.METADATA, *(f"{name}/{_zarr.METADATA}" for name in (*fixed, *saves, *events, "checkpoint"))]
     names += [
         _zarr.chunk_file(Path(), name, index).as_posix()
@@ -364,6 +365,7 @@ def _lay_out(
 
 def _write(
     folder: Path,
+    problem: Problem,
     plan: Plan,
     state: State,
     records: Sequence[Record],
@@ -376,7 +378,7 @@ def _write(
     sums = {name: values.copy() for name, values in sums.items()}
     for name, array in saves.items() if records else ():
         _append(folder, name, array, results.stack(records, name), done, sums[name])
-    for name, array, values in _events(state, plan):
+    for name, array, values in _events(problem, plan, state):
         _zarr.write(folder, name, array, values)
     packed = np.frombuffer(_pack(state, digests, sums), np.int8)
     checkpoint = _zarr.Array(("byte",), packed.shape, packed.shape, "int8", {})

@@ -156,7 +156,7 @@ def test_a_noise_peak_counts_when_the_noise_has_fallen_by_a_tenth():
     state = engine_class("reference")(PROBLEMS["thin"], METHOD, plan).init()
     at_learning = np.array([0.89, 0.91, np.nan, 0.0])
     peak = np.stack([np.ones(4), np.full(4, 17.0), np.full(4, 0.6), at_learning], axis=1)[:, :, None]
-    found = results.events(replace(state, peak=peak), plan)
+    found = results.events(PROBLEMS["thin"], plan, replace(state, peak=peak))
     np.testing.assert_array_equal(found["noise_peak_step"][:, 0], [17, np.nan, np.nan, 17])
     np.testing.assert_array_equal(found["noise_peak_strength"][:, 0], [0.6, np.nan, np.nan, 0.6])
 
