@@ -110,7 +110,8 @@ def excess_loss(data: Data, weights: Weights) -> Floats:
     >>> float(excess_loss(GaussianData([[2.0]], label_noise=1.0), [np.ones((1, 1, 1))])[0])
     0.5
     """
-    return data.excess_loss(end_to_end(weights).astype(np.float64))
+    maps = end_to_end(weights)
+    return data.excess_loss(maps.astype(np.result_type(maps, np.float64)))
 
 
 # --- modes and spectrum
