@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -91,7 +91,7 @@ def rescaling_symmetry(
     found, first = [], None
     for scale in (1.0, *scales):
         with np.errstate(all="ignore"):
-            pair = gradients(scale * u, w / scale)
+            pair: Any = gradients(scale * u, w / scale)
         pair = list(pair) if isinstance(pair, np.ndarray) and pair.ndim else pair
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise TypeError(f"gradients must return two arrays, those of u and of w, got {shown(pair)}")
