@@ -459,7 +459,7 @@ def _unpack(packed: bytes) -> tuple[State, dict[str, bytes], Sums]:
 
 
 def _opened(path: Any) -> _Content:
-    place = as_path(path, "path")
+    place = _files.place(path, "path")
     with _files.in_words(place, "path"):
         _bring_back(place)
         if not place.exists():
@@ -485,11 +485,6 @@ def _bring_back(place: Path) -> None:
         with suppress(BlockingIOError), _files.sole(place, "path"):
             _files.recover(place)
         time.sleep(0.01)
-
-
-def as_path(path: Any, name: str) -> Path:
-    """The absolute path that is meant; TypeError and ValueError name the argument."""
-    return _files.place(path, name)
 
 
 def _read(path: Path) -> _Content:

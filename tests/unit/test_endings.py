@@ -5,9 +5,10 @@ import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner
 
 import saddlescope as sc
-from saddlescope import _threads
+from saddlescope import _threads, cli
 from saddlescope.problem import run_from_toml, run_to_toml
 from support import PROBLEMS
 
@@ -53,8 +54,7 @@ def test_a_toml_with_a_mark_of_byte_order(tmp_path):
     assert run_from_toml("\ufeff" + text) == (PROBLEMS["wide"], METHOD, PLAN)
     assert sc.Problem.from_toml("\ufeff" + PROBLEMS["wide"].to_toml()) == PROBLEMS["wide"]
     (tmp_path / "run.toml").write_text(text, encoding="utf-8-sig")
-    program = [sys.executable, "-m", "saddlescope", "run", "run.toml", "--dry-run"]
-    assert subprocess.run(program, cwd=tmp_path, capture_output=True).returncode == 0
+    assert CliRunner().invoke(cli.app, ["run", str(tmp_path / "run.toml"), "--dry-run"]).exit_code == 0
 
 
 def test_threads_where_the_system_does_not_say_which_cores(monkeypatch):
