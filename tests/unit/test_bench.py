@@ -42,7 +42,8 @@ def test_what_is_written(record):
         assert len(arm["seconds"]) == 2 and arm["spread"][0] <= arm["nanoseconds"] <= arm["spread"][1]
         assert 0 < arm["work_memory"] < arm["memory"] and arm["compile_seconds"] >= 0
     assert contestants[OURS]["ratio"] == [1, 1, 1] and contestants["NumPy"]["options"]["chunk"] in (32, 64)
-    assert facts["limits"]["float32"]["gflops"] > 0 and set(facts["machine"]["versions"]) == {OURS, *arms.PEERS}
+    assert len(facts["works"]["T"]["races"]["tiny"]["limits"]) == facts["repeats"]  # measured in every round
+    assert facts["limits"]["float32"]["gflops"][0] > 0 and set(facts["machine"]["versions"]) == {OURS, *arms.PEERS}
     for word in ("## T · Langevin, tiny", "### tiny", "| NumPy |", "## Targets", "## Limits of this machine"):
         assert word in text
     assert all(len(line.split("|")) == len(report.ARMS) + 2 for line in text.splitlines() if "| NumPy |" in line)
@@ -104,10 +105,15 @@ def test_every_target_finds_its_arms():
         }
         for name, job in work.WORKS.items()
     }
+    race = works["W1"]["races"]["1024 trajectories"]
+    race["limits"] = [{"float32": {"gflops": 1e-9 * targets.PRODUCTS / slower}} for slower in (1.0, 2.0, 3.0)]
     for target in targets.TARGETS:
-        row = target.judge({"works": works, "limits": {"float32": {"gflops": 1e-9 * targets.PRODUCTS}}})
-        assert row["measured"] and row["verdict"] in ("reached", "met", "missed"), target.what
-        assert target.judge({"works": {}, "limits": {}})["verdict"] == "not measured"
+        row = target.judge({"works": works})
+        verdicts = ("",) if target.floor is None else ("reached", "met", "missed")
+        assert row["measured"] and row["verdict"] in verdicts, target.what
+        assert target.judge({"works": {}})["verdict"] == "not measured"
+        if "peak" in target.what:
+            assert row["measured"] == pytest.approx([1, 1, 1])  # the machine was as busy in the same round
 
 
 def test_distance_from_the_stationary_law():

@@ -37,7 +37,7 @@ def bench(
         "quick": quick,
         "repeats": repeats,
         "missing": sorted(peer for peer in PEERS if not installed(peer)),
-        "limits": limits.rates(),
+        "limits": {},
         "works": {},
         "memory": [],
         "curves": None,
@@ -45,7 +45,6 @@ def bench(
     }
     if record["missing"]:
         console.print(f"not installed: {', '.join(record['missing'])} (pip install 'saddlescope\\[bench]')")
-    console.print(report.table("Limits of this machine", report.LIMITS, report.limit_rows(record)))
     with console.status("starting") as status:
         for name, work in chosen.items():
             races = [race for race in work.races if race.quick or not quick]
@@ -64,8 +63,13 @@ def bench(
             n, rounds = (10_000, 1) if quick else (20_000, repeats)
             record["curves"] = curves.measure(n, rounds, quick, status.update)
             curves.draw(record["curves"], folder / "w3.svg")
+    every_round = [
+        each for work in record["works"].values() for race in work["races"].values() for each in race["limits"]
+    ]
+    record["limits"] = limits.summary(every_round)
     record["targets"] = [target.judge(record) for target in TARGETS if target.work in chosen]
     report.write(folder, record)
+    console.print(report.table("Limits of this machine", report.LIMITS, report.limit_rows(record)))
     console.print(report.table("Targets", report.TARGETS, report.target_rows(record)))
     console.print(f"written to {folder / 'bench.md'}", markup=False)
     wrong = [race["wrong"] for work in record["works"].values() for race in work["races"].values()]
@@ -80,11 +84,12 @@ def _chosen(names: Sequence[str], works: Mapping[str, Work]) -> dict[str, Work]:
 
 
 def _outcome(race: Race, repeats: int, seconds: float, say: Any) -> dict[str, Any]:
-    entries, notes, wrong = run(race, repeats, seconds, say)
+    found: list[limits.Rates] = []
+    entries, notes, wrong = run(race, repeats, seconds, say, lambda: found.append(limits.rates()))
     arms = {entry.arm.name: _facts(entry) for entry in entries}
     for arm in arms.values():
         arm["ratio"] = ratio(arm, arms[OURS])
-    return {"arms": arms, "notes": notes, "wrong": wrong}
+    return {"arms": arms, "notes": notes, "wrong": wrong, "limits": found}
 
 
 def _facts(entry: Entry) -> dict[str, Any]:

@@ -97,9 +97,15 @@ def installed(peer: str) -> bool:
 
 
 def run(
-    race: Race, repeats: int, seconds: float, say: Callable[[str], None]
+    race: Race,
+    repeats: int,
+    seconds: float,
+    say: Callable[[str], None],
+    each_round: Callable[[], None] = lambda: None,
 ) -> tuple[list[Entry], list[str], list[str]]:
     """Time every arm ``repeats`` times, in alternating order, once its law is that of the first.
+
+    ``each_round`` is called in every round, as if it were the last arm.
 
     Returns the entries of the arms that ran, notes on those that did not, and the arms of another law.
     """
@@ -128,8 +134,13 @@ def run(
             ready.append((runner, Entry(runner.arm, runner.choice, runner.steps, runner.compile_seconds, law)))
         for index in range(repeats):
             say(f"{race.name}: round {index + 1} of {repeats}")
-            for runner, entry in ready if index % 2 == 0 else ready[::-1]:
+            forward = index % 2 == 0
+            if not forward:
+                each_round()
+            for runner, entry in ready if forward else ready[::-1]:
                 entry.seconds.append(runner.time())
+            if forward:
+                each_round()
         for runner, entry in ready:
             entry.memory, entry.work_memory = runner.memory, runner.work_memory
     finally:

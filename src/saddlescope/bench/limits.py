@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import statistics
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +15,8 @@ from typing import Any
 from saddlescope import _kernel
 from saddlescope.bench.arms import CORES, OURS, PEERS, Arm, Runner
 from saddlescope.bench.settings import network
+
+Rates = dict[str, dict[str, float]]
 
 RATES = {
     "float32": (_kernel.multiply_add_rate_float32, _kernel.normal_rate_float32),
@@ -42,20 +46,33 @@ def _version(name: str) -> str | None:
         return None
 
 
-def rates(milliseconds: float = 100.0) -> dict[str, dict[str, float]]:
-    """Multiply-adds in GFLOP/s of one thread and of all cores, and normals a second of one; the best of three each.
+def rates(milliseconds: float = 30.0) -> Rates:
+    """Multiply-adds in GFLOP/s of one thread and of all cores, and normals a second of one, at this moment.
 
     >>> rates(milliseconds=1.0)["float32"]["normals_per_second"] > 0
     True
     """
-    table = {}
-    for dtype, (multiply_adds, normals) in RATES.items():
-        table[dtype] = {
-            "gflops_one_thread": 2 * max(multiply_adds(milliseconds) for _ in range(3)),
-            "gflops": 2 * max(_together(multiply_adds, milliseconds) for _ in range(3)),
-            "normals_per_second": 1e9 * max(normals(milliseconds) for _ in range(3)),
+    return {
+        dtype: {
+            "gflops_one_thread": 2 * multiply_adds(milliseconds),
+            "gflops": 2 * _together(multiply_adds, milliseconds),
+            "normals_per_second": 1e9 * normals(milliseconds),
         }
-    return table
+        for dtype, (multiply_adds, normals) in RATES.items()
+    }
+
+
+def summary(rounds: Sequence[Rates]) -> dict[str, dict[str, list[float]]]:
+    """Median, lowest and highest of all rounds, for each rate.
+
+    >>> summary([{"float32": {"gflops": rate}} for rate in (3.0, 1.0, 2.0)])
+    {'float32': {'gflops': [2.0, 1.0, 3.0]}}
+    """
+    found: dict[str, dict[str, list[float]]] = {}
+    for dtype, table in rounds[0].items() if rounds else ():
+        each = {name: [one[dtype][name] for one in rounds] for name in table}
+        found[dtype] = {name: [statistics.median(v), min(v), max(v)] for name, v in each.items()}
+    return found
 
 
 def _together(rate: Any, milliseconds: float) -> float:

@@ -47,18 +47,20 @@ def target_rows(record: Record) -> list[Row]:
     for t in record["targets"]:
         sign, found = "≤" if t["at_most"] else "≥", t["measured"]
         measured = (_number(found[0]), _interval(found[1:])) if found else ("–", "–")
-        rows.append((t["work"], t["what"], f"{sign} {t['floor']:g}", f"{sign} {t['reach']:g}", *measured, t["verdict"]))
+        bounds = ("–" if t[name] is None else f"{sign} {t[name]:g}" for name in ("floor", "reach"))
+        rows.append((t["work"], t["what"], *bounds, *measured, t["verdict"]))
     return rows
 
 
 def limit_rows(record: Record) -> list[Row]:
-    """What the machine can do, for each type."""
+    """What the machine can do, for each type: median of all rounds, the lowest and the highest."""
     return [
         (
             dtype,
-            f"{limit['gflops_one_thread']:.0f}",
-            f"{limit['gflops']:.0f}",
-            f"{limit['normals_per_second'] / 1e9:.2f}",
+            *(
+                f"{_number(limit[name][0] / unit)} {_interval([end / unit for end in limit[name][1:]])}"
+                for name, unit in (("gflops_one_thread", 1.0), ("gflops", 1.0), ("normals_per_second", 1e9))
+            ),
         )
         for dtype, limit in record["limits"].items()
     ]
