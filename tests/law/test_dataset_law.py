@@ -63,6 +63,15 @@ def test_mean_and_covariance(engine, name):
     assert not has_covariance(drawn, mean, 1.25 * covariance), "a wrong temperature must be rejected"
 
 
+@pytest.mark.parametrize("name", SAMPLINGS)
+def test_the_noise_that_a_run_shows_is_that_of_its_steps(engine, name):
+    """``mode_noise`` over η is the variance of Ḡ along a mode, exactly, with the finite population in it."""
+    run = engine(Problem(DeepLinear((3, 2)), DATA, init.Given([WEIGHTS])), SAMPLINGS[name], Plan(steps=1))
+    modes, covariance = DATA.modes, expected(name)[1].reshape(2, 3, 2, 3)
+    variance = np.einsum("ia,ja,ijkl,ka,la->a", modes.left, modes.right, covariance, modes.left, modes.right)
+    np.testing.assert_allclose(run.observe(run.init())["mode_noise"], LR * variance[None], rtol=1e-9)
+
+
 def test_the_finite_population_is_seen(engine):
     """Negative control: with and without replacement differ."""
     drawn = map_gradients(engine, DATA, SAMPLINGS["without"])
