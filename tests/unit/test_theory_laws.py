@@ -28,6 +28,7 @@ def laws():
         "inverse Gaussian": MODE.plateau_passage(1e-3),
         "atoms": Atoms([0.0, 1.0, 2.0], [0.25, 0.5, 0.25]),
         "in time": MODE.evolve(0.1, [1.0])[0],
+        "in time, cold": ModeSDE(2, 1.0, 0.5, temperature=1e-6).evolve(1e-3, [3.5])[0],
         "absorbed": Diffusion1D(lambda x: 0.0, lambda x: 1.0).evolve(0.3, [1.0], lower=0.0, upper=1.0)[0],
     }
 
@@ -75,6 +76,8 @@ def test_every_law_has_every_name(name):
     drawn = law.rvs(20_000, random_state=1)
     assert drawn.shape == (20_000,) and abs(drawn.mean() - law.mean()) < 6 * law.std() / 20_000**0.5
     assert law.cdf(x).shape == x.shape and law.sf(0.5).shape == ()
+    assert [getattr(law, each)([]).shape for each in ("pdf", "cdf", "sf", "ppf", "isf")] == [(0,)] * 5
+    assert f"median {law.median():.6g}, 90 % from" in repr(law) and len(repr(law)) < 200
 
 
 def test_atoms_as_in_scipy():

@@ -6,7 +6,7 @@ from saddlescope.theory.boundaries import Boundaries, Boundary
 from saddlescope.theory.diffusion1d import Diffusion1D
 from saddlescope.theory.evolution import Transient
 from saddlescope.theory.flow import flow_time, mode_flow, plateau_time
-from saddlescope.theory.laws import Atoms, Density, Law
+from saddlescope.theory.laws import Atoms, Density, Law, Mixture
 from saddlescope.theory.layerwise import balance_drift, layer_noise, layer_variance, noise_balance
 from saddlescope.theory.mode import ModeSDE, mode_sde
 from saddlescope.theory.network import (
@@ -29,6 +29,7 @@ __all__ = [
     "Density",
     "Diffusion1D",
     "Law",
+    "Mixture",
     "ModeSDE",
     "Rescaling",
     "SingularValueSDE",

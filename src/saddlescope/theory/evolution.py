@@ -224,7 +224,7 @@ def _costs(sde: Diffusion1D, start: float, end: float, side: int, rate: float) -
 
 
 @steady
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Transient(Moments):
     """The law of x at a time: a density, and what has been ``absorbed`` at the ends; within ``error`` in its cdf.
 

@@ -49,6 +49,13 @@ class Law(Protocol):
 class Moments:
     """What every law here has from its ``cdf`` and ``ppf``."""
 
+    def __repr__(self) -> str:
+        (low, high), (inner, outer) = self.support(), self.interval(0.9)
+        return (
+            f"{type(self).__name__}: median {self.median():.6g}, 90 % from {inner:.6g} to {outer:.6g}, "
+            f"all from {low:.6g} to {high:.6g}"
+        )
+
     def cdf(self, x: ArrayLike) -> Floats:
         """Probability of values up to x."""
         raise NotImplementedError
@@ -136,7 +143,7 @@ class Moments:
 
 
 @steady
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Atoms(Moments):
     """A law of finitely many values (sorted), each with its probability.
 
@@ -204,7 +211,7 @@ class Atoms(Moments):
 
 
 @steady
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Mixture(Moments):
     """Laws mixed with ``shares`` that sum to 1, atoms before densities; x of a quantile may be an atom.
 
@@ -278,7 +285,7 @@ def _number(rank: NDArray[np.int64]) -> Floats:
 
 
 @steady
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Known(Moments):
     """A frozen law of ``scipy.stats``, with the names and the checks of the other laws.
 
@@ -373,7 +380,7 @@ LINE = Coordinate(lambda y: 1.0 * y, lambda x: 1.0 * x, np.zeros_like, np.zeros_
 
 
 @steady
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Density(Moments):
     """A law with a density, tabulated in a coordinate on the whole line; made by ``Diffusion1D.stationary``.
 

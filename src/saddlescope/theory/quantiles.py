@@ -349,7 +349,7 @@ def _quantiles(law: Start, z: Floats) -> Floats:
 
 
 @steady
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class QuantileLaw(Moments):
     """The law of x at a time, by its quantiles y = ``middle`` + ``d`` at probits z; within ``error`` in its cdf.
 
