@@ -230,3 +230,41 @@ def test_the_command_line_says_it_too(here):
         for words in (["run", "run.toml", "-o", out], ["info", out]):
             answer = CliRunner().invoke(cli.app, words)
             assert answer.exit_code == 2 and answer.stderr.startswith("error: ") and answer.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("call", "found"), [(1, 2), (2, 2), (3, 4)])
+def test_an_overwrite_killed_between_its_renames(here, monkeypatch, call, found):
+    """The old run (2 steps) is found again, or the new one (4 steps) is there; the next call leaves nothing else."""
+    written("run.zarr")
+    sc.simulate(*RUN[:2], sc.Plan(steps=2, saves=2), out="run.zarr", overwrite=True)
+    rename, seen = Path.rename, []
+
+    def dying(*args):
+        seen.append(None)
+        if len(seen) >= call:
+            raise SystemError("killed")
+        return rename(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", dying)
+        patch.setattr(store.shutil, "rmtree", lambda *_, **__: None)
+        with pytest.raises(SystemError):
+            sc.simulate(*RUN[:2], sc.Plan(steps=4, saves=2), out="run.zarr", overwrite=True)
+    assert sc.load("run.zarr").step.values[0] == 0 and f"steps = {found}\n" in sc.load("run.zarr").attrs["toml"]
+    written("run.zarr", overwrite=True)
+    assert [entry.name for entry in here.iterdir()] == ["run.zarr"]
+
+
+def test_only_what_is_provably_left_by_a_killed_call_is_removed(here):
+    left = [f".run.zarr.{'0a' * 8}.saddlescope-new", f".run.zarr.{'1b' * 8}.saddlescope-gone"]
+    kept = [
+        ".run.zarr.mine.saddlescope-new",
+        f".run.zarr.{'0a' * 8}.saddlescope-new.txt",
+        f".other.zarr.{'0a' * 8}.saddlescope-new",
+        f"run.zarr.{'0a' * 8}.saddlescope-old",
+    ]
+    for name in left + kept:
+        (here / name).mkdir()
+        (here / name / "content").write_text("mine")
+    written("run.zarr")
+    assert {entry.name for entry in here.iterdir()} == {*kept, "run.zarr"}
