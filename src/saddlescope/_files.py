@@ -160,10 +160,10 @@ def put(new: Path, path: Path) -> None:
 def recover(path: Path) -> None:
     """Complete what a killed writer left beside ``path``; under ``sole(path)``."""
     for old in _asides(path, "old"):
-        if path.exists():
-            _discard(old, path)
-        else:
+        if not path.exists():
             old.rename(path)
+        elif not path.is_dir() or any(path.iterdir()):  # an empty folder has not taken its place
+            _discard(old, path)
     for left in (*_asides(path, "new"), *_asides(path, "gone")):
         shutil.rmtree(left, ignore_errors=True)
 

@@ -169,6 +169,19 @@ def test_killed_between_renames_a_run_is_found_again(tmp_path, monkeypatch, call
     assert {entry.name: (entry / "content").read_text() for entry in tmp_path.iterdir()} == {"run.zarr": found}
 
 
+def test_an_empty_folder_does_not_take_the_place_of_a_run(tmp_path, monkeypatch):
+    path = folder(tmp_path / "run.zarr", "old")
+    with monkeypatch.context() as patch:
+        killed(patch, "rename", 2)
+        with pytest.raises(SystemError):
+            _files.put(folder(_files.aside(path), "new"), path)
+    path.mkdir()
+    with _files.sole(path, "out"):
+        _files.recover(path)
+    (old,) = (entry for entry in tmp_path.iterdir() if entry != path)
+    assert (old / "content").read_text() == "old"
+
+
 def test_a_file_is_replaced_as_a_whole(tmp_path, monkeypatch):
     file = tmp_path / "page"
     _files.replace(file, b"old")
