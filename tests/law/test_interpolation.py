@@ -118,6 +118,13 @@ def test_the_most_likely_strength():
         assert s[law.pdf(s).argmax()] == pytest.approx(most, abs=2e-3)
 
 
+def test_tails():
+    """Below k there is none; above it is that of every law."""
+    assert phases.moments_below(MODES["depth 3, down"]) == np.inf > MODES["depth 3, down"].stationary().moment(9)
+    up = MODES["depth 4, up"]
+    assert phases.moments_below(up) == 3.25 and up.stationary().moment(3) < up.stationary().moment(4) == np.inf
+
+
 def test_what_is_not_answered_from_the_side_that_is_left():
     mode = MODES["depth 2, decay"]
     assert np.isfinite(mode.passage(0.1, 0.8)).all()

@@ -369,6 +369,7 @@ def test_the_discrete_critical_temperature_scales():
         (lambda: phases.most_likely_shift(white(2, 0.1, target=-1.0)), "mass ends in points"),
         (lambda: phases.most_likely_shift(white(2, 0.1, label_noise=0.0)), "mass ends in points"),
         (lambda: phases.most_likely_shift(white(3, 0.1, weight_decay=0.1)), "outweighs the pull near 0 at depth 3"),
+        (lambda: phases.regime(ModeSDE(2, moments=(2.0, 1.0, 0.5, 1.0, 1.0), temperature=9.0)), "back from above"),
         (lambda: phases.hot_law(white(2, 0.1)), "depth ≥ 3 with β₂ > 0"),
         (lambda: phases.heat(white(2, 0.1), 0), "width must be at least 1, got 0"),
         (lambda: phases.second_order_temperature(white(3, 0.1)), "only depth 2 has a critical temperature"),

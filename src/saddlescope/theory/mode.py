@@ -241,7 +241,8 @@ class ModeSDE:
     def critical_temperature(self) -> float:
         """Temperature above which all mass runs to s = 0: ``T_c = 2(β₂ − γ)/α₃`` at depth 2; infinite at other depths.
 
-        A statement on the Langevin model: it holds for discrete SGD only if ``s* T_c B ≪ 1``.
+        A statement on the Langevin model: it holds for discrete SGD only if ``s* T_c B ≪ 1`` (there
+        ``phases.discrete_critical_temperature``), and not above a strength that paths cross upwards (``crossing``).
         Source: Ziyin et al. 2023, arXiv 2308.06671 (their T'_c = β₂/α₃ counts the loss without ½).
 
         >>> ModeSDE(depth=2, target=1.0, label_noise=2.0, temperature=0.1).critical_temperature

@@ -169,6 +169,7 @@ def regime(mode: ModeSDE) -> Regime:
     ['learned', 'bimodal', 'at zero', 'collapsed']
     """
     _at_depth_two(mode, "regimes")
+    _refuse_above(mode)
     T, critical = mode.temperature, mode.critical_temperature
     if critical / 3 > T:
         return "learned"
@@ -191,6 +192,7 @@ def regime_temperatures(mode: ModeSDE) -> dict[str, float]:
     {'zero': 0.2222222..., 'critical': 0.6666666..., 'bump': 0.4031054...}
     """
     _at_depth_two(mode, "regimes")
+    _refuse_above(mode)
     (b1, b2), a1, a2, a3 = mode.pull, mode.alpha1, mode.alpha2, mode.alpha3
     critical = mode.critical_temperature
     found = np.roots([25 * a2**2 - 21 * a1 * a3, 14 * a1 * b2 - 10 * b1 * a2, b1**2])
@@ -207,12 +209,15 @@ def regime_temperatures(mode: ModeSDE) -> dict[str, float]:
 def tail_exponent(mode: ModeSDE) -> float:
     """The power of s with which the stationary density falls at infinity: ``−5 + 3/L`` whatever the data and T.
 
-    At depth 1 ``−2 − 2(β₁+γ)/(Tα₁)``. Minus infinite, less than any power, for α₁ = 0 (inputs of one size).
+    At depth 1 ``−2 − 2(β₁+γ)/(Tα₁)``. Minus infinite, less than any power, for α₁ = 0 (inputs of one size), and where
+    no path stays above a strength (``ModeSDE.crossing``).
 
     >>> tail_exponent(ModeSDE(depth=3, target=1.0, label_noise=1.0, temperature=0.1))
     -4.0
     """
     if mode.alpha1 == 0 or mode.temperature == 0:
+        return -np.inf
+    if mode.depth >= 2 and mode.crossing is not None and mode.crossing[1] < 0:
         return -np.inf
     if mode.depth == 1:
         return float(-2 - 2 * mode.pull[0] / (mode.temperature * mode.alpha1))
@@ -525,6 +530,14 @@ def _log_size(excess: Floats, deviation: Floats) -> Floats:
 def _at_depth_two(mode: ModeSDE, what: str) -> None:
     if mode.depth != 2:
         raise ValueError(f"{what}: only depth 2 has a critical temperature, got depth {mode.depth}")
+
+
+def _refuse_above(mode: ModeSDE) -> None:
+    if mode.crossing is not None and mode.crossing[1] > 0:
+        raise ValueError(
+            f"regimes are those of laws that reach down to 0, but noise vanishes at s = {mode.crossing[0]:g}, and no "
+            "path comes back from above"
+        )
 
 
 def _check_batches(batch_size: float) -> None:
