@@ -468,11 +468,11 @@ def _opened(path: Any) -> _Content:
             )
         if not is_run(place):
             raise ValueError(f"path {os.fspath(path)!r} holds no run; give the store that simulate(…, out=…) wrote")
-        before = place.stat().st_ino
+        before = _inode(place)
         try:
             return _read(place)
         except DamagedStore:
-            if place.stat().st_ino == before:
+            if _inode(place) == before:
                 raise
         return _read(place)  # it was replaced in the meantime
 
@@ -583,9 +583,15 @@ class _Saves(BackendArray):
     def __init__(self, path: Path, name: str, array: _zarr.Array, done: int, sums: NDArray[np.uint32]) -> None:
         self._path, self._name, self._array, self._done, self._sums = path, name, array, done, sums
         self.shape, self.dtype = (array.shape[0], done, *array.shape[2:]), np.dtype(np.float64)
+        self._inode = _inode(path)
 
     def __getitem__(self, key: Any) -> Any:
-        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self._get)
+        try:
+            return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self._get)
+        except DamagedStore:
+            if _inode(self._path) == self._inode:
+                raise
+        raise DamagedStore(f"the store {str(self._path)!r} is no longer the one that was opened; load it again")
 
     def _get(self, key: tuple[Any, ...]) -> NDArray[np.float64]:
         members, saves = (np.atleast_1d(np.arange(self.shape[axis])[key[axis]]) for axis in (0, 1))
@@ -598,6 +604,13 @@ class _Saves(BackendArray):
             at = np.ix_(members[to[0].ravel()] - i * rows, saves[to[1].ravel()] - j * columns)
             values[to] = chunk[at][rest]
         return values[tuple(0 if isinstance(part, (int, np.integer)) else slice(None) for part in key[:2])]
+
+
+def _inode(path: Path) -> int:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return -1
 
 
 class _Unchecked(BackendArray):

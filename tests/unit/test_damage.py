@@ -95,6 +95,17 @@ def test_what_is_damaged_is_named_when_it_is_used(finished, tmp_path):
             use()
 
 
+def test_a_store_that_was_replaced_is_not_called_damaged(finished):
+    run = sc.load(finished)
+    problem, method, _ = stores.RUNS["trajectories"]
+    sc.simulate(problem, method, stores.plan("trajectories", steps=6, saves=2), out=finished, overwrite=True)
+    with pytest.raises(store.DamagedStore, match=r"is no longer the one that was opened; load it again$"):
+        run.load()
+    shutil.rmtree(finished)
+    with pytest.raises(store.DamagedStore, match=r"is no longer the one that was opened; load it again$"):
+        run.load()
+
+
 def test_plain_zarr_fails_on_damaged_chunks_too(finished):
     file = finished / "loss" / "c" / "0" / "1"
     data = bytearray(file.read_bytes())
