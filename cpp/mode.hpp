@@ -3,7 +3,9 @@
 // Depth L ≥ 2 is integrated in x = log a, depth 1 in x = s, with f the pull and h the variance rate in x:
 //   f = a^{L−2} (β₂ − β₁ s) − γ,  h = T a^{2L−4} g(s),  dx = (f − h/2) dt + √h dW       (L = 1: dx = f dt + √h dW)
 // by the weak Taylor scheme of order 2 (Milstein 1978; Kloeden & Platen 1992, equation 14.2.1), step tol / rate. The
-// step is chosen from where the trajectory is and cut only to meet the next save, so that it stays adapted.
+// step is chosen from where the trajectory is and cut only to meet the next save, so that it stays adapted. What the pull
+// does alone is taken to order 5: weak noise leaves laws so narrow that an error of order 2 in their place would show
+// (methods for small noise: Milstein & Tretyakov 2004, Stochastic Numerics for Mathematical Physics, chapter 3).
 #pragma once
 
 #include "kernels.hpp"
@@ -45,9 +47,9 @@ struct ModeBlock {
     int64_t member[kLanes], saved[kLanes];  // trajectory in the lane (−1: none), saves written
   } registers[kRegisters];
 
-  // Pull f and variance rate h with two derivatives in x, and the local rate.
+  // Pull f with four derivatives in x, variance rate h with two, and the local rate.
   struct Local {
-    V f, f1, f2, h, h1, h2, rate;
+    V f, f1, f2, f3, f4, h, h1, h2, rate;
   };
 
   SADDLESCOPE_INLINE Local local(V x) const {
@@ -57,6 +59,8 @@ struct ModeBlock {
       const V h = T * fma(mode.alpha * d, d, set1(mode.floor));
       return {fma(set1(-mode.beta1), x, set1(mode.beta2)),
               set1(-mode.beta1),
+              V{},
+              V{},
               V{},
               h,
               slope * d,
@@ -69,6 +73,8 @@ struct ModeBlock {
     const V s = e * (a * a), d = s - mode.center, pull = mode.beta1 * s * e, q = T * e * e;
     const V free = fma(set1(mode.beta2), e, -pull), f = free - mode.decay, f1 = fma(set1(L - 2), free, -L * pull);
     const V f2 = fma(set1(L - 2), f1, -L * (2 * L - 2) * pull);
+    const V f3 = fma(set1(L - 2), f2, -L * (2 * L - 2) * (2 * L - 2) * pull);
+    const V f4 = fma(set1(L - 2), f3, -L * (2 * L - 2) * (2 * L - 2) * (2 * L - 2) * pull);
     // g = α d² + floor and its derivatives in x
     const V g = fma(mode.alpha * d, d, set1(mode.floor)), as = 2 * L * mode.alpha * s;
     const V g1 = as * d, g2 = L * as * (s + d), k = set1(2 * L - 4);
@@ -76,7 +82,18 @@ struct ModeBlock {
     // In a step neither the pull nor √h, which goes like a^{L−2} below s* and like a^{2L−2} above, may change by much.
     const V size = (L - 1) * e * fma(set1(mode.beta1), s, set1(__builtin_fabs(mode.beta2)));
     const V below = (1 + (L - 2) * (L - 2)) * h, above = (2 * L - 2) * (2 * L - 2) * mode.alpha * (s * s) * q;
-    return {f, f1, f2, h, h1, h2, size + below + above + mode.decay};
+    return {f, f1, f2, f3, f4, h, h1, h2, size + below + above + mode.decay};
+  }
+
+  // Taylor's terms of x' = f in dt³, dt⁴ and dt⁵, divided by f.
+  struct Curve {
+    V third, fourth, fifth;
+  };
+
+  static SADDLESCOPE_INLINE Curve curve(const Local& c) {
+    const V f1 = c.f1, ff2 = c.f * c.f2, f1f1 = f1 * f1, fff3 = c.f * c.f * c.f3;
+    const V fifth = fma(f1f1, fma(set1(11.0), ff2, f1f1), fma(4.0 * ff2, ff2, fma(7.0 * f1, fff3, c.f * c.f * c.f * c.f4)));
+    return {(f1f1 + ff2) * (1.0 / 6), fma(f1, fma(set1(4.0), ff2, f1f1), fff3) * (1.0 / 24), fifth * (1.0 / 120)};
   }
 
   SADDLESCOPE_INLINE void step(Register& r, V normal) {
@@ -90,8 +107,10 @@ struct ModeBlock {
     const V bent = fma(c.h1, fma(set1(-0.125), c.h1, 0.5 * mu), 0.25 * c.h * c.h2) / (c.h + 1e-300) + mu1;
     const V second = fma(bent * spread, normal, dt * fma(mu, mu1, 0.5 * mu2 * c.h));
     const V milstein = fma(0.25 * c.h1 * dt, fma(normal, normal, set1(-1.0)), fma(mu, dt, spread * normal));
-    const V moved = fma(0.5 * dt, second, milstein);
-    const V top = select<double>(r.x > ceiling, r.x, ceiling), there = r.x + moved;
+    const Curve bends = curve(c);
+    const V higher = dt * dt * dt * c.f * fma(dt, fma(dt, bends.fifth, bends.fourth), bends.third);
+    const V moved = fma(0.5 * dt, second, milstein) + higher;
+    const V from = r.x, top = select<double>(r.x > ceiling, r.x, ceiling), there = r.x + moved;
     r.x = select<double>(there > top, top, there);
     r.time = select<double>(reached, r.save, r.time + dt);
     if (mode.levels > 0) {
@@ -101,18 +120,33 @@ struct ModeBlock {
       for (int j = 0; j < mode.levels; ++j) {
         const V beyond = r.side[j] * (r.x - ensemble.levels[j]), shift = fma(level_noise[j], root, nearer);
         const I hit = (beyond + shift > 0.0) & (left > 0.0) & (r.side[j] != 0.0);
-        if (any<double>(hit)) passed(r, j, hit, beyond, r.side[j] * moved, dt);
+        if (any<double>(hit)) passed(r, j, hit, from, moved, dt);
       }
     }
     if (any<double>(reached)) record(r, reached);
   }
 
-  // A level passed in a step that ends `beyond` it: in proportion, if it was the pull that carried it there.
-  void passed(Register& r, int j, I hit, V beyond, V moved, V dt) {
+  // A level passed in a step: when the noiseless path from its begin, and in proportion what noise adds, was there; at
+  // the end of the step if it is only about to be passed.
+  void passed(Register& r, int j, I hit, V from, V moved, V dt) {
+    const Local c = local(from);
+    const Curve bends = curve(c);
     for (int lane = 0; lane < kLanes; ++lane) {
       if (!hit[lane] || r.member[lane] < 0) continue;
-      const double past = beyond[lane] > 0 && beyond[lane] < moved[lane] ? beyond[lane] / moved[lane] : 0.0;
-      ensemble.passages[r.member[lane] * mode.levels + j] = r.time[lane] - past * dt[lane];
+      const double side = r.side[j][lane], level = ensemble.levels[j], h = dt[lane], f = c.f[lane], f1 = c.f1[lane];
+      const double b3 = bends.third[lane], b4 = bends.fourth[lane], b5 = bends.fifth[lane];
+      const auto flow = [&](double t) { return f * t * (1 + t * (0.5 * f1 + t * (b3 + t * (b4 + t * b5)))); };
+      const double noise = moved[lane] - flow(h);
+      double low = 0, high = 1;
+      if (side * (from[lane] + moved[lane] - level) <= 0) {
+        low = 1;
+      } else {
+        for (int k = 0; k < 52; ++k) {
+          const double middle = 0.5 * (low + high);
+          (side * (from[lane] + flow(middle * h) + middle * noise - level) < 0 ? low : high) = middle;
+        }
+      }
+      ensemble.passages[r.member[lane] * mode.levels + j] = r.time[lane] - (1 - low) * h;
       r.side[j][lane] = 0.0;
     }
   }

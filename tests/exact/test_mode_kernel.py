@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import brentq
 
 from saddlescope import _kernel, streams
 from saddlescope.theory import ModeSDE, ensemble
@@ -11,27 +12,39 @@ OVERSHOOT = 0.5825971579390107
 
 
 def local(mode, x):
-    """Pull f, variance rate h, their two derivatives in x = log a (depth 1: s), and the local rate."""
+    """Pull f with four, variance rate h with two derivatives in x = log a (depth 1: s), and the local rate."""
     L, T, (center, floor), (b1, b2) = mode.depth, mode.temperature, mode.vertex, mode.pull
     decay = mode.weight_decay if L >= 3 else 0.0
     if L == 1:
         d = x - center
         slope = 2 * T * mode.alpha1
         h = T * (mode.alpha1 * d * d + floor)
-        return (b2 - b1 * x, -b1, 0.0), (h, slope * d, slope), b1 + T * mode.alpha1
+        return (b2 - b1 * x, -b1, 0.0, 0.0, 0.0), (h, slope * d, slope), b1 + T * mode.alpha1
     e, s = np.exp((L - 2) * x), np.exp(L * x)
-    f = e * (b2 - b1 * s) - decay
-    f1 = (L - 2) * b2 * e - (2 * L - 2) * b1 * e * s
-    f2 = (L - 2) ** 2 * b2 * e - (2 * L - 2) ** 2 * b1 * e * s
+    pulls = [(L - 2) ** k * b2 * e - (2 * L - 2) ** k * b1 * e * s for k in range(5)]
+    pulls[0] -= decay
     powers = [(2 * L - 4 + k * L, w) for k, w in enumerate((mode.alpha3, -2 * mode.alpha2, mode.alpha1))]
     h, h1, h2 = (T * sum(w * p**k * np.exp(p * x) for p, w in powers) for k in range(3))
     rate = (L - 1) * e * (abs(b2) + b1 * s) + decay
     rate += T * e * e * ((1 + (L - 2) ** 2) * mode.g(s) + (2 * L - 2) ** 2 * mode.alpha1 * s * s)
-    return (f, f1, f2), (h, h1, h2), rate
+    return pulls, (h, h1, h2), rate
+
+
+def flowed(pulls, t):
+    """Taylor's polynomial of order 5 of x' = f(x), and its part from order 3 on."""
+    f, f1, f2, f3, f4 = pulls
+    terms = [
+        f * t,
+        f * f1 * t**2 / 2,
+        f * (f1**2 + f * f2) * t**3 / 6,
+        f * (f1**3 + 4 * f * f1 * f2 + f**2 * f3) * t**4 / 24,
+        f * (f1**4 + 11 * f * f1**2 * f2 + 4 * f**2 * f2**2 + 7 * f**2 * f1 * f3 + f**3 * f4) * t**5 / 120,
+    ]
+    return sum(terms), sum(terms[2:])
 
 
 def walk(mode, start, times, targets, stream, tol):
-    """One trajectory by the weak Taylor scheme of order 2, written from its formula."""
+    """One trajectory by the weak Taylor scheme of order 2, of order 5 in the pull alone, written from its formula."""
     L, ito = mode.depth, float(mode.depth > 1)
     into = (lambda s: s) if L == 1 else (lambda s: np.log(s) / L)
     x, time, seen, left_over = into(start), 0.0, [], []
@@ -39,7 +52,8 @@ def walk(mode, start, times, targets, stream, tol):
     noise = [np.sqrt(local(mode, level)[1][0]) for level in levels]
     for end in times:
         while True:
-            (f, f1, f2), (h, h1, h2), rate = local(mode, x)
+            pulls, (h, h1, h2), rate = local(mode, x)
+            f, f1, f2, *_ = pulls
             dt = tol / rate
             last = not dt < end - time
             dt = end - time if last else dt
@@ -51,13 +65,19 @@ def walk(mode, start, times, targets, stream, tol):
             b1, b2 = h1 / (2 * b), h2 / (2 * b) - h1**2 / (4 * b**3)
             moved = a * dt + b * dw + b * b1 * (dw**2 - dt) / 2
             moved += (a1 * b + a * b1 + b * b * b2 / 2) * dw * dt / 2 + (a * a1 + b * b * a2 / 2) * dt**2 / 2
+            moved += flowed(pulls, dt)[1]
             before, x, time = x, x + moved, end if last else time + dt
             for j, level in enumerate(levels):
                 side = np.sign(level - into(start))
                 beyond = side * (x - level)
                 if passages[j] == np.inf and dt > 0 and beyond + OVERSHOOT * np.sqrt(dt) * (b + noise[j]) / 2 > 0:
-                    share = beyond / (side * (x - before)) if 0 < beyond < side * (x - before) else 0.0
-                    passages[j] = time - share * dt
+                    noise_part = moved - flowed(pulls, dt)[0]
+
+                    def over(share, at=(before, pulls, dt, noise_part, side, level)):
+                        start, pulls, dt, noise_part, side, level = at
+                        return side * (start + flowed(pulls, share * dt)[0] + share * noise_part - level)
+
+                    passages[j] = time - (1 - (brentq(over, 0, 1, xtol=1e-15) if beyond > 0 > over(0) else 1)) * dt
             if last:
                 break
         seen.append(x if L == 1 else np.exp(L * x))

@@ -184,3 +184,59 @@ def test_without_label_noise_the_fate_depends_on_the_start():
     expected, wrong = mode.stationary(0.3).probabilities[0], mode.stationary(0.4).probabilities[0]
     assert stats.binomtest(int(gone), count, expected).pvalue > FALSE_ALARM
     assert stats.binomtest(int(gone), count, wrong).pvalue < FALSE_ALARM
+
+
+WEAK = {
+    "depth 1": (1, 1e-6, 0.0, 0.9),
+    "depth 2": (2, 1e-6, 1e-3, 0.5),
+    "depth 2, tiny start": (2, 1e-4, 1e-19, 0.5),
+    "depth 3, tiny start": (3, 1e-4, 1e-9, 0.5),
+    "depth 6": (6, 1e-5, 1e-4, 0.5),
+    "depth 2, from above": (2, 1e-4, 3.0, 1.5),
+}
+
+
+@pytest.mark.parametrize("name", WEAK)
+def test_weak_noise_leaves_no_bias(name):
+    """In units of the law in time, known to 1e-6: mean, width and distribution function; and passage times."""
+    depth, temperature, start, target = WEAK[name]
+    mode, count = ModeSDE(depth=depth, target=1.0, label_noise=0.5, temperature=temperature), 200_000
+    (mean, variance) = (float(moment) for moment in mode.passage(start, target))
+    (law,) = mode.evolve(start, [mean])
+    found = law.probit(mode.simulate(start, [mean], count, seed=5)[:, 0])
+    sigma = stats.norm.isf(FALSE_ALARM / 8) / np.sqrt(count)
+    assert abs(found.mean()) < sigma + 1e-3
+    assert abs(found.std() - 1) < sigma / 2**0.5 + 4e-3
+    times = mode.simulate_passages(start, [target], mean + 9 * variance**0.5, count, seed=6)[:, 0]
+    assert abs(times.mean() - mean) < (sigma + 0.02) * variance**0.5
+    assert abs(times.std() / variance**0.5 - 1) < sigma / 2**0.5 + 0.02
+    warmer = law.probit(other(mode, temperature=1.1 * temperature).simulate(start, [mean], count, seed=5)[:, 0])
+    assert abs(warmer.std() - 1) > 2 * (sigma / 2**0.5 + 4e-3)
+
+
+MODE = ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.1)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: MODE.simulate(0.1, [1.0], 10, seed=1.5), TypeError, r"^seed must be a whole number, got 1\.5"),
+        (lambda: MODE.simulate(0.1, [1.0], 10, seed=-1), ValueError, "^seed must be from 0 to .*, got -1"),
+        (lambda: MODE.simulate(np.inf, [1.0], 10), ValueError, "^start must be finite, got inf"),
+        (lambda: MODE.simulate(np.nan, [1.0], 10), ValueError, "^start must be finite, got nan"),
+        (lambda: MODE.simulate([0.1, 0.2], [1.0], 10), ValueError, "^start must be one number or one for each of 10"),
+        (lambda: MODE.simulate(0.1, [1.0], 10, threads=0), ValueError, "^threads must be from 1 to .*, got 0"),
+        (lambda: MODE.simulate(0.1, [1.0], 10, threads=True), TypeError, "^threads must be a whole number, got True"),
+        (lambda: MODE.simulate(0.1, [1.0], 0), ValueError, "^trajectories must be at least 1, got 0"),
+        (lambda: MODE.simulate(0.1, [1.0], 2.0), TypeError, r"^trajectories must be a whole number, got 2\.0"),
+        (lambda: MODE.simulate(0.1, [np.nan], 10), ValueError, "^times must be increasing finite numbers"),
+        (lambda: MODE.simulate(0.1, [np.inf], 10), ValueError, "^times must be increasing finite numbers"),
+        (lambda: MODE.simulate(0.1, [1.0], 10, tol=np.nan), ValueError, "^tol must be positive and finite, got nan"),
+        (lambda: MODE.simulate(0.1, [1.0], 10, dt=0.1, seed=1.5), TypeError, "^seed must be a whole number"),
+        (lambda: MODE.simulate_passages(0.1, [0.5], np.inf, 10), ValueError, "^horizon must be a finite time, got inf"),
+        (lambda: MODE.simulate_passages(0.1, [np.inf], 9.0, 10), ValueError, "^targets must be finite, got inf"),
+    ],
+)
+def test_ensembles_refuse_by_name(call, error, message):
+    with pytest.raises(error, match=message):
+        call()

@@ -5,7 +5,8 @@ and throws a trajectory to where it stays: s = 0. Here the step is ``tol`` in un
 
     (L−1) a^{L−2} (|β₂| + β₁ s) + T a^{2L−4} [(1 + (L−2)²) g(s) + (2L−2)² α₁ s²] + γ,  β₁ + T α₁ at depth 1,
 
-chosen from where the trajectory is and cut to meet the next of ``times``; the scheme is of weak order 2.
+chosen from where the trajectory is and cut to meet the next of ``times``; the scheme is of weak order 2, and of order 5
+in the pull alone, so that laws of weak noise, which are narrow, are met as well.
 A fixed step all the same, for its speed or to see what it does, is ``walk``.
 """
 
@@ -19,12 +20,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from saddlescope import _kernel, _threads, streams
-from saddlescope._numbers import as_numbers
+from saddlescope._numbers import as_number, as_numbers, as_whole
 
 if TYPE_CHECKING:
     from saddlescope.theory.mode import ModeSDE
 
 Floats = NDArray[np.float64]
+
+_MOST_THREADS = 4096
 
 
 def integrate(
@@ -39,11 +42,10 @@ def integrate(
     instruction_set: str = "auto",
 ) -> tuple[Floats, Floats]:
     """Strengths (trajectories, times) and first-passage times (trajectories, targets), infinite when never."""
-    first = np.broadcast_to(as_numbers(start, "start"), (trajectories,))
-    when, levels = np.atleast_1d(as_numbers(times, "times")), np.atleast_1d(as_numbers(targets, "targets"))
-    _check(mode, first, when, levels)
-    if not tol > 0:
-        raise ValueError(f"tol must be positive, got {tol}; use 0.1")
+    trajectories, seed, workers = _counts(trajectories, seed, threads)
+    first, when, levels = _checked(mode, start, times, targets, trajectories)
+    if not 0 < as_number(tol, "tol") < np.inf:
+        raise ValueError(f"tol must be positive and finite, got {tol}; use 0.05")
     L = mode.depth
     begin, levels = (first, levels) if L == 1 else (np.log(first) / L, np.log(levels) / L)
     words = streams.seed_words(seed, np.arange(trajectories), streams.NOISE)
@@ -56,7 +58,7 @@ def integrate(
             when,
             levels,
             words[some],
-            _workers(threads),
+            workers,
             instruction_set,
         )
     return (states if L == 1 else np.exp(L * states)), passages
@@ -77,9 +79,8 @@ def walk(
 
     ``a ← (1 − γ dt) a + a^{L−1} [(β₂ − β₁ s) dt + √(T g(s) dt) z]``, s = a^L.
     """
-    first = np.broadcast_to(as_numbers(start, "start"), (trajectories,))
-    when = np.atleast_1d(as_numbers(times, "times"))
-    _check(mode, first, when, np.empty(0))
+    trajectories, seed, workers = _counts(trajectories, seed, threads)
+    first, when, _ = _checked(mode, start, times, (), trajectories)
     steps = _whole_steps(when, dt)
     if dtype not in ("float32", "float64"):
         raise ValueError(f'dtype must be "float32" or "float64", got {dtype!r}')
@@ -92,7 +93,7 @@ def walk(
             np.ascontiguousarray(begin[some]),
             steps,
             words[some],
-            _workers(threads),
+            workers,
             instruction_set,
         )
     with np.errstate(over="ignore"):
@@ -106,12 +107,21 @@ def _numbers(mode: ModeSDE) -> tuple[int, float, float, float, float, float, flo
     return (mode.depth, mode.alpha1, *mode.vertex, *mode.pull, mode.temperature, decay)
 
 
-def _workers(threads: int | None) -> int:
-    return threads or _threads.available()
+def _counts(trajectories: int, seed: int, threads: int | None) -> tuple[int, int, int]:
+    """Trajectories, seed and threads, checked."""
+    number = as_whole(trajectories, "trajectories")
+    if number < 1:
+        raise ValueError(f"trajectories must be at least 1, got {number}; use 1000 or so")
+    if not 0 <= as_whole(seed, "seed") < 2**64:
+        raise ValueError(f"seed must be from 0 to 2**64 - 1, got {seed}; use 0")
+    workers = _threads.available() if threads is None else as_whole(threads, "threads")
+    if not 1 <= workers <= _MOST_THREADS:
+        raise ValueError(f"threads must be from 1 to {_MOST_THREADS}, got {workers}; leave it out for all processors")
+    return number, int(seed), workers
 
 
 def _whole_steps(times: Floats, dt: float) -> NDArray[np.int64]:
-    if not 0 < dt < np.inf:
+    if not 0 < as_number(dt, "dt") < np.inf:
         raise ValueError(f"dt must be a positive number, got {dt}; use 1e-3 or so")
     steps = np.rint(times / dt)
     if (np.abs(times / dt - steps) > 1e-6).any():
@@ -119,13 +129,29 @@ def _whole_steps(times: Floats, dt: float) -> NDArray[np.int64]:
     return steps.astype(np.int64)
 
 
-def _check(mode: ModeSDE, start: Floats, times: Floats, targets: Floats) -> None:
-    if mode.depth >= 2 and not ((start > 0).all() and (targets > 0).all()):
-        raise ValueError(f"start and targets must be positive at depth {mode.depth}: 0 is neither left nor reached")
-    if times.ndim != 1 or not len(times) or not (np.diff(times, prepend=0.0) >= 0).all():
-        raise ValueError(f"times must be increasing numbers, none negative, got {times.tolist()!r:.80}")
-    if len(targets) > 16:
-        raise ValueError(f"at most 16 targets can be followed at once, got {len(targets)}; split them")
+def _checked(
+    mode: ModeSDE, start: ArrayLike, times: ArrayLike, targets: ArrayLike, trajectories: int
+) -> tuple[Floats, Floats, Floats]:
+    """Starts (trajectories), times and targets, checked."""
+    first, when, levels = as_numbers(start, "start"), as_numbers(times, "times"), as_numbers(targets, "targets")
+    when, levels = np.atleast_1d(when), np.atleast_1d(levels)
+    if first.shape not in ((), (1,), (trajectories,)):
+        raise ValueError(f"start must be one number or one for each of {trajectories} trajectories, got {first.shape}")
+    for name, values in (("start", first), ("targets", levels)):
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"{name} must be finite, got {values[~np.isfinite(values)][0]:g}; use strengths such as 0.1"
+            )
+        if mode.depth >= 2 and not (values > 0).all():
+            raise ValueError(
+                f"start and targets must be positive at depth {mode.depth}: 0 is neither left nor reached; "
+                f"got {name} {values.min():g}"
+            )
+    if when.ndim != 1 or not len(when) or not (np.diff(when, prepend=0.0) >= 0).all() or when[-1] == np.inf:
+        raise ValueError(f"times must be increasing finite numbers, none negative, got {when.tolist()!r:.80}")
+    if levels.ndim != 1 or len(levels) > 16:
+        raise ValueError(f"at most 16 targets can be followed at once, got {levels.size}; split them")
+    return np.broadcast_to(first, (trajectories,)), when, levels
 
 
 def _chunks(count: int) -> Iterator[slice]:
