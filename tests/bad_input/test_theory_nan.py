@@ -59,6 +59,12 @@ CALLS = {
     "passage without noise": (ModeSDE(2, 1.0, temperature=0.0).passage, 0.1, 0.5),
     "plateau_passage": (MODE.plateau_passage, 0.1, 0.5),
     "stationary": (POINT.stationary, 0.3),
+    "simulate_passages": (lambda s, x, t: MODE.simulate_passages(s, [x], t, 2), 0.1, 0.5, 5.0),
+    "second order": (lambda B: phases.second_order_temperature(MODE, B), 1.0),
+    "heat": (lambda d: phases.heat(MODE, d), 4.0),
+    "singular_value_sde": (lambda w, T: theory.singular_value_sde(DATA, T, [PAIR[0] * w, PAIR[1]]).drift, 1.0, 0.1),
+    "a direction": (lambda x: theory.layer_variance(DATA, 0.1, PAIR, 0, left=np.full((1, 5), x)), 0.3),
+    "depth": (lambda L: theory.mode_flow(1.0, 0.1, 1.0, L), 2),
     "simulate": (lambda s, t: MODE.simulate(s, [t], 2), 0.1, 1.0),
     "evolve": (lambda s, t: MODE.evolve(s, [t])[0].cdf(0.5), 0.1, 1.0),
     "passage_cdf": (lambda t, *a: MODE.passage_cdf([t], *a), 1.0, 0.1, 0.5),
@@ -130,3 +136,17 @@ def test_one_of_many():
         assert np.isfinite([mean, var]).all()
     assert np.isnan(OU.exit_probability([0.1, np.nan], -1.0, 1.0)).tolist() == [False, True]
     assert np.isnan(OU.passage([0.1, np.nan, 2.0], 1.0)).tolist() == [[False, True, False]] * 2
+
+
+def test_infinite_starts_and_targets():
+    for call in (
+        lambda: MODE.passage(np.inf, 0.5),
+        lambda: MODE.passage(0.1, np.inf),
+        lambda: OU.passage(-np.inf, 0.5),
+        lambda: MODE.flow(1.0, np.inf),
+        lambda: MODE.plateau(np.inf),
+        lambda: theory.growth_rate([np.inf, 1.0], 0.1, 0.1),
+    ):
+        with pytest.raises(ValueError, match=r"must (be|lie)"):
+            call()
+    assert MODE.flow(np.inf, 0.1) == 1

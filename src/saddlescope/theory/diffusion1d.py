@@ -189,7 +189,7 @@ class Diffusion1D:
         >>> float(mean), float(variance)
         (1.5000000, 0.3750000)
         """
-        y = self.coordinate.to_y(as_numbers(start, "start"))
+        y = self._inside(start, "start")
         end = float(self.coordinate.to_y(as_numbers(target, "target")))
         mean, var = (np.where(np.isnan(y - end), np.nan, 0.0) for _ in range(2))
         for side in (1.0, -1.0):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
-from saddlescope._numbers import as_numbers
+from saddlescope._numbers import as_numbers, as_whole
 from saddlescope.theory._checks import steady
 from saddlescope.theory._piecewise import increasing_root
 
@@ -89,10 +89,11 @@ def plateau_time(start: ArrayLike, target: ArrayLike, depth: int, rate: float = 
 
 
 def _check(start: Floats, depth: int) -> None:
-    if depth < 1:
+    if as_whole(depth, "depth") < 1:
         raise ValueError(f"depth must be at least 1, got {depth}; it counts the layers")
-    if depth >= 2 and not (start > 0).all():
-        raise ValueError(f"start must be positive at depth {depth}, got {np.min(start):g}; 0 is a fixed point")
+    if depth >= 2 and not ((start > 0) & (start < np.inf)).all():
+        wrong = start[~((start > 0) & (start < np.inf))].flat[0]
+        raise ValueError(f"start must be positive and finite at depth {depth}, got {wrong:g}; 0 is a fixed point")
 
 
 def _logistic(t: Floats, s: Floats, end: Floats) -> Floats:

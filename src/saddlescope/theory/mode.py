@@ -189,12 +189,14 @@ class ModeSDE:
         >>> mode.drift(0.25), mode.drift(0.5, coordinate="weight")
         (array(0.409375), array(0.375))
         """
-        a, s = self._both(x, coordinate)
-        L, pull = self.depth, self.beta2 - self.beta1 * s
-        weight = a ** (L - 1) * pull - self.weight_decay * a
-        if coordinate == "weight" or L == 1:
-            return np.asarray(weight)
-        return np.asarray(L * a ** (L - 1) * weight + L * (L - 1) / 2 * self.temperature * a ** (3 * L - 4) * self.g(s))
+        with np.errstate(over="ignore", invalid="ignore"):
+            a, s = self._both(x, coordinate)
+            L, pull = self.depth, self.beta2 - self.beta1 * s
+            weight = a ** (L - 1) * pull - self.weight_decay * a
+            if coordinate == "weight" or L == 1:
+                return np.asarray(weight)
+            shift = L * (L - 1) / 2 * self.temperature * a ** (3 * L - 4) * self.g(s)
+            return np.asarray(L * a ** (L - 1) * weight + shift)
 
     def diffusion(self, x: ArrayLike, coordinate: Where = "product") -> Floats:
         """Noise coefficient b of ``b dW`` at strength ``x`` (product) or weight ``x``; shape of ``x``.
@@ -205,10 +207,11 @@ class ModeSDE:
         >>> mode.diffusion([0.0, 0.5, 1.0]) ** 2            # T · variance rate
         array([0.   , 0.075, 0.1  ])
         """
-        a, s = self._both(x, coordinate)
-        L = self.depth
-        size = a ** (L - 1) if coordinate == "weight" else L * a ** (2 * L - 2)
-        return np.asarray(size * np.sqrt(self.temperature * self.g(s)))
+        with np.errstate(over="ignore", invalid="ignore"):
+            a, s = self._both(x, coordinate)
+            L = self.depth
+            size = a ** (L - 1) if coordinate == "weight" else L * a ** (2 * L - 2)
+            return np.asarray(size * np.sqrt(self.temperature * self.g(s)))
 
     def _both(self, x: ArrayLike, coordinate: Where) -> tuple[Floats, Floats]:
         """Weight a and product s."""
@@ -427,6 +430,8 @@ class ModeSDE:
         (3.6..., 0.6...)
         """
         first, last = as_numbers(start, "start"), as_number(target, "target")
+        if np.isinf(first).any() or np.isinf(last):
+            raise ValueError(f"start and target must be finite, got {start!r:.80} and {target!r}")
         if self.depth >= 2 and not ((first > 0).all() and last > 0):
             raise ValueError(f"start and target must be positive at depth {self.depth}, got {start!r} and {target!r}")
         if self.temperature == 0 or self.alpha1 == self.alpha3 == 0:

@@ -88,7 +88,10 @@ def singular_value_sde(data: Data, temperature: float, weights: Weights, share: 
     array([[ 0.133, -0.067]])
     """
     weights = checked_layers(weights)
-    left, values, rows = np.linalg.svd(product(weights, len(weights[0]), data.dim_in))
+    whole = product(weights, len(weights[0]), data.dim_in)
+    if not np.isfinite(whole).all():
+        raise ValueError("weights must be finite, got NaN or infinity; leave out networks that have diverged")
+    left, values, rows = np.linalg.svd(whole)
     right, m = _t(rows), values.shape[1]
     ends = data.dim_out, data.dim_in
     noise = _covariance_between(data, temperature, weights, left, right, share)
@@ -271,8 +274,8 @@ def _aligned(
 
 
 def _comparable(targets: Floats) -> None:
-    if targets.ndim != 1 or np.isnan(targets).any():
-        raise ValueError(f"targets must be one number for each mode, got {shown(targets.tolist())}")
+    if targets.ndim != 1 or not np.isfinite(targets).all():
+        raise ValueError(f"targets must be one finite number for each mode, got {shown(targets.tolist())}")
 
 
 def _ends(modes: int, dim_in: int | None, dim_out: int | None) -> tuple[int, int]:
