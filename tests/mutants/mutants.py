@@ -270,7 +270,7 @@ MUTANTS = (
         f"{ENGINES}/protocol.py",
         "(n - method.batch_size) / max(n - 1, 1)",
         "(n - method.batch_size) / n",
-        "tests/law/test_dataset_law.py::test_the_finite_population_is_seen",
+        "tests/law/test_dataset_law.py::test_the_noise_that_a_run_shows_is_that_of_its_steps",
     ),
     Mutant(
         "streams: initial weights and noise share a seed",

@@ -26,7 +26,7 @@ SAMPLES, WIDTHS, STRENGTHS, LABEL_NOISE = 1000, (5, 10, 2), (2.0, 1.0), 2.0
 INIT = Gaussian(scale=0.5)
 
 SOURCE = Gaussian(scale=1.0)
-"""Weights of the source; at η = 0.1 one network in eleven diverges from there, at η ≤ 0.02 none does."""
+"""Weights of the source; at η = 0.1 one network in ten diverges from there, at η ≤ 0.05 none does."""
 
 HEAT = 0.2
 """``ηδ²`` of runs at small steps, that of δ = 2 at η = 0.05: first-order effects depend on it alone."""
