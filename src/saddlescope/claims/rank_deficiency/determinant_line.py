@@ -230,7 +230,7 @@ CLAIM = Claim(
         "n = 1000 Gaussian samples, 5 inputs, 2 outputs (teacher strengths 2 and 1), width 10. Small steps: weights "
         "N(0, 1), as in the source, ηδ² = 0.2, full batches with fresh label noise at dt = 0.02, 0.01 and 0.004; the "
         "limit is on a straight line through the last two. (At a step of 0.1 one in ten of these networks "
-        "diverge.) Label noise 2: weights N(0, ½²), δ = 2 or 0, η = 0.1, 0.05 and 0.02. The prediction adds up the "
+        "diverges.) Label noise 2: weights N(0, ½²), δ = 2 or 0, η = 0.1, 0.05 and 0.02. The prediction adds up the "
         "closed-form rate along each path: at every step while the map is learned, at 400 times after. Foretold: "
         "gradient flow gives ∫‖ΔS_xx‖²dt, then the averaged drift of label noise among weights that fit gives the "
         "rate, all from the initial weights, to first order in η; what the fall has beyond the line is compared with "
