@@ -212,3 +212,21 @@ def test_isotropic_noise_unbalances_layers_at_the_predicted_rate():
     gained = square(first + kicks[0], second + kicks[1])[0] - before - linear  # less its martingale part
     expected = (2 * h + 2) * ((first**2).sum() + (second**2).sum()) * step
     assert gained.mean() == pytest.approx(expected, abs=6 * gained.std() / np.sqrt(n) + 0.01 * expected)
+
+
+def test_power_of_the_learning_rate_in_a_ratio_of_variances():
+    rng, rates = np.random.default_rng(0), np.array(finite_data.RATES)
+    with_, left = ([scale * rng.standard_normal(20_000) for scale in scales] for scales in (rates**0.5, 9 * rates**1.5))
+    found = finite_data._power(left, with_)
+    assert found.low < 2 < found.high and found.high - found.low < 0.4
+    same = finite_data._power(with_, [-values for values in with_])
+    assert same.value == pytest.approx(0, abs=1e-12)
+
+
+def test_gaussian_moments_keep_the_target_and_change_the_noise():
+    data = finite_data.samples(finite_data.PAIR, finite_data.RESIDUALS)
+    problem = finite_data._problem(data, 2, 2, aligned(2, 0.02))
+    mode = finite_data.mode_sde(problem, Langevin(lr=0.02, batch_size=1.0, noise="aligned"), 1)
+    white = finite_data.gaussian(mode)
+    assert white.fixed_point == pytest.approx(1.0) and white.g(1.0) == pytest.approx(0.25)
+    assert abs(float(mode.g(0.0) / white.g(0.0)) - 1) > 0.1

@@ -68,18 +68,21 @@ def distances(samples: Iterable[Sample], change: Change = lambda mode: mode) -> 
 
 
 def judged(name: str, samples: Iterable[Sample], quick: bool) -> Number:
-    """The largest distance of samples to the laws of their modes, with the errors of T that it catches.
+    """The largest distance of samples to the laws of their modes; in full runs with the errors of T that it catches.
 
     These are measured on one sample, the one that 20 % of T move farthest.
     """
-    samples, region = list(samples), same_law(quick)
+    samples = list(samples)
+    number = Number(name, largest(distances(samples)), same_law(quick))
+    if quick:
+        return number
     moved = [found.value for found in distances(samples, warmer(1.2))]
     sensitive = samples[int(np.argmax(moved))]
 
     def at(factor: float) -> Number:
-        return Number(name, largest(distances([sensitive], warmer(factor))), region)
+        return replace(number, interval=largest(distances([sensitive], warmer(factor))))
 
-    return Number(name, largest(distances(samples)), region, catches=power(at, "T"))
+    return replace(number, catches=power(at, "T"))
 
 
 def rivals(name: str, samples: Iterable[Sample], quick: bool, changes: dict[str, Change]) -> list[Rival]:
