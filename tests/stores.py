@@ -183,7 +183,9 @@ def _swap_within(rng, store, stages):
 
 
 def _older(rng, store, stages):
-    file = rng.choice([file.relative_to(stages.half) for file in chunks(stages.half)])
+    """A chunk, or the checkpoint, from when the run was half done, where that is another one."""
+    shared = [file.relative_to(stages.half) for file in chunks(stages.half)]
+    file = rng.choice([file for file in shared if (store / file).read_bytes() != (stages.half / file).read_bytes()])
     shutil.copy(stages.half / file, store / file)
 
 
