@@ -26,6 +26,9 @@ Array = np.ndarray
 _ALIASES = {"learning_rate": "lr", "eta": "lr", "batch": "batch_size", "sigma": "label_noise"}
 """Other names in use for an argument."""
 
+_OF_OTHERS = ("momentum", "nesterov", "dampening", "betas", "beta", "amsgrad", "eps", "optimizer")
+_UNSUPPORTED = "momentum and adaptive steps are not supported"
+
 _CONFIG = pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
 
@@ -38,8 +41,9 @@ def frozen(cls: type[T]) -> type[T]:
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         names = [f.name for f in dataclasses.fields(model) if not f.kw_only]
         if len(args) > len(names):
-            listed = ", ".join(names)
-            raise TypeError(f"{cls.__name__} takes {len(names)} arguments ({listed}), got {len(args)}")
+            listed, plural = ", ".join(names), "" if len(names) == 1 else "s"
+            fix = f"; give a tuple: {cls.__name__}({args!r:.60})" if _takes_a_tuple(model) else ""
+            raise TypeError(f"{cls.__name__} takes {len(names)} argument{plural} ({listed}), got {len(args)}{fix}")
         for name, value in zip(names, args, strict=False):
             if name in kwargs:
                 raise TypeError(f"{cls.__name__} got {name!r} twice, by place and by name; give it once")
@@ -55,10 +59,24 @@ def frozen(cls: type[T]) -> type[T]:
         "__eq__": lambda self, other: type(self) is type(other) and to_table(self) == to_table(other),
         "__repr__": _shown,
         "__hash__": lambda self: hash(repr(to_table(self))),
+        "__getstate__": lambda self: {f.name: getattr(self, f.name) for f in dataclasses.fields(model)},
+        "__setstate__": lambda self, state: self.__dict__.update({k: _read_only(v) for k, v in state.items()}),
     }
     for name, function in overrides.items():
         setattr(model, name, function)
     return model  # type: ignore[return-value]
+
+
+def _takes_a_tuple(model: type) -> bool:
+    (first, *others) = (f for f in dataclasses.fields(model) if not f.kw_only)
+    return not others and "tuple[" in str(first.type)
+
+
+def _read_only(value: Any) -> Any:
+    """A value of a part with its arrays locked, as they were before it was copied."""
+    if isinstance(value, np.ndarray):
+        value.flags.writeable = False
+    return tuple(map(_read_only, value)) if isinstance(value, tuple) else value
 
 
 def _shown(part: Any) -> str:
@@ -77,7 +95,8 @@ def _one_sentence(model: type, error: pydantic.ValidationError) -> Exception:
     kind, name, got = first["type"], str(first["loc"][0]) if first["loc"] else "", first.get("input")
     fields = {f.name: f for f in dataclasses.fields(model)}
     if kind == "unexpected_keyword_argument":
-        return TypeError(f"{model.__name__} has no argument {name!r}; {allowed(name, fields)}")
+        unsupported = f": {_UNSUPPORTED}" if name.lower() in _OF_OTHERS else ""
+        return TypeError(f"{model.__name__} has no argument {name!r}{unsupported}; {allowed(name, fields)}")
     if kind.startswith("missing"):
         return TypeError(f"{model.__name__} needs the argument {name!r}{_fix(fields.get(name))}")
     if kind in ("value_error", "assertion_error"):
@@ -100,6 +119,7 @@ def _must(first: Any, error: pydantic.ValidationError, name: str) -> str:
     if kind == "too_short":
         return f"hold at least {context['min_length']} numbers"
     plain = re.sub(r"^\w+ should ", "", first["msg"]).rstrip(".")
+    plain = re.sub(r"\d{30,}", lambda digits: f"{float(digits[0]):g}", plain)
     return plain.replace("a valid tuple", "a list").replace("a valid integer", "an integer").replace("a valid ", "a ")
 
 
@@ -122,7 +142,7 @@ def _real(value: Any) -> Any:
     if type(number) is bool or not isinstance(number, (int, float)):
         raise PydanticCustomError("float_type", "Input should be a valid number")
     try:
-        return float(number)
+        return float(number) + 0.0  # -0.0 is 0.0: what is equal has one hash
     except OverflowError:
         raise PydanticCustomError("float_size", "Input should be at most 1e308 in size") from None
 
@@ -170,8 +190,8 @@ def from_table(name: str, table: Mapping[str, Any], classes: tuple[type[T], ...]
     kind = arguments.pop("type", classes[0].__name__ if len(classes) == 1 else None)
     if kind is None:
         raise ValueError(f"[{name}] needs a type; allowed: {', '.join(by_name)}")
-    if kind not in by_name:
-        raise ValueError(f"[{name}] has type = {kind!r}; {allowed(str(kind), by_name)}")
+    if not isinstance(kind, str) or kind not in by_name:
+        raise ValueError(f"[{name}] has type = {shown(kind)}; {allowed(str(kind), by_name)}")
     try:
         return by_name[kind](**arguments)
     except (TypeError, ValueError) as error:

@@ -85,15 +85,16 @@ def as_whole(value: Any, name: str) -> int:
 
 def as_matrix(value: Any, name: str) -> Floats:
     """A read-only copy of a finite matrix with two dimensions that are not empty."""
-    matrix = as_numbers(value, name, "a matrix").copy()
+    matrix = as_numbers(value, name, "a matrix") + 0.0  # a copy, in which -0.0 is 0.0
     if matrix.ndim != 2 or 0 in matrix.shape:
-        raise ValueError(f"{name} must be a matrix with two non-empty dimensions, got shape {matrix.shape}")
+        fix = f"; write {name}[:, None] for one column" if matrix.ndim == 1 else ""
+        raise ValueError(f"{name} must be a matrix with two non-empty dimensions, got shape {matrix.shape}{fix}")
     return _finite(matrix, name)
 
 
 def as_vector(value: Any, name: str) -> Floats:
     """A read-only copy of finite numbers in one dimension."""
-    vector = as_numbers(value, name, "a list").copy()
+    vector = as_numbers(value, name, "a list") + 0.0
     if vector.ndim != 1:
         raise ValueError(f"{name} must be a list of numbers, got shape {vector.shape}; use [value] for one")
     return _finite(vector, name)

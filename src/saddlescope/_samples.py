@@ -37,6 +37,10 @@ def read_samples(path: str | os.PathLike[str]) -> tuple[Any, Any]:
         return readers[file.suffix.lower()](file)
     except PermissionError:
         raise PermissionError(f"path {str(path)!r} may not be read; change its permissions") from None
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(f"path {shown(str(path))} could not be read ({error.strerror}); check it") from None
 
 
 def _read_npz(file: Path) -> tuple[Any, Any]:

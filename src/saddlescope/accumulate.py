@@ -47,8 +47,8 @@ class Accumulate:
     levels: Annotated[Count, Field(ge=1, le=48)] = Field(default=20, description="a number of levels such as 20")
 
     def __post_init__(self) -> None:
-        if not self.high > self.low:
-            raise ValueError(f"high must lie above low = {self.low}, got {self.high}; swap them")
+        if not 0 < self.high - self.low < np.inf:
+            raise ValueError(f"high must lie above low = {self.low}, at a finite distance, got {self.high}; swap them")
         require(40 * self.bins, f"bins = {self.bins:,}", "lower bins")
 
     @property

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from saddlescope import observables, results, theory
+from saddlescope.data import LARGEST
 from saddlescope.engines.protocol import Engine, State
 from saddlescope.engines.reference import Reference
 from saddlescope.methods import SGD, GradientFlow, Langevin, Method
@@ -149,7 +150,8 @@ def _modes(problem: Problem) -> Iterator[tuple[int, float]]:
     data = problem.data
     if data.diagonal_in_modes:
         for mode, target in enumerate(data.modes.strengths[: min(problem.network.widths)]):
-            if target > 0 and data.sigma_in_modes[mode, mode] > 0:
+            countable = 0 < target < LARGEST**0.5 and np.isfinite(data.mode_moments(mode)).all()
+            if countable and data.sigma_in_modes[mode, mode] > 0:
                 yield mode, float(target)
 
 

@@ -21,6 +21,11 @@ Floats = NDArray[np.float64]
 ModeMoments = tuple[float, float, float, float, float]
 """``α₁ = Var[x²], α₂ = Cov[x², xy], α₃ = Var[xy], β₁ = E[x²], β₂ = E[xy]`` of one input and one label."""
 
+LARGEST = 1e150
+"""Largest size of what is squared."""
+
+LabelNoise = Annotated[Real, Field(ge=0, le=LARGEST)]
+
 ROUNDING = 1e-13
 """Relative size of what is zero up to rounding."""
 
@@ -150,12 +155,17 @@ class GaussianData(Data):
 
     teacher: Matrix
     covariance: OptionalMatrix = None
-    label_noise: Annotated[Real, Field(ge=0)] = Field(default=0.0, description="use 0 for noiseless labels")
+    label_noise: LabelNoise = Field(default=0.0, description="use 0 for noiseless labels")
     left: OptionalMatrix = None
     right: OptionalMatrix = None
 
     def __post_init__(self) -> None:
         rows, columns = self.teacher.shape
+        for name, values in (("teacher", self.teacher), ("covariance", self.covariance)):
+            if values is not None and np.abs(values).max() > LARGEST:
+                raise ValueError(
+                    f"{name} must have entries up to {LARGEST} in size, got {np.abs(values).max():.3g}; change its unit"
+                )
         require(_bytes(columns, rows), f"teacher of shape ({rows}, {columns})", "make it smaller")
         _check_covariance(self.covariance, self.dim_in)
         if (self.left is None) != (self.right is None):
@@ -213,9 +223,9 @@ class GaussianData(Data):
     def mode_moments(self, mode: int) -> ModeMoments:
         """With variance λ along v_α: ``α₁ = 2λ², α₂ = 2λ²s*, α₃ = 2λ²s*² + λσ², β₁ = λ, β₂ = λs*``."""
         target, variance = float(self.modes.strengths[mode]), float(self.sigma_in_modes[mode, mode])
-        fourth = 2 * variance**2
+        fourth = 2 * variance * variance  # a product overflows to infinity, a power to an exception
         noise = variance * self.label_noise**2
-        return fourth, fourth * target, fourth * target**2 + noise, variance, variance * target
+        return fourth, fourth * target, fourth * target * target + noise, variance, variance * target
 
     def gradient_covariance(self, error: Floats, p: Floats, q: Floats, share: float = 1.0) -> Floats:
         """Covariance over l, k of ``p_lᵀ G q_l``: ``(p_lᵀNp_k)(q_lᵀΣq_k) + (p_lᵀΔΣq_k)(p_kᵀΔΣq_l)`` (…, L, L).

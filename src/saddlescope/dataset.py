@@ -6,7 +6,7 @@ import os
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,9 @@ from pydantic import Field
 from scipy import linalg
 
 from saddlescope._memory import require
-from saddlescope._model import Matrix, Real, frozen
+from saddlescope._model import Matrix, frozen
 from saddlescope._samples import read_samples
-from saddlescope.data import ROUNDING, Data, ModeMoments, _t, data_bytes
+from saddlescope.data import ROUNDING, Data, LabelNoise, ModeMoments, _t, data_bytes
 
 Floats = NDArray[np.float64]
 
@@ -43,7 +43,7 @@ class Dataset(Data):
 
     X: Matrix
     Y: Matrix
-    label_noise: Annotated[Real, Field(ge=0)] = Field(default=0.0, description="use 0 for labels as they are")
+    label_noise: LabelNoise = Field(default=0.0, description="use 0 for labels as they are")
 
     def __post_init__(self) -> None:
         if len(self.X) != len(self.Y):
@@ -155,7 +155,8 @@ class Dataset(Data):
         x, y = self.X @ self.modes.right[:, mode], self.Y @ self.modes.left[:, mode]
         square, product = x * x, x * y
         noise = self.label_noise**2 * square.mean()
-        moments = square.var(), np.mean((square - square.mean()) * product), product.var() + noise
+        with np.errstate(over="ignore", invalid="ignore"):
+            moments = square.var(), np.mean((square - square.mean()) * product), product.var() + noise
         alpha1, alpha2, alpha3, beta1, beta2 = (float(value) for value in (*moments, square.mean(), product.mean()))
         return alpha1, alpha2, alpha3, beta1, beta2
 

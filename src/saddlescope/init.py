@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo
 from saddlescope import streams
 from saddlescope._model import Array, Real, frozen
 from saddlescope._numbers import as_matrix, shown
-from saddlescope.data import Data
+from saddlescope.data import LARGEST, Data
 from saddlescope.network import Diagonal, Network
 
 Weights = tuple[NDArray[np.float64], ...]
@@ -30,8 +30,10 @@ class Gaussian:
     0.01
     """
 
-    scale: Annotated[Real | None, Field(gt=0)] = Field(default=None, description="a standard deviation such as 1e-2")
-    gamma: Annotated[Real | None, Field()] = Field(default=None, description="an exponent such as 2")
+    scale: Annotated[Real | None, Field(gt=0, le=LARGEST)] = Field(
+        default=None, description="a standard deviation such as 1e-2"
+    )
+    gamma: Annotated[Real | None, Field(ge=-60, le=60)] = Field(default=None, description="an exponent such as 2")
 
     def __post_init__(self) -> None:
         if (self.scale is None) == (self.gamma is None):
@@ -63,7 +65,9 @@ class Balanced:
     False
     """
 
-    scale: Annotated[Real, Field(gt=0)] = Field(description="the singular value of every layer, such as 0.1")
+    scale: Annotated[Real, Field(gt=0, le=LARGEST)] = Field(
+        description="the singular value of every layer, such as 0.1"
+    )
     aligned: Annotated[bool, Field(strict=True)] = Field(default=True, description="use true or false")
 
 

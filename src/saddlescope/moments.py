@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from saddlescope._model import Real, frozen
-from saddlescope.data import Data, Floats, ModeMoments
+from saddlescope.data import LARGEST, Data, Floats, ModeMoments
 
 _FIX = "give the moments of one input x and one label y, such as 2, 2, 3, 1, 1"
 
@@ -27,11 +27,11 @@ class Moments(Data):
     1.0
     """
 
-    alpha1: Annotated[Real, Field(ge=0)] = Field(description=_FIX)
-    alpha2: Real = Field(description=_FIX)
-    alpha3: Annotated[Real, Field(ge=0)] = Field(description=_FIX)
-    beta1: Annotated[Real, Field(gt=0)] = Field(description=_FIX)
-    beta2: Real = Field(description=_FIX)
+    alpha1: Annotated[Real, Field(ge=0, le=LARGEST)] = Field(description=_FIX)
+    alpha2: Annotated[Real, Field(ge=-LARGEST, le=LARGEST)] = Field(description=_FIX)
+    alpha3: Annotated[Real, Field(ge=0, le=LARGEST)] = Field(description=_FIX)
+    beta1: Annotated[Real, Field(gt=0, le=LARGEST)] = Field(description=_FIX)
+    beta2: Annotated[Real, Field(ge=-LARGEST, le=LARGEST)] = Field(description=_FIX)
 
     def __post_init__(self) -> None:
         if self.alpha2**2 > self.alpha1 * self.alpha3 * (1 + 1e-12):

@@ -19,6 +19,7 @@ from pydantic import Field
 from saddlescope import _files, _zarr
 from saddlescope import init as _init
 from saddlescope._model import allowed, from_table, frozen, to_table
+from saddlescope._numbers import shown
 from saddlescope.accumulate import Accumulate
 from saddlescope.data import GaussianData
 from saddlescope.dataset import Dataset
@@ -258,6 +259,8 @@ def _fetched(
 
 
 def _parse(text: str, names: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, Any]:
+    if not isinstance(text, str):
+        raise TypeError(f"text must be TOML, got {shown(text)}; read the file first")
     try:
         tables = tomllib.loads(text.removeprefix("\ufeff"))
     except RecursionError:

@@ -87,7 +87,9 @@ def simulate(
     made = make_engine(engine, start.problem, start.method, start.plan)
     with closing(_sink(start, made, out, overwrite)) as sink:
         _advance(made, start, sink, progress)
-        for sentence in advice.on_end(start.problem, start.method, start.plan, sink.state):
+        with np.errstate(all="ignore"):
+            said = list(advice.on_end(start.problem, start.method, start.plan, sink.state))
+        for sentence in said:
             warnings.warn(sentence, stacklevel=2)
         return sink.dataset()
 
@@ -160,7 +162,9 @@ def _sink(start: Start, engine: Engine, out: Any, overwrite: bool) -> Sink:
         if path is not None and not new:
             return _owning(_resumed(path, attrs), held)
         state = engine.init() if start.state is None else start.state
-        for sentence in advice.on_run(problem, method, plan, engine, state):
+        with np.errstate(all="ignore"):
+            said = list(advice.on_run(problem, method, plan, engine, state))
+        for sentence in said:
             warnings.warn(sentence, stacklevel=3)
         records = start.records
         if not records and plan.save_steps[0] == state.step:

@@ -141,10 +141,11 @@ class Native:
             columns["effective_rank"] = observables.rank_of(columns["singular_values"])
         if isinstance(data, Dataset):
             weights = self.weights(state)
-            columns["excess_loss"] = observables.excess_loss(data, weights)
-            columns["loss"] = columns["excess_loss"] + data.least_loss
-            columns["mode_noise"] = observables.mode_noise(data, temperature, weights, share)
-            columns["layer_noise"] = observables.layer_noise(data, temperature, weights, share)
+            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+                columns["excess_loss"] = observables.excess_loss(data, weights)
+                columns["loss"] = columns["excess_loss"] + data.least_loss
+                columns["mode_noise"] = observables.mode_noise(data, temperature, weights, share)
+                columns["layer_noise"] = observables.layer_noise(data, temperature, weights, share)
         return columns
 
     def weights(self, state: State) -> tuple[Floats, ...]:

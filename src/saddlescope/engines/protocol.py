@@ -114,6 +114,10 @@ class Engine(Protocol):
 
 def check(problem: Problem, method: Method, plan: Plan) -> None:
     """Raise ValueError when this method cannot run on this problem under this plan."""
+    if not np.isfinite(method.time_step * float(plan.steps)):
+        raise ValueError(
+            f"time must be finite, got {method.time_step:.3g} a step for {plan.steps} steps; lower lr or dt"
+        )
     if isinstance(method, GradientFlow) and plan.dtype != "float64":
         raise ValueError(f'dtype must be "float64" for GradientFlow, got "{plan.dtype}"; leave dtype out')
     if isinstance(method, GradientFlow) and plan.accumulate is not None:
