@@ -17,8 +17,6 @@ from typing import Any
 
 import google_crc32c
 import numpy as np
-from numcodecs.vlen import VLenUTF8
-from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
 from saddlescope import _files
@@ -104,11 +102,11 @@ def write_chunk(folder: Path, name: str, array: Array, index: tuple[int, ...], v
         full[tuple(map(slice, values.shape))] = values
         values = full
     if array.dtype == "string":
-        data = bytes(VLenUTF8().encode(values.astype(object)))
+        data = bytes(_codec("vlen-utf8").encode(values.astype(object)))
     else:
         data = np.ascontiguousarray(values, np.dtype(array.dtype).newbyteorder("<")).tobytes()
     if array.dtype != "int8":
-        data = bytes(Zstd(level=0).encode(data))
+        data = bytes(_codec("zstd").encode(data))
     file = chunk_file(folder, name, index)
     file.parent.mkdir(parents=True, exist_ok=True)
     _files.replace(file, data + google_crc32c.value(data).to_bytes(4, "little"))
@@ -118,7 +116,7 @@ def read_chunk(folder: Path, name: str, array: Array, index: tuple[int, ...]) ->
     """One chunk of numbers; ValueError when it is missing or its checksum is wrong."""
     data = read_bytes(chunk_file(folder, name, index))
     try:
-        data = data if array.dtype == "int8" else bytes(Zstd().decode(data))
+        data = data if array.dtype == "int8" else bytes(_codec("zstd").decode(data))
         return np.frombuffer(data, np.dtype(array.dtype).newbyteorder("<")).reshape(array.chunks)
     except (RuntimeError, ValueError, TypeError):
         raise ValueError("holds something else") from None
@@ -158,6 +156,12 @@ def read_metadata(folder: Path, name: str) -> Array:
     except (KeyError, TypeError, ValueError, ZeroDivisionError, RecursionError):
         pass
     raise ValueError("has damaged metadata")
+
+
+def _codec(name: str) -> Any:
+    import numcodecs  # not with the package: it takes a while
+
+    return numcodecs.get_codec({"id": name, "level": 0} if name == "zstd" else {"id": name})
 
 
 def _inside(array: Array, index: tuple[int, ...]) -> tuple[slice, ...]:
