@@ -9,6 +9,7 @@ from saddlescope import init
 from saddlescope.claims.intervals import Interval
 from saddlescope.claims.law_of_balance import (
     _chains,
+    collapsing,
     deep_limit,
     density,
     divergence,
@@ -20,6 +21,7 @@ from saddlescope.claims.law_of_balance import (
     second_order,
     tails,
     transition,
+    wide_and_deep,
     width,
 )
 from saddlescope.methods import GD, SGD, Langevin
@@ -231,3 +233,19 @@ def test_thresholds_of_second_order_are_not_those_of_the_steps():
     assert np.log(np.abs(1 + lr * np.array([6.0, -4.0]))).mean() == pytest.approx(0.0, abs=1e-12)
     found, _ = second_order.threshold("two values", 1, 512)
     assert found.low < lr < found.high and not found.low < 1.2 * lr < found.high
+
+
+def test_what_is_left_above_the_critical_temperature_lingers_where_theory_says():
+    for noise in (0.3, 2.0):
+        left = collapsing._looks(collapsing.at(noise), 8192)
+        assert collapsing.bump(left[:, :-1]) == collapsing.predicted(collapsing.at(noise)) == (noise < 1)
+    found = collapsing.height(collapsing._looks(collapsing.at(0.3), 8192)[:, 2], collapsing.at(0.3))
+    assert 1 < found.low < collapsing.expected(collapsing.at(0.3)) < found.high
+
+
+def test_width_decides_where_deep_networks_end():
+    one, even, wide = (wide_and_deep.median(256, width, 0.5) for width in (lambda L: 1, lambda L: L, lambda L: L**2))
+    assert one < 0.01 < even < 0.95 < wide
+    assert wide_and_deep.spread(64, lambda L: L**2, 0.1) == pytest.approx(
+        wide_and_deep._heat(64, 64**2, 0.1) / 2, rel=0.01
+    )

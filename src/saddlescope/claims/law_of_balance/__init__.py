@@ -5,6 +5,7 @@ One file a claim. u, w are a pair with ``ℓ(λu, w/λ) = ℓ(u, w)``, T = η/B;
 
 from saddlescope.claims.law_of_balance import (
     balance_decay,
+    collapsing,
     deep_limit,
     density,
     divergence,
@@ -18,6 +19,7 @@ from saddlescope.claims.law_of_balance import (
     second_order,
     tails,
     transition,
+    wide_and_deep,
     width,
 )
 
@@ -36,5 +38,7 @@ CLAIMS = (
     interpolation.CLAIM,
     divergence.CLAIM,
     most_likely.CLAIM,
+    collapsing.CLAIM,
     second_order.CLAIM,
+    wide_and_deep.CLAIM,
 )

@@ -1,0 +1,190 @@
+"""Depth at fixed temperature: narrow networks go to 0, wide ones to the minimum, width in proportion keeps the law."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from saddlescope import plots
+from saddlescope.claims import intervals
+from saddlescope.claims.claim import Claim, Evidence, Number, Rival
+from saddlescope.claims.intervals import Interval
+from saddlescope.claims.law_of_balance._chains import dots, memory
+from saddlescope.claims.law_of_balance.deep_limit import chains_sde, limit
+from saddlescope.claims.tools import Floats, around, power, same_law
+from saddlescope.theory import ModeSDE
+from saddlescope.theory.phases import heat, hot_law
+
+NARROW, NARROW_HEAT = 16, 2.0
+"""Depth and temperature of single chains, LT = 32."""
+
+EVEN, EVEN_HEAT = 64, 0.1
+"""Depth and width, and temperature, of networks as wide as deep."""
+
+WIDE, WIDE_HEAT = 32, 0.1
+"""Depth and temperature of networks whose width is the square of their depth."""
+
+FAR, HELD = (64, 256, 1024), 0.5
+"""Depths and the temperature at which exact laws are followed."""
+
+
+def experiment(quick: bool) -> Evidence:
+    """Ensembles of narrow, even and wide networks, and exact laws of growing depth."""
+    size, same, margin = (16_384, same_law(True), 0.09) if quick else (131_072, same_law(False), 0.04)
+    narrow = _settled(single(1.0), size // 2 if quick else size)
+    even = _settled(chains_sde(EVEN, EVEN, EVEN_HEAT), 2 * size)
+    wide = _settled(chains_sde(WIDE, WIDE**2, WIDE_HEAT), 2 * size)
+
+    def to_zero(factor: float) -> Number:
+        off = intervals.distance_to_law(narrow, hot_law(single(factor)).cdf)
+        return Number("d = 1, LT = 32: CDF difference to the law near 0, 1/s ~ Gamma", off, same)
+
+    def to_limit(factor: float) -> Number:
+        T = _heat(EVEN, EVEN, factor * EVEN_HEAT)
+        off = intervals.distance_to_law(np.log(np.maximum(even, 1e-99)), limit(T).cdf)
+        return Number("d = L = 64: CDF difference to the law of infinite depth at T̂ = LT d^(2/L−1)", off, same)
+
+    def to_minimum(predicted: float, name: str) -> Number:
+        return Number(name, intervals.mean((wide - 1) ** 2) / predicted, around(1.0, margin))
+
+    def wide_at(factor: float) -> Number:
+        T = _heat(WIDE, WIDE**2, factor * WIDE_HEAT)
+        return to_minimum(T / 2, "d = L², L = 32: E[(s − s*)²] over ½T̂ s*² g(s*)")
+
+    medians = [median(L, lambda L: 1, HELD) * L for L in FAR]
+    spreads = [spread(L, lambda L: L**2, HELD) * L for L in FAR]
+    cold, hot = (0.6, 1.6) if quick else (0.9, 1.1)
+    return Evidence(
+        numbers=[
+            replace(to_zero(1.0), catches=power(to_zero, "T")),
+            replace(to_limit(1.0), catches=power(to_limit, "T")),
+            replace(wide_at(1.0), catches=power(wide_at, "T")),
+            Number(
+                "theory, d = 1: L × median at L = 1024 over that at L = 256",
+                intervals.exact(medians[2] / medians[1]),
+                around(1.0, 0.03),
+                moved=True,
+            ),
+            Number(
+                "theory, d = L²: L × variance over T/2 at L = 1024",
+                intervals.exact(spreads[2] / (HELD / 2)),
+                around(1.0, 0.05),
+            ),
+            Number(
+                "theory, d = L: median at L = 1024 over that of infinite depth",
+                intervals.exact(median(1024, lambda L: L, HELD) / float(np.exp(limit(HELD).ppf(0.5)))),
+                around(1.0, 0.02),
+            ),
+        ],
+        controls=[
+            Number("d = 1: the law of infinite depth at T̂ = T", _distance(narrow, NARROW_HEAT), same),
+            Number("d = L²: the law of infinite depth at T̂ = T", _distance(wide, WIDE_HEAT), same),
+            Number("d = L²: the variance of d = L, ½T", to_minimum(WIDE_HEAT / 2, "").interval, around(1.0, margin)),
+        ],
+        rivals=[
+            Rival(f"d = 1: T × {cold}", [to_zero(cold)]),
+            Rival(f"d = 1: T × {hot}", [to_zero(hot)]),
+            Rival(f"d = L: T × {cold}", [to_limit(cold)]),
+            Rival(f"d = L: T × {hot}", [to_limit(hot)]),
+            *([] if quick else [Rival("d = L: T̂ = T without d^(2/L)", [to_limit(EVEN ** (-2 / EVEN))])]),
+            Rival("d = L²: T × 0.9", [wide_at(0.9)]),
+            Rival("d = L²: T × 1.1", [wide_at(1.1)]),
+            Rival("d = L²: T̂ = LT/d without d^(2/L)", [wide_at(WIDE ** (-4 / WIDE))]),
+        ],
+        runs=[],
+        curves={"narrow": narrow, "even": even, "wide": wide},
+    )
+
+
+def single(factor: float) -> ModeSDE:
+    """One chain at ``factor`` times ``NARROW_HEAT``."""
+    return chains_sde(NARROW, 1, factor * NARROW_HEAT)
+
+
+def median(depth: int, width: Callable[[int], int], temperature: float) -> float:
+    """Of the stationary law of ``width(depth)`` chains."""
+    return float(chains_sde(depth, width(depth), temperature).stationary().ppf(0.5))
+
+
+def spread(depth: int, width: Callable[[int], int], temperature: float) -> float:
+    """``E[(s − s*)²]`` of that law."""
+    law = chains_sde(depth, width(depth), temperature).stationary()
+    return float(law.var() + (law.mean() - 1) ** 2)
+
+
+def _heat(depth: int, width: int, temperature: float) -> float:
+    return heat(ModeSDE(depth=depth, target=1.0, label_noise=1.0, temperature=temperature), width)
+
+
+def _settled(sde: ModeSDE, trajectories: int) -> Floats:
+    """An ensemble from the median of its law after six relaxation times."""
+    start = float(sde.stationary().ppf(0.5))
+    return np.asarray(sde.simulate(start, [6 * memory(sde)], trajectories, seed=1)[:, 0], np.float64)
+
+
+def _distance(sample: Floats, heat_: float) -> Interval:
+    return intervals.distance_to_law(np.log(np.maximum(sample, 1e-99)), limit(heat_).cdf)
+
+
+def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
+    """Law near 0, law of infinite depth and of the wide, medians over depth."""
+    near, far, depth = axes
+    s, edges = np.geomspace(2e-3, 0.5, 200), np.geomspace(2e-3, 0.5, 31)
+    near.plot(s, hot_law(single(1.0)).pdf(s), color=plots.COLOURS[0], label="1/s ~ Gamma")
+    dots(near, evidence.curves["narrow"], edges, color=plots.COLOURS[0])
+    near.set(title="d = 1, LT = 32", xlabel="s", ylabel="density", xscale="log")
+    near.legend()
+    v, edges = np.linspace(0.3, 1.7, 300), np.linspace(0.3, 1.7, 36)
+    T = _heat(EVEN, EVEN, EVEN_HEAT)
+    far.plot(v, limit(T).pdf(np.log(v)) / v, color=plots.COLOURS[1], label="d = L = 64: infinite depth")
+    far.plot(
+        v, chains_sde(WIDE, WIDE**2, WIDE_HEAT).stationary().pdf(v), color=plots.COLOURS[2], label="d = L², L = 32"
+    )
+    for name, colour in (("even", plots.COLOURS[1]), ("wide", plots.COLOURS[2])):
+        dots(far, evidence.curves[name], edges, color=colour)
+    far.set(title="T = 0.1", xlabel="s", ylabel="density", ylim=(0, None))
+    far.legend()
+    depths = 2 ** np.arange(3, 10)
+    widths: dict[str, Callable[[int], int]] = {
+        "d = 1": lambda L: 1,
+        "d = √L": lambda L: round(L**0.5),
+        "d = L": lambda L: L,
+    }
+    widths["d = L²"] = lambda L: L**2
+    for (name, width), colour in zip(widths.items(), plots.COLOURS, strict=False):
+        depth.plot(depths, [median(int(L), width, HELD) for L in depths], color=colour, label=name)
+    depth.set(title="T = ½: median of s", xlabel="depth L", ylabel="median s / s*", xscale="log", yscale="log")
+    depth.legend()
+
+
+CLAIM = Claim(
+    name="wide-and-deep",
+    title="At fixed temperature deep networks collapse unless their width grows with their depth",
+    statement=(
+        "d equal balanced chains of depth L have the law of T̂ = LT d^(2/L−1). With T held and L → ∞: if d = o(L), T̂ "
+        "→ ∞ and s goes to 0, like 1/(LT) for d = 1, where 1/s is Gamma distributed with shape 2 in the limit; if d ∝ "
+        "L, s keeps the law of infinite depth; if L = o(d), noise disappears and s goes to s* with variance "
+        "½T̂s*²g(s*). No temperature is critical on the way."
+    ),
+    source="Ziyin, Li & Ueda 2023, arXiv 2308.06671, widths d = o(D) and d = Ω(D); laws and factor are this project's",
+    method=(
+        "s* = σ = 1. Ensembles of the mode SDE after six relaxation times: d = 1, L = 16, T = 2 against the law near 0 "
+        "(1/s^((L−2)/L) is Gamma with shape (2L−3)/(L−2)); d = L = 64, T = 0.1 against the law of infinite depth; d = "
+        "L², L = 32, T = 0.1, whose second moment about s* is compared with ½T̂s*²g(s*). Exact laws at T = ½ and "
+        "depths to 1024 show the limits. That equal chains stay equal is claim width; SGD at finite d/L is claim "
+        "deep-limit."
+    ),
+    control=(
+        "Neither the narrow nor the wide networks may have the law of infinite depth at T̂ = T. Rivals, on the same "
+        "samples: T × 0.9 and 1.1 (quick: 0.6 and 1.6 for laws), no factor d^(2/L)."
+    ),
+    caption=(
+        "Law of a single deep chain near 0; laws of networks as wide as deep and of width L² (lines: theory; dots: "
+        "ensembles); median strength at T = ½ against depth for four widths (theory)."
+    ),
+    experiment=experiment,
+    draw=draw,
+)
