@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -129,20 +129,40 @@ def _on_temperature(problem: Problem, method: Method, plan: Plan) -> Iterator[st
     if problem.network.depth != 2 or not _has_gradient_noise(method):
         return
     temperature = float(method.temperature_at(plan.steps))
+    hot, wide = {}, {}
     for mode, target in _modes(problem):
         critical = theory.mode_sde(problem, _plain(method), mode).critical_temperature
-        if temperature <= critical:
-            continue
-        yield (
-            f"T = lr / batch_size = {temperature:.3g} is above T_c = {critical:.3g} of mode {mode} "
-            f"(s* = {target:.3g}), whose noise drives it to 0; raise batch_size or lower lr"
-        )
         ratio = target * critical * getattr(method, "batch_size", 0.0)
-        if isinstance(method, SGD) and ratio > SMALL:
-            yield (
-                f"T_c of mode {mode} holds for Langevin, for SGD only where s* T_c batch_size ≪ 1, "
-                f"but it is {ratio:.3g}: SGD may learn it all the same; use Langevin to see the transition"
-            )
+        if temperature > critical:
+            hot[mode] = critical
+        if temperature > critical and isinstance(method, SGD) and ratio > SMALL:
+            wide[mode] = ratio
+    if hot:
+        yield (
+            f"T = lr / batch_size = {temperature:.3g} is above T_c = {_span(hot, '.3g')} of {_named(problem, hot)}, "
+            f"whose noise drives {_it(hot)} to 0; raise batch_size or lower lr"
+        )
+    if wide:
+        yield (
+            f"T_c of {_named(problem, wide)} holds for Langevin, for SGD only where s* T_c batch_size ≪ 1, "
+            f"but it is {_span(wide, '.3g')}: SGD may still learn {_it(wide)}; use Langevin to see the transition"
+        )
+
+
+def _named(problem: Problem, modes: Collection[int]) -> str:
+    """Modes in a sentence, a few of them with their s*."""
+    named = [f"{mode} (s* = {problem.data.modes.strengths[mode]:.3g})" for mode in list(modes)[:4]]
+    return f"mode{'s' * (len(modes) > 1)} {', '.join(named)}{', …' * (len(modes) > 4)}"
+
+
+def _span(found: Mapping[int, float], form: str) -> str:
+    """A value for each mode in a sentence: the least and the largest."""
+    least, most = (format(end, form) for end in (min(found.values()), max(found.values())))
+    return least if least == most else f"{least} to {most}"
+
+
+def _it(modes: Collection[int]) -> str:
+    return "it" if len(modes) == 1 else "them"
 
 
 def _modes(problem: Problem) -> Iterator[tuple[int, float]]:
@@ -181,28 +201,27 @@ def _on_horizon(problem: Problem, method: Method, plan: Plan, state: State) -> I
     norms = [np.linalg.norm(layer[:16].astype(np.float64), 2, axis=(1, 2)).max() for layer in state.weights]
     with np.errstate(over="ignore"):
         start = float(np.float64(max(norms)) ** problem.network.depth)
-    late = {}
+    held, late = {}, {}
     for mode, target in _modes(problem):
         goal = THRESHOLDS[0] * target
         if not 0 < start < goal:
             continue
         rest = theory.mode_sde(problem, replace(flow, weight_decay=method.weight_decay), mode).fixed_point
         if rest < goal:
-            yield (
-                f"mode {mode} (s* = {target:.3g}) cannot be learned: weight_decay = {method.weight_decay:.3g} holds it "
-                f"at {max(rest, 0.0):.3g}; lower weight_decay"
-            )
+            held[mode] = max(rest, 0.0)
             continue
         needed = float(theory.mode_sde(problem, flow, mode).passage(start, goal)[0])
         if needed > left:
             late[mode] = needed / method.time_step
-    if late:
-        named = [f"{mode} (s* = {problem.data.modes.strengths[mode]:.3g})" for mode in late]
-        which = f"mode {named[0]}" if len(named) == 1 else f"modes {', '.join(named[:4])}{', …' * (len(named) > 4)}"
-        least, most = (f"{steps:,.0f}" for steps in (min(late.values()), max(late.values())))
+    if held:
         yield (
-            f"{which} cannot be learned in {steps} steps: gradient flow needs "
-            f"{least if least == most else f'{least} to {most}'}{full} at least; raise steps or lr"
+            f"{_named(problem, held)} cannot be learned: weight_decay = {method.weight_decay:.3g} holds {_it(held)} "
+            f"at {_span(held, '.3g')}; lower weight_decay"
+        )
+    if late:
+        yield (
+            f"{_named(problem, late)} cannot be learned in {steps} steps: gradient flow needs "
+            f"{_span(late, ',.0f')}{full} at least; raise steps or lr"
         )
 
 

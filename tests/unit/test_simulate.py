@@ -128,6 +128,17 @@ def test_a_mode_out_of_reach():
     assert warned(small, sc.GD(0.05), replace(LONG, steps=300)) == []
 
 
+def test_one_warning_for_all_modes():
+    data = sc.GaussianData(np.diag([4.0, 3.0, 2.0, 1.0, 0.5]), label_noise=20.0)
+    problem = sc.Problem(sc.DeepLinear((5, 5, 5)), data, sc.init.Balanced(scale=1e-2))
+    (late,) = warned(problem, sc.GD(1e-4), LONG)
+    assert late.startswith("modes 0 (s* = 4), 1 (s* = 3), 2 (s* = 2), 3 (s* = 1), … cannot be learned in 100 steps:")
+    (held,) = warned(problem, sc.GD(0.1, weight_decay=5.0), LONG)
+    assert "… cannot be learned: weight_decay = 5 holds them at 0; lower" in held
+    (hot,) = (message for message in warned(problem, sc.Langevin(0.1, 1), LONG) if "T_c" in message)
+    assert "is above T_c = 0.0025 to 0.0185 of modes 0 (s* = 4)" in hot and "whose noise drives them to 0" in hot
+
+
 def test_warnings_know_weight_decay():
     assert "stability edge 0.8" in warned(one_mode(2, scale=0.95), sc.GD(0.9, weight_decay=0.5), LONG)[0]
     (message,) = warned(one_mode(2, scale=0.6), sc.GD(0.05, weight_decay=0.6), LONG)
