@@ -74,6 +74,8 @@ class Selection:
         found = self.run[name]
         if set(found.dims) != set(dims):
             raise ValueError(f"{name} of the run must have the dims {dims}, got {found.dims}; {_FIX}")
+        if found.dtype.kind not in "fiu":
+            raise ValueError(f"{name} of the run must be numbers as they were, got {found.dtype}; {_FIX}")
         return found.transpose(*dims)
 
     def records(self) -> list[Record]:
@@ -113,7 +115,7 @@ def selected(run: xr.Dataset) -> Selection:
     problem, method, plan = results.parts(run)
     if run["checkpoint"].dims != results.CHECKPOINT.dims:
         raise ValueError(f"checkpoint of the run must have the dim 'byte' alone, got {run['checkpoint'].dims}; {_FIX}")
-    whole = _state(run, plan)
+    whole = _state(run, problem, plan)
     members = plan.member_indices
     run, rows = _in_order(run, "trajectory", "trajectory", members.tolist())
     run, saves = _in_order(run, "time", "step", plan.save_steps[: results.saved(plan, whole)].tolist())
@@ -156,7 +158,7 @@ def _check_values(given: Selection) -> None:
         raise ValueError(f"mode_strength of the run must be that of its checkpoint at step {state.step:,}; {_FIX}")
 
 
-def _state(run: xr.Dataset, plan: Plan) -> State:
+def _state(run: xr.Dataset, problem: Problem, plan: Plan) -> State:
     try:
         state = results.final_state(run)
     except Exception:
@@ -164,6 +166,11 @@ def _state(run: xr.Dataset, plan: Plan) -> State:
     if state.trajectories != plan.count:
         raise ValueError(
             f"checkpoint of the run must have its {plan.count} trajectories, got {state.trajectories}; {_FIX}"
+        )
+    shapes = tuple(layer.shape[1:] for layer in state.weights)
+    if shapes != problem.network.shapes:
+        raise ValueError(
+            f"checkpoint of the run must have the weights {problem.network.shapes} of its TOML, got {shapes}; {_FIX}"
         )
     return state
 

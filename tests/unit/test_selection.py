@@ -178,6 +178,8 @@ REFUSED = {
     "checkpoint of more": lambda run: with_checkpoint(run, run_of(trajectories=6).checkpoint.values),
     "status changed": lambda run: run.assign(status=run.status + 1),
     "values changed": lambda run: run.assign(mode_strength=run.mode_strength * 1.01),
+    "complex values": lambda run: run.assign(mode_strength=run.mode_strength + 0j),
+    "another network": lambda run: run.assign_attrs(toml=run.attrs["toml"].replace("[2, 3, 2]", "[2, 4, 2]")),
     "text for toml": lambda run: run.assign_attrs(toml=3),
     "an array": lambda run: run.mode_strength,
     "nothing": lambda run: None,
