@@ -229,4 +229,38 @@ def test_gaussian_moments_keep_the_target_and_change_the_noise():
     mode = finite_data.mode_sde(problem, Langevin(lr=0.02, batch_size=1.0, noise="aligned"), 1)
     white = finite_data.gaussian(mode)
     assert white.fixed_point == pytest.approx(1.0) and white.g(1.0) == pytest.approx(0.25)
-    assert abs(float(mode.g(0.0) / white.g(0.0)) - 1) > 0.1
+    assert abs(float(mode.g(0.0) / white.g(0.0)) - 1) > 0.05
+
+
+def test_realised_noise_rejects_other_laws_of_it():
+    """Noise drawn from the mode SDE's own law, σ = 0 and 0.4 s*."""
+    rng, modes = np.random.default_rng(0), []
+    for noise in (0.0, 0.4):
+        sde = ModeSDE(depth=3, target=1.0, label_noise=noise, temperature=0.01)
+        strength = rng.uniform(0.1, 0.9, 100_000)
+        realised = sde.diffusion(strength) ** 2 * rng.standard_normal(strength.size) ** 2
+        modes.append(noise_peak.Mode(sde, np.empty(0), strength, realised))
+    off = {theory: noise_peak._realised(modes, 3, rate) for theory, rate in noise_peak.WRONG.items()}
+    own = noise_peak._realised(modes, 3, noise_peak._rate)
+    assert len(own) == 8 and all(found.low < 1 < found.high for found in own)
+    assert all(any(found.low > 1.05 or found.high < 0.95 for found in bins) for bins in off.values())
+
+
+@pytest.mark.parametrize("mode", [0, 1])
+def test_coloured_modes_are_white_ones_in_three_places(mode):
+    data = coloured_inputs.coloured(coloured_inputs.PAIR, coloured_inputs.UNEQUAL)
+    problem = coloured_inputs._problem(data, 2, 2, aligned(2, 0.02))
+    sde = coloured_inputs.mode_sde(problem, Langevin(lr=0.01, batch_size=1.0, noise="aligned"), mode)
+    same = coloured_inputs._white(1.0, 1.0, 0.5)(sde)
+    s = np.array([0.1, 0.7, 1.9])
+    for one, other in ((sde.drift, same.drift), (sde.diffusion, same.diffusion)):
+        assert other(s) == pytest.approx(one(s), rel=1e-12)
+    for change in coloured_inputs.PARTIAL.values():
+        assert change(sde).diffusion(s) != pytest.approx(sde.diffusion(s), rel=0.02)
+
+
+def test_deeper_modes_are_half_learned_at_a_time_of_their_own():
+    mode = ModeSDE(4, 1.0, depths.LABEL_NOISE, temperature=depths.TEMPERATURE)
+    found = [depths._half_learned(change(mode)).median() for change in (_rivals.neighbour(0), _rivals.neighbour(1))]
+    assert found == pytest.approx([0.5, 0.5], abs=0.15)
+    assert depths.when_half(_rivals.neighbour(1)(mode)) != depths.when_half(mode)
