@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from saddlescope.claims.intervals import Interval
-from saddlescope.claims.law_of_balance import _networks, balance_decay, exact_balance, noise_balance
+from saddlescope.claims.law_of_balance import _networks, balance_decay, exact_balance, noise_balance, norm_bounds
 from saddlescope.claims.tools import around
 from saddlescope.theory import Balance
 
@@ -77,3 +77,11 @@ def test_terms_of_the_rate_of_decay_are_told_apart():
     )
     assert right.low < 1 < right.high
     assert all(not rate.low < 1 < rate.high for rate in wrong)
+
+
+def test_ratio_of_norms_comes_within_its_bounds_and_flat_inputs_lose_rank():
+    start, trained = (norm_bounds.units(norm_bounds.EVEN, steps, 6) for steps in (0, 2000))
+    assert ((trained.bounds[0] < trained.ratio) & (trained.ratio < trained.bounds[1])).all()
+    assert (start.ratio < start.bounds[0]).all()
+    assert (trained.ranks == norm_bounds.SIZE).all()
+    assert norm_bounds.units(norm_bounds.FLAT, 0, 2).ranks.tolist() == [[20, 20], [10, 10]]
