@@ -237,3 +237,30 @@ def test_theory_takes_plain_numbers(use):
     ):
         with pytest.raises(TypeError, match="must be an array of numbers"):
             use(bad)
+
+
+MODE = sc.theory.ModeSDE(2, 1.0, 1.0, temperature=0.1)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda bad: MODE.evolve(bad, [1.0]),
+        lambda bad: MODE.passage_cdf([1.0], bad, 0.5),
+        lambda bad: MODE.plateau_passage(bad),
+        lambda bad: MODE.passage(0.1, bad),
+        lambda bad: sc.theory.Diffusion1D(lambda x: -x, np.ones_like).evolve(bad, [1.0]),
+        lambda bad: sc.theory.mode_flow(1.0, 0.1, 1.0, 2, rate=bad),
+        lambda bad: sc.theory.half_times([2.0, 1.0], bad, 0.1, 0.1),
+        lambda bad: sc.theory.map_drift(sc.GaussianData(TABLE), bad, WEIGHTS),
+        lambda bad: sc.theory.layer_variance(sc.GaussianData(TABLE), 0.1, WEIGHTS, bad),
+        lambda bad: determinant.log_det([np.ones((1, 4, 2)), np.ones((1, 2, 4))], bad),
+        lambda bad: phases.collapse_rate(bad, 1, 1.0, 1.0),
+        lambda bad: phases.collapse_window(bad, 1.0, 1.0),
+    ],
+)
+def test_theory_takes_one_plain_number(use):
+    for bad in (True, "1", None, 1j, np.datetime64("2020"), np.ma.masked, np.array([1.0, 2.0]), object()):
+        with pytest.raises(TypeError, match="must be a") as caught:
+            use(bad)
+        assert "\n" not in str(caught.value)

@@ -85,7 +85,7 @@ def rescaling_symmetry(
     """
     if not callable(gradients):
         raise TypeError(f"gradients must be a function of u and w, got {shown(gradients)}")
-    if not all(np.isfinite(scale) and scale for scale in scales):
+    if not all(np.isfinite(scale) and scale for scale in as_numbers(scales, "scales")):
         raise ValueError(f"scales must be numbers other than 0, got {scales}; use powers of two")
     u, w = as_numbers(u, "u"), as_numbers(w, "w")
     found, first = [], None

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from saddlescope._numbers import as_number, as_numbers
+from saddlescope._numbers import as_number, as_numbers, as_whole
 from saddlescope.data import ROUNDING, Data, _t
 from saddlescope.theory import _checks
 from saddlescope.theory._checks import steady
@@ -36,7 +36,7 @@ def neighbours(weights: Weights, interface: int = 0) -> Floats:
     weights = checked_layers(weights)
     if len(weights) < 2:
         raise ValueError("weights must have two layers or more, got 1; a single layer has no neighbour")
-    if not 0 <= interface < len(weights) - 1:
+    if not 0 <= as_whole(interface, "interface") < len(weights) - 1:
         raise ValueError(f"interface must be from 0 to {len(weights) - 2}, got {interface}; it is that of two layers")
     lower, upper = weights[interface], weights[interface + 1]
     if lower.shape[1] < lower.shape[2] + upper.shape[1]:

@@ -252,7 +252,7 @@ class Diffusion1D:
         low, high = (end if level is None else level for level, end in ((lower, self.lower), (upper, self.upper)))
         if not self.lower <= low < high <= self.upper:
             raise ValueError(f"lower and upper must lie in the domain, lower below upper, got {lower} and {upper}")
-        if not isinstance(start, (int, float, np.number, np.ndarray)):
+        if hasattr(start, "ppf"):
             return start, when
         start = as_number(start, "start")
         if not low < start < high:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
-from saddlescope._numbers import as_numbers, as_whole
+from saddlescope._numbers import as_number, as_numbers, as_whole
 from saddlescope.theory._checks import steady
 from saddlescope.theory._piecewise import increasing_root
 
@@ -34,7 +34,7 @@ def mode_flow(times: ArrayLike, start: ArrayLike, target: ArrayLike, depth: int,
     >>> mode_flow(1.0, start=0.5, target=2.0, depth=3)
     array(1.99348549)
     """
-    given = {"times": times, "start": start, "target": target}
+    rate, given = as_number(rate, "rate"), {"times": times, "start": start, "target": target}
     t, s, end = np.broadcast_arrays(*(as_numbers(v, name) for name, v in given.items()))
     _check(s, depth)
     if (t < 0).any():
@@ -57,7 +57,7 @@ def flow_time(strength: ArrayLike, start: ArrayLike, target: ArrayLike, depth: i
     >>> flow_time([0.02, 1.0, 2.0], start=0.01, target=2.0, depth=2)
     array([0.17454..., 1.32332...,        inf])
     """
-    given = {"strength": strength, "start": start, "target": target}
+    rate, given = as_number(rate, "rate"), {"strength": strength, "start": start, "target": target}
     s, first, end = np.broadcast_arrays(*(as_numbers(v, name) for name, v in given.items()))
     _check(first, depth)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -78,7 +78,7 @@ def plateau_time(start: ArrayLike, target: ArrayLike, depth: int, rate: float = 
     >>> plateau_time(1e-3, [2.0, 1.0], depth=2)
     array([1.90022561, 3.45387764])
     """
-    s, end = as_numbers(start, "start"), as_numbers(target, "target")
+    s, end, rate = as_numbers(start, "start"), as_numbers(target, "target"), as_number(rate, "rate")
     if depth == 1:
         raise ValueError("depth 1 has no plateau: linear regression leaves its start at once; use depth ≥ 2")
     _check(s, depth)

@@ -11,7 +11,7 @@ import itertools
 import numpy as np
 from numpy.typing import ArrayLike
 
-from saddlescope._numbers import as_numbers
+from saddlescope._numbers import as_numbers, as_whole
 from saddlescope.data import Data, _t
 from saddlescope.theory import _checks
 from saddlescope.theory._checks import steady
@@ -60,7 +60,7 @@ def layer_variance(
     """
     _checks.noise(temperature, share=share)
     above, below = surroundings(weights)
-    if not 0 <= layer < len(weights):
+    if not 0 <= as_whole(layer, "layer") < len(weights):
         raise ValueError(f"layer must be from 0 to {len(weights) - 1}, got {layer}; it counts the layers")
     rows, columns = np.shape(weights[layer])[1:]
     p = (np.eye(rows) if left is None else as_numbers(left, "left")) @ _t(above[layer])

@@ -15,7 +15,7 @@ Source: Corlouer et al. 2026, arXiv 2604.06366, section 3; Ziyin, Li & Ueda 2023
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -455,7 +455,7 @@ class ModeSDE:
         >>> law.mean(), law.var()
         (3.6597378, 0.4622624)
         """
-        end = self.fixed_point if target is None else target
+        start, end = as_number(start, "start"), self.fixed_point if target is None else as_number(target, "target")
         speed, noise = 2 * self.pull[1] - self.temperature * self.alpha3, 4 * self.temperature * self.alpha3
         if self.depth != 2 or speed <= 0 or noise == 0 or not 0 < start < end:
             raise ValueError(
@@ -546,7 +546,7 @@ class ModeSDE:
         if self.depth == 1:
             return self._noisy.evolve(start, times, tol=tol)
         to_strength, to_log, _ = self._from_log
-        first = self._in_log(start)[0] if isinstance(start, (int, float)) else Mapped(start, to_log, to_strength)
+        first = Mapped(cast(Start, start), to_log, to_strength) if hasattr(start, "ppf") else self._in_log(start)[0]
         return [law.transformed(*self._from_log) for law in self._noisy.evolve(first, times, tol=tol)]
 
     def passage_cdf(self, times: ArrayLike, start: float, target: float, tol: float = 1e-5) -> Floats:
@@ -590,6 +590,7 @@ class ModeSDE:
                 )
 
     def _in_log(self, *strengths: float) -> list[float]:
+        strengths = tuple(as_number(s, "start and target") for s in strengths)
         self._check_side(*strengths)
         if self.depth == 1:
             return [float(s) for s in strengths]

@@ -394,10 +394,10 @@ def collapse_rate(lr: float, batch_size: float, target: float, label_noise: floa
     """
     from scipy import stats  # heavy: imported where it is used
 
-    if not 0 < lr < np.inf:
+    if not 0 < as_number(lr, "lr") < np.inf:
         raise ValueError(f"lr must be positive and finite, got {lr}")
     _check_batches(batch_size)
-    if not np.isfinite(target):
+    if not np.isfinite(as_number(target, "target")):
         raise ValueError(f"target must be finite, got {target}")
     _checks.not_negative(label_noise=label_noise, weight_decay=weight_decay)
     radius = stats.chi(batch_size, scale=1 / np.sqrt(batch_size))
@@ -431,7 +431,7 @@ def collapse_window(
 
     _check_batches(batch_size)
     _checks.not_negative(label_noise=label_noise, weight_decay=weight_decay)
-    size = np.hypot(target, label_noise) + weight_decay
+    size = np.hypot(as_number(target, "target"), label_noise) + weight_decay
     if not 0 < size < np.inf:
         raise ValueError(f"target must be finite, and not 0 with no noise, got {target}; nothing would move a weight")
     pull = max(target - weight_decay, 0.0)
@@ -541,7 +541,7 @@ def _refuse_above(mode: ModeSDE) -> None:
 
 
 def _check_batches(batch_size: float) -> None:
-    if not 1 <= batch_size < np.inf:
+    if not 1 <= as_number(batch_size, "batch_size") < np.inf:
         raise ValueError(f"batch_size must be at least 1 and finite, got {batch_size}; it counts samples")
 
 
