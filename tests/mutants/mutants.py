@@ -464,7 +464,8 @@ def caught_by(copy: Copy, mutant: Mutant) -> str | None:
         (copy.tree / mutant.file).write_text(original)
     if done.returncode == 0:
         return None
-    failed = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("FAILED ")]
+    lines = (line for line in done.stdout.splitlines() if line.startswith("FAILED "))
+    failed = [line.removeprefix("FAILED ").split(" - ")[0] for line in lines]
     if done.returncode != 1 or not failed:
         raise SystemExit(f"{mutant.name}: the test did not run\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
     return failed[0]
