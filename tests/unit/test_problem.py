@@ -19,7 +19,7 @@ from saddlescope import (
 )
 from saddlescope.problem import run_from_toml, run_to_toml
 
-positive = st.floats(1e-300, 1e300)
+positive, scales = st.floats(1e-300, 1e300), st.floats(1e-300, 1e150)
 finite = st.floats(-1e9, 1e9)
 widths = st.lists(st.integers(1, 4), min_size=2, max_size=4).map(tuple)
 
@@ -44,8 +44,8 @@ def problems(draw):
         spectrum = draw(st.lists(st.floats(0.1, 100), min_size=1, max_size=min(dims)))
         data = GaussianData.from_spectrum(spectrum, *dims, noise, covariance, draw(st.integers(0, 100)))
     starts = [
-        st.builds(init.Gaussian, scale=positive),
-        st.builds(init.Balanced, scale=positive, aligned=st.booleans()),
+        st.builds(init.Gaussian, scale=scales),
+        st.builds(init.Balanced, scale=scales, aligned=st.booleans()),
         st.tuples(*[matrix(*shape) for shape in network.shapes]).map(init.Given),
     ]
     if network.hidden:
