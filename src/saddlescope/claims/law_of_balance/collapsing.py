@@ -55,7 +55,7 @@ def experiment(quick: bool) -> Evidence:
     def heights(name: str, factor: float = 1.0) -> Number:
         """Shares near the maximum and near the minimum, over that of m(s)."""
         off = largest((height(looks[n][:, 2], at(n)) / expected(at(n)) * (1 / factor) for n in low), 1.0)
-        return Number(name, off, around(1.0, margin))
+        return Number(name, off, around(1.0, margin), moved=True)
 
     cold, hot = (0.7, 1.4) if quick else (0.9, 1.1)
     right = [predicted(at(noise)) for noise in NOISES]

@@ -55,7 +55,7 @@ def experiment(quick: bool) -> Evidence:
 
     def threshold(factor: float) -> Number:
         name = "L = 1: temperature at which E[s²] diverges, over 2β₁/α₁"
-        return Number(name, langevin / factor, around(1.0, margin))
+        return Number(name, langevin / factor, around(1.0, margin), moved=True)
 
     def sgd(theory: Callable[[int], float]) -> Number:
         """Rates at which E[v²] of SGD diverges over those of this theory."""
@@ -64,7 +64,7 @@ def experiment(quick: bool) -> Evidence:
         return Number(name, worst, around(1.0, margin))
 
     def moments(name: str, off: Iterable[Interval]) -> Number:
-        return Number(name, largest(off, 1.0), around(1.0, 0.15 if quick else 0.05))
+        return Number(name, largest(off, 1.0), around(1.0, 0.15 if quick else 0.05), moved=True)
 
     return Evidence(
         numbers=[

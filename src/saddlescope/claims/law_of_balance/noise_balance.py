@@ -139,7 +139,8 @@ def experiment(quick: bool) -> Evidence:
 
 def _as_one(name: str, ratio: Interval) -> Number:
     """A ratio predicted to be 1, with the factors at which it would not be confirmed."""
-    return Number(name, ratio, AS_ONE, power(lambda factor: Number(name, ratio / factor, AS_ONE), "ratio"))
+    catches = power(lambda factor: Number(name, ratio / factor, AS_ONE), "ratio")
+    return Number(name, ratio, AS_ONE, catches, moved=True)
 
 
 def _worst(ratios: dict[tuple[int, int], Interval], exponent: float) -> Interval:
