@@ -3,9 +3,9 @@
 // Depth L ≥ 2 is integrated in x = log a, depth 1 in x = s, with f the pull and h the variance rate in x:
 //   f = a^{L−2} (β₂ − β₁ s) − γ,  h = T a^{2L−4} g(s),  dx = (f − h/2) dt + √h dW       (L = 1: dx = f dt + √h dW)
 // by the weak Taylor scheme of order 2 (Milstein 1978; Kloeden & Platen 1992, equation 14.2.1), step tol / rate. The
-// step is chosen from where the trajectory is and cut only to meet the next save, so that it stays adapted. What the pull
-// does alone is taken to order 5: weak noise leaves laws so narrow that an error of order 2 in their place would show
-// (methods for small noise: Milstein & Tretyakov 2004, Stochastic Numerics for Mathematical Physics, chapter 3).
+// step is chosen from where the trajectory is and cut only to meet the next save, so that it stays adapted. What the
+// pull does alone is taken to order 5: weak noise leaves laws so narrow that an error of order 2 in their place would
+// show (methods for small noise: Milstein & Tretyakov 2004, Stochastic Numerics for Mathematical Physics, chapter 3).
 #pragma once
 
 #include "kernels.hpp"
@@ -92,7 +92,8 @@ struct ModeBlock {
 
   static SADDLESCOPE_INLINE Curve curve(const Local& c) {
     const V f1 = c.f1, ff2 = c.f * c.f2, f1f1 = f1 * f1, fff3 = c.f * c.f * c.f3;
-    const V fifth = fma(f1f1, fma(set1(11.0), ff2, f1f1), fma(4.0 * ff2, ff2, fma(7.0 * f1, fff3, c.f * c.f * c.f * c.f4)));
+    const V fifth =
+        fma(f1f1, fma(set1(11.0), ff2, f1f1), fma(4.0 * ff2, ff2, fma(7.0 * f1, fff3, c.f * c.f * c.f * c.f4)));
     return {(f1f1 + ff2) * (1.0 / 6), fma(f1, fma(set1(4.0), ff2, f1f1), fff3) * (1.0 / 24), fifth * (1.0 / 120)};
   }
 
