@@ -91,6 +91,36 @@ def test_a_law_to_start_from():
     assert np.abs(again.cdf(x) - whole.cdf(x)).max() < again.error + whole.error + 2 * half.error
 
 
+@pytest.mark.parametrize("start", [0.05, 2.0])
+def test_without_label_noise_both_sides_of_the_target(start):
+    for depth in (1, 2, 3):
+        mode = ModeSDE(depth=depth, target=1.0, temperature=1e-4)
+        early, late = mode.evolve(start, [1.5, 60.0])
+        assert early.mean() == pytest.approx(float(mode.flow([1.5], start)[0]), abs=1e-3)
+        np.testing.assert_allclose(late.ppf([1e-6, 0.5, 1 - 1e-6]), 1, atol=1e-12)
+        assert (mode.passage_cdf([1.0, 60.0], start, 3.0 - start) == 0).all()  # never through s*
+    with pytest.raises(ValueError, match="start must lie on one side of s"):
+        ModeSDE(depth=2, target=1.0, temperature=0.1).evolve(1.0, [1.0])
+
+
+@pytest.mark.parametrize("changes", [{"weight_decay": 0.1}, {"moments": (0.4, 0.3, 0.9, 1.1, 0.8)}], ids=str)
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_weight_decay_and_any_moments(depth, changes):
+    """Against an ensemble of the same SDE."""
+    data = {} if "moments" in changes else {"target": 1.0, "label_noise": 0.5}
+    mode = ModeSDE(depth=depth, temperature=1e-4, **data, **changes)
+    (law,) = mode.evolve(0.2, [1.5])
+    sample = law.probit(mode.simulate(0.2, [1.5], 40_000, seed=depth)[:, 0])
+    assert stats.kstest(sample, "norm").pvalue > 1e-6
+    assert stats.kstest(1.05 * sample + 0.05, "norm").pvalue < 1e-6
+
+
+def test_moments_of_a_heavy_tail_near_the_critical_temperature():
+    mode = ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.888)
+    (law,) = mode.evolve(1e-3, [1e5], tol=1e-4)
+    assert 0 < law.mean() < 0.1
+
+
 def test_what_is_not_reached_is_raised():
     with pytest.raises(ValueError, match=r"^the law is not found to tol = 1e-12 in bounded work: .*larger tol"):
         ornstein_uhlenbeck(1.0, 1e-3).evolve(1.0, [1.0], tol=1e-12)

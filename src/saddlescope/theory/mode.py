@@ -537,17 +537,15 @@ class ModeSDE:
         """The laws of s at ``times`` (positive, increasing) from a strength or a law of them, to ``tol`` in the cdf.
 
         ``∂p/∂t = −∂(a p)/∂s + ½ ∂²(b² p)/∂s²`` by ``Diffusion1D.evolve``, at any T > 0. Raises ValueError for T = 0, a
-        start that is not positive at L ≥ 2 (not below s* where noise vanishes there), or where ``tol`` is not reached.
+        start that is not positive at L ≥ 2, or s* itself where noise vanishes there, or where ``tol`` is not reached.
 
         >>> (law,) = ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.05).evolve(1e-3, [4.0])
         >>> law.mean(), law.std()
         (0.6..., 0.3...)
         """
-        if self.depth == 1:
-            return self._noisy.evolve(start, times, tol=tol)
-        to_strength, to_log, _ = self._from_log
-        first = Mapped(cast(Start, start), to_log, to_strength) if hasattr(start, "ppf") else self._in_log(start)[0]
-        return [law.transformed(*self._from_log) for law in self._noisy.evolve(first, times, tol=tol)]
+        sde, (out, into, log_slope) = self._beside(start)
+        first = Mapped(cast(Start, start), into, out) if hasattr(start, "ppf") else float(into(np.asarray(start)))
+        return [law.transformed(out, into, log_slope) for law in sde.evolve(first, times, tol=tol)]
 
     def passage_cdf(self, times: ArrayLike, start: float, target: float, tol: float = 1e-5) -> Floats:
         """Probability that s has gone from ``start`` to ``target`` by ``times`` (increasing); shape of ``times``.
@@ -558,8 +556,42 @@ class ModeSDE:
         >>> mode.passage_cdf([3.0, 4.0], start=1e-3, target=0.5, tol=1e-4).round(3)
         array([0.187, 0.743])
         """
-        first, last = self._in_log(start, target)
-        return self._noisy.passage_cdf(times, first, last, tol)
+        sde, (_, into, _) = self._beside(start)
+        first, last = (float(into(np.array(self._strength(s)))) for s in (start, target))
+        if not sde.lower < last < sde.upper:  # beyond s*, where noise vanishes
+            return np.zeros(np.shape(times))
+        return sde.passage_cdf(times, first, last, tol)
+
+    def _strength(self, s: float) -> float:
+        """A strength that there can be."""
+        s = as_number(s, "start and target")
+        if self.depth >= 2 and not s > 0:
+            raise ValueError(f"strengths must be positive at depth {self.depth}, got {s}")
+        self._check_side(s)
+        return s
+
+    def _beside(self, start: float | Start) -> tuple[Diffusion1D, tuple[Function, Function, Function]]:
+        """An SDE for what starts so, and s as a function of its coordinate, as ``_from_log``.
+
+        Where noise vanishes at s* it is that of one side: of s − s* at L = 1.
+        """
+        if hasattr(start, "ppf"):
+            ends = cast(Start, start).ppf(np.array([1e-9, 1 - 1e-9]))
+        else:
+            ends = np.array([self._strength(cast(float, start))])
+        if self.temperature == 0 or self._noiseless_at != self.fixed_point:
+            return self._noisy, self._from_log if self.depth > 1 else _SAME
+        end = self.fixed_point
+        if not ((ends < end).all() or (ends > end).all()):
+            raise ValueError(
+                f"start must lie on one side of s* = {end:g}, where noise vanishes and no path goes through"
+            )
+        if self.depth == 1:
+            low, high = (-np.inf, 0.0) if ends[0] < end else (0.0, np.inf)
+            pull, noise = self.pull[0], float(np.sqrt(self.temperature * self.alpha1))
+            sde = Diffusion1D(lambda u: -pull * u, lambda u: noise * np.abs(u), low, high)
+            return sde, (lambda u: u + end, lambda s: s - end, np.zeros_like)
+        return self._noisy if ends[0] < end else self._log_diffusion(0.0, np.inf), self._from_log
 
     @property
     def relaxation_time(self) -> float:
@@ -638,10 +670,12 @@ class ModeSDE:
         def grow(w: Floats) -> Floats:  # a^{L−2}
             return np.asarray(unit ** (1 - 2 / L) * np.exp((L - 2) * w))
 
-        def g(w: Floats) -> Floats:  # cancels neither near s* nor near 0
+        def offset(w: Floats) -> Floats:  # s − center, which cancels neither near s* nor near 0
             near = abs(unit - center) < unit / 2
-            offset = unit * np.expm1(L * w) + (unit - center) if near else unit * np.exp(L * w) - center
-            return np.asarray(self.alpha1 * offset**2 + floor if self.alpha1 else np.full_like(w, floor))
+            return np.asarray(unit * np.expm1(L * w) + (unit - center) if near else unit * np.exp(L * w) - center)
+
+        def g(w: Floats) -> Floats:
+            return np.asarray(self.alpha1 * offset(w) ** 2 + floor if self.alpha1 else np.full_like(w, floor))
 
         def drift(w: Floats) -> Floats:
             (b1, b2), decay = self.pull, self.weight_decay if L >= 3 else 0.0
@@ -649,6 +683,8 @@ class ModeSDE:
             return np.asarray(grow(w) * pull - decay - grow(w) ** 2 * T * g(w) / 2)
 
         def diffusion(w: Floats) -> Floats:
+            if floor == 0:  # where g itself underflows
+                return np.asarray(grow(w) * np.sqrt(T * self.alpha1) * np.abs(offset(w)))
             return np.asarray(grow(w) * np.sqrt(T * g(w)))
 
         return Diffusion1D(drift, diffusion, low, high, scale=1 / L, tails="exponential")
@@ -752,6 +788,9 @@ def _is_fresh(method: Method, data: Dataset) -> bool:
     if method.full_batch:
         return data.label_noise == 0
     return not isinstance(method, SGD) or method.sampling == "replacement"
+
+
+_SAME: tuple[Function, Function, Function] = (lambda s: s, lambda s: s, np.zeros_like)
 
 
 def _check(coordinate: str) -> None:

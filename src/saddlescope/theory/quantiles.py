@@ -43,7 +43,8 @@ _REACH = 7.5
 _REACH_OF_PPF = 5.5
 """The same for a start whose upper quantiles 1 − q are rounded."""
 _CELLS = (64, 128, 256, 512)
-_MOST_STEPS = 1500
+_MOST_STEPS, _MOST_WORK = 1200, 200_000
+"""Steps at the most, and steps times cells."""
 _FLOOR = 1e-8
 """Added to every estimate of an error."""
 _FINEST = 1e-6
@@ -294,7 +295,7 @@ def remeshed(mesh_: Mesh, state: State) -> tuple[Mesh, State]:
 def march(sde: Diffusion1D, mesh: Mesh, state: State, times: Floats, tol: float) -> Iterator[tuple[Mesh, State]]:
     """Mesh and state at ``times``, with steps of error ``tol`` each."""
     h, steps = state.time / 4 if state.time else times[0] / 100, 0
-    most = _MOST_STEPS + 4 * len(times)
+    most = min(_MOST_STEPS, _MOST_WORK // len(mesh.z)) + 4 * len(times)
     for goal in times:
         while state.time < goal:
             steps += 1
