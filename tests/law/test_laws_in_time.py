@@ -145,9 +145,11 @@ CHEAP = 9
 
 
 def marked(cases):
-    for k, case in enumerate(cases):
-        name = "-".join([case[0].__name__, *(f"{v:g}" for v in case[1:] if isinstance(v, (int, float)))])
-        yield pytest.param(case, id=f"{name}-{k}", marks=() if k % CHEAP == 0 else pytest.mark.soak)
+    def named(k, case):
+        return "-".join([case[0].__name__, *(f"{v:g}" for v in case[1:] if isinstance(v, (int, float))), str(k)])
+
+    marks = [() if k % CHEAP == 0 else pytest.mark.soak for k in range(len(cases))]
+    return [pytest.param(cases[k], id=named(k, cases[k]), marks=marks[k]) for k in range(len(cases))]
 
 
 @pytest.mark.parametrize("case", marked(CASES))

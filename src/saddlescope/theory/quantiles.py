@@ -165,14 +165,15 @@ def parts(sde: Diffusion1D, mesh: Mesh, weights: tuple[Floats, Floats], middle: 
 
 def jacobian(
     sde: Diffusion1D, mesh: Mesh, weights: tuple[Floats, Floats], middle: float, d: Floats, at: Parts
-) -> Floats:
-    """Derivatives of the velocity by the nodes of ``columns`` (n, 5)."""
+) -> tuple[Floats, Floats]:
+    """Derivatives of the velocity by the nodes of ``columns`` (n, 5), and by a shift of all nodes (n)."""
     pull, grow = _derivatives(sde, middle + d, at.q1)
     f = at.diffusing[:, None]
     by_q1, by_q2 = -(at.bracket + at.q2 / at.q1) / at.q1, 1 / at.q1
     rows = f * (weights[0] * (by_q1[:, None] - grow[mesh.columns]) + weights[1] * by_q2[:, None])
-    rows[np.arange(len(d)), np.arange(len(d)) - mesh.columns[:, 0]] += pull + f[:, 0] * at.bracket * grow
-    return np.asarray(rows)
+    here = pull + f[:, 0] * at.bracket * grow
+    rows[np.arange(len(d)), np.arange(len(d)) - mesh.columns[:, 0]] += here
+    return rows, here - f[:, 0] * (weights[0] * grow[mesh.columns]).sum(axis=1)
 
 
 def _functions(sde: Diffusion1D, y: Floats) -> tuple[Floats, Floats]:
@@ -185,7 +186,7 @@ def _functions(sde: Diffusion1D, y: Floats) -> tuple[Floats, Floats]:
 
 def _derivatives(sde: Diffusion1D, y: Floats, width: ArrayLike) -> tuple[Floats, Floats]:
     """Those of drift and log b² by y, as seen over a hundredth of a width."""
-    step = np.maximum(0.01 * np.asarray(width), 1e-7 * np.abs(y))
+    step = np.maximum(0.01 * np.asarray(width), 1e-5 * np.abs(y))
     drift, log_noise2 = _functions(sde, np.stack([y - step, y + step]))
     return (drift[1] - drift[0]) / (2 * step), (log_noise2[1] - log_noise2[0]) / (2 * step)
 
@@ -207,10 +208,10 @@ def stepped(sde: Diffusion1D, mesh: Mesh, state: State, h: float) -> tuple[State
     at = parts(sde, mesh, weights, middle, d)
     path = noiseless(sde, middle, h) if _narrow(at.drift, mesh.z) else None
     moved, speed = path if path is not None else (np.zeros(6), np.zeros(6))
-    rows = jacobian(sde, mesh, weights, middle, d, at)
-    # In the frame of m the equation depends on time: its derivative is that of a shift of all nodes, less the frame's.
+    rows, shift = jacobian(sde, mesh, weights, middle, d, at)
+    # In the frame of m the equation depends on time: its derivative is that by a shift of all nodes, less m's.
     pull = _derivatives(sde, np.array(middle), np.interp(0.0, mesh.z, at.q1))[0]
-    timewise = speed[0] * (rows.sum(axis=1) - pull)
+    timewise = speed[0] * (shift - pull)
     factors = _factors(mesh, rows, 1 / (_GAMMA * h))
     u = np.zeros((6, len(d)))
     for i in range(6):
