@@ -15,6 +15,7 @@ from saddlescope.claims.saddle_to_saddle import (
     plateaus,
     small_start,
     stationary_law,
+    whole_map,
 )
 from saddlescope.claims.tools import COARSE_LAW, aligned, network, run
 from saddlescope.methods import SGD, Langevin
@@ -264,3 +265,28 @@ def test_deeper_modes_are_half_learned_at_a_time_of_their_own():
     found = [depths._half_learned(change(mode)).median() for change in (_rivals.neighbour(0), _rivals.neighbour(1))]
     assert found == pytest.approx([0.5, 0.5], abs=0.15)
     assert depths.when_half(_rivals.neighbour(1)(mode)) != depths.when_half(mode)
+
+
+def test_a_step_is_read_against_its_law():
+    """Made-up steps of known drift and diffusion, and the same with a third of the diffusion off the diagonal."""
+    rng, lr, shape = np.random.default_rng(0), whole_map.TRAINED.lr, (4000, 4, 4)
+    drift, rate = rng.standard_normal(shape), rng.uniform(0.5, 2.0, shape)
+    off = np.where(np.eye(4, dtype=bool), 1.0, 1 / 3)
+    for factor in (1.0, off):
+        moved = drift * lr + np.sqrt(factor * rate * lr) * rng.standard_normal(shape)
+        step = whole_map.Step(0.0, drift, moved, drift, rate)
+        assert step.over(rate, True).low < 1 < step.over(rate, True).high
+        assert (step.over(rate, False).high > 1) == (factor is not off)
+        slope = whole_map._slope([step, step])
+        assert slope.low < 1 < slope.high
+    assert step.over(0 * rate).value == np.inf
+
+
+def test_steps_of_a_run_have_the_law_of_its_weights():
+    """In the end the map is the teacher, and the strongest mode diffuses as its scalar SDE says."""
+    steps = whole_map._steps(whole_map._run(whole_map.TRAINED, 64))
+    assert len(steps) == whole_map.SAVES and steps[-1].maps.shape == (64, 4, 4)
+    rest = steps[-1].maps.mean(axis=0)
+    assert rest == pytest.approx(np.diag(whole_map.TARGETS), abs=0.05)
+    strongest, expected = (rate[:, 0, 0].mean() for rate in (steps[-1].rate, whole_map._aligned(steps[-1])))
+    assert strongest == pytest.approx(expected, rel=0.1)

@@ -16,6 +16,7 @@ from saddlescope.claims.saddle_to_saddle import (
     plateaus,
     small_start,
     stationary_law,
+    whole_map,
 )
 
 CLAIMS = (
@@ -29,4 +30,5 @@ CLAIMS = (
     finite_data.CLAIM,
     coloured_inputs.CLAIM,
     isotropic.CLAIM,
+    whole_map.CLAIM,
 )

@@ -228,12 +228,12 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
         color="#9db8cc",
         label="first order: stronger modes",
     )
-    slower.plot(places, growth["predicted"], "_", color=plots.INK, ms=26, label="all orders in η")
+    slower.hlines(growth["predicted"], places - 0.3, places + 0.3, color=plots.INK, lw=1.2, label="all orders in η")
     for place, seen in enumerate(intervals.mean(mode) for mode in (growth["free"] - growth["rate"]).T):
         plots.interval(slower, place, seen, color=plots.COLOURS[1], label=None if place else "SGD")
     slower.set(title="Slow-down on the first plateau", xlabel="target s*", ylabel="loss of growth rate")
     slower.set_xticks(places, [f"{target:g}" for target in TARGETS])
-    slower.set_ylim(0, 1.7 * float((growth["own"] + growth["others"]).max()))
+    slower.set_ylim(0, 1.9 * float((growth["own"] + growth["others"]).max()))
     slower.legend(loc="upper right")
     passage.hist(times, 45, density=True, color=plots.LIGHT, label="strongest mode")
     first, last = np.quantile(times, (0.0005, 0.9995))

@@ -179,7 +179,8 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
             plots.interval(share, noise, found, color=colour)
         share.axvline(boundary(depth), color=colour, lw=0.8, ls=":")
     share.set(title="Every mode peaks before learning", xlabel="label noise σ", ylabel="share of trajectories")
-    share.legend(title="dotted: limit of the weakest mode", loc="lower left", alignment="left")
+    share.set_ylim(0, 1.5)
+    share.legend(title="dotted: limit of the weakest mode", loc="upper left", ncols=3, alignment="left")
     for place, (depth, colour) in enumerate(zip(HORIZON, plots.COLOURS, strict=False)):
         dataset = runs[depth, 0.0]
         before = results.parts(dataset)[1].time(dataset["noise_peak_step"]) / learning_times(dataset, 0.9)
