@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from saddlescope.theory import Diffusion1D, ModeSDE
+import saddlescope as sc
+from saddlescope.theory import Diffusion1D, ModeSDE, mode_sde
 from support import FALSE_ALARM, follows
 
 CASES = {
@@ -63,3 +64,19 @@ def test_laws_of_learning_times():
 
     assert plausible(mode.passage_cdf(times, 0.05, 0.5, tol=1e-4), slack=2e-3)  # a step sees a passage late
     assert not plausible(other(mode, 0.24).passage_cdf(times, 0.05, 0.5, tol=1e-4), slack=2e-3)
+
+
+def test_sgd_of_the_readme_has_the_law_in_time():
+    """T = lr/B = 6e-5: the law is narrow, and follows the mode through its plateau and up."""
+    data = sc.GaussianData.from_spectrum([4.0, 2.0], dim_in=8, dim_out=6, label_noise=0.5, seed=0)
+    problem = sc.Problem(sc.DeepLinear((8, 16, 16, 6)), data, sc.init.Balanced(scale=0.1))
+    sgd = sc.SGD(lr=1e-3, batch_size=16)
+    run = sc.simulate(problem, sgd, sc.Plan(steps=5_600, save_at=[5_000, 5_600], trajectories=200, keep="trajectories"))
+    mode = mode_sde(problem, sgd, mode=1)
+    rising, learned = mode.evolve(1e-3, [5.0, 5.6])
+    assert learned.mean() == pytest.approx(1.998, abs=1e-3)
+    assert rising.error < 1e-6
+    assert sc.compare(run, rising, mode=1, step=5_000).verdict == "agrees"
+    assert sc.compare(run, learned, mode=1).verdict == "agrees"
+    assert sc.compare(run, mode.evolve(1.1e-3, [5.0])[0], mode=1, step=5_000).verdict == "differs"
+    assert sc.compare(run, rising, mode=1).verdict == "differs"

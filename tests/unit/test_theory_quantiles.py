@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from saddlescope.theory import Diffusion1D, ModeSDE
+from saddlescope.theory import Diffusion1D, ModeSDE, flow_time
 from saddlescope.theory.quantiles import QuantileLaw, _run, from_point, mesh, noiseless, stepped
 
 
@@ -98,7 +98,13 @@ def test_without_label_noise_both_sides_of_the_target(start):
         early, late = mode.evolve(start, [1.5, 60.0])
         assert early.mean() == pytest.approx(float(mode.flow([1.5], start)[0]), abs=1e-3)
         np.testing.assert_allclose(late.ppf([1e-6, 0.5, 1 - 1e-6]), 1, atol=1e-12)
-        assert (mode.passage_cdf([1.0, 60.0], start, 3.0 - start) == 0).all()  # never through s*
+        across = 2.4 if start < 1 else 0.4  # no path goes through s*
+        assert (mode.passage_cdf([1.0, 60.0], start, across) == 0).all()
+        np.testing.assert_array_equal(mode.passage([start, 1.0], across), np.full((2, 2), np.inf))
+        halfway = (start + 1) / 2
+        mean, variance = mode.passage([start, halfway], halfway)
+        assert mean[0] == pytest.approx(float(flow_time(halfway, start, 1.0, depth, 1.0)), rel=1e-3)
+        assert mean[1] == variance[1] == 0 < variance[0]
     with pytest.raises(ValueError, match="start must lie on one side of s"):
         ModeSDE(depth=2, target=1.0, temperature=0.1).evolve(1.0, [1.0])
 

@@ -438,11 +438,18 @@ class ModeSDE:
             self._refuse_deep_decay("the passage of gradient flow")
             return flow_time(last, first, self.fixed_point, self.depth, self.pull[0]), np.zeros(first.shape)
         self._check_side(first, last)
-        if self.depth == 1:
-            return self.log_diffusion.passage(first, last)
-        return self.log_diffusion.passage(
-            np.log(first / self._unit) / self.depth, np.log(last / self._unit) / self.depth
-        )
+        if self._noiseless_at != self.fixed_point:
+            _, into, _ = self._from_log if self.depth > 1 else _SAME
+            return self.log_diffusion.passage(into(first), float(into(np.array(last))))
+        end = self.fixed_point
+        beyond = (first < end) != (last < end)  # no path goes through s*
+        mean, var = (np.where(beyond | (first == end) | (last == end), np.inf, first) for _ in range(2))
+        mean[first == last], var[first == last] = 0.0, 0.0
+        rest = np.isfinite(mean) & (first != last)
+        if rest.any():
+            sde, (_, into, _) = self._side(bool(last > end))
+            mean[rest], var[rest] = sde.passage(into(first[rest]), float(into(np.array(last))))
+        return mean, var
 
     def plateau_passage(self, start: float, target: float | None = None) -> Law:
         """The law of the time in which the plateau is passed, from ``start`` to ``target`` (None: s*), at depth 2.
@@ -578,7 +585,7 @@ class ModeSDE:
         if hasattr(start, "ppf"):
             ends = cast(Start, start).ppf(np.array([1e-9, 1 - 1e-9]))
         else:
-            ends = np.array([self._strength(cast(float, start))])
+            ends = np.array([self._strength(start)])
         if self.temperature == 0 or self._noiseless_at != self.fixed_point:
             return self._noisy, self._from_log if self.depth > 1 else _SAME
         end = self.fixed_point
@@ -586,12 +593,16 @@ class ModeSDE:
             raise ValueError(
                 f"start must lie on one side of s* = {end:g}, where noise vanishes and no path goes through"
             )
-        if self.depth == 1:
-            low, high = (-np.inf, 0.0) if ends[0] < end else (0.0, np.inf)
-            pull, noise = self.pull[0], float(np.sqrt(self.temperature * self.alpha1))
-            sde = Diffusion1D(lambda u: -pull * u, lambda u: noise * np.abs(u), low, high)
-            return sde, (lambda u: u + end, lambda s: s - end, np.zeros_like)
-        return self._noisy if ends[0] < end else self._log_diffusion(0.0, np.inf), self._from_log
+        return self._side(bool(ends[0] > end))
+
+    def _side(self, above: bool) -> tuple[Diffusion1D, tuple[Function, Function, Function]]:
+        """The SDE above or below s* where noise vanishes there, and s as a function of its coordinate."""
+        end, low, high = self.fixed_point, *((0.0, np.inf) if above else (-np.inf, 0.0))
+        if self.depth >= 2:
+            return self._log_diffusion(low, high) if above else self._noisy, self._from_log
+        pull, noise = self.pull[0], float(np.sqrt(self.temperature * self.alpha1))
+        sde = Diffusion1D(lambda u: -pull * u, lambda u: noise * np.abs(u), low, high)
+        return sde, (lambda u: u + end, lambda s: s - end, np.zeros_like)
 
     @property
     def relaxation_time(self) -> float:
@@ -620,15 +631,6 @@ class ModeSDE:
                     f"strengths must be {'above' if side > 0 else 'below'} s = {k:g}, where noise vanishes and paths "
                     f"cross one way, got {', '.join(map(str, strengths))}"
                 )
-
-    def _in_log(self, *strengths: float) -> list[float]:
-        strengths = tuple(as_number(s, "start and target") for s in strengths)
-        self._check_side(*strengths)
-        if self.depth == 1:
-            return [float(s) for s in strengths]
-        if not all(s > 0 for s in strengths):
-            raise ValueError(f"strengths must be positive at depth {self.depth}, got {strengths}")
-        return [float(np.log(s / self._unit)) / self.depth for s in strengths]
 
     @property
     def _from_log(self) -> tuple[Function, Function, Function]:
