@@ -17,7 +17,6 @@ from saddlescope.claims.tools import Floats, around, largest, network, power, ru
 from saddlescope.init import Gaussian
 from saddlescope.methods import SGD, Langevin, Method
 from saddlescope.plan import Plan
-from saddlescope.theory import ModeSDE
 from saddlescope.theory.network import map_covariance, map_drift
 
 DEPTH, TARGETS, LABEL_NOISE, HORIZON = 3, (2.0, 1.5, 1.0, 0.5), 0.2, 20.0
@@ -127,15 +126,6 @@ def _slope(steps: Sequence[Step]) -> Interval:
     both = sum((step.moved * step.drift).sum(axis=(1, 2)) for step in steps)
     square = sum((step.drift**2).sum(axis=(1, 2)) for step in steps)
     return intervals.mean(both) / float(np.mean(square) * TRAINED.lr)
-
-
-def _aligned(step: Step) -> Floats:
-    """What the scalar SDE of each mode says, put on the diagonal."""
-    rate = np.zeros_like(step.rate)
-    for mode, target in enumerate(TARGETS):
-        sde = ModeSDE(DEPTH, target, LABEL_NOISE, temperature=TRAINED.temperature)
-        rate[:, mode, mode] = sde.diffusion(np.maximum(step.maps[:, mode, mode], 0.0)) ** 2
-    return rate
 
 
 def _even(step: Step) -> Floats:
