@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy import stats
-from scipy.special import erfc, gammaincc
+from scipy.special import erfc, gammainc, gammaincc
 
 from saddlescope.theory import Diffusion1D, ModeSDE
 
@@ -93,6 +93,22 @@ def test_another_reading_of_the_noise_or_another_temperature_is_seen():
     x = law.ppf([0.05, 0.3, 0.7, 0.95])
     for other in (stratonovich, hotter):
         assert np.abs(other.evolve(2.0, [2.0])[0].cdf(x) - law.cdf(x)).max() > 1e3 * law.error
+
+
+@pytest.mark.parametrize(("noise2", "time", "tol"), [(1.0, 1.0, 1e-5), (1.0, 4.0, 1e-4), (1e-4, 4.0, 1e-5)])
+def test_supercritical_branching(noise2, time, tol):
+    """``dx = x dt + √(noise2 x) dW`` from 1: a Poisson number of exponentials."""
+    branching = Diffusion1D(lambda x: x, lambda x: np.sqrt(noise2 * x), lower=0.0)
+    (law,) = branching.evolve(1.0, [time], tol=tol)
+    size = noise2 * np.expm1(time) / 2
+    mean = np.exp(time) / size
+    counts = np.arange(1, int(mean + 12 * np.sqrt(mean) + 40))
+    weights = stats.poisson.pmf(counts, mean)
+    x = np.linspace(0.05, 3, 30) * np.exp(time)
+    exact = np.exp(-mean) + (weights * gammainc(counts, x[:, None] / size)).sum(axis=1)
+    assert np.abs(law.cdf(x) - exact).max() < law.error <= tol
+    assert law.absorbed[0] == pytest.approx(np.exp(-mean), abs=law.error)
+    assert law.mean() == pytest.approx(np.exp(time), rel=1e-3)
 
 
 # --- passage times
