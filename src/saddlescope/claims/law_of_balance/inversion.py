@@ -97,6 +97,8 @@ def experiment(quick: bool) -> Evidence:
             replace(
                 variances(lambda heat: expected(at(heat * own)), near),
                 name="discrete SGD, T_c/2 and 0.65 T_c: variance over that of the law at its own share of T_c",
+                region=around(1.0, 0.25 if quick else 0.12),
+                moved=True,
             ),
         ],
         controls=[
