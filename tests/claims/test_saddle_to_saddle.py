@@ -292,3 +292,10 @@ def test_steps_of_a_run_have_the_law_of_its_weights():
     strongest = ModeSDE(whole_map.DEPTH, 2.0, whole_map.LABEL_NOISE, temperature=method.temperature)
     expected = (strongest.diffusion(steps[-1].maps[:, 0, 0]) ** 2).mean()
     assert steps[-1].rate[:, 0, 0].mean() == pytest.approx(expected, rel=0.1)
+
+
+def test_a_trajectory_on_its_way_to_divergence_does_not_swamp_a_mean():
+    strengths = np.full((1000, 6, 2), 0.5)
+    strengths[0, -1, 0] = 1e50
+    missing = label_noise._missing(strengths)
+    assert missing[1:] == pytest.approx(np.tile([0.5, 0.1], (999, 1))) and missing[0, 0] == pytest.approx(0.5 - 3.5 / 6)

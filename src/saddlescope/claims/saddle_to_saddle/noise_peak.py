@@ -113,6 +113,11 @@ def _rate(sde: ModeSDE, s: Floats) -> Floats:
     return np.asarray(sde.diffusion(s) ** 2)
 
 
+def _unit(sde: ModeSDE, s: Floats) -> Floats:
+    """``T L² s^{4κ}``."""
+    return np.asarray(sde.temperature * sde.depth**2 * s ** (4 - 4 / sde.depth))
+
+
 def _neighbour(by: int) -> Rate:
     """That of another depth, equal at s*."""
     return lambda sde, s: _rate(sde, s) * (s / sde.fixed_point) ** (4 / sde.depth - 4 / (sde.depth + by))
@@ -122,8 +127,8 @@ WRONG: dict[str, Rate] = {
     "noise of the weights, κ/2 in place of κ": lambda sde, s: (
         _rate(sde, s) * (s / sde.fixed_point) ** (2 / sde.depth - 2)
     ),
-    "label noise alone, g = σ²": lambda sde, s: _rate(sde, s) * sde.label_noise**2 / sde.g(s),
-    "no label noise, g = 2(s − s*)²": lambda sde, s: _rate(sde, s) * 2 * (s - sde.fixed_point) ** 2 / sde.g(s),
+    "label noise alone, g = σ²": lambda sde, s: _unit(sde, s) * sde.label_noise**2,
+    "no label noise, g = 2(s − s*)²": lambda sde, s: _unit(sde, s) * 2 * (s - sde.fixed_point) ** 2,
     "depth L − 1, equal at s*": _neighbour(-1),
     "depth L + 1, equal at s*": _neighbour(+1),
 }
