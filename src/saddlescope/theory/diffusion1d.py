@@ -228,7 +228,7 @@ class Diffusion1D:
         ``∂p/∂t = −∂(a p)/∂x + ½ ∂²(b² p)/∂x²``, absorbed at ``lower`` and ``upper`` where given and at the ends of the
         domain as ``boundaries`` say: by finite volumes where noise spreads the law over their cells, else by following
         its quantiles. Both are refined until two results agree to ``tol`` in the cdf; ``error`` of each law says to
-        what. A law takes about a second at most and some 10 MB.
+        what. A law takes a second or less, three at most, a refusal up to five, and some 100 MB.
         Raises ValueError where that does not reach ``tol``, for a start outside, or times that are not positive and
         increasing.
         Source: Scharfetter & Gummel 1969, IEEE Trans. Electron Devices 16(1); Chang & Cooper 1970.

@@ -543,7 +543,9 @@ class ModeSDE:
     def evolve(self, start: float | Start, times: ArrayLike, tol: float = 1e-5) -> list[LawInTime]:
         """The laws of s at ``times`` (positive, increasing) from a strength or a law of them, to ``tol`` in the cdf.
 
-        ``∂p/∂t = −∂(a p)/∂s + ½ ∂²(b² p)/∂s²`` by ``Diffusion1D.evolve``, at any T > 0. Raises ValueError for T = 0, a
+        ``∂p/∂t = −∂(a p)/∂s + ½ ∂²(b² p)/∂s²`` by ``Diffusion1D.evolve``, at any T > 0. Not resolved, and refused, are
+        arrivals that are spread out in time far beyond the rise itself: L ≥ 3 from tiny starts, at about their mean
+        time and later (s₀ = 1e-6 at T ≥ 0.1, s₀ = 1e-19 at any T). Raises ValueError there, for T = 0, a
         start that is not positive at L ≥ 2, or s* itself where noise vanishes there, or where ``tol`` is not reached.
 
         >>> (law,) = ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.05).evolve(1e-3, [4.0])
