@@ -50,6 +50,8 @@ _FLOOR = 1e-8
 _FINEST = 1e-6
 """Width of cells in z that are not cut to follow a jump between two places."""
 _CURVED, _UNEVEN, _SMOOTH = 1.0, 2.5, 1.0
+"""What a change of log Q_z by 1 weighs beside a step of 1 in z; how many times the mean a cell may weigh before nodes
+move; the change of log Q_z from cell to cell up to which differences are of order 4."""
 
 # RODAS
 _GAMMA = 0.25
@@ -330,7 +332,6 @@ def from_point(sde: Diffusion1D, mesh: Mesh, y: float, first: float, share: floa
     (a, a1, a2), (b, b1, b2) = _local(sde, y)
     rate = abs(a1) + b1 * b1 + abs(b * b2) + abs(a * b1 / b) + abs(a2 * b) ** (2 / 3) + abs(a2 * a) ** 0.5
     time = share * min(first, 1 / rate if rate > 0 else np.inf)
-    moved = _functions(sde, np.array([y]))[0][0] * time
     found = noiseless(sde, y, time)
     moved = found[0][-1] if found is not None else a * time
     noise = float(np.exp(_functions(sde, np.array([y + moved / 2]))[1][0] / 2))
