@@ -14,6 +14,7 @@ OUTSIDE = Number("outside", Interval(0.5, 0.4, 0.6), (0.7, 1.0))
 ACROSS = Number("across", Interval(0.5, 0.4, 0.6), (0.5, 1.0))
 UNKNOWN = Number("unknown", Interval(np.nan, np.nan, np.nan), (0.0, 1.0))
 SHOWN = Number("shown", Interval(0.5, 0.4, 0.6))
+REJECTED = Rival("a wrong theory", [OUTSIDE])
 GOOD_RUN, BAD_RUN = Run("good", "", 1e-3), Run("bad", "", 2e-3)
 
 
@@ -35,7 +36,12 @@ GOOD_RUN, BAD_RUN = Run("good", "", 1e-3), Run("bad", "", 2e-3)
     ],
 )
 def test_verdict(numbers, controls, runs, verdict):
-    assert judge(Evidence(numbers, controls, runs))[0] == verdict
+    assert judge(Evidence(numbers, controls, runs, rivals=[REJECTED]))[0] == verdict
+
+
+def test_a_claim_without_rivals_says_nothing():
+    found, reason = judge(Evidence([INSIDE], [OUTSIDE], [GOOD_RUN]))
+    assert found == "inconclusive" and "rival theory" in reason
 
 
 @pytest.mark.parametrize(

@@ -179,9 +179,9 @@ def judge(evidence: Evidence) -> tuple[Verdict, str]:
         for name, verdict in verdicts.items():
             if verdict == wanted:
                 return verdict, f'"{name}" {reason} the predicted region'
-    if not verdicts or not evidence.controls:
-        return "inconclusive", "nothing was measured against a prediction and a negative control"
+    if not verdicts or not evidence.controls or not evidence.rivals:
+        return "inconclusive", "nothing was measured against a prediction, a negative control and a rival theory"
     return "confirmed", (
-        "every number is inside its predicted region, every negative control is refuted"
-        + (", no rival theory would be confirmed" if evidence.rivals else "")
+        "every number is inside its predicted region, every negative control is refuted, "
+        "no rival theory would be confirmed"
     )

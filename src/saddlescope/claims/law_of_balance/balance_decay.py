@@ -89,6 +89,7 @@ def experiment(quick: bool) -> Evidence:
                 late / _stationary_rate(1.0),
                 LATE,
                 power(lambda factor: Number("", late / _stationary_rate(factor), LATE), "T"),
+                moved=True,
             ),
             Number(
                 "digits to which gradient flow conserves u² − w²",

@@ -67,7 +67,7 @@ def experiment(quick: bool) -> Evidence:
         """Power at 0 of SGD, minus that of this theory of a share of T_c."""
         found = {heat: hill(DEEP / sgd[heat]) - 1 for heat in SGD_HEATS[1:3]}
         off = largest(power - theory(heat) for heat, power in found.items())
-        return Number(name, off, around(0.0, 0.03 if quick else 0.015))
+        return Number(name, off, around(0.0, 0.03 if quick else 0.015), moved=True)
 
     def transient(factor: float) -> Number:
         laws = {heat: _hotter(at(1.0, heat), factor).evolve(1.0, [TIME], tol=1e-4)[0] for heat in NEAR}

@@ -65,7 +65,9 @@ def experiment(quick: bool) -> Evidence:
         every = [(found[L, COLD], mode(L, heat * COLD)) for L in DEPTHS]
         every += [(others[L], mode(L, heat * COLD, OTHER)) for L in DEPTHS]
         off = largest(number - law(sde) for number, sde in every)
-        return Number("exponent beyond s = 1 minus that of the exact law, farthest of L = 2, 3, 4, 6", off, near)
+        return Number(
+            "exponent beyond s = 1 minus that of the exact law, farthest of L = 2, 3, 4, 6", off, near, moved=quick
+        )
 
     def steps(theory: Callable[[float, int], float], name: str) -> Number:
         """The powers of SGD, minus those of this theory."""

@@ -48,10 +48,10 @@ def experiment(quick: bool) -> Evidence:
     def worst(factor: float) -> Number:
         """The deep changes over ``factor`` times the predicted ones."""
         found = largest((_over(found, factor * predicted) for found, predicted in deep.values()), 1.0)
-        return Number("L = 3, 4: change of log|x₁ ∓ x₂| over predicted, farthest from 1", found, RATE)
+        return Number("L = 3, 4: change of log|x₁ ∓ x₂| over predicted, farthest from 1", found, RATE, moved=True)
 
     def one(name: str, both: tuple[Floats, Floats], factor: float = 1.0) -> Number:
-        return Number(name, _over(both[0], factor * both[1]), RATE)
+        return Number(name, _over(both[0], factor * both[1]), RATE, moved=True)
 
     def counted(name: str, both: tuple[Floats, Floats]) -> Number:
         return replace(one(name, both), catches=power(lambda factor: one(name, both, factor), "T"))
