@@ -84,6 +84,8 @@ class Given:
             raise kind(
                 f"{self.name} must map an array of x to an array; use NumPy's functions, or np.vectorize: {error}"
             ) from error
+        if type(found) is np.ndarray and found.dtype == float and found.shape == (at.size,):
+            return found.reshape(at.shape).copy()
         values = np.asarray(found)
         if values.dtype.kind not in "biuf" or isinstance(found, np.ma.MaskedArray):
             raise TypeError(f"{self.name} must return real numbers, got {type(found).__name__} of {values.dtype}")
@@ -105,10 +107,7 @@ _computing: ContextVar[bool] = ContextVar("computing", default=False)
 
 @contextmanager
 def _usual() -> Iterator[None]:
-    """NumPy's default error handling on the way into theory; inside, what theory itself has set stays."""
-    if _computing.get():
-        yield
-        return
+    """NumPy's default error handling on the way into theory."""
     token = _computing.set(True)
     try:
         with np.errstate(divide="warn", over="warn", invalid="warn", under="ignore"):
@@ -143,9 +142,11 @@ def steady(target: T) -> T:
                 setattr(target, name, steady(member))
         return target
     function: Any = target
-    usual = _usual
+    inside, usual = _computing.get, _usual
 
     def computed(*args: Any, **options: Any) -> Any:
+        if inside():  # what theory itself has set stays
+            return function(*args, **options)
         with usual():
             return function(*args, **options)
 

@@ -671,25 +671,28 @@ class ModeSDE:
             width = abs(end - center) if self.crossing else float(np.sqrt(self.g(end) / self.pull[0])) or 1.0
             return Diffusion1D(self.drift, self.diffusion, low, high, center=end, scale=width)
 
+        a1, (b1, b2), decay = self.alpha1, self.pull, self.weight_decay if L >= 3 else 0.0
+        rest = b2 - b1 * unit
+        near = abs(unit - center) < unit / 2
+        base = unit ** (1 - 2 / L)
+
         def grow(w: Floats) -> Floats:  # a^{L−2}
-            return np.asarray(unit ** (1 - 2 / L) * np.exp((L - 2) * w))
+            return np.asarray(base * np.exp((L - 2) * w))
 
         def offset(w: Floats) -> Floats:  # s − center, which cancels neither near s* nor near 0
-            near = abs(unit - center) < unit / 2
             return np.asarray(unit * np.expm1(L * w) + (unit - center) if near else unit * np.exp(L * w) - center)
 
-        def g(w: Floats) -> Floats:
-            return np.asarray(self.alpha1 * offset(w) ** 2 + floor if self.alpha1 else np.full_like(w, floor))
+        def noise2(w: Floats) -> Floats:  # T g
+            return np.asarray(T * (a1 * offset(w) ** 2 + floor) if a1 else np.full_like(w, T * floor))
 
         def drift(w: Floats) -> Floats:
-            (b1, b2), decay = self.pull, self.weight_decay if L >= 3 else 0.0
-            pull = (b2 - b1 * unit) - b1 * unit * np.expm1(L * w)
-            return np.asarray(grow(w) * pull - decay - grow(w) ** 2 * T * g(w) / 2)
+            up = grow(w)
+            return np.asarray(up * (rest - b1 * unit * np.expm1(L * w) - up * noise2(w) / 2) - decay)
 
         def diffusion(w: Floats) -> Floats:
             if floor == 0:  # where g itself underflows
-                return np.asarray(grow(w) * np.sqrt(T * self.alpha1) * np.abs(offset(w)))
-            return np.asarray(grow(w) * np.sqrt(T * g(w)))
+                return np.asarray(grow(w) * np.sqrt(T * a1) * np.abs(offset(w)))
+            return np.asarray(grow(w) * np.sqrt(noise2(w)))
 
         return Diffusion1D(drift, diffusion, low, high, scale=1 / L, tails="exponential")
 
