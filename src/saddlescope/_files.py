@@ -21,6 +21,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from saddlescope._numbers import shown
+
 _URL = re.compile(r"(?:[A-Za-z][\w+.-]*::)*([A-Za-z][\w+.-]+):/")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -38,7 +40,7 @@ def place(path: Any, name: str) -> Path:
     """
     text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
     if not isinstance(text, str):
-        raise TypeError(f"{name} must be a path such as 'run.zarr', got {path!r:.80}")
+        raise TypeError(f"{name} must be a path such as 'run.zarr', got {shown(path)}")
     if not text or "\0" in text:
         raise ValueError(f"{name} must be a path such as 'run.zarr', got {text!r:.80}")
     if url := _URL.match(text):

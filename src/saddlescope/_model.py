@@ -157,6 +157,14 @@ def _matrix(value: Any, info: ValidationInfo) -> Array | None:
     return None if value is None else as_matrix(value, str(info.field_name))
 
 
+def _no_boolean(value: Any) -> Any:
+    number = python_number(value)
+    return repr(number) if isinstance(number, (bool, np.bool_)) else number
+
+
+NO_BOOLEAN = BeforeValidator(_no_boolean)
+"""For choices of numbers: True is not 1."""
+
 Real = Annotated[float, BeforeValidator(_real), Field(strict=True, allow_inf_nan=False)]
 Count = Annotated[int, BeforeValidator(_whole), Field(strict=True)]
 Matrix = Annotated[Array, BeforeValidator(_matrix)]

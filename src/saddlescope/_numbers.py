@@ -100,6 +100,19 @@ def as_vector(value: Any, name: str) -> Floats:
     return _finite(vector, name)
 
 
+def as_choice(value: Any, name: str, *choices: str) -> str:
+    """One of some words.
+
+    >>> as_choice("heavy", "tails", "power", "exponential")
+    Traceback (most recent call last):
+    ValueError: tails must be "power" or "exponential", got 'heavy'
+    """
+    if not (isinstance(value, str) and value in choices):
+        words = " or ".join(f'"{choice}"' for choice in choices)
+        raise ValueError(f"{name} must be {words}, got {shown(value)}")
+    return value
+
+
 def python_number(value: Any) -> Any:
     """A single plain number of NumPy or another library as Python's own; anything else as it is."""
     if getattr(value, "ndim", None) != 0 or type(value) in (int, float):

@@ -131,7 +131,7 @@ def _strengths(given: Selection, mode: int, step: int | None) -> tuple[Floats, f
     plan, state, steps = given.plan, given.state, given.run["step"].values
     count = len(given.problem.data.modes.strengths)
     if not 0 <= mode < count:
-        raise ValueError(f"mode must be from 0 to {count - 1}, got {mode}; modes are counted from the strongest")
+        raise ValueError(f"mode must be from 0 to {count - 1}, got {shown(mode)}; modes are counted from the strongest")
     step = _last(plan, state.step, steps) if step is None else step
     if step == state.step:
         values = given.strengths[:, mode]
@@ -143,7 +143,7 @@ def _strengths(given: Selection, mode: int, step: int | None) -> tuple[Floats, f
     elif step in steps:
         values = _saved(given, mode, step)
     else:
-        raise ValueError(f"step must be one of the saves of the run, got {step}; see run.step")
+        raise ValueError(f"step must be one of the saves of the run, got {shown(step)}; see run.step")
     alive = (given.status == 0) | (given.status > step)
     if not alive.any():
         raise ValueError("run has no trajectory left to compare: all have diverged; lower lr")

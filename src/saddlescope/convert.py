@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from saddlescope._numbers import as_number, as_whole
+from saddlescope._numbers import as_number, as_whole, shown
 
 
 def loss(theirs: float, factor: float = 1.0) -> float:
@@ -81,6 +81,6 @@ def _gain(factor: float) -> float:
 
 def _checked(name: str, given: Any, as_kind: Callable[[Any, str], float] = as_number) -> float:
     value = as_kind(given, name)
-    if not (value >= 0 and math.isfinite(value)):
-        raise ValueError(f"{name} must be finite and not negative, got {value!r}; check its sign and its source")
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} must be finite and not negative, got {shown(value)}; check its sign and its source")
     return value

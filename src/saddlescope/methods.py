@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
-from saddlescope._model import Count, Real, frozen
+from saddlescope._model import NO_BOOLEAN, Count, Real, frozen
 from saddlescope._numbers import as_numbers
-from saddlescope.schedules import Schedule
+from saddlescope.schedules import Schedule, counted
 
 Floats = NDArray[np.float64]
 LearningRate = Annotated[Real, Field(gt=0)]
@@ -49,7 +49,7 @@ class _Rule:
         >>> GD(lr=0.1).factor([0, 5])
         array([1., 1.])
         """
-        return np.ones(as_numbers(step, "step").shape) if self.schedule is None else self.schedule.at(step)
+        return np.ones(counted(step).shape) if self.schedule is None else self.schedule.at(step)
 
     def lr_at(self, step: ArrayLike) -> Floats:
         """Learning rate of these steps; shape of ``step``.
@@ -193,7 +193,7 @@ class Langevin(_Rule):
         default="gradient", description='use "gradient", "isotropic" or "aligned"'
     )
     dt: Annotated[Real | None, Field(gt=0)] = Field(default=None, description="leave it out for dt = lr")
-    order: Literal[1, 2] = Field(default=1, description="use 1 or 2")
+    order: Annotated[Literal[1, 2], NO_BOOLEAN] = Field(default=1, description="use 1 or 2")
     weight_decay: WeightDecay = Field(default=0.0, kw_only=True, description=_DECAY)
     schedule: Schedule | None = Field(default=None, kw_only=True, description=_SCHEDULE)
 

@@ -17,13 +17,21 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BeforeValidator, Field
 
 from saddlescope._model import Count, Real, frozen
-from saddlescope._numbers import as_numbers
+from saddlescope._numbers import as_numbers, shown
 
 Floats = NDArray[np.float64]
 Steps = Annotated[Count, Field(ge=1, lt=2**53)]
 _STEPS = "a number of steps such as 10000"
 _NO_TABLE = BeforeValidator(lambda value: repr(value) if isinstance(value, dict) else value)
 """A table could be one schedule or another: it is not guessed at, but refused as a text is."""
+
+
+def counted(step: ArrayLike) -> Floats:
+    """Steps, checked."""
+    steps = as_numbers(step, "step")
+    if not ((steps >= 0) & (steps < np.inf)).all():
+        raise ValueError(f"step must be finite and not negative, got {shown(step)}; steps count from 0")
+    return steps
 
 
 @frozen
@@ -43,14 +51,14 @@ class Step:
 
     def at(self, step: ArrayLike) -> Floats:
         """f at these steps (whole numbers from 0 on); shape of ``step``."""
-        levels, where = np.unique(as_numbers(step, "step") // self.every, return_inverse=True)
+        levels, where = np.unique(counted(step) // self.every, return_inverse=True)
         return np.array([self.factor**level for level in levels.tolist()], float)[where].reshape(np.shape(step))
 
     def elapsed(self, step: ArrayLike) -> Floats:
         """``Σ_{k < step} f(k) = N (1 − q^m)/(1 − q) + r q^m``, step = m N + r; shape of ``step``."""
-        m, r = np.divmod(as_numbers(step, "step"), self.every)
+        m, r = np.divmod(counted(step), self.every)
         if self.factor == 1:
-            return as_numbers(step, "step")
+            return counted(step)
         log = math.log(self.factor)
         return np.asarray(self.every * np.expm1(m * log) / math.expm1(log) + r * np.exp(m * log))
 
@@ -79,14 +87,14 @@ class Cosine:
 
     def elapsed(self, step: ArrayLike) -> Floats:
         """``Σ_{k < step} f(k)``, by ``Σ_{k < n} cos kx = sin(nx/2) cos((n−1)x/2)/sin(x/2)``; shape of ``step``."""
-        k = as_numbers(step, "step")
+        k = counted(step)
         n, half = np.minimum(k, self.steps), math.pi / (2 * self.steps)
         cosines = np.sin(n * half) * np.cos((n - 1) * half) / math.sin(half)
         return np.asarray(self.floor * k + (1 - self.floor) * (n + cosines) / 2)
 
     def _left(self, step: ArrayLike) -> Floats:
         """Share of the way down that is left: 1 at the start, 0 from N on."""
-        return 1 - np.minimum(as_numbers(step, "step"), self.steps) / self.steps
+        return 1 - np.minimum(counted(step), self.steps) / self.steps
 
 
 @frozen
@@ -109,14 +117,14 @@ class Warmup:
 
     def at(self, step: ArrayLike) -> Floats:
         """f at these steps (whole numbers from 0 on); shape of ``step``."""
-        k = as_numbers(step, "step")
+        k = counted(step)
         after = np.maximum(k - self.steps, 0)
         later = np.ones(k.shape) if self.then is None else self.then.at(after)
         return np.where(k < self.steps, (k + 1) / self.steps, later)
 
     def elapsed(self, step: ArrayLike) -> Floats:
         """``Σ_{k < step} f(k) = n(n + 1)/(2N)`` with n = min(step, N), and what comes after; shape of ``step``."""
-        k = as_numbers(step, "step")
+        k = counted(step)
         n, after = np.minimum(k, self.steps), np.maximum(k - self.steps, 0.0)
         return np.asarray(n * (n + 1) / (2 * self.steps) + (after if self.then is None else self.then.elapsed(after)))
 

@@ -81,6 +81,9 @@ def simulate(
     >>> run.mode_strength.sel(statistic="mean").isel(time=-1).values
     array([2., 1.])
     """
+    for name, value in (("overwrite", overwrite), ("progress", progress)):
+        if not isinstance(value, (bool, np.bool_)):
+            raise TypeError(f"{name} must be True or False, got {shown(value)}")
     begin = _continue if isinstance(problem, xr.Dataset) else _begin
     start = begin(problem, method, plan)
     estimate.check_memory(start.problem, start.method, start.plan, out is not None, engine)

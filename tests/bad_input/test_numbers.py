@@ -5,16 +5,19 @@ import collections
 import decimal
 import enum
 import fractions
+import inspect
 
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
 import xarray as xr
+from numpy.typing import ArrayLike
 
 import saddlescope as sc
 from saddlescope._numbers import as_matrix, as_number, as_numbers, as_vector, as_whole
 from saddlescope.theory import determinant, phases
+from saddlescope.theory._checks import steady
 from saddlescope.theory.balance import Balance
 
 TABLE = np.array([[2.0, 0.0], [0.0, 1.0]])
@@ -264,3 +267,52 @@ def test_theory_takes_one_plain_number(use):
         with pytest.raises(TypeError, match="must be a") as caught:
             use(bad)
         assert "\n" not in str(caught.value)
+
+
+PUBLIC = [
+    value
+    for module in (sc.theory, phases, determinant)
+    for name, value in sorted(vars(module).items())
+    if callable(value) and hasattr(value, "__wrapped__") and not name.startswith("_")
+]
+
+
+@pytest.mark.parametrize("function", PUBLIC, ids=lambda function: function.__name__)
+def test_theory_refuses_what_is_no_argument(function):
+    """Whatever the function: its first argument that is checked is named in one sentence."""
+    names = inspect.signature(function).parameters
+    with pytest.raises(TypeError, match="must be") as caught:
+        function(*[object()] * len(names))
+    assert any(str(caught.value).startswith(name) for name in names) and "\n" not in str(caught.value)
+
+
+def test_calls_from_inside_are_not_checked_again():
+    seen = []
+
+    @steady
+    def inner(x: "ArrayLike"):
+        seen.append(type(x))
+
+    @steady
+    def outer(x: "ArrayLike"):
+        inner([1.0])
+        inner(x)
+
+    outer([1.0])
+    assert seen == [list, np.ndarray]
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda: MODE.drift(1.0, coordinate=np.ma.array([1.0, 2.0], mask=[True, False])),
+        lambda: sc.theory.Diffusion1D(np.ones((3, 3)), np.ones_like),
+        lambda: sc.theory.Diffusion1D(np.zeros_like, np.ones_like, tails=np.ones((3, 3))),
+        lambda: MODE.drift(1.0, coordinate=10**400),
+        lambda: MODE.simulate(0.1, [1.0], 1, dt=0.1, dtype=np.ones((3, 3))),
+    ],
+)
+def test_words_are_words_and_refused_on_one_line(use):
+    with pytest.raises((TypeError, ValueError), match="must be") as caught:
+        use()
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 200

@@ -374,7 +374,7 @@ def test_the_discrete_critical_temperature_scales():
         (lambda: phases.heat(white(2, 0.1), 0), "width must be at least 1, got 0"),
         (lambda: phases.second_order_temperature(white(3, 0.1)), "only depth 2 has a critical temperature"),
         (lambda: phases.infinite_depth(white(9, 0.1, weight_decay=0.1)), "no weight decay"),
-        (lambda: phases.collapse_rate(0.0, 1, 1.0, 1.0), "lr must be positive and finite, got 0.0"),
+        (lambda: phases.collapse_rate(0.0, 1, 1.0, 1.0), r"lr must be positive and at most 1e\+150, got 0"),
     ],
 )
 def test_errors(call, message):

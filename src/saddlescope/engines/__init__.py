@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from saddlescope._model import allowed
+from saddlescope._numbers import shown
 from saddlescope.engines.protocol import Engine
 from saddlescope.engines.reference import Reference
 from saddlescope.methods import Method
@@ -14,8 +15,8 @@ ENGINES = ("auto", "native", "reference")
 
 def make_engine(name: str, problem: Problem, method: Method, plan: Plan) -> Engine:
     """The engine of one run; "auto" is the compiled one where it is built."""
-    if name not in ENGINES:
-        raise ValueError(f"engine = {name!r} is unknown; {allowed(str(name), ENGINES)}")
+    if not isinstance(name, str) or name not in ENGINES:
+        raise ValueError(f"engine = {shown(name)} is unknown; {allowed(str(name), ENGINES)}")
     if name == "reference":
         return Reference(problem, method, plan)
     try:

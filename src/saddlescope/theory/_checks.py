@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from saddlescope._numbers import as_number
+from saddlescope._numbers import as_number, as_numbers, as_whole, shown
 
 Floats = NDArray[np.float64]
 T = TypeVar("T")
@@ -72,7 +72,7 @@ class Given:
 
     def __post_init__(self) -> None:
         if not callable(self.function):
-            raise TypeError(f"{self.name} must be a function of x such as lambda x: -x, got {self.function!r:.80}")
+            raise TypeError(f"{self.name} must be a function of x such as lambda x: -x, got {shown(self.function)}")
 
     def __call__(self, x: ArrayLike) -> Floats:
         at = np.array(x, float)
@@ -107,7 +107,7 @@ _computing: ContextVar[bool] = ContextVar("computing", default=False)
 
 @contextmanager
 def _usual() -> Iterator[None]:
-    """NumPy's default error handling on the way into theory."""
+    """NumPy's default error handling for what is computed inside."""
     token = _computing.set(True)
     try:
         with np.errstate(divide="warn", over="warn", invalid="warn", under="ignore"):
@@ -116,17 +116,49 @@ def _usual() -> Iterator[None]:
         _computing.reset(token)
 
 
-def steady(target: T) -> T:
-    """A function, or a class with all its public methods, that computes under NumPy's default error handling.
+_PLAIN: dict[str, Callable[[Any, str], Any]] = {
+    "float": as_number,
+    "int": as_whole,
+    "ArrayLike": as_numbers,
+    "Floats": as_numbers,
+}
+"""What an argument of this annotation is made of."""
 
-    So ``np.seterr`` of a user changes no result and raises no error.
+_EXAMPLES = {
+    "ModeSDE": "ModeSDE(depth=2, target=1.0, temperature=0.1)",
+    "Data": "GaussianData([[2.0, 0.0], [0.0, 1.0]])",
+}
+
+
+def _plain(function: Callable[..., Any], name: str, value: Any) -> Any:
+    """A user's argument as plain numbers where its annotation says numbers, refused where it is of another class."""
+    annotation = function.__annotations__.get(name, "")
+    if value is None and annotation.endswith("| None"):
+        return None
+    annotation = annotation.removesuffix(" | None")
+    if annotation in _PLAIN:
+        return _PLAIN[annotation](value, name)
+    if annotation in _EXAMPLES and not isinstance(value, function.__globals__[annotation]):
+        raise TypeError(f"{name} must be such as {_EXAMPLES[annotation]}, got {shown(value)}")
+    return value
+
+
+def steady(target: T) -> T:
+    """A function, or a class with all its public methods, whose arguments are checked and whose results are steady.
+
+    Where a user calls it, arguments that are annotated as numbers become plain ones (``_numbers``), and those annotated
+    as ``ModeSDE`` or ``Data`` must be that. It computes under NumPy's default error handling, so ``np.seterr`` of a
+    user changes no result and raises no error. Calls from inside go straight through.
 
     >>> @steady
-    ... def small(x):
+    ... def small(x: ArrayLike):
     ...     return np.exp(-x)
     >>> with np.errstate(all="raise"):
-    ...     small(1e4)
-    np.float64(0.0)
+    ...     small([1e4])
+    array([0.])
+    >>> small("1")
+    Traceback (most recent call last):
+    TypeError: x must be an array of numbers, text is not allowed; convert it to numbers
     """
     if isinstance(target, type):
         for name, member in list(vars(target).items()):
@@ -142,11 +174,15 @@ def steady(target: T) -> T:
                 setattr(target, name, steady(member))
         return target
     function: Any = target
-    inside, usual = _computing.get, _usual
+    names = function.__code__.co_varnames[: function.__code__.co_argcount]
+    computing, plain, usual = _computing.get, _plain, _usual
 
     def computed(*args: Any, **options: Any) -> Any:
-        if inside():  # what theory itself has set stays
+        if computing():  # what theory itself has set stays
             return function(*args, **options)
+        checked = (plain(function, name, value) for name, value in zip(names, args, strict=False))
+        args = (*checked, *args[len(names) :])
+        options = {name: plain(function, name, value) for name, value in options.items()}
         with usual():
             return function(*args, **options)
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit, log_expit
 
-from saddlescope._numbers import as_number, as_numbers
+from saddlescope._numbers import as_choice, as_number, as_numbers
 from saddlescope.theory._checks import given, steady
 from saddlescope.theory._piecewise import Antiderivative, antiderivative
 from saddlescope.theory.boundaries import Boundaries, Condition, feller
@@ -77,13 +77,11 @@ class Diffusion1D:
             raise ValueError(f"scale must be positive and finite, got {self.scale}; use a typical width of x")
         if not np.isfinite(self.center):
             raise ValueError(f"center must be finite, got {self.center}; use a typical x")
-        if self.tails not in ("power", "exponential"):
-            raise ValueError(f'tails must be "power" or "exponential", got {self.tails!r}')
+        as_choice(self.tails, "tails", "power", "exponential")
         for name in ("drift", "diffusion"):
             object.__setattr__(self, name, given(getattr(self, name), name))
         for name in ("at_lower", "at_upper"):
-            if getattr(self, name) not in ("reflecting", "absorbing"):
-                raise ValueError(f'{name} must be "reflecting" or "absorbing", got {getattr(self, name)!r}')
+            as_choice(getattr(self, name), name, "reflecting", "absorbing")
 
     @cached_property
     def coordinate(self) -> Coordinate:
@@ -247,6 +245,8 @@ class Diffusion1D:
         when = np.atleast_1d(as_numbers(times, "times"))
         if when.ndim != 1 or not len(when) or not (np.diff(when, prepend=0.0) > 0).all() or when[-1] == np.inf:
             raise ValueError(f"times must be positive, increasing and finite, got {when.tolist()!r:.80}")
+        if when[0] < 1e-300 or when[-1] > 1e300:
+            raise ValueError(f"times must be from 1e-300 to 1e300, got {when[0]:g} to {when[-1]:g}; change their unit")
         if not as_number(tol, "tol") > 0:
             raise ValueError(f"tol must be positive, got {tol}; use 1e-5")
         low, high = (end if level is None else level for level, end in ((lower, self.lower), (upper, self.upper)))

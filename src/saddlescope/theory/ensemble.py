@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from saddlescope import _kernel, _threads, streams
-from saddlescope._numbers import as_number, as_numbers, as_whole
+from saddlescope._memory import require
+from saddlescope._numbers import as_choice, as_number, as_numbers, as_whole
 
 if TYPE_CHECKING:
     from saddlescope.theory.mode import ModeSDE
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 _MOST_THREADS = 4096
+_MOST_STEPS = 1e10
 
 
 def integrate(
@@ -42,10 +44,11 @@ def integrate(
     instruction_set: str = "auto",
 ) -> tuple[Floats, Floats]:
     """Strengths (trajectories, times) and first-passage times (trajectories, targets), infinite when never."""
-    trajectories, seed, workers = _counts(trajectories, seed, threads)
+    trajectories, seed, workers = _counts(trajectories, seed, threads, np.size(times))
     first, when, levels = _checked(mode, start, times, targets, trajectories)
     if not 0 < as_number(tol, "tol") < np.inf:
         raise ValueError(f"tol must be positive and finite, got {tol}; use 0.05")
+    _bounded(float(when[-1]) * _rate(mode) / tol, "lower times")
     L = mode.depth
     begin, levels = (first, levels) if L == 1 else (np.log(first) / L, np.log(levels) / L)
     words = streams.seed_words(seed, np.arange(trajectories), streams.NOISE)
@@ -79,11 +82,10 @@ def walk(
 
     ``a ← (1 − γ dt) a + a^{L−1} [(β₂ − β₁ s) dt + √(T g(s) dt) z]``, s = a^L.
     """
-    trajectories, seed, workers = _counts(trajectories, seed, threads)
+    trajectories, seed, workers = _counts(trajectories, seed, threads, np.size(times))
     first, when, _ = _checked(mode, start, times, (), trajectories)
     steps = _whole_steps(when, dt)
-    if dtype not in ("float32", "float64"):
-        raise ValueError(f'dtype must be "float32" or "float64", got {dtype!r}')
+    as_choice(dtype, "dtype", "float32", "float64")
     words = streams.seed_words(seed, np.arange(trajectories), streams.NOISE, dtype)
     begin, states = first ** (1 / mode.depth) if mode.depth > 1 else first, np.empty((trajectories, len(when)), dtype)
     for some in _chunks(trajectories):
@@ -107,11 +109,30 @@ def _numbers(mode: ModeSDE) -> tuple[int, float, float, float, float, float, flo
     return (mode.depth, mode.alpha1, *mode.vertex, *mode.pull, mode.temperature, decay)
 
 
-def _counts(trajectories: int, seed: int, threads: int | None) -> tuple[int, int, int]:
+def _rate(mode: ModeSDE) -> float:
+    """The rate that steps follow where the mode settles."""
+    L, T, s = mode.depth, mode.temperature, np.float64(max(mode.fixed_point, 0.0))
+    if L == 1:
+        return mode.beta1 + T * mode.alpha1
+    with np.errstate(over="ignore"):
+        a = s ** (1 / L)
+        pull = (L - 1) * a ** (L - 2) * (abs(mode.beta2) + mode.beta1 * s)
+        noise = (1 + (L - 2) ** 2) * mode.g(s) + (2 * L - 2) ** 2 * mode.alpha1 * s**2
+        return float(pull + T * a ** (2 * L - 4) * noise + mode.weight_decay)
+
+
+def _bounded(steps: float, fix: str) -> None:
+    """Refuse what would never end."""
+    if not steps <= _MOST_STEPS:
+        raise ValueError(f"times must take at most {_MOST_STEPS:g} steps, got {steps:.3g}; {fix}")
+
+
+def _counts(trajectories: int, seed: int, threads: int | None, times: int) -> tuple[int, int, int]:
     """Trajectories, seed and threads, checked."""
     number = as_whole(trajectories, "trajectories")
     if number < 1:
         raise ValueError(f"trajectories must be at least 1, got {number}; use 1000 or so")
+    require((8 * times + 200) * number, f"trajectories = {number:.3g}", "lower trajectories, or times")
     if not 0 <= as_whole(seed, "seed") < 2**64:
         raise ValueError(f"seed must be from 0 to 2**64 - 1, got {seed}; use 0")
     workers = _threads.available() if threads is None else as_whole(threads, "threads")
@@ -123,6 +144,7 @@ def _counts(trajectories: int, seed: int, threads: int | None) -> tuple[int, int
 def _whole_steps(times: Floats, dt: float) -> NDArray[np.int64]:
     if not 0 < as_number(dt, "dt") < np.inf:
         raise ValueError(f"dt must be a positive number, got {dt}; use 1e-3 or so")
+    _bounded(float(times[-1]) / dt, "lower times, or a larger dt")
     steps = np.rint(times / dt)
     if (np.abs(times / dt - steps) > 1e-6).any():
         raise ValueError(f"times must be whole steps of dt = {dt:g}, got {times.tolist()!r:.80}; use dt * np.arange(…)")

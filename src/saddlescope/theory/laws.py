@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 
-from saddlescope._numbers import as_number, as_numbers, as_vector, shown
+from saddlescope._memory import require
+from saddlescope._numbers import as_number, as_numbers, as_vector, as_whole, shown
 from saddlescope.theory._checks import given, steady
 from saddlescope.theory._piecewise import Antiderivative, antiderivative, nodes, weighted_integral
 
@@ -106,8 +108,25 @@ class Moments:
         return total
 
     def rvs(self, size: int | tuple[int, ...] | None = None, random_state: Seed = None) -> Floats:
-        """Independent draws."""
-        return self.ppf(np.random.default_rng(random_state).random(size))
+        """Independent draws, of the shape ``size``; ``random_state`` is a seed or a generator of NumPy.
+
+        Raises TypeError for a size or a seed that is no whole number, ValueError for negative ones and for more draws
+        than there is memory for.
+        """
+        lengths = () if size is None else size if isinstance(size, (tuple, list)) else (size,)
+        shape = tuple(as_whole(length, "size") for length in lengths)
+        seeds = [random_state] if isinstance(random_state, (bool, float, str, bytes, int, np.generic)) else []
+        for name, numbers in (("size", shape), ("random_state", [as_whole(seed, "random_state") for seed in seeds])):
+            if min(numbers, default=0) < 0:
+                raise ValueError(f"{name} must not be negative, got {shown(numbers)}; give whole numbers of at least 0")
+        require(64 * math.prod(shape), f"size = {shown(size)}", "draw fewer at a time")
+        try:
+            rng = np.random.default_rng(random_state)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"random_state must be a seed such as 0, or a generator, got {shown(random_state)}"
+            ) from None
+        return self.ppf(rng.random(shape))
 
     def moment(self, order: int) -> float:
         """``E[xᵏ]``; infinite when it diverges."""
@@ -642,7 +661,10 @@ def tabulate(log_density: Function, edges: Floats, closed: tuple[bool, bool] = (
     if any(infinite):
         raise InfiniteMass("both" if all(infinite) else "lower" if infinite[0] else "upper")
     rate = [max(r, FLAT) for r in rate]
-    return Mass(log_density, log_top, share, height[0] / rate[0], height[1] / rate[1], (rate[0], rate[1]))
+    mass = Mass(log_density, log_top, share, height[0] / rate[0], height[1] / rate[1], (rate[0], rate[1]))
+    if not mass._total > 0:
+        raise ValueError("the density is narrower than rounding resolves; choose nearer ends, lower and upper")
+    return mass
 
 
 def graded(edges: Floats, places: Floats) -> Floats:

@@ -24,7 +24,7 @@ from scipy.optimize import brentq
 from scipy.special import betainc
 
 from saddlescope._model import Count, Real, frozen
-from saddlescope._numbers import as_number, as_numbers
+from saddlescope._numbers import as_choice, as_number, as_numbers, shown
 from saddlescope.data import GaussianData, noise_vertex
 from saddlescope.dataset import Dataset
 from saddlescope.methods import METHODS, SGD, Langevin, Method
@@ -508,7 +508,9 @@ class ModeSDE:
         """
         if dt is None:
             if dtype != "float64":
-                raise ValueError(f'dtype must be "float64" with steps that follow the rate, got {dtype!r}; give dt too')
+                raise ValueError(
+                    f'dtype must be "float64" with steps that follow the rate, got {shown(dtype)}; give dt too'
+                )
             return integrate(self, start, times, (), trajectories, seed, 0.05 if tol is None else tol, threads)[0]
         if tol is not None:
             raise ValueError(f"dt and tol exclude each other, got dt={dt} and tol={tol}; leave one out")
@@ -751,11 +753,11 @@ def mode_sde(problem: Problem, method: Method, mode: int) -> ModeSDE:
     (2, 1.0, 0.005)
     """
     if not isinstance(problem, Problem):
-        raise TypeError(f"problem must be such as Problem(network, data, init), got {problem!r:.80}")
+        raise TypeError(f"problem must be such as Problem(network, data, init), got {shown(problem)}")
     if not isinstance(method, METHODS):
-        raise TypeError(f"method must be such as SGD(lr=1e-3, batch_size=16), got {method!r:.80}")
+        raise TypeError(f"method must be such as SGD(lr=1e-3, batch_size=16), got {shown(method)}")
     if isinstance(mode, bool) or not isinstance(mode, (int, np.integer)):
-        raise TypeError(f"mode must be a whole number such as 0, the strongest mode, got {mode!r:.80}")
+        raise TypeError(f"mode must be a whole number such as 0, the strongest mode, got {shown(mode)}")
     data, strengths = problem.data, problem.data.modes.strengths
     reachable = min(len(strengths), *problem.network.widths)
     if not 0 <= mode < reachable:
@@ -801,8 +803,7 @@ _SAME: tuple[Function, Function, Function] = (lambda s: s, lambda s: s, np.zeros
 
 
 def _check(coordinate: str) -> None:
-    if coordinate not in ("product", "weight"):
-        raise ValueError(f'coordinate must be "product" or "weight", got {coordinate!r}')
+    as_choice(coordinate, "coordinate", "product", "weight")
 
 
 def _point(value: float) -> Atoms:

@@ -115,7 +115,8 @@ def _resolved(sde: Diffusion1D, edges: Floats, side: float, falling: float) -> t
         rho, b2 = side * sde._slope(at), sde._noise2(at)
         climb = -2 * width * rho.min(axis=1)
         if (climb > _CLIMB).any():
-            edges = _cut(edges, np.ceil(climb / _CLIMB).clip(1, _MOST_PANELS).astype(int))
+            parts = np.nan_to_num(np.ceil(climb / _CLIMB), nan=_MOST_PANELS + 1)
+            edges = _cut(edges, parts.clip(1, _MOST_PANELS + 1).astype(int))
             continue
         panels = Panels(np.linalg.inv(np.eye(_POINTS) + _TO_RUNNING * (width[:, None] * rho)[:, None, :]), width)
         first = panels.solved(2 / b2, 2 / float(b2[0, 0]) / falling)

@@ -21,6 +21,7 @@ from scipy.optimize import brentq, minimize_scalar
 from scipy.special import digamma
 
 from saddlescope._numbers import as_number, as_numbers
+from saddlescope.data import LARGEST
 from saddlescope.theory import _checks
 from saddlescope.theory._checks import steady
 from saddlescope.theory._piecewise import integrals, nodes
@@ -29,6 +30,10 @@ from saddlescope.theory.laws import Known, Law, graded, power_of_gamma
 from saddlescope.theory.mode import ModeSDE
 
 Floats = NDArray[np.float64]
+
+_MANY, _MOST = 1e6, 1e15
+"""Samples of a batch from which the mean of x² counts as normal, and at most."""
+
 Regime = Literal["learned", "bimodal", "at zero", "collapsing", "collapsed"]
 
 REGIMES: dict[Regime, str] = {
@@ -307,7 +312,7 @@ def hot_law(mode: ModeSDE) -> Law:
 
 
 @steady
-def heat(mode: ModeSDE, width: int = 1) -> float:
+def heat(mode: ModeSDE, width: float = 1) -> float:
     """``T̂ = L T d^{2/L−1}`` of d equal balanced subnetworks: what decides their law where networks are deep.
 
     d subnetworks are one with t and T times ``d^{2/L−1}``. With T held and L → ∞: for d = o(L) T̂ → ∞, and s → 0
@@ -394,20 +399,24 @@ def collapse_rate(lr: float, batch_size: float, target: float, label_noise: floa
     """
     from scipy import stats  # heavy: imported where it is used
 
-    if not 0 < as_number(lr, "lr") < np.inf:
-        raise ValueError(f"lr must be positive and finite, got {lr}")
+    if not 0 < as_number(lr, "lr") <= LARGEST:
+        raise ValueError(f"lr must be positive and at most {LARGEST:g}, got {lr:g}; use a learning rate such as 1e-3")
     _check_batches(batch_size)
-    if not np.isfinite(as_number(target, "target")):
-        raise ValueError(f"target must be finite, got {target}")
-    _checks.not_negative(label_noise=label_noise, weight_decay=weight_decay)
-    radius = stats.chi(batch_size, scale=1 / np.sqrt(batch_size))
-    edges = np.linspace(float(radius.ppf(1e-17)), float(radius.isf(1e-17)), 17)
-    cancels = (lr * weight_decay - 1) / (lr * target) if target else -1.0  # r² at which a step without noise lands on 0
+    _check_sizes(target, label_noise, weight_decay)
+    if batch_size <= _MANY:
+        radius = stats.chi(batch_size, scale=1 / np.sqrt(batch_size))
+        low, high, density = radius.ppf(1e-17), radius.isf(1e-17), radius.pdf
+    else:  # r² is normal but for its skewness, which counts as B⁻²
+        square = stats.norm(1, np.sqrt(2 / batch_size))
+        low, high, density = *np.sqrt(square.ppf([1e-17, 1 - 1e-16])), lambda r: 2 * r * square.pdf(r * r)
+    edges = np.linspace(float(low), float(high), 17)
+    # r² at which a step without noise lands on 0
+    cancels = (lr * weight_decay - 1) / (lr * target) if lr * target else -1.0
     if edges[0] ** 2 < cancels < edges[-1] ** 2:
         edges = graded(edges, np.array([cancels**0.5]))
     r = nodes(edges)
     size = _log_size(lr * (target * r * r - weight_decay), lr * label_noise * r / np.sqrt(batch_size))
-    return float(integrals(size * radius.pdf(r), edges).sum())
+    return float(integrals(size * density(r), edges).sum())
 
 
 @steady
@@ -430,10 +439,13 @@ def collapse_window(
         return collapse_rate(float(np.exp(log_lr)), batch_size, target, label_noise, weight_decay)
 
     _check_batches(batch_size)
-    _checks.not_negative(label_noise=label_noise, weight_decay=weight_decay)
-    size = np.hypot(as_number(target, "target"), label_noise) + weight_decay
-    if not 0 < size < np.inf:
-        raise ValueError(f"target must be finite, and not 0 with no noise, got {target}; nothing would move a weight")
+    _check_sizes(target, label_noise, weight_decay)
+    size = np.hypot(target, label_noise) + weight_decay
+    if not size > 1 / LARGEST:
+        raise ValueError(
+            f"target must be more than {1 / LARGEST:g} in size where there is no noise, got {target:g}; "
+            "nothing would move a weight"
+        )
     pull = max(target - weight_decay, 0.0)
     first = 2 * pull / (pull**2 + (2 * target**2 + label_noise**2) / batch_size) * size  # to second order
     grid = np.log(1 / size) + np.linspace(np.log(min(1e-6, first / 8 or 1.0)), np.log(1e3), 80)
@@ -541,8 +553,15 @@ def _refuse_above(mode: ModeSDE) -> None:
 
 
 def _check_batches(batch_size: float) -> None:
-    if not 1 <= as_number(batch_size, "batch_size") < np.inf:
-        raise ValueError(f"batch_size must be at least 1 and finite, got {batch_size}; it counts samples")
+    if not 1 <= as_number(batch_size, "batch_size") <= _MOST:
+        raise ValueError(f"batch_size must be from 1 to {_MOST:g}, got {batch_size:g}; it counts samples")
+
+
+def _check_sizes(target: float, label_noise: float, weight_decay: float) -> None:
+    _checks.not_negative(label_noise=label_noise, weight_decay=weight_decay)
+    for name, value in (("target", target), ("label_noise", label_noise), ("weight_decay", weight_decay)):
+        if not abs(as_number(value, name)) <= LARGEST:
+            raise ValueError(f"{name} must be finite and at most {LARGEST:g} in size, got {value:g}; change its unit")
 
 
 def _refuse_decay(mode: ModeSDE, what: str) -> None:

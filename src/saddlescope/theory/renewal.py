@@ -80,7 +80,8 @@ def _turn(sde: Diffusion1D, x: float) -> float:
     """Time in which noise and drift at x go equally far."""
     y = sde.coordinate.to_y(np.array(x))
     noise2, slope = float(sde._noise2(y)), float(sde._slope(y))
-    return 4 / (slope**2 * noise2) if slope else np.inf
+    speed2 = slope**2 * noise2
+    return 4 / speed2 if speed2 else np.inf
 
 
 def _beyond(laws: list[QuantileLaw], target: float, side: float) -> Floats:
