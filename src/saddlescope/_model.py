@@ -101,7 +101,7 @@ def _one_sentence(model: type, error: pydantic.ValidationError) -> Exception:
         return TypeError(f"{model.__name__} needs the argument {name!r}{_fix(fields.get(name))}")
     if kind in ("value_error", "assertion_error"):
         return ValueError(str(first["ctx"]["error"]))
-    if kind == "too_short":
+    if kind in ("too_short", "too_long"):
         got = first["ctx"]["actual_length"]
     sentence = f"{model.__name__}: {name} must {_must(first, error, name)}, got {shown(got)}{_fix(fields.get(name))}"
     wrong_kind = kind.endswith(("_type", "_parsing", "_from_float")) or kind == "is_instance_of"
@@ -118,6 +118,8 @@ def _must(first: Any, error: pydantic.ValidationError, name: str) -> str:
         return "be a matrix" if context["class"] == "ndarray" else f"be a {context['class']}"
     if kind == "too_short":
         return f"hold at least {context['min_length']} numbers"
+    if kind == "too_long":
+        return f"hold at most {context['max_length']:,} numbers"
     plain = re.sub(r"^\w+ should ", "", first["msg"]).rstrip(".")
     plain = re.sub(r"\d{30,}", lambda digits: f"{float(digits[0]):g}", plain)
     return plain.replace("a valid tuple", "a list").replace("a valid integer", "an integer").replace("a valid ", "a ")

@@ -22,7 +22,7 @@ class DeepLinear:
     ((16, 8), (6, 16))
     """
 
-    widths: Annotated[tuple[Width, ...], Field(min_length=2)] = Field(
+    widths: Annotated[tuple[Width, ...], Field(min_length=2, max_length=2**16 + 1)] = Field(
         description="give the widths from input to output, such as (8, 16, 6)"
     )
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sized
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import BeforeValidator, Field, ValidationInfo
 
 from saddlescope._memory import require
 from saddlescope._model import Count, frozen
@@ -16,6 +17,20 @@ from saddlescope.accumulate import Accumulate
 
 Event = Literal["learning_time", "noise_peak"]
 Positive = Annotated[Count, Field(ge=1, lt=2**53)]
+MOST_LISTED = 10_000_000
+"""Numbers in a list, which are read one by one."""
+
+
+def _listed(value: Any, info: ValidationInfo) -> Any:
+    if isinstance(value, Sized) and len(value) > MOST_LISTED:
+        fix = "trajectories = a number" if info.field_name == "members" else "saves = a number"
+        raise ValueError(
+            f"{info.field_name} must list at most {MOST_LISTED:,} numbers, got {len(value):,}; use {fix} instead"
+        )
+    return value
+
+
+_LISTED = BeforeValidator(_listed)
 Threads = Annotated[Count, Field(ge=1, le=2**16)]
 
 
@@ -59,10 +74,10 @@ class Plan:
     keep: Literal["statistics", "trajectories", "weights"] = Field(
         default="statistics", description='use "statistics", "trajectories" or "weights"'
     )
-    save_at: tuple[Annotated[Count, Field(ge=0)], ...] | None = Field(
+    save_at: Annotated[tuple[Annotated[Count, Field(ge=0)], ...] | None, _LISTED] = Field(
         default=None, description="a list of steps such as [0, 10, 100]"
     )
-    members: tuple[Annotated[Count, Field(ge=0, lt=2**63)], ...] | None = Field(
+    members: Annotated[tuple[Annotated[Count, Field(ge=0, lt=2**63)], ...] | None, _LISTED] = Field(
         default=None, description="a list of member indices such as [17]"
     )
     events: tuple[Event, ...] = Field(

@@ -181,6 +181,8 @@ def _in_order(run: xr.Dataset, dim: str, label: str, labels: Sequence[object]) -
         raise ValueError(f"run must have the coordinate {label} along {dim}; {_FIX}")
     if run[label].dims == ():
         run = _with_dim(run, dim)
+    if isinstance(labels[0], int) and run[label].dtype.kind not in "iu":  # of means and interpolations
+        raise ValueError(f"{label} of the run must be whole numbers as they were, got {run[label].dtype}; {_FIX}")
     places = {value: place for place, value in enumerate(labels)}
     given = run[label].values.tolist()
     strange = [value for value in given if value not in places]

@@ -32,6 +32,10 @@ def test_large_batches_collapse_as_their_moments_say(batch_size):
         (lambda: MODE.simulate(0.1, [1e308], 2), "times must take at most 1e"),
         (lambda: MODE.simulate(0.1, [1e308], 2, dt=1.0), "times must take at most 1e"),
         (lambda: MODE.simulate_passages(0.1, [0.5], 1e200, 2), "times must take at most 1e"),
+        (lambda: MODE.simulate(1e300, [1.0], 2), "start must be at most 1e"),
+        (lambda: sc.Plan(steps=1, members=range(10**9)), "members must list at most 10,000,000 numbers"),
+        (lambda: sc.Plan(steps=10**9, save_at=range(10**9)), "save_at must list at most 10,000,000 numbers"),
+        (lambda: sc.DeepLinear((2,) * 10**6), "widths must hold at most 65,537 numbers, got"),
         (lambda: MODE.simulate(0.1, [1.0], 10**18), "needs .* of memory"),
         (lambda: MODE.passage(0.1, 1e308), "climbs against the drift too far"),
         (lambda: ORNSTEIN_UHLENBECK.evolve(0.1, [5e-324]), "times must be from 1e-300 to 1e300"),
@@ -83,7 +87,9 @@ def test_a_target_of_the_smallest_number_has_the_law_of_none():
 
 
 def test_paths_come_down_from_any_start():
-    assert 0.3 < MODE.simulate(1e300, [5.0], 100).mean() < 2
+    for depth in (2, 3, 9):
+        mode = sc.theory.ModeSDE(depth, 1.0, 0.5, temperature=0.01)
+        assert 0.5 < mode.simulate(1e30, [5.0], 100).mean() < 1.5
 
 
 def test_draws_follow_the_generator():

@@ -155,6 +155,8 @@ REFUSED = {
     "trajectories twice": lambda run: run.isel(trajectory=[0, 0, 1]),
     "saves twice": lambda run: run.isel(time=[0, 4, 4]),
     "trajectories that are not there": lambda run: run.reindex(trajectory=[0, 1, 7]),
+    "means over saves": lambda run: run.coarsen(time=5).mean(keep_attrs=True),
+    "saves between saves": lambda run: run.interp(time=[0.1, 0.2]),
     "saves that are not there": lambda run: run.reindex(time=[0.0, 0.05, 0.4]),
     "no trajectories": lambda run: run.isel(trajectory=[]),
     "no saves": lambda run: run.isel(time=[]),

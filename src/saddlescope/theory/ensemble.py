@@ -30,6 +30,8 @@ Floats = NDArray[np.float64]
 
 _MOST_THREADS = 4096
 _MOST_STEPS = 1e10
+_LARGEST = 1e30
+"""The largest strength: steps hold its eighth power."""
 
 
 def integrate(
@@ -164,6 +166,8 @@ def _checked(
             raise ValueError(
                 f"{name} must be finite, got {values[~np.isfinite(values)][0]:g}; use strengths such as 0.1"
             )
+        if (np.abs(values) > _LARGEST).any():
+            raise ValueError(f"{name} must be at most {_LARGEST:g}, got {np.abs(values).max():g}; change its unit")
         if mode.depth >= 2 and not (values > 0).all():
             raise ValueError(
                 f"start and targets must be positive at depth {mode.depth}: 0 is neither left nor reached; "

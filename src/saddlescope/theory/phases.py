@@ -408,7 +408,8 @@ def collapse_rate(lr: float, batch_size: float, target: float, label_noise: floa
         low, high, density = radius.ppf(1e-17), radius.isf(1e-17), radius.pdf
     else:  # r² is normal but for its skewness, which counts as B⁻²
         square = stats.norm(1, np.sqrt(2 / batch_size))
-        low, high, density = *np.sqrt(square.ppf([1e-17, 1 - 1e-16])), lambda r: 2 * r * square.pdf(r * r)
+        low, high = np.sqrt(square.ppf([1e-17, 1 - 1e-16]))
+        density = lambda r: 2 * r * square.pdf(r * r)  # noqa: E731
     edges = np.linspace(float(low), float(high), 17)
     # r² at which a step without noise lands on 0
     cancels = (lr * weight_decay - 1) / (lr * target) if lr * target else -1.0
