@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from saddlescope._memory import require
+
 Floats = NDArray[np.float64]
 
 DEPTH = 32
@@ -80,12 +82,14 @@ def as_whole(value: Any, name: str) -> int:
     number = python_number(value)
     if isinstance(number, bool) or not isinstance(number, int):
         raise TypeError(f"{name} must be a whole number, got {shown(value)}")
+    if abs(number) > 2**64:
+        raise ValueError(f"{name} must be at most 2**64 in size, got {shown(value)}; lower it")
     return number
 
 
 def as_matrix(value: Any, name: str) -> Floats:
     """A read-only copy of a finite matrix with two dimensions that are not empty."""
-    matrix = as_numbers(value, name, "a matrix") + 0.0  # a copy, in which -0.0 is 0.0
+    matrix = _copy(as_numbers(value, name, "a matrix"), name)
     if matrix.ndim != 2 or 0 in matrix.shape:
         fix = f"; write {name}[:, None] for one column" if matrix.ndim == 1 else ""
         raise ValueError(f"{name} must be a matrix with two non-empty dimensions, got shape {matrix.shape}{fix}")
@@ -94,7 +98,7 @@ def as_matrix(value: Any, name: str) -> Floats:
 
 def as_vector(value: Any, name: str) -> Floats:
     """A read-only copy of finite numbers in one dimension."""
-    vector = as_numbers(value, name, "a list") + 0.0
+    vector = _copy(as_numbers(value, name, "a list"), name)
     if vector.ndim != 1:
         raise ValueError(f"{name} must be a list of numbers, got shape {vector.shape}; use [value] for one")
     return _finite(vector, name)
@@ -122,6 +126,12 @@ def python_number(value: Any) -> Any:
     except _NotPlain:
         return value
     return int(array) if array.dtype.kind in "iu" else float(array)
+
+
+def _copy(numbers: Floats, name: str) -> Floats:
+    """A copy, in which −0.0 is 0.0."""
+    require(16 * numbers.size, f"{name} of shape {numbers.shape}", "make it smaller")
+    return np.asarray(numbers + 0.0)
 
 
 def _finite(numbers: Floats, name: str) -> Floats:

@@ -195,8 +195,12 @@ class GaussianData(Data):
         for name, value, least in (("dim_in", dim_in, 1), ("dim_out", dim_out, 1), ("seed", seed, 0)):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
-        given = as_vector(spectrum, "spectrum")
         count = min(dim_in, dim_out)
+        if isinstance(spectrum, Sequence) and len(spectrum) > count:  # refused before it is read
+            raise ValueError(
+                f"spectrum must hold at most min(dim_in, dim_out) = {count} singular values, got {len(spectrum)}"
+            )
+        given = as_vector(spectrum, "spectrum")
         if len(given) > count or (given < 0).any():
             raise ValueError(
                 f"spectrum must hold at most min(dim_in, dim_out) = {count} singular values, none negative, "

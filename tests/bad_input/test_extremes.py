@@ -42,6 +42,24 @@ def test_large_batches_collapse_as_their_moments_say(batch_size):
         (lambda: ORNSTEIN_UHLENBECK.passage_cdf([1e308], 0.1, 0.5), "times must be from 1e-300 to 1e300"),
         (lambda: ORNSTEIN_UHLENBECK.exit_probability(0.2, 0.0, 2.0**63), "narrower than rounding"),
         (lambda: MODE.stationary().rvs(10**15), "size = .* needs .* of memory"),
+        (lambda: sc.theory.mode_flow(1.0, 0.1, 1.0, 10**10), "depth = 10,000,000,000 roots needs .* of memory"),
+        (lambda: sc.theory.ModeSDE(10**400, 1.0, temperature=0.1), "depth must be less than"),
+        (lambda: ORNSTEIN_UHLENBECK.evolve(0.1, np.linspace(1, 2, 10**6)), "times must be at most 10,000 numbers"),
+        (lambda: MODE.plateau_passage(5e-324), "start and target must be from 1e-150"),
+        (lambda: MODE.plateau_passage(0.1, np.inf), "start and target must be from 1e-150"),
+        (lambda: sc.theory.ModeSDE(1, 1.0, 0.5, temperature=0.1).passage_cdf([1.0], 0.1, np.nan), "must lie in the"),
+        (lambda: ORNSTEIN_UHLENBECK.spectrum(0), "count must be from 1 to 50, got 0"),
+        (lambda: ORNSTEIN_UHLENBECK.spectrum(10**6), "count must be from 1 to 50"),
+        (lambda: ORNSTEIN_UHLENBECK.spectrum(tol=np.nan), "tol must be above 0 and below 1, got nan"),
+        (lambda: ORNSTEIN_UHLENBECK.spectrum(lower=np.nan), "lower and upper must lie in the domain"),
+        (lambda: ORNSTEIN_UHLENBECK.spectrum(lower=1.0, upper=0.0), "lower below upper, got 1.0 and 0.0"),
+        (lambda: MODE.simulate(0.1, [1.0], 10**400), r"trajectories must be at most 2\*\*64"),
+        (lambda: sc.convert.depth(10**400), r"theirs must be at most 2\*\*64"),
+        (lambda: sc.GaussianData(np.broadcast_to(1.0, (10**6, 10**6))), "teacher of shape .* needs .* of memory"),
+        (
+            lambda: sc.GaussianData.from_spectrum(range(10**9), 3, 3),
+            "spectrum must hold at most .* got 1000000000",
+        ),
         (lambda: MODE.stationary().rvs(-1), "size must not be negative"),
         (lambda: MODE.stationary().rvs(1, -1), "random_state must not be negative"),
         (lambda: sc.schedules.Cosine(steps=5).at(-np.inf), "step must be finite and not negative"),
@@ -90,6 +108,10 @@ def test_paths_come_down_from_any_start():
     for depth in (2, 3, 9):
         mode = sc.theory.ModeSDE(depth, 1.0, 0.5, temperature=0.01)
         assert 0.5 < mode.simulate(1e30, [5.0], 100).mean() < 1.5
+
+
+def test_many_rates():
+    np.testing.assert_allclose(ORNSTEIN_UHLENBECK.spectrum(20), np.arange(20), rtol=1e-5, atol=1e-9)
 
 
 def test_draws_follow_the_generator():

@@ -24,7 +24,7 @@ from saddlescope._numbers import as_choice, as_number, as_numbers
 from saddlescope.theory._checks import given, steady
 from saddlescope.theory._piecewise import Antiderivative, antiderivative
 from saddlescope.theory.boundaries import Boundaries, Condition, feller
-from saddlescope.theory.evolution import spectrum
+from saddlescope.theory.evolution import MOST_RATES, spectrum
 from saddlescope.theory.in_time import LawInTime, evolve, passage_cdf
 from saddlescope.theory.laws import (
     FLAT,
@@ -41,6 +41,9 @@ from saddlescope.theory.quantiles import Start
 
 _NEGLIGIBLE = 40.0
 """Nats below its top at which a density no longer counts (e^−40 = 4e-18)."""
+
+_MOST_TIMES = 10_000
+"""Laws at once, which are all held."""
 
 
 @steady
@@ -245,13 +248,13 @@ class Diffusion1D:
         when = np.atleast_1d(as_numbers(times, "times"))
         if when.ndim != 1 or not len(when) or not (np.diff(when, prepend=0.0) > 0).all() or when[-1] == np.inf:
             raise ValueError(f"times must be positive, increasing and finite, got {when.tolist()!r:.80}")
+        if len(when) > _MOST_TIMES:
+            raise ValueError(f"times must be at most {_MOST_TIMES:,} numbers, got {len(when):,}; ask for fewer at once")
         if when[0] < 1e-300 or when[-1] > 1e300:
             raise ValueError(f"times must be from 1e-300 to 1e300, got {when[0]:g} to {when[-1]:g}; change their unit")
         if not as_number(tol, "tol") > 0:
             raise ValueError(f"tol must be positive, got {tol}; use 1e-5")
-        low, high = (end if level is None else level for level, end in ((lower, self.lower), (upper, self.upper)))
-        if not self.lower <= low < high <= self.upper:
-            raise ValueError(f"lower and upper must lie in the domain, lower below upper, got {lower} and {upper}")
+        low, high = self._between(lower, upper)
         if hasattr(start, "ppf"):
             return start, when
         start = as_number(start, "start")
@@ -272,6 +275,11 @@ class Diffusion1D:
         >>> Diffusion1D(lambda x: -x, np.ones_like).spectrum(4).round(5)
         array([0., 1., 2., 3.])
         """
+        if not 1 <= count <= MOST_RATES:
+            raise ValueError(f"count must be from 1 to {MOST_RATES}, got {count}; it counts rates")
+        if not 0 < tol < 1:
+            raise ValueError(f"tol must be above 0 and below 1, got {tol:g}; use 1e-6")
+        self._between(lower, upper)
         sides = zip((lower, upper), self.boundaries, ("lower", "upper"), strict=True)
         for level, end, side in sides:
             if level is None and not (end.integrable or end.there == "absorbing"):
@@ -312,6 +320,13 @@ class Diffusion1D:
         if out.any():
             raise ValueError(f"{name} must lie between {self.lower:g} and {self.upper:g}, got {x[out][0]:g}")
         return self.coordinate.to_y(x)
+
+    def _between(self, lower: float | None, upper: float | None) -> tuple[float, float]:
+        """Two levels, or the ends of the domain where they are None."""
+        low, high = (end if level is None else level for level, end in ((lower, self.lower), (upper, self.upper)))
+        if not self.lower <= low < high <= self.upper:
+            raise ValueError(f"lower and upper must lie in the domain, lower below upper, got {lower} and {upper}")
+        return low, high
 
     def _levels(self, lower: float | None, upper: float | None) -> tuple[float | None, float | None]:
         low, high = (

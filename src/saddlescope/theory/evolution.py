@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from saddlescope.theory.diffusion1d import Diffusion1D
 
 _COARSE, _LEVELS = 99, 5
+MOST_RATES = 50
+"""Rates that the coarsest cells can have."""
 _LEVELS_IN_TIME, _MOST_STEPS, _FEW_CELLS, _MOST_PIECES = 9, 4096, 297, 30_000
 _MOST_HELD = 0.1
 """Share of the law that no cell of ``_FEW_CELLS`` may hold: extrapolation from larger ones says nothing."""

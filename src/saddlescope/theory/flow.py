@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
+from saddlescope._memory import require
 from saddlescope._numbers import as_number, as_numbers, as_whole
 from saddlescope.theory._checks import steady
 from saddlescope.theory._piecewise import increasing_root
@@ -115,6 +116,7 @@ def _elapsed(s: Floats, first: Floats, end: Floats, depth: int) -> Floats:
 
 def _primitive(rho: Floats, sign: Floats, depth: int) -> Floats:
     """``∫ ρ^{1−L}/(sign − ρ^L) dρ`` with sign = ±1, by partial fractions over the roots ω^L = sign."""
+    require(64 * depth * rho.size, f"a sum over depth = {depth:,} roots", "lower depth, or ask for fewer strengths")
     k = np.arange(depth).reshape(-1, *([1] * rho.ndim))
     roots = np.exp(1j * np.pi * (2 * k + (sign < 0)) / depth)
     factors = 1 - rho * roots.conj()

@@ -25,7 +25,7 @@ from scipy.special import betainc
 
 from saddlescope._model import Count, Real, frozen
 from saddlescope._numbers import as_choice, as_number, as_numbers, shown
-from saddlescope.data import GaussianData, noise_vertex
+from saddlescope.data import LARGEST, GaussianData, noise_vertex
 from saddlescope.dataset import Dataset
 from saddlescope.methods import METHODS, SGD, Langevin, Method
 from saddlescope.problem import Problem
@@ -60,7 +60,7 @@ class ModeSDE:
     1.1991...
     """
 
-    depth: Annotated[Count, Field(ge=1)] = Field(description="the number of layers, such as 2")
+    depth: Annotated[Count, Field(ge=1, lt=2**53)] = Field(description="the number of layers, such as 2")
     target: Real | None = Field(default=None, description="the strength s* of the teacher's mode, such as 1.5")
     label_noise: Annotated[Real, Field(ge=0)] = Field(default=0.0, description="use 0 for noiseless labels")
     temperature: Annotated[Real, Field(ge=0)] = Field(kw_only=True, description="T = lr / batch_size, such as 0.01")
@@ -469,6 +469,8 @@ class ModeSDE:
                 f"the plateau law needs depth 2, 0 < T < T_c = {self.critical_temperature:g} and 0 < start < target, "
                 f"got depth {self.depth}, T = {self.temperature:g}, start {start:g} and target {end:g}"
             )
+        if start < 1 / LARGEST or end > LARGEST:
+            raise ValueError(f"start and target must be from 1e-150 to 1e150, got {start:g} and {end:g}")
         length = float(np.log(end / start))
         return inverse_gaussian(length / speed, length**2 / noise)
 
@@ -506,6 +508,7 @@ class ModeSDE:
         >>> mode.simulate(0.1, [0.0, 5.0], trajectories=2000, dt=0.01, dtype="float32").mean(axis=0)
         array([0.1..., 0.9...], dtype=float32)
         """
+        as_choice(dtype, "dtype", "float32", "float64")
         if dt is None:
             if dtype != "float64":
                 raise ValueError(
@@ -569,7 +572,7 @@ class ModeSDE:
         """
         sde, (_, into, _) = self._beside(start)
         first, last = (float(into(np.array(self._strength(s)))) for s in (start, target))
-        if not sde.lower < last < sde.upper:  # beyond s*, where noise vanishes
+        if not np.isnan(last) and not sde.lower < last < sde.upper:  # beyond s*, where noise vanishes
             return np.zeros(np.shape(times))
         return sde.passage_cdf(times, first, last, tol)
 

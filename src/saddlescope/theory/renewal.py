@@ -66,7 +66,7 @@ def _passage_cdf(
 def _asked(mean: float, var: float, last: float, count: int) -> Floats:
     """Times at which the passage takes place: quantiles of a log-normal law with these moments, up to the last."""
     found, early = [np.array([last])], last
-    if np.isfinite(mean + var):
+    if np.isfinite(mean + var) and mean**2 > 0:
         width = np.sqrt(np.log1p(var / mean**2))
         at = mean * np.exp(width * np.linspace(-_SURE, _SURE, count + 1) - width**2 / 2)
         found.append(at[at < last])
