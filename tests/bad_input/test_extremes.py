@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 import saddlescope as sc
 from saddlescope.theory import phases
@@ -118,3 +119,34 @@ def test_draws_follow_the_generator():
     law = MODE.stationary()
     assert law.rvs(random_state=0).shape == () and law.rvs((2, 3), 0).shape == (2, 3)
     np.testing.assert_array_equal(law.rvs(4, 7), law.rvs(4, np.random.default_rng(7)))
+
+
+class Law:
+    def __init__(self, ppf, cdf=lambda x: np.clip(x, 0.0, 1.0)):
+        self.ppf, self.cdf = ppf, cdf
+
+
+@pytest.mark.parametrize(
+    ("law", "message"),
+    [
+        (Law(lambda q: 0.5), "map an array to an array"),
+        (Law(lambda q: np.ones(3)), "map an array to an array"),
+        (Law(lambda q: np.full(q.shape, "a")), "as scipy.stats has them"),
+        (Law(lambda q: 1 / 0), "as scipy.stats has them"),
+        (Law(lambda q: q, None), "as scipy.stats has them"),
+        (Law(lambda q: q * np.nan), "increasing finite quantiles"),
+        (Law(lambda q: 1 - q), "increasing finite quantiles"),
+        (Law(lambda q: q, lambda x: x / 2), "increasing finite quantiles"),
+    ],
+)
+def test_a_start_is_a_law(law, message):
+    for evolve in (MODE.evolve, ORNSTEIN_UHLENBECK.evolve):
+        with pytest.raises((TypeError, ValueError), match=message) as caught:
+            evolve(law, [1.0])
+        assert str(caught.value).startswith("start must be") and "\n" not in str(caught.value)
+
+
+def test_strengths_to_start_from_are_positive():
+    for law in (stats.norm(), stats.binom(3, 0.5)):
+        with pytest.raises(ValueError, match="start must be a law of numbers above 0, got the quantile"):
+            MODE.evolve(law, [1.0])

@@ -25,7 +25,7 @@ from saddlescope.theory._checks import given, steady
 from saddlescope.theory._piecewise import Antiderivative, antiderivative
 from saddlescope.theory.boundaries import Boundaries, Condition, feller
 from saddlescope.theory.evolution import MOST_RATES, spectrum
-from saddlescope.theory.in_time import LawInTime, evolve, passage_cdf
+from saddlescope.theory.in_time import LawInTime, check_law, evolve, passage_cdf
 from saddlescope.theory.laws import (
     FLAT,
     Coordinate,
@@ -256,6 +256,7 @@ class Diffusion1D:
             raise ValueError(f"tol must be positive, got {tol}; use 1e-5")
         low, high = self._between(lower, upper)
         if hasattr(start, "ppf"):
+            check_law(start, low)
             return start, when
         start = as_number(start, "start")
         if not low < start < high:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from saddlescope._numbers import shown
 from saddlescope.theory import evolution, quantiles, renewal
 from saddlescope.theory._checks import Unresolved
 from saddlescope.theory.evolution import Transient
@@ -70,6 +71,26 @@ def _first_resolved(tol: float, cells: Callable[[bool], Result], moving: Callabl
         f"the law is not found to tol = {tol:g} in bounded work: {'; '.join(dict.fromkeys(reasons))}; use a larger "
         "tol, other times, or an ensemble"
     )
+
+
+def check_law(start: Any, lower: float = -np.inf) -> None:
+    """Refuse as a start what is no law of numbers above ``lower``.
+
+    Raises TypeError where it has no ``cdf`` and ``ppf`` of arrays, ValueError where they do not belong together.
+    """
+    q = np.array([1e-9, 0.25, 0.5, 0.75])
+    try:
+        x, share = np.asarray(start.ppf(q)), np.asarray(start.cdf(np.asarray(start.ppf(q))))
+    except Exception as error:
+        raise TypeError(
+            f"start must be a number, or a law with cdf and ppf of arrays as scipy.stats has them: {shown(error)}"
+        ) from None
+    if not all(values.shape == q.shape and values.dtype.kind in "fiu" for values in (x, share)):
+        raise TypeError("start must be a law whose cdf and ppf map an array to an array of its shape")
+    if not (np.isfinite(x).all() and (np.diff(x) >= 0).all() and (share >= q - 1e-6).all()):
+        raise ValueError(f"start must be a law with increasing finite quantiles, those of its cdf, got {shown(x)}")
+    if not x[0] > lower:
+        raise ValueError(f"start must be a law of numbers above {lower:g}, got the quantile {x[0]:g}; shift or cut it")
 
 
 @dataclass(frozen=True)

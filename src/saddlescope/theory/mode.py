@@ -34,7 +34,7 @@ from saddlescope.theory.boundaries import Boundaries, classified
 from saddlescope.theory.diffusion1d import Diffusion1D
 from saddlescope.theory.ensemble import integrate, walk
 from saddlescope.theory.flow import flow_time, mode_flow, plateau_time
-from saddlescope.theory.in_time import LawInTime, Mapped
+from saddlescope.theory.in_time import LawInTime, Mapped, check_law
 from saddlescope.theory.laws import Atoms, Density, Function, Known, Law, Mixture, inverse_gaussian
 from saddlescope.theory.quantiles import Start
 
@@ -590,6 +590,7 @@ class ModeSDE:
         Where noise vanishes at s* it is that of one side: of s − s* at L = 1.
         """
         if hasattr(start, "ppf"):
+            check_law(start, 0.0 if self.depth >= 2 else -np.inf)
             ends = cast(Start, start).ppf(np.array([1e-9, 1 - 1e-9]))
         else:
             ends = np.array([self._strength(start)])
