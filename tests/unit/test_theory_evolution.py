@@ -111,6 +111,17 @@ def test_supercritical_branching(noise2, time, tol):
     assert law.mean() == pytest.approx(np.exp(time), rel=1e-3)
 
 
+@pytest.mark.parametrize("noise", [1e-3, 1.0, 1e3, 1e10, 1e100])
+def test_noise_of_any_size_beside_the_scale(noise):
+    """The law of an Ornstein–Uhlenbeck process, in units of its own width, does not depend on the noise."""
+    (law,) = Diffusion1D(lambda x: -x, lambda x: noise).evolve(0.3 * noise, [0.5], tol=1e-4)
+    width = noise * np.sqrt(-np.expm1(-1.0) / 2)
+    exact = stats.norm(0.3 * noise * np.exp(-0.5) / width)
+    x = np.linspace(-3, 3, 41)
+    assert np.abs(law.cdf(x * width) - exact.cdf(x)).max() < law.error
+    assert law.var() / width / width == pytest.approx(1.0, abs=1e-4)
+
+
 # --- passage times
 
 TIMES = np.array([0.2, 1.0, 3.0])

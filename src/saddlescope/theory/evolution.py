@@ -179,8 +179,10 @@ def staged(
 ) -> Stage:
     """The stage of what starts between two y, absorbing at ``levels`` (y) where given.
 
-    To reach y costs ``−log E e^{−λτ} ≈ ∫ρ dy`` nats, with ``½b²ρ² + aρ = λ`` upwards; the probability to do so by t is
-    at most e^{λt − nats}. The stage ends where for one of the ``limits`` (λ, nats) it would cost more.
+    To reach y costs ``−log E e^{−λτ} ≈ ∫ρ dy`` nats, with ``½b²ρ² + aρ = λ`` upwards. This neglects ρ' and so depends
+    on the coordinate: the least of y and of that in which noise is 1 (``a − ¼(b²)'`` for a) is taken at each place. The
+    probability to reach y by t is at most e^{λt − nats}. The stage ends where for one of the ``limits`` (λ, nats) it
+    would cost more.
     """
     ends, far, absorbs = [], [], []
     for side, start, level, boundary in zip((-1, 1), first, levels, sde.boundaries, strict=True):
@@ -198,7 +200,9 @@ def staged(
     bend = 0.0
     if aim:
         share = float((0.0 - z.at_edges[0]) / (z.at_edges[-1] - z.at_edges[0]))
-        xi = (np.clip(np.floor(share * _COARSE), 1, _COARSE - 2) + 0.5) / _COARSE
+        # The next centre away from the nearer end: cells are then smaller near the start, not larger.
+        cell = np.floor(share * _COARSE + (0.5 if share < 0.5 else -0.5))
+        xi = (np.clip(cell, 1, _COARSE - 2) + 0.5) / _COARSE
         bend = float((share - xi) / (xi * (1 - xi)))
     return Stage(sde, z, bend, (absorbs[0], absorbs[1]), (far[0], far[1]))
 
@@ -217,12 +221,19 @@ def _costs(sde: Diffusion1D, start: float, end: float, side: int, rate: float) -
     path = np.unique(np.concatenate([path[:-1] + k / 4 * np.diff(path) for k in range(4)] + [path[-1:]]))
     at = nodes(path)
     with np.errstate(over="ignore", invalid="ignore"):
-        half, fast = side * sde._slope(side * at) / 2, 2 * rate / sde._noise2(side * at)
-        root = np.sqrt(half**2 + fast)
-        costs = np.where(half > 0, fast / (root + np.abs(half)), root - half)
+        y, step = side * at, 1e-5 * (1 + np.abs(at))
+        noise2, before, after = (sde._noise2(place) for place in (y, y - step, y + step))
+        here, bend = side * sde._slope(y) / 2, side * np.log(after / before) / (8 * step)
+        costs = np.minimum(*(_uphill(half, 2 * rate / noise2) for half in (here, here - bend)))
         inside = running(np.nan_to_num(costs, nan=np.inf), path)
         total = np.concatenate([[0.0], np.cumsum(inside[:-1, -1])])[:, None] + inside
     return side * at.ravel(), total.ravel()
+
+
+def _uphill(half: Floats, fast: Floats) -> Floats:
+    """The positive ρ with ``ρ² + 2 half ρ = fast``."""
+    root = np.sqrt(half**2 + fast)
+    return np.where(half > 0, fast / (root + np.abs(half)), root - half)
 
 
 @steady
