@@ -49,8 +49,8 @@ MUTANTS = (
     Mutant(
         "mode SDE: T for T/2 in log a",
         f"{THEORY}/mode.py",
-        "grow(w) ** 2 * T * g(w) / 2)",
-        "grow(w) ** 2 * T * g(w))",
+        "up * noise2(w) / 2)",
+        "up * noise2(w))",
         "tests/exact/test_mode_theory.py::test_density_at_depth_two_in_closed_form",
     ),
     Mutant(

@@ -760,8 +760,6 @@ def mode_sde(problem: Problem, method: Method, mode: int) -> ModeSDE:
         raise TypeError(f"problem must be such as Problem(network, data, init), got {shown(problem)}")
     if not isinstance(method, METHODS):
         raise TypeError(f"method must be such as SGD(lr=1e-3, batch_size=16), got {shown(method)}")
-    if isinstance(mode, bool) or not isinstance(mode, (int, np.integer)):
-        raise TypeError(f"mode must be a whole number such as 0, the strongest mode, got {shown(mode)}")
     data, strengths = problem.data, problem.data.modes.strengths
     reachable = min(len(strengths), *problem.network.widths)
     if not 0 <= mode < reachable:
