@@ -48,7 +48,7 @@ def experiment(quick: bool) -> Evidence:
             runs.append(Run.of(f"SGD, L = 1, B = {B}, η = {factor * sgd_divergence(B):.3g}", dataset))
     langevin = _crossing([tails[T] for T in BESIDE], inverse=True)
     discrete = {B: _crossing([steps[B, factor] for factor in BESIDE], inverse=False) for B in BATCHES}
-    deep = {L: _looks(_deep(L), size) for L in DEEP}
+    deep = {L: _looks(_deep(L), 4 * size if quick else size) for L in DEEP}
     found = {L: growth(looks) for L, looks in deep.items()}
     shallow = growth(np.abs(times[BESIDE[1]] - 1.0))
     margin = 0.22 if quick else 0.1
