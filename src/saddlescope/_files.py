@@ -79,9 +79,9 @@ def in_words(
             fix = "give a path in a folder that you may read and write"
         elif error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR):
             fix = "give another path"
-        told = type(error)(f"{name} {os.fspath(path)!r} could not be used ({error.strerror}); {fix}")
-        told.errno = error.errno
-        raise told from None
+        worded = type(error)(f"{name} {os.fspath(path)!r} could not be used ({error.strerror}); {fix}")
+        worded.errno = error.errno
+        raise worded from None
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""How many threads to use when nobody says."""
+"""The number of threads to use by default."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def chain(stage: Stage, cells: int) -> Chain:
 
     pieces = float(nats(nodes(points), np.diff(points)).sum()) / 3
     if not pieces <= _MOST_PIECES:
-        raise Unresolved(f"cells that do not move would have to be integrated in {pieces:.1g} pieces")
+        raise Unresolved(f"fixed cells would have to be integrated in {pieces:.1g} pieces")
     log_m = log_integrals(sde._log_speed, points, nats)
     log_scale = log_integrals(log_s, points, nats)
     for side, end in ((-1, 0), (1, -1)):
@@ -410,7 +410,7 @@ def evolve(
     inner = slice(_FEW, -_FEW)
     held = float(np.diff(few)[:, inner].max())
     if not held <= _MOST_HELD:
-        raise Unresolved(f"one of {_FEW_CELLS} cells that do not move would hold {held:.2g} of the law")
+        raise Unresolved(f"one of {_FEW_CELLS} fixed cells would hold {held:.2g} of the law")
     steps = _steps(np.append(0.0, times)).sum()
     levels = max(4, min(_LEVELS_IN_TIME, int(np.log2(_MOST_STEPS / steps))))
     cumulated, errors = _in_cells(
@@ -466,7 +466,7 @@ def _in_cells(
         edges = np.arange(cells + 1) / 3
         inner = (edges >= _FEW * singular[0]) & (edges <= edges[-1] - _FEW * singular[1])
         if not np.isfinite(fine).all():
-            raise Unresolved(f"rates between {cells} cells that do not move are beyond all numbers")
+            raise Unresolved(f"rates between {cells} fixed cells are beyond all numbers")
         gain = (fine[:, ::3] - rough) / 8
         better = fine + np.array([np.interp(edges, edges[::3], row) for row in gain])
         looked_at = inner | (edges % 1 == 0)
@@ -480,7 +480,7 @@ def _in_cells(
             if errors.max() > 9 * tol and not patient:
                 break
         rough, before_that = fine, float(differ.max())
-    raise Unresolved(f"{cells // 3} and {cells} cells that do not move differ by {differ.max():.1e} in the cdf")
+    raise Unresolved(f"{cells // 3} and {cells} fixed cells differ by {differ.max():.1e} in the cdf")
 
 
 def _in_time(run: Callable[[int], Floats], levels: int, tol: float) -> tuple[Floats, Floats]:

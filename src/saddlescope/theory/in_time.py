@@ -1,6 +1,6 @@
 """The law of a scalar SDE in time: which scheme brings it, and what is refused.
 
-Cells that do not move (``evolution``) are exact in the long run, know absorbing ends, and are the faster where noise
+Fixed cells (``evolution``) are exact in the long run, know absorbing ends, and are the faster where noise
 spreads the law over many of them. Where they do not reach ``tol``, the quantiles are followed (``quantiles``), whatever
 the noise; they know no ends where mass is lost. An error above ``tol`` is raised.
 """
@@ -59,7 +59,7 @@ def passage_cdf(sde: Diffusion1D, start: float, target: float, times: Floats, le
 
 
 def _first_resolved(tol: float, cells: Callable[[bool], Result], moving: Callable[[], Result] | None) -> Result:
-    """What reaches ``tol`` first: cells that do not move, what moves with the law, many more cells."""
+    """What reaches ``tol`` first: fixed cells, what moves with the law, many more cells."""
     reasons: list[str] = []
     for scheme in (lambda: cells(False), moving, lambda: cells(True)):
         try:
