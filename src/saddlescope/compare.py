@@ -195,13 +195,23 @@ def _probabilities(law: HasCDF) -> Callable[[ArrayLike], Floats]:
 def _largest_difference(samples: Floats, cdf: Callable[[ArrayLike], Floats], level: float) -> Row:
     """``sup |F_n − F|``, on both sides of every step of ``F_n``; F may have steps of its own."""
     ordered, n = np.sort(samples), len(samples)
-    up = np.arange(1, n + 1) / n - cdf(ordered)
-    down = cdf(np.nextafter(ordered, -np.inf)) - np.arange(n) / n
-    largest = float(np.maximum(up, down).max())
-    at = float(cdf(ordered[np.maximum(up, down).argmax()]))
+    found = gaps(ordered, cdf)
+    largest = float(found.max())
+    at = float(cdf(ordered[found.argmax()]))
     bound = math.sqrt(math.log(2 / level) / (2 * n))
     stderr = math.sqrt(max(at * (1 - at), 0.0) / n)
     return Row("largest CDF difference", largest, 0.0, largest, stderr, bound, _verdict(largest <= bound))
+
+
+def gaps(ordered: Floats, cdf: Callable[[Floats], ArrayLike]) -> Floats:
+    """``|F_n − F|`` on the worse side of the step of ``F_n`` at each sample, in increasing order; F may have steps too.
+
+    >>> gaps(np.array([0.25, 0.5]), lambda x: x)
+    array([0.25, 0.5 ])
+    """
+    n = len(ordered)
+    at, before = (np.asarray(cdf(x), np.float64) for x in (ordered, np.nextafter(ordered, -np.inf)))
+    return np.maximum(np.arange(1, n + 1) / n - at, before - np.arange(n) / n)
 
 
 def _share(samples: Floats, cdf: Callable[[ArrayLike], Floats], at: float, level: float) -> Row:

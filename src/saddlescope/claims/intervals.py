@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from saddlescope.compare import FALSE_ALARM, cdf_difference
+from saddlescope.compare import FALSE_ALARM, cdf_difference, gaps
 
 Floats = NDArray[np.float64]
 
@@ -151,11 +151,7 @@ def distance_to_law(values: ArrayLike, cdf: Callable[[Floats], ArrayLike]) -> In
     0.0
     """
     ordered = np.sort(np.asarray(values, np.float64).ravel())
-    places, first, counts = np.unique(ordered, return_index=True, return_counts=True)
-    at, before = (np.asarray(cdf(x), np.float64) for x in (places, np.nextafter(places, -np.inf)))
-    n = ordered.size
-    largest = float(np.maximum(np.abs((first + counts) / n - at), np.abs(before - first / n)).max())
-    return _band(largest, n)
+    return _band(float(gaps(ordered, cdf).max()), ordered.size)
 
 
 def distance_between(first: ArrayLike, second: ArrayLike) -> Interval:

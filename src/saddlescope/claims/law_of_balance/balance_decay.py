@@ -235,7 +235,7 @@ CLAIM = Claim(
     ),
     control=(
         "Isotropic noise of the same strength keeps the mean of u² − w² and must not show the rate; and T σ², the "
-        "noise at the minimum without the fluctuations of uw, must be told from the late rate. Rivals, on the same "
+        "noise at the minimum without the fluctuations of uw, must not be the late rate. Rivals, on the same "
         "trajectories: T × 0.95 and 1.05, the term of discrete steps left out or doubled (it is a tenth of the rate at "
         "η = 0.1), half the weight decay."
     ),

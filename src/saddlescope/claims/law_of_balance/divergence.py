@@ -27,7 +27,7 @@ SHALLOW = ModeSDE(depth=1, target=1.0, label_noise=1.0, temperature=1.0)
 """Linear regression on Gaussian data, whose E[s²] diverges at T = 1."""
 
 BESIDE, BATCHES, FAR, NEAR = (0.85, 1.15), (1, 4), 10.0, 3.0
-"""Temperatures in units of the predicted one; batch sizes; |v − s*| from which on the tail is counted, SGD and SDE."""
+"""Temperatures in units of the predicted one; batch sizes; |v − s*| beyond which the tail is counted, SGD and SDE."""
 
 LOOKS = np.arange(4.0, 14.0, 0.1)
 """Times in relaxation times."""

@@ -97,7 +97,7 @@ def _narrowest(found: Units, region: Region) -> str:
 
 
 def units(task: Task, steps: int, networks: int) -> Units:
-    """The first unit of ReLU networks 20 → 24 → 20 after so many steps of SGD."""
+    """The first unit of ReLU networks 20 → 24 → 20 after this number of steps of SGD."""
     u, w = train(task, steps, networks)
     found = [look(out[:, 0], into[0], out, into, task, seed) for seed, (out, into) in enumerate(zip(u, w, strict=True))]
     ratio, bounds, spectra, ranks = (np.array(values) for values in zip(*found, strict=True))

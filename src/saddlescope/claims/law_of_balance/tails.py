@@ -33,7 +33,7 @@ COLD, LIMIT = TEMPERATURES[0], 100.0
 """The temperature at which all depths are held against theory; a strength at which the exact law is at its limit."""
 
 STEPS, OUT = ((0.9, 1), (2 / 3, 1), (1.5, 4)), 10.0
-"""η and B of SGD at depth 1, and the distance |v − s*| from which on its tail is counted, in units of σ = s*."""
+"""η and B of SGD at depth 1, and the distance |v − s*| beyond which its tail is counted, in units of σ = s*."""
 
 HOT, UNTIL = 0.3, 50.0
 """Temperature and time at which networks of depth 2 diverge under SGD."""
