@@ -1,15 +1,15 @@
 // The kernels of one instruction set; compiled once per set with SADDLESCOPE_ISA naming it.
 #include "kernels.hpp"
 
-#include "deep_linear.hpp"
-#include "diagonal.hpp"
-#include "euler.hpp"
-#include "flow.hpp"
-#include "limits.hpp"
-#include "mode.hpp"
-#include "observe.hpp"
-#include "streams.hpp"
-#include "wide.hpp"
+#include "measure/observe.hpp"
+#include "mode/euler.hpp"
+#include "mode/mode.hpp"
+#include "networks/diagonal.hpp"
+#include "simd/limits.hpp"
+#include "simd/streams.hpp"
+#include "step/deep_linear.hpp"
+#include "step/flow.hpp"
+#include "step/wide.hpp"
 
 #define SADDLESCOPE_JOIN2(a, b) a##b
 #define SADDLESCOPE_JOIN(a, b) SADDLESCOPE_JOIN2(a, b)

@@ -86,7 +86,7 @@ struct Ensemble {
 
 constexpr int kTallyLags = 16, kTallyRow = 2 * kTallyLags + 2;
 
-// Histogram and autocorrelation of the mode strengths; see accumulate.py for every array.
+// Histogram and autocorrelation of the mode strengths; see engines/correlator.py for every array.
 struct Tally {
   int64_t start, every;
   double low, high;

@@ -14,7 +14,7 @@ import xarray as xr
 
 import saddlescope as sc
 import stores
-from saddlescope import results
+from saddlescope.runs import results
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["saddlescope.cli", "scipy.stats", "typer.testing"])
@@ -108,7 +108,7 @@ def race_of_threads(name: str, paths: list[Path], overwrite: bool, monkeypatch) 
 
 
 def _often(name, path, overwrite, before, how, started) -> None:
-    module = importlib.import_module("saddlescope.simulate")
+    module = importlib.import_module("saddlescope.simulation.simulate")
     module.COMMIT_SECONDS, module.BLOCK_SECONDS = -1.0, 0.0
     stores._zarr.CHUNK_BYTES = stores.SMALL_CHUNKS
     started.set()

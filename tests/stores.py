@@ -14,7 +14,8 @@ import xarray as xr
 from typer.testing import CliRunner
 
 import saddlescope as sc
-from saddlescope import _zarr, cli, results
+from saddlescope import _zarr, cli
+from saddlescope.runs import results
 from support import PROBLEMS, dataset
 
 SMALL_CHUNKS = 200

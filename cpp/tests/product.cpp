@@ -1,10 +1,10 @@
 // Every product of small matrices against three plain loops. Entries are small integers, so that all sums are exact.
-#include "product.hpp"
+#include "simd/product.hpp"
 
 #include "check.hpp"
 #include "elements.hpp"
-#include "gemm.hpp"
-#include "network.hpp"
+#include "networks/network.hpp"
+#include "simd/gemm.hpp"
 
 namespace saddlescope::SADDLESCOPE_ISA {
 namespace {

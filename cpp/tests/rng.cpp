@@ -1,5 +1,5 @@
 // The generators against known words and a plain twin; normals and chi by moments; no lane knows its neighbours.
-#include "rng.hpp"
+#include "simd/rng.hpp"
 
 #include <cmath>
 

@@ -1,5 +1,5 @@
 // Elementary functions of registers against the long double library, and masks lane by lane.
-#include "simd.hpp"
+#include "simd/simd.hpp"
 
 #include <cmath>
 

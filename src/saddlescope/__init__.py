@@ -7,24 +7,19 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from saddlescope import convert, init, schedules, theory
-    from saddlescope.accumulate import Accumulate
-    from saddlescope.cite import cite
-    from saddlescope.compare import compare
-    from saddlescope.data import GaussianData
-    from saddlescope.dataset import Dataset
+    from saddlescope.comparison import compare
+    from saddlescope.data import Dataset, GaussianData, Moments
     from saddlescope.methods import GD, SGD, GradientFlow, Langevin
-    from saddlescope.moments import Moments
-    from saddlescope.network import DeepLinear, Diagonal
-    from saddlescope.plan import Plan, logspaced
+    from saddlescope.networks import DeepLinear, Diagonal
+    from saddlescope.plan import Accumulate, Plan, logspaced
     from saddlescope.problem import Problem
-    from saddlescope.simulate import simulate
-    from saddlescope.store import load
+    from saddlescope.runs.cite import cite
+    from saddlescope.runs.store import load
+    from saddlescope.simulation.simulate import simulate
 
 __all__ = [
     "GD",
@@ -53,21 +48,21 @@ __all__ = [
 _HOMES = {
     "GD": "methods",
     "SGD": "methods",
-    "Accumulate": "accumulate",
-    "Dataset": "dataset",
-    "DeepLinear": "network",
-    "Diagonal": "network",
+    "Accumulate": "plan",
+    "Dataset": "data",
+    "DeepLinear": "networks",
+    "Diagonal": "networks",
     "GaussianData": "data",
     "GradientFlow": "methods",
     "Langevin": "methods",
-    "Moments": "moments",
+    "Moments": "data",
     "Plan": "plan",
     "Problem": "problem",
-    "cite": "cite",
-    "compare": "compare",
-    "load": "store",
+    "cite": "runs.cite",
+    "compare": "comparison",
+    "load": "runs.store",
     "logspaced": "plan",
-    "simulate": "simulate",
+    "simulate": "simulation.simulate",
 }
 """The module of each name; other public names are modules."""
 
@@ -84,15 +79,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """A package in which a module does not hide the function of its name, whichever is imported first."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, ModuleType) and _HOMES.get(name) == name:
-            value = getattr(value, name)
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

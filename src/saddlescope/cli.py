@@ -19,13 +19,14 @@ import xarray as xr
 from rich.console import Console
 from rich.table import Table
 
-from saddlescope import estimate, results, store
 from saddlescope.engines import make_engine
 from saddlescope.methods import Method
 from saddlescope.observables import THRESHOLDS
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem, run_from_toml
-from saddlescope.simulate import simulate
+from saddlescope.runs import results, store
+from saddlescope.simulation import estimate
+from saddlescope.simulation.simulate import simulate
 
 WRONG, INTERRUPTED = 2, 130
 

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BeforeValidator, Field, ValidationInfo
 
-from saddlescope import streams
-from saddlescope._model import Array, Real, frozen
 from saddlescope._numbers import as_matrix, shown
-from saddlescope.data import LARGEST, Data
-from saddlescope.network import Diagonal, Network
+from saddlescope._parts import Array, Real, frozen
+from saddlescope.data import Data
+from saddlescope.data.base import LARGEST
+from saddlescope.kernel import streams
+from saddlescope.networks import Diagonal, Network
 
 Weights = tuple[NDArray[np.float64], ...]
 

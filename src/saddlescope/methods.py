@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
-from saddlescope._model import NO_BOOLEAN, Count, Real, frozen
 from saddlescope._numbers import as_numbers
+from saddlescope._parts import NO_BOOLEAN, Count, Real, frozen
 from saddlescope.schedules import Schedule, counted
 
 Floats = NDArray[np.float64]

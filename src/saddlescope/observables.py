@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saddlescope import diagonal
 from saddlescope._numbers import as_numbers
 from saddlescope.data import Data
-from saddlescope.network import Diagonal
+from saddlescope.networks import Diagonal, diagonal
 from saddlescope.problem import Problem
 
 Floats = NDArray[np.float64]

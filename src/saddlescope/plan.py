@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, ValidationInfo
 
 from saddlescope._memory import require
-from saddlescope._model import Count, frozen
-from saddlescope.accumulate import Accumulate
+from saddlescope._parts import Count, Real, frozen
 
+Floats = NDArray[np.float64]
 Event = Literal["learning_time", "noise_peak"]
 Positive = Annotated[Count, Field(ge=1, lt=2**53)]
 MOST_LISTED = 10_000_000
 """Numbers in a list, which are read one by one."""
+LAGS = 16
+"""Lags of a level of the correlator: a level holds its last samples and their products with the newest."""
 
 
 def _listed(value: Any, info: ValidationInfo) -> Any:
@@ -48,6 +50,46 @@ def logspaced(count: int) -> Logspaced:
     array([   0,    1,   10,  100, 1000])
     """
     return Logspaced(count)
+
+
+@frozen
+class Accumulate:
+    """Histogram and autocorrelation of every mode's strength, from step ``start`` on, at every ``every``-th step.
+
+    The histogram has ``bins`` equal bins from ``low`` to ``high`` and one beyond each end; correlations reach lags of
+    ``2^(levels + 3) · every`` steps. Takes ``280 · levels`` bytes for each mode of each trajectory.
+    Raises ValueError when ``high`` does not lie above ``low``.
+
+    >>> Accumulate(low=0.0, high=2.0, bins=4).edges
+    array([-inf,  0. ,  0.5,  1. ,  1.5,  2. ,  inf])
+    """
+
+    low: Real = Field(description="a strength such as 0.0")
+    high: Real = Field(description="a strength such as 3.0")
+    bins: Annotated[Count, Field(ge=1, lt=2**53)] = Field(default=200, description="a number of bins such as 200")
+    start: Annotated[Count, Field(ge=0, lt=2**53)] = Field(default=0, description="the first step, such as 100_000")
+    every: Annotated[Count, Field(ge=1, lt=2**53)] = Field(default=1, description="use 1 to count every step")
+    levels: Annotated[Count, Field(ge=1, le=48)] = Field(default=20, description="a number of levels such as 20")
+
+    def __post_init__(self) -> None:
+        if not 0 < self.high - self.low < np.inf:
+            raise ValueError(f"high must lie above low = {self.low}, at a finite distance, got {self.high}; swap them")
+        require(40 * self.bins, f"bins = {self.bins:,}", "lower bins")
+
+    @property
+    def edges(self) -> Floats:
+        """Edges of the bins, with the infinite ends (bins + 3,)."""
+        return np.concatenate([[-np.inf], np.linspace(self.low, self.high, self.bins + 1), [np.inf]])
+
+    def due(self, step: int) -> bool:
+        """Whether this step is counted."""
+        return step >= self.start and (step - self.start) % self.every == 0
+
+    @property
+    def lags(self) -> NDArray[np.int64]:
+        """Lags in steps, ascending: every one up to 15 samples, then eight for each factor of two."""
+        upper = np.arange(LAGS // 2, LAGS)
+        return self.every * np.concatenate([np.arange(LAGS), *(upper << i for i in range(1, self.levels))])
 
 
 @frozen

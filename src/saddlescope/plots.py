@@ -17,7 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.rcsetup import cycler
 
-from saddlescope import results
+from saddlescope.runs import results
 
 T = TypeVar("T")
 

@@ -18,16 +18,13 @@ from pydantic import Field
 
 from saddlescope import _files, _zarr
 from saddlescope import init as _init
-from saddlescope._model import allowed, from_table, frozen, to_table
 from saddlescope._numbers import shown
-from saddlescope.accumulate import Accumulate
-from saddlescope.data import GaussianData
-from saddlescope.dataset import Dataset
+from saddlescope._parts import allowed, from_table, frozen, to_table
+from saddlescope.data import Dataset, GaussianData, Moments
 from saddlescope.init import Balanced, Gaussian, Given
 from saddlescope.methods import METHODS, Method
-from saddlescope.moments import Moments
-from saddlescope.network import DeepLinear, Diagonal
-from saddlescope.plan import Logspaced, Plan
+from saddlescope.networks import DeepLinear, Diagonal
+from saddlescope.plan import Accumulate, Logspaced, Plan
 from saddlescope.schedules import SCHEDULES
 
 T = TypeVar("T")

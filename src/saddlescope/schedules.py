@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BeforeValidator, Field
 
-from saddlescope._model import Count, Real, frozen
 from saddlescope._numbers import as_numbers, shown
+from saddlescope._parts import Count, Real, frozen
 
 Floats = NDArray[np.float64]
 Steps = Annotated[Count, Field(ge=1, lt=2**53)]

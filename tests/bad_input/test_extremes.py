@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 import saddlescope as sc
-from saddlescope.theory import phases
+from saddlescope.theory.mode import phases
 
 MODE = sc.theory.ModeSDE(2, 1.0, 0.5, temperature=0.1)
 ORNSTEIN_UHLENBECK = sc.theory.Diffusion1D(lambda x: -x, lambda x: 1.0)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saddlescope import _kernel
-from saddlescope.streams import NOISE, seed_words
+from saddlescope.kernel.streams import NOISE, seed_words
 
 REFUSALS = (TypeError, ValueError, OverflowError, MemoryError)
 MARGIN = 64

@@ -16,9 +16,10 @@ from numpy.typing import ArrayLike
 
 import saddlescope as sc
 from saddlescope._numbers import as_matrix, as_number, as_numbers, as_vector, as_whole
-from saddlescope.theory import determinant, phases
 from saddlescope.theory._checks import steady
 from saddlescope.theory.balance import Balance
+from saddlescope.theory.mode import phases
+from saddlescope.theory.network import determinant
 
 TABLE = np.array([[2.0, 0.0], [0.0, 1.0]])
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import saddlescope as sc
-from saddlescope import _memory, estimate
+from saddlescope import _memory
 from saddlescope.engines import protocol
+from saddlescope.simulation import estimate
 from support import METHODS, PROBLEMS, dataset
 
 GB = 10**9

@@ -8,7 +8,6 @@ from saddlescope.theory import (
     Balance,
     balance_drift,
     balance_step,
-    determinant,
     growth_rate,
     half_times,
     label_noise_shift,
@@ -20,7 +19,8 @@ from saddlescope.theory import (
     singular_value_sde,
     strength_drift,
 )
-from saddlescope.theory.phases import collapse_window, discrete_critical_temperature, log_normal_size
+from saddlescope.theory.mode.phases import collapse_window, discrete_critical_temperature, log_normal_size
+from saddlescope.theory.network import determinant
 
 DATA = GaussianData([[1.0, 0.0], [0.0, 0.5]], label_noise=1.0)
 PAIR = [np.random.default_rng(0).standard_normal(shape) for shape in ((3, 5, 2), (3, 2, 5))]

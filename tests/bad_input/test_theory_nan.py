@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from saddlescope import GaussianData, theory
-from saddlescope.theory import Atoms, Diffusion1D, ModeSDE, determinant, phases
+from saddlescope.theory import Atoms, Diffusion1D, ModeSDE
+from saddlescope.theory.mode import phases
+from saddlescope.theory.network import determinant
 
 OU = Diffusion1D(lambda x: -x, lambda x: 1.0)
 MODE = ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.1)

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from saddlescope import claims, report
+from saddlescope import claims
+from saddlescope.claims import report
 from saddlescope.claims.claim import Claim, Evidence, Number, Rival, Run
 from saddlescope.claims.intervals import Interval
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import saddlescope as sc
-from saddlescope import accumulate
+from saddlescope.engines import correlator as accumulate
 from saddlescope.engines.native import Native
 from saddlescope.engines.reference import Reference
 from saddlescope.problem import run_from_toml, run_to_toml

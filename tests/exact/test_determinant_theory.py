@@ -9,8 +9,8 @@ from scipy import linalg
 import saddlescope as sc
 from saddlescope import observables
 from saddlescope.engines import make_engine
-from saddlescope.theory import determinant
-from saddlescope.theory.determinant import label_noise_drift
+from saddlescope.theory.network import determinant
+from saddlescope.theory.network.determinant import label_noise_drift
 from support import batch_gradients, covariance, dataset, has_mean
 
 TEMPERATURE = 0.1

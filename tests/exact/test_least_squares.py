@@ -8,7 +8,7 @@ import pytest
 
 import saddlescope as sc
 from saddlescope import Dataset, observables
-from saddlescope.dataset import fit
+from saddlescope.data.dataset import fit
 from support import ENGINES, dataset, engine_class
 
 

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq
 
-from saddlescope import _kernel, streams
-from saddlescope.theory import ModeSDE, ensemble
-from saddlescope.theory.ensemble import integrate
+from saddlescope import _kernel
+from saddlescope.kernel import mode_paths as ensemble
+from saddlescope.kernel import streams
+from saddlescope.kernel.mode_paths import integrate
+from saddlescope.theory import ModeSDE
 
 OVERSHOOT = 0.5825971579390107
 

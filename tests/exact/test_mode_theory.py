@@ -6,7 +6,8 @@ from scipy import stats
 from scipy.special import betainc
 
 import saddlescope as sc
-from saddlescope.theory import Atoms, ModeSDE, mode_sde, phases
+from saddlescope.theory import Atoms, ModeSDE, mode_sde
+from saddlescope.theory.mode import phases
 from support import gradient_covariance
 
 

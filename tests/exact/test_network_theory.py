@@ -9,8 +9,7 @@ import pytest
 
 import saddlescope as sc
 from saddlescope.observables import balance, end_to_end, surroundings
-from saddlescope.theory.layerwise import balance_drift, layer_noise, layer_variance, noise_balance
-from saddlescope.theory.network import (
+from saddlescope.theory.network.end_to_end import (
     growth_rate,
     label_noise_shift,
     map_drift,
@@ -18,6 +17,7 @@ from saddlescope.theory.network import (
     singular_value_sde,
     strength_drift,
 )
+from saddlescope.theory.network.layers import balance_drift, layer_noise, layer_variance, noise_balance
 from support import covariance, gradient_covariance
 
 TEMPERATURE = 0.1

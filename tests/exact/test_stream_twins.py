@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from saddlescope import _kernel
-from saddlescope.streams import NOISE, Streams, seed_words
+from saddlescope.kernel.streams import NOISE, Streams, seed_words
 
 SETS = _kernel.instruction_sets()
 ROUNDING = {"float64": {"rtol": 1e-10, "atol": 1e-10}, "float32": {"rtol": 1e-5, "atol": 1e-6}}

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from saddlescope.theory import ModeSDE
-from saddlescope.theory.discrete import log_normal_moment, sgd_start, sgd_tail
-from saddlescope.theory.phases import collapse_window, exponent_at_zero
+from saddlescope.theory.mode.discrete import log_normal_moment, sgd_start, sgd_tail
+from saddlescope.theory.mode.phases import collapse_window, exponent_at_zero
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 16])

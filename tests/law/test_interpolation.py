@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from saddlescope.theory import Atoms, ModeSDE, phases
-from saddlescope.theory.laws import Mixture
+from saddlescope.theory import Atoms, ModeSDE
+from saddlescope.theory.mode import phases
+from saddlescope.theory.sde.laws import Mixture
 
 UP = (2.0, 1.0, 0.5, 1.0, 1.0)  # k = ½ below β₂/β₁ = 1
 DOWN = (2.0, 2.0, 2.0, 1.0, 0.7)  # k = 1 above it

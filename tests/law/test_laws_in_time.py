@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from saddlescope.theory import Diffusion1D, ModeSDE, evolution, quantiles
+from saddlescope.theory import Diffusion1D, ModeSDE
+from saddlescope.theory.sde import evolution, quantiles
 
 Q = np.concatenate([[1e-8, 1e-5], np.linspace(5e-4, 0.9995, 401), [1 - 1e-5]])
 

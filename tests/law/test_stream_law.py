@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from saddlescope import _kernel
-from saddlescope.streams import INIT, NOISE, Streams, seed_words
+from saddlescope.kernel.streams import INIT, NOISE, Streams, seed_words
 from support import FALSE_ALARM, follows
 
 DTYPES = ["float64", "float32"]

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from saddlescope.theory import Diffusion1D
-from saddlescope.theory.evolution import chain, staged
+from saddlescope.theory.sde.evolution import chain, staged
 
 OU = Diffusion1D(lambda x: -x, lambda x: np.full_like(x, 2**0.5))
 CIR = Diffusion1D(lambda x: 2.5 - x, lambda x: np.sqrt(2 * x), lower=0.0)

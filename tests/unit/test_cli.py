@@ -11,9 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 import saddlescope as sc
-from saddlescope import _memory, cli, results
+from saddlescope import _memory, cli
 from saddlescope.engines import protocol, reference
 from saddlescope.problem import run_to_toml
+from saddlescope.runs import results
 from support import PROBLEMS
 
 METHOD = sc.SGD(lr=0.05, batch_size=16)

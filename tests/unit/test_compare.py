@@ -5,10 +5,10 @@ import pytest
 from scipy import stats
 
 import saddlescope as sc
-from saddlescope import results
-from saddlescope.compare import FALSE_ALARM, _largest_difference, _probabilities, _with_run, cdf_difference
+from saddlescope.comparison import FALSE_ALARM, _largest_difference, _probabilities, _with_run, cdf_difference
 from saddlescope.problem import run_to_toml
-from saddlescope.theory.laws import Mixture
+from saddlescope.runs import results
+from saddlescope.theory.sde.laws import Mixture
 
 TARGET, SCALE, LR, STEPS = 2.0, 0.5, 0.1, 10
 REST = (1 - LR) ** STEPS
@@ -187,7 +187,7 @@ def test_the_bound_oncdf_differences_holds(n, m):
 
 def test_the_false_alarm_is_what_it_says():
     """At a level of 5 % in place of 1e-6, on samples of the law itself."""
-    from saddlescope.compare import _largest_difference, _share
+    from saddlescope.comparison import _largest_difference, _share
 
     rng = np.random.default_rng(0)
     alarms = 0

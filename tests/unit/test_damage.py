@@ -10,7 +10,8 @@ import xarray as xr
 
 import saddlescope as sc
 import stores
-from saddlescope import _zarr, store
+from saddlescope import _zarr
+from saddlescope.runs import store
 
 GOOD = {"refused", "right"}
 

@@ -53,7 +53,7 @@ def test_loss_is_the_mean_over_samples():
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_noise_is_the_covariance_over_the_samples(share, monkeypatch):
-    monkeypatch.setattr(sc.dataset, "CHUNK", 7)
+    monkeypatch.setattr(sc.data.dataset, "CHUNK", 7)
     data, rng = dataset(30, 4, 2, label_noise=0.7), np.random.default_rng(2)
     layers = [rng.standard_normal((2, 5, 4)), rng.standard_normal((2, 2, 5))]
     noise = observables.mode_noise(data, 0.1, layers, share)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import saddlescope as sc
-from saddlescope import advice, diagonal
-from saddlescope.diagonal import GradientNoise
+from saddlescope.networks import diagonal
+from saddlescope.networks.diagonal import GradientNoise
+from saddlescope.simulation import advice
 
 GIVEN = sc.Moments(0.4, -0.3, 0.9, 1.1, -0.8)
 RNG = np.random.default_rng(0)

@@ -7,7 +7,8 @@ import pytest
 import xarray as xr
 
 import saddlescope as sc
-from saddlescope import results
+from saddlescope.runs import results
+from saddlescope.runs.selection import selected
 from support import ENGINES
 
 
@@ -94,7 +95,7 @@ def test_what_sticks_at_zero_is_counted():
     assert [message[:8] for message in messages] == ["diverged", "mode 0 ("]
     (count,) = (int(word) for word in messages[1].split("sticks at 0 in ")[1].split()[:1])
     assert "of 64 trajectories that had learned it" in messages[1] and "lower lr = 0.002" in messages[1]
-    strengths = sc.selection.selected(run).strengths[run["status"].values == 0, 0]
+    strengths = selected(run).strengths[run["status"].values == 0, 0]
     assert count == (strengths < 1e-2).sum() > 3
 
 

@@ -14,7 +14,7 @@ import xarray as xr
 import processes
 import saddlescope as sc
 import stores
-from saddlescope import results
+from saddlescope.runs import results
 
 HOW = ("new", "overwritten", "extended", "continued")
 

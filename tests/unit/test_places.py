@@ -11,8 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 import saddlescope as sc
-from saddlescope import _files, cli, store
+from saddlescope import _files, cli
 from saddlescope.problem import run_to_toml
+from saddlescope.runs import store
 from support import PROBLEMS
 
 RUN = PROBLEMS["wide"], sc.SGD(0.05, 2), sc.Plan(steps=6, saves=2, threads=1)

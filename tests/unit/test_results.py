@@ -10,8 +10,8 @@ import xarray as xr
 
 import saddlescope as sc
 import stores
-from saddlescope import results
 from saddlescope.problem import run_to_toml
+from saddlescope.runs import results
 from support import ENGINES, PROBLEMS, engine_class
 
 METHOD = sc.SGD(lr=0.05, batch_size=2)
@@ -215,7 +215,7 @@ def test_a_store_is_plain_zarr(tmp_path):
     ],
 )
 def test_chunks_are_of_a_few_megabytes(shape, expected):
-    from saddlescope.store import chunks
+    from saddlescope.runs.store import chunks
 
     assert chunks(shape) == expected
 

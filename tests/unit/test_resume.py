@@ -16,10 +16,11 @@ import pytest
 import xarray as xr
 
 import saddlescope as sc
-from saddlescope import _zarr, results, store
+from saddlescope import _zarr
+from saddlescope.runs import results, store
 from support import ENGINES, PROBLEMS
 
-simulation = importlib.import_module("saddlescope.simulate")
+simulation = importlib.import_module("saddlescope.simulation.simulate")
 
 PROBLEM = PROBLEMS["wide"]
 METHOD = sc.SGD(lr=0.05, batch_size=2)
@@ -60,7 +61,7 @@ KILLED = """
 import importlib, sys
 import saddlescope as sc
 from saddlescope.problem import run_from_toml
-module = importlib.import_module("saddlescope.simulate")
+module = importlib.import_module("saddlescope.simulation.simulate")
 module.COMMIT_SECONDS, module.BLOCK_SECONDS = -1.0, 0.0
 sc.simulate(*run_from_toml(open(sys.argv[1]).read()), engine=sys.argv[3], out=sys.argv[2])
 """

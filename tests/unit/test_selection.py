@@ -7,8 +7,8 @@ import pytest
 import xarray as xr
 
 import saddlescope as sc
-from saddlescope import results
-from saddlescope.selection import selected
+from saddlescope.runs import results
+from saddlescope.runs.selection import selected
 
 PROBLEM = sc.Problem(
     sc.DeepLinear((2, 3, 2)), sc.GaussianData([[2.0, 0.0], [0.0, 1.0]], label_noise=0.5), sc.init.Gaussian(scale=0.3)

@@ -9,11 +9,11 @@ import pytest
 import xarray as xr
 
 import saddlescope as sc
-from saddlescope import advice
-from saddlescope.estimate import in_time, seconds, size
+from saddlescope.simulation import advice
+from saddlescope.simulation.estimate import in_time, seconds, size
 from support import ENGINES, METHODS, PROBLEMS, pairs
 
-simulation = importlib.import_module("saddlescope.simulate")
+simulation = importlib.import_module("saddlescope.simulation.simulate")
 PLAN = sc.Plan(steps=30, trajectories=4, saves=3)
 
 

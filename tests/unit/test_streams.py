@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from saddlescope.streams import NOISE, Streams, seed_words
+from saddlescope.kernel.streams import NOISE, Streams, seed_words
 
 PUBLISHED = {
     np.uint64: [

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from saddlescope.theory import Diffusion1D, ModeSDE
-from saddlescope.theory.boundaries import Boundary, classified
+from saddlescope.theory.sde.boundaries import Boundary, classified
 
 
 def power(drift, exponent):

@@ -6,7 +6,7 @@ from scipy import stats
 from scipy.integrate import quad, trapezoid
 
 from saddlescope.theory import Atoms, Diffusion1D
-from saddlescope.theory._piecewise import antiderivative
+from saddlescope.theory.sde._piecewise import antiderivative
 from support import follows
 
 

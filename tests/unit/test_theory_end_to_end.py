@@ -7,7 +7,7 @@ from scipy.linalg import fractional_matrix_power
 from saddlescope import GaussianData
 from saddlescope.claims.intervals import distance_to_law
 from saddlescope.theory import ModeSDE, map_covariance, map_drift
-from saddlescope.theory.end_to_end import _Balanced, balanced_map_drift, simulate_balanced_map
+from saddlescope.theory.network.balanced import _Balanced, balanced_map_drift, simulate_balanced_map
 
 TARGETS, NOISE, TEMPERATURE = (2.0, 1.0), 0.5, 0.3
 DATA = GaussianData(np.diag(TARGETS), label_noise=NOISE)

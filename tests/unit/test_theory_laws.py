@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from saddlescope.theory import Atoms, Diffusion1D, ModeSDE, phases
-from saddlescope.theory.laws import Known
+from saddlescope.theory import Atoms, Diffusion1D, ModeSDE
+from saddlescope.theory.mode import phases
+from saddlescope.theory.sde.laws import Known
 
 SQRT2 = 2**0.5
 KNOWN = {

@@ -8,7 +8,8 @@ from scipy import stats
 from scipy.integrate import quad
 
 import saddlescope as sc
-from saddlescope.theory import ModeSDE, phases
+from saddlescope.theory import ModeSDE
+from saddlescope.theory.mode import phases
 from support import has_mean
 
 MOMENTS = (0.4, 0.3, 0.9, 1.1, 0.8)

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from saddlescope.theory import Diffusion1D, ModeSDE, flow_time
-from saddlescope.theory.quantiles import QuantileLaw, _run, from_point, mesh, noiseless, stepped
+from saddlescope.theory.sde.quantiles import QuantileLaw, _run, from_point, mesh, noiseless, stepped
 
 
 def constant(value):

@@ -5,7 +5,8 @@ import pytest
 from scipy import stats
 from scipy.integrate import simpson
 
-from saddlescope.theory import Diffusion1D, ModeSDE, renewal
+from saddlescope.theory import Diffusion1D, ModeSDE
+from saddlescope.theory.sde import renewal
 
 
 def constant(value):

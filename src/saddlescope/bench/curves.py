@@ -12,8 +12,8 @@ import numpy as np
 from saddlescope.bench.arms import CORES, OURS, Arm, Failure, Runner, Values, installed
 from saddlescope.bench.settings import Scalar, scalar
 from saddlescope.bench.work import PROCESSES
-from saddlescope.theory.laws import Law
-from saddlescope.theory.mode import ModeSDE
+from saddlescope.theory.mode.sde import ModeSDE
+from saddlescope.theory.sde.laws import Law
 
 TEMPERATURES = (0.03, 0.3)
 HORIZON = 10.0

@@ -7,15 +7,14 @@ from typing import Any
 
 from saddlescope.bench.arms import CORES, Advance
 from saddlescope.bench.settings import Network, Scalar, Table
-from saddlescope.data import GaussianData
-from saddlescope.dataset import Dataset
+from saddlescope.data import Dataset, GaussianData
 from saddlescope.engines.native import Native
 from saddlescope.init import Given
 from saddlescope.methods import SGD, Langevin, Method
-from saddlescope.network import DeepLinear
+from saddlescope.networks import DeepLinear
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
-from saddlescope.theory.mode import ModeSDE
+from saddlescope.theory.mode.sde import ModeSDE
 
 
 def langevin(setting: Network, trajectories: int, seed: int, block: int, **plan: Any) -> Advance:

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from saddlescope.report import write_text
+from saddlescope.claims.report import write_text
 
 Record = Mapping[str, Any]
 Row = Sequence[str]

@@ -19,9 +19,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from saddlescope import plots, report
+from saddlescope import plots
 from saddlescope._files import in_words, place, sole
-from saddlescope.claims import law_of_balance, rank_deficiency, saddle_to_saddle
+from saddlescope.claims import law_of_balance, rank_deficiency, report, saddle_to_saddle
 from saddlescope.claims.claim import Claim, Evidence, Number, Rival, Run, judge
 
 __all__ = ["PAPERS", "SOURCES", "Claim", "Evidence", "Number", "Rival", "Run", "judge", "reproduce", "select"]

@@ -20,12 +20,12 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from saddlescope import results
 from saddlescope.claims.intervals import Interval
-from saddlescope.compare import DIVERGED
+from saddlescope.comparison import DIVERGED
 from saddlescope.methods import Method
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem, run_to_toml
+from saddlescope.runs import results
 
 Verdict = Literal["confirmed", "refuted", "inconclusive"]
 Region = tuple[float, float]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from saddlescope.compare import FALSE_ALARM, cdf_difference, gaps
+from saddlescope.comparison import FALSE_ALARM, cdf_difference, gaps
 
 Floats = NDArray[np.float64]
 

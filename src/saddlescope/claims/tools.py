@@ -10,16 +10,16 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from saddlescope import results
 from saddlescope.claims.claim import Number, Region
 from saddlescope.claims.intervals import Interval
 from saddlescope.data import GaussianData
 from saddlescope.init import Balanced, Given, Init
 from saddlescope.methods import Method
-from saddlescope.network import DeepLinear
+from saddlescope.networks import DeepLinear
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
-from saddlescope.simulate import simulate
+from saddlescope.runs import results
+from saddlescope.simulation.simulate import simulate
 
 Floats = NDArray[np.float64]
 

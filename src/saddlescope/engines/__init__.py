@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from saddlescope._model import allowed
 from saddlescope._numbers import shown
+from saddlescope._parts import allowed
 from saddlescope.engines.protocol import Engine
 from saddlescope.engines.reference import Reference
 from saddlescope.methods import Method

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saddlescope.dataset import Dataset
+from saddlescope.data import Dataset
+from saddlescope.kernel.streams import Streams
 from saddlescope.methods import SGD, Langevin, Method
-from saddlescope.streams import Streams
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]

@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saddlescope import _kernel, _threads, observables
-from saddlescope.data import Data
-from saddlescope.dataset import Dataset
-from saddlescope.diagonal import GradientNoise
+from saddlescope.data import Data, Dataset
 from saddlescope.engines import finite
 from saddlescope.engines.protocol import Floats, State, check, check_advance, noise_scale, out_of_modes, start
 from saddlescope.methods import GD, SGD, GradientFlow, Langevin, Method
-from saddlescope.network import Diagonal
+from saddlescope.networks import Diagonal
+from saddlescope.networks.diagonal import GradientNoise
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 

@@ -13,12 +13,12 @@ from typing import Any, Protocol, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from saddlescope import accumulate, init, streams
-from saddlescope.data import Data
-from saddlescope.dataset import Dataset
+from saddlescope import init
+from saddlescope.data import Data, Dataset, Moments
+from saddlescope.engines import correlator as accumulate
+from saddlescope.kernel import streams
 from saddlescope.methods import GD, SGD, GradientFlow, Langevin, Method
-from saddlescope.moments import Moments
-from saddlescope.network import Diagonal
+from saddlescope.networks import Diagonal
 from saddlescope.observables import THRESHOLDS
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem

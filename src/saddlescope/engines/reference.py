@@ -19,18 +19,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saddlescope import accumulate, diagonal, observables
-from saddlescope.dataset import Dataset
-from saddlescope.diagonal import GradientNoise
+from saddlescope import observables
+from saddlescope.data import Dataset
+from saddlescope.engines import correlator as accumulate
 from saddlescope.engines import dormand_prince
 from saddlescope.engines.finite import Finite
 from saddlescope.engines.protocol import State, check, check_advance, noise_scale, out_of_modes, start
+from saddlescope.kernel.streams import Streams
 from saddlescope.methods import GD, SGD, GradientFlow, Langevin, Method
-from saddlescope.network import Diagonal
+from saddlescope.networks import Diagonal, diagonal
+from saddlescope.networks.diagonal import GradientNoise
 from saddlescope.observables import THRESHOLDS, block_strength, end_to_end, surroundings
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
-from saddlescope.streams import Streams
 
 Array = NDArray[Any]
 Layers = tuple[Array, ...]

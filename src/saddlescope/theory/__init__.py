@@ -1,15 +1,11 @@
 """Closed-form answers: one mode as a scalar SDE, gradient flow, the full network's exact Itô law, balance."""
 
-from saddlescope.theory import determinant, phases
 from saddlescope.theory.balance import Balance, Rescaling, balance_step, rescaling_symmetry
-from saddlescope.theory.boundaries import Boundaries, Boundary
-from saddlescope.theory.diffusion1d import Diffusion1D
-from saddlescope.theory.evolution import Transient
-from saddlescope.theory.flow import flow_time, mode_flow, plateau_time
-from saddlescope.theory.laws import Atoms, Density, Law, Mixture
-from saddlescope.theory.layerwise import balance_drift, layer_noise, layer_variance, noise_balance
-from saddlescope.theory.mode import ModeSDE, mode_sde
-from saddlescope.theory.network import (
+from saddlescope.theory.mode import phases
+from saddlescope.theory.mode.flow import flow_time, mode_flow, plateau_time
+from saddlescope.theory.mode.sde import ModeSDE, mode_sde
+from saddlescope.theory.network import determinant
+from saddlescope.theory.network.end_to_end import (
     SingularValueSDE,
     growth_rate,
     half_times,
@@ -20,6 +16,11 @@ from saddlescope.theory.network import (
     singular_value_sde,
     strength_drift,
 )
+from saddlescope.theory.network.layers import balance_drift, layer_noise, layer_variance, noise_balance
+from saddlescope.theory.sde.boundaries import Boundaries, Boundary
+from saddlescope.theory.sde.diffusion1d import Diffusion1D
+from saddlescope.theory.sde.evolution import Transient
+from saddlescope.theory.sde.laws import Atoms, Density, Law, Mixture
 
 __all__ = [
     "Atoms",

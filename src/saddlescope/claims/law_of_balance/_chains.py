@@ -16,7 +16,7 @@ from saddlescope.claims.tools import Floats, alive, run
 from saddlescope.data import GaussianData
 from saddlescope.init import Given
 from saddlescope.methods import Method
-from saddlescope.network import Diagonal
+from saddlescope.networks import Diagonal
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.theory import ModeSDE

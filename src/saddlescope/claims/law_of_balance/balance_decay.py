@@ -18,7 +18,7 @@ from saddlescope.claims.tools import Floats, alive, around, largest, power, run
 from saddlescope.data import GaussianData
 from saddlescope.init import Given
 from saddlescope.methods import SGD, GradientFlow, Langevin, Method
-from saddlescope.network import DeepLinear
+from saddlescope.networks import DeepLinear
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.theory import ModeSDE

@@ -15,9 +15,9 @@ from saddlescope.claims.claim import Claim, Evidence, Number, Rival
 from saddlescope.claims.intervals import Interval
 from saddlescope.claims.law_of_balance._chains import dots
 from saddlescope.claims.tools import Floats, around, largest, power, same_law
-from saddlescope.compare import FALSE_ALARM
+from saddlescope.comparison import FALSE_ALARM
 from saddlescope.theory import ModeSDE
-from saddlescope.theory.phases import extrema, regime
+from saddlescope.theory.mode.phases import extrema, regime
 
 NOISES, HEAT = (0.3, 0.5, 0.6, 1.0, 2.0), 1.3
 """Label noise in units of s* = 1, and temperature in units of T_c."""

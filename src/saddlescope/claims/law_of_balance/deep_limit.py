@@ -16,7 +16,7 @@ from saddlescope.claims.law_of_balance._chains import chain, dots, end, memory
 from saddlescope.claims.tools import Floats, around, largest, power, same_law
 from saddlescope.methods import SGD, Langevin
 from saddlescope.theory import Density, ModeSDE, mode_sde
-from saddlescope.theory.phases import infinite_depth
+from saddlescope.theory.mode.phases import infinite_depth
 
 LABEL_NOISE, HEAT, WIDTH = 1.0, 0.05, 4
 """T̂ = LT/d of the mode ensembles, and their width d; s* = 1."""

@@ -10,14 +10,13 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from saddlescope import plots
-from saddlescope.accumulate import Accumulate
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Rival, Run
 from saddlescope.claims.intervals import Interval
 from saddlescope.claims.law_of_balance._chains import chain, dots, end, memory
 from saddlescope.claims.tools import Floats, largest, power, run, same_law, smallest
 from saddlescope.methods import SGD, Langevin
-from saddlescope.plan import Plan
+from saddlescope.plan import Accumulate, Plan
 from saddlescope.theory import Diffusion1D, ModeSDE
 
 DEPTHS, LABEL_NOISE = (1, 2, 3, 4), 1.0

@@ -16,12 +16,12 @@ from saddlescope.claims.intervals import Interval
 from saddlescope.claims.law_of_balance._chains import chain, hill, memory
 from saddlescope.claims.law_of_balance.tails import exact_exponent
 from saddlescope.claims.tools import Floats, around, largest, power, run
-from saddlescope.compare import FALSE_ALARM
+from saddlescope.comparison import FALSE_ALARM
 from saddlescope.methods import SGD
 from saddlescope.plan import Plan
 from saddlescope.theory import ModeSDE
-from saddlescope.theory.discrete import sgd_tail
-from saddlescope.theory.phases import divergence_temperature, tail_exponent
+from saddlescope.theory.mode.discrete import sgd_tail
+from saddlescope.theory.mode.phases import divergence_temperature, tail_exponent
 
 SHALLOW = ModeSDE(depth=1, target=1.0, label_noise=1.0, temperature=1.0)
 """Linear regression on Gaussian data, whose E[s²] diverges at T = 1."""

@@ -17,7 +17,7 @@ from saddlescope.claims.tools import ALWAYS, NEVER, Floats, around, power, run
 from saddlescope.data import GaussianData
 from saddlescope.init import Given
 from saddlescope.methods import SGD
-from saddlescope.network import Diagonal
+from saddlescope.networks import Diagonal
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 

@@ -14,10 +14,10 @@ from saddlescope.claims.claim import Claim, Evidence, Number, Region, Rival, Run
 from saddlescope.claims.intervals import exact
 from saddlescope.claims.law_of_balance import _networks as networks
 from saddlescope.claims.tools import Floats, network, run
-from saddlescope.dataset import Dataset
+from saddlescope.data import Dataset
 from saddlescope.init import Gaussian
 from saddlescope.methods import SGD, Langevin, Method
-from saddlescope.network import DeepLinear
+from saddlescope.networks import DeepLinear
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.theory import balance_step, rescaling_symmetry

@@ -14,10 +14,10 @@ from saddlescope.claims.claim import Claim, Evidence, Number, Rival, Run
 from saddlescope.claims.intervals import Interval
 from saddlescope.claims.law_of_balance._chains import chain, dots, end
 from saddlescope.claims.tools import Floats, around, power, same_law
-from saddlescope.dataset import Dataset
+from saddlescope.data import Dataset
 from saddlescope.init import Given
 from saddlescope.methods import SGD, Langevin
-from saddlescope.network import Diagonal
+from saddlescope.networks import Diagonal
 from saddlescope.problem import Problem
 from saddlescope.theory import ModeSDE, mode_sde
 

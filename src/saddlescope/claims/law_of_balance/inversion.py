@@ -15,11 +15,11 @@ from saddlescope.claims.claim import Claim, Evidence, Number, Region, Rival, Run
 from saddlescope.claims.intervals import Interval
 from saddlescope.claims.law_of_balance._chains import chain, memory
 from saddlescope.claims.tools import Floats, alive, around, largest, power, run
-from saddlescope.compare import FALSE_ALARM
+from saddlescope.comparison import FALSE_ALARM
 from saddlescope.methods import SGD
 from saddlescope.plan import Plan
 from saddlescope.theory import ModeSDE
-from saddlescope.theory.phases import collapse_window
+from saddlescope.theory.mode.phases import collapse_window
 
 TARGET, CUT = 0.1, 10.0
 """s* in units of σ = 1, and the strength in units of s* at which variances are cut, so that they have an error."""

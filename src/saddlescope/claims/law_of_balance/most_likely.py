@@ -19,7 +19,7 @@ from saddlescope.claims.tools import Floats, alive, around, largest, power, run
 from saddlescope.methods import SGD
 from saddlescope.plan import Plan
 from saddlescope.theory import ModeSDE
-from saddlescope.theory.phases import extrema, most_likely_shift
+from saddlescope.theory.mode.phases import extrema, most_likely_shift
 
 TARGET = 0.05
 """s* in units of σ = 1: there SGD has the law of the Langevin model (claim stationary-density)."""

@@ -18,7 +18,7 @@ from saddlescope.claims.tools import alive, around, largest, power, run
 from saddlescope.data import GaussianData
 from saddlescope.init import Balanced
 from saddlescope.methods import SGD
-from saddlescope.network import DeepLinear
+from saddlescope.networks import DeepLinear
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 

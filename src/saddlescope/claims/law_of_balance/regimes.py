@@ -20,8 +20,8 @@ from saddlescope.claims.tools import Floats, alive, around, largest, power, run,
 from saddlescope.methods import SGD
 from saddlescope.plan import Plan
 from saddlescope.theory import ModeSDE
-from saddlescope.theory.discrete import sgd_start
-from saddlescope.theory.phases import exponent_at_zero, extrema, regime, regime_temperatures
+from saddlescope.theory.mode.discrete import sgd_start
+from saddlescope.theory.mode.phases import exponent_at_zero, extrema, regime, regime_temperatures
 
 REGIMES = ("learned", "bimodal", "at zero", "collapsed")
 NOISES, HEATS = (0.3, 0.5, 0.7, 1.5, 2.5), (0.15, 0.55, 0.75, 1.5)

@@ -15,10 +15,10 @@ from saddlescope.claims.claim import Claim, Evidence, Number, Rival, Run
 from saddlescope.claims.intervals import Interval
 from saddlescope.claims.law_of_balance._chains import chain, end
 from saddlescope.claims.tools import around, largest, power
-from saddlescope.dataset import Dataset
+from saddlescope.data import Dataset
 from saddlescope.methods import SGD
 from saddlescope.problem import Problem
-from saddlescope.theory.phases import collapse_window, discrete_critical_temperature
+from saddlescope.theory.mode.phases import collapse_window, discrete_critical_temperature
 
 BATCHES, NOISE, SIGNS = (1, 4), 10.0, 5.0
 """Batch sizes and label noise on Gaussian data; label noise ± of the data of two values. s* = 1."""

@@ -18,8 +18,8 @@ from saddlescope.claims.tools import NEVER, Floats, around, largest, run
 from saddlescope.methods import SGD
 from saddlescope.plan import Plan
 from saddlescope.theory import ModeSDE
-from saddlescope.theory.discrete import sgd_tail
-from saddlescope.theory.phases import tail_exponent
+from saddlescope.theory.mode.discrete import sgd_tail
+from saddlescope.theory.mode.phases import tail_exponent
 
 DEPTHS, TEMPERATURES = (2, 3, 4, 6), (0.3, 1.0, 3.0)
 DATA = {"independent": (10.0, 0.0, 0.3, 1.0, 1.0), "correlated": (10.0, 1.0, 0.5, 1.0, 1.0)}

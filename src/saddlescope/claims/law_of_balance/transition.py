@@ -17,7 +17,7 @@ from saddlescope.claims.law_of_balance._chains import chain, end, memory
 from saddlescope.claims.tools import ALWAYS, NEVER, around, power, same_law
 from saddlescope.methods import SGD, Langevin, Method
 from saddlescope.theory import ModeSDE
-from saddlescope.theory.phases import collapse_rate, collapse_window
+from saddlescope.theory.mode.phases import collapse_rate, collapse_window
 
 WARM = ModeSDE(depth=2, target=1.0, label_noise=2.0, temperature=1.0)
 """T_c = 1/3; with weight decay ½ it is 1/6."""

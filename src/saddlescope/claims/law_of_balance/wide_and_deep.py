@@ -16,7 +16,7 @@ from saddlescope.claims.law_of_balance._chains import dots, memory
 from saddlescope.claims.law_of_balance.deep_limit import chains_sde, limit
 from saddlescope.claims.tools import Floats, around, power, same_law
 from saddlescope.theory import ModeSDE
-from saddlescope.theory.phases import heat, hot_law
+from saddlescope.theory.mode.phases import heat, hot_law
 
 NARROW, NARROW_HEAT = 16, 2.0
 """Depth and temperature of single chains, LT = 32."""

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from saddlescope import plots, results
+from saddlescope import plots
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Rival, Run
 from saddlescope.claims.intervals import Interval
@@ -17,6 +17,7 @@ from saddlescope.claims.law_of_balance._chains import chains
 from saddlescope.claims.tools import ALWAYS, Floats, alive, around, largest, power, run
 from saddlescope.methods import SGD, GradientFlow, Langevin, Method
 from saddlescope.plan import Plan
+from saddlescope.runs import results
 
 LABEL_NOISE, TEMPERATURE, HORIZON, SAVES = 1.0, 0.01, 20.0, 200
 SAME, OPPOSITE = (0.1, 0.4), (-0.05, 0.4)

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from saddlescope.theory import determinant
+from saddlescope.theory.network import determinant
 
 Floats = NDArray[np.float64]
 Loss = Literal["square", "logistic"]

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from saddlescope import observables
 from saddlescope.claims.claim import Run
-from saddlescope.dataset import Dataset
+from saddlescope.data import Dataset
 from saddlescope.engines import make_engine
 from saddlescope.init import Gaussian, Init
 from saddlescope.methods import GD, Method
-from saddlescope.network import DeepLinear
+from saddlescope.networks import DeepLinear
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
-from saddlescope.theory import determinant
+from saddlescope.theory.network import determinant
 
 Floats = NDArray[np.float64]
 

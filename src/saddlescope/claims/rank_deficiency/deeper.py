@@ -15,7 +15,7 @@ from saddlescope.claims.rank_deficiency._setting import LABEL_NOISE, SAMPLES, Fl
 from saddlescope.claims.tools import around, largest, power, smallest
 from saddlescope.init import Gaussian
 from saddlescope.methods import GD, GradientFlow
-from saddlescope.theory import determinant
+from saddlescope.theory.network import determinant
 
 PAIRS = {(5, 4, 8, 2): (1,), (5, 10, 4, 8, 2): (0, 2), (5, 10, 3, 8, 4, 8, 2): (0, 2, 4)}
 """Networks of depth 3, 4 and 6, and their interfaces that are wide enough to have a determinant."""

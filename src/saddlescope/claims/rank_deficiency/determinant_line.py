@@ -25,7 +25,7 @@ from saddlescope.claims.rank_deficiency._setting import (
 from saddlescope.claims.tools import around, largest, power, smallest
 from saddlescope.methods import GD, GradientFlow
 from saddlescope.problem import Problem
-from saddlescope.theory import determinant
+from saddlescope.theory.network import determinant
 
 SMALL = (0.02, 0.01, 0.004)
 """Steps dt at the same ηδ²: the limit dt → 0 is the theorem, in continuous time."""

@@ -16,7 +16,7 @@ from saddlescope.claims.rank_deficiency._setting import SAMPLES, SOURCE, Floats,
 from saddlescope.claims.tools import around, largest, power, smallest
 from saddlescope.methods import GradientFlow
 from saddlescope.problem import Problem
-from saddlescope.theory import determinant
+from saddlescope.theory.network import determinant
 
 STEPS, HEAT = (0.01, 0.005), 0.5
 """Steps dt, and ηδ²."""

@@ -17,8 +17,8 @@ from saddlescope.engines import make_engine
 from saddlescope.init import Given
 from saddlescope.methods import GD, SGD
 from saddlescope.plan import Plan
-from saddlescope.theory import determinant
-from saddlescope.theory.determinant import EigenvalueSDE
+from saddlescope.theory.network import determinant
+from saddlescope.theory.network.determinant import EigenvalueSDE
 
 LR, BATCH, RESIDUAL = 1e-3, 50, 1.0
 STEPS = (0, 200, 20_000, 100_000)

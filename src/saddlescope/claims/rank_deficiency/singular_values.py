@@ -23,7 +23,8 @@ from saddlescope.claims.rank_deficiency._setting import (
 )
 from saddlescope.claims.tools import around, largest, power, smallest
 from saddlescope.methods import GD
-from saddlescope.theory import determinant, noise_balance
+from saddlescope.theory import noise_balance
+from saddlescope.theory.network import determinant
 
 COARSE, FINE, END = 0.1, 0.05, 12_000.0
 """Learning rates and the time at which training ends."""

@@ -17,7 +17,7 @@ from saddlescope.claims.rank_deficiency._networks import Loss, Trained, settle, 
 from saddlescope.claims.rank_deficiency._setting import SAMPLES, Floats, Path, drifted, follow, problem, samples
 from saddlescope.claims.tools import around, power
 from saddlescope.methods import GD, SGD, GradientFlow
-from saddlescope.theory import determinant
+from saddlescope.theory.network import determinant
 
 BATCH, SAVES, LEARNED = 8, 20, 8.0
 

@@ -11,7 +11,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from scipy.linalg import expm
 
-from saddlescope import plots, results
+from saddlescope import plots
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Region, Rival, Run
 from saddlescope.claims.intervals import Interval
@@ -32,9 +32,10 @@ from saddlescope.claims.tools import (
 from saddlescope.data import GaussianData
 from saddlescope.init import Gaussian, Init
 from saddlescope.methods import SGD, Langevin
-from saddlescope.network import DeepLinear
+from saddlescope.networks import DeepLinear
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
+from saddlescope.runs import results
 from saddlescope.theory import ModeSDE, mode_sde
 
 FOUR, VARIANCES = (2.0, 1.5, 1.0, 0.5), (0.25, 0.5, 1.2, 4.0)

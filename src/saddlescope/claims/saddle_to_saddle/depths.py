@@ -28,11 +28,11 @@ from saddlescope.claims.tools import (
     same_law,
     smallest,
 )
-from saddlescope.compare import FALSE_ALARM
+from saddlescope.comparison import FALSE_ALARM
 from saddlescope.methods import SGD, Langevin
 from saddlescope.plan import Plan
 from saddlescope.theory import Law, ModeSDE
-from saddlescope.theory.end_to_end import simulate_balanced_map
+from saddlescope.theory.network.balanced import simulate_balanced_map
 
 DEPTHS, START = (2, 3, 4, 5, 6), 0.02
 TARGETS, LABEL_NOISE, TEMPERATURE = (1.5, 1.0), 0.5, 0.01

@@ -15,23 +15,12 @@ from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Rival, Run
 from saddlescope.claims.intervals import Interval
 from saddlescope.claims.saddle_to_saddle import _rivals
-from saddlescope.claims.tools import (
-    ALWAYS,
-    Floats,
-    Region,
-    aligned,
-    around,
-    learning_times,
-    run,
-    same_law,
-    smallest,
-)
-from saddlescope.compare import FALSE_ALARM
-from saddlescope.data import GaussianData
-from saddlescope.dataset import Dataset
+from saddlescope.claims.tools import ALWAYS, Floats, Region, aligned, around, learning_times, run, same_law, smallest
+from saddlescope.comparison import FALSE_ALARM
+from saddlescope.data import Dataset, GaussianData
 from saddlescope.init import Gaussian, Init
 from saddlescope.methods import SGD, Langevin
-from saddlescope.network import DeepLinear
+from saddlescope.networks import DeepLinear
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.theory import ModeSDE, mode_sde

@@ -29,7 +29,7 @@ from saddlescope.claims.tools import (
 )
 from saddlescope.data import GaussianData
 from saddlescope.methods import Langevin
-from saddlescope.network import DeepLinear
+from saddlescope.networks import DeepLinear
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.theory import ModeSDE, label_noise_shift

@@ -14,25 +14,14 @@ from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Region, Rival, Run
 from saddlescope.claims.intervals import Interval
 from saddlescope.claims.saddle_to_saddle import _rivals
-from saddlescope.claims.tools import (
-    COARSE_LAW,
-    Floats,
-    aligned,
-    alive,
-    around,
-    at,
-    largest,
-    network,
-    run,
-    smallest,
-)
+from saddlescope.claims.tools import COARSE_LAW, Floats, aligned, alive, around, at, largest, network, run, smallest
 from saddlescope.engines import make_engine
 from saddlescope.methods import Langevin
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.theory import ModeSDE
-from saddlescope.theory.end_to_end import simulate_balanced_map
-from saddlescope.theory.network import map_drift
+from saddlescope.theory.network.balanced import simulate_balanced_map
+from saddlescope.theory.network.end_to_end import map_drift
 
 DEPTH, TARGETS, START, LABEL_NOISE, TEMPERATURE = 3, (2.0, 1.0), 0.064, 0.5, 0.02
 MODES = [ModeSDE(depth=DEPTH, target=target, label_noise=LABEL_NOISE, temperature=TEMPERATURE) for target in TARGETS]

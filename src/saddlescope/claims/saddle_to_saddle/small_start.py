@@ -11,16 +11,17 @@ import xarray as xr
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from saddlescope import plots, results
+from saddlescope import plots
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Region, Rival, Run
 from saddlescope.claims.intervals import Interval
 from saddlescope.claims.saddle_to_saddle.depths import limit
 from saddlescope.claims.tools import ALWAYS, largest, learning_times, network, power, run, smallest
-from saddlescope.compare import FALSE_ALARM
+from saddlescope.comparison import FALSE_ALARM
 from saddlescope.init import Gaussian
 from saddlescope.methods import SGD
 from saddlescope.plan import Plan
+from saddlescope.runs import results
 
 TARGETS, WIDTH = (2.0, 1.5, 1.0, 0.5), 10
 WEAKEST = TARGETS[-1]

@@ -17,7 +17,7 @@ from saddlescope.claims.tools import Floats, around, largest, network, power, ru
 from saddlescope.init import Gaussian
 from saddlescope.methods import SGD, Langevin, Method
 from saddlescope.plan import Plan
-from saddlescope.theory.network import map_covariance, map_drift
+from saddlescope.theory.network.end_to_end import map_covariance, map_drift
 
 DEPTH, TARGETS, LABEL_NOISE, HORIZON = 3, (2.0, 1.5, 1.0, 0.5), 0.2, 20.0
 PROBLEM = network(DEPTH, 8, TARGETS, Gaussian(scale=0.15), LABEL_NOISE)

@@ -1,0 +1,254 @@
+"""Simulation against theory: by how much they differ, how much chance explains, and a verdict.
+
+Laws are compared by their distribution functions on independent trajectories. There are no tests of second
+moments: the stationary laws have power-law tails, for which such tests are not valid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+from saddlescope._numbers import as_numbers, as_whole, shown
+from saddlescope.observables import THRESHOLDS
+from saddlescope.plan import Plan
+from saddlescope.runs.selection import Selection, selected
+from saddlescope.theory import _checks
+
+Floats = NDArray[np.float64]
+
+FALSE_ALARM = 1e-6
+"""Probability that a comparison says "differs" although both sides have the same law."""
+
+DIVERGED = 1e-3
+"""Largest share of diverged trajectories at which the others still speak for the ensemble."""
+
+
+@runtime_checkable
+class HasCDF(Protocol):
+    """A law: anything with the names of ``scipy.stats``."""
+
+    def cdf(self, x: Any) -> Any:
+        """Probability of values up to x."""
+        ...
+
+    def mean(self) -> Any:
+        """Expected value."""
+        ...
+
+
+@dataclass(frozen=True)
+class Row:
+    """One compared quantity; ``bound`` is the difference that chance exceeds in one of 10⁶ comparisons."""
+
+    quantity: str
+    simulated: float
+    expected: float
+    difference: float
+    stderr: float
+    bound: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows of compared quantities, and over how many trajectories."""
+
+    rows: tuple[Row, ...]
+    trajectories: int
+    diverged: float
+
+    @property
+    def verdict(self) -> str:
+        """Of all rows: "agrees", "differs", or "inconclusive" where more than 0.1 % of trajectories diverged."""
+        found = {row.verdict for row in self.rows}
+        return next((verdict for verdict in ("inconclusive", "differs") if verdict in found), "agrees")
+
+    @property
+    def table(self) -> Any:
+        """The rows as a ``pandas.DataFrame``."""
+        columns = {name: ("quantity", [asdict(row)[name] for row in self.rows]) for name in asdict(self.rows[0])}
+        return xr.Dataset(columns).set_coords("quantity").to_dataframe()
+
+    def __repr__(self) -> str:
+        share = f", {self.diverged:.2%} diverged" if self.diverged else ""
+        return f"{self.verdict} over {self.trajectories} trajectories{share}\n{self.table.to_string()}"
+
+
+def compare(run: xr.Dataset, law: HasCDF | xr.Dataset, mode: int = 0, step: int | None = None) -> Comparison:
+    """Compare the strengths of a mode over the trajectories of a run with a law, or with another run.
+
+    Of a run that ``isel`` or ``sel`` cut to some trajectories or saves, these alone are compared.
+    At the last save, or at ``step``: any save of a run that keeps trajectories, the last of one that keeps
+    statistics. ``law`` is whatever has ``cdf`` and ``mean``: ``theory.mode_sde(…).stationary()``, or a frozen
+    distribution of ``scipy.stats``. Judged are the largest difference of the distribution functions, by the
+    bound of Dvoretzky, Kiefer & Wolfowitz (Massart 1990, Ann. Probab. 18(3)), and the shares up to 0.5 s* and
+    0.9 s*, by the binomial law; together they raise a false alarm with probability at most 1e-6. The mean is
+    shown and not judged, since tails are heavy.
+    Raises TypeError or ValueError naming the argument at fault.
+
+    >>> from scipy.stats import norm
+    >>> from saddlescope import SGD, DeepLinear, GaussianData, Plan, Problem, init, simulate
+    >>> data = GaussianData([[1.0]], label_noise=1.0)
+    >>> problem = Problem(DeepLinear((1, 1)), data, init.Given([[[1.0]]]))
+    >>> plan = Plan(steps=1, trajectories=500)
+    >>> run = simulate(problem, SGD(lr=1e-3, batch_size=1), plan, engine="reference")
+    >>> compare(run, norm(0, 1)).verdict
+    'differs'
+    """
+    mode, step = as_whole(mode, "mode"), None if step is None else as_whole(step, "step")
+    given = selected(run)
+    samples, diverged = _strengths(given, mode, step)
+    target = float(given.problem.data.modes.strengths[mode])
+    points = [theta * target for theta in THRESHOLDS] if target > 0 else []
+    level = FALSE_ALARM / (1 + len(points))
+    if isinstance(law, xr.Dataset):
+        others, lost = _strengths(selected(law), mode, step)
+        rows = _with_run(samples, others, FALSE_ALARM)
+        diverged = max(diverged, lost)
+    elif isinstance(law, HasCDF):
+        cdf = _probabilities(law)
+        rows = [_largest_difference(samples, cdf, level), *(_share(samples, cdf, at, level) for at in points)]
+        rows.append(_mean(samples, float(np.asarray(law.mean())), 0.0))
+    else:
+        raise TypeError(
+            f"law must have cdf and mean, as a frozen scipy.stats distribution, or be a run, got {shown(law)}"
+        )
+    if diverged > DIVERGED:
+        rows = [Row(**asdict(row) | {"verdict": "inconclusive"}) for row in rows]
+    return Comparison(tuple(rows), len(samples), diverged)
+
+
+def _strengths(given: Selection, mode: int, step: int | None) -> tuple[Floats, float]:
+    """Strength of a mode in every selected trajectory that has not diverged, and the share of those that have."""
+    plan, state, steps = given.plan, given.state, given.run["step"].values
+    count = len(given.problem.data.modes.strengths)
+    if not 0 <= mode < count:
+        raise ValueError(f"mode must be from 0 to {count - 1}, got {shown(mode)}; modes are counted from the strongest")
+    step = _last(plan, state.step, steps) if step is None else step
+    if step == state.step:
+        values = given.strengths[:, mode]
+    elif plan.keep == "statistics":
+        raise ValueError(
+            f"step must be {state.step}, the last of a run that keeps statistics, got {step}; "
+            'use keep="trajectories" to compare at other steps'
+        )
+    elif step in steps:
+        values = _saved(given, mode, step)
+    else:
+        raise ValueError(f"step must be one of the saves of the run, got {shown(step)}; see run.step")
+    alive = (given.status == 0) | (given.status > step)
+    if not alive.any():
+        raise ValueError("run has no trajectory left to compare: all have diverged; lower lr")
+    return values[alive], float(1 - alive.mean())
+
+
+def _saved(given: Selection, mode: int, step: int) -> Floats:
+    shown = given.variable("mode_strength")
+    if shown is None or "mode" not in shown.coords or mode not in shown["mode"]:
+        raise ValueError(f"run must have mode_strength of mode {mode} to compare it at step {step}; keep both")
+    return np.asarray(shown.values[:, given.run["step"].values == step, shown["mode"].values == mode][:, 0])
+
+
+def _last(plan: Plan, reached: int, saves: NDArray[np.int64]) -> int:
+    """The last save, where the run still has its trajectories."""
+    if not len(saves):
+        raise ValueError(f"run has no save to compare, it stopped at step {reached}; finish it")
+    last = int(saves[-1])
+    if plan.keep != "statistics" or last == reached:
+        return last
+    if reached < plan.steps:
+        raise ValueError(
+            f"the run stopped between saves (last save {last:,}, now at {reached:,}); "
+            "finish it, or use keep='trajectories'"
+        )
+    raise ValueError(
+        f"the run keeps statistics and its last save {last:,} is not its last step; give step={reached}, "
+        "or use keep='trajectories'"
+    )
+
+
+def _verdict(agrees: bool) -> str:
+    return "agrees" if agrees else "differs"
+
+
+def _probabilities(law: HasCDF) -> Callable[[ArrayLike], Floats]:
+    """The distribution function of a law, whose values are checked."""
+    cdf = _checks.given(law.cdf, "law.cdf")
+
+    def checked(x: ArrayLike) -> Floats:
+        shares = cdf(x)
+        if not ((shares >= -1e-9) & (shares <= 1 + 1e-9)).all():
+            raise ValueError(f"law.cdf must return probabilities from 0 to 1, got {shown(shares.ravel().tolist())}")
+        return np.clip(shares, 0.0, 1.0)
+
+    return checked
+
+
+def _largest_difference(samples: Floats, cdf: Callable[[ArrayLike], Floats], level: float) -> Row:
+    """``sup |F_n − F|``, on both sides of every step of ``F_n``; F may have steps of its own."""
+    ordered, n = np.sort(samples), len(samples)
+    found = gaps(ordered, cdf)
+    largest = float(found.max())
+    at = float(cdf(ordered[found.argmax()]))
+    bound = math.sqrt(math.log(2 / level) / (2 * n))
+    stderr = math.sqrt(max(at * (1 - at), 0.0) / n)
+    return Row("largest CDF difference", largest, 0.0, largest, stderr, bound, _verdict(largest <= bound))
+
+
+def gaps(ordered: Floats, cdf: Callable[[Floats], ArrayLike]) -> Floats:
+    """``|F_n − F|`` on the worse side of the step of ``F_n`` at each sample, in increasing order; F may have steps too.
+
+    >>> gaps(np.array([0.25, 0.5]), lambda x: x)
+    array([0.25, 0.5 ])
+    """
+    n = len(ordered)
+    at, before = (np.asarray(cdf(x), np.float64) for x in (ordered, np.nextafter(ordered, -np.inf)))
+    return np.maximum(np.arange(1, n + 1) / n - at, before - np.arange(n) / n)
+
+
+def _share(samples: Floats, cdf: Callable[[ArrayLike], Floats], at: float, level: float) -> Row:
+    """Share of trajectories up to a strength, against the binomial law."""
+    n, p = len(samples), float(cdf(at))
+    found = int((samples <= at).sum())
+    counts = np.arange(n + 1)
+    low = int((special.bdtr(counts, n, p) <= level / 2).sum())
+    high = int((special.bdtrc(counts, n, p) > level / 2).sum())
+    bound = max(p - low / n, high / n - p)
+    difference, stderr = found / n - p, math.sqrt(p * (1 - p) / n)
+    return Row(f"share up to {at:.4g}", found / n, p, difference, stderr, bound, _verdict(low <= found <= high))
+
+
+def _mean(samples: Floats, expected: float, variance: float) -> Row:
+    stderr = math.sqrt(samples.var(ddof=1) / len(samples) + variance) if len(samples) > 1 else math.nan
+    mean = float(samples.mean())
+    return Row("mean", mean, expected, mean - expected, stderr, math.nan, "not judged")
+
+
+def _with_run(samples: Floats, others: Floats, level: float) -> list[Row]:
+    """Two samples: the bound of Wei & Dudley 2012, Stat. Probab. Lett. 82(3), with their constant e."""
+    n, m = len(samples), len(others)
+    largest = cdf_difference(samples, others)
+    bound = math.sqrt((1 - math.log(level)) / 2 * (n + m) / (n * m))
+    stderr = math.sqrt(0.25 * (n + m) / (n * m))
+    row = Row("largest CDF difference", largest, 0.0, largest, stderr, bound, _verdict(largest <= bound))
+    return [row, _mean(samples, float(others.mean()), others.var(ddof=1) / m if m > 1 else math.nan)]
+
+
+def cdf_difference(one: ArrayLike, other: ArrayLike) -> float:
+    """Largest difference between the distribution functions of two samples.
+
+    >>> cdf_difference([1.0, 2.0], [2.0, 3.0])
+    0.5
+    """
+    a, b = np.sort(as_numbers(one, "one")), np.sort(as_numbers(other, "other"))
+    points = np.concatenate([a, b])
+    shares = [np.searchsorted(sample, points, side="right") / len(sample) for sample in (a, b)]
+    return float(np.abs(shares[0] - shares[1]).max())

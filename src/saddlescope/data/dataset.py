@@ -1,0 +1,238 @@
+"""Finite data sets: given samples, used again and again, with fresh label noise if wanted."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy import linalg
+
+from saddlescope._memory import require
+from saddlescope._parts import Matrix, frozen
+from saddlescope.data import Data
+from saddlescope.data.base import ROUNDING, LabelNoise, ModeMoments, _t, data_bytes
+from saddlescope.data.samples import read_samples
+
+Floats = NDArray[np.float64]
+
+SMALLEST, LARGEST = 1e-152, 1e152
+"""Sizes of inputs, labels and their noise between which squares are numbers."""
+
+CHUNK = 256
+"""Samples that are looked at together, so that memory does not grow with their number."""
+
+
+@frozen
+class Dataset(Data):
+    """n given samples ``(x_i, y_i)``; every use of a label adds fresh noise ``N(0, δ² I)``.
+
+    ``X`` (n, dx) and ``Y`` (n, dy), one sample a row; ``label_noise`` δ ≥ 0. The teacher is the least-squares map
+    ``M = S_yx S_xx⁺`` and Σ is ``S_xx = XᵀX/n`` (uncentred, as in the loss).
+    Raises ValueError for X and Y of different length, inputs that are all zero, NaN, or empty data.
+    Source: Varre, Sagitova & Flammarion 2024, NeurIPS 37:60133, section 2 (label noise added at every step).
+
+    >>> data = Dataset([[1.0, 0.0], [0.0, 1.0]], [[2.0], [0.0]], label_noise=0.5)
+    >>> data.modes.strengths, data.residuals.ravel()
+    (array([2.]), array([0., 0.]))
+    """
+
+    X: Matrix
+    Y: Matrix
+    label_noise: LabelNoise = Field(default=0.0, description="use 0 for labels as they are")
+
+    def __post_init__(self) -> None:
+        if len(self.X) != len(self.Y):
+            raise ValueError(
+                f"X and Y must have one row for each sample, got {len(self.X)} and {len(self.Y)} rows; "
+                "drop the rows without a partner"
+            )
+        require(
+            data_bytes(self), f"a data set with X {self.X.shape} and Y {self.Y.shape}", "leave out inputs or samples"
+        )
+        for name, values in (("X", self.X), ("Y", self.Y)):
+            sizes = np.abs(values).max(axis=0)
+            if (sizes > LARGEST).any() or ((sizes < SMALLEST) & (sizes > 0)).any():
+                raise ValueError(
+                    f"{name} must have columns between {SMALLEST} and {LARGEST} in size, got one of "
+                    f"{sizes[(sizes > LARGEST) | ((sizes < SMALLEST) & (sizes > 0))][0]:.3g}; choose another unit"
+                )
+        if not self.X.any():
+            raise ValueError("X must not be all zero: nothing can be learned from it; give inputs")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], label_noise: float = 0.0) -> Self:
+        """The samples in a file: an ``.npz`` with arrays X and Y, or a ``.csv`` with a header.
+
+        Columns of a CSV whose names begin with x are inputs, those with y are labels, in their order.
+        Raises FileNotFoundError for no file, ValueError for one that holds something else or needs more memory than
+        there is.
+        """
+        return cls(*read_samples(path), label_noise)
+
+    @property
+    def samples(self) -> int:
+        """Number of samples n."""
+        return len(self.X)
+
+    @property
+    def dim_in(self) -> int:
+        """Input dimension dx."""
+        return int(self.X.shape[1])
+
+    @property
+    def dim_out(self) -> int:
+        """Output dimension dy."""
+        return int(self.Y.shape[1])
+
+    @cached_property
+    def _fit(self) -> Fit:
+        return fit(self.X, self.Y)
+
+    @cached_property
+    def sigma(self) -> Floats:  # type: ignore[override]
+        """Second moment of the inputs, ``S_xx = XᵀX/n`` (dx, dx)."""
+        return self.X.T @ self.X / self.samples
+
+    @cached_property
+    def teacher(self) -> Floats:  # type: ignore[override]
+        """Least-squares map ``M = S_yx S_xx⁺`` (dy, dx).
+
+        Warns where inputs are linear combinations of each other up to rounding, so that the rank is less than it seems.
+        """
+        count = min(self.samples, int(self.X.any(axis=0).sum()))
+        if self._fit.rank < count and self._fit.rank < (count := min(count, len(np.unique(self.X, axis=0)))):
+            warnings.warn(
+                f"the inputs X have rank {self._fit.rank} of {count} up to rounding: many maps fit the labels best, "
+                "the teacher is the smallest; drop inputs that repeat others",
+                stacklevel=3,
+            )
+        return self._fit.teacher
+
+    @cached_property
+    def residuals(self) -> Floats:
+        """``y_i − M x_i`` (n, dy), 0 where the labels are linear in the inputs up to rounding."""
+        return self._fit.residuals
+
+    @property
+    def least_loss(self) -> float:
+        """Loss of the least-squares map, ``½ mean‖y_i − M x_i‖² + ½ dy δ²``."""
+        return 0.5 * float((self.residuals**2).sum()) / self.samples + super().least_loss
+
+    def excess_loss(self, maps: Floats) -> Floats:
+        """``½ mean‖P x_i − M x_i‖²`` of maps P (n, dy, dx), without the cancellation in P − M (n,)."""
+        return np.asarray(0.5 * ((maps @ self._fit.root - self._fit.fitted) ** 2).sum(axis=(1, 2)))
+
+    @property
+    def _apart(self) -> bool:
+        """Whether inputs along the right singular vectors are uncorrelated."""
+        return self.diagonal_in_modes and int((self.sizes_in_modes > 0).sum()) == self._fit.rank
+
+    @cached_property
+    def root(self) -> Floats:
+        """R (dx, r) with ``x_i = R c_i`` in the teacher's basis and ``mean(c cᵀ) = I``; diagonal whenever VᵀΣV is."""
+        sizes = self.sizes_in_modes
+        return np.diag(sizes)[:, sizes > 0] if self._apart else self.bases[1].T @ self._fit.root
+
+    @cached_property
+    def whitened(self) -> Floats:
+        """c_i of ``x_i = R c_i`` (n, r)."""
+        sizes = self.sizes_in_modes
+        return self.in_modes[0][:, sizes > 0] / sizes[sizes > 0] if self._apart else self._fit.whitened
+
+    @cached_property
+    def in_modes(self) -> tuple[Floats, Floats]:
+        """Inputs (n, dx) and residuals (n, dy) in the teacher's basis."""
+        left, right = self.bases
+        return self.X @ right, self.residuals @ left
+
+    def mode_moments(self, mode: int) -> ModeMoments:
+        """(α₁, α₂, α₃, β₁, β₂) of ``x = v_αᵀx_i`` and ``y = u_αᵀ(y_i + δξ)``."""
+        x, y = self.X @ self.modes.right[:, mode], self.Y @ self.modes.left[:, mode]
+        square, product = x * x, x * y
+        noise = self.label_noise**2 * square.mean()
+        with np.errstate(over="ignore", invalid="ignore"):
+            moments = square.var(), np.mean((square - square.mean()) * product), product.var() + noise
+        alpha1, alpha2, alpha3, beta1, beta2 = (float(value) for value in (*moments, square.mean(), product.mean()))
+        return alpha1, alpha2, alpha3, beta1, beta2
+
+    def gradient_covariance(self, error: Floats, p: Floats, q: Floats, share: float = 1.0) -> Floats:
+        """Covariance over l, k of ``p_lᵀ G q_l`` (…, L, L): ``share`` times that over the samples, and all label noise.
+
+        ``G_i = (Δx_i − r_i − δξ)x_iᵀ``; ``error`` Δ (…, dy, dx), ``p`` (…, L, dy), ``q`` (…, L, dx).
+        """
+        noise = self.label_noise**2 * (p @ _t(p)) * (q @ self.sigma @ _t(q))
+        if not share:
+            return noise
+        mean = ((p @ (error @ self.sigma)) * q).sum(axis=-1, keepdims=True)
+        square = np.zeros_like(noise)
+        for first in range(0, self.samples, CHUNK):
+            part = slice(first, first + CHUNK)
+            pulled = p @ error @ self.X[part].T - p @ self.residuals[part].T
+            centred = pulled * (q @ self.X[part].T) - mean
+            square += centred @ _t(centred)
+        return share * square / self.samples + noise
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Least squares by ``x_i = R c_i`` with ``mean(c cᵀ) = I``.
+
+    ``whitened`` c (n, r), ``root`` R (dx, r), ``teacher`` M (dy, dx), ``fitted`` MR (dy, r), ``residuals`` (n, dy).
+    """
+
+    whitened: Floats
+    root: Floats
+    teacher: Floats
+    fitted: Floats
+    residuals: Floats
+
+    @property
+    def rank(self) -> int:
+        """Rank r of the inputs, up to rounding and whatever the sizes of single inputs."""
+        return self.whitened.shape[1]
+
+
+def fit(x: Floats, y: Floats) -> Fit:
+    """The smallest map that fits the labels best, each column of both in a unit of its own size.
+
+    Source: column scaling, van der Sluis 1969, Numer. Math. 14, 14–23; projection in place of ``Y − XM``.
+
+    >>> fit(np.array([[1e9, 0.0], [0.0, 1e-9]]), np.array([[1.0], [1.0]])).teacher
+    array([[1.e-09, 1.e+09]])
+    """
+    n, (units, sizes) = len(x), (_units(x), _units(y))
+    left, values, rows = np.linalg.svd(x / units, full_matrices=False)
+    rank = int((values > max(x.shape) * np.finfo(float).eps * values[0]).sum())
+    left, values, rows = left[:, :rank], values[:rank], rows[:rank]
+    scaled = y / sizes
+    along = left.T @ scaled
+    residuals = scaled - left @ along
+    residuals -= left @ (left.T @ residuals)
+    residuals[:, np.abs(residuals).max(axis=0) <= ROUNDING * np.abs(scaled).max(axis=0)] = 0.0
+    root, fitted = units[:, None] * rows.T * values / n**0.5, along.T / n**0.5
+    teacher = (along / values[:, None]).T @ rows / units if rank == len(root) else _smallest(root, fitted)
+    return Fit(left * n**0.5, root, sizes[:, None] * teacher, sizes[:, None] * fitted, residuals * sizes)
+
+
+def _smallest(root: Floats, fitted: Floats) -> Floats:
+    """The smallest M with ``MR`` = fitted, R of full column rank.
+
+    Source: rows in falling order and pivots make QR stable row by row, Cox & Higham 1998, in Numerical Analysis 1997.
+    """
+    order = np.argsort(-np.abs(root).max(axis=1), kind="stable")
+    q, triangle, pivots = linalg.qr(root[order], mode="economic", pivoting=True)
+    teacher = np.empty((len(fitted), len(root)))
+    teacher[:, order] = (q @ linalg.solve_triangular(triangle, fitted.T[pivots], trans="T")).T
+    return teacher
+
+
+def _units(columns: Floats) -> Floats:
+    """A power of 2 of the size of each column, 1 for a column of zeros: dividing by it rounds nothing."""
+    largest = np.abs(columns).max(axis=0)
+    return np.where(largest > 0, np.exp2(np.floor(np.log2(np.where(largest > 0, largest, 1.0)))), 1.0)

@@ -1,0 +1,1 @@
+"""Callers and NumPy twins of the compiled code."""

@@ -1,0 +1,156 @@
+"""What to cite for a run: the works whose methods it used, as BibTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import xarray as xr
+
+from saddlescope.data import Dataset
+from saddlescope.init import Gaussian
+from saddlescope.methods import GD, SGD, GradientFlow, Langevin, Method
+from saddlescope.networks import Diagonal
+from saddlescope.plan import Plan
+from saddlescope.problem import Problem
+from saddlescope.runs import results
+from saddlescope.schedules import Cosine
+
+ENTRIES = {
+    "saddlescope": """@software{saddlescope,
+  author  = {{The saddlescope developers}},
+  title   = {saddlescope},
+  version = {VERSION},
+}""",
+    "corlouer2026": """@misc{corlouer2026,
+  author = {Corlouer, Guillaume and Semler, Avi and Strang, Alexander and Gietelink Oldenziel, Alexander},
+  title  = {Stochastic Gradient Descent in the Saddle-to-Saddle Regime of Deep Linear Networks},
+  year   = {2026},
+  eprint = {2604.06366},
+  archivePrefix = {arXiv},
+}""",
+    "saxe2013": """@misc{saxe2013,
+  author = {Saxe, Andrew M. and McClelland, James L. and Ganguli, Surya},
+  title  = {Exact solutions to the nonlinear dynamics of learning in deep linear neural networks},
+  year   = {2013},
+  eprint = {1312.6120},
+  archivePrefix = {arXiv},
+}""",
+    "li2019": """@article{li2019,
+  author  = {Li, Qianxiao and Tai, Cheng and E, Weinan},
+  title   = {Stochastic Modified Equations and Dynamics of Stochastic Gradient Algorithms {I}:
+             Mathematical Foundations},
+  journal = {Journal of Machine Learning Research},
+  volume  = {20},
+  number  = {40},
+  pages   = {1--47},
+  year    = {2019},
+}""",
+    "ziyin2023": """@misc{ziyin2023,
+  author        = {Ziyin, Liu and Li, Hongchao and Ueda, Masahito},
+  title         = {Noise Balance and Stationary Distribution of Stochastic Gradient Descent},
+  year          = {2023},
+  eprint        = {2308.06671},
+  archiveprefix = {arXiv},
+}""",
+    "varre2024": """@inproceedings{varre2024,
+  author    = {Varre, Aditya Vardhan and Sagitova, Margarita and Flammarion, Nicolas},
+  title     = {{SGD} vs {GD}: Rank Deficiency in Linear Networks},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume    = {37},
+  pages     = {60133},
+  year      = {2024},
+}""",
+    "loshchilov2017": """@inproceedings{loshchilov2017,
+  author    = {Loshchilov, Ilya and Hutter, Frank},
+  title     = {{SGDR}: Stochastic Gradient Descent with Warm Restarts},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2017},
+  eprint    = {1608.03983},
+  archivePrefix = {arXiv},
+}""",
+    "bartlett1933": """@article{bartlett1933,
+  author  = {Bartlett, M. S.},
+  title   = {On the theory of statistical regression},
+  journal = {Proceedings of the Royal Society of Edinburgh},
+  volume  = {53},
+  pages   = {260--283},
+  year    = {1933},
+}""",
+    "dormand1980": """@article{dormand1980,
+  author  = {Dormand, J. R. and Prince, P. J.},
+  title   = {A family of embedded {Runge}--{Kutta} formulae},
+  journal = {Journal of Computational and Applied Mathematics},
+  volume  = {6},
+  number  = {1},
+  pages   = {19--26},
+  year    = {1980},
+}""",
+    "blackman2021": """@article{blackman2021,
+  author  = {Blackman, David and Vigna, Sebastiano},
+  title   = {Scrambled linear pseudorandom number generators},
+  journal = {ACM Transactions on Mathematical Software},
+  volume  = {47},
+  number  = {4},
+  year    = {2021},
+}""",
+    "lemire2019": """@article{lemire2019,
+  author  = {Lemire, Daniel},
+  title   = {Fast random integer generation in an interval},
+  journal = {ACM Transactions on Modeling and Computer Simulation},
+  volume  = {29},
+  number  = {1},
+  year    = {2019},
+}""",
+    "box1958": """@article{box1958,
+  author  = {Box, G. E. P. and Muller, Mervin E.},
+  title   = {A note on the generation of random normal deviates},
+  journal = {The Annals of Mathematical Statistics},
+  volume  = {29},
+  number  = {2},
+  pages   = {610--611},
+  year    = {1958},
+}""",
+    "marsaglia2000": """@article{marsaglia2000,
+  author  = {Marsaglia, George and Tsang, Wai Wan},
+  title   = {A simple method for generating gamma variables},
+  journal = {ACM Transactions on Mathematical Software},
+  volume  = {26},
+  number  = {3},
+  pages   = {363--372},
+  year    = {2000},
+}""",
+}
+
+
+def cite(run: xr.Dataset) -> str:
+    """BibTeX of the works whose methods a run used.
+
+    Raises ValueError for a Dataset that is not a run.
+
+    >>> from saddlescope import GD, DeepLinear, GaussianData, Plan, Problem, init, simulate
+    >>> problem = Problem(DeepLinear((1, 1, 1)), GaussianData([[1.0]]), init.Balanced(scale=0.9))
+    >>> print(cite(simulate(problem, GD(lr=0.1), Plan(steps=100), engine="reference")).count("@"))
+    2
+    """
+    entries = "\n\n".join(ENTRIES[key] for key in _keys(*results.parts(run)))
+    return entries.replace("VERSION", str(run.attrs["inference_library_version"])) + "\n"
+
+
+def _keys(problem: Problem, method: Method, plan: Plan) -> Iterator[str]:
+    finite = isinstance(problem.data, Dataset)
+    yield "saddlescope"
+    yield "ziyin2023" if isinstance(problem.network, Diagonal) else "saxe2013"
+    if finite:
+        yield "varre2024"
+    if isinstance(method, GradientFlow):
+        yield "dormand1980"
+    if isinstance(method, SGD | Langevin):
+        yield from ("corlouer2026", "blackman2021", "box1958")
+    elif isinstance(problem.init, Gaussian) or (finite and isinstance(method, GD)):
+        yield from ("blackman2021", "box1958")
+    if isinstance(method, SGD):
+        yield from ("lemire2019",) if finite else ("bartlett1933", "marsaglia2000")
+    if isinstance(method, Langevin):
+        yield "li2019"
+    if isinstance(getattr(method.schedule, "then", method.schedule), Cosine):
+        yield "loshchilov2017"

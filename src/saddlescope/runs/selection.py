@@ -1,0 +1,205 @@
+"""A run that comes back from its user, who may have selected, sorted or changed it: what it holds now.
+
+Dims count by their names, trajectories and saves by their coordinates, which must be those of the checkpoint. So a
+selection of trajectories or saves is taken as the run it is; what cannot be told apart from a wrong run is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from saddlescope import observables
+from saddlescope.engines.protocol import State
+from saddlescope.engines.reference import Reference
+from saddlescope.methods import Method
+from saddlescope.networks import Diagonal, diagonal
+from saddlescope.plan import Plan
+from saddlescope.problem import Problem
+from saddlescope.runs import results
+from saddlescope.runs.results import EVENTS, Record
+
+_FIX = "give the run as simulate or load returned it, or select from it with isel or sel"
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """A run, its trajectories and saves in the order of the ensemble; ``plan`` and ``state`` are those of the selected.
+
+    ``whole`` is the state of the whole ensemble, ``rows`` are the places of the selected in it.
+    """
+
+    run: xr.Dataset
+    problem: Problem
+    method: Method
+    plan: Plan
+    whole: State
+    rows: NDArray[np.int64]
+
+    @property
+    def state(self) -> State:
+        """State of the selected trajectories."""
+        return self.whole if self.complete else self.whole.take(self.rows)
+
+    @cached_property
+    def strengths(self) -> NDArray[np.float64]:
+        """Mode strengths (n, m) of the selected trajectories at the step of the state."""
+        weights = Reference(self.problem, self.method, self.plan).weights(self.state)
+        if isinstance(self.problem.network, Diagonal):
+            weights = (diagonal.end_to_end(weights),)
+        return observables.mode_strength(self.problem.data, weights)
+
+    @cached_property
+    def status(self) -> NDArray[np.int64]:
+        """0, or the step of divergence, of the selected trajectories."""
+        return results.status(self.problem, self.state)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all trajectories are there."""
+        return len(self.rows) == self.whole.trajectories
+
+    def variable(self, name: str) -> xr.DataArray | None:
+        """A variable with its dims in the order of ``results``; None where it was dropped.
+
+        Raises ValueError for other dims.
+        """
+        if name not in self.run:
+            return None
+        dims = results.variables(self.problem, self.plan)[name].dims
+        found = self.run[name]
+        if set(found.dims) != set(dims):
+            raise ValueError(f"{name} of the run must have the dims {dims}, got {found.dims}; {_FIX}")
+        if found.dtype.kind not in "fiu":
+            raise ValueError(f"{name} of the run must be numbers as they were, got {found.dtype}; {_FIX}")
+        return found.transpose(*dims)
+
+    def records(self) -> list[Record]:
+        """The saves, as an extension of the run takes them over.
+
+        Raises ValueError where some of them are lost, or are not those of the selected trajectories alone.
+        """
+        if self.plan.keep == "statistics" and not self.complete:
+            raise ValueError(
+                f"statistics of the run are those of all {self.whole.trajectories} trajectories, got a selection of "
+                f'{len(self.rows)}; extend all of them, or use keep="trajectories"'
+            )
+        sizes = results.sizes(self.problem, self.plan) | {"time": self.run.sizes["time"]}
+        saves: list[Record] = [{} for _ in range(sizes["time"])]
+        for name, kept in results.variables(self.problem, self.plan).items():
+            found = self.variable(name)
+            if found is None or found.shape != tuple(sizes[dim] for dim in kept.dims):
+                got = "none" if found is None else f"one of shape {found.shape}"
+                raise ValueError(f"an extension needs the whole variable {name} of the run, got {got}; {_FIX}")
+            values = found.values
+            for index, save in enumerate(saves):
+                save[name] = values[:, index]
+        return saves
+
+
+def selected(run: xr.Dataset) -> Selection:
+    """What a run from outside holds.
+
+    Raises TypeError or ValueError where its parts do not belong together.
+
+    >>> from saddlescope import GD, DeepLinear, GaussianData, Plan, Problem, init, simulate
+    >>> problem = Problem(DeepLinear((1, 1)), GaussianData([[1.0]]), init.Gaussian(scale=0.5))
+    >>> run = simulate(problem, GD(lr=0.1), Plan(steps=10, trajectories=5), engine="reference")
+    >>> selected(run.isel(trajectory=[3, 1])).plan.members
+    (1, 3)
+    """
+    problem, method, plan = results.parts(run)
+    if run["checkpoint"].dims != results.CHECKPOINT.dims:
+        raise ValueError(f"checkpoint of the run must have the dim 'byte' alone, got {run['checkpoint'].dims}; {_FIX}")
+    whole = _state(run, problem, plan)
+    members = plan.member_indices
+    run, rows = _in_order(run, "trajectory", "trajectory", members.tolist())
+    run, saves = _in_order(run, "time", "step", plan.save_steps[: results.saved(plan, whole)].tolist())
+    steps, axes = plan.save_steps[saves], results.coordinates(problem, plan)
+    for dim in {dim for kept in results.variables(problem, plan).values() for dim in kept.dims}:
+        if dim in axes and dim != "trajectory" and (dim in run.dims or dim in run.coords):
+            run, _ = _in_order(run, dim, dim, axes[dim].tolist())
+    if "time" not in run.coords or not np.allclose(run["time"].values, method.time(steps), rtol=1e-9, atol=0):
+        raise ValueError(f"time of the run must be that of its steps; {_FIX}")
+    if "status" in run and not np.array_equal(run["status"].values, results.status(problem, whole)[rows]):
+        raise ValueError(f"status of the run must be that of its checkpoint; {_FIX}")
+    if len(rows) < len(members):
+        if plan.accumulate is not None:
+            raise ValueError(
+                f"histogram of the run is that of all {len(members)} trajectories, got a selection of {len(rows)}; "
+                "give all of them"
+            )
+        plan = replace(plan, members=tuple(members[rows].tolist()), trajectories=1)
+    selection = Selection(run, problem, method, plan, whole, rows)
+    _check_values(selection)
+    return selection
+
+
+def _check_values(given: Selection) -> None:
+    """The last save must be that of the checkpoint, trajectory by trajectory; of earlier ones it knows nothing."""
+    shown, state = given.variable("mode_strength"), given.state
+    saved = given.run["step"].values == state.step
+    modes, alive = None if shown is None else shown.coords.get("mode"), given.status == 0
+    if shown is None or modes is None or not saved.any() or not alive.any():
+        return
+    found = shown.values[:, saved][:, 0]
+    if given.plan.keep == "statistics":
+        if not given.complete or list(shown["statistic"].values) != list(results.STATISTICS):
+            return
+        expected = results.statistics({"mode_strength": given.strengths}, alive)["mode_strength"][:, modes.values]
+        found, expected = found[:1], expected[:1]
+    else:
+        found, expected = found[alive], given.strengths[alive][:, modes.values]
+    if not np.allclose(found, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max(initial=0.0), equal_nan=True):
+        raise ValueError(f"mode_strength of the run must be that of its checkpoint at step {state.step:,}; {_FIX}")
+
+
+def _state(run: xr.Dataset, problem: Problem, plan: Plan) -> State:
+    try:
+        state = results.final_state(run)
+    except Exception:
+        raise ValueError(f"checkpoint of the run must be as it was written, got a changed one; {_FIX}") from None
+    if state.trajectories != plan.count:
+        raise ValueError(
+            f"checkpoint of the run must have its {plan.count} trajectories, got {state.trajectories}; {_FIX}"
+        )
+    shapes = tuple(layer.shape[1:] for layer in state.weights)
+    if shapes != problem.network.shapes:
+        raise ValueError(
+            f"checkpoint of the run must have the weights {problem.network.shapes} of its TOML, got {shapes}; {_FIX}"
+        )
+    return state
+
+
+def _in_order(run: xr.Dataset, dim: str, label: str, labels: Sequence[object]) -> tuple[xr.Dataset, NDArray[np.int64]]:
+    """The run sorted along a dim by its labels, and the place of each among these."""
+    if label not in run.coords or run[label].dims not in ((dim,), ()):
+        raise ValueError(f"run must have the coordinate {label} along {dim}; {_FIX}")
+    if run[label].dims == ():
+        run = _with_dim(run, dim)
+    if isinstance(labels[0], int) and run[label].dtype.kind not in "iu":  # of means and interpolations
+        raise ValueError(f"{label} of the run must be whole numbers as they were, got {run[label].dtype}; {_FIX}")
+    places = {value: place for place, value in enumerate(labels)}
+    given = run[label].values.tolist()
+    strange = [value for value in given if value not in places]
+    if strange or len(set(given)) < len(given):
+        what = f"got {strange[0]!r}" if strange else "got some of them twice"
+        raise ValueError(f"{label} of the run must be distinct ones of its own, {what}; {_FIX}")
+    if not given and labels:
+        raise ValueError(f"{label} of the run must not be empty; {_FIX}")
+    rows = np.array([places[value] for value in given], np.int64)
+    order = np.argsort(rows)
+    return run if (order == np.arange(len(order))).all() else run.isel({dim: order}), rows[order]
+
+
+def _with_dim(run: xr.Dataset, dim: str) -> xr.Dataset:
+    """A run of which one trajectory, or one save, was taken without keeping the dim."""
+    problem, _, plan = results.parts(run)
+    kept = results.variables(problem, plan) | EVENTS | results.COORDINATES
+    lost = [name for name in run.variables if name in kept and dim in kept[str(name)].dims]
+    return run.assign({name: run[name].variable.expand_dims(dim) for name in lost if dim not in run[name].dims})

@@ -1,0 +1,1 @@
+"""How a problem, a method and a plan become a run."""

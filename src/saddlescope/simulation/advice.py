@@ -1,0 +1,238 @@
+"""What deserves a warning before a run starts: each once, with its number; none stops the run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from saddlescope import observables, theory
+from saddlescope.data.base import LARGEST
+from saddlescope.engines.protocol import Engine, State
+from saddlescope.engines.reference import Reference
+from saddlescope.methods import SGD, GradientFlow, Langevin, Method
+from saddlescope.networks import Diagonal
+from saddlescope.observables import THRESHOLDS
+from saddlescope.plan import Plan
+from saddlescope.problem import Problem
+from saddlescope.runs import results
+
+SMALL = 0.1
+"""What counts as ≪ 1."""
+
+RARE = 20
+"""Nats below its maximum at which a law is taken for 0."""
+
+SMALLEST_UPDATE = 1e-6
+"""Median relative update of a weight below which float32, which rounds at 6e-8, begins to lose it."""
+
+
+def on_run(problem: Problem, method: Method, plan: Plan, engine: Engine, state: State) -> Iterator[str]:
+    """Sentences on what is likely to go wrong with a run that starts at this state."""
+    yield from _on_stability(problem, method)
+    yield from _on_temperature(problem, method, plan)
+    yield from _on_horizon(problem, method, plan, state)
+    if plan.dtype == "float32":
+        yield from _on_float32(engine, state)
+
+
+def on_end(problem: Problem, method: Method, plan: Plan, state: State) -> Iterator[str]:
+    """Sentences on what went wrong with a run that has come to this state."""
+    if lost := results.divergence(results.status(problem, state)):
+        yield (
+            f"diverged: {lost}; all others are a biased sample, and statistics are of them alone; "
+            f"{_against_divergence(problem, method)}"
+        )
+    yield from _on_absorption(problem, method, plan, state)
+
+
+def _against_divergence(problem: Problem, method: Method) -> str:
+    if isinstance(method, GradientFlow):
+        return "lower the scale of the initial weights: the flow is too stiff"
+    name, edge = _step(method), _edge(problem, method)
+    if method.time_step > edge:
+        return f"lower {name} = {method.time_step:.3g} below the stability edge {edge:.3g}"
+    return f"lower {name} = {method.time_step:.3g} (stable without noise below {edge:.3g}), or raise batch_size"
+
+
+def _on_absorption(problem: Problem, method: Method, plan: Plan, state: State) -> Iterator[str]:
+    """Modes of three layers or more that were learned, and are where only a step too long can have thrown them.
+
+    Near 0 the exact law falls like ``exp(−2β₂²t/(Tα₃))``, t the plateau ``s^{−(L−2)/L}/((L−2)β₂)`` from there, and a
+    path that comes there stays for t: beyond RARE of these nats, and all of the run, no path has had the time.
+    """
+    depth = problem.network.depth
+    if depth < 3 or not isinstance(method, Langevin) or method.noise == "isotropic":
+        return
+    if "learning_time" not in plan.events or getattr(problem.network, "width", 1) > 1:
+        return
+    strengths = observables.mode_strength(problem.data, Reference(problem, method, plan).weights(state))
+    elapsed, temperature = float(method.time(state.step)), method.temperature
+    for mode, target in _modes(problem):
+        _, _, alpha3, _, beta2 = problem.data.mode_moments(mode)
+        learned = np.isfinite(state.learned[:, 0, mode]) & (state.status == 0)
+        s = strengths[learned, mode]
+        with np.errstate(divide="ignore"):
+            plateau = np.where(s > 0, np.maximum(s, 0.0) ** (2 / depth - 1) / ((depth - 2) * beta2), np.inf)
+        stuck = (plateau > elapsed) & (2 * beta2**2 * plateau > RARE * temperature * alpha3)
+        if stuck.any():
+            yield (
+                f"mode {mode} (s* = {target:.3g}) sticks at 0 in {int(stuck.sum()):,} of {state.trajectories:,} "
+                f"trajectories that had learned it: a step threw it where the exact law has no mass; lower "
+                f"{_step(method)} = {method.time_step:.3g}, or use theory.mode_sde(…).simulate"
+            )
+
+
+def _step(method: Method) -> str:
+    """The argument that sets the length of a step."""
+    return "dt" if isinstance(method, Langevin) and method.dt is not None else "lr"
+
+
+def stability_edge(problem: Problem, weight_decay: float = 0.0) -> float:
+    """Learning rate ``2/(L s*^{2κ} λ_max + γ)``, ``κ = 1 − 1/L``, beyond which GD does not settle on the teacher.
+
+    s* is the strongest mode, λ_max the largest eigenvalue of Σ; inf for a teacher of zero and L ≥ 2 without γ. Of a
+    diagonal network: that of equal chains.
+
+    >>> from saddlescope import DeepLinear, GaussianData, init
+    >>> stability_edge(Problem(DeepLinear((1, 1, 1)), GaussianData([[4.0]]), init.Balanced(scale=0.1)))
+    0.25
+    """
+    depth, strongest = problem.network.depth, float(problem.data.modes.strengths[0])
+    curvature = depth * strongest ** (2 - 2 / depth) * float(np.linalg.eigvalsh(problem.data.sigma)[-1])
+    curvature = curvature * getattr(problem.network, "speed", 1.0) + weight_decay
+    return 2 / curvature if curvature > 0 else np.inf
+
+
+def _on_stability(problem: Problem, method: Method) -> Iterator[str]:
+    """Under a schedule time_step is the longest."""
+    edge, name = _edge(problem, method), _step(method)
+    if not isinstance(method, GradientFlow) and method.time_step > edge:
+        yield (
+            f"{name} = {method.time_step:.3g} is beyond the stability edge {edge:.3g}, "
+            f"so that the strongest mode oscillates or diverges; lower {name}"
+        )
+
+
+def _edge(problem: Problem, method: Method) -> float:
+    edge = stability_edge(problem, method.weight_decay)
+    if isinstance(method, Langevin) and method.order == 2:
+        edge /= 1 + method.lr / edge  # its drift is steeper by the factor 1 + lr · curvature / 2
+    return edge
+
+
+def _on_temperature(problem: Problem, method: Method, plan: Plan) -> Iterator[str]:
+    """Two layers only: deeper networks have no phase transition, and isotropic noise has another law.
+
+    Under a schedule what counts is the end, where T is least once the warm-up is over.
+    """
+    if problem.network.depth != 2 or not _has_gradient_noise(method):
+        return
+    temperature = float(method.temperature_at(plan.steps))
+    hot, wide = {}, {}
+    for mode, target in _modes(problem):
+        critical = theory.mode_sde(problem, _plain(method), mode).critical_temperature
+        ratio = target * critical * getattr(method, "batch_size", 0.0)
+        if temperature > critical:
+            hot[mode] = critical
+        if temperature > critical and isinstance(method, SGD) and ratio > SMALL:
+            wide[mode] = ratio
+    if hot:
+        yield (
+            f"T = lr / batch_size = {temperature:.3g} is above T_c = {_span(hot, '.3g')} of {_named(problem, hot)}, "
+            f"whose noise drives {_it(hot)} to 0; raise batch_size or lower lr"
+        )
+    if wide:
+        yield (
+            f"T_c of {_named(problem, wide)} holds for Langevin, for SGD only where s* T_c batch_size ≪ 1, "
+            f"but it is {_span(wide, '.3g')}: SGD may still learn {_it(wide)}; use Langevin to see the transition"
+        )
+
+
+def _named(problem: Problem, modes: Collection[int]) -> str:
+    """Modes in a sentence, a few of them with their s*."""
+    named = [f"{mode} (s* = {problem.data.modes.strengths[mode]:.3g})" for mode in list(modes)[:4]]
+    return f"mode{'s' * (len(modes) > 1)} {', '.join(named)}{', …' * (len(modes) > 4)}"
+
+
+def _span(found: Mapping[int, float], form: str) -> str:
+    """A value for each mode in a sentence: the least and the largest."""
+    least, most = (format(end, form) for end in (min(found.values()), max(found.values())))
+    return least if least == most else f"{least} to {most}"
+
+
+def _it(modes: Collection[int]) -> str:
+    return "it" if len(modes) == 1 else "them"
+
+
+def _modes(problem: Problem) -> Iterator[tuple[int, float]]:
+    """Modes, and their s*, that move by an SDE of their own: within the widths, seen by inputs that decouple them."""
+    data = problem.data
+    if data.diagonal_in_modes:
+        for mode, target in enumerate(data.modes.strengths[: min(problem.network.widths)]):
+            countable = 0 < target < LARGEST**0.5 and np.isfinite(data.mode_moments(mode)).all()
+            if countable and data.sigma_in_modes[mode, mode] > 0:
+                yield mode, float(target)
+
+
+def _has_gradient_noise(method: Method) -> bool:
+    fresh = isinstance(method, SGD) and method.sampling == "replacement"
+    return fresh or (isinstance(method, Langevin) and method.noise != "isotropic")
+
+
+def _plain(method: Method) -> Method:
+    """The method at its full learning rate, to leading order in it."""
+    if isinstance(method, GradientFlow):
+        return method
+    plain = replace(method, schedule=None)
+    return replace(plain, order=1) if isinstance(plain, Langevin) else plain
+
+
+def _on_horizon(problem: Problem, method: Method, plan: Plan, state: State) -> Iterator[str]:
+    """Gradient flow does not get there even from the largest strength that the initial weights could have."""
+    narrowest = min(problem.network.widths)
+    if (problem.data.modes.strengths[narrowest:] > 0).any():
+        yield f"modes from {narrowest} on cannot be learned by widths as narrow as {narrowest}; widen the network"
+    if isinstance(problem.network, Diagonal) and problem.network.speed != 1:
+        return  # how fast it can be depends on how unequal its chains are
+    steps, flow = plan.steps - state.step, GradientFlow(method.time_step)
+    left = float(method.time(plan.steps) - method.time(state.step))
+    full = "" if method.schedule is None else " at full lr"
+    norms = [np.linalg.norm(layer[:16].astype(np.float64), 2, axis=(1, 2)).max() for layer in state.weights]
+    with np.errstate(over="ignore"):
+        start = float(np.float64(max(norms)) ** problem.network.depth)
+    held, late = {}, {}
+    for mode, target in _modes(problem):
+        goal = THRESHOLDS[0] * target
+        if not 0 < start < goal:
+            continue
+        rest = theory.mode_sde(problem, replace(flow, weight_decay=method.weight_decay), mode).fixed_point
+        if rest < goal:
+            held[mode] = max(rest, 0.0)
+            continue
+        needed = float(theory.mode_sde(problem, flow, mode).passage(start, goal)[0])
+        if needed > left:
+            late[mode] = needed / method.time_step
+    if held:
+        yield (
+            f"{_named(problem, held)} cannot be learned: weight_decay = {method.weight_decay:.3g} holds {_it(held)} "
+            f"at {_span(held, '.3g')}; lower weight_decay"
+        )
+    if late:
+        yield (
+            f"{_named(problem, late)} cannot be learned in {steps} steps: gradient flow needs "
+            f"{_span(late, ',.0f')}{full} at least; raise steps or lr"
+        )
+
+
+def _on_float32(engine: Engine, state: State) -> Iterator[str]:
+    """Measured on the first step, over the weights that are not zero up to rounding."""
+    changes = []
+    for new, old in zip(engine.advance(state, state.step + 1).weights, state.weights, strict=True):
+        counted = np.abs(old) > 1e-6 * np.abs(old).max()
+        changes.append(np.abs(new[counted].astype(np.float64) / old[counted] - 1))
+    update = float(np.median(np.concatenate(changes))) if any(map(np.size, changes)) else np.inf
+    if update < SMALLEST_UPDATE:
+        size = f"{update:.2g}, below {SMALLEST_UPDATE:.0e}," if update > 0 else "less than float32 can show,"
+        yield f'the median relative update of a weight is {size} so that weights stop moving; use dtype = "float64"'

@@ -1,0 +1,157 @@
+"""What a run will take: disk and memory counted from shapes, time measured on a few members and first steps."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from saddlescope import _threads
+from saddlescope._memory import in_bytes, require
+from saddlescope.data import Dataset
+from saddlescope.data.base import data_bytes
+from saddlescope.engines import correlator as accumulate
+from saddlescope.engines import make_engine, protocol
+from saddlescope.methods import Method
+from saddlescope.observables import THRESHOLDS
+from saddlescope.plan import Plan
+from saddlescope.problem import Problem
+from saddlescope.runs import results
+from saddlescope.runs.store import COMMIT_BYTES
+
+LANES = 8
+"""Trajectories that a thread of the kernel advances together, at most."""
+
+LISTED = 160
+"""Bytes that the list of saves takes for each."""
+
+MEASURED_SECONDS, MEASURED_MEMBERS = 0.3, 256
+
+
+@dataclass(frozen=True)
+class Size:
+    """Bytes of the saves of a run (before compression), of their list, of a checkpoint, and of the engine at work."""
+
+    saves: int
+    listed: int
+    checkpoint: int
+    engine: int
+
+    def memory(self, stored: bool = True) -> int:
+        """Bytes of memory beyond Python's own, for a run that is written to a store, or kept in memory."""
+        return self.kept(stored) + 3 * self.checkpoint + self.engine
+
+    def kept(self, stored: bool) -> int:
+        """Bytes of memory that saves take."""
+        return self.listed + (min(self.saves, COMMIT_BYTES) if stored else self.saves)
+
+    def __str__(self) -> str:
+        total, checkpoint = in_bytes(self.saves + self.checkpoint), in_bytes(self.checkpoint)
+        return f"store at most {total}, of that the checkpoint {checkpoint}"
+
+
+def size(problem: Problem, method: Method, plan: Plan, engine: str = "auto") -> Size:
+    """How large a run will be; counted from numbers alone.
+
+    >>> from saddlescope import GD, DeepLinear, GaussianData, init
+    >>> problem = Problem(DeepLinear((1, 1)), GaussianData([[1.0]]), init.Balanced(scale=0.5))
+    >>> size(problem, GD(lr=0.1), Plan(steps=10, saves=10)).saves
+    5544
+    """
+    trajectories = problem.network.parameters * np.dtype(plan.dtype).itemsize + _registers(problem, method, plan)
+    modes = min(problem.data.dim_in, problem.data.dim_out)
+    histogram = 8 * modes * (plan.accumulate.bins + 2) if plan.accumulate else 0
+    return Size(
+        saves=plan.most_saves * _save_bytes(problem, plan),
+        listed=LISTED * plan.most_saves,
+        checkpoint=plan.count * trajectories + histogram,
+        engine=_scratch(problem, plan, engine) + data_bytes(problem.data),
+    )
+
+
+def _registers(problem: Problem, method: Method, plan: Plan) -> int:
+    """Bytes of all that a checkpoint holds of a trajectory beside its weights; the fields of ``State``."""
+    modes, word = min(problem.data.dim_in, problem.data.dim_out), np.dtype(plan.dtype).itemsize
+    learned_and_peak, words, status, clock = 8 * modes * (len(THRESHOLDS) + 4), 4 * word, 8, 16
+    samples = problem.data.samples if protocol.draws_from_order(method) and isinstance(problem.data, Dataset) else 0
+    correlator = 8 * modes * plan.accumulate.levels * accumulate.ROW if plan.accumulate else 0
+    return words + status + learned_and_peak + clock + 4 * samples + correlator
+
+
+def _save_bytes(problem: Problem, plan: Plan) -> int:
+    """Bytes of one save."""
+    lengths = results.sizes(problem, replace(plan, saves=1, save_at=None)) | {"time": 1}
+    kept = results.variables(problem, plan).values()
+    return sum(8 * math.prod(lengths[dim] for dim in variable.dims) for variable in kept)
+
+
+def _scratch(problem: Problem, plan: Plan, engine: str) -> int:
+    """Bytes that the engine takes while it works: of the kernel 64 a number and busy thread, for eight trajectories."""
+    each = 4 * problem.network.parameters + max(problem.network.widths) ** 2
+    busy = min(plan.threads or _threads.available(), -(-plan.count // LANES))
+    return 2 * 8 * each * plan.count if engine == "reference" else 8 * LANES * each * busy
+
+
+def check_memory(problem: Problem, method: Method, plan: Plan, stored: bool = True, engine: str = "auto") -> None:
+    """Raise ValueError when a run needs more memory than the machine has left, where that is known.
+
+    ``stored`` says whether it is written to a store; otherwise memory takes all of its saves.
+
+    >>> from saddlescope import GD, DeepLinear, GaussianData, init
+    >>> problem = Problem(DeepLinear((1, 1)), GaussianData([[1.0]]), init.Balanced(scale=0.5))
+    >>> check_memory(problem, GD(lr=0.1), Plan(steps=10))
+    """
+    needs = size(problem, method, plan, engine)
+    ensemble, widest = f"trajectories (now {plan.count:,})", f"widths (now at most {max(problem.network.widths):,})"
+    _, largest = max(
+        (3 * needs.checkpoint, ensemble),
+        (needs.kept(stored), f"saves (now {plan.most_saves:,}), trajectories, or keep"),
+        (needs.engine, ensemble if engine == "reference" else f"threads, or {widest}"),
+    )
+    require(needs.memory(stored), "the run", f"lower {largest}")
+
+
+def sample(plan: Plan) -> Plan:
+    """The plan of the first few members, on which time is measured."""
+    few = min(plan.count, MEASURED_MEMBERS)
+    return replace(plan, trajectories=few, members=plan.members and plan.members[:few])
+
+
+def seconds(problem: Problem, method: Method, plan: Plan, engine: str = "auto") -> float:
+    """How long a run will take on this machine, from one save and ever longer blocks of first steps.
+
+    Measured on the first 256 members at most, and scaled to all of them.
+
+    >>> from saddlescope import GD, DeepLinear, GaussianData, init
+    >>> problem = Problem(DeepLinear((1, 1)), GaussianData([[1.0]]), init.Balanced(scale=0.5))
+    >>> seconds(problem, GD(lr=0.1), Plan(steps=10, saves=10), engine="reference") > 0
+    True
+    """
+    part = sample(plan)
+    few = part.count
+    made = make_engine(engine, problem, method, part)
+    state = made.init()
+    began = time.perf_counter()
+    results.record(made, problem, part, state)
+    save = time.perf_counter() - began
+    steps, spent = 1, 0.0
+    while spent < MEASURED_SECONDS and state.step < plan.steps:
+        steps = min(2 * steps, plan.steps - state.step)
+        began = time.perf_counter()
+        state = made.advance(state, state.step + steps)
+        spent = time.perf_counter() - began
+    return plan.count / few * (plan.steps * spent / steps + len(plan.save_steps) * save)
+
+
+def in_time(seconds: float) -> str:
+    """A time span in words.
+
+    >>> in_time(0.5), in_time(100), in_time(4000), in_time(1e6)
+    ('less than a second', 'about 100 s', 'about 67 min', 'about 278 h')
+    """
+    if seconds < 1:
+        return "less than a second"
+    unit, per = ("s", 1) if seconds < 120 else ("min", 60) if seconds < 7200 else ("h", 3600)
+    return f"about {seconds / per:.0f} {unit}"

@@ -1,0 +1,1 @@
+"""One mode: its SDE, its flow, its phases."""

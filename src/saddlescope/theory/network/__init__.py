@@ -1,0 +1,1 @@
+"""The whole network: its end-to-end map and its layers."""

@@ -1,0 +1,1 @@
+"""Any scalar SDE: its ends, its laws, its first-passage times."""
