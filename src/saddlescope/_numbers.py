@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from saddlescope._arrays import Floats
 from saddlescope._memory import require
-
-Floats = NDArray[np.float64]
 
 DEPTH = 32
 """Lists nested more deeply than this hold no array."""

@@ -159,20 +159,21 @@ def reproduce(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder of the report.")] = Path("report"),
 ) -> None:
     """Test claims of the literature and write a report; ends with 1 if one is refuted."""
-    from saddlescope import claims
+    from saddlescope.claims.reproduce import reproduce
 
-    raise typer.Exit(claims.reproduce(names or (), quick, out))
+    raise typer.Exit(reproduce(names or (), quick, out))
 
 
 @app.command("claims")
 @one_sentence()
 def list_claims() -> None:
     """List the claims that reproduce can test, by paper."""
-    from saddlescope import claims
+    from saddlescope.claims import PAPERS, SOURCES
+    from saddlescope.claims.reproduce import select
 
-    for paper in claims.PAPERS:
-        typer.echo(claims.SOURCES[paper])
-        for name, claim in claims.select([paper]).items():
+    for paper in PAPERS:
+        typer.echo(SOURCES[paper])
+        for name, claim in select([paper]).items():
             typer.echo(f"  {name}\n      {claim.title}")
 
 

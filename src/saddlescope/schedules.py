@@ -13,13 +13,13 @@ import math
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from pydantic import BeforeValidator, Field
 
+from saddlescope._arrays import Floats
 from saddlescope._numbers import as_numbers, shown
 from saddlescope._parts import Count, Real, frozen
 
-Floats = NDArray[np.float64]
 Steps = Annotated[Count, Field(ge=1, lt=2**53)]
 _STEPS = "a number of steps such as 10000"
 _NO_TABLE = BeforeValidator(lambda value: repr(value) if isinstance(value, dict) else value)

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from saddlescope.claims import _networks
 from saddlescope.claims.intervals import Interval
-from saddlescope.claims.law_of_balance import _networks, balance_decay, exact_balance, noise_balance, norm_bounds
+from saddlescope.claims.law_of_balance import balance_decay, exact_balance, noise_balance, norm_bounds
 from saddlescope.claims.tools import around
 from saddlescope.theory import Balance
 

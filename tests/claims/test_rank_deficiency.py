@@ -11,8 +11,8 @@ from saddlescope.claims.rank_deficiency import (
     singular_values,
     step_size,
 )
-from saddlescope.claims.rank_deficiency._networks import settle, train
 from saddlescope.claims.rank_deficiency._setting import SOURCE, drifted, follow, problem, small_steps
+from saddlescope.claims.rank_deficiency._training import settle, train
 from saddlescope.methods import GD, GradientFlow
 
 
@@ -113,8 +113,8 @@ def test_exact_law_of_linear_layers_under_any_loss_and_not_of_relu(loss):
     x, y = rng.standard_normal((50, 3)), rng.integers(2, size=(50, 2)).astype(float)
     start = 0.5 * rng.standard_normal((4, 7, 3)), 0.5 * rng.standard_normal((4, 2, 7))
     linear, relu = (train((x, y), start, 0.1, 2, 20.0, loss, kind) for kind in (False, True))
-    assert step_size._fall(linear) == pytest.approx(linear.told, abs=1e-10)
-    assert np.abs(step_size._fall(relu) - relu.told)[-1].min() > 0.01
+    assert step_size._fall(linear) == pytest.approx(linear.predicted, abs=1e-10)
+    assert np.abs(step_size._fall(relu) - relu.predicted)[-1].min() > 0.01
 
 
 def test_step_of_numpy_networks_is_the_gradient():

@@ -11,6 +11,7 @@ from saddlescope import claims
 from saddlescope.claims import report
 from saddlescope.claims.claim import Claim, Evidence, Number, Rival, Run
 from saddlescope.claims.intervals import Interval
+from saddlescope.claims.reproduce import KEPT, reproduce, select
 
 
 def make_claim(name, value=0.5, experiment=None):
@@ -39,7 +40,7 @@ def paper(monkeypatch):
 
 def test_report_is_complete_and_stands_alone(paper, tmp_path):
     paper(make_claim("good"), make_claim("bad", value=0.9))
-    assert claims.reproduce(["paper"], quick=True, out=tmp_path, progress=False) == 1
+    assert reproduce(["paper"], quick=True, out=tmp_path, progress=False) == 1
     record = json.loads((tmp_path / "report.json").read_text())
     assert [claim["verdict"] for claim in record["claims"]] == ["confirmed", "refuted"]
     assert record["claims"][0]["numbers"][1]["region"] == [1.0, None]
@@ -65,7 +66,7 @@ def test_report_is_complete_and_stands_alone(paper, tmp_path):
 
 def test_report_shows_what_each_number_catches_and_every_rival(paper, tmp_path):
     paper(make_claim("good"))
-    assert claims.reproduce(quick=True, out=tmp_path, progress=False) == 0
+    assert reproduce(quick=True, out=tmp_path, progress=False) == 0
     record = json.loads((tmp_path / "report.json").read_text())
     shown, open_ended = record["claims"][0]["numbers"]
     assert record["form"] == "quick: coarser"
@@ -86,7 +87,7 @@ def test_report_shows_what_each_number_catches_and_every_rival(paper, tmp_path):
         "first look",
     ):
         assert words in page
-    claims.reproduce(out=tmp_path, progress=False)
+    reproduce(out=tmp_path, progress=False)
     assert json.loads((tmp_path / "report.json").read_text())["form"] == "full"
     assert "quick: coarser" not in (tmp_path / "index.html").read_text()
 
@@ -102,7 +103,7 @@ def test_report_shows_what_each_number_catches_and_every_rival(paper, tmp_path):
 )
 def test_a_hostile_record_does_not_reach_the_page(paper, tmp_path, change):
     paper(make_claim("good"))
-    claims.reproduce(out=tmp_path, progress=False)
+    reproduce(out=tmp_path, progress=False)
     record = json.loads((tmp_path / "report.json").read_text())
     claim = record["claims"][0] | {"figure": {"pdf": "figures/a.pdf", "panels": []}}
     assert "<script" not in report.page(record | {"claims": [claim | {"title": "<script>"}]})
@@ -115,14 +116,14 @@ def test_a_report_removes_only_what_it_made(paper, tmp_path):
         ".partial/notes.txt",
         "index.html.new",
         "report.json.new",
-        f"{claims.KEPT}/other-claim.json",
+        f"{KEPT}/other-claim.json",
         "runs/mine.toml",
     ]
     for name in theirs:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("theirs")
     paper(make_claim("good"))
-    assert claims.reproduce(out=tmp_path, progress=False) == 0
+    assert reproduce(out=tmp_path, progress=False) == 0
     assert all((tmp_path / name).read_text() == "theirs" for name in theirs)
     made = {"figures/paper-good.pdf", "runs/paper-good-1.toml", "index.html", "report.json"}
     found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
@@ -131,9 +132,9 @@ def test_a_report_removes_only_what_it_made(paper, tmp_path):
 
 def test_claims_have_short_names_and_a_nearest_one(paper):
     paper(make_claim("good"), make_claim("better"))
-    assert list(claims.select(["better"])) == ["paper/better"]
+    assert list(select(["better"])) == ["paper/better"]
     with pytest.raises(ValueError, match=r"no claim 'bettr' \(did you mean 'better'\?\)"):
-        claims.select(["bettr"])
+        select(["bettr"])
 
 
 def test_claims_stand_under_their_papers(monkeypatch, tmp_path, capsys):
@@ -141,7 +142,7 @@ def test_claims_stand_under_their_papers(monkeypatch, tmp_path, capsys):
         claims, "PAPERS", {"one": (make_claim("a"), make_claim("b", value=0.9)), "two": (make_claim("c"),)}
     )
     monkeypatch.setattr(claims, "SOURCES", {"one": "First paper", "two": "Second paper"})
-    assert claims.reproduce(out=tmp_path) == 1
+    assert reproduce(out=tmp_path) == 1
     page = (tmp_path / "index.html").read_text()
     places = [
         page.index(words) for words in ("First paper: 1 confirmed, 1 refuted", "Second paper: 1 confirmed", "<pre>")
@@ -160,14 +161,14 @@ def test_a_run_with_a_data_set_lies_beside_the_page(paper, tmp_path):
     toml = "X = [" + "0.123456789, " * 2000 + "]\n"
     shown = make_claim("good").experiment(True)
     paper(make_claim("good", experiment=lambda quick: replace(shown, runs=[Run("large", toml, 0.0)])))
-    claims.reproduce(out=tmp_path, progress=False)
+    reproduce(out=tmp_path, progress=False)
     assert (tmp_path / "runs" / "paper-good-1.toml").read_text() == toml
     assert "0.123456789" not in (tmp_path / "index.html").read_text()
 
 
 def test_strict_json(paper, tmp_path):
     paper(make_claim("good"))
-    assert claims.reproduce(out=tmp_path, progress=False) == 0
+    assert reproduce(out=tmp_path, progress=False) == 0
 
     def refuse(name):
         raise AssertionError(name)
@@ -191,11 +192,11 @@ def test_interrupted_report_goes_on(paper, tmp_path):
     first = make_claim("first", experiment=count("first"))
     paper(first, make_claim("second", experiment=stop))
     with pytest.raises(KeyboardInterrupt):
-        claims.reproduce(quick=True, out=tmp_path, progress=False)
+        reproduce(quick=True, out=tmp_path, progress=False)
     paper(first, make_claim("second", experiment=count("second")))
-    assert claims.reproduce(quick=True, out=tmp_path, progress=False) == 0
+    assert reproduce(quick=True, out=tmp_path, progress=False) == 0
     assert runs == ["first", "second"]
-    assert claims.reproduce(quick=True, out=tmp_path, progress=False) == 0  # a finished report is made anew
+    assert reproduce(quick=True, out=tmp_path, progress=False) == 0  # a finished report is made anew
     assert runs == ["first", "second", "first", "second"]
 
 
@@ -205,29 +206,29 @@ def test_what_was_kept_of_another_form_is_not_taken(paper, tmp_path):
 
     paper(make_claim("first"), make_claim("second", experiment=stop))
     with pytest.raises(KeyboardInterrupt):
-        claims.reproduce(quick=True, out=tmp_path, progress=False)
+        reproduce(quick=True, out=tmp_path, progress=False)
     paper(make_claim("first", value=0.9), make_claim("second"))
-    assert claims.reproduce(quick=False, out=tmp_path, progress=False) == 1
+    assert reproduce(quick=False, out=tmp_path, progress=False) == 1
 
 
 def test_wrong_names_and_folders(tmp_path):
     with pytest.raises(ValueError, match=r"no claim 'saddle-to-sadle'.*did you mean 'saddle-to-saddle'"):
-        claims.reproduce(["saddle-to-sadle"], out=tmp_path, progress=False)
+        reproduce(["saddle-to-sadle"], out=tmp_path, progress=False)
     file = tmp_path / "file"
     file.touch()
     with pytest.raises(ValueError, match="out must be a folder"):
-        claims.reproduce(out=file, progress=False)
+        reproduce(out=file, progress=False)
     (tmp_path / "index.html").write_text("somebody's page")
     with pytest.raises(ValueError, match=r"holds an index\.html that is not a report"):
-        claims.reproduce(out=tmp_path, progress=False)
+        reproduce(out=tmp_path, progress=False)
     assert (tmp_path / "index.html").read_text() == "somebody's page"
 
 
 def test_selection():
-    every = claims.select()
+    every = select()
     assert list(every) == [f"{paper}/{claim.name}" for paper, made in claims.PAPERS.items() for claim in made]
     first, *_ = claims.PAPERS
-    assert list(claims.select([first])) == [f"{first}/{claim.name}" for claim in claims.PAPERS[first]]
-    assert list(claims.select(["saddle-to-saddle/plateaus"])) == ["saddle-to-saddle/plateaus"]
+    assert list(select([first])) == [f"{first}/{claim.name}" for claim in claims.PAPERS[first]]
+    assert list(select(["saddle-to-saddle/plateaus"])) == ["saddle-to-saddle/plateaus"]
     assert len({claim.title for claim in every.values()}) == len(every)
     assert claims.PAPERS.keys() <= claims.SOURCES.keys()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from saddlescope.claims.law_of_balance import _networks as networks
+from saddlescope.claims import _networks as networks
 from saddlescope.theory import Balance, balance_step, rescaling_symmetry
 
 SYMMETRIC = {"linear": networks.linear, "relu": networks.relu, "attention": networks.attention()}

@@ -140,7 +140,7 @@ def test_plot_into_no_folder(call, tmp_path):
 
 
 def test_claims_are_listed_and_reproduced(call, monkeypatch):
-    claims = importlib.import_module("saddlescope.claims")
+    claims = importlib.import_module("saddlescope.claims.reproduce")
     code, out, _ = call("claims")
     assert code == 0 and "saddle-to-saddle/" in out
     asked = []

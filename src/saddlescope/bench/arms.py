@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from saddlescope import _threads
+from saddlescope._threads import available
 
 OURS = "saddlescope"
 PEERS = ("torch", "jax", "numpy", "numba", "diffrax", "torchsde")
-AVAILABLE = _threads.available()
+AVAILABLE = available()
 CORES = next(count for count in (16, 8, 4, 2, 1) if count <= AVAILABLE)
 """Cores that all contestants use: they share ensembles out evenly."""
 

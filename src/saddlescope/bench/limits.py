@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from saddlescope import _kernel
+import saddlescope._kernel as _kernel
 from saddlescope.bench.arms import CORES, OURS, PEERS, Arm, Runner
 from saddlescope.bench.settings import network
 

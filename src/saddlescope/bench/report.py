@@ -9,19 +9,19 @@ from typing import Any
 
 from rich.table import Table
 
-from saddlescope.claims.report import write_text
+from saddlescope._files import replace
+from saddlescope.bench.targets import Fact
 
-Record = Mapping[str, Any]
 Row = Sequence[str]
 
 ARMS = ("contestant", "ns", "spread", "× ours", "rounds", "compile s", "memory MB", "of that its work")
 TARGETS = ("work", "ours against", "floor", "reach", "measured", "rounds", "")
 
 
-def write(folder: Path, record: Record) -> None:
+def write(folder: Path, record: Fact) -> None:
     """Write ``bench.json`` and ``bench.md`` into an existing folder."""
-    write_text(folder / "bench.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    write_text(folder / "bench.md", markdown(record))
+    replace(folder / "bench.json", (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
+    replace(folder / "bench.md", markdown(record).encode())
 
 
 def arm_rows(arms: Mapping[str, Any]) -> list[Row]:
@@ -41,7 +41,7 @@ def arm_rows(arms: Mapping[str, Any]) -> list[Row]:
     ]
 
 
-def target_rows(record: Record) -> list[Row]:
+def target_rows(record: Fact) -> list[Row]:
     """A row for each target: floor, reach, measured."""
     rows: list[Row] = []
     for t in record["targets"]:
@@ -52,7 +52,7 @@ def target_rows(record: Record) -> list[Row]:
     return rows
 
 
-def limit_rows(record: Record) -> list[Row]:
+def limit_rows(record: Fact) -> list[Row]:
     """What the machine can do, for each type: median of all rounds, the lowest and the highest."""
     return [
         (
@@ -76,7 +76,7 @@ def table(title: str, head: Row, rows: Iterable[Row]) -> Table:
     return drawn
 
 
-def markdown(record: Record) -> str:
+def markdown(record: Fact) -> str:
     """The whole record as one Markdown text."""
     machine = record["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items() if version)
@@ -111,7 +111,7 @@ LIMITS = ("type", "multiply-add GFLOP/s, one thread", "all cores", "10⁹ normal
 MEMORY = ("trajectories", "steps", "MB")
 
 
-def memory_rows(record: Record) -> list[Row]:
+def memory_rows(record: Fact) -> list[Row]:
     """What an ensemble takes."""
     return [(f"{m['trajectories']:,}", f"{m['steps']:,}", f"{m['bytes'] / 1e6:.1f}") for m in record["memory"]]
 
@@ -128,7 +128,7 @@ def _laws(arms: Mapping[str, Any]) -> str:
     )
 
 
-def _curves(curves: Record) -> str:
+def _curves(curves: Fact) -> str:
     head = ("scheme", "T", "step or tolerance", "µs a trajectory", "distance")
     rows = [
         (

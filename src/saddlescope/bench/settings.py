@@ -7,9 +7,8 @@ from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from saddlescope._arrays import Floats
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special
 
+from saddlescope._arrays import Floats
 from saddlescope.comparison import FALSE_ALARM, cdf_difference, gaps
-
-Floats = NDArray[np.float64]
 
 FEWEST = 48
 """Values below which a mean keeps no promise at 1e-6: skewed samples do not show their skewness."""

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
+from saddlescope._arrays import Floats
 from saddlescope.claims.claim import Number, Region
 from saddlescope.claims.intervals import Interval
 from saddlescope.data import GaussianData
@@ -20,8 +20,6 @@ from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.runs import results
 from saddlescope.simulation.simulate import simulate
-
-Floats = NDArray[np.float64]
 
 SAME_LAW: Region = (0.0, 0.015)
 """Kolmogorov distance that counts as the same law: what full runs resolve, and near rivals exceed."""

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from saddlescope._arrays import Floats
 from saddlescope._memory import require
 from saddlescope._numbers import shown
-
-Floats = NDArray[np.float64]
 
 _TEXT = 60
 """Bytes of memory that a byte of a CSV takes while it is read."""

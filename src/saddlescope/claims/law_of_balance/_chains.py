@@ -10,9 +10,10 @@ import xarray as xr
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
+from saddlescope._arrays import Floats
 from saddlescope.claims import intervals
 from saddlescope.claims.intervals import Interval
-from saddlescope.claims.tools import Floats, alive, run
+from saddlescope.claims.tools import alive, run
 from saddlescope.data import GaussianData
 from saddlescope.init import Given
 from saddlescope.methods import Method

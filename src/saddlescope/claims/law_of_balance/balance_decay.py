@@ -10,11 +10,12 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from saddlescope import plots
+from saddlescope._arrays import Floats
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Rival, Run
 from saddlescope.claims.intervals import Interval, exact
 from saddlescope.claims.law_of_balance.exact_balance import ROUNDING, digits
-from saddlescope.claims.tools import Floats, alive, around, largest, power, run
+from saddlescope.claims.tools import alive, around, largest, power, run
 from saddlescope.data import GaussianData
 from saddlescope.init import Given
 from saddlescope.methods import SGD, GradientFlow, Langevin, Method

@@ -10,11 +10,12 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from saddlescope import plots
+from saddlescope._arrays import Floats
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Rival
 from saddlescope.claims.intervals import Interval
 from saddlescope.claims.law_of_balance._chains import dots
-from saddlescope.claims.tools import Floats, around, largest, power, same_law
+from saddlescope.claims.tools import around, largest, power, same_law
 from saddlescope.comparison import FALSE_ALARM
 from saddlescope.theory import ModeSDE
 from saddlescope.theory.mode.phases import extrema, regime

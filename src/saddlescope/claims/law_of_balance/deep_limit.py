@@ -9,11 +9,12 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from saddlescope import plots
+from saddlescope._arrays import Floats
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Rival, Run
 from saddlescope.claims.intervals import Interval
 from saddlescope.claims.law_of_balance._chains import chain, dots, end, memory
-from saddlescope.claims.tools import Floats, around, largest, power, same_law
+from saddlescope.claims.tools import around, largest, power, same_law
 from saddlescope.methods import SGD, Langevin
 from saddlescope.theory import Density, ModeSDE, mode_sde
 from saddlescope.theory.mode.phases import infinite_depth

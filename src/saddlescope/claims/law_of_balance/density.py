@@ -10,11 +10,12 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from saddlescope import plots
+from saddlescope._arrays import Floats
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Rival, Run
 from saddlescope.claims.intervals import Interval
 from saddlescope.claims.law_of_balance._chains import chain, dots, end, memory
-from saddlescope.claims.tools import Floats, largest, power, run, same_law, smallest
+from saddlescope.claims.tools import largest, power, run, same_law, smallest
 from saddlescope.methods import SGD, Langevin
 from saddlescope.plan import Accumulate, Plan
 from saddlescope.theory import Diffusion1D, ModeSDE

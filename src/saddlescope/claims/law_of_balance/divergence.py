@@ -10,12 +10,13 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from saddlescope import plots
+from saddlescope._arrays import Floats
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Rival, Run
 from saddlescope.claims.intervals import Interval
 from saddlescope.claims.law_of_balance._chains import chain, hill, memory
 from saddlescope.claims.law_of_balance.tails import exact_exponent
-from saddlescope.claims.tools import Floats, around, largest, power, run
+from saddlescope.claims.tools import around, largest, power, run
 from saddlescope.comparison import FALSE_ALARM
 from saddlescope.methods import SGD
 from saddlescope.plan import Plan

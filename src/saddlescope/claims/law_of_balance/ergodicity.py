@@ -9,11 +9,12 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from saddlescope import plots
+from saddlescope._arrays import Floats
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Rival, Run
 from saddlescope.claims.intervals import Interval
 from saddlescope.claims.law_of_balance._chains import chain
-from saddlescope.claims.tools import ALWAYS, NEVER, Floats, around, power, run
+from saddlescope.claims.tools import ALWAYS, NEVER, around, power, run
 from saddlescope.data import GaussianData
 from saddlescope.init import Given
 from saddlescope.methods import SGD

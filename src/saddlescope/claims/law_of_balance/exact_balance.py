@@ -10,10 +10,11 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from saddlescope import plots
+from saddlescope._arrays import Floats
+from saddlescope.claims import _networks as networks
 from saddlescope.claims.claim import Claim, Evidence, Number, Region, Rival, Run
 from saddlescope.claims.intervals import exact
-from saddlescope.claims.law_of_balance import _networks as networks
-from saddlescope.claims.tools import Floats, network, run
+from saddlescope.claims.tools import network, run
 from saddlescope.data import Dataset
 from saddlescope.init import Gaussian
 from saddlescope.methods import SGD, Langevin, Method

@@ -10,11 +10,12 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from saddlescope import plots
+from saddlescope._arrays import Floats
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Region, Rival, Run
 from saddlescope.claims.intervals import Interval
 from saddlescope.claims.law_of_balance._chains import chain, memory
-from saddlescope.claims.tools import Floats, alive, around, largest, power, run
+from saddlescope.claims.tools import alive, around, largest, power, run
 from saddlescope.comparison import FALSE_ALARM
 from saddlescope.methods import SGD
 from saddlescope.plan import Plan

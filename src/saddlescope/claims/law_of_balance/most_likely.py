@@ -11,11 +11,12 @@ from matplotlib.axes import Axes
 from scipy import stats
 
 from saddlescope import plots
+from saddlescope._arrays import Floats
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Rival, Run
 from saddlescope.claims.intervals import Interval
 from saddlescope.claims.law_of_balance._chains import chain, dots, memory
-from saddlescope.claims.tools import Floats, alive, around, largest, power, run
+from saddlescope.claims.tools import alive, around, largest, power, run
 from saddlescope.methods import SGD
 from saddlescope.plan import Plan
 from saddlescope.theory import ModeSDE

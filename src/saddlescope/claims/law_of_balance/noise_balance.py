@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from saddlescope import plots
 from saddlescope.claims import intervals
+from saddlescope.claims._networks import RELU, backward, forward
 from saddlescope.claims.claim import Claim, Evidence, Number, Rival, Run
 from saddlescope.claims.intervals import Interval
 from saddlescope.claims.tools import alive, around, largest, power, run
@@ -22,7 +23,7 @@ from saddlescope.networks import DeepLinear
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 
-Floats = NDArray[np.float32]
+Singles = NDArray[np.float32]
 Times = NDArray[np.float64]
 
 SIZE, WIDTH, SIGNAL = 20, 200, 0.5
@@ -37,11 +38,11 @@ LINEAR = SGD(lr=0.01, batch_size=4)
 class Task:
     """Inputs of this spectrum (20,), labels half the inputs plus noise of this deviation in every output (20,)."""
 
-    spectrum: Floats
-    label_noise: Floats
+    spectrum: Singles
+    label_noise: Singles
     start: tuple[float, float]
 
-    def draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[Floats, Floats]:
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[Singles, Singles]:
         """Inputs and labels, each (*shape, 20)."""
         x, noise = (rng.standard_normal((*shape, SIZE), np.float32) for _ in range(2))
         x *= np.sqrt(self.spectrum)
@@ -60,18 +61,18 @@ class Training:
     """Norms and noise of the weights out of (u) and into (w) every unit: (time, trajectory, unit)."""
 
     time: Times
-    norm_u: Floats
-    norm_w: Floats
-    noise_u: Floats
-    noise_w: Floats
+    norm_u: Singles
+    norm_w: Singles
+    noise_u: Singles
+    noise_w: Singles
 
     @property
-    def norm_ratio(self) -> Floats:
+    def norm_ratio(self) -> Singles:
         """``‖u‖²/‖w‖²`` of whole layers (time, trajectory)."""
         return np.asarray(self.norm_u.sum(axis=-1) / self.norm_w.sum(axis=-1))
 
     @property
-    def noise_ratio(self) -> Floats:
+    def noise_ratio(self) -> Singles:
         """``Tr C_u / Tr C_w = wᵀC₂w / uᵀC₁u`` of whole layers (time, trajectory)."""
         return np.asarray(self.noise_u.sum(axis=-1) / self.noise_w.sum(axis=-1))
 
@@ -175,15 +176,14 @@ def train(task: Task, steps: int, trajectories: int) -> Training:
     return Training(np.linspace(0, LR * steps, len(saved)), *(np.array(values) for values in zip(*saved, strict=True)))
 
 
-def passes(u: Floats, w: Floats, x: Floats, y: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+def passes(u: Singles, w: Singles, x: Singles, y: Singles) -> tuple[Singles, Singles, Singles, Singles]:
     """Inputs, hidden units, errors of the output and errors at the units: (…, sample, size)."""
-    before = x @ w.swapaxes(-1, -2)
-    hidden = np.maximum(before, 0)
-    error = hidden @ u.swapaxes(-1, -2) - y
-    return x, hidden, error, (error @ u) * (before > 0)
+    before, hidden, output = forward(RELU, u, w, x)
+    error = output - y
+    return x, hidden, error, backward(RELU, u, error, before)
 
 
-def spread(u: Floats, w: Floats, task: Task, rng: np.random.Generator) -> tuple[Floats, ...]:
+def spread(u: Singles, w: Singles, task: Task, rng: np.random.Generator) -> tuple[Singles, ...]:
     """``‖u‖²``, ``‖w‖²``, ``Tr Cov[g_u]``, ``Tr Cov[g_w]`` of every unit, on fresh samples (trajectory, unit).
 
     The samples come in panels of 32: products so small that no linear algebra library splits them over threads.

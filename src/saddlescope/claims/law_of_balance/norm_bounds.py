@@ -12,7 +12,7 @@ from saddlescope import plots
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Region, Rival
 from saddlescope.claims.intervals import Interval
-from saddlescope.claims.law_of_balance.noise_balance import EVEN, LR, SIZE, UNEVEN, Floats, Task, passes
+from saddlescope.claims.law_of_balance.noise_balance import EVEN, LR, SIZE, UNEVEN, Singles, Task, passes
 from saddlescope.theory import Balance
 
 WIDTH, BATCH, SAMPLES = 24, 8, 1500
@@ -104,7 +104,7 @@ def units(task: Task, steps: int, networks: int) -> Units:
     return Units(ratio, bounds.T, spectra.transpose(1, 2, 0), ranks.T)
 
 
-def train(task: Task, steps: int, networks: int) -> tuple[Floats, Floats]:
+def train(task: Task, steps: int, networks: int) -> tuple[Singles, Singles]:
     """Weights out of (network, 20, unit) and into (network, unit, 20) the units, side by side on fresh batches."""
     rng = np.random.default_rng(0)
     shapes = (networks, SIZE, WIDTH), (networks, WIDTH, SIZE)
@@ -120,7 +120,7 @@ def train(task: Task, steps: int, networks: int) -> tuple[Floats, Floats]:
 
 
 def look(
-    u: Floats, w: Floats, out: Floats, into: Floats, task: Task, seed: int
+    u: Singles, w: Singles, out: Singles, into: Singles, task: Task, seed: int
 ) -> tuple[float, tuple[float, float], np.ndarray, tuple[int, int]]:
     """Norm ratio, its bounds, ends of the spectra of C₁ and C₂ and their ranks, of a unit with weights u, w.
 

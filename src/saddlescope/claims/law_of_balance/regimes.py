@@ -12,11 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 
 from saddlescope import plots
+from saddlescope._arrays import Floats
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Rival, Run
 from saddlescope.claims.intervals import Interval
 from saddlescope.claims.law_of_balance._chains import chain, dots, hill, memory
-from saddlescope.claims.tools import Floats, alive, around, largest, power, run, same_law
+from saddlescope.claims.tools import alive, around, largest, power, run, same_law
 from saddlescope.methods import SGD
 from saddlescope.plan import Plan
 from saddlescope.theory import ModeSDE

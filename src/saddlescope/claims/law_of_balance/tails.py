@@ -10,11 +10,12 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from saddlescope import plots
+from saddlescope._arrays import Floats
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Rival, Run
 from saddlescope.claims.intervals import Interval
 from saddlescope.claims.law_of_balance._chains import chain, dots, hill, memory
-from saddlescope.claims.tools import NEVER, Floats, around, largest, run
+from saddlescope.claims.tools import NEVER, around, largest, run
 from saddlescope.methods import SGD
 from saddlescope.plan import Plan
 from saddlescope.theory import ModeSDE

@@ -9,12 +9,13 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from saddlescope import plots
+from saddlescope._arrays import Floats
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Rival
 from saddlescope.claims.intervals import Interval
 from saddlescope.claims.law_of_balance._chains import dots, memory
 from saddlescope.claims.law_of_balance.deep_limit import chains_sde, limit
-from saddlescope.claims.tools import Floats, around, power, same_law
+from saddlescope.claims.tools import around, power, same_law
 from saddlescope.theory import ModeSDE
 from saddlescope.theory.mode.phases import heat, hot_law
 

@@ -10,11 +10,12 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from saddlescope import plots
+from saddlescope._arrays import Floats
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Rival, Run
 from saddlescope.claims.intervals import Interval
 from saddlescope.claims.law_of_balance._chains import chains
-from saddlescope.claims.tools import ALWAYS, Floats, alive, around, largest, power, run
+from saddlescope.claims.tools import ALWAYS, alive, around, largest, power, run
 from saddlescope.methods import SGD, GradientFlow, Langevin, Method
 from saddlescope.plan import Plan
 from saddlescope.runs import results

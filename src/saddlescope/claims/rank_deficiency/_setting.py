@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saddlescope import observables
+from saddlescope._arrays import Floats
 from saddlescope.claims.claim import Run
 from saddlescope.data import Dataset
 from saddlescope.engines import make_engine
@@ -19,8 +20,6 @@ from saddlescope.networks import DeepLinear
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.theory.network import determinant
-
-Floats = NDArray[np.float64]
 
 SAMPLES, WIDTHS, STRENGTHS, LABEL_NOISE = 1000, (5, 10, 2), (2.0, 1.0), 2.0
 INIT = Gaussian(scale=0.5)

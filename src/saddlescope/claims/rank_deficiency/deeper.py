@@ -8,10 +8,11 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from saddlescope import plots
+from saddlescope._arrays import Floats
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Rival
 from saddlescope.claims.intervals import Interval
-from saddlescope.claims.rank_deficiency._setting import LABEL_NOISE, SAMPLES, Floats, Path, follow, problem
+from saddlescope.claims.rank_deficiency._setting import LABEL_NOISE, SAMPLES, Path, follow, problem
 from saddlescope.claims.tools import around, largest, power, smallest
 from saddlescope.init import Gaussian
 from saddlescope.methods import GD, GradientFlow

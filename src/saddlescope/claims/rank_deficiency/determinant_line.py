@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from saddlescope import plots
+from saddlescope._arrays import Floats
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Region, Rival
 from saddlescope.claims.intervals import Interval
@@ -15,7 +16,6 @@ from saddlescope.claims.rank_deficiency._setting import (
     LABEL_NOISE,
     SAMPLES,
     SOURCE,
-    Floats,
     Path,
     drifted,
     follow,

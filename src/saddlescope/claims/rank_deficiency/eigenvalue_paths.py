@@ -9,10 +9,11 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from saddlescope import plots
+from saddlescope._arrays import Floats
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Rival
 from saddlescope.claims.intervals import Interval
-from saddlescope.claims.rank_deficiency._setting import SAMPLES, SOURCE, Floats, Path, drifted, follow, small_steps
+from saddlescope.claims.rank_deficiency._setting import SAMPLES, SOURCE, Path, drifted, follow, small_steps
 from saddlescope.claims.tools import around, largest, power, smallest
 from saddlescope.methods import GradientFlow
 from saddlescope.problem import Problem

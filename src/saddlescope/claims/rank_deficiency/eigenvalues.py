@@ -9,9 +9,10 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from saddlescope import plots
+from saddlescope._arrays import Floats
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Rival, Run
-from saddlescope.claims.rank_deficiency._setting import LABEL_NOISE, SAMPLES, WIDTHS, Floats, follow, problem
+from saddlescope.claims.rank_deficiency._setting import LABEL_NOISE, SAMPLES, WIDTHS, follow, problem
 from saddlescope.claims.tools import around, power
 from saddlescope.engines import make_engine
 from saddlescope.init import Given

@@ -10,11 +10,12 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from saddlescope import plots
+from saddlescope._arrays import Floats
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Rival
 from saddlescope.claims.intervals import Interval
-from saddlescope.claims.rank_deficiency._networks import Loss, Trained, settle, train
-from saddlescope.claims.rank_deficiency._setting import SAMPLES, Floats, Path, drifted, follow, problem, samples
+from saddlescope.claims.rank_deficiency._setting import SAMPLES, Path, drifted, follow, problem, samples
+from saddlescope.claims.rank_deficiency._training import Loss, Trained, settle, train
 from saddlescope.claims.tools import around, power
 from saddlescope.methods import GD, SGD, GradientFlow
 from saddlescope.theory.network import determinant
@@ -191,17 +192,17 @@ def _over_start(values: Floats) -> Interval:
 
 def _fall(run: Trained) -> Floats:
     first, second = (layer.reshape(-1, *layer.shape[2:]) for layer in (run.first, run.second))
-    values = determinant.log_det([first, second]).reshape(run.told.shape)
+    values = determinant.log_det([first, second]).reshape(run.predicted.shape)
     return np.asarray(values - values[0])
 
 
 def _error(run: Trained) -> float:
     """Largest difference between the fall and the sum of exact steps, where rounding has not yet taken over."""
-    return float(np.abs(_fall(run) - run.told)[run.told > -20].max())
+    return float(np.abs(_fall(run) - run.predicted)[run.predicted > -20].max())
 
 
 def _relu(run: Trained) -> Interval:
-    return intervals.mean(_fall(run)[-1] / run.told[-1])
+    return intervals.mean(_fall(run)[-1] / run.predicted[-1])
 
 
 def draw(axes: Sequence[Axes], evidence: Evidence) -> None:

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from scipy.linalg import expm
 
 from saddlescope import plots
+from saddlescope._arrays import Floats
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Region, Rival, Run
 from saddlescope.claims.intervals import Interval
@@ -19,7 +20,6 @@ from saddlescope.claims.saddle_to_saddle import _rivals
 from saddlescope.claims.saddle_to_saddle.plateaus import log_pivots
 from saddlescope.claims.tools import (
     ALWAYS,
-    Floats,
     aligned,
     around,
     largest,

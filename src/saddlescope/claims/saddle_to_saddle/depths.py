@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from scipy.optimize import brentq
 
 from saddlescope import plots
+from saddlescope._arrays import Floats
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Region, Rival, Run
 from saddlescope.claims.intervals import Interval
@@ -18,7 +19,6 @@ from saddlescope.claims.saddle_to_saddle import _rivals
 from saddlescope.claims.tools import (
     ALWAYS,
     NEVER,
-    Floats,
     aligned,
     alive,
     around,

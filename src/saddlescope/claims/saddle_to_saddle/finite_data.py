@@ -11,11 +11,12 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from saddlescope import plots
+from saddlescope._arrays import Floats
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Rival, Run
 from saddlescope.claims.intervals import Interval
 from saddlescope.claims.saddle_to_saddle import _rivals
-from saddlescope.claims.tools import ALWAYS, Floats, Region, aligned, around, learning_times, run, same_law, smallest
+from saddlescope.claims.tools import ALWAYS, Region, aligned, around, learning_times, run, same_law, smallest
 from saddlescope.comparison import FALSE_ALARM
 from saddlescope.data import Dataset, GaussianData
 from saddlescope.init import Gaussian, Init

@@ -12,10 +12,11 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from saddlescope import plots
+from saddlescope._arrays import Floats
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Region, Rival, Run
 from saddlescope.claims.intervals import Interval
-from saddlescope.claims.tools import OTHER_LAW, Floats, alive, around, largest, learning_times, network, power, run
+from saddlescope.claims.tools import OTHER_LAW, alive, around, largest, learning_times, network, power, run
 from saddlescope.init import Gaussian
 from saddlescope.methods import Langevin
 from saddlescope.plan import Plan

@@ -10,11 +10,12 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from saddlescope import init, plots
+from saddlescope._arrays import Floats
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Region, Rival, Run
 from saddlescope.claims.intervals import Interval
 from saddlescope.claims.saddle_to_saddle import _rivals
-from saddlescope.claims.tools import COARSE_LAW, Floats, aligned, alive, around, at, largest, network, run, smallest
+from saddlescope.claims.tools import COARSE_LAW, aligned, alive, around, at, largest, network, run, smallest
 from saddlescope.engines import make_engine
 from saddlescope.methods import Langevin
 from saddlescope.plan import Plan

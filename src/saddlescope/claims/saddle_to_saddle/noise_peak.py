@@ -11,10 +11,11 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from saddlescope import plots
+from saddlescope._arrays import Floats
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Rival, Run
 from saddlescope.claims.intervals import Interval
-from saddlescope.claims.tools import ALWAYS, NEVER, Floats, aligned, around, largest, network, power, run, smallest
+from saddlescope.claims.tools import ALWAYS, NEVER, aligned, around, largest, network, power, run, smallest
 from saddlescope.methods import SGD, Langevin, Method
 from saddlescope.plan import Plan
 from saddlescope.theory import ModeSDE

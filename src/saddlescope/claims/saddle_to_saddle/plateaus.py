@@ -11,12 +11,12 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from saddlescope import plots
+from saddlescope._arrays import Floats
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Rival, Run
 from saddlescope.claims.intervals import Interval
 from saddlescope.claims.tools import (
     ALWAYS,
-    Floats,
     aligned,
     around,
     largest,

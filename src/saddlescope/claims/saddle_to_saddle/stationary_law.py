@@ -11,13 +11,13 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from saddlescope import plots
+from saddlescope._arrays import Floats
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Region, Rival, Run
 from saddlescope.claims.intervals import Interval
 from saddlescope.claims.saddle_to_saddle import _rivals
 from saddlescope.claims.tools import (
     ALWAYS,
-    Floats,
     aligned,
     alive,
     around,

@@ -1,0 +1,212 @@
+"""The command that tests claims: select them by name, run and judge each, write one report.
+
+A claim is stored in the report's folder as soon as it is judged, so an interrupted command resumes after it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib.metadata
+import itertools
+import json
+import math
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from saddlescope import claims as registry
+from saddlescope import plots
+from saddlescope._files import in_words, place, sole
+from saddlescope.claims import report
+from saddlescope.claims.claim import Claim, Number, judge
+
+KEPT = ".saddlescope-judged"
+"""Folder inside a report that holds the claims judged so far, until the report is written."""
+
+Outcome = dict[str, Any]
+"""A judged claim as it stands in report.json."""
+
+_COLOURS = {"confirmed": "green", "refuted": "red", "inconclusive": "yellow"}
+
+
+def select(names: Sequence[str] = ()) -> dict[str, Claim]:
+    """Claims by name, ``claim`` or ``paper/claim``; a paper selects all of its claims, no name selects every claim.
+
+    Raises ValueError for a name that is neither a paper nor a claim.
+
+    >>> list(select(["noise-peak"]))
+    ['saddle-to-saddle/noise-peak']
+    """
+    every = {f"{paper}/{claim.name}": claim for paper, claims in registry.PAPERS.items() for claim in claims}
+    known = {*registry.PAPERS, *every, *(claim.name for claim in every.values())}
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise ValueError(f"there is no claim {name!r}{hint}; list them with 'saddlescope claims'")
+    chosen = set(names)
+    return {
+        full: claim for full, claim in every.items() if not names or chosen & {full, claim.name, full.split("/")[0]}
+    }
+
+
+def reproduce(names: Sequence[str] = (), quick: bool = False, out: str | Path = "report", progress: bool = True) -> int:
+    """Run these claims; write ``index.html``, ``report.json``, figures and TOML of the runs into the folder ``out``.
+
+    Each claim is kept in ``out`` as soon as it is judged, so that the same call resumes an interrupted report. An
+    earlier report there is replaced; nothing else is touched. Returns 0 if no claim was refuted, else 1. Raises
+    ValueError for a name that does not exist, and for an ``out`` that is a file or holds another page.
+    """
+    claims, folder = select(names), place(out, "out")
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"out must be a folder, got the file {str(folder)!r}; give another path")
+    if (folder / "index.html").exists() and not (folder / "report.json").exists():
+        raise ValueError(f"out {str(folder)!r} holds an index.html that is not a report; give another folder")
+    resume = "run the same again to resume after the last finished claim"
+    with sole(folder, "out"), in_words(folder, "out", resume):
+        for needed in ("figures", KEPT):
+            (folder / needed).mkdir(parents=True, exist_ok=True)
+        outcomes = list(_outcomes(claims, quick, folder, progress))
+        about = {
+            "version": importlib.metadata.version("saddlescope"),
+            "quick": quick,
+            "machine": report.machine(),
+        }
+        report.write(folder, {**about, "claims": outcomes})
+        _discard(folder, claims)
+    if progress:
+        _print(outcomes, folder)
+    return int(any(outcome["verdict"] == "refuted" for outcome in outcomes))
+
+
+def _outcomes(claims: dict[str, Claim], quick: bool, folder: Path, progress: bool) -> Iterator[Outcome]:
+    """Every claim judged, or read back if an interrupted attempt already judged it."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Console(stderr=True, quiet=not progress)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("claims", total=len(claims))
+        for name, claim in claims.items():
+            bar.update(task, description=escape(claim.title))
+            paper, stem = name.split("/")[0], _stem(name)
+            identity = {
+                "name": name,
+                "paper": registry.SOURCES.get(paper, paper),
+                "quick": quick,
+                "version": importlib.metadata.version("saddlescope"),
+            }
+            kept = folder / KEPT / f"{stem}.json"
+            outcome = _read(kept, identity)
+            if outcome is None:
+                outcome = identity | _run(claim, quick, folder, stem)
+                report.write_text(kept, json.dumps(outcome))
+            found = f"{outcome['verdict']:>12}  {escape(claim.title)}  ({outcome['seconds']:.0f} s)"
+            console.print(found, soft_wrap=True, highlight=False)
+            yield outcome
+            bar.advance(task)
+
+
+def _stem(name: str) -> str:
+    """The name of a claim as it appears in file names."""
+    return name.replace("/", "-")
+
+
+def _discard(folder: Path, claims: Iterable[str]) -> None:
+    """Remove the judged claims kept for resuming, and their folder if it is then empty."""
+    for name in claims:
+        (folder / KEPT / f"{_stem(name)}.json").unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        (folder / KEPT).rmdir()
+
+
+def _read(path: Path, identity: dict[str, Any]) -> Outcome | None:
+    """A judged claim kept by an earlier attempt in the same form and version, or None."""
+    try:
+        outcome: Outcome = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return outcome if isinstance(outcome, dict) and identity.items() <= outcome.items() else None
+
+
+def _run(claim: Claim, quick: bool, folder: Path, stem: str) -> Outcome:
+    """Run one claim, judge it and save its figure."""
+    start = time.perf_counter()
+    evidence = claim.experiment(quick)
+    seconds = time.perf_counter() - start
+    verdict, reason = judge(evidence)
+    figure, pdf = plots.panels(claim.draw, evidence, claim.panels), f"figures/{stem}.pdf"
+    plots.save(figure, folder / pdf)
+    return {
+        "title": claim.title,
+        "statement": claim.statement,
+        "source": claim.source,
+        "method": claim.method,
+        "control": claim.control,
+        "caption": claim.caption,
+        "verdict": verdict,
+        "reason": reason,
+        "seconds": round(seconds, 2),
+        "numbers": [_number(number) for number in evidence.numbers],
+        "controls": [_number(number) for number in evidence.controls],
+        "rivals": [
+            {
+                "theory": rival.theory,
+                "numbers": [_number(number) for number in rival.numbers],
+                "verdict": rival.verdict,
+            }
+            for rival in evidence.rivals
+        ],
+        "runs": [
+            {"name": run.name, "file": f"runs/{stem}-{place}.toml", "diverged": run.diverged, "toml": run.toml}
+            for place, run in enumerate(evidence.runs, start=1)
+        ],
+        "figure": {"pdf": pdf, "panels": plots.to_svgs(figure)},
+    }
+
+
+def _number(number: Number) -> dict[str, Any]:
+    """A number as it appears in report.json."""
+    interval = number.interval
+    return {
+        "name": number.name,
+        "value": _finite(interval.value),
+        "interval": [_finite(interval.low), _finite(interval.high)],
+        "miss": interval.miss,
+        "region": None if number.region is None else [_finite(end) for end in number.region],
+        "moved": number.moved,
+        "catches": number.catches,
+        "refutes_from": None if number.refutes_from is None else [_finite(end) for end in number.refutes_from],
+        "verdict": number.verdict,
+    }
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return float(value) if math.isfinite(value) else None
+
+
+def _print(outcomes: Sequence[Outcome], folder: Path) -> None:
+    """One table per paper, and the path of the report."""
+    console = Console()
+    if any(outcome["quick"] for outcome in outcomes):
+        console.print("quick: coarser (small ensembles, wide regions; run without --quick for results to cite)")
+    for paper, group in itertools.groupby(outcomes, key=itemgetter("paper")):
+        table = Table("claim", "verdict", "measured", "predicted", "time", title=escape(paper), title_justify="left")
+        for outcome in group:
+            colour, head = _COLOURS[outcome["verdict"]], outcome["numbers"][0]
+            table.add_row(
+                escape(outcome["title"]),
+                f"[{colour}]{outcome['verdict']}[/{colour}]",
+                escape(f"{head['name']}: {report.measured(head)}"),
+                report.predicted(head),
+                f"{outcome['seconds']:.0f} s",
+            )
+        console.print(table)
+    console.print(f"report: {folder / 'index.html'}", soft_wrap=True)
