@@ -1,7 +1,7 @@
-"""Frozen, validated parts of a run: one decorator, the array types, and their TOML tables.
+"""Frozen, validated parts of a run: one decorator, the types of their arguments, and the table of a part.
 
 A part is a small dataclass. Wrong input raises one sentence that names the argument, the value, what is
-allowed and (from the field's description) the usual fix.
+allowed and the usual fix (the field's description).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
 import numpy as np
@@ -24,7 +24,7 @@ T = TypeVar("T")
 Array = np.ndarray
 
 _ALIASES = {"learning_rate": "lr", "eta": "lr", "batch": "batch_size", "sigma": "label_noise"}
-"""Other names in use for an argument."""
+"""Common other names of an argument."""
 
 _OF_OTHERS = ("momentum", "nesterov", "dampening", "betas", "beta", "amsgrad", "eps", "optimizer")
 _UNSUPPORTED = "momentum and adaptive steps are not supported"
@@ -34,7 +34,7 @@ _CONFIG = pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
 @dataclass_transform(frozen_default=True, field_specifiers=(Field,))
 def frozen(cls: type[T]) -> type[T]:
-    """A frozen pydantic dataclass whose errors are one sentence and whose equality understands arrays."""
+    """A frozen pydantic dataclass whose errors are one sentence and whose equality compares arrays by value."""
     model = pydantic_dataclass(frozen=True, eq=False, config=_CONFIG)(cls)
     validate: Callable[..., None] = model.__init__
 
@@ -46,7 +46,7 @@ def frozen(cls: type[T]) -> type[T]:
             raise TypeError(f"{cls.__name__} takes {len(names)} argument{plural} ({listed}), got {len(args)}{fix}")
         for name, value in zip(names, args, strict=False):
             if name in kwargs:
-                raise TypeError(f"{cls.__name__} got {name!r} twice, by place and by name; give it once")
+                raise TypeError(f"{cls.__name__} got {name!r} twice, by position and by name; give it once")
             kwargs[name] = value
         try:
             validate(self, **kwargs)
@@ -73,14 +73,14 @@ def _takes_a_tuple(model: type) -> bool:
 
 
 def _read_only(value: Any) -> Any:
-    """A value of a part with its arrays locked, as they were before it was copied."""
+    """A value of a part with its arrays read-only, as they were before it was copied."""
     if isinstance(value, np.ndarray):
         value.flags.writeable = False
     return tuple(map(_read_only, value)) if isinstance(value, tuple) else value
 
 
 def _shown(part: Any) -> str:
-    """A part as one would write it: without the arguments that are at their defaults."""
+    """A part as a user would write it: without arguments that have their default value."""
     arguments = []
     for field in dataclasses.fields(part):
         value, default = getattr(part, field.name), getattr(field.default, "default", field.default)
@@ -90,7 +90,7 @@ def _shown(part: Any) -> str:
 
 
 def _one_sentence(model: type, error: pydantic.ValidationError) -> Exception:
-    # A misspelt name also leaves the right one missing; the misspelling is the news.
+    # A misspelt name also leaves the right one missing; report the misspelling.
     first = min(error.errors(), key=lambda e: e["type"] != "unexpected_keyword_argument")
     kind, name, got = first["type"], str(first["loc"][0]) if first["loc"] else "", first.get("input")
     fields = {f.name: f for f in dataclasses.fields(model)}
@@ -131,7 +131,7 @@ def _fix(field: Any) -> str:
 
 
 def allowed(name: str, names: Any) -> str:
-    """The end of an error sentence on an unknown name: what is allowed and the likeliest meant."""
+    """The end of an error sentence on an unknown name: what is allowed, and the closest of these."""
     usual = _ALIASES.get(name.lower())
     close = [usual] if usual in names else difflib.get_close_matches(name, list(names), n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
@@ -139,12 +139,12 @@ def allowed(name: str, names: Any) -> str:
 
 
 def _real(value: Any) -> Any:
-    """A number as pydantic takes it; left to itself it takes all that has a ``__float__``."""
+    """A number as a Python float; pydantic alone would accept any object with a ``__float__``."""
     number = python_number(value)
     if type(number) is bool or not isinstance(number, (int, float)):
         raise PydanticCustomError("float_type", "Input should be a valid number")
     try:
-        return float(number) + 0.0  # -0.0 is 0.0: what is equal has one hash
+        return float(number) + 0.0  # −0.0 becomes 0.0, so that equal parts have equal hashes
     except OverflowError:
         raise PydanticCustomError("float_size", "Input should be at most 1e308 in size") from None
 
@@ -165,7 +165,7 @@ def _no_boolean(value: Any) -> Any:
 
 
 NO_BOOLEAN = BeforeValidator(_no_boolean)
-"""For choices of numbers: True is not 1."""
+"""For choices among numbers: True does not count as 1."""
 
 Real = Annotated[float, BeforeValidator(_real), Field(strict=True, allow_inf_nan=False)]
 Count = Annotated[int, BeforeValidator(_whole), Field(strict=True)]
@@ -189,20 +189,3 @@ def _to_toml(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [_to_toml(item) for item in value]
     return to_table(value) if dataclasses.is_dataclass(value) else value
-
-
-def from_table(name: str, table: Mapping[str, Any], classes: tuple[type[T], ...]) -> T:
-    """The part a TOML table describes; ``classes`` are those allowed there, the first is the default."""
-    if not isinstance(table, Mapping):
-        raise TypeError(f"[{name}] must be a table, got {shown(table)}")
-    arguments = dict(table)
-    by_name = {cls.__name__: cls for cls in classes}
-    kind = arguments.pop("type", classes[0].__name__ if len(classes) == 1 else None)
-    if kind is None:
-        raise ValueError(f"[{name}] needs a type; allowed: {', '.join(by_name)}")
-    if not isinstance(kind, str) or kind not in by_name:
-        raise ValueError(f"[{name}] has type = {shown(kind)}; {allowed(str(kind), by_name)}")
-    try:
-        return by_name[kind](**arguments)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"[{name}] {error}") from None

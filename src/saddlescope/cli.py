@@ -23,7 +23,8 @@ from saddlescope.engines import make_engine
 from saddlescope.methods import Method
 from saddlescope.observables import THRESHOLDS
 from saddlescope.plan import Plan
-from saddlescope.problem import Problem, run_from_toml
+from saddlescope.problem import Problem
+from saddlescope.runfile import run_from_toml
 from saddlescope.runs import results, store
 from saddlescope.simulation import estimate
 from saddlescope.simulation.simulate import simulate

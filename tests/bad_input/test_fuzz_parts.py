@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import saddlescope as sc
-from saddlescope.problem import run_from_toml
+from saddlescope.runfile import run_from_toml
 
 ODD = [
     None,

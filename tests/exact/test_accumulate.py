@@ -7,7 +7,7 @@ import saddlescope as sc
 from saddlescope.engines import correlator as accumulate
 from saddlescope.engines.native import Native
 from saddlescope.engines.reference import Reference
-from saddlescope.problem import run_from_toml, run_to_toml
+from saddlescope.runfile import run_from_toml, run_to_toml
 from support import PROBLEMS
 
 WANTED = sc.Accumulate(low=-0.5, high=2.5, bins=37, start=7, every=3, levels=5)

@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 
 import saddlescope as sc
-from saddlescope.problem import run_to_toml
+from saddlescope.runfile import run_to_toml
 from support import FALSE_ALARM
 
 TARGET, NOISE, DT, TEMPERATURE = 1.5, 0.7, 0.1, 0.05

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import saddlescope as sc
 from saddlescope import _memory, cli
 from saddlescope.engines import protocol, reference
-from saddlescope.problem import run_to_toml
+from saddlescope.runfile import run_to_toml
 from saddlescope.runs import results
 from support import PROBLEMS
 

@@ -6,7 +6,7 @@ from scipy import stats
 
 import saddlescope as sc
 from saddlescope.comparison import FALSE_ALARM, _largest_difference, _probabilities, _with_run, cdf_difference
-from saddlescope.problem import run_to_toml
+from saddlescope.runfile import run_to_toml
 from saddlescope.runs import results
 from saddlescope.theory.sde.laws import Mixture
 

@@ -8,7 +8,7 @@ import tomli_w
 
 import saddlescope as sc
 from saddlescope import Dataset, DeepLinear, GaussianData, Plan, Problem, init, observables, simulate
-from saddlescope.problem import run_from_toml, run_to_toml
+from saddlescope.runfile import run_from_toml, run_to_toml
 from support import dataset, whitened
 
 SHAPES = {"long": (40, 4, 3), "square": (4, 4, 2), "short": (3, 5, 2), "one sample": (1, 3, 2), "scalar": (7, 1, 1)}

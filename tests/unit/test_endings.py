@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 import saddlescope as sc
 from saddlescope import _threads, cli
-from saddlescope.problem import run_from_toml, run_to_toml
+from saddlescope.runfile import run_from_toml, run_to_toml
 from support import PROBLEMS
 
 METHOD, PLAN = sc.SGD(lr=0.05, batch_size=2), sc.Plan(steps=40, trajectories=3, saves=2, threads=1)

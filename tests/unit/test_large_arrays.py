@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 import saddlescope as sc
 import stores
 from saddlescope import cli
-from saddlescope.problem import LARGE, large_arrays, run_from_toml, run_to_toml
+from saddlescope.runfile import LARGE, large_arrays, run_from_toml, run_to_toml
 from saddlescope.runs import results
 
 METHOD, PLAN = sc.SGD(0.001, 2), sc.Plan(steps=3, saves=1, threads=1)

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import saddlescope as sc
 from saddlescope import _files, cli
-from saddlescope.problem import run_to_toml
+from saddlescope.runfile import run_to_toml
 from saddlescope.runs import store
 from support import PROBLEMS
 
@@ -154,7 +154,7 @@ def test_urls_files_and_what_is_no_path(here):
 CLOSED = """
 import os, sys
 import saddlescope as sc
-from saddlescope.problem import run_from_toml
+from saddlescope.runfile import run_from_toml
 sc.simulate(*run_from_toml(open("run.toml").read()), out="first.zarr").load()  # imports what it needs
 if os.geteuid() == 0:
     os.seteuid(65534)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saddlescope import GD, SGD, DeepLinear, GaussianData, GradientFlow, Langevin, Plan, Problem, init, logspaced
-from saddlescope.problem import run_from_toml, run_to_toml
+from saddlescope.runfile import run_from_toml, run_to_toml
 
 positive, scales = st.floats(1e-300, 1e300), st.floats(1e-300, 1e150)
 finite = st.floats(-1e9, 1e9)

@@ -10,7 +10,7 @@ import xarray as xr
 
 import saddlescope as sc
 import stores
-from saddlescope.problem import run_to_toml
+from saddlescope.runfile import run_to_toml
 from saddlescope.runs import results
 from support import ENGINES, PROBLEMS, engine_class
 

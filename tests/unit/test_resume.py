@@ -60,7 +60,7 @@ def at_save(monkeypatch, number: int, act) -> None:
 KILLED = """
 import importlib, sys
 import saddlescope as sc
-from saddlescope.problem import run_from_toml
+from saddlescope.runfile import run_from_toml
 module = importlib.import_module("saddlescope.simulation.simulate")
 module.COMMIT_SECONDS, module.BLOCK_SECONDS = -1.0, 0.0
 sc.simulate(*run_from_toml(open(sys.argv[1]).read()), engine=sys.argv[3], out=sys.argv[2])
@@ -71,7 +71,7 @@ sc.simulate(*run_from_toml(open(sys.argv[1]).read()), engine=sys.argv[3], out=sy
 def test_killed_at_any_time_it_resumes_to_the_same_bits(tmp_path, name):
     plan = sc.Plan(steps=100_000, save_at=tuple(range(0, 100_000, 7)), trajectories=3, keep="trajectories")
     file, out = tmp_path / "run.toml", tmp_path / "run.zarr"
-    file.write_text(sc.problem.run_to_toml(PROBLEM, METHOD, plan))
+    file.write_text(sc.runfile.run_to_toml(PROBLEM, METHOD, plan))
     for goal in (3, 40):
         child = subprocess.Popen([sys.executable, "-c", KILLED, str(file), str(out), name])
         while not out.exists() or results.final_state(sc.load(out)).step < goal:
@@ -131,7 +131,7 @@ def test_ctrl_c_is_heard_between_saves(tmp_path):
     """One save at the end only: the blocks in between listen."""
     plan = sc.Plan(steps=10**9, saves=1)
     file = tmp_path / "run.toml"
-    file.write_text(sc.problem.run_to_toml(PROBLEM, METHOD, plan))
+    file.write_text(sc.runfile.run_to_toml(PROBLEM, METHOD, plan))
     code = KILLED.replace("-1.0, 0.0", "1e9, 0.2")
     child = subprocess.Popen(
         [sys.executable, "-c", code, str(file), str(tmp_path / "run.zarr"), "auto"], stderr=subprocess.PIPE

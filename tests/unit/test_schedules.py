@@ -5,7 +5,7 @@ import pytest
 
 from saddlescope import GD, SGD, GradientFlow, Langevin, Plan, simulate
 from saddlescope.engines import native
-from saddlescope.problem import run_from_toml, run_to_toml
+from saddlescope.runfile import run_from_toml, run_to_toml
 from saddlescope.schedules import Cosine, Step, Warmup
 from support import LR, PROBLEMS, engine_class
 

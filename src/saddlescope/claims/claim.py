@@ -24,7 +24,8 @@ from saddlescope.claims.intervals import Interval
 from saddlescope.comparison import DIVERGED
 from saddlescope.methods import Method
 from saddlescope.plan import Plan
-from saddlescope.problem import Problem, run_to_toml
+from saddlescope.problem import Problem
+from saddlescope.runfile import run_to_toml
 from saddlescope.runs import results
 
 Verdict = Literal["confirmed", "refuted", "inconclusive"]

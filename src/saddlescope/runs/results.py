@@ -29,7 +29,8 @@ from saddlescope.methods import Langevin, Method
 from saddlescope.networks import Diagonal, diagonal
 from saddlescope.observables import THRESHOLDS
 from saddlescope.plan import Plan
-from saddlescope.problem import Problem, large_arrays, run_from_toml, run_to_toml
+from saddlescope.problem import Problem
+from saddlescope.runfile import large_arrays, run_from_toml, run_to_toml
 
 Floats = NDArray[np.float64]
 Record = dict[str, Floats]

@@ -27,7 +27,8 @@ from saddlescope.engines.protocol import Engine, State
 from saddlescope.engines.reference import Reference
 from saddlescope.methods import METHODS, Method
 from saddlescope.plan import Plan
-from saddlescope.problem import Problem, run_to_toml
+from saddlescope.problem import Problem
+from saddlescope.runfile import run_to_toml
 from saddlescope.runs import results
 from saddlescope.runs.results import Record
 from saddlescope.runs.selection import selected
