@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import multiprocessing
 import threading
 import warnings
@@ -15,6 +14,7 @@ import xarray as xr
 import saddlescope as sc
 import stores
 from saddlescope.runs import results
+from saddlescope.simulation import loop
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["saddlescope.cli", "scipy.stats", "typer.testing"])
@@ -108,8 +108,7 @@ def race_of_threads(name: str, paths: list[Path], overwrite: bool, monkeypatch) 
 
 
 def _often(name, path, overwrite, before, how, started) -> None:
-    module = importlib.import_module("saddlescope.simulation.simulate")
-    module.COMMIT_SECONDS, module.BLOCK_SECONDS = -1.0, 0.0
+    loop.COMMIT_SECONDS, loop.BLOCK_SECONDS = -1.0, 0.0
     stores._zarr.CHUNK_BYTES = stores.SMALL_CHUNKS
     started.set()
     write(name, path, overwrite, before, how)

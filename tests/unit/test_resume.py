@@ -1,7 +1,6 @@
 """Runs that are stopped, killed, resumed, extended and continued."""
 
 import errno
-import importlib
 import os
 import resource
 import signal
@@ -18,9 +17,8 @@ import xarray as xr
 import saddlescope as sc
 from saddlescope import _zarr
 from saddlescope.runs import results, store
+from saddlescope.simulation import loop
 from support import ENGINES, PROBLEMS
-
-simulation = importlib.import_module("saddlescope.simulation.simulate")
 
 PROBLEM = PROBLEMS["wide"]
 METHOD = sc.SGD(lr=0.05, batch_size=2)
@@ -38,8 +36,8 @@ def same(one: xr.Dataset, other: xr.Dataset) -> None:
 @pytest.fixture
 def often(monkeypatch):
     """Blocks of a few steps and a commit after each."""
-    monkeypatch.setattr(simulation, "COMMIT_SECONDS", -1.0)
-    monkeypatch.setattr(simulation, "BLOCK_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "COMMIT_SECONDS", -1.0)
+    monkeypatch.setattr(loop, "BLOCK_SECONDS", 0.0)
 
 
 def at_save(monkeypatch, number: int, act) -> None:
@@ -58,11 +56,11 @@ def at_save(monkeypatch, number: int, act) -> None:
 # --- stopped from outside
 
 KILLED = """
-import importlib, sys
+import sys
 import saddlescope as sc
 from saddlescope.runfile import run_from_toml
-module = importlib.import_module("saddlescope.simulation.simulate")
-module.COMMIT_SECONDS, module.BLOCK_SECONDS = -1.0, 0.0
+from saddlescope.simulation import loop
+loop.COMMIT_SECONDS, loop.BLOCK_SECONDS = -1.0, 0.0
 sc.simulate(*run_from_toml(open(sys.argv[1]).read()), engine=sys.argv[3], out=sys.argv[2])
 """
 
@@ -261,7 +259,9 @@ def test_a_store_has_one_writer(left, overwrite):
 
 
 def test_another_engine_is_a_warning(left):
-    with pytest.warns(UserWarning, match="started with .* and is resumed with reference: same law, not the same bits"):
+    with pytest.warns(
+        UserWarning, match="started on .* and is resumed on reference: same distribution, not bit-identical"
+    ):
         sc.simulate(PROBLEM, METHOD, PLAN, out=left, engine="reference")
 
 

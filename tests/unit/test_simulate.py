@@ -1,6 +1,5 @@
 """The verb: engines, blocks, warnings, conversions, citations, estimates."""
 
-import importlib
 import warnings
 from dataclasses import replace
 
@@ -9,11 +8,10 @@ import pytest
 import xarray as xr
 
 import saddlescope as sc
-from saddlescope.simulation import advice
+from saddlescope.simulation import advice, loop
 from saddlescope.simulation.estimate import in_time, seconds, size
 from support import ENGINES, METHODS, PROBLEMS, pairs
 
-simulation = importlib.import_module("saddlescope.simulation.simulate")
 PLAN = sc.Plan(steps=30, trajectories=4, saves=3)
 
 
@@ -25,7 +23,7 @@ def numbers(run: xr.Dataset) -> xr.Dataset:
 @pytest.mark.parametrize(("problem", "method"), pairs(["wide", "coloured"], ["sgd 3", "gradient, dt", "flow"]))
 def test_blocks_do_not_matter(name, problem, method, monkeypatch):
     whole = sc.simulate(PROBLEMS[problem], METHODS[method], PLAN, engine=name)
-    monkeypatch.setattr(simulation, "BLOCK_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "BLOCK_SECONDS", 0.0)
     pieces = sc.simulate(PROBLEMS[problem], METHODS[method], PLAN, engine=name)
     xr.testing.assert_identical(numbers(whole), numbers(pieces))
 

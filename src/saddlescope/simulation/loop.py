@@ -1,0 +1,123 @@
+"""The loop of a run: blocks of steps between saves, commits, the progress bar, and signals that ask it to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Self
+
+from saddlescope.engines.protocol import Engine, State
+from saddlescope.plan import Plan
+from saddlescope.problem import Problem
+from saddlescope.runs import results
+from saddlescope.runs.results import Record
+from saddlescope.runs.store import COMMIT_BYTES, Sink, Store
+
+BLOCK_SECONDS = 0.2
+"""Time between two looks at signals and the progress bar."""
+
+COMMIT_SECONDS = 30.0
+"""Time between commits to a store, which also commits when COMMIT_BYTES wait to be written."""
+
+
+def advance(engine: Engine, problem: Problem, plan: Plan, sink: Sink, progress: bool) -> None:
+    """Advance the run in ``sink`` to the end of the plan, or until a signal asks to stop."""
+    state = sink.state
+    saves = set(plan.save_steps.tolist())
+    goals = sorted(saves | {plan.steps})
+    pace, records, committed = _Pace(), list[Record](), time.monotonic()
+    with _bar(plan, state, progress) as show, _Stop(sink) as stop:
+        while state.step < plan.steps:
+            state = pace.advance(engine, state, goals[bisect_right(goals, state.step)])
+            if state.step in saves:
+                records.append(results.record(engine, problem, plan, state))
+            show(state.step)
+            waited = time.monotonic() - committed > COMMIT_SECONDS
+            if waited or stop.wanted or state.step == plan.steps or _bytes(records) > COMMIT_BYTES:
+                sink.commit(state, records)
+                records, committed = [], time.monotonic()
+            if stop.wanted:
+                break
+
+
+def _bytes(records: Sequence[Record]) -> int:
+    return len(records) * sum(value.nbytes for value in records[0].values()) if records else 0
+
+
+class _Pace:
+    """Advances in blocks of about BLOCK_SECONDS."""
+
+    def __init__(self) -> None:
+        self._steps = 1
+
+    def advance(self, engine: Engine, state: State, until: int) -> State:
+        """The state one block later, at step ``until`` at most."""
+        started = time.perf_counter()
+        after = engine.advance(state, min(until, state.step + self._steps))
+        seconds_per_step = max(time.perf_counter() - started, 1e-9) / (after.step - state.step)
+        self._steps = max(1, min(int(BLOCK_SECONDS / seconds_per_step), 4 * self._steps))
+        return after
+
+
+@contextmanager
+def _bar(plan: Plan, state: State, wanted: bool) -> Iterator[Callable[[int], None]]:
+    """A progress bar on a terminal, which the yielded function moves to a step; elsewhere nothing is built."""
+    if not (wanted and _perhaps_terminal()):
+        yield lambda step: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("step {task.completed:,} of {task.total:,}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=plan.steps, completed=state.step)
+        yield lambda step: progress.update(task, completed=step)
+
+
+def _perhaps_terminal() -> bool:
+    """Whether rich may take stderr for a terminal; False is certain."""
+    forced = any(os.environ.get(name) for name in ("FORCE_COLOR", "TTY_COMPATIBLE"))
+    return forced or "IPython" in sys.modules or (sys.stderr is not None and sys.stderr.isatty())
+
+
+class _Stop:
+    """While a store is written, Ctrl-C and SIGTERM take effect after the next commit, at the end of the block.
+
+    A second signal takes effect at once. For a run in memory there is nothing to commit: signals act as usual.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self.wanted: int | None = None
+        in_main = threading.current_thread() is threading.main_thread()
+        self._signals = (signal.SIGINT, signal.SIGTERM) if isinstance(sink, Store) and in_main else ()
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        self._handlers = {number: signal.signal(number, self._note) for number in self._signals}
+        return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.wanted is not None:
+            self._restore()
+            signal.raise_signal(number)
+        self.wanted = number
+
+    def _restore(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        self._restore()
+        if kind is None and self.wanted == signal.SIGINT:
+            raise KeyboardInterrupt(f"stopped at step {self._sink.state.step}; run the same again to resume")
+        if kind is None and self.wanted is not None:
+            signal.raise_signal(self.wanted)

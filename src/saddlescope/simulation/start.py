@@ -1,0 +1,111 @@
+"""Where a run starts: at step 0 of a problem, or at the end of another run, to extend it or to change the method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from saddlescope._numbers import shown
+from saddlescope.engines import protocol
+from saddlescope.engines.protocol import State
+from saddlescope.engines.reference import Reference
+from saddlescope.methods import METHODS, Method
+from saddlescope.plan import Plan
+from saddlescope.problem import Problem
+from saddlescope.runfile import run_to_toml
+from saddlescope.runs import results
+from saddlescope.runs.results import Record
+from saddlescope.runs.selection import selected
+
+
+@dataclass(frozen=True)
+class Start:
+    """A run before it is advanced.
+
+    ``state`` (None: step 0 of the problem) and ``records`` come from the run that it extends or continues;
+    ``continues`` holds the TOML of the earlier runs, first to last, where the method has changed.
+    """
+
+    problem: Problem
+    method: Method
+    plan: Plan
+    state: State | None = None
+    records: Sequence[Record] = ()
+    continues: tuple[str, ...] = ()
+
+
+def begin(problem: Any, method: Any, plan: Any) -> Start:
+    """The start that the arguments of ``simulate`` describe.
+
+    Raises TypeError or ValueError naming the argument at fault.
+
+    >>> from saddlescope import GD, DeepLinear, GaussianData, init
+    >>> problem = Problem(DeepLinear((1, 1)), GaussianData([[1.0]]), init.Balanced(scale=0.5))
+    >>> begin(problem, GD(lr=0.1), Plan(steps=10)).state is None
+    True
+    """
+    return _continued(problem, method, plan) if isinstance(problem, xr.Dataset) else _new(problem, method, plan)
+
+
+def _new(problem: Any, method: Any, plan: Any) -> Start:
+    for name, value, kinds, example in (
+        ("problem", problem, Problem, "Problem(network, data, init), or a finished run"),
+        ("method", method, METHODS, "SGD(lr=1e-3, batch_size=16)"),
+        ("plan", plan, Plan, "Plan(steps=10_000)"),
+    ):
+        if not isinstance(value, kinds):
+            raise TypeError(f"{name} must be such as {example}, got {shown(value)}")
+    return Start(problem, method, plan)
+
+
+def _continued(run: xr.Dataset, method: Any, plan: Any) -> Start:
+    """The start of a run that extends ``run`` by the same method, or continues it by another."""
+    given = selected(run)
+    problem, old_method, old_plan, state = given.problem, given.method, given.plan, given.state
+    new = _new(problem, old_method if method is None else method, old_plan if plan is None else plan)
+    earlier = results.earlier(run.attrs)
+    extends = new.method == old_method
+    _check_ensemble(old_plan, new.plan, extends)
+    if extends:
+        plan = _extended(given.run["step"].values, new.plan, state)
+        return replace(new, plan=plan, state=state, records=given.records(), continues=earlier)
+    if state.step < old_plan.steps:
+        raise ValueError(
+            f"the run stopped at step {state.step:,} of {old_plan.steps:,}; "
+            "finish it before you continue it with another method"
+        )
+    weights = Reference(problem, old_method, old_plan).weights(state)
+    fresh = protocol.start(problem, new.method, new.plan, weights)
+    toml = run_to_toml(problem, old_method, old_plan, beside=True)
+    return replace(new, state=replace(fresh, words=state.words), continues=(*earlier, toml))
+
+
+def _check_ensemble(old: Plan, new: Plan, extends: bool) -> None:
+    """Raise ValueError unless the new plan has the ensemble of the old one, and to extend it also its variables."""
+    names = ("seed", "dtype", "keep", "events", "accumulate") if extends else ("seed", "dtype")
+    pairs: dict[str, tuple[Any, Any]] = {name: (getattr(old, name), getattr(new, name)) for name in names}
+    if not np.array_equal(old.member_indices, new.member_indices):
+        name = "trajectories" if old.members is new.members is None else "members"
+        pairs[name] = (old.count, new.count) if name == "trajectories" else (old.members, new.members)
+    for name, (was, got) in pairs.items():
+        if was != got:
+            raise ValueError(
+                f"plan.{name} must be that of the run to extend or continue it, {was!r:.60}, got {got!r:.60}; "
+                f"give the {name} of that run"
+            )
+
+
+def _extended(steps: NDArray[np.int64], plan: Plan, state: State) -> Plan:
+    """The plan with the saves of the run, followed by the new ones."""
+    if plan.steps <= state.step:
+        raise ValueError(
+            f"plan.steps must be more than the {state.step} steps of the run to extend it, got {plan.steps}; "
+            "give a plan of more steps, or another method"
+        )
+    saves = np.concatenate([steps, plan.save_steps[plan.save_steps > state.step]])
+    return plan if np.array_equal(saves, plan.save_steps) else replace(plan, save_at=tuple(saves.tolist()))
