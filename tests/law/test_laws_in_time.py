@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from saddlescope.theory import Diffusion1D, ModeSDE
-from saddlescope.theory.sde import evolution, quantiles
+from saddlescope.theory.sde import cells, evolution, quantiles
 
 Q = np.concatenate([[1e-8, 1e-5], np.linspace(5e-4, 0.9995, 401), [1 - 1e-5]])
 
@@ -97,8 +97,8 @@ class Signed:
 
 def by_cells(sde, start, time):
     """Quantiles against cells that do not move, which are a hundred times as exact there."""
-    stage = evolution.stage_of(sde, start, time, (None, None))
-    (reference,) = evolution.evolve(sde, stage, start, np.array([time]), 1e-7)
+    stage = cells.stage_of(sde.scale_speed, start, time, (None, None))
+    (reference,) = evolution.evolve(sde.scale_speed, stage, start, np.array([time]), 1e-7)
     return Followed(sde), start, time, reference
 
 
@@ -108,7 +108,7 @@ class Followed:
 
     def evolve(self, start, times):
         with np.errstate(all="ignore"):
-            return quantiles.evolve(self.sde, start, np.array(times), 1e-5)
+            return quantiles.evolve(self.sde.scale_speed, start, np.array(times), 1e-5)
 
 
 def well(noise):

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from saddlescope.theory import Diffusion1D
-from saddlescope.theory.sde.evolution import chain, staged
+from saddlescope.theory.sde.cells import chain, staged
 
 OU = Diffusion1D(lambda x: -x, lambda x: np.full_like(x, 2**0.5))
 CIR = Diffusion1D(lambda x: 2.5 - x, lambda x: np.sqrt(2 * x), lower=0.0)
@@ -17,7 +17,7 @@ EXACT["CIR"] = (CIR, 1.0, stats.ncx2(5, np.exp(-0.7) / c, scale=c))
 def start(name):
     diffusion, x, law = EXACT[name]
     y = float(diffusion.coordinate.to_y(np.array(x)))
-    stage = staged(diffusion, (y, y), [(8 / 0.7, 32.0)], (None, None), aim=True)
+    stage = staged(diffusion.scale_speed, (y, y), [(8 / 0.7, 32.0)], (None, None), aim=True)
     return stage, y, lambda edges: law.cdf(diffusion.coordinate.to_x(edges))
 
 
@@ -47,8 +47,8 @@ def test_steps_are_of_order_one(name):
 
 @pytest.mark.parametrize("diffusion", [OU, CIR], ids=["OU", "CIR"])
 def test_eigenvalues_are_of_order_two(diffusion):
-    y = float(diffusion._peaks[0])
-    stage = staged(diffusion, (y, y), [(0.0, 32.0)], (None, None), aim=False)
+    y = float(diffusion.scale_speed.peaks[0])
+    stage = staged(diffusion.scale_speed, (y, y), [(0.0, 32.0)], (None, None), aim=False)
     errors = [np.abs(chain(stage, cells).rates(4)[1:] - [1, 2, 3]) for cells in (99, 297, 891)]
     np.testing.assert_allclose(orders(errors, 3), 2, atol=0.1)
 

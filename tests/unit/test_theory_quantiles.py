@@ -7,7 +7,9 @@ import pytest
 from scipy import stats
 
 from saddlescope.theory import Diffusion1D, ModeSDE, flow_time
-from saddlescope.theory.sde.quantiles import QuantileLaw, _run, from_point, mesh, noiseless, stepped
+from saddlescope.theory.sde.quantile_law import QuantileLaw
+from saddlescope.theory.sde.quantile_mesh import mesh
+from saddlescope.theory.sde.quantiles import _run, from_point, noiseless, stepped
 
 
 def constant(value):
@@ -139,7 +141,7 @@ def test_nodes_are_of_order_four():
     mode, x = ModeSDE(depth=3, target=1.0, label_noise=0.5, temperature=0.1), np.log(np.linspace(0.6, 1.3, 40)) / 3
 
     def law(cells):
-        return next(_run(mode.log_diffusion, -0.5, np.array([1.5]), cells, 1e-7, 1e-4)).cdf(x)
+        return next(_run(mode.log_diffusion.scale_speed, -0.5, np.array([1.5]), cells, 1e-7, 1e-4)).cdf(x)
 
     fine = law(256)
     errors = [np.abs(law(cells) - fine).max() for cells in (32, 64, 128)]
@@ -148,7 +150,7 @@ def test_nodes_are_of_order_four():
 
 @pytest.mark.parametrize("noise", [0.3, 1e-3])
 def test_steps_are_of_order_four_in_the_frame_of_the_noiseless_path_too(noise):
-    sde = Diffusion1D(lambda x: x - x**3, lambda x: noise * np.sqrt(1 + x * x), tails="exponential")
+    sde = Diffusion1D(lambda x: x - x**3, lambda x: noise * np.sqrt(1 + x * x), tails="exponential").scale_speed
     at = mesh(np.linspace(-7.5, 7.5, 49))
     first = from_point(sde, at, 0.2, 1.0, 0.05)
 
@@ -174,10 +176,10 @@ def test_differences_are_exact_for_quartics_on_any_nodes():
 
 
 def test_the_noiseless_path():
-    moved, speed = noiseless(ornstein_uhlenbeck(1.0, 1.0), 0.0, 1.0)
+    moved, speed = noiseless(ornstein_uhlenbeck(1.0, 1.0).scale_speed, 0.0, 1.0)
     np.testing.assert_array_equal(moved, 0)
     logistic = Diffusion1D(lambda x: x * (1 - x), constant(1e-3), tails="exponential")
-    moved, speed = noiseless(logistic, 0.1, 1.0)
+    moved, speed = noiseless(logistic.scale_speed, 0.1, 1.0)
     end = 1 / (1 + 9 * np.exp(-1))
     assert 0.1 + moved[-1] == pytest.approx(end, rel=1e-14)
     assert speed[-1] == pytest.approx(end * (1 - end), rel=1e-13)

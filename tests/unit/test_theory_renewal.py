@@ -37,7 +37,7 @@ def test_renewal_agrees_with_an_absorbing_wall():
     mode = ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.2)
     times, log = np.array([2.0, 3.0, 5.0, 9.0]), mode.log_diffusion
     at = [float(np.log(s)) / 2 for s in (0.05, 0.5)]
-    renewed = renewal.passage_cdf(log, *at, times, 1e-4)
+    renewed = renewal.passage_cdf(log.scale_speed, *at, times, 1e-4)
     np.testing.assert_allclose(renewed, log.passage_cdf(times, *at, tol=1e-5), atol=5e-5)
 
 

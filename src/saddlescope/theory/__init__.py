@@ -18,9 +18,10 @@ from saddlescope.theory.network.end_to_end import (
 )
 from saddlescope.theory.network.layers import balance_drift, layer_noise, layer_variance, noise_balance
 from saddlescope.theory.sde.boundaries import Boundaries, Boundary
+from saddlescope.theory.sde.density import Density
 from saddlescope.theory.sde.diffusion1d import Diffusion1D
-from saddlescope.theory.sde.evolution import Transient
-from saddlescope.theory.sde.laws import Atoms, Density, Law, Mixture
+from saddlescope.theory.sde.laws import Atoms, Law, Mixture
+from saddlescope.theory.sde.transient import Transient
 
 __all__ = [
     "Atoms",

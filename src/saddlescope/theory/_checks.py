@@ -12,11 +12,11 @@ from types import FunctionType
 from typing import Any, TypeVar, cast
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from saddlescope._arrays import Floats
 from saddlescope._numbers import as_number, as_numbers, as_whole, shown
 
-Floats = NDArray[np.float64]
 T = TypeVar("T")
 
 _FIXES = {
@@ -100,6 +100,19 @@ class Given:
 def given(function: Callable[..., Any], name: str) -> Given:
     """``Given(function, name)``, or the function itself where it is one already."""
     return function if isinstance(function, Given) else Given(function, name)
+
+
+def finite(function: Callable[..., Any], at: Floats) -> Floats:
+    """Values of a user's ``function`` at places where a law has its mass; raises ValueError where they are not finite.
+
+    >>> finite(np.log, np.array([0.0]))
+    Traceback (most recent call last):
+    ValueError: function must be finite where the law has its mass, got -inf
+    """
+    values = given(function, "function")(at)
+    if not np.isfinite(values).all():
+        raise ValueError(f"function must be finite where the law has its mass, got {values[~np.isfinite(values)][0]}")
+    return values
 
 
 _computing: ContextVar[bool] = ContextVar("computing", default=False)

@@ -17,7 +17,7 @@ from scipy.optimize import brentq
 
 from saddlescope.theory.mode.phases import collapse_rate
 from saddlescope.theory.sde._piecewise import integrals, nodes
-from saddlescope.theory.sde.laws import graded
+from saddlescope.theory.sde.mass import graded
 
 Floats = NDArray[np.float64]
 

@@ -26,8 +26,10 @@ from saddlescope.theory import _checks
 from saddlescope.theory._checks import steady
 from saddlescope.theory.mode.sde import ModeSDE
 from saddlescope.theory.sde._piecewise import integrals, nodes
+from saddlescope.theory.sde.density import power_of_gamma
 from saddlescope.theory.sde.diffusion1d import Diffusion1D
-from saddlescope.theory.sde.laws import Known, Law, graded, power_of_gamma
+from saddlescope.theory.sde.laws import Known, Law
+from saddlescope.theory.sde.mass import graded
 
 Floats = NDArray[np.float64]
 

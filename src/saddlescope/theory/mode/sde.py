@@ -32,11 +32,13 @@ from saddlescope.methods import METHODS, SGD, Langevin, Method
 from saddlescope.problem import Problem
 from saddlescope.theory._checks import steady
 from saddlescope.theory.mode.flow import flow_time, mode_flow, plateau_time
+from saddlescope.theory.sde._piecewise import Function
 from saddlescope.theory.sde.boundaries import Boundaries, classified
+from saddlescope.theory.sde.density import Density, inverse_gaussian
 from saddlescope.theory.sde.diffusion1d import Diffusion1D
-from saddlescope.theory.sde.in_time import LawInTime, Mapped, check_law
-from saddlescope.theory.sde.laws import Atoms, Density, Function, Known, Law, Mixture, inverse_gaussian
-from saddlescope.theory.sde.quantiles import Start
+from saddlescope.theory.sde.in_time import LawInTime
+from saddlescope.theory.sde.laws import Atoms, Known, Law, Mixture
+from saddlescope.theory.sde.start import Mapped, Start, check_law
 
 Floats = NDArray[np.float64]
 Where = Literal["product", "weight"]

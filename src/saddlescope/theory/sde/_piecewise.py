@@ -8,9 +8,10 @@ from functools import cached_property
 
 import numpy as np
 from numpy.polynomial import legendre
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Floats = NDArray[np.float64]
+from saddlescope._arrays import Floats
+
 Function = Callable[[Floats], Floats]
 
 _ORDER = 16

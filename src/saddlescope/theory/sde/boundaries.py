@@ -15,9 +15,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from saddlescope._arrays import Floats
 from saddlescope.theory._checks import steady
-from saddlescope.theory.sde._piecewise import integrals, nodes
-from saddlescope.theory.sde.laws import FLAT, Floats, Function
+from saddlescope.theory.sde._piecewise import Function, integrals, nodes
+from saddlescope.theory.sde.mass import FLAT
 
 Kind = Literal["natural", "entrance", "exit", "regular"]
 Condition = Literal["reflecting", "absorbing"]

@@ -1,31 +1,29 @@
-"""Mean and variance of the time of first passage of a scalar SDE, for noise of any size.
+"""Where a scalar SDE exits, and mean and variance of its first-passage times, for noise of any size.
 
 With R the mean time per distance that x spends at a place on its way up, and R₂ the same of the variance,
 
     mean = ∫ R dy,  R' = 2/b² − (2a/b²)R;    var = ∫ R₂ dy,  R₂' = 2R² − (2a/b²)R₂
 
-from far behind the start to the target. Weak noise makes these stiff, R ≈ 1/a, and a method of collocation at Radau's
-points follows that without steps of the size of the noise; panels are halved where a polynomial does not resolve R.
+from far behind the start to the target. Weak noise makes these stiff, R ≈ 1/a; collocation at Radau's points solves
+them without steps of the size of the noise, and panels are halved where a polynomial does not resolve R.
 Source: Karlin & Taylor 1981, section 15.3; Hairer & Wanner 1996, Solving Ordinary Differential Equations II, IV.5.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.polynomial import legendre
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
-from saddlescope.theory.sde.laws import FLAT, Floats, falling_rate
-
-if TYPE_CHECKING:
-    from saddlescope.theory.sde.diffusion1d import Diffusion1D
+from saddlescope._arrays import Floats
+from saddlescope.theory.sde.mass import FLAT, falling_rate, tabulate
+from saddlescope.theory.sde.scale_speed import ScaleSpeed
 
 _FORGOTTEN = 40.0
-"""Nats of speed density beyond which what lies behind contributes nothing (e^−40 = 4e-18)."""
+"""Nats of speed density beyond which contributions from behind are neglected (e^−40 = 4e-18)."""
 _CLIMB = 3.0
 """Nats against the drift in one panel."""
 _MOST_PANELS = 100_000
@@ -40,13 +38,40 @@ _WEIGHTS = _TO_INTEGRAL.sum(axis=0)
 _WITH_START = np.linalg.inv(legendre.legvander(np.append(-1.0, _NODES), _POINTS))
 
 
-def moments(sde: Diffusion1D, y: Floats, end: float, side: float) -> tuple[Floats, Floats]:
+def exit_probability(
+    sde: ScaleSpeed, y: Floats, ends: tuple[float | None, float | None], closed: tuple[bool, bool]
+) -> Floats:
+    """Probability to reach the upper of two ``ends`` before the lower, from y; NaN for NaN.
+
+    None is an end of the domain; mass beyond ends that are not ``closed`` counts.
+    """
+    edges = sde.potential.edges
+    low, high = edges[0] if ends[0] is None else ends[0], edges[-1] if ends[1] is None else ends[1]
+    edges = np.concatenate([[low], edges[(edges > low) & (edges < high)], [high]])
+    known = y[~np.isnan(y)]
+    inside = float(np.clip(np.median(known) if known.size else 0.0, edges[0], edges[-1]))
+    potential = sde.counted_from_top(sde.potential_between(edges, inside), lambda u, y: -u)
+    return tabulate(lambda y: -potential(y), edges, closed=closed).cdf(y)
+
+
+def moments(sde: ScaleSpeed, y: Floats, end: float) -> tuple[Floats, Floats]:
+    """Mean and variance of the passage from each ``y`` to ``end``; NaN for NaN, infinite where it is not certain."""
+    mean, var = (np.where(np.isnan(y - end), np.nan, 0.0) for _ in range(2))
+    for side in (1.0, -1.0):
+        here = side * y < side * end
+        if here.any():
+            behind = sde.boundaries.lower if side > 0 else sde.boundaries.upper
+            mean[here], var[here] = (np.inf, np.inf) if behind.keeps else _one_way(sde, y[here], end, side)
+    return mean, var
+
+
+def _one_way(sde: ScaleSpeed, y: Floats, end: float, side: float) -> tuple[Floats, Floats]:
     """Mean and variance of the passage from each ``y`` up (side 1) or down (−1) to ``end``, all of y before it."""
-    place = behind(sde, side * float((side * y).min()), side)
+    place = _behind(sde, side * float((side * y).min()), side)
     if place is None:
         return np.full(y.shape, np.inf), np.full(y.shape, np.inf)
     start, falling = place
-    inner = sde._potential.edges
+    inner = sde.potential.edges
     inner = inner[(side * inner > side * start) & (side * inner < side * end)]
     edges = np.unique(side * np.concatenate([[start, end], inner, y]))
     with np.errstate(all="ignore"):
@@ -60,32 +85,32 @@ def moments(sde: Diffusion1D, y: Floats, end: float, side: float) -> tuple[Float
     return mean, var
 
 
-def behind(sde: Diffusion1D, y: float, side: float) -> tuple[float, float] | None:
+def _behind(sde: ScaleSpeed, y: float, side: float) -> tuple[float, float] | None:
     """A place behind y before which hardly any speed measure lies, and how fast its logarithm falls there.
 
     None when infinite measure lies behind.
     """
-    edges = sde._potential.edges[::-1] if side > 0 else sde._potential.edges
+    edges = sde.potential.edges[::-1] if side > 0 else sde.potential.edges
     beyond = np.concatenate([[y], edges[side * edges < side * y]])
-    log_m = sde._log_speed(beyond)
+    log_m = sde.log_speed(beyond)
     enough = np.maximum.accumulate(log_m) - _FORGOTTEN
     low = np.flatnonzero(log_m < enough)
     if not low.size:
-        falling = falling_rate(sde._log_speed, beyond[-1], -side)
+        falling = falling_rate(sde.log_speed, beyond[-1], -side)
         return (float(beyond[-1]), falling) if falling > FLAT else None
     at = int(low[0])
 
     def excess(v: float) -> float:
-        return float(sde._log_speed(np.array(v))) - float(enough[at])
+        return float(sde.log_speed(np.array(v))) - float(enough[at])
 
     inner, outer = float(beyond[at - 1]), float(beyond[at])
     place = float(brentq(excess, outer, inner, rtol=1e-6)) if excess(inner) > 0 else outer
-    return place, falling_rate(sde._log_speed, place, -side)
+    return place, falling_rate(sde.log_speed, place, -side)
 
 
 @dataclass(frozen=True)
 class Panels:
-    """R' = source − ρR on panels: what ``kept`` (panels, points) of R at the left edge, and what is ``gained``."""
+    """R' = source − ρR on panels: the share of R at the left edge that is ``kept`` (panels, points), and the gain."""
 
     inverse: Floats
     width: Floats
@@ -107,12 +132,12 @@ class Panels:
         return np.column_stack([left, kept * left[:, None] + gained])
 
 
-def _resolved(sde: Diffusion1D, edges: Floats, side: float, falling: float) -> tuple[Floats, Floats, Floats]:
+def _resolved(sde: ScaleSpeed, edges: Floats, side: float, falling: float) -> tuple[Floats, Floats, Floats]:
     """Edges of panels on which R and R₂ are resolved, and both at the nodes."""
     while True:
         width = np.diff(edges) / 2
         at = side * (edges[:-1, None] + width[:, None] * (_NODES + 1))
-        rho, b2 = side * sde._slope(at), sde._noise2(at)
+        rho, b2 = side * sde.slope(at), sde.noise2(at)
         climb = -2 * width * rho.min(axis=1)
         if (climb > _CLIMB).any():
             parts = np.nan_to_num(np.ceil(climb / _CLIMB), nan=_MOST_PANELS + 1)
@@ -137,7 +162,7 @@ def _from_here(parts: Floats) -> Floats:
 
 
 def _cut(edges: Floats, parts: NDArray[np.int64]) -> Floats:
-    """Every panel in so many."""
+    """Edges after every panel is cut into this many parts."""
     if parts.sum() > _MOST_PANELS:
         raise ValueError(
             f"the passage climbs against the drift too far: more than {_MOST_PANELS:,} panels of {_CLIMB:g} nats; "

@@ -1,6 +1,6 @@
 """The distribution of a first-passage time from laws without absorption, by renewal: for weak noise.
 
-A path that is beyond a level ℓ at t has passed it for the first time at some s ≤ t and went on from there:
+A path that is beyond a level ℓ at t has passed it for the first time at some s ≤ t and started anew from there:
 
     H(t) = P(x_t beyond ℓ) = ∫ Q(t − s) dF(s),    Q(u) = P(x_u beyond ℓ | x_0 = ℓ),  Q(0) = ½
 
@@ -13,27 +13,26 @@ Source: Fortet 1943, J. Math. Pures Appl. 22; Linz 1985, Analytical and Numerica
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.interpolate import CubicSpline
 from scipy.linalg import solve_triangular
 from scipy.special import ndtr
 
+from saddlescope._arrays import Floats
 from saddlescope.theory._checks import Unresolved
-from saddlescope.theory.sde.laws import Floats
-from saddlescope.theory.sde.quantiles import QuantileLaw, evolve
-
-if TYPE_CHECKING:
-    from saddlescope.theory.sde.diffusion1d import Diffusion1D
+from saddlescope.theory.sde import passage
+from saddlescope.theory.sde.quantile_law import QuantileLaw
+from saddlescope.theory.sde.quantiles import evolve
+from saddlescope.theory.sde.scale_speed import ScaleSpeed
 
 _SURE = 8.0
 """Probit beyond which a probability counts as 0 or 1."""
 _TIMES, _LAGS, _CELLS = 80, 40, 1000
-"""Times at which the laws of H and of Q are asked for, and cells of s, at the least."""
+"""The fewest times at which the laws of H and of Q are computed, and the fewest cells of s."""
 
 
-def passage_cdf(sde: Diffusion1D, start: float, target: float, times: Floats, tol: float) -> Floats:
+def passage_cdf(sde: ScaleSpeed, start: float, target: float, times: Floats, tol: float) -> Floats:
     """Probability to have passed from ``start`` to ``target`` by ``times``; raises Unresolved beyond ``tol``."""
     for finer in (1, 2):
         found, error = _passage_cdf(sde, start, target, times, tol, finer)
@@ -43,11 +42,12 @@ def passage_cdf(sde: Diffusion1D, start: float, target: float, times: Floats, to
 
 
 def _passage_cdf(
-    sde: Diffusion1D, start: float, target: float, times: Floats, tol: float, finer: int
+    sde: ScaleSpeed, start: float, target: float, times: Floats, tol: float, finer: int
 ) -> tuple[Floats, float]:
-    """F at ``times`` and its error, with so many times more points than the fewest."""
+    """F at ``times`` and its error, with ``finer`` times as many points as the fewest."""
     last, side = float(times[-1]), 1.0 if target > start else -1.0
-    mean, var = (float(v) for v in sde.passage(start, target))
+    first, end = sde.coordinate.to_y(np.array(start)), float(sde.coordinate.to_y(np.array(target)))
+    mean, var = (float(v) for v in passage.moments(sde, first, end))
     asked = _asked(mean, var, last, _TIMES * finer)
     lags = np.geomspace(min(0.03 * _turn(sde, target), 0.01 * last), last, _LAGS * finer + 1)
     free, back = evolve(sde, start, asked, tol / 4), evolve(sde, target, lags, tol / 4)
@@ -76,10 +76,10 @@ def _asked(mean: float, var: float, last: float, count: int) -> Floats:
     return np.unique(np.concatenate(found))
 
 
-def _turn(sde: Diffusion1D, x: float) -> float:
-    """Time in which noise and drift at x go equally far."""
+def _turn(sde: ScaleSpeed, x: float) -> float:
+    """Time in which noise and drift at x move equally far."""
     y = sde.coordinate.to_y(np.array(x))
-    noise2, slope = float(sde._noise2(y)), float(sde._slope(y))
+    noise2, slope = float(sde.noise2(y)), float(sde.slope(y))
     speed2 = slope**2 * noise2
     return 4 / speed2 if speed2 else np.inf
 
