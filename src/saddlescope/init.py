@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from pydantic import BeforeValidator, Field, ValidationInfo
 
+from saddlescope._arrays import Layers
 from saddlescope._numbers import as_matrix, shown
 from saddlescope._parts import Array, Real, frozen
 from saddlescope.data import Data
 from saddlescope.data.base import LARGEST
 from saddlescope.kernel import streams
-from saddlescope.networks import Diagonal, Network
-
-Weights = tuple[NDArray[np.float64], ...]
+from saddlescope.networks import Network
 
 
 @frozen
@@ -96,8 +94,11 @@ def check(init: Init, network: Network) -> None:
     """Raise ValueError when these initial weights cannot be those of the network."""
     if isinstance(init, Gaussian):
         init.deviation(network)
-    if isinstance(init, Balanced) and isinstance(network, Diagonal) and not init.aligned:
-        raise ValueError("aligned must be true for a Diagonal network, which has no directions to draw; leave it out")
+    if isinstance(init, Balanced) and not init.aligned and not network.directions:
+        raise ValueError(
+            f"aligned must be true for a {type(network).__name__} network, which has no directions to draw; "
+            "leave it out"
+        )
     if isinstance(init, Given):
         got = tuple(layer.shape for layer in init.weights)
         if got != network.shapes:
@@ -107,7 +108,7 @@ def check(init: Init, network: Network) -> None:
             )
 
 
-def draw(init: Init, network: Network, data: Data, seed: int, members: ArrayLike) -> Weights:
+def draw(init: Init, network: Network, data: Data, seed: int, members: ArrayLike) -> Layers:
     """Initial layers, each (n, n_l, n_{l−1}), of the trajectories ``members`` of the ensemble ``seed``.
 
     >>> from saddlescope import DeepLinear, GaussianData
@@ -125,23 +126,4 @@ def draw(init: Init, network: Network, data: Data, seed: int, members: ArrayLike
             deviation * np.asarray(source.normals(rows * columns), np.float64).reshape(count, rows, columns)
             for rows, columns in network.shapes
         )
-    return _balanced(init, network, data, source, count)
-
-
-def _balanced(init: Balanced, network: Network, data: Data, source: streams.Streams, count: int) -> Weights:
-    if isinstance(network, Diagonal):
-        layers = [np.full((count, network.width, 1), init.scale) for _ in range(network.depth)]
-        return (*layers[:-1], layers[-1] * data.modes.left[0, 0] * data.modes.right[0, 0])
-    rank = min(network.widths)
-    frames = [np.broadcast_to(np.eye(width, rank), (count, width, rank)) for width in network.widths]
-    if init.aligned:
-        frames[0] = np.broadcast_to(data.modes.right[:, :rank], frames[0].shape)
-        frames[-1] = np.broadcast_to(data.modes.left[:, :rank], frames[-1].shape)
-    else:
-        frames[0], frames[-1] = _haar(source, frames[0].shape), _haar(source, frames[-1].shape)
-    return tuple(init.scale * top @ bottom.transpose(0, 2, 1) for bottom, top in itertools.pairwise(frames))
-
-
-def _haar(source: streams.Streams, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    q, r = np.linalg.qr(source.normals(shape[1] * shape[2]).reshape(shape))
-    return np.asarray(q * np.sign(np.diagonal(r, axis1=1, axis2=2))[:, None, :])
+    return network.balanced(init.scale, init.aligned, data, source, count)

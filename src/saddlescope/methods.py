@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -22,11 +23,36 @@ _SCHEDULE = "leave it out for a constant learning rate, or use one such as sched
 _STEPWISE = ("balance identity", "determinant identity")
 
 
-class _Rule:
-    """What holds of a rule unless it says otherwise."""
+class Rule:
+    """What holds of a method unless it says otherwise."""
 
     lr: float
+    weight_decay: float = 0.0
     schedule: Schedule | None = None
+    sampling: str = "replacement"
+    """How samples of a data set are drawn."""
+    order: int = 1
+    """Order of the drift in the learning rate."""
+
+    @property
+    def source(self) -> str:
+        """Where the gradient of the end-to-end map comes from: the name under which engines know it."""
+        raise NotImplementedError
+
+    @property
+    def diffusive(self) -> bool:
+        """Whether its noise is that of a diffusion, made of standard normals."""
+        return False
+
+    @property
+    def step_argument(self) -> str:
+        """The argument that sets the time of a step."""
+        return "lr"
+
+    @property
+    def batch(self) -> float:
+        """Batch size B, infinite without sampling noise."""
+        return math.inf
 
     @property
     def temperature(self) -> float:
@@ -83,7 +109,7 @@ class _Rule:
 
 
 @frozen
-class GradientFlow(_Rule):
+class GradientFlow(Rule):
     """``dθ/dt = −∇𝓛 − γθ``; ``lr`` is only the clock: time = lr · step, so that there is nothing to schedule.
 
     Integrated by an adaptive method of order 5, float64 only. Keeps: balance and determinant without ``weight_decay``
@@ -96,6 +122,8 @@ class GradientFlow(_Rule):
     lr: LearningRate = Field(default=1e-3, description=_LR)
     weight_decay: WeightDecay = Field(default=0.0, kw_only=True, description=_DECAY)
 
+    source: ClassVar[str] = "flow"
+
     @property
     def keeps(self) -> tuple[str, ...]:
         """What is conserved, or falls at a known rate."""
@@ -104,7 +132,7 @@ class GradientFlow(_Rule):
 
 
 @frozen
-class GD(_Rule):
+class GD(Rule):
     """``θ ← (1 − ηγ)θ − η ∇𝓛(θ)`` on the population loss, γ the ``weight_decay``, η the ``schedule``'s of the step.
 
     On a data set: all samples at every step, as SGD with ``sampling="full"``.
@@ -119,6 +147,7 @@ class GD(_Rule):
     schedule: Schedule | None = Field(default=None, kw_only=True, description=_SCHEDULE)
 
     keeps: ClassVar[tuple[str, ...]] = _STEPWISE
+    source: ClassVar[str] = "gd"
 
     @property
     def full_batch(self) -> bool:
@@ -127,7 +156,7 @@ class GD(_Rule):
 
 
 @frozen
-class SGD(_Rule):
+class SGD(Rule):
     """``θ ← (1 − ηγ)θ − η · mean over a batch of B samples of ∇ℓ``, temperature ``T = lr / batch_size``.
 
     On Gaussian data batches are fresh, exact in law at a cost independent of B. On a data set ``sampling`` says how
@@ -150,6 +179,7 @@ class SGD(_Rule):
     schedule: Schedule | None = Field(default=None, kw_only=True, description=_SCHEDULE)
 
     keeps: ClassVar[tuple[str, ...]] = _STEPWISE
+    source: ClassVar[str] = "sgd"
 
     def __post_init__(self) -> None:
         if self.sampling == "full" and self.batch_size is not None:
@@ -165,11 +195,16 @@ class SGD(_Rule):
     @property
     def temperature(self) -> float:
         """T = η/B; 0 for full batches; the largest under a schedule."""
-        return 0.0 if self.batch_size is None else self.lr / self.batch_size
+        return self.lr / self.batch
+
+    @property
+    def batch(self) -> float:
+        """B; infinite for full batches."""
+        return math.inf if self.batch_size is None else self.batch_size
 
 
 @frozen
-class Langevin(_Rule):
+class Langevin(Rule):
     """Itô: ``dθ = −∇𝓛 dt + √T C(θ)^{1/2} dW`` with ``T = lr / batch_size``, integrated with step ``dt`` (lr if None).
 
     ``noise="gradient"``: C is the covariance of the per-sample gradient (never formed). ``"aligned"``: its part off
@@ -196,6 +231,23 @@ class Langevin(_Rule):
     order: Annotated[Literal[1, 2], NO_BOOLEAN] = Field(default=1, description="use 1 or 2")
     weight_decay: WeightDecay = Field(default=0.0, kw_only=True, description=_DECAY)
     schedule: Schedule | None = Field(default=None, kw_only=True, description=_SCHEDULE)
+
+    diffusive: ClassVar[bool] = True
+
+    @property
+    def source(self) -> str:
+        """Its noise."""
+        return self.noise
+
+    @property
+    def step_argument(self) -> str:
+        """dt where it is given."""
+        return "lr" if self.dt is None else "dt"
+
+    @property
+    def batch(self) -> float:
+        """B."""
+        return self.batch_size
 
     @property
     def keeps(self) -> tuple[str, ...]:

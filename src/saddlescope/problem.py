@@ -11,7 +11,7 @@ from saddlescope import init as _init
 from saddlescope._parts import frozen
 from saddlescope.data import Dataset, GaussianData, Moments
 from saddlescope.init import Balanced, Gaussian, Given
-from saddlescope.networks import DeepLinear, Diagonal
+from saddlescope.networks import Network
 
 
 @frozen
@@ -26,24 +26,12 @@ class Problem:
     True
     """
 
-    network: DeepLinear | Diagonal = Field(description="a network such as DeepLinear((8, 16, 6))")
+    network: Network = Field(description="a network such as DeepLinear((8, 16, 6))")
     data: GaussianData | Dataset | Moments = Field(description="data such as GaussianData(teacher) or Dataset(X, Y)")
     init: Gaussian | Balanced | Given = Field(description="initial weights such as init.Gaussian(scale=1e-2)")
 
     def __post_init__(self) -> None:
-        ends, teacher = (self.network.dim_in, self.network.dim_out), (self.data.dim_in, self.data.dim_out)
-        if isinstance(self.network, Diagonal) and ends != teacher:
-            raise ValueError(
-                f"data must have one input and one output for a Diagonal network, got {teacher[0]} and {teacher[1]}; "
-                "use a DeepLinear network"
-            )
-        if isinstance(self.data, Moments) and not isinstance(self.network, Diagonal):
-            raise ValueError("network must be Diagonal(depth, width) for data given by Moments; use it or other data")
-        if ends != teacher:
-            raise ValueError(
-                f"widths {self.network.widths} map {ends[0]} inputs to {ends[1]} outputs, but the teacher maps "
-                f"{teacher[0]} to {teacher[1]}; make the first width {teacher[0]} and the last {teacher[1]}"
-            )
+        self.network.check(self.data)
         _init.check(self.init, self.network)
 
     def to_toml(self) -> str:

@@ -13,7 +13,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 import tomli_w
@@ -25,7 +25,7 @@ from saddlescope._parts import allowed, to_table
 from saddlescope.data import Dataset, GaussianData, Moments
 from saddlescope.init import Balanced, Gaussian, Given
 from saddlescope.methods import METHODS, Method
-from saddlescope.networks import DeepLinear, Diagonal
+from saddlescope.networks import Network
 from saddlescope.plan import Accumulate, Logspaced, Plan
 from saddlescope.problem import Problem
 from saddlescope.schedules import SCHEDULES
@@ -139,7 +139,7 @@ def _problem_tables(problem: Problem) -> dict[str, Any]:
 
 
 def _problem_parts(tables: dict[str, Any], folder: str | os.PathLike[str]) -> tuple[Any, Any, Any]:
-    network = from_table("network", tables["network"], (DeepLinear, Diagonal))
+    network = from_table("network", tables["network"], get_args(Network))
     data = _data(tables["data"], folder)
     return network, data, from_table("init", tables["init"], (Gaussian, Balanced, Given))
 

@@ -10,7 +10,8 @@ import pytest
 
 import saddlescope as sc
 from saddlescope import _memory
-from saddlescope.engines import protocol
+from saddlescope.engines.state import start
+from saddlescope.engines.step import decode
 from saddlescope.simulation import estimate
 from support import METHODS, PROBLEMS, dataset
 
@@ -178,7 +179,7 @@ ACCUMULATE = sc.Accumulate(0.0, 1.0, bins=7, levels=3)
 @pytest.mark.parametrize("name", ["wide", "regression", "bottleneck"])
 def test_a_checkpoint_is_as_large_as_it_was_counted(name, method, change):
     plan = sc.Plan(steps=10, trajectories=6, saves=3, **change)
-    state = protocol.start(PROBLEMS[name], method, plan)
+    state = start(PROBLEMS[name], decode(PROBLEMS[name], method, plan), plan)
     arrays = [*state.weights, *(value for value in vars(state).values() if isinstance(value, np.ndarray))]
     assert estimate.size(PROBLEMS[name], method, plan).checkpoint == sum(array.nbytes for array in arrays)
 
@@ -186,7 +187,7 @@ def test_a_checkpoint_is_as_large_as_it_was_counted(name, method, change):
 def test_a_checkpoint_of_a_data_set_with_an_order():
     problem = sc.Problem(sc.DeepLinear((3, 2)), dataset(9, 3, 2), sc.init.Gaussian(scale=0.1))
     plan = sc.Plan(steps=10, trajectories=4)
-    state = protocol.start(problem, sc.SGD(0.1, 3, "shuffle"), plan)
+    state = start(problem, decode(problem, sc.SGD(0.1, 3, "shuffle"), plan), plan)
     arrays = [*state.weights, *(value for value in vars(state).values() if isinstance(value, np.ndarray))]
     assert estimate.size(problem, sc.SGD(0.1, 3, "shuffle"), plan).checkpoint == sum(array.nbytes for array in arrays)
 

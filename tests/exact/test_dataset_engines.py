@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from saddlescope import GD, SGD, DeepLinear, GradientFlow, Langevin, Plan, Problem, _kernel, init
-from saddlescope.engines import finite
 from saddlescope.engines.reference import Reference
 from saddlescope.schedules import Cosine, Step, Warmup
 from support import ENGINES, dataset, engine_class, whitened
@@ -95,7 +94,7 @@ def test_paths_in_float32(name, method):
 
 
 def test_both_ways_to_langevin_noise_are_taken():
-    taken = {name: finite.factor(PROBLEMS[name].data) is not None for name in PROBLEMS}
+    taken = {name: PROBLEMS[name].data.noise_factor is not None for name in PROBLEMS}
     assert taken["many samples"] and taken["linear labels"]
     assert not taken["many inputs"]
 
@@ -105,8 +104,8 @@ def test_both_ways_to_langevin_noise_are_taken():
 def test_given_normals(name, dtype):
     engine = Reference(PROBLEMS[name], METHODS["gradient"], Plan(steps=3, trajectories=N, dtype=dtype))
     normals = np.random.default_rng(3).standard_normal((N, 3, engine.normals_per_step))
-    (reference, a), (run, b) = ends(engine.problem, engine.method, engine.plan, normals)
-    assert run.normals_per_step == engine.normals_per_step
+    (reference, a), (run, b) = ends(engine.problem, METHODS["gradient"], engine.plan, normals)
+    assert run.normals_per_step == engine.normals_per_step == run._kernel.normals_per_step
     for x, y in zip(reference.weights(a), run.weights(b), strict=True):
         np.testing.assert_allclose(y, x, rtol=1e-10, atol=1e-12 if dtype == "float64" else 1e-5)
 

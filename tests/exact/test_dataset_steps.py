@@ -5,8 +5,8 @@ import pytest
 from test_identities import balance_error, determinant_change, transitions
 
 from saddlescope import GD, SGD, Dataset, DeepLinear, GaussianData, Langevin, Plan, Problem, init, schedules
-from saddlescope.engines import finite, make_engine
-from saddlescope.observables import log_det
+from saddlescope.engines import make_engine
+from saddlescope.networks.deep_linear import log_det
 from support import dataset, largest, whitened
 
 LR = 0.02
@@ -164,7 +164,7 @@ def test_langevin_has_the_covariance_of_the_samples(engine, name, monkeypatch):
         rate = method.temperature / method.time_step
         covariance = exact_covariance(engine, data, weights, method)
         np.testing.assert_allclose(covariance, rate * expected, atol=1e-10 * rate * np.abs(expected).max())
-        monkeypatch.setattr(finite, "factor", lambda data: None)
+        monkeypatch.setitem(vars(data), "noise_factor", None)
         other = exact_covariance(engine, data, weights, method)
         np.testing.assert_allclose(other, covariance, atol=1e-10 * rate * np.abs(expected).max())
         monkeypatch.undo()

@@ -9,6 +9,7 @@ from scipy import linalg
 import saddlescope as sc
 from saddlescope import observables
 from saddlescope.engines import make_engine
+from saddlescope.networks import deep_linear
 from saddlescope.theory.network import determinant
 from saddlescope.theory.network.determinant import label_noise_drift
 from support import batch_gradients, covariance, dataset, has_mean
@@ -49,7 +50,7 @@ def log_eigenvalues(weights, interface):
 
 def moved(weights, gradients, size):
     """Every layer after a step of this size along each gradient of the map."""
-    above, below = observables.surroundings(weights)
+    above, below = deep_linear.surroundings(weights)
     turned = (a.transpose(0, 2, 1) @ gradients @ b.transpose(0, 2, 1) for a, b in zip(above, below, strict=True))
     return [layer - size * change for layer, change in zip(weights, turned, strict=True)]
 
@@ -60,7 +61,7 @@ def moved(weights, gradients, size):
 def test_eigenvalues_by_second_differences(widths, interface, share, lr):
     """Itô's formula and the second order of a step, by differences along every direction of the noise."""
     data, weights = problem_data("finite", widths[0], widths[-1]), draw(widths)
-    error = (observables.end_to_end(weights) - data.teacher)[0]
+    error = (deep_linear.end_to_end(weights) - data.teacher)[0]
     noise, mean = gradient_directions(data, error, share), (error @ data.sigma)[None]
 
     def eigenvalues(gradients, size):
@@ -101,7 +102,7 @@ def test_eigenvalues_and_determinant_agree(kind, widths, interface):
 def test_rate_is_the_mean_step_of_sgd(kind, method):
     """Batches really drawn lower log det N at the rate of theory, and not at that without the mean gradient."""
     data, weights = problem_data(kind, 3, 2), draw((3, 7, 2))
-    error = (observables.end_to_end(weights) - data.teacher)[0]
+    error = (deep_linear.end_to_end(weights) - data.teacher)[0]
     gradients = batch_gradients(data, error, method.batch_size, 200_000, seed=2)
     seen = determinant.neighbour_gradient(weights, gradients)
     steps = determinant.log_det_step(seen, method.lr)
@@ -129,13 +130,13 @@ def test_step_of_the_engine(kind, decay):
         fall = determinant.log_det(after, interface) - determinant.log_det(before, interface)
         np.testing.assert_allclose(fall, determinant.log_det_step(gradient, lr, decay), atol=1e-11)
         assert decay == 0 or np.abs(fall - determinant.log_det_step(gradient, lr)).min() > 1e-2
-        np.testing.assert_allclose(determinant.log_det(before, interface), observables.log_det(before)[:, interface])
+        np.testing.assert_allclose(determinant.log_det(before, interface), deep_linear.log_det(before)[:, interface])
 
 
 def test_straight_line_of_the_source():
     """Label noise δ at full batch: ``−2ηδ²dy Tr(S_xx)/n − 2η‖ΔS_xx‖²``."""
     data, weights, lr = dataset(12, 3, 2, label_noise=2.0), draw((3, 7, 2)), 0.01
-    error = observables.end_to_end(weights) - data.teacher
+    error = deep_linear.end_to_end(weights) - data.teacher
     line, bend = 2 * lr * 4.0 * 2 * np.trace(data.sigma) / 12, 2 * lr * np.sum((error @ data.sigma) ** 2)
     rate = determinant.log_det_rate(data, lr / 12, weights, lr=lr, share=0.0)
     np.testing.assert_allclose(rate, -line - bend, rtol=1e-12)

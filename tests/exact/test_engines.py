@@ -85,7 +85,7 @@ def test_any_width(other, width):
 def test_given_normals(other, noise, dtype):
     plan = Plan(steps=8, trajectories=N, dtype=dtype)
     reference, run = (engine(PROBLEMS["deep"], METHODS[noise], plan) for engine in (Reference, other))
-    assert run.normals_per_step == reference.normals_per_step
+    assert run.normals_per_step == reference.normals_per_step == run._kernel.normals_per_step
     normals = np.random.default_rng(3).standard_normal((N, 8, run.normals_per_step))
     ends = [e.weights(e.advance(e.init(), 8, normals)) for e in (reference, run)]
     for x, y in zip(*ends, strict=True):

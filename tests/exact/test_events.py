@@ -5,7 +5,8 @@ import pytest
 
 from saddlescope import GD, SGD, GradientFlow, Langevin, Plan, init
 from saddlescope.engines.native import Native
-from saddlescope.observables import THRESHOLDS, mode_noise, mode_strength
+from saddlescope.networks.deep_linear import mode_noise
+from saddlescope.observables import THRESHOLDS, mode_strength
 from support import METHODS, PROBLEMS, problem
 
 EVENTS = ("learning_time", "noise_peak")
@@ -32,7 +33,7 @@ def watched(run, steps):
         state = run.advance(state, step)
         weights = run.weights(state)
         strengths.append(mode_strength(run.problem.data, weights))
-        noises.append(mode_noise(run.problem.data, run.method.temperature, weights))
+        noises.append(mode_noise(run.problem.data, run.step.temperature, weights))
     return np.array(strengths), np.array(noises), state
 
 

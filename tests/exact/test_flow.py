@@ -6,7 +6,7 @@ from scipy.integrate import solve_ivp
 from scipy.linalg import expm
 
 from saddlescope import GradientFlow, Plan, init
-from saddlescope.observables import balance, log_det
+from saddlescope.networks.deep_linear import balance, log_det
 from saddlescope.theory import mode_sde
 from support import PROBLEMS, covariance, largest, problem
 

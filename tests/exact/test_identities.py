@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from saddlescope import Plan
-from saddlescope.observables import balance, log_det
+from saddlescope.networks.deep_linear import balance, log_det
 from support import METHODS, PROBLEMS, largest, pairs
 
 KEPT = [name for name, method in METHODS.items() if "balance identity" in method.keeps]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from saddlescope import Plan
-from saddlescope.engines.protocol import State
+from saddlescope.engines.state import State
 from support import DISCRETE, METHODS, PROBLEMS, pairs
 
 STEPS, N = 23, 19

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import saddlescope as sc
-from saddlescope.observables import balance, end_to_end, surroundings
+from saddlescope.networks.deep_linear import balance, end_to_end, surroundings
 from saddlescope.theory.network.end_to_end import (
     growth_rate,
     label_noise_shift,

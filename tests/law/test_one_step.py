@@ -7,7 +7,7 @@ import pytest
 
 import saddlescope as sc
 from saddlescope.engines import make_engine
-from saddlescope.observables import balance, end_to_end, surroundings
+from saddlescope.networks.deep_linear import balance, end_to_end, surroundings
 from saddlescope.theory import balance_drift, layer_variance, map_covariance, map_drift, singular_value_sde
 from support import covariance, dataset, has_covariance, has_mean
 

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from saddlescope import SGD, DeepLinear, GaussianData, Langevin, Plan, Problem, init
-from saddlescope.observables import layer_noise
+from saddlescope.networks.deep_linear import layer_noise
 from support import (
     FALSE_ALARM,
     alike,

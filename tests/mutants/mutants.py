@@ -34,7 +34,8 @@ class Mutant:
 
 
 THEORY, ENGINES = "src/saddlescope/theory", "src/saddlescope/engines"
-OBSERVABLES, DIAGONAL = "src/saddlescope/observables.py", "src/saddlescope/networks/diagonal.py"
+OBSERVABLES, DATA = "src/saddlescope/observables.py", "src/saddlescope/data"
+DEEP_LINEAR, DIAGONAL = "src/saddlescope/networks/deep_linear.py", "src/saddlescope/networks/diagonal.py"
 REFERENCE, FINITE = f"{ENGINES}/reference.py", f"{ENGINES}/finite.py"
 
 MUTANTS = (
@@ -118,9 +119,9 @@ MUTANTS = (
     ),
     Mutant(
         "covariance of the gradient: cross term not transposed",
-        "src/saddlescope/data/base.py",
-        "cross * _t(cross)))",
-        "cross * cross))",
+        f"{DATA}/gaussian.py",
+        "cross * transposed(cross))",
+        "cross * cross)",
         "tests/unit/test_observables.py::test_noise_against_gradients_that_are_really_drawn",
     ),
     Mutant(
@@ -161,14 +162,14 @@ MUTANTS = (
     ),
     Mutant(
         "log det: of Θ, not of ΘᵀΘ",
-        OBSERVABLES,
+        DEEP_LINEAR,
         "values.append(2 * np.log(",
         "values.append(np.log(",
         "tests/unit/test_observables.py::test_log_det_where_the_layer_is_wide_enough",
     ),
     Mutant(
         "layer noise: √ of the norms",
-        OBSERVABLES,
+        DEEP_LINEAR,
         "variance / squares, 1, 2)",
         "variance / np.sqrt(squares), 1, 2)",
         "tests/unit/test_observables.py::test_noise_against_gradients_that_are_really_drawn",
@@ -182,7 +183,7 @@ MUTANTS = (
     ),
     Mutant(
         "diagonal: label noise counted as sampling noise",
-        DIAGONAL,
+        f"{DATA}/base.py",
         "share * max(floor - label, 0.0) + label)",
         "share * floor)",
         "tests/unit/test_diagonal_parts.py::test_samples_have_the_noise_of_their_gradients",
@@ -198,8 +199,8 @@ MUTANTS = (
     Mutant(
         "Langevin: √T for √(T/dt)",
         REFERENCE,
-        "math.sqrt(self.method.temperature / self.method.time_step)",
-        "math.sqrt(self.method.temperature)",
+        "math.sqrt(step.temperature / step.dt)",
+        "math.sqrt(step.temperature)",
         "tests/law/test_langevin_law.py::test_gradient_noise",
     ),
     Mutant(
@@ -260,16 +261,16 @@ MUTANTS = (
     ),
     Mutant(
         "isotropic noise: label noise left out of the trace",
-        REFERENCE,
-        " + self.problem.data.label_noise**2 * _square(above)",
+        DEEP_LINEAR,
+        " + data.label_noise**2 * _square(above)",
         "",
         "tests/law/test_langevin_law.py::test_isotropic_noise_has_the_same_trace_in_every_direction",
     ),
     Mutant(
         "finite population: n for n − 1",
-        f"{ENGINES}/protocol.py",
-        "(n - method.batch_size) / max(n - 1, 1)",
-        "(n - method.batch_size) / n",
+        f"{ENGINES}/step.py",
+        "(n - self.batch) / max(n - 1, 1)",
+        "(n - self.batch) / n",
         "tests/law/test_dataset_law.py::test_the_noise_that_a_run_shows_is_that_of_its_steps",
     ),
     Mutant(

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import saddlescope as sc
 from saddlescope import _memory, cli
-from saddlescope.engines import protocol, reference
+from saddlescope.engines import reference, state
 from saddlescope.runfile import run_to_toml
 from saddlescope.runs import results
 from support import PROBLEMS
@@ -70,13 +70,13 @@ def test_dry_run_writes_nothing(call, tmp_path):
 
 
 def test_a_dry_run_makes_no_large_ensemble(call, tmp_path, monkeypatch):
-    made, start = [], protocol.start
+    made, start = [], state.start
 
-    def starting(problem, method, plan, *weights):
+    def starting(problem, step, plan, *weights):
         made.append(plan.count)
-        return start(problem, method, plan, *weights)
+        return start(problem, step, plan, *weights)
 
-    for module in (protocol, reference):
+    for module in (state, reference):
         monkeypatch.setattr(module, "start", starting)
     monkeypatch.setattr(_memory, "available", lambda: 2_100_000_000)
     plan = sc.Plan(steps=2, trajectories=10**11, saves=2)
@@ -114,7 +114,7 @@ def test_info_of_a_run_that_was_stopped(call, tmp_path, monkeypatch, keep):
 
     monkeypatch.setattr(results, "record", recording)
     code, _, errors = call("run", "run.toml", "-o", "run.zarr")
-    assert (code, errors) == (130, "stopped at step 20; run the same again to go on from there\n")
+    assert (code, errors) == (130, "stopped at step 20; run the same again to resume\n")
     assert "not complete, 20 of 60 steps, 3 saves" in call("info", "run.zarr")[1]
     assert call("run", "run.toml", "-o", "run.zarr")[0] == 0
 

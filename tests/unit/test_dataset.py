@@ -8,6 +8,7 @@ import tomli_w
 
 import saddlescope as sc
 from saddlescope import Dataset, DeepLinear, GaussianData, Plan, Problem, init, observables, simulate
+from saddlescope.networks import deep_linear
 from saddlescope.runfile import run_from_toml, run_to_toml
 from support import dataset, whitened
 
@@ -56,8 +57,8 @@ def test_noise_is_the_covariance_over_the_samples(share, monkeypatch):
     monkeypatch.setattr(sc.data.dataset, "CHUNK", 7)
     data, rng = dataset(30, 4, 2, label_noise=0.7), np.random.default_rng(2)
     layers = [rng.standard_normal((2, 5, 4)), rng.standard_normal((2, 2, 5))]
-    noise = observables.mode_noise(data, 0.1, layers, share)
-    each = observables.layer_noise(data, 0.1, layers, share)
+    noise = deep_linear.mode_noise(data, 0.1, layers, share)
+    each = deep_linear.layer_noise(data, 0.1, layers, share)
     for k in range(2):
         first, second = layers[0][k], layers[1][k]
         gradients = [np.outer((second @ first) @ x - y, x) for x, y in zip(data.X, data.Y, strict=True)]
@@ -95,7 +96,7 @@ def test_the_mode_equation_of_a_data_set():
     assert sde.fixed_point == pytest.approx(problem.data.modes.strengths[0])
     s = 0.7
     aligned = [s * np.outer(problem.data.modes.left[:, 0], problem.data.modes.right[:, 0])[None]]
-    assert observables.mode_noise(problem.data, 1.0, aligned)[0, 0] == pytest.approx(float(sde.g(s)))
+    assert deep_linear.mode_noise(problem.data, 1.0, aligned)[0, 0] == pytest.approx(float(sde.g(s)))
     for method in (sc.SGD(0.01, 2, "shuffle"), sc.SGD(0.01, sampling="full"), sc.GD(0.01)):
         with pytest.raises(ValueError, match="independent samples"):
             sc.theory.mode_sde(problem, method, 0)

@@ -7,7 +7,6 @@ import pytest
 
 import saddlescope as sc
 from saddlescope.networks import diagonal
-from saddlescope.networks.diagonal import GradientNoise
 from saddlescope.simulation import advice
 
 GIVEN = sc.Moments(0.4, -0.3, 0.9, 1.1, -0.8)
@@ -44,8 +43,8 @@ def test_moments_are_data_of_their_teacher():
 @pytest.mark.parametrize("data", [sc.GaussianData([[1e6]], label_noise=1e-3), sc.Moments(2.0, 2e6, 2e12, 1.0, 1e6)])
 def test_noise_that_vanishes_at_the_teacher_is_never_negative(data):
     strengths = 1e6 * (1 + 1e-9 * np.arange(-50, 50))
-    assert (GradientNoise.of(data)(strengths) >= 0).all()
-    assert GradientNoise.of(data)(np.array(1e6)) == pytest.approx(data.label_noise**2, abs=0)
+    assert (data.gradient_noise()(strengths) >= 0).all()
+    assert data.gradient_noise()(np.array(1e6)) == pytest.approx(data.label_noise**2, abs=0)
 
 
 def test_samples_have_the_noise_of_their_gradients():
@@ -54,7 +53,7 @@ def test_samples_have_the_noise_of_their_gradients():
     gradients = lambda v: (v * x - y) * x  # noqa: E731
     sign = float(data.modes.left[0, 0] * data.modes.right[0, 0])
     for share in (0.0, 0.3, 1.0):
-        noise = GradientNoise.of(data, share)
+        noise = data.gradient_noise(share)
         for v in (-1.0, 0.2, 3.0):
             expected = share * gradients(sign * v).var() + 0.25 * (x**2).mean()
             assert noise(np.array(v)) == pytest.approx(expected, rel=1e-12)
@@ -69,7 +68,7 @@ def test_noise_of_the_map_is_that_of_its_slopes():
         up[l][0, j], down[l][0, j] = up[l][0, j] + 1e-5, down[l][0, j] - 1e-5
         slopes[l, j] = (diagonal.end_to_end(up) - diagonal.end_to_end(down)).item() / 2e-5
     observed = sc.observables.observe(problem, 0.1, layers)
-    noise = 0.1 * GradientNoise.of(GIVEN)(observed["mode_strength"][0, 0])
+    noise = 0.1 * GIVEN.gradient_noise()(observed["mode_strength"][0, 0])
     np.testing.assert_allclose(observed["mode_noise"][0, 0], noise * (slopes**2).sum() ** 2, rtol=1e-7)
     np.testing.assert_allclose(observed["layer_noise"][0, :, 0], noise * (slopes**2).sum(axis=1), rtol=1e-7)
     assert np.isnan(observed["log_det"]).all()

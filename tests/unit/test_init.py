@@ -6,7 +6,8 @@ from scipy import stats
 
 from saddlescope import DeepLinear, GaussianData, Problem, init
 from saddlescope.init import draw
-from saddlescope.observables import alignment, imbalance, mode_strength, singular_values
+from saddlescope.networks.deep_linear import imbalance
+from saddlescope.observables import alignment, mode_strength, singular_values
 from support import follows
 
 NETWORK = DeepLinear((5, 7, 6, 4))

@@ -6,23 +6,25 @@ import pytest
 from saddlescope import SGD, DeepLinear, GaussianData, Plan, Problem, init
 from saddlescope.engines.reference import Reference
 from saddlescope.init import draw
-from saddlescope.observables import (
-    alignment,
+from saddlescope.networks.deep_linear import (
     balance,
-    effective_rank,
     end_to_end,
-    excess_loss,
     imbalance,
     imbalance_trace,
     layer_noise,
-    learned_modes,
     log_det,
-    loss,
     mode_noise,
+    surroundings,
+)
+from saddlescope.observables import (
+    alignment,
+    effective_rank,
+    excess_loss,
+    learned_modes,
+    loss,
     mode_strength,
     observe,
     singular_values,
-    surroundings,
 )
 from support import PROBLEMS, batch_gradients, covariance, has_mean
 

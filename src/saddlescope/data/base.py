@@ -1,22 +1,17 @@
-"""Data the networks are trained on: what all data share, and a linear teacher with Gaussian inputs."""
+"""What all data share: the best linear map and its modes, the covariance of the inputs, moments, label noise."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, Self
+from typing import Annotated
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
-from saddlescope._memory import require
-from saddlescope._numbers import as_vector, as_whole
-from saddlescope._parts import Matrix, OptionalMatrix, Real, frozen
-
-Floats = NDArray[np.float64]
+from saddlescope._arrays import Array, Floats
+from saddlescope._parts import Real
 
 ModeMoments = tuple[float, float, float, float, float]
 """``α₁ = Var[x²], α₂ = Cov[x², xy], α₃ = Var[xy], β₁ = E[x²], β₂ = E[xy]`` of one input and one label."""
@@ -43,6 +38,23 @@ class Modes:
     blocks: tuple[tuple[int, ...], ...]
 
 
+@dataclass(frozen=True)
+class GradientNoise:
+    """``g(s) = alpha (s − center)² + floor``, the variance of one sample's gradient at strength s.
+
+    >>> GradientNoise(2.0, 1.0, 0.25)(np.array([0.0, 1.0]))
+    array([2.25, 0.25])
+    """
+
+    alpha: float
+    center: float
+    floor: float
+
+    def __call__(self, strength: Array) -> Array:
+        """g; shape of ``strength``."""
+        return self.alpha * (strength - self.center) ** 2 + self.floor
+
+
 class Data:
     """What all data share: the linear map that fits them best, ``teacher`` M (dy, dx), the covariance of the inputs,
     ``sigma`` Σ (dx, dx), and the deviation of fresh label noise, ``label_noise``.
@@ -51,6 +63,10 @@ class Data:
     teacher: Floats
     sigma: Floats
     label_noise: float
+    samples: int = 0
+    """Number of given samples n; 0 where samples are always fresh."""
+    moments_alone = False
+    """Whether only moments of one input and one label are known, which do not fix the law of a batch."""
 
     @property
     def dim_in(self) -> int:
@@ -73,7 +89,7 @@ class Data:
         left, strengths, rows = np.linalg.svd(self.teacher, full_matrices=False)
         top = np.abs(rows).argmax(axis=1)
         signs = np.sign(rows[np.arange(len(rows)), top])
-        return _modes(left * signs, strengths, (rows * signs[:, None]).T)
+        return modes_of(left * signs, strengths, (rows * signs[:, None]).T)
 
     @cached_property
     def bases(self) -> tuple[Floats, Floats]:
@@ -131,6 +147,24 @@ class Data:
         """(α₁, α₂, α₃, β₁, β₂) of ``x = v_αᵀx`` and ``y = u_αᵀy``, all that the SDE of an aligned mode sees."""
         raise NotImplementedError
 
+    def gradient_noise(self, share: float = 1.0) -> GradientNoise:
+        """Variance of one sample's gradient of one input and one label, at the strength of their only mode.
+
+        ``share`` of the sampling variance and all of the fresh label noise.
+
+        >>> from saddlescope import GaussianData
+        >>> GaussianData([[1.0]], label_noise=0.5).gradient_noise()
+        GradientNoise(alpha=2.0, center=1.0, floor=0.25)
+        """
+        alpha, center, floor, label = self._noise_vertex
+        return GradientNoise(share * alpha, center, share * max(floor - label, 0.0) + label)
+
+    @cached_property
+    def _noise_vertex(self) -> tuple[float, float, float, float]:
+        """α₁, where g is least, its value there, and the part of fresh label noise in it."""
+        moments = self.mode_moments(0)
+        return moments[0], *noise_vertex(moments), self.label_noise**2 * float(self.sigma[0, 0])
+
     def gradient_covariance(self, error: Floats, p: Floats, q: Floats, share: float = 1.0) -> Floats:
         """Covariance over l, k of ``p_lᵀ G q_l`` (…, L, L), G the gradient of the map on one sample.
 
@@ -139,117 +173,13 @@ class Data:
         raise NotImplementedError
 
 
-@frozen
-class GaussianData(Data):
-    """``x ~ N(0, Σ)``, ``y = M x + ξ``, ``ξ ~ N(0, σ² I)``: fresh samples at every step.
-
-    ``teacher`` M (dy, dx); ``covariance`` Σ (dx, dx), positive semi-definite, identity if None; ``label_noise`` σ ≥ 0;
-    ``left`` (dy, m) and ``right`` (dx, m) fix the teacher's singular vectors (else its SVD, signs such that
-    the largest entry of each right vector is positive).
-    Raises ValueError for a Σ that is not symmetric positive semi-definite or shapes that do not meet.
-    Source: Corlouer et al. 2026, arXiv 2604.06366, section 2.
-
-    >>> GaussianData([[2.0, 0.0], [0.0, 1.0]], label_noise=0.5).modes.strengths
-    array([2., 1.])
-    """
-
-    teacher: Matrix
-    covariance: OptionalMatrix = None
-    label_noise: LabelNoise = Field(default=0.0, description="use 0 for noiseless labels")
-    left: OptionalMatrix = None
-    right: OptionalMatrix = None
-
-    def __post_init__(self) -> None:
-        rows, columns = self.teacher.shape
-        for name, values in (("teacher", self.teacher), ("covariance", self.covariance)):
-            if values is not None and np.abs(values).max() > LARGEST:
-                raise ValueError(
-                    f"{name} must have entries up to {LARGEST} in size, got {np.abs(values).max():.3g}; change its unit"
-                )
-        require(_bytes(columns, rows), f"teacher of shape ({rows}, {columns})", "make it smaller")
-        _check_covariance(self.covariance, self.dim_in)
-        if (self.left is None) != (self.right is None):
-            raise ValueError("left and right must be given together; give both bases or neither")
-        if self.left is not None and self.right is not None:
-            _check_bases(self.teacher, self.left, self.right)
-
-    @classmethod
-    def from_spectrum(
-        cls,
-        spectrum: Sequence[float] | Floats,
-        dim_in: int,
-        dim_out: int,
-        label_noise: float = 0.0,
-        covariance: ArrayLike | None = None,
-        seed: int = 0,
-    ) -> Self:
-        """Teacher with these singular values (missing ones are 0) and random orthogonal singular vectors.
-
-        Raises ValueError when the spectrum is longer than min(dim_in, dim_out), negative, or not finite.
-
-        >>> GaussianData.from_spectrum([4.0, 2.0], dim_in=3, dim_out=2, label_noise=0.5).modes.strengths
-        array([4., 2.])
-        """
-        dim_in, dim_out, seed = as_whole(dim_in, "dim_in"), as_whole(dim_out, "dim_out"), as_whole(seed, "seed")
-        require(_bytes(dim_in, dim_out), f"data of dim_in = {dim_in} and dim_out = {dim_out}", "lower them")
-        for name, value, least in (("dim_in", dim_in, 1), ("dim_out", dim_out, 1), ("seed", seed, 0)):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
-        count = min(dim_in, dim_out)
-        if isinstance(spectrum, Sequence) and len(spectrum) > count:  # refused before it is read
-            raise ValueError(
-                f"spectrum must hold at most min(dim_in, dim_out) = {count} singular values, got {len(spectrum)}"
-            )
-        given = as_vector(spectrum, "spectrum")
-        if len(given) > count or (given < 0).any():
-            raise ValueError(
-                f"spectrum must hold at most min(dim_in, dim_out) = {count} singular values, none negative, "
-                f"got {given.tolist()}"
-            )
-        strengths = np.zeros(count)
-        strengths[: len(given)] = np.sort(given)[::-1]
-        rng = np.random.default_rng(np.random.SeedSequence(seed))
-        left, right = _orthonormal(rng, dim_out, count), _orthonormal(rng, dim_in, count)
-        return cls((left * strengths) @ right.T, covariance, label_noise, left, right)  # type: ignore[arg-type]
-
-    @property
-    def sigma(self) -> Floats:  # type: ignore[override]
-        """Input covariance Σ (dx, dx)."""
-        return np.eye(self.dim_in) if self.covariance is None else self.covariance
-
-    @cached_property
-    def modes(self) -> Modes:
-        """Singular modes of the teacher: those given, or those of its SVD."""
-        if self.left is None or self.right is None:
-            return super().modes
-        return _modes(self.left, np.einsum("ia,ij,ja->a", self.left, self.teacher, self.right), self.right)
-
-    def mode_moments(self, mode: int) -> ModeMoments:
-        """With variance λ along v_α: ``α₁ = 2λ², α₂ = 2λ²s*, α₃ = 2λ²s*² + λσ², β₁ = λ, β₂ = λs*``."""
-        target, variance = float(self.modes.strengths[mode]), float(self.sigma_in_modes[mode, mode])
-        fourth = 2 * variance * variance  # a product overflows to infinity, a power to an exception
-        noise = variance * self.label_noise**2
-        return fourth, fourth * target, fourth * target * target + noise, variance, variance * target
-
-    def gradient_covariance(self, error: Floats, p: Floats, q: Floats, share: float = 1.0) -> Floats:
-        """Covariance over l, k of ``p_lᵀ G q_l``: ``(p_lᵀNp_k)(q_lᵀΣq_k) + (p_lᵀΔΣq_k)(p_kᵀΔΣq_l)`` (…, L, L).
-
-        ``N = ΔΣΔᵀ + σ²I``. ``error`` Δ (…, dy, dx), ``p`` (…, L, dy), ``q`` (…, L, dx); samples are always fresh, so
-        that ``share`` is 1.
-        Source: Corlouer et al. 2026, arXiv 2604.06366, covariance of the per-sample gradient.
-        """
-        drift = error @ self.sigma
-        spread = drift @ _t(error) + self.label_noise**2 * np.eye(self.dim_out)
-        cross = p @ drift @ _t(q)
-        return np.asarray(share * ((p @ spread @ _t(p)) * (q @ self.sigma @ _t(q)) + cross * _t(cross)))
-
-
 def data_bytes(data: Data) -> int:
     """Bytes that data take once they are used: bases, covariance and its roots, and samples in each of them."""
-    return _bytes(data.dim_in, data.dim_out, getattr(data, "samples", 0))
+    return size_in_bytes(data.dim_in, data.dim_out, data.samples)
 
 
-def _bytes(dim_in: int, dim_out: int, samples: int = 0) -> int:
+def size_in_bytes(dim_in: int, dim_out: int, samples: int = 0) -> int:
+    """Bytes of data of these dimensions, counted before they are made."""
     return 8 * (8 * dim_in**2 + 4 * dim_out**2 + 6 * samples * (dim_in + dim_out))
 
 
@@ -268,12 +198,8 @@ def noise_vertex(moments: ModeMoments) -> tuple[float, float]:
     return (end if abs(center - end) <= 1e-7 * abs(end) else center), 0.0
 
 
-def _t(matrices: Floats) -> Floats:
-    return np.swapaxes(matrices, -1, -2)
-
-
-def _modes(left: Floats, strengths: Floats, right: Floats) -> Modes:
-    # A mode at the level of rounding is a mode that is not there: it has no learning time.
+def modes_of(left: Floats, strengths: Floats, right: Floats) -> Modes:
+    """Modes from a singular value decomposition; a strength at the level of rounding is 0: it has no learning time."""
     strengths = np.where(strengths > ROUNDING * strengths.max(), strengths, 0.0)
     return Modes(left, strengths, right, _blocks(strengths))
 
@@ -283,11 +209,6 @@ def _half(matrix: Floats) -> Floats:
     values, vectors = np.linalg.eigh(matrix)
     keep = values > 1e-12 * max(values.max(), 0.0)
     return np.asarray(vectors[:, keep] * np.sqrt(values[keep]))
-
-
-def _orthonormal(rng: np.random.Generator, rows: int, columns: int) -> Floats:
-    q, r = np.linalg.qr(rng.standard_normal((rows, columns)))
-    return np.asarray(q * np.sign(np.diag(r)))
 
 
 def _complete(columns: Floats) -> Floats:
@@ -300,41 +221,3 @@ def _blocks(strengths: Floats) -> tuple[tuple[int, ...], ...]:
     same = np.abs(np.diff(strengths)) <= 1e-9 * np.abs(strengths).max(initial=0.0)
     starts = [0, *(np.flatnonzero(~same) + 1), len(strengths)]
     return tuple(tuple(range(a, b)) for a, b in itertools.pairwise(starts))
-
-
-def _check_covariance(covariance: Any, dim_in: int) -> None:
-    if covariance is None:
-        return
-    if covariance.shape != (dim_in, dim_in):
-        raise ValueError(
-            f"covariance must have shape ({dim_in}, {dim_in}) to meet the teacher's {dim_in} inputs, "
-            f"got {covariance.shape}"
-        )
-    if np.abs(covariance - covariance.T).max() > 1e-12 * np.abs(covariance).max():
-        raise ValueError("covariance must be symmetric; use (S + S.T) / 2 to symmetrise it")
-    values = np.linalg.eigvalsh(covariance)
-    if values[0] < -1e-12 * values[-1] or values[-1] <= 0:
-        raise ValueError(
-            f"covariance must be positive semi-definite and not zero, got the eigenvalue {values[0]:.3g}; "
-            "check its signs or add a multiple of the identity"
-        )
-
-
-def _check_bases(teacher: Floats, left: Floats, right: Floats) -> None:
-    count = min(teacher.shape)
-    if left.shape != (teacher.shape[0], count) or right.shape != (teacher.shape[1], count):
-        raise ValueError(
-            f"left and right must have shapes ({teacher.shape[0]}, {count}) and ({teacher.shape[1]}, {count}), "
-            f"got {left.shape} and {right.shape}"
-        )
-    scale = max(float(np.abs(teacher).max()), 1e-300)
-    strengths = np.diag(left.T @ teacher @ right)
-    for name, basis in (("left", left), ("right", right)):
-        if np.abs(basis.T @ basis - np.eye(count)).max() > 1e-9:
-            raise ValueError(f"{name} must have orthonormal columns; orthonormalise it with numpy.linalg.qr")
-    if np.abs((left * strengths) @ right.T - teacher).max() > 1e-9 * scale or (np.diff(strengths) > 1e-9 * scale).any():
-        raise ValueError(
-            "left and right must be singular vectors of the teacher, strongest first; leave both out to use its SVD"
-        )
-    if strengths[-1] < -1e-9 * scale:
-        raise ValueError("left and right must give non-negative strengths; flip the sign of one of the two vectors")

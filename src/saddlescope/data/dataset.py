@@ -6,26 +6,26 @@ import os
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
+from typing import Self, TypeGuard
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 from scipy import linalg
 
+from saddlescope._arrays import Floats, transposed
 from saddlescope._memory import require
 from saddlescope._parts import Matrix, frozen
-from saddlescope.data import Data
-from saddlescope.data.base import ROUNDING, LabelNoise, ModeMoments, _t, data_bytes
+from saddlescope.data.base import ROUNDING, Data, LabelNoise, ModeMoments, data_bytes
 from saddlescope.data.samples import read_samples
-
-Floats = NDArray[np.float64]
 
 SMALLEST, LARGEST = 1e-152, 1e152
 """Sizes of inputs, labels and their noise between which squares are numbers."""
 
 CHUNK = 256
 """Samples that are looked at together, so that memory does not grow with their number."""
+
+NORMAL = 16
+"""Cost of a normal in multiply-adds, measured on the compiled engine."""
 
 
 @frozen
@@ -76,7 +76,7 @@ class Dataset(Data):
         return cls(*read_samples(path), label_noise)
 
     @property
-    def samples(self) -> int:
+    def samples(self) -> int:  # type: ignore[override]
         """Number of samples n."""
         return len(self.X)
 
@@ -151,6 +151,34 @@ class Dataset(Data):
         left, right = self.bases
         return self.X @ right, self.residuals @ left
 
+    @cached_property
+    def noise_factor(self) -> Floats | None:
+        """F (q, k) with ``F Fᵀ = Cov z``, ``z = (lower triangle of ccᵀ, row by row; r cᵀ, row by row)``.
+
+        c are the whitened inputs, r the residuals in the teacher's basis; without residuals the second part is left
+        out. None where drawing the noise of every sample is cheaper.
+
+        >>> Dataset([[1.0], [2.0], [3.0]], [[1.0], [2.0], [3.0]]).noise_factor.shape
+        (1, 1)
+        """
+        inputs, residuals = self.whitened, self.in_modes[1]
+        n, r = inputs.shape
+        with_residuals = bool(residuals.any())
+        q = r * (r + 1) // 2 + (self.dim_out * r if with_residuals else 0)
+        k = min(q, n - 1)
+        if k * (q + NORMAL) > n * (2 * self.dim_out * r + NORMAL):
+            return None
+        rows, columns = np.tril_indices(r)
+        moments = [inputs[:, rows] * inputs[:, columns]]
+        if with_residuals:
+            moments.append(np.einsum("ni,nj->nij", residuals, inputs).reshape(n, -1))
+        z = np.concatenate(moments, axis=1)
+        triangle = np.linalg.qr((z - z.mean(axis=0)) / np.sqrt(n), mode="r")
+        _, deviations, axes = np.linalg.svd(triangle, full_matrices=False)
+        kept = deviations > 1e-12 * deviations[0]
+        kept[0] = True  # also where nothing varies
+        return np.asarray(axes[kept].T * deviations[kept])
+
     def mode_moments(self, mode: int) -> ModeMoments:
         """(α₁, α₂, α₃, β₁, β₂) of ``x = v_αᵀx_i`` and ``y = u_αᵀ(y_i + δξ)``."""
         x, y = self.X @ self.modes.right[:, mode], self.Y @ self.modes.left[:, mode]
@@ -166,7 +194,7 @@ class Dataset(Data):
 
         ``G_i = (Δx_i − r_i − δξ)x_iᵀ``; ``error`` Δ (…, dy, dx), ``p`` (…, L, dy), ``q`` (…, L, dx).
         """
-        noise = self.label_noise**2 * (p @ _t(p)) * (q @ self.sigma @ _t(q))
+        noise = self.label_noise**2 * (p @ transposed(p)) * (q @ self.sigma @ transposed(q))
         if not share:
             return noise
         mean = ((p @ (error @ self.sigma)) * q).sum(axis=-1, keepdims=True)
@@ -175,8 +203,13 @@ class Dataset(Data):
             part = slice(first, first + CHUNK)
             pulled = p @ error @ self.X[part].T - p @ self.residuals[part].T
             centred = pulled * (q @ self.X[part].T) - mean
-            square += centred @ _t(centred)
+            square += centred @ transposed(centred)
         return share * square / self.samples + noise
+
+
+def is_finite(data: Data) -> TypeGuard[Dataset]:
+    """Whether the data are given samples, drawn again and again."""
+    return isinstance(data, Dataset)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,8 @@ class Moments(Data):
     beta1: Annotated[Real, Field(gt=0, le=LARGEST)] = Field(description=_FIX)
     beta2: Annotated[Real, Field(ge=-LARGEST, le=LARGEST)] = Field(description=_FIX)
 
+    moments_alone = True
+
     def __post_init__(self) -> None:
         if self.alpha2**2 > self.alpha1 * self.alpha3 * (1 + 1e-12):
             raise ValueError(

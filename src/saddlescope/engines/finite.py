@@ -15,26 +15,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from saddlescope._arrays import Array, Floats, transposed
 from saddlescope.data import Dataset
+from saddlescope.engines.step import Step
 from saddlescope.kernel.streams import Streams
-from saddlescope.methods import SGD, Langevin, Method
 
-Array = NDArray[Any]
-Floats = NDArray[np.float64]
 Draw = Callable[[int], Array]
 
 SAMPLINGS = ("replacement", "without", "shuffle", "full")
 
 PANEL = 16
 """Samples are drawn this many at a time: first their indices, then their label noise. Even: no normal is dropped."""
-
-NORMAL = 16
-"""What a normal costs, in multiply-adds."""
 
 
 @dataclass(frozen=True)
@@ -50,60 +44,24 @@ class Samples:
         return cls(data.whitened, data.in_modes[1])
 
 
-# --- the factor of the fourth moments
-
-
-def factor(data: Dataset) -> Floats | None:
-    """F (q, k) with ``F Fᵀ = Cov z``, ``z = (lower triangle of ccᵀ, row by row; r cᵀ, row by row)``.
-
-    The second part is left out where residuals vanish. None where noise from each sample is cheaper.
-
-    >>> factor(Dataset([[1.0], [2.0], [3.0]], [[1.0], [2.0], [3.0]])).shape
-    (1, 1)
-    """
-    samples = Samples.of(data)
-    n, r = samples.inputs.shape
-    with_residuals = bool(samples.residuals.any())
-    q = r * (r + 1) // 2 + (data.dim_out * r if with_residuals else 0)
-    k = min(q, n - 1)
-    if k * (q + NORMAL) > n * (2 * data.dim_out * r + NORMAL):
-        return None
-    rows, columns = np.tril_indices(r)
-    moments = [samples.inputs[:, rows] * samples.inputs[:, columns]]
-    if with_residuals:
-        moments.append(np.einsum("ni,nj->nij", samples.residuals, samples.inputs).reshape(n, -1))
-    z = np.concatenate(moments, axis=1)
-    _, deviations, axes = np.linalg.svd(np.linalg.qr((z - z.mean(axis=0)) / np.sqrt(n), mode="r"), full_matrices=False)
-    kept = deviations > 1e-12 * deviations[0]
-    kept[0] = True  # also where nothing varies
-    return np.asarray(axes[kept].T * deviations[kept])
-
-
 # --- what the reference engine draws
 
 
 class Finite:
     """Source of K of a method on a data set, for all trajectories at once."""
 
-    def __init__(self, data: Dataset, method: Method, dtype: str) -> None:
+    def __init__(self, data: Dataset, step: Step) -> None:
         samples = Samples.of(data)
-        self._method, self._label_noise = method, data.label_noise
-        self._inputs, self._residuals = samples.inputs.astype(dtype), samples.residuals.astype(dtype)
-        made = factor(data) if isinstance(method, Langevin) else None  # nobody else draws from it
-        self._factor = None if made is None else made.astype(dtype)
-
-    @property
-    def normals_per_step(self) -> int:
-        """Standard normals of one step of Langevin noise."""
-        n, r = self._inputs.shape
-        labels = self._residuals.shape[1] * r if self._label_noise > 0 else 0
-        return labels + (n if self._factor is None else self._factor.shape[1])
+        self._step, self._label_noise = step, data.label_noise
+        self._inputs, self._residuals = samples.inputs.astype(step.dtype), samples.residuals.astype(step.dtype)
+        factor = data.noise_factor if step.noise_from == "samples" else None
+        self._factor = None if factor is None else factor.astype(step.dtype)
 
     def gradient(self, error: Array, step: int, order: Array, streams: Streams) -> Array:
         """K (n, dy, r) of a batch, or of all samples; ``order`` is changed in place."""
-        if self._method.full_batch:
+        if self._step.sampling == "full":
             return self._whole(error, streams.normals)
-        batch = int(self._method.batch_size)  # type: ignore[union-attr, arg-type]
+        batch = int(self._step.batch)
         place = self._begin(step, batch, order, streams)
         total = np.zeros_like(error)
         for first in range(0, batch, PANEL):
@@ -119,7 +77,7 @@ class Finite:
 
     def _begin(self, step: int, batch: int, order: Array, streams: Streams) -> int:
         """Where in the order the batch of this step begins; at the start of an epoch comes a fresh permutation."""
-        if not isinstance(self._method, SGD) or self._method.sampling != "shuffle":
+        if self._step.sampling != "shuffle":
             return 0
         part = step % (len(self._inputs) // batch)
         for k in range(len(self._inputs) - 1 if part == 0 else 0):
@@ -128,11 +86,10 @@ class Finite:
 
     def _pick(self, place: int, order: Array, streams: Streams) -> Array:
         """The next sample of every trajectory."""
-        match self._method:
-            case SGD(sampling="replacement"):
-                return streams.below(len(self._inputs))
-            case SGD(sampling="without"):
-                swap(order, place, streams)
+        if self._step.sampling == "replacement":
+            return streams.below(len(self._inputs))
+        if self._step.sampling == "without":
+            swap(order, place, streams)
         return order[:, place].copy()
 
     def _sum(self, error: Array, indices: Array, draw: Draw) -> Array:
@@ -140,7 +97,7 @@ class Finite:
         inputs, residuals = self._inputs[indices], self._residuals[indices]
         if self._label_noise > 0:
             residuals = residuals + self._label_noise * draw(residuals[0].size).reshape(residuals.shape)
-        return (error @ _t(inputs) - _t(residuals)) @ inputs
+        return (error @ transposed(inputs) - transposed(residuals)) @ inputs
 
     def noise(self, error: Array, draw: Draw) -> Array:
         """Noise of one sample's K (n, dy, r): ``E H − Y − δZ``."""
@@ -170,21 +127,16 @@ def swap(order: Array, k: int, streams: Streams) -> None:
     order[rows, k], order[rows, other] = order[rows, other], order[rows, k]
 
 
-def _t(matrices: Array) -> Array:
-    return np.swapaxes(matrices, -1, -2)
-
-
 # --- what the compiled kernel is given
 
 
-def kernel_tables(data: Dataset, method: Method) -> tuple[Floats, Floats, int]:
+def kernel_tables(data: Dataset, step: Step) -> tuple[Floats, Floats, int]:
     """Rows of inputs and residuals, the factor Fᵀ (empty where there is none), and the number of the sampling.
 
     Batches are taken as inputs x (n, dx), all else as c (n, r).
     """
-    made = factor(data) if isinstance(method, Langevin) else None
-    sampling = "full" if method.full_batch else getattr(method, "sampling", "replacement")
-    batches = isinstance(method, SGD) and not method.full_batch
+    factor = data.noise_factor if step.noise_from == "samples" else None
+    batches = step.source == "sgd" and step.sampling != "full"
     samples = Samples(*data.in_modes) if batches else Samples.of(data)
     rows = np.concatenate([samples.inputs, samples.residuals], axis=1)
-    return rows, np.empty((0, 0)) if made is None else np.ascontiguousarray(made.T), SAMPLINGS.index(sampling)
+    return rows, np.empty((0, 0)) if factor is None else np.ascontiguousarray(factor.T), SAMPLINGS.index(step.sampling)

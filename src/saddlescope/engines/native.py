@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields, replace
 from typing import Any
 
@@ -9,15 +10,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saddlescope import _kernel, _threads, observables
-from saddlescope.data import Data, Dataset
+from saddlescope._arrays import Floats
+from saddlescope.data import is_finite
 from saddlescope.engines import finite
-from saddlescope.engines.protocol import Floats, State, check, check_advance, noise_scale, out_of_modes, start
-from saddlescope.methods import GD, SGD, GradientFlow, Langevin, Method
-from saddlescope.networks import Diagonal
-from saddlescope.networks.diagonal import GradientNoise
+from saddlescope.engines.protocol import check_advance
+from saddlescope.engines.state import State, out_of_modes, start
+from saddlescope.engines.step import Step, decode
+from saddlescope.methods import Rule
+from saddlescope.observables import OBSERVABLES
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 
+KERNEL_COLUMNS = (
+    "loss",
+    "excess_loss",
+    "mode_strength",
+    "singular_values",
+    "alignment",
+    "imbalance",
+    "imbalance_trace",
+    "log_det",
+    "mode_noise",
+    "layer_noise",
+    "effective_rank",
+    "learned_modes",
+)
 MAX_DEPTH = 256
 
 SCHEDULED_STEPS = 1 << 16
@@ -42,43 +59,16 @@ class Native:
     name = "native"
 
     def __init__(
-        self, problem: Problem, method: Method, plan: Plan, instruction_set: str = "auto", route: str = "auto"
+        self, problem: Problem, method: Rule, plan: Plan, instruction_set: str = "auto", route: str = "auto"
     ) -> None:
         if problem.network.depth > MAX_DEPTH:
             raise ValueError(
                 f"widths make {problem.network.depth} layers, the compiled engine takes at most {MAX_DEPTH}; "
                 'use engine="reference"'
             )
-        check(problem, method, plan)
-        self.problem, self.method, self.plan = problem, method, plan
+        self.problem, self.plan, self.step = problem, plan, decode(problem, method, plan)
         self.threads = plan.threads or _threads.available()
-        data, modes = problem.data, problem.data.modes
-        self._kernel = _kernel.DeepLinearKernel(
-            widths=list(problem.network.widths),
-            strengths=modes.strengths.tolist(),
-            block=[block[0] for block in modes.blocks for _ in block],
-            rank=data.root.shape[1],
-            root=[] if data.white else data.root.ravel().tolist(),
-            label_noise=data.label_noise,
-            source=_source(method, data),
-            lr=method.lr,
-            dt=method.time_step,
-            batch=_batch(method, data),
-            weight_decay=method.weight_decay,
-            order=getattr(method, "order", 1),
-            instruction_set=instruction_set,
-            route=route,
-        )
-        samples = data if isinstance(data, Dataset) else None
-        if isinstance(problem.network, Diagonal):
-            noise = GradientNoise.of(data)
-            offset = float(modes.strengths[0]) - noise.center
-            self._kernel.diagonal(problem.network.width, noise.alpha, offset, noise.floor)
-            samples = None if isinstance(method, Langevin) else samples  # its noise is all that they add
-        if wanted := plan.accumulate:
-            self._kernel.accumulate(wanted.low, wanted.high, wanted.start, wanted.every)
-        if samples:
-            self._kernel.use_samples(*finite.kernel_tables(samples, method))
+        self._kernel = _kernel_of(self.step, instruction_set, route)
 
     @property
     def instruction_set(self) -> str:
@@ -87,16 +77,16 @@ class Native:
 
     @property
     def normals_per_step(self) -> int:
-        """Standard normals of one Langevin step, as many as ``advance`` takes when they are given; 0 elsewhere."""
-        return int(self._kernel.normals_per_step) if isinstance(self.method, Langevin) else 0
+        """Standard normals of a step when they are given instead of drawn; 0 without diffusive noise."""
+        return self.step.normals_per_step
 
     def init(self) -> State:
         """The ensemble at step 0."""
-        return start(self.problem, self.method, self.plan)
+        return start(self.problem, self.step, self.plan)
 
     def advance(self, state: State, until: int, normals: NDArray[Any] | None = None) -> State:
         """The ensemble at step ``until``; ``normals`` (n, steps, normals_per_step) replace those drawn (Langevin)."""
-        check_advance(self, state, until, normals)
+        check_advance(self.step, state, until, normals)
         weights, moved = self._flat(state.weights), _copy(state)
         for first, last in self._blocks(state.step, until):
             given = None if normals is None else normals[:, first - state.step : last - state.step]
@@ -111,101 +101,99 @@ class Native:
                 histogram=moved.histogram,
                 start=first,
                 until=last,
-                passages=bool(self.plan.events or self.plan.accumulate),
-                peaks="noise_peak" in self.plan.events,
+                passages=self.step.passages,
+                peaks=self.step.peaks,
                 threads=self.threads,
-                normals=None if given is None else np.ascontiguousarray(given, self.plan.dtype),
-                factors=None if self.method.schedule is None else self.method.factor(np.arange(first, last + 1)),
+                normals=None if given is None else np.ascontiguousarray(given, self.step.dtype),
+                factors=self.step.factors(first, last),
                 order=moved.order if moved.order.size else None,
             )
         return replace(moved, step=until, weights=self._layers(weights))
 
     def _blocks(self, start: int, until: int) -> list[tuple[int, int]]:
         """The steps from ``start`` to ``until`` in pieces, short enough that a schedule's factors take little room."""
-        if self.method.schedule is None:
+        if self.step.schedule is None:
             return [(start, until)]
         ends = [*range(start + SCHEDULED_STEPS, until, SCHEDULED_STEPS), until]
         return list(zip([start, *ends], ends, strict=False))
 
     def observe(self, state: State) -> dict[str, Floats]:
-        """Every observable of every trajectory, leading axis n."""
-        problem, data = self.problem, self.problem.data
-        temperature, share = noise_scale(problem, self.method, state.step)
-        if isinstance(problem.network, Diagonal):
-            return observables.observe(problem, temperature, self.weights(state), share)
-        shown, modes = self._shown(state), len(data.modes.strengths)
-        columns = _columns(self._kernel.observe(shown, temperature, self.threads), problem.network.depth, modes)
-        if modes > _kernel.jacobi_modes:
-            columns["singular_values"] = observables.singular_values(self._layers(shown))
-            columns["effective_rank"] = observables.rank_of(columns["singular_values"])
-        if isinstance(data, Dataset):
-            weights = self.weights(state)
-            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-                columns["excess_loss"] = observables.excess_loss(data, weights)
-                columns["loss"] = columns["excess_loss"] + data.least_loss
-                columns["mode_noise"] = observables.mode_noise(data, temperature, weights, share)
-                columns["layer_noise"] = observables.layer_noise(data, temperature, weights, share)
-        return columns
+        """The observables of the step's description for every trajectory, leading axis n."""
+        step, data, shown = self.step, self.step.data, self._shown(state)
+        temperature, share = step.noise_scale(state.step)
+        found = {} if step.network.scalar else self._columns(shown, temperature)
+        if found and len(data.modes.strengths) > _kernel.jacobi_modes:
+            found["singular_values"] = observables.singular_values(self._layers(shown))
+            found["effective_rank"] = observables.rank_of(found["singular_values"])
+        if is_finite(data):
+            for name in ("loss", "excess_loss", "mode_noise", "layer_noise"):
+                found.pop(name, None)
+        slow = [name for name in step.observed if name not in found]
+        if slow:
+            layers = out_of_modes(data, self._layers(shown))
+            found |= observables.observe(self.problem, temperature, layers, share, slow)
+        return {name: found[name] for name in step.observed}
+
+    def _columns(self, shown: Floats, temperature: float) -> dict[str, Floats]:
+        """What the kernel observes of Gaussian data, by name."""
+        table = self._kernel.observe(shown, temperature, self.threads)
+        depth, modes = self.step.network.depth, len(self.step.data.modes.strengths)
+        lengths = {"mode": modes, "rank": modes, "layer": depth, "interface": depth - 1}
+        shapes = {name: tuple(lengths[dim] for dim in OBSERVABLES[name].dims) for name in KERNEL_COLUMNS}
+        parts = np.split(table, np.cumsum([math.prod(shape) for shape in shapes.values()])[:-1], axis=1)
+        return {
+            name: part.reshape(len(part), *shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)
+        }
 
     def weights(self, state: State) -> tuple[Floats, ...]:
         """Layers (n, n_l, n_{l−1}) in the original basis, float64."""
-        return out_of_modes(self.problem.data, self._layers(self._shown(state)))
+        return out_of_modes(self.step.data, self._layers(self._shown(state)))
 
     def _shown(self, state: State) -> Floats:
         """Weights at the state's own step: gradient flow looks ahead from its last internal point."""
         weights = self._flat(state.weights).astype(np.float64)
-        if not isinstance(self.method, GradientFlow):
+        if not self.step.continuous:
             return weights
-        return np.asarray(self._kernel.peek(weights, state.clock, float(self.method.time(state.step)), self.threads))
+        return np.asarray(self._kernel.peek(weights, state.clock, self.step.lr * state.step, self.threads))
 
     def _flat(self, layers: tuple[NDArray[Any], ...]) -> NDArray[Any]:
         return np.concatenate([layer.reshape(len(layer), -1) for layer in layers], axis=1)
 
     def _layers(self, weights: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-        shapes = self.problem.network.shapes
+        shapes = self.step.network.shapes
         ends = np.cumsum([rows * columns for rows, columns in shapes])[:-1]
         parts = np.split(weights, ends, axis=1)
         return tuple(part.reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True))
 
 
-def _source(method: Method, data: Data) -> str:
-    if isinstance(method, Langevin):
-        return method.noise
-    if isinstance(data, Dataset) and method.full_batch:
-        return "sgd" if data.label_noise > 0 else "gd"
-    return {GradientFlow: "flow", GD: "gd", SGD: "sgd"}[type(method)]
-
-
-def _batch(method: Method, data: Data) -> float:
-    if isinstance(data, Dataset) and method.full_batch:
-        return data.samples
-    return getattr(method, "batch_size", np.inf)
+def _kernel_of(step: Step, instruction_set: str, route: str) -> Any:
+    data, modes = step.data, step.data.modes
+    kernel = _kernel.DeepLinearKernel(
+        widths=list(step.network.widths),
+        strengths=modes.strengths.tolist(),
+        block=[block[0] for block in modes.blocks for _ in block],
+        rank=data.root.shape[1],
+        root=[] if data.white else data.root.ravel().tolist(),
+        label_noise=data.label_noise,
+        source=step.source,
+        lr=step.lr,
+        dt=step.dt,
+        batch=step.batch,
+        weight_decay=step.decay,
+        order=step.order,
+        instruction_set=instruction_set,
+        route=route,
+    )
+    if arguments := step.network.kernel_arguments(data):
+        kernel.diagonal(step.network.chains, *arguments["gradient_noise"])
+    if wanted := step.accumulate:
+        kernel.accumulate(wanted.low, wanted.high, wanted.start, wanted.every)
+    if is_finite(data) and not (step.network.scalar and step.diffusive):
+        kernel.use_samples(*finite.kernel_tables(data, step))
+    return kernel
 
 
 def _copy(state: State) -> State:
     """The arrays a kernel changes in place, anew."""
     changed = (f.name for f in fields(state) if f.name not in ("step", "weights"))
     return replace(state, **{name: getattr(state, name).copy() for name in changed})
-
-
-def _columns(table: Floats, depth: int, modes: int) -> dict[str, Floats]:
-    sizes = {
-        "loss": 1,
-        "excess_loss": 1,
-        "mode_strength": modes,
-        "singular_values": modes,
-        "alignment": modes,
-        "imbalance": depth - 1,
-        "imbalance_trace": depth - 1,
-        "log_det": depth - 1,
-        "mode_noise": modes,
-        "layer_noise": depth * modes,
-        "effective_rank": 1,
-        "learned_modes": 1,
-    }
-    parts = np.split(table, np.cumsum(list(sizes.values()))[:-1], axis=1)
-    columns = dict(zip(sizes, parts, strict=True))
-    for name in ("loss", "excess_loss", "effective_rank", "learned_modes"):
-        columns[name] = columns[name][:, 0]
-    columns["layer_noise"] = columns["layer_noise"].reshape(-1, depth, modes)
-    return columns

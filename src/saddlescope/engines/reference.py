@@ -1,10 +1,7 @@
 """The plain NumPy engine: every method written as its formula, the oracle of the compiled engine.
 
-A step of a discrete method, in the teacher's basis, where the teacher is ``diag(s*)`` and ``Σ = R Rᵀ``:
-
-    Δ = W_L … W_1 − diag(s*),   E = Δ R,   Ḡ = K Rᵀ,   W_l ← W_l − dt W_{>l}ᵀ Ḡ W_{<l}ᵀ
-
-A method is a source of K: E itself (GD), the exact batch (SGD), E plus Gaussian noise (Langevin).
+A step of a discrete method is that of ``step.py``; the methods differ in where the gradient Ḡ of the map comes from,
+which is a function in ``SOURCES``. To add a method, add its source there.
 Source: Corlouer et al. 2026, arXiv 2604.06366; batches after Bartlett 1933, Proc. R. Soc. Edinb. 53.
 """
 
@@ -12,31 +9,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from saddlescope import observables
-from saddlescope.data import Dataset
-from saddlescope.engines import correlator as accumulate
-from saddlescope.engines import dormand_prince
+from saddlescope._arrays import Array, Floats, Layers, transposed
+from saddlescope.data import is_finite
+from saddlescope.engines import correlator, dormand_prince
+from saddlescope.engines import state as states
 from saddlescope.engines.finite import Finite
-from saddlescope.engines.protocol import State, check, check_advance, noise_scale, out_of_modes, start
+from saddlescope.engines.protocol import check_advance
+from saddlescope.engines.state import State, descent, error, out_of_modes, start
+from saddlescope.engines.step import decode
 from saddlescope.kernel.streams import Streams
-from saddlescope.methods import GD, SGD, GradientFlow, Langevin, Method
-from saddlescope.networks import Diagonal, diagonal
-from saddlescope.networks.diagonal import GradientNoise
-from saddlescope.observables import THRESHOLDS, block_strength, end_to_end, surroundings
+from saddlescope.methods import Rule
+from saddlescope.observables import THRESHOLDS, block_strength
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 
-Array = NDArray[Any]
-Layers = tuple[Array, ...]
 Draw = Callable[[int], Array]
 """Hands out the next ``count`` standard normals of every trajectory, (n, count)."""
+
+
+@dataclass(frozen=True)
+class Now:
+    """What a source of Ḡ sees at a step: the state, ``E = ΔR`` (n, dy, r), and the streams of the trajectories."""
+
+    state: State
+    error: Array
+    draw: Draw
+    streams: Streams
 
 
 class Reference:
@@ -51,135 +55,88 @@ class Reference:
 
     name = "reference"
 
-    def __init__(self, problem: Problem, method: Method, plan: Plan) -> None:
-        check(problem, method, plan)
-        self.problem, self.method, self.plan = problem, method, plan
+    def __init__(self, problem: Problem, method: Rule, plan: Plan) -> None:
+        self.problem, self.plan, self.step = problem, plan, decode(problem, method, plan)
         data = problem.data
-        self._root = data.root.astype(plan.dtype)
-        self._teacher = np.zeros((data.dim_out, data.dim_in), plan.dtype)
-        np.fill_diagonal(self._teacher, data.modes.strengths)
+        self.root = data.root.astype(plan.dtype)
         self._goals = np.outer(THRESHOLDS, data.modes.strengths).astype(plan.dtype)
-        self._finite = Finite(data, method, plan.dtype) if isinstance(data, Dataset) else None
-        self._one: GradientNoise | None = None  # of a diagonal network, as a function of Δ
-        self._end_to_end, self._pull_back, self._mode_noise = end_to_end, _pull_back, observables.mode_noise
-        if isinstance(problem.network, Diagonal):
-            noise = GradientNoise.of(data)
-            self._one = replace(noise, center=noise.center - float(data.modes.strengths[0]))
-            self._end_to_end, self._pull_back = diagonal.end_to_end, diagonal.pull_back
-            self._mode_noise = diagonal.mode_noise
+        self.finite = Finite(data, self.step) if is_finite(data) else None
 
     @property
     def normals_per_step(self) -> int:
-        """Standard normals a step takes when they are given (Langevin only, else 0)."""
-        if not isinstance(self.method, Langevin):
-            return 0
-        if self.method.noise == "isotropic":
-            return self.problem.network.parameters
-        if self._one:
-            return 1
-        if self._finite:
-            return self._finite.normals_per_step
-        rank, data = self._root.shape[1], self.problem.data
-        return rank * (rank + 1) // 2 + (data.dim_out * rank if data.label_noise > 0 else 0)
+        """Standard normals of a step when they are given instead of drawn; 0 without diffusive noise."""
+        return self.step.normals_per_step
 
     def init(self) -> State:
         """The ensemble at step 0."""
-        return start(self.problem, self.method, self.plan)
+        return start(self.problem, self.step, self.plan)
 
-    def weights(self, state: State) -> tuple[NDArray[np.float64], ...]:
+    def weights(self, state: State) -> tuple[Floats, ...]:
         """Weights at the state's step in the original basis, float64, each (n, n_l, n_{l−1})."""
-        layers = state.weights
-        if isinstance(self.method, GradientFlow):
-            time, size = state.clock.T
-            end = np.where(state.status == 0, self.method.time(state.step), time)
-            layers = dormand_prince.land(self._descent, layers, time, size, end, self.method.time_step)
-        return out_of_modes(self.problem.data, layers)
+        return states.weights(self.step, state)
 
-    def observe(self, state: State) -> dict[str, NDArray[np.float64]]:
-        """Every observable of every trajectory, leading axis n."""
-        temperature, share = noise_scale(self.problem, self.method, state.step)
-        return observables.observe(self.problem, temperature, self.weights(state), share)
+    def observe(self, state: State) -> dict[str, Floats]:
+        """The observables of the step's description for every trajectory, leading axis n."""
+        temperature, share = self.step.noise_scale(state.step)
+        return observables.observe(self.problem, temperature, self.weights(state), share, self.step.observed)
 
     def advance(self, state: State, until: int, normals: Array | None = None) -> State:
-        """The ensemble at step ``until``; ``normals`` (n, steps, normals_per_step) replace Langevin's streams."""
-        check_advance(self, state, until, normals)
+        """The ensemble at step ``until``; ``normals`` (n, steps, normals_per_step) replace those drawn."""
+        check_advance(self.step, state, until, normals)
         first, streams = state.step, Streams(state.words)
         state = replace(state, order=state.order.copy())  # changed in place
         draw: Draw = streams.normals
         with np.errstate(over="ignore", invalid="ignore"):
-            if isinstance(self.method, GradientFlow):
-                return self._flow(state, until, self.method.lr)
+            if self.step.continuous:
+                return self._flow(state, until, self.step.lr)
             for step in range(first, until):
                 if normals is not None:
-                    draw = _hand_out(normals[:, step - first], self.plan.dtype)
+                    draw = _given(normals[:, step - first], self.step.dtype)
                 state = self._accumulate(self._record(replace(state, step=step)))
-                state = replace(state, weights=self._step(state, draw, streams))
+                state = replace(state, weights=self._moved(state, draw, streams))
             return self._record(replace(state, step=until, words=streams.words))
 
     # --- one step of a discrete method
 
-    def _step(self, state: State, draw: Draw, streams: Streams) -> Layers:
-        """``W ← (1 − γdt) W − dt ∂W``, and what noise or drift the method has of its own at the layers."""
-        method, weights = self.method, state.weights
-        factor = float(method.factor(state.step))
-        dt, error = method.time_step * factor, (self._end_to_end(weights) - self._teacher) @ self._root
-        slopes = self._pull_back(weights, self._map_gradient(error, state, draw, streams))
-        if isinstance(method, Langevin) and method.order == 2:
-            slopes = tuple(g + h for g, h in zip(slopes, self._curvature(weights, method.lr * factor), strict=True))
-        keep = 1 - dt * method.weight_decay
+    def _moved(self, state: State, draw: Draw, streams: Streams) -> Layers:
+        """``(1 − γdt) W − dt ∂W``, with the second-order drift and the noise at the layers where there is any."""
+        step, weights = self.step, state.weights
+        factor = step.factor(state.step)
+        dt, now = step.dt * factor, Now(state, error(step, weights) @ self.root, draw, streams)
+        slopes = step.network.pull_back(weights, SOURCES[step.source](self, now))
+        if step.order == 2:
+            slopes = tuple(g + h for g, h in zip(slopes, self._curvature(weights, step.lr * factor), strict=True))
+        keep = 1 - dt * step.decay
         moved = tuple(keep * w - dt * g for w, g in zip(weights, slopes, strict=True))
-        if isinstance(method, Langevin) and method.noise == "isotropic":
-            deviation = factor * self._isotropic_deviation(weights, error)
+        if step.source == "isotropic":
+            deviation = factor * self._isotropic_deviation(weights, now.error)
             moved = tuple(w + deviation * draw(w[0].size).reshape(w.shape) for w in moved)
         return moved
 
     def _curvature(self, weights: Layers, lr: float) -> Layers:
         """``(η/2) ∇²𝓛 ∇𝓛``, decay included: the derivative of −∇𝓛 along itself, by an imaginary step without error."""
-        slopes = self._descent(weights)
-        ahead = self._descent(tuple(w + 2.0**-64 * 1j * d for w, d in zip(weights, slopes, strict=True)))
+        slopes = descent(self.step, weights)
+        ahead = descent(self.step, tuple(w + 2.0**-64 * 1j * d for w, d in zip(weights, slopes, strict=True)))
         return tuple(0.5 * lr * (2.0**64 * d.imag) for d in ahead)
 
-    def _map_gradient(self, error: Array, state: State, draw: Draw, streams: Streams) -> Array:
-        """Ḡ (n, dy, dx) from ``E = ΔR`` (n, dy, r)."""
-        back, label_noise = self._root.T, self.problem.data.label_noise
-        if self._finite and isinstance(self.method, GD | SGD):
-            return self._finite.gradient(error, state.step, state.order, streams) @ back
-        match self.method:
-            case SGD(batch_size=int(batch_size)):
-                return _batch(error, label_noise, batch_size, streams) @ back
-            case Langevin(noise="gradient"):
-                return (error + self._amplitude * self._noise(error, draw)) @ back
-            case Langevin(noise="aligned"):
-                noise = self._amplitude * self._noise(error, draw) @ back
-                return error @ back + noise * np.eye(*noise.shape[1:], dtype=noise.dtype)
-        return error @ back
-
-    def _noise(self, error: Array, draw: Draw) -> Array:
-        """Noise of one sample's K (n, dy, r); in one dimension ``√g(v) Z / R``."""
-        if self._one:
-            return np.sqrt(self._one(error / self._root)) / self._root * draw(1)[:, :, None]
-        if self._finite:
-            return self._finite.noise(error, draw)
-        return _gaussian(error, self.problem.data.label_noise, draw)
-
-    @property
-    def _amplitude(self) -> float:
-        """Turns per-sample noise into that of Ḡ: dt² times its square is T dt."""
-        return math.sqrt(self.method.temperature / self.method.time_step)
+    def noise(self, now: Now) -> Array:
+        """Diffusive noise of K (n, dy, r): √(T/dt) times that of one sample."""
+        step, data = self.step, self.step.data
+        if step.noise_from == "scalar":
+            gradient_noise = data.gradient_noise()
+            about_target = replace(gradient_noise, center=gradient_noise.center - float(data.modes.strengths[0]))
+            one = np.sqrt(about_target(now.error / self.root)) / self.root * now.draw(1)[:, :, None]
+        elif self.finite:
+            one = self.finite.noise(now.error, now.draw)
+        else:
+            one = _gaussian(now.error, data.label_noise, now.draw)
+        return np.asarray(math.sqrt(step.temperature / step.dt) * one)
 
     def _isotropic_deviation(self, weights: Layers, error: Array) -> Array:
-        """``√(T dt Tr C / d)`` (n, 1, 1), C the covariance of the per-sample gradient of all d weights.
-
-        ``Tr C = Σ_l Tr(W_{>l}ᵀ N W_{>l}) Tr(W_{<l} Σ W_{<l}ᵀ) + ‖W_{>l}ᵀ ΔΣ W_{<l}ᵀ‖²``, ``N = ΔΣΔᵀ + σ²I``.
-        """
-        rate = self.method.temperature * self.method.time_step / self.problem.network.parameters
-        if self._one:
-            return np.sqrt(rate * self._one(error / self._root) * sum(map(_square, diagonal.others(weights))))
-        trace: Any = 0.0
-        for above, below in zip(*surroundings(weights), strict=True):
-            spread = _square(_t(above) @ error) + self.problem.data.label_noise**2 * _square(above)
-            trace = trace + spread * _square(below @ self._root) + _square(_t(above) @ error @ _t(below @ self._root))
-        return np.sqrt(rate * trace)
+        """``√(T dt Tr C / d)`` (n, 1, 1), C the covariance of the per-sample gradient of all d weights."""
+        network = self.step.network
+        rate = self.step.temperature * self.step.dt / network.parameters
+        return np.sqrt(rate * network.gradient_trace(self.step.data, weights, error, self.root))
 
     # --- events, looked for at every step
 
@@ -193,39 +150,36 @@ class Reference:
         status = np.where(finite | (state.status > 0), state.status, max(state.step, 1))
         weights = tuple(np.where(finite[:, None, None], w, w.dtype.type(np.nan)) for w in state.weights)
         state = replace(state, weights=weights, status=status, learned=learned)
-        if "noise_peak" in self.plan.events and not isinstance(self.method, GradientFlow):
+        if self.step.peaks and not self.step.continuous:
             state = self._record_peak(state, strengths, passed)
         return state
 
     def _accumulate(self, state: State) -> State:
         """The state with its strengths counted, where the plan says so."""
-        wanted, targets = self.plan.accumulate, self.problem.data.modes.strengths
+        wanted, targets = self.step.accumulate, self.step.data.modes.strengths
         if wanted is None or not wanted.due(state.step):
             return state
         strengths = self._strengths(state.weights).astype(np.float64)
-        correlator = accumulate.correlate(state.correlator, strengths - targets, state.status == 0)
-        histogram = accumulate.bins(wanted, state.histogram, strengths[state.status == 0])
-        return replace(state, correlator=correlator, histogram=histogram)
+        correlations = correlator.correlate(state.correlator, strengths - targets, state.status == 0)
+        histogram = correlator.bins(wanted, state.histogram, strengths[state.status == 0])
+        return replace(state, correlator=correlations, histogram=histogram)
 
     def _record_peak(self, state: State, strengths: Array, passed: Array) -> State:
         """``State.peak``: the largest noise strictly before learning, and the noise when learned."""
-        data, temperature = self.problem.data, float(self.method.temperature_at(state.step))
-        noise = self._mode_noise(data, temperature, out_of_modes(data, state.weights))
+        data, temperature = self.step.data, self.step.temperature * self.step.factor(state.step)
+        noise = self.step.network.mode_noise(data, temperature, out_of_modes(data, state.weights))
         higher = np.isinf(state.learned[:, -1]) & (noise > state.peak[:, 0])
         now = np.stack([noise, np.full_like(noise, state.step), strengths, noise], axis=1)
         taken = np.stack([higher, higher, higher, passed[:, -1]], axis=1)
         return replace(state, peak=np.where(taken, now, state.peak))
 
     def _strengths(self, weights: Layers) -> Array:
-        return block_strength(self._end_to_end(weights), self.problem.data.modes.blocks)
+        return block_strength(self.step.network.end_to_end(weights), self.step.data.modes.blocks)
 
     # --- gradient flow
 
-    def _descent(self, weights: Layers) -> Layers:
-        """``−∇𝓛 − γW``."""
-        gradient = (self._end_to_end(weights) - self._teacher) @ self._root @ self._root.T
-        decay = self.method.weight_decay
-        return tuple(-g - decay * w for g, w in zip(self._pull_back(weights, gradient), weights, strict=True))
+    def _field(self, layers: Layers) -> Layers:
+        return descent(self.step, layers)
 
     def _flow(self, state: State, until: int, lr: float) -> State:
         """Steps of the integrator's own that end by ``until · lr``; ``weights`` goes the rest of the way."""
@@ -237,7 +191,7 @@ class Reference:
         moving = partial(dormand_prince.moving, unit=lr)
         while (rows := np.flatnonzero(alive & (time + size <= until * lr) & moving(time, size))).size:
             before, start, h = dormand_prince.take(weights, rows), time[rows], size[rows]
-            after, accepted, factor = dormand_prince.attempt(self._descent, before, h)
+            after, accepted, factor = dormand_prince.attempt(self._field, before, h)
             beyond = self._strengths(after)[:, None] >= self._goals
             time[rows] = np.where(accepted, start + h, start)
             size[rows] = h * factor
@@ -258,7 +212,7 @@ class Reference:
 
         Looked for where ``beyond`` says so, by bisection with side steps from ``weights`` at ``time``.
         """
-        learned, lr = learned.copy(), self.method.time_step
+        learned, lr = learned.copy(), self.step.lr
         before = np.floor(time / lr)
         wanted = beyond & np.isinf(learned) & (last > before)[:, None, None]
         for q, mode in np.argwhere(wanted.any(axis=0)):
@@ -275,11 +229,45 @@ class Reference:
 
     def _strength_at(self, side: tuple[Layers, Array, Array], end: Array, mode: int) -> Array:
         weights, time, size = side
-        there = dormand_prince.land(self._descent, weights, time, size, end, self.method.time_step)
+        there = dormand_prince.land(self._field, weights, time, size, end, self.step.lr)
         return self._strengths(there)[:, mode]
 
 
-# --- sources of noise
+# --- sources of the gradient of the map
+
+
+def _mean(engine: Reference, now: Now) -> Array:
+    return now.error @ engine.root.T
+
+
+def _sampled(engine: Reference, now: Now) -> Array:
+    """The gradient on a batch."""
+    step = engine.step
+    if engine.finite:
+        k = engine.finite.gradient(now.error, now.state.step, now.state.order, now.streams)
+    else:
+        k = _batch(now.error, step.data.label_noise, int(step.batch), now.streams)
+    return np.asarray(k @ engine.root.T)
+
+
+def _noisy(engine: Reference, now: Now) -> Array:
+    return np.asarray((now.error + engine.noise(now)) @ engine.root.T)
+
+
+def _aligned(engine: Reference, now: Now) -> Array:
+    """The noise that falls on the modes alone."""
+    noise = engine.noise(now) @ engine.root.T
+    return np.asarray(now.error @ engine.root.T + noise * np.eye(*noise.shape[1:], dtype=noise.dtype))
+
+
+SOURCES: dict[str, Callable[[Reference, Now], Array]] = {
+    "gd": _mean,
+    "sgd": _sampled,
+    "gradient": _noisy,
+    "aligned": _aligned,
+    "isotropic": _mean,
+}
+"""Ḡ (n, dy, dx) of every discrete method."""
 
 
 def _batch(error: Array, label_noise: float, batch_size: int, streams: Streams) -> Array:
@@ -299,7 +287,7 @@ def _batch(error: Array, label_noise: float, batch_size: int, streams: Streams) 
     mixed = error @ factor
     if label_noise > 0:
         mixed = mixed - label_noise * streams.normals(mixed[0].size).reshape(mixed.shape)
-    return mixed @ _t(factor) / batch_size
+    return mixed @ transposed(factor) / batch_size
 
 
 def _gaussian(error: Array, label_noise: float, draw: Draw) -> Array:
@@ -308,7 +296,7 @@ def _gaussian(error: Array, label_noise: float, draw: Draw) -> Array:
     rows, columns = np.tril_indices(rank)
     half = np.zeros((count, rank, rank), error.dtype)
     half[:, rows, columns] = draw(len(rows))
-    symmetric = half + _t(half)
+    symmetric = half + transposed(half)
     np.einsum("nii->ni", symmetric)[:] *= math.sqrt(0.5)
     noise = error @ symmetric
     if label_noise > 0:
@@ -316,8 +304,8 @@ def _gaussian(error: Array, label_noise: float, draw: Draw) -> Array:
     return noise
 
 
-def _hand_out(normals: Array, dtype: str) -> Draw:
-    """Given normals (n, normals_per_step) instead of streams."""
+def _given(normals: Array, dtype: str) -> Draw:
+    """Normals (n, normals_per_step) that are given instead of drawn."""
     used = 0
 
     def draw(count: int) -> Array:
@@ -326,21 +314,3 @@ def _hand_out(normals: Array, dtype: str) -> Draw:
         return normals[:, used - count : used].astype(dtype)
 
     return draw
-
-
-# --- matrices
-
-
-def _pull_back(weights: Layers, gradient: Array) -> Layers:
-    """``W_{>l}ᵀ Ḡ W_{<l}ᵀ`` of every layer l."""
-    above, below = surroundings(weights)
-    return tuple(_t(a) @ gradient @ _t(b) for a, b in zip(above, below, strict=True))
-
-
-def _t(matrices: Array) -> Array:
-    return np.swapaxes(matrices, -1, -2)
-
-
-def _square(matrices: Array) -> Array:
-    """``‖·‖_F²`` (n, 1, 1)."""
-    return np.asarray((matrices**2).sum(axis=(1, 2), keepdims=True))

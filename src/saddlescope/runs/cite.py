@@ -6,10 +6,9 @@ from collections.abc import Iterator
 
 import xarray as xr
 
-from saddlescope.data import Dataset
+from saddlescope.data import is_finite
 from saddlescope.init import Gaussian
-from saddlescope.methods import GD, SGD, GradientFlow, Langevin, Method
-from saddlescope.networks import Diagonal
+from saddlescope.methods import Method
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.runs import results
@@ -137,20 +136,20 @@ def cite(run: xr.Dataset) -> str:
 
 
 def _keys(problem: Problem, method: Method, plan: Plan) -> Iterator[str]:
-    finite = isinstance(problem.data, Dataset)
+    finite, source = is_finite(problem.data), method.source
     yield "saddlescope"
-    yield "ziyin2023" if isinstance(problem.network, Diagonal) else "saxe2013"
+    yield problem.network.citation
     if finite:
         yield "varre2024"
-    if isinstance(method, GradientFlow):
+    if source == "flow":
         yield "dormand1980"
-    if isinstance(method, SGD | Langevin):
+    if source == "sgd" or method.diffusive:
         yield from ("corlouer2026", "blackman2021", "box1958")
-    elif isinstance(problem.init, Gaussian) or (finite and isinstance(method, GD)):
+    elif isinstance(problem.init, Gaussian) or (finite and source == "gd"):
         yield from ("blackman2021", "box1958")
-    if isinstance(method, SGD):
+    if source == "sgd":
         yield from ("lemire2019",) if finite else ("bartlett1933", "marsaglia2000")
-    if isinstance(method, Langevin):
+    if method.diffusive:
         yield "li2019"
     if isinstance(getattr(method.schedule, "then", method.schedule), Cosine):
         yield "loshchilov2017"

@@ -12,7 +12,6 @@ import math
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,19 +19,19 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from saddlescope import observables
+from saddlescope._arrays import Floats
 from saddlescope._numbers import shown
-from saddlescope.data import Dataset
-from saddlescope.engines import correlator as accumulate
-from saddlescope.engines import finite
-from saddlescope.engines.protocol import PEAK_FALL, Engine, State, out_of_modes
-from saddlescope.methods import Langevin, Method
-from saddlescope.networks import Diagonal, diagonal
-from saddlescope.observables import THRESHOLDS
+from saddlescope.data import is_finite
+from saddlescope.engines import correlator
+from saddlescope.engines.protocol import Engine
+from saddlescope.engines.state import PEAK_FALL, State, out_of_modes
+from saddlescope.engines.step import Step
+from saddlescope.methods import Method
+from saddlescope.observables import OBSERVABLES, THRESHOLDS, Variable
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.runfile import large_arrays, run_from_toml, run_to_toml
 
-Floats = NDArray[np.float64]
 Record = dict[str, Floats]
 """One save: every variable without its time axis."""
 
@@ -42,35 +41,6 @@ HUGE = 1e30
 STATISTICS = ("mean", "var", "q05", "q50", "q95", "stderr", "n")
 QUANTILES = (0.05, 0.5, 0.95)
 
-
-@dataclass(frozen=True)
-class Variable:
-    """A variable of a run: its dims, its units and what it is."""
-
-    dims: tuple[str, ...]
-    units: str
-    long_name: str
-
-    @property
-    def attrs(self) -> dict[str, str]:
-        """As attributes of a labelled array."""
-        return {"units": self.units, "long_name": self.long_name}
-
-
-OBSERVABLES = {
-    "loss": Variable((), "y²", "population loss ½E‖Px − y‖²"),
-    "excess_loss": Variable((), "y²", "loss above the label noise, ½Tr(ΔΣΔᵀ)"),
-    "mode_strength": Variable(("mode",), "y/x", "mode strength u_αᵀPv_α"),
-    "singular_values": Variable(("rank",), "y/x", "singular values of P"),
-    "alignment": Variable(("mode",), "1", "alignment u_αᵀPv_α/√(‖Pv_α‖‖Pᵀu_α‖)"),
-    "imbalance": Variable(("interface",), "weight²", "imbalance ‖W_{l+1}ᵀW_{l+1} − W_lW_lᵀ‖_F"),
-    "imbalance_trace": Variable(("interface",), "weight²", "imbalance Tr(W_{l+1}ᵀW_{l+1} − W_lW_lᵀ)"),
-    "log_det": Variable(("interface",), "1", "log det ΘᵀΘ, Θ = [W_l, W_{l+1}ᵀ]"),
-    "mode_noise": Variable(("mode",), "(y/x)²/time", "variance rate of u_αᵀPv_α"),
-    "layer_noise": Variable(("layer", "mode"), "weight²/time", "variance rate of a layer along a mode"),
-    "effective_rank": Variable((), "1", "exponential of the spectral entropy of P"),
-    "learned_modes": Variable((), "1", f"number of modes beyond {THRESHOLDS[-1]} s*"),
-}
 
 EVENTS = {
     "status": Variable(("trajectory",), "step", "0: all is well, else the step of divergence"),
@@ -120,12 +90,12 @@ _PARSED: dict[str, Parts] = {}
 def variables(problem: Problem, plan: Plan) -> dict[str, Variable]:
     """The variables with a time axis that this run keeps; one layer has no interfaces."""
     ensemble = "statistic" if plan.keep == "statistics" else "trajectory"
-    kept = dict(OBSERVABLES)
+    kept: dict[str, Variable] = dict(OBSERVABLES)
     if plan.keep == "weights":
         for l in range(1, problem.network.depth + 1):
-            kept[f"W{l}"] = Variable(_weight_dims(problem, l), "weight", f"weights of layer {l}")
+            kept[f"W{l}"] = Variable(problem.network.layer_dims(l), "weight", f"weights of layer {l}")
     return {
-        name: Variable((ensemble, "time", *variable.dims), variable.units, variable.long_name)
+        name: Variable((ensemble, "time", *variable.dims), variable.units, variable.long_name, variable.definition)
         for name, variable in kept.items()
         if problem.network.depth > 1 or "interface" not in variable.dims
     }
@@ -145,14 +115,8 @@ def sizes(problem: Problem, plan: Plan) -> dict[str, int]:
     } | {
         name: size
         for l, shape in enumerate(problem.network.shapes, start=1)
-        for name, size in zip(_weight_dims(problem, l), shape, strict=True)
+        for name, size in zip(problem.network.layer_dims(l), shape, strict=True)
     }
-
-
-def _weight_dims(problem: Problem, layer: int) -> tuple[str, str]:
-    if isinstance(problem.network, Diagonal):
-        return "chain", "input"
-    return f"unit{layer}", f"unit{layer - 1}"
 
 
 def coordinates(problem: Problem, plan: Plan) -> dict[str, NDArray[Any]]:
@@ -214,20 +178,19 @@ def attributes(problem: Problem, method: Method, plan: Plan, engine: Engine) -> 
         "temperature": method.temperature,
         "time_step": method.time_step,
         "teacher_basis": "singular vectors of the teacher, inputs " + ("white" if problem.data.white else "not white"),
-        **_langevin_noise(problem, method),
+        **_langevin_noise(engine.step),
         **CONVENTIONS,
     }
 
 
-def _langevin_noise(problem: Problem, method: Method) -> dict[str, str]:
+def _langevin_noise(step: Step) -> dict[str, str]:
     """How Langevin noise of a data set is made, where there is any."""
-    data = problem.data
-    if not isinstance(data, Dataset) or not isinstance(method, Langevin) or isinstance(problem.network, Diagonal):
+    if step.noise_from != "samples" or not is_finite(step.data):
         return {}
-    made = finite.factor(data)
-    if made is None:
-        return {"langevin_noise": f"sample by sample, {data.samples} a step: the factor would be larger"}
-    return {"langevin_noise": f"factor of the fourth moments, {made.shape[0]} × {made.shape[1]}"}
+    factor = step.data.noise_factor
+    if factor is None:
+        return {"langevin_noise": f"sample by sample, {step.data.samples} a step: the factor would be larger"}
+    return {"langevin_noise": f"factor of the fourth moments, {factor.shape[0]} × {factor.shape[1]}"}
 
 
 def record(engine: Engine, problem: Problem, plan: Plan, state: State) -> Record:
@@ -286,8 +249,7 @@ def status(problem: Problem, state: State) -> NDArray[np.int64]:
     if near.size:
         with np.errstate(over="ignore", invalid="ignore"):
             layers = out_of_modes(problem.data, state.take(near).weights)
-            maps = [diagonal.end_to_end(layers)] if isinstance(problem.network, Diagonal) else layers
-            lost = ~np.isfinite(observables.loss(problem.data, maps))
+            lost = ~np.isfinite(observables.loss(problem.data, [problem.network.end_to_end(layers)]))
         found[near[lost]] = max(state.step, 1)
     return found
 
@@ -306,7 +268,7 @@ def events(problem: Problem, plan: Plan, state: State) -> dict[str, NDArray[Any]
         found["noise_peak_step"] = np.where(counted, step, np.nan)
         found["noise_peak_strength"] = np.where(counted, strength, np.nan)
     if plan.accumulate is not None:
-        found |= accumulate.summary(plan.accumulate, state.correlator, state.histogram, found["status"] == 0)
+        found |= correlator.summary(plan.accumulate, state.correlator, state.histogram, found["status"] == 0)
     return found
 
 

@@ -15,10 +15,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from saddlescope import observables
-from saddlescope.engines.protocol import State
-from saddlescope.engines.reference import Reference
+from saddlescope.engines.state import State, weights
+from saddlescope.engines.step import decode
 from saddlescope.methods import Method
-from saddlescope.networks import Diagonal, diagonal
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.runs import results
@@ -49,10 +48,8 @@ class Selection:
     @cached_property
     def strengths(self) -> NDArray[np.float64]:
         """Mode strengths (n, m) of the selected trajectories at the step of the state."""
-        weights = Reference(self.problem, self.method, self.plan).weights(self.state)
-        if isinstance(self.problem.network, Diagonal):
-            weights = (diagonal.end_to_end(weights),)
-        return observables.mode_strength(self.problem.data, weights)
+        layers = weights(decode(self.problem, self.method, self.plan), self.state)
+        return observables.mode_strength(self.problem.data, [self.problem.network.end_to_end(layers)])
 
     @cached_property
     def status(self) -> NDArray[np.int64]:

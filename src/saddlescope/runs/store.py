@@ -45,7 +45,7 @@ from xarray.backends import BackendArray, BackendEntrypoint
 from xarray.core import indexing
 
 from saddlescope import _files, _zarr
-from saddlescope.engines.protocol import State
+from saddlescope.engines.state import State
 from saddlescope.methods import Method
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem

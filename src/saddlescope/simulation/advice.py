@@ -9,10 +9,10 @@ import numpy as np
 
 from saddlescope import observables, theory
 from saddlescope.data.base import LARGEST
-from saddlescope.engines.protocol import Engine, State
-from saddlescope.engines.reference import Reference
-from saddlescope.methods import SGD, GradientFlow, Langevin, Method
-from saddlescope.networks import Diagonal
+from saddlescope.engines.protocol import Engine
+from saddlescope.engines.state import State, weights
+from saddlescope.engines.step import decode
+from saddlescope.methods import GradientFlow, Langevin, Method
 from saddlescope.observables import THRESHOLDS
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
@@ -48,9 +48,9 @@ def on_end(problem: Problem, method: Method, plan: Plan, state: State) -> Iterat
 
 
 def _against_divergence(problem: Problem, method: Method) -> str:
-    if isinstance(method, GradientFlow):
+    if method.source == "flow":
         return "lower the scale of the initial weights: the flow is too stiff"
-    name, edge = _step(method), _edge(problem, method)
+    name, edge = method.step_argument, _edge(problem, method)
     if method.time_step > edge:
         return f"lower {name} = {method.time_step:.3g} below the stability edge {edge:.3g}"
     return f"lower {name} = {method.time_step:.3g} (stable without noise below {edge:.3g}), or raise batch_size"
@@ -63,11 +63,12 @@ def _on_absorption(problem: Problem, method: Method, plan: Plan, state: State) -
     path that comes there stays for t: beyond RARE of these nats, and all of the run, no path has had the time.
     """
     depth = problem.network.depth
-    if depth < 3 or not isinstance(method, Langevin) or method.noise == "isotropic":
+    if depth < 3 or not method.diffusive or method.source == "isotropic":
         return
-    if "learning_time" not in plan.events or getattr(problem.network, "width", 1) > 1:
+    if "learning_time" not in plan.events or problem.network.chains > 1:
         return
-    strengths = observables.mode_strength(problem.data, Reference(problem, method, plan).weights(state))
+    maps = problem.network.end_to_end(weights(decode(problem, method, plan), state))
+    strengths = observables.mode_strength(problem.data, [maps])
     elapsed, temperature = float(method.time(state.step)), method.temperature
     for mode, target in _modes(problem):
         _, _, alpha3, _, beta2 = problem.data.mode_moments(mode)
@@ -80,13 +81,8 @@ def _on_absorption(problem: Problem, method: Method, plan: Plan, state: State) -
             yield (
                 f"mode {mode} (s* = {target:.3g}) sticks at 0 in {int(stuck.sum()):,} of {state.trajectories:,} "
                 f"trajectories that had learned it: a step threw it where the exact law has no mass; lower "
-                f"{_step(method)} = {method.time_step:.3g}, or use theory.mode_sde(…).simulate"
+                f"{method.step_argument} = {method.time_step:.3g}, or use theory.mode_sde(…).simulate"
             )
-
-
-def _step(method: Method) -> str:
-    """The argument that sets the length of a step."""
-    return "dt" if isinstance(method, Langevin) and method.dt is not None else "lr"
 
 
 def stability_edge(problem: Problem, weight_decay: float = 0.0) -> float:
@@ -101,14 +97,14 @@ def stability_edge(problem: Problem, weight_decay: float = 0.0) -> float:
     """
     depth, strongest = problem.network.depth, float(problem.data.modes.strengths[0])
     curvature = depth * strongest ** (2 - 2 / depth) * float(np.linalg.eigvalsh(problem.data.sigma)[-1])
-    curvature = curvature * getattr(problem.network, "speed", 1.0) + weight_decay
+    curvature = curvature * problem.network.speed + weight_decay
     return 2 / curvature if curvature > 0 else np.inf
 
 
 def _on_stability(problem: Problem, method: Method) -> Iterator[str]:
     """Under a schedule time_step is the longest."""
-    edge, name = _edge(problem, method), _step(method)
-    if not isinstance(method, GradientFlow) and method.time_step > edge:
+    edge, name = _edge(problem, method), method.step_argument
+    if method.source != "flow" and method.time_step > edge:
         yield (
             f"{name} = {method.time_step:.3g} is beyond the stability edge {edge:.3g}, "
             f"so that the strongest mode oscillates or diverges; lower {name}"
@@ -117,7 +113,7 @@ def _on_stability(problem: Problem, method: Method) -> Iterator[str]:
 
 def _edge(problem: Problem, method: Method) -> float:
     edge = stability_edge(problem, method.weight_decay)
-    if isinstance(method, Langevin) and method.order == 2:
+    if method.order == 2:
         edge /= 1 + method.lr / edge  # its drift is steeper by the factor 1 + lr · curvature / 2
     return edge
 
@@ -133,10 +129,10 @@ def _on_temperature(problem: Problem, method: Method, plan: Plan) -> Iterator[st
     hot, wide = {}, {}
     for mode, target in _modes(problem):
         critical = theory.mode_sde(problem, _plain(method), mode).critical_temperature
-        ratio = target * critical * getattr(method, "batch_size", 0.0)
+        ratio = target * critical * method.batch
         if temperature > critical:
             hot[mode] = critical
-        if temperature > critical and isinstance(method, SGD) and ratio > SMALL:
+        if temperature > critical and method.source == "sgd" and ratio > SMALL:
             wide[mode] = ratio
     if hot:
         yield (
@@ -177,8 +173,8 @@ def _modes(problem: Problem) -> Iterator[tuple[int, float]]:
 
 
 def _has_gradient_noise(method: Method) -> bool:
-    fresh = isinstance(method, SGD) and method.sampling == "replacement"
-    return fresh or (isinstance(method, Langevin) and method.noise != "isotropic")
+    fresh = method.source == "sgd" and method.sampling == "replacement"
+    return fresh or (method.diffusive and method.source != "isotropic")
 
 
 def _plain(method: Method) -> Method:
@@ -194,7 +190,7 @@ def _on_horizon(problem: Problem, method: Method, plan: Plan, state: State) -> I
     narrowest = min(problem.network.widths)
     if (problem.data.modes.strengths[narrowest:] > 0).any():
         yield f"modes from {narrowest} on cannot be learned by widths as narrow as {narrowest}; widen the network"
-    if isinstance(problem.network, Diagonal) and problem.network.speed != 1:
+    if problem.network.speed != 1:
         return  # how fast it can be depends on how unequal its chains are
     steps, flow = plan.steps - state.step, GradientFlow(method.time_step)
     left = float(method.time(plan.steps) - method.time(state.step))

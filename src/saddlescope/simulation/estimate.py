@@ -10,10 +10,10 @@ import numpy as np
 
 from saddlescope import _threads
 from saddlescope._memory import in_bytes, require
-from saddlescope.data import Dataset
 from saddlescope.data.base import data_bytes
 from saddlescope.engines import correlator as accumulate
-from saddlescope.engines import make_engine, protocol
+from saddlescope.engines import make_engine
+from saddlescope.engines.step import ORDERED
 from saddlescope.methods import Method
 from saddlescope.observables import THRESHOLDS
 from saddlescope.plan import Plan
@@ -75,7 +75,7 @@ def _registers(problem: Problem, method: Method, plan: Plan) -> int:
     """Bytes of all that a checkpoint holds of a trajectory beside its weights; the fields of ``State``."""
     modes, word = min(problem.data.dim_in, problem.data.dim_out), np.dtype(plan.dtype).itemsize
     learned_and_peak, words, status, clock = 8 * modes * (len(THRESHOLDS) + 4), 4 * word, 8, 16
-    samples = problem.data.samples if protocol.draws_from_order(method) and isinstance(problem.data, Dataset) else 0
+    samples = problem.data.samples if method.source == "sgd" and method.sampling in ORDERED else 0
     correlator = 8 * modes * plan.accumulate.levels * accumulate.ROW if plan.accumulate else 0
     return words + status + learned_and_peak + clock + 4 * samples + correlator
 

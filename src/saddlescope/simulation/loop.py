@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
 
-from saddlescope.engines.protocol import Engine, State
+from saddlescope.engines.protocol import Engine
+from saddlescope.engines.state import State
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.runs import results

@@ -11,9 +11,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from saddlescope._numbers import shown
-from saddlescope.engines import protocol
-from saddlescope.engines.protocol import State
-from saddlescope.engines.reference import Reference
+from saddlescope.engines import state as states
+from saddlescope.engines.state import State
+from saddlescope.engines.step import decode
 from saddlescope.methods import METHODS, Method
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
@@ -79,8 +79,8 @@ def _continued(run: xr.Dataset, method: Any, plan: Any) -> Start:
             f"the run stopped at step {state.step:,} of {old_plan.steps:,}; "
             "finish it before you continue it with another method"
         )
-    weights = Reference(problem, old_method, old_plan).weights(state)
-    fresh = protocol.start(problem, new.method, new.plan, weights)
+    weights = states.weights(decode(problem, old_method, old_plan), state)
+    fresh = states.start(problem, decode(problem, new.method, new.plan), new.plan, weights)
     toml = run_to_toml(problem, old_method, old_plan, beside=True)
     return replace(new, state=replace(fresh, words=state.words), continues=(*earlier, toml))
 

@@ -9,7 +9,6 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from saddlescope import observables
 from saddlescope._arrays import Floats
 from saddlescope.claims.claim import Run
 from saddlescope.data import Dataset
@@ -80,7 +79,7 @@ class Path:
     @cached_property
     def fall(self) -> Floats:
         """log det N less that at the start (saves, trajectories, interface), NaN where a layer is too narrow."""
-        values = self._shaped(observables.log_det(self.flat))
+        values = self._shaped(self.problem.network.log_det(self.flat))
         return values - values[0]
 
     def label_noise_rate(self, interface: int = 0) -> Floats:

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from saddlescope._arrays import transposed as _t
 from saddlescope._numbers import as_number, as_numbers, as_whole
 from saddlescope.data import Data
-from saddlescope.data.base import ROUNDING, _t
+from saddlescope.data.base import ROUNDING
 from saddlescope.theory import _checks
 from saddlescope.theory._checks import steady
 from saddlescope.theory.network._products import (

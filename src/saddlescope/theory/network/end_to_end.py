@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from saddlescope._arrays import transposed as _t
 from saddlescope._numbers import as_number, as_numbers, as_whole, shown
 from saddlescope.data import Data, GaussianData
-from saddlescope.data.base import ROUNDING, _t
+from saddlescope.data.base import ROUNDING
 from saddlescope.theory import _checks
 from saddlescope.theory._checks import steady
 from saddlescope.theory.network._products import Floats, Weights, checked_layers, map_error, product, surroundings

@@ -11,9 +11,9 @@ import itertools
 import numpy as np
 from numpy.typing import ArrayLike
 
+from saddlescope._arrays import transposed as _t
 from saddlescope._numbers import as_numbers, as_whole
 from saddlescope.data import Data
-from saddlescope.data.base import _t
 from saddlescope.theory import _checks
 from saddlescope.theory._checks import steady
 from saddlescope.theory.network._products import (

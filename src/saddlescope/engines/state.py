@@ -1,0 +1,163 @@
+"""The state of an ensemble: how it starts, how it is kept, and what its weights are.
+
+Weights live in the teacher's basis (``W_L ← UᵀW_L``, ``W_1 ← W_1V``), where the end-to-end map P shows the mode
+strengths on its diagonal and the teacher is ``diag(s*)``.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saddlescope import init
+from saddlescope._arrays import Array, Floats, Layers
+from saddlescope.data import Data
+from saddlescope.engines import correlator, dormand_prince
+from saddlescope.engines.step import Step
+from saddlescope.kernel import streams
+from saddlescope.observables import THRESHOLDS
+from saddlescope.plan import Plan
+from saddlescope.problem import Problem
+
+PEAK_FALL = 0.9
+"""A noise peak counts when the noise has fallen to this fraction of it by the time the mode is learned."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything from which an ensemble can be continued: n trajectories at one step.
+
+    ``weights`` L arrays (n, n_l, n_{l−1}) in the teacher's basis; ``words`` (n, 4) generator state; ``status`` (n,)
+    0 or the step of divergence; ``learned`` (n, 2, m) first step with ``u_αᵀPv_α ≥ θ s*_α`` (inf: not yet,
+    NaN: s* = 0); ``peak`` (n, 4, m) largest mode noise before learning, its step, the strength there, the noise when
+    learned (NaN: not yet); all NaN unless the plan asks for noise peaks;
+    ``clock`` (n, 2) the integrator's own time, at most the state's, and next step (gradient flow only, where
+    ``weights`` are those of that time); ``order`` (n, samples) the order in which SGD takes the samples of a data set
+    (sampling "without" and "shuffle" only, else (n, 0)); ``correlator`` (n, m, levels, ROW) and ``histogram``
+    (m, bins + 2) of the whole ensemble: what the plan accumulates, empty when it does not.
+    """
+
+    step: int
+    weights: Layers
+    words: NDArray[Any]
+    status: NDArray[np.int64]
+    learned: Floats
+    peak: Floats
+    clock: Floats
+    order: NDArray[np.int32]
+    correlator: Floats
+    histogram: NDArray[np.int64]
+
+    @property
+    def trajectories(self) -> int:
+        """Ensemble size n."""
+        return len(self.words)
+
+    def take(self, rows: NDArray[np.int64]) -> State:
+        """The state of these trajectories alone; a histogram stays that of the whole ensemble."""
+        own = ("words", "status", "learned", "peak", "clock", "order", "correlator")
+        taken: dict[str, Any] = {name: getattr(self, name)[rows] for name in own}
+        return replace(self, weights=tuple(layer[rows] for layer in self.weights), **taken)
+
+    def to_bytes(self) -> bytes:
+        """Serialise, without loss."""
+        layers = {f"weights{index}": layer for index, layer in enumerate(self.weights)}
+        others = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "weights"}
+        buffer = io.BytesIO()
+        np.savez(buffer, **layers, **others)  # type: ignore[arg-type]
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> State:
+        """The state that ``to_bytes`` wrote."""
+        with np.load(io.BytesIO(data), allow_pickle=False) as store:
+            values: dict[str, Any] = {f.name: store[f.name] for f in fields(cls) if f.name not in ("weights", "step")}
+            depth = sum(name.startswith("weights") for name in store.files)
+            layers = tuple(store[f"weights{index}"] for index in range(depth))
+            return cls(step=int(store["step"]), weights=layers, **values)
+
+
+def start(problem: Problem, step: Step, plan: Plan, weights: Layers | None = None) -> State:
+    """The ensemble at step 0, from the problem's initial weights or the given ones (original basis)."""
+    members, n = plan.member_indices, plan.count
+    if weights is None:
+        weights = init.draw(problem.init, problem.network, problem.data, plan.seed, members)
+    strengths = problem.data.modes.strengths
+    learned = np.broadcast_to(np.where(strengths > 0, np.inf, np.nan), (n, len(THRESHOLDS), len(strengths)))
+    peak = np.full((n, 4, len(strengths)), np.nan)
+    if step.peaks:
+        peak[:, :3] = 0.0
+    clock = np.zeros((n, 2))
+    if step.continuous:
+        clock[:, 1] = step.lr
+    samples = np.arange(problem.data.samples if step.ordered else 0, dtype=np.int32)
+    accumulated, histogram = correlator.empty(plan.accumulate, n, len(strengths))
+    return State(
+        step=0,
+        weights=tuple(layer.astype(plan.dtype) for layer in into_modes(problem.data, weights)),
+        words=streams.seed_words(plan.seed, members, streams.NOISE, plan.dtype),
+        status=np.zeros(n, np.int64),
+        learned=np.array(learned),
+        peak=peak,
+        clock=clock,
+        order=np.tile(samples, (n, 1)),
+        correlator=accumulated,
+        histogram=histogram,
+    )
+
+
+# --- weights
+
+
+def weights(step: Step, state: State) -> Layers:
+    """Weights at the state's step in the original basis, float64, each (n, n_l, n_{l−1}).
+
+    Under gradient flow they are integrated from the last internal point to the state's own time.
+    """
+    layers = state.weights
+    if step.continuous:
+        time, size = state.clock.T
+        end = np.where(state.status == 0, step.lr * state.step, time)
+        with np.errstate(over="ignore", invalid="ignore"):
+            layers = dormand_prince.land(partial(descent, step), layers, time, size, end, step.lr)
+    return out_of_modes(step.data, layers)
+
+
+def descent(step: Step, layers: Layers) -> Layers:
+    """``−∇𝓛 − γW`` of weights in the teacher's basis."""
+    root = step.data.root.astype(step.dtype)
+    gradient = error(step, layers) @ root @ root.T
+    slopes = step.network.pull_back(layers, gradient)
+    return tuple(-slope - step.decay * layer for slope, layer in zip(slopes, layers, strict=True))
+
+
+def error(step: Step, layers: Layers) -> Array:
+    """``Δ = P − diag(s*)`` (n, dy, dx) of weights in the teacher's basis."""
+    teacher = np.zeros((step.data.dim_out, step.data.dim_in), step.dtype)
+    np.fill_diagonal(teacher, step.data.modes.strengths)
+    return np.asarray(step.network.end_to_end(layers) - teacher)
+
+
+def into_modes(data: Data, weights: Layers) -> Layers:
+    """Weights in the teacher's basis: ``W_1 V`` first, ``Uᵀ W_L`` last."""
+    left, right = data.bases
+    first = (weights[0] @ right, *weights[1:])
+    return (*first[:-1], _turned(left.T, first[-1]))
+
+
+def out_of_modes(data: Data, weights: Layers) -> tuple[Floats, ...]:
+    """Weights in the original basis, float64."""
+    left, right = data.bases
+    layers = tuple(np.asarray(layer, np.float64) for layer in weights)
+    first = (layers[0] @ right.T, *layers[1:])
+    return (*first[:-1], _turned(left, first[-1]))
+
+
+def _turned(basis: Floats, layer: Floats) -> Floats:
+    """``basis @ layer``; of one dimension a sign, whatever the shape of the layer."""
+    return basis @ layer if basis.size > 1 else basis * layer

@@ -1,0 +1,196 @@
+"""What an engine is told of a step: problem, method and plan, decoded once.
+
+In the teacher's basis, where the teacher is ``diag(s*)`` and ``Σ = R Rᵀ``, a step of a discrete method is
+
+    Δ = P − diag(s*),   E = Δ R,   Ḡ = K Rᵀ,   W_l ← (1 − γ dt) W_l − dt ∂W_l(Ḡ)
+
+A method is a *source* of K: E itself ("gd"), a batch ("sgd"), or E plus normals ("gradient", "aligned"); "isotropic"
+noise enters at the layers, and "flow" is the limit dt → 0. Engines read this description and nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from saddlescope._arrays import Floats
+from saddlescope.data import Data, is_finite
+from saddlescope.methods import Rule
+from saddlescope.networks import Network
+from saddlescope.observables import STANDARD
+from saddlescope.plan import Accumulate, Plan
+from saddlescope.problem import Problem
+from saddlescope.schedules import Schedule
+
+ORDERED = ("without", "shuffle")
+"""Samplings for which every trajectory keeps an order of the samples."""
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """A step of a method on a problem, and what a plan observes of it.
+
+    ``source`` names where the gradient of the map comes from, ``sampling`` how samples of a data set are drawn ("full":
+    all of them), ``batch`` is B. ``schedule`` multiplies ``lr``, ``dt`` and ``temperature`` of a step by its factor.
+    ``diffusive`` noise is made of standard normals, which can be given. ``passages`` and ``peaks``: whether learning
+    times and noise peaks are looked for at every step.
+    """
+
+    network: Network
+    data: Data
+    source: str
+    sampling: str
+    batch: float
+    lr: float
+    dt: float
+    schedule: Schedule | None
+    decay: float
+    order: int
+    temperature: float
+    diffusive: bool
+    dtype: str
+    passages: bool
+    peaks: bool
+    accumulate: Accumulate | None
+    observed: tuple[str, ...]
+
+    def factor(self, step: int) -> float:
+        """What the schedule makes of lr, dt and T at a step."""
+        return 1.0 if self.schedule is None else float(self.schedule.at(step))
+
+    def factors(self, first: int, last: int) -> Floats | None:
+        """The factors from step ``first`` to ``last``, both included; None for a constant learning rate."""
+        return None if self.schedule is None else self.schedule.at(np.arange(first, last + 1))
+
+    @property
+    def continuous(self) -> bool:
+        """Whether it is a flow, with adaptive steps of its own."""
+        return self.source == "flow"
+
+    @property
+    def ordered(self) -> bool:
+        """Whether every trajectory keeps an order of the samples."""
+        return self.source == "sgd" and self.sampling in ORDERED
+
+    @property
+    def noise_from(self) -> str | None:
+        """What diffusive noise is made of: None, "weights" (isotropic), "scalar", "samples" or "covariance".
+
+        "scalar" is one normal times the standard deviation of one sample's gradient, "samples" has the fourth moments
+        of a data set, "covariance" those of Gaussian inputs.
+        """
+        if not self.diffusive:
+            return None
+        if self.source == "isotropic":
+            return "weights"
+        if self.network.scalar:
+            return "scalar"
+        return "samples" if is_finite(self.data) else "covariance"
+
+    @cached_property
+    def normals_per_step(self) -> int:
+        """Standard normals of a step when they are given instead of drawn; 0 without diffusive noise."""
+        rank = self.data.root.shape[1]
+        labels = self.data.dim_out * rank if self.data.label_noise > 0 else 0
+        match self.noise_from:
+            case None:
+                return 0
+            case "weights":
+                return self.network.parameters
+            case "scalar":
+                return 1
+        if is_finite(self.data):
+            factor = self.data.noise_factor
+            return labels + (self.data.samples if factor is None else factor.shape[1])
+        return labels + rank * (rank + 1) // 2
+
+    def noise_scale(self, step: int) -> tuple[float, float]:
+        """Temperature of the noise of Ḡ at a step, and the fraction of the sampling variance that remains.
+
+        Of a data set, n samples without replacement leave ``(n − B)/(n − 1)``; full batches have η/n and label noise
+        alone.
+        """
+        factor, n = self.factor(step), self.data.samples
+        if not n or self.source not in ("gd", "sgd"):
+            return self.temperature * factor, 1.0
+        if self.sampling == "full":
+            return self.lr * factor / n, 0.0
+        return self.temperature * factor, (n - self.batch) / max(n - 1, 1) if self.ordered else 1.0
+
+
+def decode(problem: Problem, method: Rule, plan: Plan) -> Step:
+    """The description of a step.
+
+    Raises ValueError when this method cannot run on this problem under this plan.
+
+    >>> from saddlescope import DeepLinear, GaussianData, SGD, init
+    >>> problem = Problem(DeepLinear((2, 3, 2)), GaussianData([[2.0, 0.0], [0.0, 1.0]]), init.Gaussian(scale=0.1))
+    >>> step = decode(problem, SGD(lr=0.1, batch_size=4), Plan(steps=10))
+    >>> step.source, step.batch, step.normals_per_step
+    ('sgd', 4, 0)
+    """
+    check(problem, method, plan)
+    data, source, sampling, batch = problem.data, method.source, method.sampling, method.batch
+    if is_finite(data) and method.full_batch:
+        source, sampling, batch = "sgd" if data.label_noise > 0 else "gd", "full", data.samples
+    return Step(
+        network=problem.network,
+        data=data,
+        source=source,
+        sampling=sampling,
+        batch=batch,
+        lr=method.lr,
+        dt=method.time_step,
+        schedule=method.schedule,
+        decay=method.weight_decay,
+        order=method.order,
+        temperature=method.temperature,
+        diffusive=method.diffusive,
+        dtype=plan.dtype,
+        passages=bool(plan.events or plan.accumulate),
+        peaks="noise_peak" in plan.events,
+        accumulate=plan.accumulate,
+        observed=STANDARD,
+    )
+
+
+def check(problem: Problem, method: Rule, plan: Plan) -> None:
+    """Raise ValueError when this method cannot run on this problem under this plan."""
+    data = problem.data
+    if not np.isfinite(method.time_step * float(plan.steps)):
+        raise ValueError(
+            f"time must be finite, got {method.time_step:.3g} a step for {plan.steps} steps; lower lr or dt"
+        )
+    if method.source == "flow" and plan.dtype != "float64":
+        raise ValueError(f'dtype must be "float64" for GradientFlow, got "{plan.dtype}"; leave dtype out')
+    if method.source == "flow" and plan.accumulate is not None:
+        raise ValueError("accumulate is for methods with noise, got GradientFlow; leave accumulate out")
+    if method.source == "aligned" and not data.diagonal_in_modes:
+        raise ValueError(
+            'noise = "aligned" needs a covariance that is diagonal in the right singular vectors of the teacher; '
+            'use noise = "gradient" or change covariance'
+        )
+    if method.source == "sgd" and data.moments_alone:
+        raise ValueError("SGD needs data with samples, got Moments, which do not fix the law of a batch; use Langevin")
+    if is_finite(data):
+        _check_finite(problem, method, plan)
+    elif method.source == "sgd" and method.sampling != "replacement":
+        raise ValueError(
+            f'sampling = "{method.sampling}" needs a data set, but samples of Gaussian data are always fresh; '
+            "leave sampling out"
+        )
+
+
+def _check_finite(problem: Problem, method: Rule, plan: Plan) -> None:
+    samples = problem.data.samples
+    if not problem.network.scalar and method.source == "isotropic":
+        raise ValueError('noise = "isotropic" needs Gaussian data, got a Dataset; use noise = "gradient"')
+    if "noise_peak" in plan.events:
+        raise ValueError('events "noise_peak" needs Gaussian data, got a Dataset; leave it out and watch mode_noise')
+    if method.sampling in ORDERED and method.batch > samples:
+        raise ValueError(
+            f'batch_size must be at most the {samples} samples with sampling = "{method.sampling}", '
+            f'got {method.batch}; lower it or use sampling = "replacement"'
+        )

@@ -1,0 +1,124 @@
+"""What a network says of itself; everything special to it stands in its own file, behind this protocol.
+
+``weights`` are the layers, first to last, each (n, rows, columns) for n trajectories, which lead every result; P is the
+end-to-end map (n, dy, dx) and Ḡ its gradient. Weights that are not finite give NaN.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Protocol
+
+from pydantic import Field
+
+from saddlescope._arrays import Array, Floats, Layers, Weights
+from saddlescope._parts import Count
+from saddlescope.data import Data
+from saddlescope.kernel.streams import Streams
+
+Width = Annotated[Count, Field(ge=1, lt=2**31)]
+
+
+class NetworkType(Protocol):
+    """A network whose dynamics can be written down."""
+
+    citation: str
+    """Key of the work that introduced it, in ``runs/cite.py``."""
+    kernel: str
+    """Name of its compiled kernel."""
+    scalar: bool
+    """One input and one output, so that Langevin noise takes one normal a step."""
+    directions: bool
+    """Whether balanced initial weights have directions that can be drawn."""
+
+    @property
+    def depth(self) -> int:
+        """Number of layers L."""
+        ...
+
+    @property
+    def dim_in(self) -> int:
+        """Input dimension dx."""
+        ...
+
+    @property
+    def dim_out(self) -> int:
+        """Output dimension dy."""
+        ...
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """Widths between input and output."""
+        ...
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Widths from input to output."""
+        ...
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        """Shape of every layer, first to last."""
+        ...
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights."""
+        ...
+
+    @property
+    def chains(self) -> int:
+        """Number of parallel networks that share one mode."""
+        ...
+
+    @property
+    def speed(self) -> float:
+        """How many times as fast as a single chain it moves when all its chains are equal and balanced."""
+        ...
+
+    def check(self, data: Data) -> None:
+        """Raise ValueError for data that it cannot be trained on."""
+        ...
+
+    def layer_dims(self, layer: int) -> tuple[str, str]:
+        """Names of the two dims of a layer, counted from 1."""
+        ...
+
+    def kernel_arguments(self, data: Data) -> dict[str, Any]:
+        """What its compiled kernel takes beside the shapes of the layers."""
+        ...
+
+    def balanced(self, scale: float, aligned: bool, data: Data, source: Streams, count: int) -> Layers:
+        """Balanced weights of ``count`` trajectories, every layer with singular values ``scale``."""
+        ...
+
+    def end_to_end(self, weights: Weights) -> Array:
+        """P."""
+        ...
+
+    def pull_back(self, weights: Weights, gradient: Array) -> Layers:
+        """Gradient of every layer, from Ḡ."""
+        ...
+
+    def gradient_trace(self, data: Data, weights: Weights, error: Array, root: Array) -> Array:
+        """Trace of the covariance of one sample's gradient of all weights (n, 1, 1), from ``E = ΔR``."""
+        ...
+
+    def imbalance(self, weights: Weights) -> Floats:
+        """Norm of what gradient flow conserves at every interface (n, L−1)."""
+        ...
+
+    def imbalance_trace(self, weights: Weights) -> Floats:
+        """``‖W_{l+1}‖_F² − ‖W_l‖_F²``, with its sign (n, L−1)."""
+        ...
+
+    def log_det(self, weights: Weights) -> Floats:
+        """``log det ΘᵀΘ`` of neighbouring layers (n, L−1); NaN where it is not defined."""
+        ...
+
+    def mode_noise(self, data: Data, temperature: float, weights: Weights, share: float = 1.0) -> Floats:
+        """Variance rate of every mode strength under minibatch noise at T (n, m)."""
+        ...
+
+    def layer_noise(self, data: Data, temperature: float, weights: Weights, share: float = 1.0) -> Floats:
+        """Variance rate of every layer along a mode (n, L, m)."""
+        ...
