@@ -102,7 +102,7 @@ TIMES, TARGETS = [0.0, 0.7, 3.0], [0.9, 0.05]
 @pytest.mark.parametrize("name", MODES)
 def test_the_kernel_takes_the_twins_steps(name):
     mode, members = MODES[name], 5
-    found = integrate(mode, 0.3, TIMES, TARGETS, members, seed=4, tol=0.1, threads=1)
+    found = integrate(mode.kernel_mode, 0.3, TIMES, TARGETS, members, seed=4, tol=0.1, threads=1)
     words = streams.seed_words(4, np.arange(members), streams.NOISE)
     slow = [walk(mode, 0.3, TIMES, TARGETS, streams.Streams(words[k : k + 1]), 0.1) for k in range(members)]
     np.testing.assert_allclose(found[0], [seen for seen, _ in slow], rtol=1e-7)
@@ -146,7 +146,8 @@ def test_fixed_steps_depend_on_nothing_but_the_member():
     np.testing.assert_array_equal(whole[:13], mode.simulate(0.3, times, 13, dt=0.1, dtype="float32"))
     np.testing.assert_array_equal(whole[:13, 2:], mode.simulate(0.3, times[2:], 13, dt=0.1, dtype="float32"))
     found = {
-        name: ensemble.walk(mode, 0.3, times, 0.1, 99, 0, 1, "float32", name) for name in _kernel.instruction_sets()
+        name: ensemble.walk(mode.kernel_mode, 0.3, times, 0.1, 99, 0, 1, "float32", name)
+        for name in _kernel.instruction_sets()
     }
     for name in {"avx2", "avx512"} & set(found):
         np.testing.assert_array_equal(found[name], whole[:99])
@@ -186,21 +187,21 @@ def test_what_a_fixed_step_refuses():
 
 def test_members_do_not_depend_on_threads_or_on_each_other():
     mode = MODES["depth 3"]
-    whole = integrate(mode, 0.3, TIMES, TARGETS, 5000, seed=0, tol=0.2, threads=2)
-    one_thread = integrate(mode, 0.3, TIMES, TARGETS, 5000, seed=0, tol=0.2, threads=1)
-    few = integrate(mode, 0.3, TIMES, TARGETS, 13, seed=0, tol=0.2, threads=2)
+    whole = integrate(mode.kernel_mode, 0.3, TIMES, TARGETS, 5000, seed=0, tol=0.2, threads=2)
+    one_thread = integrate(mode.kernel_mode, 0.3, TIMES, TARGETS, 5000, seed=0, tol=0.2, threads=1)
+    few = integrate(mode.kernel_mode, 0.3, TIMES, TARGETS, 13, seed=0, tol=0.2, threads=2)
     for all_, same, some in zip(whole, one_thread, few, strict=True):
         np.testing.assert_array_equal(all_, same)
         np.testing.assert_array_equal(all_[:13], some)
     assert len(np.unique(whole[0][:, -1])) == 5000
-    other = integrate(mode, 0.3, TIMES, TARGETS, 13, seed=1, tol=0.2, threads=2)
+    other = integrate(mode.kernel_mode, 0.3, TIMES, TARGETS, 13, seed=1, tol=0.2, threads=2)
     assert (other[0][:, 1:] != few[0][:, 1:]).all()
 
 
 def test_instruction_sets_agree():
     mode = MODES["depth 5"]
     found = {
-        name: integrate(mode, 0.3, TIMES, TARGETS, 100, seed=0, tol=0.1, threads=1, instruction_set=name)
+        name: integrate(mode.kernel_mode, 0.3, TIMES, TARGETS, 100, seed=0, tol=0.1, threads=1, instruction_set=name)
         for name in _kernel.instruction_sets()
     }
     if {"avx2", "avx512"} <= set(found):

@@ -364,7 +364,7 @@ def test_deep_networks_have_no_law_under_decay():
     assert decaying(3, 5.0).fixed_point == 0
     assert deep.stationary() == _atom(0.0)
     assert flat.stationary(0.1).mean() == pytest.approx(flat.fixed_point) and flat.stationary(1e-4).mean() == 0
-    with pytest.raises(ValueError, match=r"start must be given: without noise, what is below s = 0.0004"):
+    with pytest.raises(ValueError, match=r"start must be given: without noise, strengths below s = 0.0004"):
         flat.stationary()
     for call in (lambda: deep.boltzmann(), lambda: deep.flow(1.0, 0.5)):
         with pytest.raises(ValueError, match="0 attracts"):

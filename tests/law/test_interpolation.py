@@ -84,7 +84,7 @@ def test_depth_one_is_inverse_gamma():
 def test_some_end_at_zero_before_they_cross():
     """Beyond T_c a start below k ends at 0 or above k for ever."""
     mode = ModeSDE(2, moments=UP, temperature=5.0)
-    with pytest.raises(ValueError, match=r"start must be given: what is below s = 0.5"):
+    with pytest.raises(ValueError, match=r"start must be given: paths that start below s = 0.5"):
         mode.stationary()
     assert mode.stationary(0.5).cdf(0.5) == mode.stationary(2.0).cdf(0.5) == 0
     lost = [float(mode.stationary(start).cdf(1e-6)) for start in (0.4, 0.1, 1e-3)]

@@ -42,14 +42,14 @@ MUTANTS = (
     # --- theory
     Mutant(
         "mode SDE: half the Itô drift of s",
-        f"{THEORY}/mode/sde.py",
+        f"{THEORY}/mode/coefficients.py",
         "L * (L - 1) / 2 * self.temperature",
         "L * (L - 1) / 4 * self.temperature",
         "tests/exact/test_mode_theory.py::test_both_coordinates_are_one_process",
     ),
     Mutant(
         "mode SDE: T for T/2 in log a",
-        f"{THEORY}/mode/sde.py",
+        f"{THEORY}/mode/log_strength.py",
         "up * noise2(w) / 2)",
         "up * noise2(w))",
         "tests/exact/test_mode_theory.py::test_density_at_depth_two_in_closed_form",

@@ -10,6 +10,7 @@ from scipy.integrate import quad
 import saddlescope as sc
 from saddlescope.theory import ModeSDE
 from saddlescope.theory.mode import phases
+from saddlescope.theory.mode.log_strength import LogStrength
 from support import has_mean
 
 MOMENTS = (0.4, 0.3, 0.9, 1.1, 0.8)
@@ -24,7 +25,7 @@ def turns(mode):
     w = np.linspace(-14, 1.2, 200_001) / mode.depth
     log_p = mode.log_diffusion.log_speed_density(w) - mode.depth * w
     rise = np.sign(np.diff(log_p))
-    s = mode._unit * np.exp(mode.depth * w[1:-1])
+    s = LogStrength(mode).unit * np.exp(mode.depth * w[1:-1])
     return s[(rise[:-1] > 0) & (rise[1:] < 0)], s[(rise[:-1] < 0) & (rise[1:] > 0)]
 
 

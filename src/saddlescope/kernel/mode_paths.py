@@ -1,33 +1,29 @@
 """Ensembles of one mode's SDE, integrated by the compiled kernel with a step that follows the local rate.
 
 Noise grows like a power of the strength and the law has a power-law tail, so a fixed step is sooner or later too long
-and throws a trajectory to where it stays: s = 0. Here the step is ``tol`` in units of the local rate, at depth L ≥ 2
+and throws a trajectory to s = 0, where it stays. Here the step is ``tol`` in units of the local rate, at depth L ≥ 2
 
     (L−1) a^{L−2} (|β₂| + β₁ s) + T a^{2L−4} [(1 + (L−2)²) g(s) + (2L−2)² α₁ s²] + γ,  β₁ + T α₁ at depth 1,
 
 chosen from where the trajectory is and cut to meet the next of ``times``; the scheme is of weak order 2, and of order 5
-in the pull alone, so that laws of weak noise, which are narrow, are met as well.
-A fixed step all the same, for its speed or to see what it does, is ``walk``.
+in the pull alone, so that laws of weak noise, which are narrow, are accurate as well.
+``walk`` is the fixed-step alternative, faster and a negative control.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from saddlescope import _kernel, _threads
+from saddlescope._arrays import Floats
 from saddlescope._memory import require
 from saddlescope._numbers import as_choice, as_number, as_numbers, as_whole
 from saddlescope.kernel import streams
-
-if TYPE_CHECKING:
-    from saddlescope.theory.mode.sde import ModeSDE
-
-Floats = NDArray[np.float64]
 
 _MOST_THREADS = 4096
 _MOST_STEPS = 1e10
@@ -35,8 +31,31 @@ _LARGEST = 1e30
 """The largest strength: steps hold its eighth power."""
 
 
+@dataclass(frozen=True)
+class Mode:
+    """The numbers of a mode in the compiled kernel: noise T(α(s − center)² + floor), pull β₂ − β₁s, decay −γa.
+
+    β₁ holds the weight decay at depth 1, β₂ at depth 2; ``decay`` is that of greater depths.
+    """
+
+    depth: int
+    alpha: float
+    center: float
+    floor: float
+    beta1: float
+    beta2: float
+    temperature: float
+    decay: float
+
+    @property
+    def numbers(self) -> tuple[int, float, float, float, float, float, float, float]:
+        """All of them, in the order of the kernel."""
+        noise, pull = (self.alpha, self.center, self.floor), (self.beta1, self.beta2)
+        return (self.depth, *noise, *pull, self.temperature, self.decay)
+
+
 def integrate(
-    mode: ModeSDE,
+    mode: Mode,
     start: ArrayLike,
     times: ArrayLike,
     targets: ArrayLike,
@@ -46,7 +65,7 @@ def integrate(
     threads: int | None,
     instruction_set: str = "auto",
 ) -> tuple[Floats, Floats]:
-    """Strengths (trajectories, times) and first-passage times (trajectories, targets), infinite when never."""
+    """Strengths (trajectories, times) and first-passage times (trajectories, targets), infinite if not reached."""
     trajectories, seed, workers = _counts(trajectories, seed, threads, np.size(times))
     first, when, levels = _checked(mode, start, times, targets, trajectories)
     if not 0 < as_number(tol, "tol") < np.inf:
@@ -58,7 +77,7 @@ def integrate(
     states, passages = np.empty((trajectories, len(when))), np.empty((trajectories, len(levels)))
     for some in _chunks(trajectories):
         states[some], passages[some] = _kernel.mode_ensemble(
-            *_numbers(mode),
+            *mode.numbers,
             tol,
             np.ascontiguousarray(begin[some]),
             when,
@@ -71,7 +90,7 @@ def integrate(
 
 
 def walk(
-    mode: ModeSDE,
+    mode: Mode,
     start: ArrayLike,
     times: ArrayLike,
     dt: float,
@@ -93,7 +112,7 @@ def walk(
     begin, states = first ** (1 / mode.depth) if mode.depth > 1 else first, np.empty((trajectories, len(when)), dtype)
     for some in _chunks(trajectories):
         states[some] = _kernel.mode_euler(
-            *_numbers(mode),
+            *mode.numbers,
             dt,
             np.ascontiguousarray(begin[some]),
             steps,
@@ -107,25 +126,20 @@ def walk(
     return strengths
 
 
-def _numbers(mode: ModeSDE) -> tuple[int, float, float, float, float, float, float, float]:
-    decay = mode.weight_decay if mode.depth >= 3 else 0.0
-    return (mode.depth, mode.alpha1, *mode.vertex, *mode.pull, mode.temperature, decay)
-
-
-def _rate(mode: ModeSDE) -> float:
-    """The rate that steps follow where the mode settles."""
-    L, T, s = mode.depth, mode.temperature, np.float64(max(mode.fixed_point, 0.0))
+def _rate(mode: Mode) -> float:
+    """The rate that steps follow where the mode settles without weight decay."""
+    L, T, s = mode.depth, mode.temperature, np.float64(max(mode.beta2 / mode.beta1, 0.0))
     if L == 1:
-        return mode.beta1 + T * mode.alpha1
+        return mode.beta1 + T * mode.alpha
     with np.errstate(over="ignore"):
         a = s ** (1 / L)
         pull = (L - 1) * a ** (L - 2) * (abs(mode.beta2) + mode.beta1 * s)
-        noise = (1 + (L - 2) ** 2) * mode.g(s) + (2 * L - 2) ** 2 * mode.alpha1 * s**2
-        return float(pull + T * a ** (2 * L - 4) * noise + mode.weight_decay)
+        noise = (1 + (L - 2) ** 2) * (mode.alpha * (s - mode.center) ** 2 + mode.floor)
+        return float(pull + T * a ** (2 * L - 4) * (noise + (2 * L - 2) ** 2 * mode.alpha * s**2) + mode.decay)
 
 
 def _bounded(steps: float, fix: str) -> None:
-    """Refuse what would never end."""
+    """Refuse runs of too many steps."""
     if not steps <= _MOST_STEPS:
         raise ValueError(f"times must take at most {_MOST_STEPS:g} steps, got {steps:.3g}; {fix}")
 
@@ -155,7 +169,7 @@ def _whole_steps(times: Floats, dt: float) -> NDArray[np.int64]:
 
 
 def _checked(
-    mode: ModeSDE, start: ArrayLike, times: ArrayLike, targets: ArrayLike, trajectories: int
+    mode: Mode, start: ArrayLike, times: ArrayLike, targets: ArrayLike, trajectories: int
 ) -> tuple[Floats, Floats, Floats]:
     """Starts (trajectories), times and targets, checked."""
     first, when, levels = as_numbers(start, "start"), as_numbers(times, "times"), as_numbers(targets, "targets")
@@ -182,7 +196,7 @@ def _checked(
 
 
 def _chunks(count: int) -> Iterator[slice]:
-    """Slices of about a third of a second of work each, between which Ctrl-C is heard."""
+    """Slices of about a third of a second of work each, between which Ctrl-C is handled."""
     first, size = 0, 2048
     while first < count:
         began = time.monotonic()

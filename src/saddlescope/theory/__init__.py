@@ -3,7 +3,8 @@
 from saddlescope.theory.balance import Balance, Rescaling, balance_step, rescaling_symmetry
 from saddlescope.theory.mode import phases
 from saddlescope.theory.mode.flow import flow_time, mode_flow, plateau_time
-from saddlescope.theory.mode.sde import ModeSDE, mode_sde
+from saddlescope.theory.mode.of_problem import mode_sde
+from saddlescope.theory.mode.sde import ModeSDE
 from saddlescope.theory.network import determinant
 from saddlescope.theory.network.end_to_end import (
     SingularValueSDE,
