@@ -13,8 +13,9 @@ import xarray as xr
 
 import saddlescope as sc
 import stores
-from saddlescope.runs import results
+from saddlescope.runs.run import record
 from saddlescope.simulation import loop
+from support import on_save
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["saddlescope.cli", "scipy.stats", "typer.testing"])
@@ -39,16 +40,15 @@ def write(name: str, path: Path, overwrite: bool = False, before: Path | None = 
 # --- races
 
 
-def _hold_last_save(others_answered) -> None:
+def _hold_last_save(others_answered, patch=setattr) -> None:
     """A run ends only when all others have answered, however slow the machine is."""
-    record = results.record
 
     def recording(engine, problem, plan, state):
         if state.step == plan.steps:
             others_answered.wait(WAIT)
         return record(engine, problem, plan, state)
 
-    results.record = recording
+    on_save(recording, patch)
 
 
 def _race(name, path, overwrite, start, others_answered, answers) -> None:
@@ -94,8 +94,7 @@ def race_of_threads(name: str, paths: list[Path], overwrite: bool, monkeypatch) 
             others_answered.set()
 
     with monkeypatch.context() as patch:
-        patch.setattr(results, "record", results.record)
-        _hold_last_save(others_answered)
+        _hold_last_save(others_answered, patch.setattr)
         threads = [threading.Thread(target=run, args=(path,)) for path in paths]
         for thread in threads:
             thread.start()

@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 
 import saddlescope as sc
 from saddlescope import _zarr, cli
-from saddlescope.runs import results
-from support import PROBLEMS, dataset
+from saddlescope.runs.run import record
+from saddlescope.runs.variables import EVENTS
+from support import PROBLEMS, dataset, on_save
 
 SMALL_CHUNKS = 200
 """Bytes of a chunk, so that every array has several."""
@@ -75,7 +76,7 @@ def stages(name: str, folder: Path, monkeypatch) -> Stages:
     finished, half, other = (folder / f"{stage}.zarr" for stage in ("run", "half", "other"))
     with monkeypatch.context() as patch:
         patch.setattr(_zarr, "CHUNK_BYTES", SMALL_CHUNKS)
-        record, seen = results.record, []
+        seen = []
 
         def recording(*args):
             seen.append(None)
@@ -84,7 +85,7 @@ def stages(name: str, folder: Path, monkeypatch) -> Stages:
             return record(*args)
 
         with patch.context() as inner:
-            inner.setattr(results, "record", recording)
+            on_save(recording, inner.setattr)
             try:
                 sc.simulate(problem, method, plan(name), out=finished)
             except KeyboardInterrupt:
@@ -107,7 +108,7 @@ def files(store: Path) -> list[Path]:
 
 def used(store: Path) -> list[Path]:
     """Files that hold what is used: events are stored for other readers only."""
-    return [file for file in files(store) if file.relative_to(store).parts[0] not in results.EVENTS]
+    return [file for file in files(store) if file.relative_to(store).parts[0] not in EVENTS]
 
 
 def chunks(store: Path) -> list[Path]:

@@ -161,3 +161,9 @@ def batch_gradients(data: sc.GaussianData, error: np.ndarray, batch: int, count:
     x = rng.standard_normal((count, batch, data.dim_in)) * np.sqrt(np.maximum(values, 0)) @ vectors.T
     noise = data.label_noise * rng.standard_normal((count, batch, data.dim_out))
     return np.einsum("nbi,nbj->nij", x @ error.T - noise, x) / batch
+
+
+def on_save(recording, patch=setattr) -> None:
+    """``recording(engine, problem, plan, state)`` records the saves of runs in place of ``record``."""
+    for name in ("simulate", "loop"):
+        patch(importlib.import_module(f"saddlescope.simulation.{name}"), "record", recording)

@@ -25,7 +25,8 @@ from saddlescope.observables import THRESHOLDS
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.runfile import run_from_toml
-from saddlescope.runs import results, store
+from saddlescope.runs import store
+from saddlescope.runs.run import earlier, final_state, parsed, parts
 from saddlescope.simulation import estimate
 from saddlescope.simulation.simulate import simulate
 
@@ -131,8 +132,8 @@ def info(path: Source) -> None:
     stored = store.load(path)
     store.check(path)
     _summary(stored, str(path))
-    for toml in results.earlier(stored.attrs):
-        _, method, plan = results.parsed(toml, stored)
+    for toml in earlier(stored.attrs):
+        _, method, plan = parsed(toml, stored)
         typer.echo(f"goes on from {plan.steps:,} steps of {method}; only simulate(run, …) repeats that, not this TOML")
     typer.echo()
     typer.echo(stored.attrs["toml"], nl=False)
@@ -203,8 +204,8 @@ def _read(file: Path) -> tuple[Problem, Method, Plan]:
 
 
 def _summary(run: xr.Dataset, name: str) -> None:
-    _, _, plan = results.parts(run)
-    state, diverged = results.final_state(run), int((run["status"] != 0).sum())
+    _, _, plan = parts(run)
+    state, diverged = final_state(run), int((run["status"] != 0).sum())
     typer.echo(
         f"{name}: {'complete' if run.attrs['complete'] else 'not complete'}, "
         f"{state.step:,} of {plan.steps:,} steps, {run.sizes['time']} saves, "

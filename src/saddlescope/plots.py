@@ -1,4 +1,4 @@
-"""Figures one would put in a paper: one style, panels together or one by one, and the picture of a run."""
+"""Figures for a paper: one style, panels together or one by one, and the picture of a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.rcsetup import cycler
 
-from saddlescope.runs import results
+from saddlescope.runs.run import parts
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ class Interval(Protocol):
 
 INK, GREY, LIGHT = "#1b1f24", "#6b7280", "#d4d8dd"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#3B3B3B")
-"""Told apart by readers with any colour vision (Okabe & Ito 2008), in the order of the modes."""
+"""Distinct for readers with any colour vision (Okabe & Ito 2008), in the order of the modes."""
 
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -77,7 +77,7 @@ PANEL = (3.5, 2.9)
 
 
 def columns(count: int) -> int:
-    """How many of so many panels stand side by side.
+    """Number of panels in a row, for this number of panels.
 
     >>> [columns(count) for count in (1, 2, 3, 4, 5, 6)]
     [1, 2, 3, 2, 3, 3]
@@ -99,17 +99,17 @@ def panels(draw: Callable[[Sequence[Axes], T], None], content: T, count: int) ->
         figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)  # type: ignore[union-attr, call-arg]
         parts = np.ravel(figure.subfigures(rows, across, squeeze=False))[:count]
         draw([part.subplots() for part in parts], content)
-        figure.canvas.draw()  # ticks and text take the style now
+        figure.canvas.draw()  # fixes ticks and text while the style holds
     return figure
 
 
 def to_svgs(figure: Figure) -> list[str]:
-    """Every panel as an SVG text of its own, the same for the same figure; letters stay letters.
+    """Every panel as a separate SVG, identical for identical figures; text is kept as text.
 
     >>> len(to_svgs(panels(lambda axes, content: None, None, count=3)))
     3
     """
-    figure.set_layout_engine("none")  # everything has its place
+    figure.set_layout_engine("none")  # keep the present layout
     with mpl.rc_context(STYLE):
         return [_alone(figure, part) for part in figure.subfigs if part.axes]
 
@@ -126,31 +126,31 @@ def _alone(figure: Figure, part: SubFigure) -> str:
 
 
 def _rounded(path: re.Match[str]) -> str:
-    """A path to a hundredth of a point."""
+    """The coordinates of a path, truncated to a hundredth of a point."""
     return re.sub(r"(\.\d\d)\d+", r"\1", path[0])
 
 
 def save(figure: Figure, path: str | Path) -> None:
-    """Write the figure; the suffix of ``path`` (pdf, svg, png, …) decides how.
+    """Write the figure in the format of the suffix of ``path`` (pdf, svg, png, …).
 
-    Raises ValueError for a suffix that is not a figure's, FileNotFoundError for a folder that is not there.
+    Raises ValueError for a suffix that is not a figure format, FileNotFoundError when the folder does not exist.
     """
     kind = Path(path).suffix[1:].lower()
     known = sorted(figure.canvas.get_supported_filetypes())
     if kind not in known:
         raise ValueError(f"path must end in one of {', '.join(known)}, got {str(path)!r}; use figure.pdf")
     if not (folder := Path(path).parent).is_dir():
-        raise FileNotFoundError(f"path {str(path)!r} lies in no folder: {str(folder)!r} does not exist; make it first")
+        raise FileNotFoundError(f"path {str(path)!r}: the folder {str(folder)!r} does not exist; make it first")
     with mpl.rc_context(STYLE):
         figure.savefig(path, dpi=200)
 
 
 def plot_run(dataset: xr.Dataset, path: str | Path) -> None:
-    """Picture of a run: its loss, how its modes are learned and the noise they feel, written to ``path``.
+    """Write a picture of a run to ``path``: loss, mode strengths, and the gradient noise along the modes.
 
-    Lines are ensemble means (one line a trajectory with ``keep="trajectories"``, the first few of them),
-    bands hold 90 % of the trajectories. Raises ValueError for a suffix that is not a figure's,
-    FileNotFoundError for a folder that is not there.
+    Lines are ensemble means (with ``keep="trajectories"`` the first eight trajectories), bands hold 90 % of the
+    trajectories. Raises ValueError for a suffix that is not a figure format, FileNotFoundError when the folder does
+    not exist.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a log axis without positive values
@@ -161,7 +161,7 @@ def plot_run(dataset: xr.Dataset, path: str | Path) -> None:
 
 def _title(run: xr.Dataset) -> str:
     """The method, and what the lines mean."""
-    _, method, plan = results.parts(run)
+    _, method, plan = parts(run)
     lines = "lines: means; bands: 5–95 % of trajectories" if plan.keep == "statistics" else "lines: trajectories"
     return f"{method} — {lines}; dotted: s*"
 
@@ -169,28 +169,37 @@ def _title(run: xr.Dataset) -> str:
 def _draw_run(axes: Sequence[Axes], run: xr.Dataset) -> None:
     loss, strength, noise = axes
     spread(loss, run["excess_loss"], COLOURS[0])
-    loss.set(title="Loss above label noise", yscale="log", ylabel="½ Tr ΔΣΔᵀ")
+    loss.set(title="Loss above label noise", yscale="log", ylabel=label(run["excess_loss"]))
     for index, target in enumerate(run["target"].values):
         colour = COLOURS[index % len(COLOURS)]
         spread(strength, run["mode_strength"].isel(mode=index), colour)
         strength.axhline(target, color=colour, lw=0.7, ls=":")
         spread(noise, run["mode_noise"].isel(mode=index), colour, f"s* = {target:.3g}")
-    strength.set(title="Mode strength", ylabel="uᵀPv")
-    noise.set(title="Gradient noise along the mode", ylabel="variance per unit time")
+    strength.set(title="Mode strength", ylabel=label(run["mode_strength"]))
+    noise.set(title="Gradient noise along the mode", ylabel=label(run["mode_noise"]))
     if len(run["target"]) <= len(COLOURS):
         noise.legend(loc="upper right")
     for panel in axes:
         panel.set(xlabel="time", xlim=(0, float(run["time"][-1])))
 
 
+def label(variable: xr.DataArray) -> str:
+    """The label of an axis: display name and units.
+
+    >>> label(xr.DataArray(0.0, attrs={"long_name": "mode strength", "units": "y/x"}))
+    'mode strength (y/x)'
+    """
+    return f"{variable.attrs['long_name']} ({variable.attrs['units']})"
+
+
 def interval(panel: Axes, place: float, number: Interval, **style: Any) -> None:
-    """A dot with the whole of its interval."""
+    """A dot with its interval."""
     ends = [[number.value - number.low], [number.high - number.value]]
     panel.errorbar(place, number.value, ends, **({"fmt": "o"} | style))
 
 
 def spread(panel: Axes, variable: xr.DataArray, colour: str, label: str | None = None, lines: int = 8) -> None:
-    """Mean and 5–95 % band over time, or single trajectories where those were kept."""
+    """Mean and 5–95 % band over time, or the first trajectories where those were kept."""
     if "statistic" in variable.dims:
         middle, low, high = (variable.sel(statistic=name) for name in ("mean", "q05", "q95"))
         panel.fill_between(variable["time"], low, high, color=colour, alpha=0.18, lw=0)

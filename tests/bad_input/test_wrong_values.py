@@ -139,7 +139,7 @@ def test_not_a_text(tmp_path):
         (["run", "run.toml", "-o", "run.toml", "--overwrite"], "is no run; give another path"),
         (["run", "run.toml", "-o", "/proc/nowhere/run.zarr"], "could not be used"),
         (["info", "missing.zarr"], "path 'missing.zarr' does not exist"),
-        (["info", "run.toml"], "holds no run"),
+        (["info", "run.toml"], "is not a run; give the store"),
         (["plot", "missing.zarr", "-o", "figure.png"], "does not exist"),
         (["reproduce", "saddle-to-sadle"], "did you mean 'saddle-to-saddle"),
         (["reproduce", "-o", "run.toml"], "out must be a folder"),

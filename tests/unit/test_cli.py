@@ -14,8 +14,8 @@ import saddlescope as sc
 from saddlescope import _memory, cli
 from saddlescope.engines import reference, state
 from saddlescope.runfile import run_to_toml
-from saddlescope.runs import results
-from support import PROBLEMS
+from saddlescope.runs.run import parts, record
+from support import PROBLEMS, on_save
 
 METHOD = sc.SGD(lr=0.05, batch_size=16)
 PLAN = sc.Plan(steps=120, trajectories=8, saves=6)
@@ -60,7 +60,7 @@ def test_a_finished_store_needs_overwrite(call):
 def test_threads_and_engine(call, tmp_path):
     assert call("run", "run.toml", "-o", "run.zarr", "--threads", "1", "--engine", "reference")[0] == 0
     run = sc.load(tmp_path / "run.zarr")
-    assert results.parts(run)[2].threads == 1 and run.attrs["engine"] == "reference"
+    assert parts(run)[2].threads == 1 and run.attrs["engine"] == "reference"
 
 
 def test_dry_run_writes_nothing(call, tmp_path):
@@ -104,7 +104,7 @@ def test_info_of_a_run_that_was_stopped(call, tmp_path, monkeypatch, keep):
     (tmp_path / "run.toml").write_text(
         run_to_toml(PROBLEMS["repeated"], METHOD, sc.Plan(steps=60, trajectories=3, saves=6, keep=keep))
     )
-    record, seen = results.record, []
+    seen = []
 
     def recording(*args):
         seen.append(None)
@@ -112,7 +112,7 @@ def test_info_of_a_run_that_was_stopped(call, tmp_path, monkeypatch, keep):
             signal.raise_signal(signal.SIGINT)
         return record(*args)
 
-    monkeypatch.setattr(results, "record", recording)
+    on_save(recording, monkeypatch.setattr)
     code, _, errors = call("run", "run.toml", "-o", "run.zarr")
     assert (code, errors) == (130, "stopped at step 20; run the same again to resume\n")
     assert "not complete, 20 of 60 steps, 3 saves" in call("info", "run.zarr")[1]

@@ -7,7 +7,7 @@ from scipy import stats
 import saddlescope as sc
 from saddlescope.comparison import FALSE_ALARM, _largest_difference, _probabilities, _with_run, cdf_difference
 from saddlescope.runfile import run_to_toml
-from saddlescope.runs import results
+from saddlescope.runs.run import parts
 from saddlescope.theory.sde.laws import Mixture
 
 TARGET, SCALE, LR, STEPS = 2.0, 0.5, 0.1, 10
@@ -229,7 +229,7 @@ def test_a_step_that_was_not_saved():
 
 
 def test_a_statistics_run_that_stopped_between_saves(run):
-    problem, method, _ = results.parts(run)
+    problem, method, _ = parts(run)
     first = sc.simulate(problem, method, sc.Plan(steps=15, trajectories=2000, save_at=[0, 10]))
     with pytest.raises(ValueError, match="last save 10 is not its last step; give step=15"):
         sc.compare(first, LAW)

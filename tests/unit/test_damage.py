@@ -12,6 +12,7 @@ import saddlescope as sc
 import stores
 from saddlescope import _zarr
 from saddlescope.runs import store
+from saddlescope.runs.checkpoint import DamagedStore
 
 GOOD = {"refused", "right"}
 
@@ -71,7 +72,7 @@ def half(made, tmp_path):
 )
 def test_what_is_missing_is_named_at_once(finished, what, message):
     (finished / what).unlink()
-    with pytest.raises(store.DamagedStore, match=rf"^the store '.*run\.zarr' is damaged: {message}; restore it"):
+    with pytest.raises(DamagedStore, match=rf"^the store '.*run\.zarr' is damaged: {message}; restore it"):
         sc.load(finished)
 
 
@@ -92,7 +93,7 @@ def test_what_is_damaged_is_named_when_it_is_used(finished, tmp_path):
         lambda: sc.simulate(run, plan=stores.plan("trajectories", steps=80)),
         lambda: store.check(finished),
     ):
-        with pytest.raises(store.DamagedStore, match=message):
+        with pytest.raises(DamagedStore, match=message):
             use()
 
 
@@ -100,10 +101,10 @@ def test_a_store_that_was_replaced_is_not_called_damaged(finished):
     run = sc.load(finished)
     problem, method, _ = stores.RUNS["trajectories"]
     sc.simulate(problem, method, stores.plan("trajectories", steps=6, saves=2), out=finished, overwrite=True)
-    with pytest.raises(store.DamagedStore, match=r"is no longer the one that was opened; load it again$"):
+    with pytest.raises(DamagedStore, match=r"is no longer the one that was opened; load it again$"):
         run.load()
     shutil.rmtree(finished)
-    with pytest.raises(store.DamagedStore, match=r"is no longer the one that was opened; load it again$"):
+    with pytest.raises(DamagedStore, match=r"is no longer the one that was opened; load it again$"):
         run.load()
 
 
@@ -141,7 +142,7 @@ def test_a_damaged_open_frees_the_lock(finished):
     problem, method, _ = stores.RUNS["trajectories"]
     (finished / "loss" / "zarr.json").unlink()
     for _ in range(2):
-        with pytest.raises(store.DamagedStore):
+        with pytest.raises(DamagedStore):
             sc.simulate(problem, method, stores.plan("trajectories"), out=finished)
     assert sc.simulate(problem, method, stores.plan("trajectories"), out=finished, overwrite=True).attrs["complete"]
 
@@ -149,7 +150,7 @@ def test_a_damaged_open_frees_the_lock(finished):
 def test_damage_is_found_before_a_run_is_resumed(half):
     problem, method, _ = stores.RUNS["trajectories"]
     (half / "loss" / "c" / "0" / "0").write_bytes(b"")
-    with pytest.raises(store.DamagedStore, match="chunk loss/c/0/0 has a wrong checksum"):
+    with pytest.raises(DamagedStore, match="chunk loss/c/0/0 has a wrong checksum"):
         sc.simulate(problem, method, stores.plan("trajectories"), out=half)
 
 

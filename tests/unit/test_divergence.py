@@ -7,8 +7,9 @@ import pytest
 import xarray as xr
 
 import saddlescope as sc
-from saddlescope.runs import results
+from saddlescope.runs.run import parts
 from saddlescope.runs.selection import selected
+from saddlescope.runs.variables import OBSERVABLES
 from support import ENGINES
 
 
@@ -46,7 +47,7 @@ def test_one_warning_with_numbers_and_remedy(engine, keep):
     start = f"diverged: {lost} of 300 trajectories, the first at step {first};"
     assert message.startswith(start) and message.endswith("lower lr = 1.1 below the stability edge 1")
     assert run.attrs["diverged"] == f"{lost} of 300 trajectories, the first at step {first}"
-    for name in results.OBSERVABLES:
+    for name in OBSERVABLES:
         assert run[name].attrs["diverged"] == run.attrs["diverged"]
     comparison = sc.compare(run, Law())
     assert comparison.verdict == "inconclusive" and f"{lost / 300:.2%} diverged" in repr(comparison) == str(comparison)
@@ -81,7 +82,7 @@ def test_an_infinite_loss_is_divergence(engine, keep, tmp_path):
     with pytest.raises(ValueError, match="all have diverged"):
         sc.compare(run, Law())
     longer, _ = said(run, plan=sc.Plan(steps=6, trajectories=3, save_at=(0, 1, 2, 6), keep=keep), engine=engine)
-    whole, _ = said(problem, sc.GD(1e150), results.parts(longer)[2], engine=engine)
+    whole, _ = said(problem, sc.GD(1e150), parts(longer)[2], engine=engine)
     xr.testing.assert_equal(longer, whole)
 
 

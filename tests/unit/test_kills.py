@@ -14,7 +14,7 @@ import xarray as xr
 import processes
 import saddlescope as sc
 import stores
-from saddlescope.runs import results
+from saddlescope.runs.variables import EVENTS, OBSERVABLES
 
 HOW = ("new", "overwritten", "extended", "continued")
 
@@ -52,7 +52,7 @@ def case(name: str, how: str, folder: Path, monkeypatch) -> Case:
 
 
 def bits(run: xr.Dataset) -> dict[str, bytes]:
-    return {name: run[name].values.tobytes() for name in results.OBSERVABLES if name in run}
+    return {name: run[name].values.tobytes() for name in OBSERVABLES if name in run}
 
 
 def one_kill(case: Case, seconds: float, reached: int) -> tuple[str, int]:
@@ -87,7 +87,7 @@ def finish(case: Case) -> None:
             case.written(case.path)
     run = sc.load(case.path).load()
     assert run.attrs["complete"] and bits(run) == bits(case.truth)
-    for name in results.EVENTS:
+    for name in EVENTS:
         assert (name in run) == (name in case.truth)
         if name in run:
             np.testing.assert_array_equal(run[name], case.truth[name])

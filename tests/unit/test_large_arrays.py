@@ -9,7 +9,9 @@ import saddlescope as sc
 import stores
 from saddlescope import cli
 from saddlescope.runfile import LARGE, large_arrays, run_from_toml, run_to_toml
-from saddlescope.runs import results
+from saddlescope.runs import run as run_module
+from saddlescope.runs.run import earlier, parsed, parts, whole_toml
+from saddlescope.runs.variables import variables
 
 METHOD, PLAN = sc.SGD(0.001, 2), sc.Plan(steps=3, saves=1, threads=1)
 
@@ -30,10 +32,10 @@ def test_the_toml_of_a_run_is_short_and_read_once(tmp_path, monkeypatch):
     inside = sc.simulate(problem, METHOD, PLAN)
     assert max(len(one.attrs["toml"]) for one in (run, inside)) < 1000
     assert set(large_arrays(problem)) == {"data_X", "data_Y"} <= set(run)
-    monkeypatch.setattr(results, "_PARSED", {})
-    monkeypatch.setattr(results, "run_from_toml", lambda *args, **kw: read.append(1) or run_from_toml(*args, **kw))
+    monkeypatch.setattr(run_module, "_PARSED", {})
+    monkeypatch.setattr(run_module, "run_from_toml", lambda *args, **kw: read.append(1) or run_from_toml(*args, **kw))
     for _ in range(3):
-        assert results.parts(run) == results.parts(inside) == (problem, METHOD, PLAN)
+        assert parts(run) == parts(inside) == (problem, METHOD, PLAN)
         sc.load(tmp_path / "run.zarr")
     assert len(read) <= 3
     xr.testing.assert_identical(numbers(run.load()), numbers(inside))
@@ -53,9 +55,9 @@ def test_the_toml_of_a_store_repeats_it(tmp_path, monkeypatch, name):
     assert CliRunner().invoke(cli.app, ["run", "elsewhere/run.toml", "-o", "again.zarr", "--quiet"]).exit_code == 0
     xr.testing.assert_identical(numbers(sc.load("again.zarr")), numbers(run))
     moved = run.attrs["toml"].replace(str(tmp_path), "..")
-    assert run_from_toml(moved, tmp_path / "elsewhere") == results.parts(run)
-    whole = run_from_toml(results.whole_toml(run))
-    assert whole == results.parts(run) == (problem, method, stores.plan(name))
+    assert run_from_toml(moved, tmp_path / "elsewhere") == parts(run)
+    whole = run_from_toml(whole_toml(run))
+    assert whole == parts(run) == (problem, method, stores.plan(name))
 
 
 def test_a_toml_without_its_arrays(tmp_path, monkeypatch):
@@ -72,14 +74,14 @@ def test_a_toml_without_its_arrays(tmp_path, monkeypatch):
     }.items():
         with pytest.raises(ValueError, match=message):
             run_from_toml(f'{run.attrs["toml"]}\n[arrays]\nstore = "{wrong}"\n', tmp_path)
-    monkeypatch.setattr(results, "_PARSED", {})
+    monkeypatch.setattr(run_module, "_PARSED", {})
     with pytest.raises(ValueError, match="data_X in 'the run' is not the one that was used"):
-        results.parts(run.assign(data_X=run.data_X + 1))
+        parts(run.assign(data_X=run.data_X + 1))
 
 
 def test_small_arrays_stay_in_the_toml():
     run = sc.simulate(*(stores.RUNS["data set"][:2]), PLAN)
-    assert run_from_toml(run.attrs["toml"]) == results.parts(run) and "data_X" not in run
+    assert run_from_toml(run.attrs["toml"]) == parts(run) and "data_X" not in run
     assert stores.RUNS["data set"][0].data.X.size <= LARGE
 
 
@@ -87,7 +89,7 @@ def test_a_continued_run_with_large_arrays(tmp_path):
     problem, method, _ = stores.RUNS["large data set"]
     first = sc.simulate(problem, method, PLAN, out=tmp_path / "first.zarr")
     second = sc.simulate(first, sc.GD(0.01), PLAN, out=tmp_path / "second.zarr")
-    assert [results.parsed(toml, second) for toml in results.earlier(second.attrs)] == [(problem, method, PLAN)]
+    assert [parsed(toml, second) for toml in earlier(second.attrs)] == [(problem, method, PLAN)]
     answer = CliRunner().invoke(cli.app, ["info", str(tmp_path / "second.zarr")])
     assert answer.exit_code == 0 and "goes on from 3 steps of SGD" in answer.stdout
 
@@ -101,6 +103,6 @@ def test_a_store_with_its_data_in_the_toml_is_read(tmp_path):
     old.to_zarr(tmp_path / "run.zarr", consolidated=False)
     with pytest.warns(UserWarning, match="without checksums"):
         found = sc.load(tmp_path / "run.zarr")
-    assert results.parts(found) == (problem, method, PLAN)
-    for name in results.variables(problem, PLAN):
+    assert parts(found) == (problem, method, PLAN)
+    for name in variables(problem, PLAN):
         np.testing.assert_array_equal(found[name], run[name])

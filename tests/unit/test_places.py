@@ -100,7 +100,7 @@ def test_a_mount_point_is_filled_and_not_replaced(here, monkeypatch):
     monkeypatch.setattr(os.path, "ismount", lambda path: Path(path).name == "disk")
     written("disk")
     before = snapshot(here)
-    with pytest.raises(FileExistsError, match="is a mount point, where no run can be replaced; give a folder in it"):
+    with pytest.raises(FileExistsError, match="is a mount point, which cannot be replaced; give a folder in it"):
         written("disk", overwrite=True)
     assert snapshot(here) == before
 
@@ -117,9 +117,9 @@ def test_what_is_no_run_is_kept(here, what):
         (here / "run.zarr" / ("zarr.json" if what == "array of others" else "thesis")).write_text('{"attributes": {}}')
     before = snapshot(here)
     for overwrite in (False, True):
-        with pytest.raises(FileExistsError, match=r"^out 'run.zarr' exists and is no run; give another path$"):
+        with pytest.raises(FileExistsError, match=r"^out 'run.zarr' exists and is not a run; give another path$"):
             written("run.zarr", overwrite=overwrite)
-    with pytest.raises(ValueError, match="holds no run"):
+    with pytest.raises(ValueError, match="is not a run; give the store"):
         sc.load("run.zarr")
     assert snapshot(here) == before
 
@@ -130,7 +130,7 @@ def test_what_others_put_into_a_run_is_kept(here, foreign):
     path.parent.mkdir(exist_ok=True)
     path.symlink_to(here) if foreign == "link" else path.write_text("mine")
     before = snapshot(here)
-    with pytest.raises(FileExistsError, match=r"holds a run and also '(?!zarr).*', which is no part of it; move that"):
+    with pytest.raises(FileExistsError, match=r"holds a run and also '(?!zarr).*', which is not part of the run; move"):
         written("run.zarr", overwrite=True)
     assert snapshot(here) == before and sc.load("run.zarr").attrs["complete"]
 
@@ -197,7 +197,7 @@ def test_a_full_or_broken_disk_leaves_nothing(here, monkeypatch):
     def failing(*args, **kwargs):
         raise OSError(errno.EIO, "input/output error")
 
-    for name in ("_write", "_lay_out"):
+    for name in ("write", "lay_out"):
         with monkeypatch.context() as patch:
             patch.setattr(store, name, failing)
             for out in ("run.zarr", "empty", "old.zarr"):
@@ -209,15 +209,15 @@ def test_a_full_or_broken_disk_leaves_nothing(here, monkeypatch):
 def test_a_killed_start_in_an_empty_folder_is_cleaned(here, monkeypatch):
     (here / "empty").mkdir()
     with monkeypatch.context() as patch:
-        patch.setattr(store, "_write", lambda *_: (_ for _ in ()).throw(SystemError("killed")))
-        patch.setattr(store, "_clear", lambda place: None)
+        patch.setattr(store, "write", lambda *_: (_ for _ in ()).throw(SystemError("killed")))
+        patch.setattr(store, "clear", lambda place: None)
         with pytest.raises(SystemError):
             written("empty")
     assert (here / "empty" / "loss").is_dir()
-    with pytest.raises(ValueError, match="holds no run"):
+    with pytest.raises(ValueError, match="is not a run; give the store"):
         sc.load("empty")
     (here / "empty" / "mine").write_text("mine")
-    with pytest.raises(FileExistsError, match="exists and is no run"):
+    with pytest.raises(FileExistsError, match="exists and is not a run"):
         written("empty")
     (here / "empty" / "mine").unlink()
     written("empty")

@@ -1,5 +1,6 @@
 """The Dataset of a run: its variables, their dims, statistics over the ensemble, attributes."""
 
+import re
 import tomllib
 import warnings
 from dataclasses import replace
@@ -11,7 +12,9 @@ import xarray as xr
 import saddlescope as sc
 import stores
 from saddlescope.runfile import run_to_toml
-from saddlescope.runs import results
+from saddlescope.runs.run import earlier, events, final_state, parts
+from saddlescope.runs.statistics import STATISTICS, statistics
+from saddlescope.runs.variables import CHECKPOINT, COORDINATES, EVENTS, OBSERVABLES, variables
 from support import ENGINES, PROBLEMS, engine_class
 
 METHOD = sc.SGD(lr=0.05, batch_size=2)
@@ -30,7 +33,7 @@ def runs(request):
 
 
 def test_statistics_are_those_of_the_trajectories(runs):
-    for name in results.OBSERVABLES:
+    for name in OBSERVABLES:
         sample, table = runs["trajectories"][name], runs["statistics"][name]
         if name == "log_det":
             continue
@@ -48,7 +51,7 @@ def test_statistics_are_those_of_the_trajectories(runs):
 
 
 def test_events_do_not_depend_on_what_is_kept(runs):
-    for name in (*results.EVENTS, "checkpoint"):
+    for name in (*EVENTS, "checkpoint"):
         for keep in ("trajectories", "weights"):
             assert runs[keep][name].identical(runs["statistics"][name])
 
@@ -61,9 +64,20 @@ def test_kept_weights_give_the_observables(runs):
     np.testing.assert_allclose(strength, run["mode_strength"], atol=1e-12)
 
 
+def test_every_variable_has_a_name_for_an_axis_and_a_definition(runs):
+    """Formulas belong to the definition: a long_name is a few plain words."""
+    listed = [*OBSERVABLES.values(), *EVENTS.values(), *COORDINATES.values(), CHECKPOINT]
+    assert all(re.fullmatch(r"[a-z ]{3,30}", one.long_name) for one in listed)
+    assert len({one.long_name for one in listed}) == len({one.definition for one in listed}) == len(listed)
+    for run in runs.values():
+        for name, found in run.variables.items():
+            assert re.fullmatch(r"[a-z0-9 ]{3,30}", found.attrs["long_name"]), name
+            assert found.attrs["units"] and found.attrs["definition"], name
+
+
 def test_every_variable_says_what_it_is(runs):
     for keep, run in runs.items():
-        for name in (*results.variables(PROBLEMS["wide"], replace(PLAN, keep=keep)), *results.EVENTS):
+        for name in (*variables(PROBLEMS["wide"], replace(PLAN, keep=keep)), *EVENTS):
             assert run[name].attrs["units"] and run[name].attrs["long_name"], name
         for name in ("time", "step", "target"):
             assert run[name].attrs["units"], name
@@ -83,7 +97,7 @@ def test_dims_and_coordinates(runs):
 
 def test_attributes(runs):
     run = runs["statistics"]
-    problem, method, plan = results.parts(run)
+    problem, method, plan = parts(run)
     assert (problem, method, plan) == (PROBLEMS["wide"], METHOD, COUNTING)
     assert tomllib.loads(run.attrs["toml"])["method"]["lr"] == METHOD.lr
     assert run.attrs["complete"] == 1
@@ -107,7 +121,7 @@ def test_one_layer_has_no_interfaces():
 def test_chosen_saves():
     run = sc.simulate(PROBLEMS["wide"], METHOD, sc.Plan(steps=20, save_at=(3, 7)))
     assert run.step.values.tolist() == [3, 7]
-    assert results.final_state(run).step == 20
+    assert final_state(run).step == 20
     assert run.attrs["complete"]
 
 
@@ -126,25 +140,25 @@ def test_members_replay_a_larger_ensemble():
 
 def test_diverged_trajectories_are_left_out():
     sample = np.array([[1.0, 5.0], [np.nan, np.inf], [3.0, 9.0]])
-    table = results.statistics({"a": sample}, np.array([True, False, True]))["a"]
-    np.testing.assert_allclose(table[results.STATISTICS.index("mean")], [2, 7])
-    np.testing.assert_array_equal(table[results.STATISTICS.index("n")], [2, 2])
+    table = statistics({"a": sample}, np.array([True, False, True]))["a"]
+    np.testing.assert_allclose(table[STATISTICS.index("mean")], [2, 7])
+    np.testing.assert_array_equal(table[STATISTICS.index("n")], [2, 2])
 
 
 def test_nobody_left():
-    table = results.statistics({"a": np.ones((3, 2))}, np.zeros(3, bool))["a"]
+    table = statistics({"a": np.ones((3, 2))}, np.zeros(3, bool))["a"]
     assert np.isnan(table[:-1]).all() and (table[-1] == 0).all()
 
 
 def test_nan_stays_nan_in_its_own_column():
     sample = np.stack([np.arange(50.0), np.where(np.arange(50) == 7, np.nan, 1.0)], axis=1)
-    table = results.statistics({"a": sample}, np.ones(50, bool))["a"]
+    table = statistics({"a": sample}, np.ones(50, bool))["a"]
     assert np.isfinite(table[:, 0]).all() and np.isnan(table[:-1, 1]).all()
 
 
 def test_one_trajectory_has_no_spread():
-    table = results.statistics({"a": np.array([2.0])}, np.ones(1, bool))["a"]
-    found = dict(zip(results.STATISTICS, table, strict=True))
+    table = statistics({"a": np.array([2.0])}, np.ones(1, bool))["a"]
+    found = dict(zip(STATISTICS, table, strict=True))
     assert found["mean"] == found["q05"] == found["q95"] == 2 and np.isnan(found["var"])
 
 
@@ -156,7 +170,7 @@ def test_a_noise_peak_counts_when_the_noise_has_fallen_by_a_tenth():
     state = engine_class("reference")(PROBLEMS["thin"], METHOD, plan).init()
     at_learning = np.array([0.89, 0.91, np.nan, 0.0])
     peak = np.stack([np.ones(4), np.full(4, 17.0), np.full(4, 0.6), at_learning], axis=1)[:, :, None]
-    found = results.events(PROBLEMS["thin"], plan, replace(state, peak=peak))
+    found = events(PROBLEMS["thin"], plan, replace(state, peak=peak))
     np.testing.assert_array_equal(found["noise_peak_step"][:, 0], [17, np.nan, np.nan, 17])
     np.testing.assert_array_equal(found["noise_peak_strength"][:, 0], [0.6, np.nan, np.nan, 0.6])
 
@@ -215,7 +229,7 @@ def test_a_store_is_plain_zarr(tmp_path):
     ],
 )
 def test_chunks_are_of_a_few_megabytes(shape, expected):
-    from saddlescope.runs.store import chunks
+    from saddlescope.runs.saves import chunks
 
     assert chunks(shape) == expected
 
@@ -227,7 +241,7 @@ def test_a_run_goes_through_netcdf(tmp_path, name):
     run = first if name != "weights" else sc.simulate(first, sc.SGD(0.05, 2), stores.plan(name))
     run.to_netcdf(tmp_path / "run.nc")
     back = xr.open_dataset(tmp_path / "run.nc")
-    assert results.parts(back) == results.parts(run) and results.earlier(back.attrs) == results.earlier(run.attrs)
+    assert parts(back) == parts(run) and earlier(back.attrs) == earlier(run.attrs)
     assert sc.compare(back, run).rows == sc.compare(run, run).rows
     longer = [sc.simulate(one, plan=stores.plan(name, steps=90, saves=18)) for one in (back, run)]
     xr.testing.assert_identical(*(one.drop_attrs(deep=False) for one in longer))
@@ -238,7 +252,7 @@ def test_an_unfinished_store_without_checksums_is_finished_elsewhere(tmp_path):
     half = sc.simulate(PROBLEMS["wide"], METHOD, replace(plan, steps=20))
     toml = run_to_toml(PROBLEMS["wide"], METHOD, plan)
     half.assign_attrs(toml=toml, complete=0).to_zarr(tmp_path / "half.zarr", consolidated=False)
-    with pytest.raises(ValueError, match=r"was written without checksums and cannot be resumed; finish it elsewhere"):
+    with pytest.raises(ValueError, match=r"without checksums and cannot be resumed; finish it in another store"):
         sc.simulate(PROBLEMS["wide"], METHOD, plan, out=tmp_path / "half.zarr")
     with pytest.warns(UserWarning, match="without checksums"):
         left = sc.load(tmp_path / "half.zarr")

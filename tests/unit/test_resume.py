@@ -16,9 +16,12 @@ import xarray as xr
 
 import saddlescope as sc
 from saddlescope import _zarr
-from saddlescope.runs import results, store
+from saddlescope.runs import store
+from saddlescope.runs.place import take
+from saddlescope.runs.run import earlier, final_state, parts, record
+from saddlescope.runs.variables import variables
 from saddlescope.simulation import loop
-from support import ENGINES, PROBLEMS
+from support import ENGINES, PROBLEMS, on_save
 
 PROBLEM = PROBLEMS["wide"]
 METHOD = sc.SGD(lr=0.05, batch_size=2)
@@ -42,7 +45,7 @@ def often(monkeypatch):
 
 def at_save(monkeypatch, number: int, act) -> None:
     """Call ``act`` when this save is recorded."""
-    record, seen = results.record, []
+    seen = []
 
     def recording(*args):
         seen.append(None)
@@ -50,7 +53,7 @@ def at_save(monkeypatch, number: int, act) -> None:
             act()
         return record(*args)
 
-    monkeypatch.setattr(results, "record", recording)
+    on_save(recording, monkeypatch.setattr)
 
 
 # --- stopped from outside
@@ -72,19 +75,19 @@ def test_killed_at_any_time_it_resumes_to_the_same_bits(tmp_path, name):
     file.write_text(sc.runfile.run_to_toml(PROBLEM, METHOD, plan))
     for goal in (3, 40):
         child = subprocess.Popen([sys.executable, "-c", KILLED, str(file), str(out), name])
-        while not out.exists() or results.final_state(sc.load(out)).step < goal:
+        while not out.exists() or final_state(sc.load(out)).step < goal:
             assert child.poll() is None, "the child ended before it could be killed"
             time.sleep(0.01)
         child.kill()
         child.wait()
     left = sc.load(out)
-    reached = results.final_state(left).step
+    reached = final_state(left).step
     assert not left.attrs["complete"] and left.sizes["time"] == 1 + reached // 7
     shorter = replace(plan, steps=reached, save_at=tuple(left.step.values.tolist()))
     direct = sc.simulate(PROBLEM, METHOD, shorter, engine=name)
-    for variable in results.variables(PROBLEM, plan):
+    for variable in variables(PROBLEM, plan):
         np.testing.assert_array_equal(left[variable], direct[variable], err_msg=variable)
-    assert results.final_state(left).to_bytes() == results.final_state(direct).to_bytes()
+    assert final_state(left).to_bytes() == final_state(direct).to_bytes()
 
 
 def test_ctrl_c_leaves_a_store_that_resumes(tmp_path, monkeypatch):
@@ -140,7 +143,7 @@ def test_ctrl_c_is_heard_between_saves(tmp_path):
     child.send_signal(signal.SIGINT)
     _, errors = child.communicate(timeout=60)
     assert b"KeyboardInterrupt: stopped at step" in errors
-    assert results.final_state(sc.load(tmp_path / "run.zarr")).step > 0
+    assert final_state(sc.load(tmp_path / "run.zarr")).step > 0
 
 
 # --- commits
@@ -162,7 +165,7 @@ def test_killed_inside_a_commit_the_last_one_stands(tmp_path, monkeypatch, often
             sc.simulate(PROBLEM, METHOD, PLAN, out=tmp_path / "run.zarr")
     left = sc.load(tmp_path / "run.zarr")
     direct = sc.simulate(PROBLEM, METHOD, PLAN)
-    for name in results.variables(PROBLEM, PLAN):
+    for name in variables(PROBLEM, PLAN):
         np.testing.assert_array_equal(left[name], direct[name][:, : left.sizes["time"]], err_msg=name)
     same(sc.simulate(PROBLEM, METHOD, PLAN, out=tmp_path / "run.zarr"), direct)
 
@@ -187,7 +190,7 @@ def test_disk_full_from_the_start_leaves_nothing(tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(store, "_write", full)
+    monkeypatch.setattr(store, "write", full)
     with pytest.raises(OSError, match="disk is full"):
         sc.simulate(PROBLEM, METHOD, PLAN, out=tmp_path / "run.zarr")
     assert not list(tmp_path.iterdir())
@@ -202,7 +205,7 @@ def test_other_errors_of_the_disk_are_not_disguised(tmp_path, monkeypatch):
     def broken(*args, **kwargs):
         raise OSError(errno.EIO, "input/output error")
 
-    monkeypatch.setattr(store, "_write", broken)
+    monkeypatch.setattr(store, "write", broken)
     with pytest.raises(OSError, match="input/output error"):
         sc.simulate(PROBLEM, METHOD, PLAN, out=tmp_path / "run.zarr")
 
@@ -244,7 +247,7 @@ def test_a_finished_run_is_never_overwritten_unasked(left):
 def test_what_is_no_run_is_never_touched(tmp_path, overwrite):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
-    with pytest.raises(FileExistsError, match="is no run; give another path"):
+    with pytest.raises(FileExistsError, match="is not a run; give another path"):
         sc.simulate(PROBLEM, METHOD, PLAN, out=tmp_path / "thesis", overwrite=overwrite)
     assert (tmp_path / "thesis" / "chapter.tex").read_text() == "years of work"
 
@@ -252,7 +255,7 @@ def test_what_is_no_run_is_never_touched(tmp_path, overwrite):
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_store_has_one_writer(left, overwrite):
     with ExitStack() as held:
-        store.take(left, False, held)
+        take(left, False, held)
         with pytest.raises(BlockingIOError, match="being written by another process"):
             sc.simulate(PROBLEM, METHOD, PLAN, out=left, overwrite=overwrite)
     assert sc.simulate(PROBLEM, METHOD, PLAN, out=left, overwrite=overwrite).attrs["complete"]
@@ -284,10 +287,10 @@ def test_an_extension_keeps_the_saves_there_are(tmp_path):
     run = sc.simulate(PROBLEM, METHOD, PLAN)
     longer = sc.simulate(run, METHOD, replace(PLAN, steps=100, saves=4), out=tmp_path / "longer.zarr")
     assert longer.step.values.tolist() == [*range(0, 61, 10), 75, 100]
-    same(longer, sc.simulate(*results.parts(longer)))
+    same(longer, sc.simulate(*parts(longer)))
     again = sc.simulate(sc.load(tmp_path / "longer.zarr"), plan=replace(PLAN, steps=130))
     assert again.step.values.tolist() == [*longer.step.values, 108, 130]
-    same(again, sc.simulate(*results.parts(again)))
+    same(again, sc.simulate(*parts(again)))
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -299,8 +302,8 @@ def test_another_method_starts_its_own_clock(dtype):
     tolerance = 1e-14 if dtype == "float64" else 1e-6
     for layer in ("W1", "W2"):
         np.testing.assert_allclose(second[layer][:, 0], first[layer][:, -1], atol=tolerance)
-    assert results.earlier(second.attrs) == (first.attrs["toml"],)
-    words = [results.final_state(run).words for run in (first, second)]
+    assert earlier(second.attrs) == (first.attrs["toml"],)
+    words = [final_state(run).words for run in (first, second)]
     np.testing.assert_array_equal(*words)
 
 
@@ -317,7 +320,7 @@ def test_noise_goes_on_where_it_was():
     first = sc.simulate(PROBLEM, METHOD, PLAN)
     second = sc.simulate(first, sc.Langevin(0.05, 2), PLAN)
     fresh = sc.simulate(PROBLEM, sc.Langevin(0.05, 2), PLAN)
-    assert not np.array_equal(results.final_state(second).words, results.final_state(fresh).words)
+    assert not np.array_equal(final_state(second).words, final_state(fresh).words)
 
 
 def test_a_continued_run_is_written_and_resumed(tmp_path, monkeypatch):

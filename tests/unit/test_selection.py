@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 import saddlescope as sc
-from saddlescope.runs import results
+from saddlescope.runs.run import earlier, final_state
 from saddlescope.runs.selection import selected
 
 PROBLEM = sc.Problem(
@@ -108,7 +108,7 @@ def test_extending_some_trajectories_goes_on_with_those(members, run):
     assert selected(longer).complete
     other = sc.simulate(some, sc.GD(lr=1e-2), replace(PLAN, trajectories=1, members=tuple(sorted(members))))
     np.testing.assert_allclose(other.loss[:, 0], run.loss[sorted(members), -1], rtol=1e-12)
-    (toml,) = results.earlier(other.attrs)
+    (toml,) = earlier(other.attrs)
     assert f"members = {sorted(members)}" in toml.replace("\n", "")
 
 
@@ -227,7 +227,7 @@ def test_other_trajectories_are_told_by_their_number(run):
 
 
 def test_the_state_of_some():
-    state = results.final_state(run_of(events=("learning_time", "noise_peak")))
+    state = final_state(run_of(events=("learning_time", "noise_peak")))
     some = state.take(np.array([1, 3]))
     assert some.trajectories == 2 and some.step == state.step
     np.testing.assert_array_equal(some.words, state.words[[1, 3]])

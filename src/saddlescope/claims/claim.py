@@ -26,7 +26,7 @@ from saddlescope.methods import Method
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.runfile import run_to_toml
-from saddlescope.runs import results
+from saddlescope.runs.run import whole_toml
 
 Verdict = Literal["confirmed", "refuted", "inconclusive"]
 Region = tuple[float, float]
@@ -93,7 +93,7 @@ class Run:
     @classmethod
     def of(cls, name: str, run: xr.Dataset) -> Run:
         """The run as ``simulate`` returned it."""
-        return cls(name, results.whole_toml(run), float((run["status"] != 0).mean()))
+        return cls(name, whole_toml(run), float((run["status"] != 0).mean()))
 
     @classmethod
     def by_hand(cls, name: str, problem: Problem, method: Method, plan: Plan, status: np.ndarray) -> Run:

@@ -18,7 +18,7 @@ from saddlescope.methods import Method
 from saddlescope.networks import DeepLinear
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
-from saddlescope.runs import results
+from saddlescope.runs.run import parts
 from saddlescope.simulation.simulate import simulate
 
 SAME_LAW: Region = (0.0, 0.015)
@@ -144,7 +144,7 @@ def run(problem: Problem, method: Method, plan: Plan) -> xr.Dataset:
 
 def learning_times(dataset: xr.Dataset, threshold: float = 0.5) -> Floats:
     """Learning times (trajectory, mode); inf where a mode was not learned."""
-    return results.parts(dataset)[1].time(dataset["learning_time"].sel(threshold=threshold))
+    return parts(dataset)[1].time(dataset["learning_time"].sel(threshold=threshold))
 
 
 def alive(dataset: xr.Dataset) -> xr.Dataset:

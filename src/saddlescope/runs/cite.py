@@ -11,7 +11,7 @@ from saddlescope.init import Gaussian
 from saddlescope.methods import Method
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
-from saddlescope.runs import results
+from saddlescope.runs.run import parts
 from saddlescope.schedules import Cosine
 
 ENTRIES = {
@@ -131,7 +131,7 @@ def cite(run: xr.Dataset) -> str:
     >>> print(cite(simulate(problem, GD(lr=0.1), Plan(steps=100), engine="reference")).count("@"))
     2
     """
-    entries = "\n\n".join(ENTRIES[key] for key in _keys(*results.parts(run)))
+    entries = "\n\n".join(ENTRIES[key] for key in _keys(*parts(run)))
     return entries.replace("VERSION", str(run.attrs["inference_library_version"])) + "\n"
 
 

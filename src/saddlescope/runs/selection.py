@@ -20,8 +20,10 @@ from saddlescope.engines.step import decode
 from saddlescope.methods import Method
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
-from saddlescope.runs import results
-from saddlescope.runs.results import EVENTS, Record
+from saddlescope.runs.run import final_state, parts, saved
+from saddlescope.runs.run import status as status_of
+from saddlescope.runs.statistics import STATISTICS, Record, statistics
+from saddlescope.runs.variables import CHECKPOINT, COORDINATES, EVENTS, coordinates, sizes, variables
 
 _FIX = "give the run as simulate or load returned it, or select from it with isel or sel"
 
@@ -54,7 +56,7 @@ class Selection:
     @cached_property
     def status(self) -> NDArray[np.int64]:
         """0, or the step of divergence, of the selected trajectories."""
-        return results.status(self.problem, self.state)
+        return status_of(self.problem, self.state)
 
     @property
     def complete(self) -> bool:
@@ -62,13 +64,13 @@ class Selection:
         return len(self.rows) == self.whole.trajectories
 
     def variable(self, name: str) -> xr.DataArray | None:
-        """A variable with its dims in the order of ``results``; None where it was dropped.
+        """A variable with its dims in the order of ``variables``; None where it was dropped.
 
         Raises ValueError for other dims.
         """
         if name not in self.run:
             return None
-        dims = results.variables(self.problem, self.plan)[name].dims
+        dims = variables(self.problem, self.plan)[name].dims
         found = self.run[name]
         if set(found.dims) != set(dims):
             raise ValueError(f"{name} of the run must have the dims {dims}, got {found.dims}; {_FIX}")
@@ -86,11 +88,11 @@ class Selection:
                 f"statistics of the run are those of all {self.whole.trajectories} trajectories, got a selection of "
                 f'{len(self.rows)}; extend all of them, or use keep="trajectories"'
             )
-        sizes = results.sizes(self.problem, self.plan) | {"time": self.run.sizes["time"]}
-        saves: list[Record] = [{} for _ in range(sizes["time"])]
-        for name, kept in results.variables(self.problem, self.plan).items():
+        lengths = sizes(self.problem, self.plan) | {"time": self.run.sizes["time"]}
+        saves: list[Record] = [{} for _ in range(lengths["time"])]
+        for name, kept in variables(self.problem, self.plan).items():
             found = self.variable(name)
-            if found is None or found.shape != tuple(sizes[dim] for dim in kept.dims):
+            if found is None or found.shape != tuple(lengths[dim] for dim in kept.dims):
                 got = "none" if found is None else f"one of shape {found.shape}"
                 raise ValueError(f"an extension needs the whole variable {name} of the run, got {got}; {_FIX}")
             values = found.values
@@ -110,20 +112,20 @@ def selected(run: xr.Dataset) -> Selection:
     >>> selected(run.isel(trajectory=[3, 1])).plan.members
     (1, 3)
     """
-    problem, method, plan = results.parts(run)
-    if run["checkpoint"].dims != results.CHECKPOINT.dims:
+    problem, method, plan = parts(run)
+    if run["checkpoint"].dims != CHECKPOINT.dims:
         raise ValueError(f"checkpoint of the run must have the dim 'byte' alone, got {run['checkpoint'].dims}; {_FIX}")
     whole = _state(run, problem, plan)
     members = plan.member_indices
     run, rows = _in_order(run, "trajectory", "trajectory", members.tolist())
-    run, saves = _in_order(run, "time", "step", plan.save_steps[: results.saved(plan, whole)].tolist())
-    steps, axes = plan.save_steps[saves], results.coordinates(problem, plan)
-    for dim in {dim for kept in results.variables(problem, plan).values() for dim in kept.dims}:
+    run, saves = _in_order(run, "time", "step", plan.save_steps[: saved(plan, whole)].tolist())
+    steps, axes = plan.save_steps[saves], coordinates(problem, plan)
+    for dim in {dim for kept in variables(problem, plan).values() for dim in kept.dims}:
         if dim in axes and dim != "trajectory" and (dim in run.dims or dim in run.coords):
             run, _ = _in_order(run, dim, dim, axes[dim].tolist())
     if "time" not in run.coords or not np.allclose(run["time"].values, method.time(steps), rtol=1e-9, atol=0):
         raise ValueError(f"time of the run must be that of its steps; {_FIX}")
-    if "status" in run and not np.array_equal(run["status"].values, results.status(problem, whole)[rows]):
+    if "status" in run and not np.array_equal(run["status"].values, status_of(problem, whole)[rows]):
         raise ValueError(f"status of the run must be that of its checkpoint; {_FIX}")
     if len(rows) < len(members):
         if plan.accumulate is not None:
@@ -146,9 +148,9 @@ def _check_values(given: Selection) -> None:
         return
     found = shown.values[:, saved][:, 0]
     if given.plan.keep == "statistics":
-        if not given.complete or list(shown["statistic"].values) != list(results.STATISTICS):
+        if not given.complete or list(shown["statistic"].values) != list(STATISTICS):
             return
-        expected = results.statistics({"mode_strength": given.strengths}, alive)["mode_strength"][:, modes.values]
+        expected = statistics({"mode_strength": given.strengths}, alive)["mode_strength"][:, modes.values]
         found, expected = found[:1], expected[:1]
     else:
         found, expected = found[alive], given.strengths[alive][:, modes.values]
@@ -158,7 +160,7 @@ def _check_values(given: Selection) -> None:
 
 def _state(run: xr.Dataset, problem: Problem, plan: Plan) -> State:
     try:
-        state = results.final_state(run)
+        state = final_state(run)
     except Exception:
         raise ValueError(f"checkpoint of the run must be as it was written, got a changed one; {_FIX}") from None
     if state.trajectories != plan.count:
@@ -196,7 +198,7 @@ def _in_order(run: xr.Dataset, dim: str, label: str, labels: Sequence[object]) -
 
 def _with_dim(run: xr.Dataset, dim: str) -> xr.Dataset:
     """A run of which one trajectory, or one save, was taken without keeping the dim."""
-    problem, _, plan = results.parts(run)
-    kept = results.variables(problem, plan) | EVENTS | results.COORDINATES
+    problem, _, plan = parts(run)
+    kept = variables(problem, plan) | EVENTS | COORDINATES
     lost = [name for name in run.variables if name in kept and dim in kept[str(name)].dims]
     return run.assign({name: run[name].variable.expand_dims(dim) for name in lost if dim not in run[name].dims})

@@ -16,7 +16,7 @@ from saddlescope.methods import GradientFlow, Langevin, Method
 from saddlescope.observables import THRESHOLDS
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
-from saddlescope.runs import results
+from saddlescope.runs.run import divergence, status
 
 SMALL = 0.1
 """What counts as ≪ 1."""
@@ -39,7 +39,7 @@ def on_run(problem: Problem, method: Method, plan: Plan, engine: Engine, state: 
 
 def on_end(problem: Problem, method: Method, plan: Plan, state: State) -> Iterator[str]:
     """Sentences on what went wrong with a run that has come to this state."""
-    if lost := results.divergence(results.status(problem, state)):
+    if lost := divergence(status(problem, state)):
         yield (
             f"diverged: {lost}; all others are a biased sample, and statistics are of them alone; "
             f"{_against_divergence(problem, method)}"

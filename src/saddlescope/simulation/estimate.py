@@ -18,8 +18,9 @@ from saddlescope.methods import Method
 from saddlescope.observables import THRESHOLDS
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
-from saddlescope.runs import results
-from saddlescope.runs.store import COMMIT_BYTES
+from saddlescope.runs.run import record
+from saddlescope.runs.sink import COMMIT_BYTES
+from saddlescope.runs.variables import sizes, variables
 
 LANES = 8
 """Trajectories that a thread of the kernel advances together, at most."""
@@ -82,8 +83,8 @@ def _registers(problem: Problem, method: Method, plan: Plan) -> int:
 
 def _save_bytes(problem: Problem, plan: Plan) -> int:
     """Bytes of one save."""
-    lengths = results.sizes(problem, replace(plan, saves=1, save_at=None)) | {"time": 1}
-    kept = results.variables(problem, plan).values()
+    lengths = sizes(problem, replace(plan, saves=1, save_at=None)) | {"time": 1}
+    kept = variables(problem, plan).values()
     return sum(8 * math.prod(lengths[dim] for dim in variable.dims) for variable in kept)
 
 
@@ -134,7 +135,7 @@ def seconds(problem: Problem, method: Method, plan: Plan, engine: str = "auto") 
     made = make_engine(engine, problem, method, part)
     state = made.init()
     began = time.perf_counter()
-    results.record(made, problem, part, state)
+    record(made, problem, part, state)
     save = time.perf_counter() - began
     steps, spent = 1, 0.0
     while spent < MEASURED_SECONDS and state.step < plan.steps:

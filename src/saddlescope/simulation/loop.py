@@ -17,9 +17,9 @@ from saddlescope.engines.protocol import Engine
 from saddlescope.engines.state import State
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
-from saddlescope.runs import results
-from saddlescope.runs.results import Record
-from saddlescope.runs.store import COMMIT_BYTES, Sink, Store
+from saddlescope.runs.run import record
+from saddlescope.runs.sink import COMMIT_BYTES, Sink
+from saddlescope.runs.statistics import Record
 
 BLOCK_SECONDS = 0.2
 """Time between two looks at signals and the progress bar."""
@@ -38,7 +38,7 @@ def advance(engine: Engine, problem: Problem, plan: Plan, sink: Sink, progress: 
         while state.step < plan.steps:
             state = pace.advance(engine, state, goals[bisect_right(goals, state.step)])
             if state.step in saves:
-                records.append(results.record(engine, problem, plan, state))
+                records.append(record(engine, problem, plan, state))
             show(state.step)
             waited = time.monotonic() - committed > COMMIT_SECONDS
             if waited or stop.wanted or state.step == plan.steps or _bytes(records) > COMMIT_BYTES:
@@ -99,7 +99,7 @@ class _Stop:
         self._sink = sink
         self.wanted: int | None = None
         in_main = threading.current_thread() is threading.main_thread()
-        self._signals = (signal.SIGINT, signal.SIGTERM) if isinstance(sink, Store) and in_main else ()
+        self._signals = (signal.SIGINT, signal.SIGTERM) if sink.stored and in_main else ()
         self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Self:

@@ -17,8 +17,10 @@ from saddlescope.engines.protocol import Engine
 from saddlescope.methods import Method
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
-from saddlescope.runs import results
-from saddlescope.runs.store import Memory, Sink, Store, same_run, take
+from saddlescope.runs.place import take
+from saddlescope.runs.run import attributes, frame, joined, record
+from saddlescope.runs.sink import Memory, Sink
+from saddlescope.runs.store import Store
 from saddlescope.simulation import advice, estimate
 from saddlescope.simulation.loop import advance
 from saddlescope.simulation.start import Start, begin
@@ -71,13 +73,13 @@ def simulate(
 def _sink(start: Start, engine: Engine, out: Any, overwrite: bool) -> Sink:
     """Where the run is kept, with the saves that already exist; warns of what is likely to go wrong."""
     problem, method, plan = start.problem, start.method, start.plan
-    attrs = results.attributes(problem, method, plan, engine)
+    attrs = attributes(problem, method, plan, engine)
     if start.continues:
-        attrs["continues"] = results.joined(start.continues)
+        attrs["continues"] = joined(start.continues)
     with ExitStack() as held:
         path, new = (None, True) if out is None else take(out, overwrite, held)
         if path is not None and not new:
-            return _owning(_resumed(path, attrs), held)
+            return _owning(_resumed(path, start, attrs), held)
         state = engine.init() if start.state is None else start.state
         with np.errstate(all="ignore"):
             sentences = list(advice.on_run(problem, method, plan, engine, state))
@@ -85,11 +87,11 @@ def _sink(start: Start, engine: Engine, out: Any, overwrite: bool) -> Sink:
             warnings.warn(sentence, stacklevel=3)
         records = start.records
         if not records and plan.save_steps[0] == state.step:
-            records = [results.record(engine, problem, plan, state)]
-        frame = results.frame(problem, method, plan, attrs)
+            records = [record(engine, problem, plan, state)]
+        empty = frame(problem, method, plan, attrs)
         if path is None:
-            return Memory(frame, problem, plan, state, records)
-        return _owning(Store.create(path, frame, problem, plan, state, records), held)
+            return Memory(empty, problem, plan, state, records)
+        return _owning(Store.create(path, empty, problem, plan, state, records), held)
 
 
 def _owning(store: Store, held: ExitStack) -> Store:
@@ -98,12 +100,12 @@ def _owning(store: Store, held: ExitStack) -> Store:
     return store
 
 
-def _resumed(path: Path, attrs: dict[str, Any]) -> Store:
+def _resumed(path: Path, start: Start, attrs: dict[str, Any]) -> Store:
     """The store of this run, at its last commit."""
     store = Store(path)
     if not store.complete:
         store.check()
-    if store.complete or not same_run(store.attrs, attrs):
+    if store.complete or not store.same_run(start.problem, start.method, start.plan, start.continues):
         what = "a finished run" if store.complete else "an unfinished run of other settings"
         raise FileExistsError(
             f"out {str(path)!r} holds {what}; pass overwrite=True (--overwrite) to replace it, or another path"

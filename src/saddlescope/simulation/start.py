@@ -18,9 +18,9 @@ from saddlescope.methods import METHODS, Method
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.runfile import run_to_toml
-from saddlescope.runs import results
-from saddlescope.runs.results import Record
+from saddlescope.runs.run import earlier
 from saddlescope.runs.selection import selected
+from saddlescope.runs.statistics import Record
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,12 @@ def _continued(run: xr.Dataset, method: Any, plan: Any) -> Start:
     given = selected(run)
     problem, old_method, old_plan, state = given.problem, given.method, given.plan, given.state
     new = _new(problem, old_method if method is None else method, old_plan if plan is None else plan)
-    earlier = results.earlier(run.attrs)
+    before = earlier(run.attrs)
     extends = new.method == old_method
     _check_ensemble(old_plan, new.plan, extends)
     if extends:
         plan = _extended(given.run["step"].values, new.plan, state)
-        return replace(new, plan=plan, state=state, records=given.records(), continues=earlier)
+        return replace(new, plan=plan, state=state, records=given.records(), continues=before)
     if state.step < old_plan.steps:
         raise ValueError(
             f"the run stopped at step {state.step:,} of {old_plan.steps:,}; "
@@ -82,7 +82,7 @@ def _continued(run: xr.Dataset, method: Any, plan: Any) -> Start:
     weights = states.weights(decode(problem, old_method, old_plan), state)
     fresh = states.start(problem, decode(problem, new.method, new.plan), new.plan, weights)
     toml = run_to_toml(problem, old_method, old_plan, beside=True)
-    return replace(new, state=replace(fresh, words=state.words), continues=(*earlier, toml))
+    return replace(new, state=replace(fresh, words=state.words), continues=(*before, toml))
 
 
 def _check_ensemble(old: Plan, new: Plan, extends: bool) -> None:

@@ -18,7 +18,7 @@ from saddlescope.claims.law_of_balance._chains import chains
 from saddlescope.claims.tools import ALWAYS, alive, around, largest, power, run
 from saddlescope.methods import SGD, GradientFlow, Langevin, Method
 from saddlescope.plan import Plan
-from saddlescope.runs import results
+from saddlescope.runs.run import parts
 
 LABEL_NOISE, TEMPERATURE, HORIZON, SAVES = 1.0, 0.01, 20.0, 200
 SAME, OPPOSITE = (0.1, 0.4), (-0.05, 0.4)
@@ -118,7 +118,7 @@ def change(dataset: xr.Dataset, depth: int, starts: Sequence[float], stepping: f
     """
     v = strengths(dataset, depth)
     a, total, opposite = np.abs(v) ** (1 / depth), v.sum(axis=-1), starts[0] * starts[1] < 0
-    method = results.parts(dataset)[1]
+    method = parts(dataset)[1]
     heat = getattr(method, "temperature", 0.0)
     step = 0.0 if isinstance(method, GradientFlow) else stepping * float(method.time(1))
     off = (total - 1.0) ** 2

@@ -35,7 +35,7 @@ from saddlescope.methods import SGD, Langevin
 from saddlescope.networks import DeepLinear
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
-from saddlescope.runs import results
+from saddlescope.runs.run import parts
 from saddlescope.theory import ModeSDE, mode_sde
 
 FOUR, VARIANCES = (2.0, 1.5, 1.0, 0.5), (0.25, 0.5, 1.2, 4.0)
@@ -215,7 +215,7 @@ def _laws(depth: int, trajectories: int, peaking: int) -> dict[str, Any]:
 
 def _departure(dataset: xr.Dataset, mode: int, factor: float) -> Interval:
     """Median strength at the noise peak minus the one predicted with σ times a factor, in s*; ∞ without one."""
-    theory = ModeSDE(results.parts(dataset)[0].network.depth, PAIR[mode], factor * LABEL_NOISE, temperature=1.0)
+    theory = ModeSDE(parts(dataset)[0].network.depth, PAIR[mode], factor * LABEL_NOISE, temperature=1.0)
     predicted, found = theory.noise_peak("product"), dataset["noise_peak_strength"].values[:, mode]
     if predicted is None:
         return intervals.exact(np.inf)

@@ -21,7 +21,7 @@ from saddlescope.comparison import FALSE_ALARM
 from saddlescope.init import Gaussian
 from saddlescope.methods import SGD
 from saddlescope.plan import Plan
-from saddlescope.runs import results
+from saddlescope.runs.run import parts
 
 TARGETS, WIDTH = (2.0, 1.5, 1.0, 0.5), 10
 WEAKEST = TARGETS[-1]
@@ -184,7 +184,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
     share.legend(title="dotted: limit of the weakest mode", loc="upper left", ncols=3, alignment="left")
     for place, (depth, colour) in enumerate(zip(HORIZON, plots.COLOURS, strict=False)):
         dataset = runs[depth, 0.0]
-        before = results.parts(dataset)[1].time(dataset["noise_peak_step"]) / learning_times(dataset, 0.9)
+        before = parts(dataset)[1].time(dataset["noise_peak_step"]) / learning_times(dataset, 0.9)
         for mode in range(len(TARGETS)):
             at, seen = mode + 0.22 * (place - 1), before[np.isfinite(before[:, mode]), mode]
             lead.plot([at, at], np.quantile(seen, (0.05, 0.95)), color=colour, lw=3, alpha=0.35)

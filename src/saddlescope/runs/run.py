@@ -1,0 +1,257 @@
+"""A run: one labelled ``xarray.Dataset`` of its variables, its checkpoint, and attributes that say how to repeat it."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from saddlescope import observables
+from saddlescope._arrays import Floats
+from saddlescope._numbers import shown
+from saddlescope.data import is_finite
+from saddlescope.engines import correlator
+from saddlescope.engines.protocol import Engine
+from saddlescope.engines.state import PEAK_FALL, State, out_of_modes
+from saddlescope.engines.step import Step
+from saddlescope.methods import Method
+from saddlescope.plan import Plan
+from saddlescope.problem import Problem
+from saddlescope.runfile import large_arrays, run_from_toml, run_to_toml
+from saddlescope.runs.statistics import Record, statistics
+from saddlescope.runs.variables import CHECKPOINT, COORDINATES, EVENTS, coordinates, variables
+
+HUGE = 1e30
+"""While all weights are smaller, no loss overflows."""
+
+CONVENTIONS = {
+    "convention_loss": "½‖Px − y‖² per sample, its mean over the population",
+    "convention_temperature": "T = lr / batch_size",
+    "convention_noise": "Itô",
+}
+
+Labelled = tuple[tuple[str, ...], Any, dict[str, Any]]
+"""Dims, values and attributes of a variable."""
+
+Parts = tuple[Problem, Method, Plan]
+
+_CONTINUED = "\n# continued by\n"
+
+_PARSED: dict[str, Parts] = {}
+"""Runs whose TOML was read last, by its text, which holds the digests of the arrays that it names."""
+
+
+# --- the dataset
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A run without results: its coordinates at all saves, the arrays that its TOML names, its attributes."""
+
+    coords: dict[str, Labelled]
+    arrays: dict[str, Labelled]
+    attrs: dict[str, Any]
+
+
+def frame(problem: Problem, method: Method, plan: Plan, attrs: Mapping[str, Any]) -> Frame:
+    """The frame of a run with these attributes."""
+    unused = {"interface"} if problem.network.depth == 1 else set()
+    if plan.keep != "statistics":
+        unused.add("statistic")
+    axes = coordinates(problem, plan) | {"time": method.time(plan.save_steps)}
+    used = {name: variable for name, variable in COORDINATES.items() if name in axes and name not in unused}
+    return Frame(
+        coords={name: (variable.dims, axes[name], variable.attrs) for name, variable in used.items()},
+        arrays={
+            name: (tuple(f"{name}_{axis}" for axis in range(values.ndim)), values, _described(name))
+            for name, values in large_arrays(problem).items()
+        },
+        attrs=dict(attrs),
+    )
+
+
+def _described(name: str) -> dict[str, str]:
+    return {"long_name": name.replace("_", " "), "definition": f"the array {name} that the TOML names"}
+
+
+def fill(frame: Frame, arrays: Mapping[str, Any], problem: Problem, plan: Plan, state: State) -> xr.Dataset:
+    """The run up to this state: the saves up to there, in ``arrays``, and what the state itself holds."""
+    done, kept, happened = saved(plan, state), variables(problem, plan), events(problem, plan, state)
+    diverged = divergence(happened["status"])
+    mark, timed = {"diverged": diverged} if diverged else {}, {"time_step": frame.attrs["time_step"]}
+    data: dict[str, Labelled] = dict(frame.arrays)
+    data |= {name: (kept[name].dims, values, kept[name].attrs | mark) for name, values in arrays.items()}
+    data |= {name: (EVENTS[name].dims, values, EVENTS[name].attrs | timed) for name, values in happened.items()}
+    data["checkpoint"] = (CHECKPOINT.dims, np.frombuffer(state.to_bytes(), np.int8), CHECKPOINT.attrs)
+    coords = {
+        name: (dims, values[:done] if dims == ("time",) else values, attrs)
+        for name, (dims, values, attrs) in frame.coords.items()
+    }
+    return xr.Dataset(data, coords, frame.attrs | mark | {"complete": int(state.step >= plan.steps)})
+
+
+def attributes(problem: Problem, method: Method, plan: Plan, engine: Engine) -> dict[str, Any]:
+    """The attributes of a run: its TOML, where it was made, and the conventions of its numbers."""
+    return {
+        "toml": run_to_toml(problem, method, plan, beside=True),
+        "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "inference_library": "saddlescope",
+        "inference_library_version": version(),
+        "engine": engine.name,
+        "instruction_set": getattr(engine, "instruction_set", ""),
+        "temperature": method.temperature,
+        "time_step": method.time_step,
+        "teacher_basis": "singular vectors of the teacher, inputs " + ("white" if problem.data.white else "not white"),
+        **_langevin_noise(engine.step),
+        **CONVENTIONS,
+    }
+
+
+@cache
+def version() -> str:
+    """The version of this package."""
+    return importlib.metadata.version("saddlescope")
+
+
+def _langevin_noise(step: Step) -> dict[str, str]:
+    """How the Langevin noise of a data set is drawn, where there is any."""
+    if step.noise_from != "samples" or not is_finite(step.data):
+        return {}
+    factor = step.data.noise_factor
+    if factor is None:
+        return {"langevin_noise": f"sample by sample, {step.data.samples} a step: the factor would be larger"}
+    return {"langevin_noise": f"factor of the fourth moments, {factor.shape[0]} × {factor.shape[1]}"}
+
+
+# --- its results
+
+
+def record(engine: Engine, problem: Problem, plan: Plan, state: State) -> Record:
+    """One save of the ensemble."""
+    observed = engine.observe(state)
+    if plan.keep == "weights":
+        observed = observed | {f"W{l}": layer for l, layer in enumerate(engine.weights(state), start=1)}
+    values = {name: observed[name] for name in variables(problem, plan)}
+    alive = (state.status == 0) & np.isfinite(observed["loss"])
+    return statistics(values, alive) if plan.keep == "statistics" else values
+
+
+def status(problem: Problem, state: State) -> NDArray[np.int64]:
+    """0, or the step of divergence, of every trajectory (n,); the state's step where the loss has just overflowed."""
+    largest = np.max([np.abs(layer).max(axis=(1, 2)) for layer in state.weights], axis=0)
+    near = np.flatnonzero((state.status == 0) & ~(largest < HUGE))
+    found = state.status.copy()
+    if near.size:
+        with np.errstate(over="ignore", invalid="ignore"):
+            layers = out_of_modes(problem.data, state.take(near).weights)
+            lost = ~np.isfinite(observables.loss(problem.data, [problem.network.end_to_end(layers)]))
+        found[near[lost]] = max(state.step, 1)
+    return found
+
+
+def events(problem: Problem, plan: Plan, state: State) -> dict[str, NDArray[Any]]:
+    """The variables of ``EVENTS`` that the plan asks for.
+
+    A noise peak counts if the noise had fallen to 0.9 of it by the time the mode was learned; otherwise it is NaN.
+    """
+    found: dict[str, NDArray[Any]] = {"status": status(problem, state)}
+    if "learning_time" in plan.events:
+        found["learning_time"] = state.learned
+    if "noise_peak" in plan.events:
+        noise, step, strength, at_learning = state.peak.transpose(1, 0, 2)
+        counted = (noise > 0) & (at_learning <= PEAK_FALL * noise)
+        found["noise_peak_step"] = np.where(counted, step, np.nan)
+        found["noise_peak_strength"] = np.where(counted, strength, np.nan)
+    if plan.accumulate is not None:
+        found |= correlator.summary(plan.accumulate, state.correlator, state.histogram, found["status"] == 0)
+    return found
+
+
+def divergence(status: NDArray[np.int64]) -> str:
+    """How many trajectories have diverged, and when the first did; empty when none has.
+
+    >>> divergence(np.array([0, 40, 0, 7]))
+    '2 of 4 trajectories, the first at step 7'
+    """
+    lost = status[status != 0]
+    return f"{lost.size:,} of {status.size:,} trajectories, the first at step {lost.min():,}" if lost.size else ""
+
+
+def saved(plan: Plan, state: State) -> int:
+    """Number of saves up to this state."""
+    return int(np.searchsorted(plan.save_steps, state.step, side="right"))
+
+
+# --- what a run says of itself
+
+
+def final_state(run: xr.Dataset) -> State:
+    """The state of the ensemble at the last step of a run.
+
+    Raises ValueError when its checkpoint is damaged.
+    """
+    try:
+        return State.from_bytes(run["checkpoint"].values.tobytes())
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
+        raise ValueError("run has a damaged checkpoint; load it again, or simulate it anew") from None
+
+
+def parts(run: xr.Dataset) -> Parts:
+    """Problem, method and plan of a run, from its TOML.
+
+    Raises TypeError for what is not a Dataset, ValueError for a Dataset that is not a run.
+    """
+    if not isinstance(run, xr.Dataset):
+        raise TypeError(f"run must be a Dataset from simulate or load, got {shown(run)}")
+    if not isinstance(run.attrs.get("toml"), str) or "checkpoint" not in run:
+        raise ValueError(
+            "run must be a Dataset from simulate or load, got one without the attribute 'toml' or "
+            "the variable 'checkpoint'; keep both when you transform a run"
+        )
+    return parsed(run.attrs["toml"], run)
+
+
+def parsed(toml: str, arrays: Mapping[Any, Any]) -> Parts:
+    """Problem, method and plan from the TOML of a run and the arrays that it names; each text is read once."""
+    found = _PARSED.get(toml)
+    if found is None:
+        found = run_from_toml(toml, arrays=arrays)
+        remember(toml, found)
+    return found
+
+
+def remember(toml: str, run: Parts) -> None:
+    """Spare ``parsed`` the reading of this TOML, which describes ``run``."""
+    for old in list(_PARSED)[: len(_PARSED) - 7]:
+        _PARSED.pop(old, None)
+    _PARSED[toml] = run
+
+
+def earlier(attrs: Mapping[str, Any]) -> tuple[str, ...]:
+    """TOML of the runs that this one continues, first to last, each with another method."""
+    found = attrs.get("continues", ())
+    return tuple(found.split(_CONTINUED) if isinstance(found, str) else found)  # earlier versions wrote a list
+
+
+def joined(tomls: Sequence[str]) -> str:
+    """The attribute that ``earlier`` reads, one string, since netCDF has no lists of strings."""
+    return _CONTINUED.join(tomls)
+
+
+def whole_toml(run: xr.Dataset) -> str:
+    """A run as one TOML that contains all of its arrays."""
+    return run_to_toml(*parts(run))
+
+
+def stack(records: Sequence[Record], name: str) -> Floats:
+    """One variable of several saves, with its time axis."""
+    return np.stack([one[name] for one in records], axis=1)

@@ -1,0 +1,68 @@
+"""Statistics of a sample of trajectories: what a run keeps of its ensemble by default."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saddlescope._arrays import Floats
+
+Record = dict[str, Floats]
+"""One save: every variable without its time axis."""
+
+STATISTICS = ("mean", "var", "q05", "q50", "q95", "stderr", "n")
+QUANTILES = (0.05, 0.5, 0.95)
+
+TOGETHER = 8192
+"""Largest ensemble whose variables are summarised in one table; in larger ones the bits of a sum of squares depend on
+the rows beside it, because einsum buffers as many numbers."""
+
+
+def statistics(values: Mapping[str, Floats], alive: NDArray[np.bool_]) -> Record:
+    """Mean, variance, quantiles, standard error and sample size of each variable, over its leading axis.
+
+    ``values`` (n, …) become (7, …), in the order of ``STATISTICS``, over the trajectories that are ``alive`` (n,). The
+    variance is the unbiased one (NaN for one trajectory); quantiles are interpolated linearly between samples.
+
+    >>> loss, alive = np.array([1.0, 2.0, 6.0, np.nan]), np.array([True, True, True, False])
+    >>> dict(zip(STATISTICS, statistics({"loss": loss}, alive)["loss"].tolist()))
+    {'mean': 3.0, 'var': 7.0, 'q05': 1.1, 'q50': 2.0, 'q95': 5.6, 'stderr': 1.5275, 'n': 3.0}
+    """
+    groups = [list(values)] if len(alive) <= TOGETHER else [[name] for name in values]
+    found: Record = {}
+    for names in groups:
+        flat = [values[name].reshape(len(alive), math.prod(values[name].shape[1:])).T for name in names]
+        table, end = _summary(np.compress(alive, np.concatenate(flat), axis=1)), 0
+        for name, columns in zip(names, flat, strict=True):
+            start, end = end, end + len(columns)
+            found[name] = table[:, start:end].reshape(len(STATISTICS), *values[name].shape[1:])
+    return found
+
+
+def _summary(samples: Floats) -> Floats:
+    """Statistics (7, k) over the last axis of samples (k, n), which are sorted in place."""
+    count, n = samples.shape
+    table = np.full((len(STATISTICS), count), np.nan)
+    table[-1] = n
+    if n == 0:
+        return table
+    with np.errstate(all="ignore"):
+        table[0] = samples.mean(axis=1)
+        if n > 1:
+            centred = samples - table[0][:, None]
+            table[1] = np.einsum("kn,kn->k", centred, centred) / (n - 1)
+        samples.sort(axis=1)
+        for row, quantile in enumerate(QUANTILES, start=2):
+            table[row] = _quantile(samples, quantile)
+        table[5] = np.sqrt(table[1] / n)
+    return table
+
+
+def _quantile(ascending: Floats, quantile: float) -> Floats:
+    position = quantile * (ascending.shape[-1] - 1)
+    low, high = ascending[..., math.floor(position)], ascending[..., math.ceil(position)]
+    value = np.where(low == high, low, low + position % 1 * (high - low))
+    return np.where(np.isnan(ascending[..., -1]), np.nan, value)  # sort puts NaN last

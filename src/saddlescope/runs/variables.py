@@ -1,0 +1,136 @@
+"""The variables of a run: dims, units, display names and definitions, sizes and values of the coordinates.
+
+Observables have the dim ``time`` and, by ``Plan(keep=…)``, ``statistic`` or ``trajectory``; what happens once in a
+trajectory (divergence, learning, noise peak) has no ``time``.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saddlescope.observables import OBSERVABLES, THRESHOLDS, Variable
+from saddlescope.plan import Plan
+from saddlescope.problem import Problem
+from saddlescope.runs.statistics import STATISTICS
+
+EVENTS = {
+    "status": Variable(("trajectory",), "step", "divergence step", "0, or the step at which the trajectory diverged"),
+    "learning_time": Variable(
+        ("trajectory", "threshold", "mode"),
+        "step",
+        "learning time",
+        "first step with a mode strength of θ s* or more; inf if there is none, NaN where s* = 0",
+    ),
+    "noise_peak_step": Variable(
+        ("trajectory", "mode"), "step", "step of the noise peak", "step of the largest mode noise before learning"
+    ),
+    "noise_peak_strength": Variable(
+        ("trajectory", "mode"), "y/x", "strength at the noise peak", "mode strength at noise_peak_step"
+    ),
+    "histogram": Variable(
+        ("mode", "bin"), "1", "samples in the bin", "number of samples, of all trajectories, with a strength in the bin"
+    ),
+    "autocorrelation": Variable(
+        ("mode", "lag"), "1", "autocorrelation", "Cov[s(t), s(t + lag)]/Var[s] of the mode strength s"
+    ),
+    "correlation_time": Variable(
+        ("mode",), "step", "autocorrelation time", "integrated autocorrelation time of the mode strength, ½ + Σρ"
+    ),
+    "samples": Variable(("mode",), "1", "samples", "number of samples of the mode strength"),
+    "effective_samples": Variable(
+        ("mode",),
+        "1",
+        "effective sample size",
+        "samples / (2 · autocorrelation time in sampling intervals)",
+    ),
+}
+"""Known once for a run: what happened in each trajectory, and what was accumulated over all of them."""
+
+COORDINATES = {
+    "time": Variable(("time",), "time", "time", "sum over all earlier steps of lr, for Langevin of dt"),
+    "step": Variable(("time",), "step", "step", "number of steps taken"),
+    "target": Variable(("mode",), "y/x", "target strength", "singular value s* of the teacher"),
+    "trajectory": Variable(("trajectory",), "1", "trajectory", "index of the member in its ensemble"),
+    "mode": Variable(("mode",), "1", "mode", "mode of the teacher, strongest first"),
+    "rank": Variable(("rank",), "1", "rank", "index of the singular value of P, largest first"),
+    "layer": Variable(("layer",), "1", "layer", "index of the layer, from 1 at the input"),
+    "interface": Variable(("interface",), "1", "interface", "index of the layer below the interface"),
+    "threshold": Variable(("threshold",), "s*", "threshold", "fraction θ of s*"),
+    "bin_low": Variable(("bin",), "y/x", "lower bin edge", "mode strength at the lower edge of the bin"),
+    "bin_high": Variable(("bin",), "y/x", "upper bin edge", "mode strength at the upper edge of the bin"),
+    "lag": Variable(("lag",), "step", "lag", "lag of the autocorrelation"),
+    "statistic": Variable(("statistic",), "1", "statistic", "statistic over trajectories that have not diverged"),
+}
+
+CHECKPOINT = Variable(("byte",), "1", "checkpoint", "state of the ensemble at its last step (npz)")
+"""Signed bytes, since netCDF 3 has no unsigned ones."""
+
+
+def variables(problem: Problem, plan: Plan) -> dict[str, Variable]:
+    """The variables with a time axis that this run keeps; a network of one layer has no interfaces."""
+    dims = tuple(problem.network.layer_dims(l) for l in range(1, problem.network.depth + 1))
+    return dict(_variables(plan.keep, dims))
+
+
+@lru_cache(maxsize=64)
+def _variables(keep: str, weight_dims: tuple[tuple[str, str], ...]) -> dict[str, Variable]:
+    ensemble = "statistic" if keep == "statistics" else "trajectory"
+    kept: dict[str, Variable] = dict(OBSERVABLES)
+    for l, dims in enumerate(weight_dims if keep == "weights" else (), start=1):
+        kept[f"W{l}"] = Variable(dims, "weight", f"weights of layer {l}", f"W_{l} in the basis of inputs and outputs")
+    return {
+        name: Variable((ensemble, "time", *variable.dims), variable.units, variable.long_name, variable.definition)
+        for name, variable in kept.items()
+        if len(weight_dims) > 1 or "interface" not in variable.dims
+    }
+
+
+def sizes(problem: Problem, plan: Plan) -> dict[str, int]:
+    """Length of every dim but those of ``Accumulate``."""
+    depth, modes = problem.network.depth, min(problem.data.dim_in, problem.data.dim_out)
+    return {
+        "time": len(plan.save_steps),
+        "trajectory": plan.count,
+        "statistic": len(STATISTICS),
+        "mode": modes,
+        "rank": modes,
+        "layer": depth,
+        "interface": depth - 1,
+    } | {
+        name: size
+        for l, shape in enumerate(problem.network.shapes, start=1)
+        for name, size in zip(problem.network.layer_dims(l), shape, strict=True)
+    }
+
+
+def shapes(problem: Problem, plan: Plan) -> dict[str, tuple[int, ...]]:
+    """Shape of every variable with a time axis, at the end of the run."""
+    size = sizes(problem, plan)
+    return {name: tuple(size[dim] for dim in one.dims) for name, one in variables(problem, plan).items()}
+
+
+def coordinates(problem: Problem, plan: Plan) -> dict[str, NDArray[Any]]:
+    """Values of every coordinate except time."""
+    depth, strengths = problem.network.depth, problem.data.modes.strengths
+    return {
+        "step": plan.save_steps,
+        "target": strengths,
+        "trajectory": plan.member_indices,
+        "mode": np.arange(len(strengths)),
+        "rank": np.arange(len(strengths)),
+        "layer": np.arange(1, depth + 1),
+        "interface": np.arange(1, depth),
+        "threshold": np.array(THRESHOLDS),
+        "statistic": np.array(STATISTICS, object),
+    } | _accumulated_coordinates(plan)
+
+
+def _accumulated_coordinates(plan: Plan) -> dict[str, NDArray[Any]]:
+    wanted = plan.accumulate
+    if wanted is None:
+        return {}
+    return {"bin_low": wanted.edges[:-1], "bin_high": wanted.edges[1:], "lag": wanted.lags}
