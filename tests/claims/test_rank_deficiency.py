@@ -31,10 +31,10 @@ def test_fall_of_the_determinant_over_a_short_path():
     assert path.integral(line)[-1].mean() > 0.6 * fall
 
 
-def test_fall_foretold_from_the_initial_weights():
+def test_fall_is_predicted_from_the_initial_weights():
     path = follow("longer", problem(2.0), GD(0.02), range(400, 40_000, 3000), trajectories=8)
-    told = determinant_line._foretold(path)[-1]
-    assert path.fall[-1, :, 0].mean() == pytest.approx(told.mean(), rel=0.05)
+    predicted = determinant_line._predicted(path)[-1]
+    assert path.fall[-1, :, 0].mean() == pytest.approx(predicted.mean(), rel=0.05)
 
 
 def test_small_steps_hold_the_line_and_approach_it():
@@ -62,23 +62,23 @@ def test_limits_are_on_a_straight_line():
 def test_paths_of_eigenvalues_keep_the_map_and_the_sum_of_the_line():
     """The averaged drift keeps the map, its eigenvalues add up to the line, and repulsion alone accounts for it."""
     noisy, method = small_steps(0.01, SOURCE, 0.5)
-    told = eigenvalue_paths.foretold(noisy, method.lr, 4)
+    predicted = eigenvalue_paths.predict(noisy, method.lr, 4)
     line = 2 * 0.5 * 2 * np.trace(noisy.data.sigma) / 1000 * np.diff(eigenvalue_paths.TIMES)
-    assert -np.diff(told.logs.sum(axis=2), axis=0) == pytest.approx(np.tile(line[:, None], 4), rel=1e-3)
+    assert -np.diff(predicted.logs.sum(axis=2), axis=0) == pytest.approx(np.tile(line[:, None], 4), rel=1e-3)
     start = [layer[-1] for layer in follow("flow", noisy, GradientFlow(0.05), (160,), 4).weights]
     *_, end = drifted(noisy, method.lr, start, 400.0, 40)
     assert end[1] @ end[0] == pytest.approx(start[1] @ start[0], abs=1e-4)
 
 
-def test_short_paths_of_eigenvalues_are_foretold(monkeypatch):
+def test_short_paths_of_eigenvalues_are_predicted(monkeypatch):
     monkeypatch.setattr(eigenvalue_paths, "TIMES", (8.0, 200.0, 400.0))
     coarse, fine = (eigenvalue_paths._run(dt, 48) for dt in eigenvalue_paths.STEPS)
-    told = eigenvalue_paths.foretold(fine.problem, fine.method.lr, 48)
+    predicted = eigenvalue_paths.predict(fine.problem, fine.method.lr, 48)
     limit = 2 * eigenvalue_paths._seen(fine) - eigenvalue_paths._seen(coarse)
-    change = told.logs[-1] - told.logs[0]
+    change = predicted.logs[-1] - predicted.logs[0]
     measured = (limit[-1] - limit[0]).mean(axis=0)
     assert measured == pytest.approx(change.mean(axis=0), abs=0.06)
-    assert np.abs(measured - eigenvalue_paths._equal(fine, told)[-1].mean(axis=0)).max() > 0.3
+    assert np.abs(measured - eigenvalue_paths._equal(fine, predicted)[-1].mean(axis=0)).max() > 0.3
 
 
 def test_unused_singular_values_fall_at_the_rate_of_theory():
@@ -108,7 +108,7 @@ def test_steps_of_eigenvalues_beyond_their_linear_part(minibatch):
 
 
 @pytest.mark.parametrize("loss", ["square", "logistic"])
-def test_exact_law_of_linear_layers_under_any_loss_and_not_of_relu(loss):
+def test_exact_identity_of_linear_layers_under_any_loss_and_not_of_relu(loss):
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((50, 3)), rng.integers(2, size=(50, 2)).astype(float)
     start = 0.5 * rng.standard_normal((4, 7, 3)), 0.5 * rng.standard_normal((4, 2, 7))

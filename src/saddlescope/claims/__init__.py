@@ -6,20 +6,18 @@ A claim is one module in the folder of its paper; the paper's ``CLAIMS`` lists i
 from __future__ import annotations
 
 from saddlescope.claims import law_of_balance, rank_deficiency, saddle_to_saddle
-from saddlescope.claims.claim import Claim, Evidence, Number, Rival, Run, judge
-
-__all__ = ["PAPERS", "SOURCES", "Claim", "Evidence", "Number", "Rival", "Run", "judge"]
+from saddlescope.claims.claim import Claim
 
 PAPERS: dict[str, tuple[Claim, ...]] = {
     "saddle-to-saddle": saddle_to_saddle.CLAIMS,
     "law-of-balance": law_of_balance.CLAIMS,
     "rank-deficiency": rank_deficiency.CLAIMS,
 }
-"""Claims by paper."""
+"""Claims by paper, in the order of the report."""
 
 SOURCES = {
     "saddle-to-saddle": "Saddle-to-saddle regime (Corlouer et al. 2026, arXiv 2604.06366)",
-    "law-of-balance": "Law of balance and stationary law (Ziyin, Li & Ueda 2023, arXiv 2308.06671)",
+    "law-of-balance": "Law of balance and stationary distribution (Ziyin, Li & Ueda 2023, arXiv 2308.06671)",
     "rank-deficiency": "Rank deficiency (Varre, Sagitova & Flammarion, NeurIPS 2024)",
 }
-"""What a paper is about and where it is found."""
+"""Topic and reference of each paper."""

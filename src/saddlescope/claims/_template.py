@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-MOVED = '<abbr title="set or moved after a first look at the result">*</abbr>'
+MOVED = '<abbr title="region set or changed after a first look at the result">*</abbr>'
 
-QUICK = """<p class="banner"><strong>quick: coarser.</strong> Small ensembles, wider regions and farther rivals than in
-the full form. For results to cite, run <code>saddlescope reproduce</code> without <code>--quick</code>.</p>
+QUICK = """<p class="banner"><strong>quick: coarser.</strong> Smaller ensembles, wider regions and more distant rivals
+than in the full form. For results to cite, run <code>saddlescope reproduce</code> without <code>--quick</code>.</p>
 """
 
 PAGE = """<!doctype html>
@@ -13,27 +13,27 @@ PAGE = """<!doctype html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>saddlescope: claims checked</title>
+<title>saddlescope: claims tested</title>
 <style>{style}</style>
 </head>
 <body>
 <main id="top">
 <header>
-<h1>Claims on the noise of SGD, checked</h1>
+<h1>Claims about the noise of SGD, tested by simulation</h1>
 <p class="counts">{counts}</p>
 {banner}</header>
 <table class="summary">
 <thead><tr><th>Claim</th><th>Verdict</th><th>Effect</th><th>Measured [interval]</th><th>Predicted</th>
 <th>Time</th></tr></thead>
 {groups}</table>
-<p class="rule">Every interval misses the truth with probability at most 10⁻⁶, or with the probability beside its
-number. A number whose interval lies inside the predicted region confirms, outside it refutes, across its edge decides
-nothing. Regions were set before the run, except those marked * . A claim is confirmed when all its numbers are; it is
-inconclusive when a negative control is not refuted, when a rival theory would be confirmed as well, or when more than
-0.1 % of a run's trajectories diverged. Beside each number stands the smallest wrong effect that it catches: parameters
-at which it is no longer confirmed, where that was measured, and true values that it would refute.
-Loss ½‖Px − y‖², temperature T = learning rate / batch size, time = learning rate × step, Itô noise.
-The TOML of every run is in the folder runs, all numbers are in report.json.</p>
+<p class="rule">Every interval misses the true value with probability at most 10⁻⁶, unless another probability is
+stated. A number is confirmed if its interval lies inside the predicted region, refuted if outside, and inconclusive if
+it crosses an edge. Regions were set before the run, except those marked * . A claim is confirmed if all its numbers
+are; it is inconclusive if a negative control is not refuted, if a rival theory would also be confirmed, or if more than
+0.1 % of a run's trajectories diverged. Next to each number is the smallest error it catches: parameter values at which
+it is no longer confirmed, where measured, and true values that it would refute.
+Loss ½‖Px − y‖², temperature T = learning rate / batch size, time = learning rate × step, Itô convention.
+The TOML of every run is in the folder runs; all numbers are in report.json.</p>
 {papers}
 <footer>{about}</footer>
 </main>
@@ -48,13 +48,13 @@ SECTION = """<section id="{anchor}">
 <figure>{figure}</figure>
 <p class="reason">Why {badge}: {reason}.</p>
 {numbers}
-<h4>How it was computed</h4>
+<h4>Method</h4>
 <p>{method}</p>
 <h4>Negative control</h4>
 <p>{control}</p>
 {controls}
 {rivals}
-<h4>Run it again</h4>
+<h4>Reproduce</h4>
 <p><code>{command}</code></p>
 <div class="screen">
 {runs}

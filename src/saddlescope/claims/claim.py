@@ -1,12 +1,12 @@
 """A claim: a statement of the literature, the experiment that could refute it, and the rule that judges it.
 
-Every measured number carries an interval that misses the truth with a stated probability (1e-6 unless it says
-otherwise), and the claim states the region that theory predicts. Interval inside the region: confirmed; outside:
-refuted; across its edge: inconclusive.
+Every measured number has an interval that misses the true value with a stated probability (1e-6 by default), and the
+claim states the region that theory predicts. Interval inside the region: confirmed; outside: refuted; across an
+edge: inconclusive.
 
-A claim shows its power in two ways. *Controls* ask the same question where the answer must be no. *Rivals* are the
-nearest wrong theories, put in the place of the claim's own and judged by the same rule: a claim that would confirm
-one of them is inconclusive.
+A claim demonstrates its power in two ways. *Controls* ask the same question where the answer must be no. *Rivals* are
+the nearest wrong theories, judged by the same rule on the same data: a claim that would also confirm one of them is
+inconclusive.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ Region = tuple[float, float]
 class Number:
     """A measured number with its interval, and the region the claim predicts (None: reported, not judged).
 
-    ``catches`` names in words the smallest wrong effect that the number does not confirm, such as "T × 0.96, T × 1.05"
-    (``tools.power`` measures it). ``moved`` marks a region that was set after a first look at the result.
-    Raises ValueError when the region has its lower end above its upper end.
+    ``catches`` describes the smallest error that the number does not confirm, such as "T × 0.96, T × 1.05"
+    (measured by ``tools.power``). ``moved`` marks a region that was set after a first look at the result.
+    Raises ValueError if the lower end of the region is above its upper end.
 
     >>> Number("fraction of heads", Interval(0.5, 0.48, 0.52), (0.45, 0.55)).verdict
     'confirmed'
@@ -56,9 +56,9 @@ class Number:
 
     @property
     def refutes_from(self) -> tuple[float, float] | None:
-        """True values at or beyond which the interval found would refute: the region widened by its arms.
+        """True values at or beyond which an interval of this width would refute: the region widened by its arms.
 
-        An end at infinity, or at the lower end 0 of a distance, is infinite: nothing lies beyond it.
+        Infinite where no value lies beyond the edge: an edge at infinity, or the lower edge 0 of a distance.
         None without a region.
 
         >>> Number("fraction of heads", Interval(0.5, 0.48, 0.53), (0.25, 0.75)).refutes_from
@@ -84,7 +84,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Run:
-    """A run behind a claim: its name, the TOML that repeats it, the share of trajectories that diverged."""
+    """A run behind a claim: its name, the TOML that repeats it, the fraction of trajectories that diverged."""
 
     name: str
     toml: str
@@ -97,16 +97,16 @@ class Run:
 
     @classmethod
     def by_hand(cls, name: str, problem: Problem, method: Method, plan: Plan, status: np.ndarray) -> Run:
-        """A run advanced on given noise."""
+        """A run that the experiment advanced itself, such as one on given noise."""
         return cls(name, run_to_toml(problem, method, plan), float((status != 0).mean()))
 
 
 @dataclass(frozen=True)
 class Rival:
-    """A wrong theory, and the numbers of the claim judged as if it were right.
+    """A wrong theory, and the claim's numbers judged as if it were right.
 
-    ``theory`` says what is wrong in it ("T × 1.1", "no Itô term"). ``numbers`` are those that it predicts otherwise,
-    each with the region that this theory would state, measured on the samples of the claim or on its own.
+    ``theory`` says what is wrong with it ("T × 1.1", "no Itô term"). ``numbers`` are those that it predicts
+    differently, each with the region that this theory would state.
 
     >>> Rival("biased coin", [Number("fraction of heads", Interval(0.5, 0.48, 0.52), (0.55, 0.65))]).verdict
     'refuted'
@@ -117,7 +117,7 @@ class Rival:
 
     @property
     def verdict(self) -> Verdict:
-        """Confirmed when every judged number is, refuted when one is refuted, else inconclusive."""
+        """Confirmed if every judged number is, refuted if one is refuted, else inconclusive."""
         verdicts = {number.verdict for number in self.numbers if number.region is not None}
         if "refuted" in verdicts:
             return "refuted"
@@ -126,11 +126,11 @@ class Rival:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What an experiment found.
+    """The results of an experiment.
 
-    ``numbers``: the first is the headline, those with a region decide. ``controls``: the same question asked
-    where the answer must be no. ``runs``: what was simulated. ``curves``: what the figure draws. ``rivals``: the
-    nearest wrong theories; a rival that would be confirmed makes the claim inconclusive.
+    ``numbers``: the first is the headline, those with a region decide. ``controls``: the same question where the
+    answer must be no. ``runs``: what was simulated. ``curves``: data for the figure. ``rivals``: the nearest wrong
+    theories.
     """
 
     numbers: Sequence[Number]
@@ -162,9 +162,9 @@ class Claim:
 def judge(evidence: Evidence) -> tuple[Verdict, str]:
     """The verdict on a claim and the reason for it, in one sentence.
 
-    >>> heads = Number("share of heads", Interval(0.5, 0.48, 0.52), (0.45, 0.55))
+    >>> heads = Number("fraction of heads", Interval(0.5, 0.48, 0.52), (0.45, 0.55))
     >>> judge(Evidence([heads], controls=[heads], runs=[]))
-    ('inconclusive', 'the negative control "share of heads" was not rejected')
+    ('inconclusive', 'the negative control "fraction of heads" was not rejected')
     """
     for run in evidence.runs:
         if not run.diverged <= DIVERGED:
@@ -174,7 +174,7 @@ def judge(evidence: Evidence) -> tuple[Verdict, str]:
             return "inconclusive", f'the negative control "{control.name}" was not rejected'
     for rival in evidence.rivals:
         if rival.verdict == "confirmed":
-            return "inconclusive", f'the rival theory "{rival.theory}" would be confirmed as well'
+            return "inconclusive", f'the rival theory "{rival.theory}" would also be confirmed'
     verdicts = {number.name: number.verdict for number in evidence.numbers if number.region is not None}
     for wanted, reason in (("refuted", "is outside"), ("inconclusive", "is not clearly inside")):
         for name, verdict in verdicts.items():
@@ -184,5 +184,5 @@ def judge(evidence: Evidence) -> tuple[Verdict, str]:
         return "inconclusive", "nothing was measured against a prediction, a negative control and a rival theory"
     return "confirmed", (
         "every number is inside its predicted region, every negative control is refuted, "
-        "no rival theory would be confirmed"
+        "and no rival theory would be confirmed"
     )

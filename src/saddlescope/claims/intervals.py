@@ -1,4 +1,4 @@
-"""Confidence intervals of claims, each with the probability at which it misses the truth: 1e-6 unless it says more."""
+"""Confidence intervals of claims, each with the probability that it misses the true value: 1e-6 by default."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from saddlescope._arrays import Floats
 from saddlescope.comparison import FALSE_ALARM, cdf_difference, gaps
 
 FEWEST = 48
-"""Values below which a mean keeps no promise at 1e-6: skewed samples do not show their skewness."""
+"""Smallest sample for a mean at 1e-6: fewer values do not reveal their skewness."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and the interval around it, which misses the truth with probability ``miss`` at most.
+    """An estimate and its interval, which misses the true value with probability at most ``miss``.
 
-    Raises ValueError when the value lies outside its interval.
+    Raises ValueError if the value lies outside its interval.
 
     >>> 2 * Interval(1.0, 0.9, 1.2)
     Interval(value=2.0, low=1.8, high=2.4, miss=1e-06)
@@ -36,7 +36,7 @@ class Interval:
             raise ValueError(f"an interval needs low ≤ value ≤ high, got {self.low:g}, {self.value:g}, {self.high:g}")
 
     def __sub__(self, by: float) -> Interval:
-        """Measured from another origin."""
+        """Relative to another origin."""
         return Interval(self.value - by, self.low - by, self.high - by, self.miss)
 
     def __mul__(self, by: float) -> Interval:
@@ -47,7 +47,7 @@ class Interval:
     __rmul__ = __mul__
 
     def __truediv__(self, by: float) -> Interval:
-        """Divided by a number known exactly."""
+        """Divided by an exactly known number."""
         return self * (1 / by)
 
 
@@ -76,12 +76,12 @@ def proportion(hits: ArrayLike, miss: float | None = None) -> Interval:
 def mean(values: ArrayLike, miss: float | None = None) -> Interval:
     """Mean of at least 48 independent values with a finite third moment: Student's t, widened for skewness.
 
-    The ends are the farther ones of Student's interval x̄ ± (s/√n)u and of Hall's, ``x̄ − (s/√n) h(±u)`` with
-    ``h(u) = (3√n/γ)[(1 + γ(u/√n − γ/6n))^{1/3} − 1]`` and the sample skewness γ moved by two of its standard errors
-    √(6/n) to the wider side. Student's interval alone misses the mean of 48 exponential variables with probability
-    2.5e-4, this one with less than 1e-6: a test measures it. Laws with heavier tails need ``median``, or a bounded
+    Each end is the wider of Student's interval x̄ ± (s/√n)u and of Hall's, ``x̄ − (s/√n) h(±u)`` with
+    ``h(u) = (3√n/γ)[(1 + γ(u/√n − γ/6n))^{1/3} − 1]`` and the sample skewness γ shifted by two standard errors
+    √(6/n) towards the wider interval. Student's interval alone misses the mean of 48 exponential variables with
+    probability 2.5e-4, this one with less than 1e-6, as a test measures. Heavier tails need ``median``, or a bounded
     function of the values.
-    Raises ValueError below 48 values.
+    Raises ValueError for fewer than 48 values.
     Source: Hall 1992, J. R. Stat. Soc. B 54(1).
 
     >>> mean(np.arange(101.0)).value
@@ -102,7 +102,7 @@ def mean(values: ArrayLike, miss: float | None = None) -> Interval:
 
 
 def _hall(u: float, skewness: float, n: int) -> float:
-    """The studentized mean at which Hall's transformation, monotone and free of skewness to O(1/n), is u."""
+    """The studentized mean at which Hall's transformation (monotone, skewness removed to O(1/n)) equals u."""
     if abs(skewness) < 1e-9:
         return u
     inside = 1 + skewness * (u / np.sqrt(n) - skewness / (6 * n))
@@ -110,7 +110,7 @@ def _hall(u: float, skewness: float, n: int) -> float:
 
 
 def median(values: ArrayLike, miss: float | None = None) -> Interval:
-    """Median of independent values, between order statistics of binomial rank (any law).
+    """Median of independent values, between order statistics of binomial rank (any distribution).
 
     >>> median(np.arange(101.0)).value
     50.0
@@ -123,9 +123,9 @@ def median(values: ArrayLike, miss: float | None = None) -> Interval:
 
 
 def ratio(above: Interval, below: Interval) -> Interval:
-    """Ratio of two numbers, the lower one positive, from the ends of their intervals; the chances to miss add up.
+    """Ratio of two numbers with a positive denominator, from the ends of their intervals; miss probabilities add up.
 
-    Raises ValueError when the interval of the lower number reaches 0: the ratio is then unbounded.
+    Raises ValueError if the interval of the denominator reaches 0: the ratio is then unbounded.
 
     >>> ratio(Interval(2.0, 1.0, 3.0), Interval(1.0, 0.5, 2.0))
     Interval(value=2.0, low=0.5, high=6.0, miss=2e-06)
@@ -140,7 +140,7 @@ def ratio(above: Interval, below: Interval) -> Interval:
 
 
 def distance_to_law(values: ArrayLike, cdf: Callable[[Floats], ArrayLike]) -> Interval:
-    """Kolmogorov distance between a sample and a law, which may have atoms.
+    """Kolmogorov distance between a sample and a distribution, which may have atoms.
 
     The interval is the band of Dvoretzky, Kiefer & Wolfowitz. Source: Massart 1990, Ann. Probab. 18(3).
 
@@ -154,7 +154,7 @@ def distance_to_law(values: ArrayLike, cdf: Callable[[Floats], ArrayLike]) -> In
 
 
 def distance_between(first: ArrayLike, second: ArrayLike) -> Interval:
-    """Kolmogorov distance between the laws of two independent samples, by the band of each.
+    """Kolmogorov distance between the distributions of two independent samples, by the band of each.
 
     >>> distance_between(np.arange(100.0), np.arange(100.0)).value
     0.0

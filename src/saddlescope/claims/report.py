@@ -1,6 +1,6 @@
-"""The report on claims: one page that needs nothing but itself, and the same facts as JSON.
+"""The report on claims: one self-contained HTML page, and the same data as JSON.
 
-The page is a view of the record that report.json holds; nothing here knows how a claim is tested.
+The page shows the record in report.json; nothing here depends on how a claim is tested.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ def write(folder: str | Path, record: Json) -> None:
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write a file as a whole, in UTF-8."""
+    """Write a file atomically, in UTF-8."""
     replace(file, text.encode())
 
 
 def machine() -> str:
-    """What the numbers were computed on, in words."""
+    """The machine and versions that computed the numbers, as text."""
     cores = os.cpu_count() or 1
     versions = f"Python {platform.python_version()}, NumPy {np.__version__}"
     return f"{platform.system()} {platform.machine()}, {cores} cores, {versions}"
@@ -90,7 +90,7 @@ def predicted(number: Json) -> str:
 
 
 def catches(number: Json) -> str:
-    """The smallest wrong effect that a number catches: in words where it was measured, and what it would refute.
+    """The smallest error that a number catches: as measured (``catches``), and the true values it would refute.
 
     >>> law = {"value": 0.004, "interval": [0.0, 0.008], "region": [0.0, 0.015], "refutes_from": [None, 0.019]}
     >>> catches(law | {"catches": "T × 0.96, T × 1.05"})
@@ -104,7 +104,7 @@ def catches(number: Json) -> str:
 
 
 def _digits(value: float | None, low: float | None, high: float | None) -> int:
-    """Decimals that show the interval with two digits."""
+    """Decimals that show the width of the interval to two digits."""
     ends = [end for end in (low, high, value) if end is not None and np.isfinite(end)]
     width = (max(ends) - min(ends)) or max(map(abs, ends)) if ends else 1.0
     return int(np.clip(1 - np.floor(np.log10(width)), 0, 6)) if width > 0 else 3
@@ -117,7 +117,7 @@ def _format(value: float | None, digits: int) -> str:
 
 
 def page(record: Json) -> str:
-    """The whole report as one HTML text."""
+    """The whole report as one HTML document."""
     claims = record["claims"]
     papers = [(paper, list(group)) for paper, group in itertools.groupby(claims, key=itemgetter("paper"))]
     seconds = sum(claim["seconds"] for claim in claims)
@@ -139,7 +139,7 @@ def _counts(claims: Sequence[Json]) -> str:
 
 
 def _group(paper: str, claims: Sequence[Json]) -> str:
-    """The rows of a paper in the table on top."""
+    """The rows of a paper in the summary table."""
     head = f'<tr class="paper"><th colspan="6">{_text(paper)}: {_counts(claims)}</th></tr>\n'
     return f"<tbody>\n{head}{''.join(map(_row, claims))}</tbody>\n"
 
@@ -181,13 +181,13 @@ def _section(claim: Json, quick: bool) -> str:
 
 
 def _runs(runs: Sequence[Json]) -> str:
-    """The TOML of every run, in the page unless it carries a data set."""
+    """The TOML of every run, inlined unless it embeds a data set."""
     if not runs:
         return ""
     shown = "".join(
         f"<details><summary>{_text(run['name'])}</summary>"
         f'<p><a href="{_beside(run["file"])}">{_beside(run["file"])}</a></p>'
-        + (f"<pre>{escape(run['toml'])}</pre>" if len(run["toml"]) <= LONG else "<p>with its data set</p>")
+        + (f"<pre>{escape(run['toml'])}</pre>" if len(run["toml"]) <= LONG else "<p>includes its data set</p>")
         + "</details>"
         for run in runs
     )
@@ -195,7 +195,7 @@ def _runs(runs: Sequence[Json]) -> str:
 
 
 def _text(words: str) -> str:
-    """Words of a claim as HTML: ``^(…)`` is raised, ``_{…}`` and an index after ``_`` lowered.
+    """Text of a claim as HTML: ``^(…)`` becomes a superscript, ``_{…}`` and an index after ``_`` a subscript.
 
     >>> _text("s_α^(2κ) < T_c")
     's<sub>α</sub><sup>2κ</sup> &lt; T<sub>c</sub>'
@@ -209,14 +209,14 @@ def _anchor(claim: Json) -> str:
 
 
 def _badge(verdict: str) -> str:
-    """A verdict in its colour. Raises ValueError for words that are none: a record on disk may hold anything."""
+    """A coloured verdict. Raises ValueError for any other word: a record on disk may hold anything."""
     if verdict not in ("confirmed", "refuted", "inconclusive"):
         raise ValueError(f"verdict must be confirmed, refuted or inconclusive, got {verdict!r:.80}")
     return f'<span class="badge {verdict}">{verdict}</span>'
 
 
 def _beside(file: str) -> str:
-    """The path of a file of the report, for a link. Raises ValueError for what leads elsewhere.
+    """The path of a file of the report, for a link. Raises ValueError for any other target.
 
     >>> _beside("runs/noise-peak-1.toml")
     'runs/noise-peak-1.toml'
@@ -230,7 +230,7 @@ def _beside(file: str) -> str:
 
 
 def _figure(claim: Json) -> str:
-    """The panels one by one, so that they stand side by side where there is room."""
+    """The panels as separate images, side by side where the page is wide enough."""
     figure, caption = claim["figure"], claim["caption"]
     panels = "".join(f'<img src="{_embedded(svg)}" alt="">' for svg in figure["panels"])
     across = f"panels across-{columns(len(figure['panels']))}"
@@ -245,7 +245,7 @@ def _embedded(svg: str) -> str:
 
 
 def _numbers(numbers: Sequence[Json], wanted: str) -> str:
-    """The table of measured numbers; what a number catches is a column where it has a region to be inside."""
+    """The table of measured numbers, with a column of what each catches unless they are controls."""
     verdicts = {"confirmed": "inside", "refuted": "outside", "inconclusive": "unclear", None: "shown"}
     power = wanted == "must be inside"
     rows = "".join(
@@ -258,18 +258,18 @@ def _numbers(numbers: Sequence[Json], wanted: str) -> str:
     )
     return (
         '<table class="numbers"><thead><tr><th>Number</th><th>Measured [interval]</th>'
-        f"<th>Region ({wanted})</th>{'<th>Smallest wrong effect caught</th>' * power}<th>Result</th></tr></thead>"
+        f"<th>Region ({wanted})</th>{'<th>Smallest error caught</th>' * power}<th>Result</th></tr></thead>"
         f"<tbody>{rows}</tbody></table>"
     )
 
 
 def _notes(number: Json) -> str:
-    """The chance that an interval misses the truth, where it is above 1e-6."""
-    return f" (misses with {number['miss']:.1g})" if number["miss"] > 1.001e-6 else ""
+    """The probability that an interval misses the true value, if above 1e-6."""
+    return f" (miss probability {number['miss']:.1g})" if number["miss"] > 1.001e-6 else ""
 
 
 def _rivals(rivals: Sequence[Json]) -> str:
-    """Wrong theories, with the number that decides on each: the one that refutes it, else the first."""
+    """The rival theories, each with the number that decides it: the one that refutes it, else the first."""
     if not rivals:
         return ""
     found = {"confirmed": "would be confirmed", "refuted": "refuted", "inconclusive": "not confirmed"}
@@ -285,7 +285,7 @@ def _rivals(rivals: Sequence[Json]) -> str:
             f'<td data-label="Verdict">{found[rival["verdict"]]}</td></tr>'
         )
     return (
-        "<h4>Rival theories</h4>\n<p>The nearest wrong theories, judged by the same rule: none may be confirmed.</p>\n"
-        '<table class="numbers"><thead><tr><th>Theory</th><th>Number that decides</th><th>Measured [interval]</th>'
+        "<h4>Rival theories</h4>\n<p>The nearest wrong theories, judged by the same rule; none may be confirmed.</p>\n"
+        '<table class="numbers"><thead><tr><th>Theory</th><th>Deciding number</th><th>Measured [interval]</th>'
         f"<th>Its region</th><th>Verdict</th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
     )

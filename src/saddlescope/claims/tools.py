@@ -1,4 +1,4 @@
-"""What experiments share: small problems, quiet runs, and the smallest effects worth catching."""
+"""Shared by experiments: small problems, runs without warnings, standard regions, and the power of a number."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from saddlescope.runs.run import parts
 from saddlescope.simulation.simulate import simulate
 
 SAME_LAW: Region = (0.0, 0.015)
-"""Kolmogorov distance that counts as the same law: what full runs resolve, and near rivals exceed."""
+"""Kolmogorov distance that counts as the same distribution: full runs resolve it, and near rivals exceed it."""
 
 COARSE_LAW: Region = (0.0, 0.05)
-"""The same for quick runs, whose ensembles are smaller."""
+"""The same for quick runs, which have smaller ensembles."""
 
 OTHER_LAW: Region = (0.1, 1.0)
-"""Largest difference of two distribution functions from which on laws count as different."""
+"""Kolmogorov distance from which on distributions count as different."""
 
 ALWAYS: Region = (0.95, 1.0)
-"""Share of trajectories that counts as always."""
+"""Fraction of trajectories that counts as always."""
 
 NEVER: Region = (0.0, 0.05)
-"""Share of trajectories that counts as never."""
+"""Fraction of trajectories that counts as never."""
 
 _STEPS = (0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 """Relative errors of a parameter that ``power`` tries."""
 
 
 def same_law(quick: bool) -> Region:
-    """Region of a Kolmogorov distance that counts as the same law in this form of a claim.
+    """Region of a Kolmogorov distance that counts as the same distribution, in full or quick runs.
 
     >>> same_law(quick=False)
     (0.0, 0.015)
@@ -50,10 +50,10 @@ def same_law(quick: bool) -> Region:
 
 
 def power(judged: Callable[[float], Number], symbol: str) -> str:
-    """The factors nearest to 1, on either side, at which a number is no longer confirmed, in words.
+    """The factors nearest to 1, on either side, at which a number is no longer confirmed, as text.
 
-    ``judged(factor)`` is the number of a claim judged as if a parameter were ``factor`` times what it is, on the same
-    samples. Factors are tried from 1 % to 50 % away from 1.
+    ``judged(factor)`` is the number judged on the same samples as if a parameter were ``factor`` times its value.
+    Factors from 1 % to 50 % away from 1 are tried.
 
     >>> power(lambda factor: Number("rate", Interval(1.0, 0.97, 1.03), around(factor, 0.1)), "T")
     'T × 0.92, T × 1.08'
@@ -69,7 +69,7 @@ def _first_not_confirmed(judged: Callable[[float], Number], side: int) -> float:
 
 
 def around(prediction: float, margin: float) -> Region:
-    """The region of a number predicted up to ``margin``.
+    """The region within ``margin`` of a prediction.
 
     >>> around(1.0, 0.25)
     (0.75, 1.25)
@@ -78,7 +78,7 @@ def around(prediction: float, margin: float) -> Region:
 
 
 def largest(candidates: Iterable[Interval], prediction: float = 0.0) -> Interval:
-    """The interval that reaches farthest from the prediction, or has NaN: if it is inside a region, all are.
+    """The interval that reaches farthest from the prediction, or is NaN: if it is inside a region, all are.
 
     >>> largest([Interval(0.3, 0.2, 0.4), Interval(0.1, -0.7, 0.9)]).value
     0.1
@@ -87,7 +87,7 @@ def largest(candidates: Iterable[Interval], prediction: float = 0.0) -> Interval
 
 
 def smallest(candidates: Iterable[Interval], prediction: float = 0.0) -> Interval:
-    """The interval that comes nearest to the prediction, or has NaN: if it is outside a region, all are.
+    """The interval that comes nearest to the prediction, or is NaN: if it is outside a region, all are.
 
     >>> smallest([Interval(0.3, 0.2, 0.4), Interval(0.5, 0.1, 0.9)]).value
     0.5
@@ -96,7 +96,7 @@ def smallest(candidates: Iterable[Interval], prediction: float = 0.0) -> Interva
 
 
 def _reach(interval: Interval, prediction: float) -> tuple[float, float]:
-    """Least and largest distance of an interval from the prediction."""
+    """Smallest and largest distance of an interval from the prediction."""
     low, high = interval.low - prediction, interval.high - prediction
     if np.isnan(low) or np.isnan(high):
         return -np.inf, np.inf
@@ -104,8 +104,7 @@ def _reach(interval: Interval, prediction: float) -> tuple[float, float]:
 
 
 def network(depth: int, width: int, targets: Sequence[float], start: Init, label_noise: float) -> Problem:
-    """A square teacher with these singular values, white inputs, and a network with hidden layers of one
-    width.
+    """A square teacher with these singular values, white inputs, and hidden layers of one width.
 
     >>> network(3, 8, (2.0, 1.0), Balanced(scale=0.1), label_noise=0.5).network.widths
     (2, 8, 8, 2)
@@ -125,7 +124,7 @@ def aligned(depth: int, strength: float) -> Balanced:
 
 
 def at(problem: Problem, strengths: Sequence[float] | Floats) -> Problem:
-    """The same problem from aligned, balanced weights with these mode strengths; hidden widths are the number of modes.
+    """The problem started from aligned, balanced weights with these mode strengths; hidden widths = number of modes.
 
     >>> at(network(2, 2, (2.0, 1.0), aligned(2, 1.0), label_noise=0.5), (4.0, 0.25)).init.weights[0].shape
     (2, 2)
@@ -136,7 +135,7 @@ def at(problem: Problem, strengths: Sequence[float] | Floats) -> Problem:
 
 
 def run(problem: Problem, method: Method, plan: Plan) -> xr.Dataset:
-    """The run, without a progress bar; warnings are silenced: these regimes are intended."""
+    """The run, without a progress bar; warnings are silenced because these regimes are intended."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return simulate(problem, method, plan, progress=False)
@@ -148,5 +147,5 @@ def learning_times(dataset: xr.Dataset, threshold: float = 0.5) -> Floats:
 
 
 def alive(dataset: xr.Dataset) -> xr.Dataset:
-    """The trajectories that have not diverged; a claim with more than 0.1 % of others is not judged."""
+    """The trajectories that have not diverged; above 0.1 % divergence a claim is inconclusive."""
     return dataset.isel(trajectory=np.flatnonzero(dataset["status"].values == 0))

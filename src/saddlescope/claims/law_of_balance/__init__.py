@@ -1,6 +1,6 @@
 """Ziyin, Li & Ueda 2023–2025, arXiv 2308.06671: noise balance and the stationary distribution of SGD.
 
-One file a claim. u, w are a pair with ``ℓ(λu, w/λ) = ℓ(u, w)``, T = η/B; the loss has its ½, depth is L = D + 1.
+One file per claim. u, w are a pair with ``ℓ(λu, w/λ) = ℓ(u, w)``, T = η/B; the loss includes ½, depth is L = D + 1.
 """
 
 from saddlescope.claims.law_of_balance import (

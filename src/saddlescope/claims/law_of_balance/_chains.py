@@ -1,4 +1,4 @@
-"""What the claims on diagonal networks share: balanced chains, ends of ensembles, tails, histograms with errors."""
+"""Shared by the claims on diagonal networks: balanced chains, final strengths, tails, histograms with errors."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def chain(depth: int, start: float, label_noise: float, target: float = 1.0, wid
 
 
 def chains(depth: int, starts: Sequence[float] | Floats, label_noise: float, target: float = 1.0) -> Problem:
-    """As ``chain``, with a start of its own for each balanced chain."""
+    """As ``chain``, with one initial strength for each balanced chain."""
     each = np.asarray(starts, float)[:, None]
     sizes = np.abs(each) ** (1 / depth)
     layers = [sizes] * (depth - 1) + [sizes * np.sign(each)]
@@ -45,7 +45,7 @@ def chains(depth: int, starts: Sequence[float] | Floats, label_noise: float, tar
 
 
 def end(problem: Problem, method: Method, time: float, trajectories: int, seed: int = 1) -> tuple[Floats, xr.Dataset]:
-    """Strengths v of an ensemble at ``time``, those that diverged left out, and its run."""
+    """Strengths v of an ensemble at ``time``, without diverged trajectories, and its run."""
     steps = round(time / method.time_step)
     plan = Plan(steps, trajectories, save_at=(steps,), keep="trajectories", events=(), seed=seed)
     dataset = run(problem, method, plan)
@@ -53,9 +53,10 @@ def end(problem: Problem, method: Method, time: float, trajectories: int, seed: 
 
 
 def hill(ratios: Floats) -> Interval:
-    """Rate at which ``P(ratio > x)`` falls as a power of x ≥ 1, ``#/Σ log ratio`` of those beyond 1 (trajectory, look).
+    """Exponent k of ``P(ratio > x) ~ x^{−k}``, x ≥ 1: ``#/Σ log ratio`` of the ratios above 1 (trajectory, time).
 
-    Both sums are means over independent trajectories, so that looks at one need not be independent. NaN without any.
+    Both sums are averaged over independent trajectories, so samples of one need not be independent. NaN if none is
+    above 1.
     Source: Hill 1975, Ann. Statist. 3(5).
 
     >>> round(hill(np.linspace(1e-5, 1, 100_000)[:, None] ** (-1 / 2.5)).value, 2)
@@ -72,7 +73,7 @@ def hill(ratios: Floats) -> Interval:
 
 
 def memory(mode: ModeSDE) -> float:
-    """Relaxation time to a few per cent, which is all that the end of an ensemble asks for and ten times as fast.
+    """Relaxation time to a few per cent, enough for final strengths and ten times as fast as full accuracy.
 
     >>> memory(ModeSDE(depth=1, target=1.0, label_noise=0.5, temperature=0.1))
     1.00...
@@ -82,7 +83,7 @@ def memory(mode: ModeSDE) -> float:
 
 
 def dots(panel: Axes, sample: ArrayLike, edges: Floats, **style: Any) -> None:
-    """Density of a sample over bins, with its standard error."""
+    """Plot the density of a sample in bins, with standard errors."""
     values = np.asarray(sample)
     counts, width = np.histogram(values, edges)[0], np.diff(edges)
     middle = np.sqrt(edges[1:] * edges[:-1]) if edges[0] > 0 else (edges[1:] + edges[:-1]) / 2

@@ -1,5 +1,4 @@
-"""Noise of minibatches takes u² − w² to 0 at the predicted rate; without noise it stays, isotropic noise makes it
-grow."""
+"""Minibatch noise drives u² − w² to 0 at the predicted rate; gradient flow conserves it, isotropic noise spreads it."""
 
 from __future__ import annotations
 
@@ -47,7 +46,7 @@ class Ensemble:
     def exponent(self, heat: float = 1.0, stepping: float = 1.0, decaying: float = 1.0) -> Floats:
         """``∫ (T g(v) + η(v − s*)² + 2γ) dt``, ensemble mean (t,), each term times one of the factors.
 
-        The second term is of discrete steps alone.
+        The second term is present for discrete steps only.
         """
         T, decay = getattr(self.method, "temperature", 0.0), self.method.weight_decay
         steps = self.method.lr if isinstance(self.method, SGD) else 0.0
@@ -55,7 +54,7 @@ class Ensemble:
         return _integral(rate.mean(axis=0), self.time)
 
     def decay(self, heat: float = 1.0, stepping: float = 1.0, decaying: float = 1.0) -> Interval:
-        """What ``−log`` of the mean of q has gained, over what the exponent has."""
+        """Increase of ``−log`` of the mean of q, over the exponent."""
         left = intervals.mean(self.q[:, -1] / self.q[0, 0])
         gained = Interval(*(-np.log(max(end, 1e-300)) for end in (left.value, left.high, left.low)))
         return gained / self.exponent(heat, stepping, decaying)[-1]
@@ -74,19 +73,13 @@ def experiment(quick: bool) -> Evidence:
     hot = _ensemble(HOT, UNBALANCED, 5 * _folding(HOT), size)
     flow = _ensemble(GradientFlow(lr=0.01), UNLEARNED, sgd[0].time[-1], 1)
     isotropic, spreading = (_ensemble(ISOTROPIC, start, SPREADING, crowd) for start in (UNBALANCED, BALANCED))
-    ratios = [each.decay() for each in sgd]
     late = hot.late_rate()
-
-    def worst(**factors: float) -> Number:
-        found = largest((each.decay(**factors) for each in sgd), 1.0)
-        return Number("rate of decay over the predicted one, SGD, worst case", found, RATE)
-
     return Evidence(
         numbers=[
-            replace(worst(), catches=power(lambda factor: worst(heat=factor), "T")),
-            *(Number(f"the same, {_words(each.method)}", ratio, RATE) for each, ratio in zip(sgd, ratios, strict=True)),
+            replace(_worst(sgd), catches=power(lambda factor: _worst(sgd, heat=factor), "T")),
+            *(Number(f"the same, {_words(each.method)}", each.decay(), RATE) for each in sgd),
             Number(
-                "late rate over 2(s* − E[s]) of the stationary law, Langevin, T = 0.04",
+                "late rate over 2(s* − E[s]) of the stationary distribution, Langevin, T = 0.04",
                 late / _stationary_rate(1.0),
                 LATE,
                 power(lambda factor: Number("", late / _stationary_rate(factor), LATE), "T"),
@@ -98,9 +91,7 @@ def experiment(quick: bool) -> Evidence:
                 ROUNDING,
             ),
             Number(
-                "isotropic noise from u² = w²: E[(u² − w²)²] over its prediction",
-                _growth(spreading),
-                around(1.0, 0.1),
+                "isotropic noise from u² = w²: E[(u² − w²)²] over its prediction", _growth(spreading), around(1.0, 0.1)
             ),
         ],
         controls=[
@@ -111,24 +102,32 @@ def experiment(quick: bool) -> Evidence:
                 LATE,
             ),
         ],
-        rivals=[
-            Rival("T × 0.95", [worst(heat=0.95)]),
-            Rival("T × 1.05", [worst(heat=1.05)]),
-            Rival("no term of discrete steps", [worst(stepping=0.0)]),
-            Rival("twice the term of discrete steps", [worst(stepping=2.0)]),
-            Rival("weight decay adds γ, not 2γ", [worst(decaying=0.5)]),
-            Rival(
-                "the stationary rate of T × 0.95",
-                [Number("late rate over that", late / _stationary_rate(0.95), LATE)],
-            ),
-            Rival(
-                "isotropic noise keeps u² = w²",
-                [Number("E[(u² − w²)²] over its prediction", _growth(spreading), around(0.0, 0.1))],
-            ),
-        ],
+        rivals=_wrong(sgd, late, spreading),
         runs=[each.record for each in (*sgd, hot, flow, isotropic, spreading)],
         curves={"sgd": sgd, "hot": hot, "flow": flow, "spreading": spreading},
     )
+
+
+def _worst(sgd: Sequence[Ensemble], **factors: float) -> Number:
+    """The rate of decay farthest from its prediction, with the terms of the prediction times these factors."""
+    found = largest((each.decay(**factors) for each in sgd), 1.0)
+    return Number("rate of decay over the predicted one, SGD, worst case", found, RATE)
+
+
+def _wrong(sgd: Sequence[Ensemble], late: Interval, spreading: Ensemble) -> list[Rival]:
+    """The rival theories."""
+    return [
+        Rival("T × 0.95", [_worst(sgd, heat=0.95)]),
+        Rival("T × 1.05", [_worst(sgd, heat=1.05)]),
+        Rival("no term of discrete steps", [_worst(sgd, stepping=0.0)]),
+        Rival("twice the term of discrete steps", [_worst(sgd, stepping=2.0)]),
+        Rival("weight decay adds γ, not 2γ", [_worst(sgd, decaying=0.5)]),
+        Rival("the stationary rate at T × 0.95", [Number("late rate over that", late / _stationary_rate(0.95), LATE)]),
+        Rival(
+            "isotropic noise conserves u² = w²",
+            [Number("E[(u² − w²)²] over its prediction", _growth(spreading), around(0.0, 0.1))],
+        ),
+    ]
 
 
 def _stationary_rate(heat: float) -> float:
@@ -144,12 +143,12 @@ def noise(v: Floats) -> Floats:
 
 
 def _folding(method: SGD | Langevin) -> float:
-    """Time in which q should fall by a factor of e or somewhat more."""
+    """Time in which q is predicted to fall by a factor of e or slightly more."""
     return 1 / (method.temperature * LABEL_NOISE**2 + 2 * method.weight_decay)
 
 
 def _ensemble(method: Method, start: tuple[float, float], horizon: float, trajectories: int) -> Ensemble:
-    """From these u and w until about this time."""
+    """An ensemble from these u and w until about this time."""
     u, w = start
     data = GaussianData(np.array([[TARGET]]), label_noise=LABEL_NOISE)
     problem = Problem(DeepLinear((1, 1, 1)), data, Given((np.array([[w]]), np.array([[u]]))))
@@ -161,7 +160,7 @@ def _ensemble(method: Method, start: tuple[float, float], horizon: float, trajec
 
 
 def _growth(spreading: Ensemble) -> Interval:
-    """``E[q²]`` over ``∫ 2T E[g(v)(q² + 4v²)] dt``, by the difference of the two along each path."""
+    """``E[q²]`` over ``∫ 2T E[g(v)(q² + 4v²)] dt``, from their difference along each path."""
     q, v = spreading.q, spreading.v
     T = ISOTROPIC.temperature
     predicted = _integral(2 * T * noise(v) * (q**2 + 4 * v**2), spreading.time)[:, -1]
@@ -169,7 +168,7 @@ def _growth(spreading: Ensemble) -> Interval:
 
 
 def _integral(values: Floats, time: Floats) -> Floats:
-    """Over time, from the first save to each."""
+    """Time integral from the first save to each (trapezoidal rule)."""
     pieces = 0.5 * (values[..., 1:] + values[..., :-1]) * np.diff(time)
     return np.concatenate([np.zeros_like(values[..., :1]), np.cumsum(pieces, axis=-1)], axis=-1)
 
@@ -218,9 +217,9 @@ CLAIM = Claim(
     name="balance-decay",
     title="Minibatch noise balances: u² − w² decays exponentially",
     statement=(
-        "For ℓ(uw), u² − w² decays under SGD as exp(−∫ T Var[∂ℓ/∂(uw)] dt); weight decay adds 2γ to the rate. "
-        "Gradient flow conserves it, isotropic noise makes (u² − w²)² grow. Two refinements: a discrete step "
-        "adds η⟨∂ℓ/∂(uw)⟩² to the rate, and once the product is stationary the mean rate is 2(s* − E[s])."
+        "For ℓ(uw), u² − w² decays under SGD as exp(−∫ T Var[∂ℓ/∂(uw)] dt); weight decay adds 2γ to the rate. Gradient "
+        "flow conserves it, and isotropic noise makes (u² − w²)² grow. Two refinements: a discrete step adds "
+        "η⟨∂ℓ/∂(uw)⟩² to the rate, and once the product is stationary the mean rate is 2(s* − E[s])."
     ),
     source=(
         "Ziyin, Li & Ueda 2023–2025, arXiv 2308.06671, law of balance; the term of discrete steps and the stationary "
@@ -228,22 +227,22 @@ CLAIM = Claim(
     ),
     method=(
         "A network 1 → 1 → 1 from u = 1.5, w = 1/1.5 (product at s* = 1, σ = 2), on the engine: SGD at three learning "
-        "rates and batches and with weight decay until q = u² − w² should have fallen by e³, Langevin noise at T = "
-        "0.04 until e⁵; gradient flow from w = 0.1, far from what it learns. Measured is −log of the mean of q (late "
-        "rates: the mean of −log q over the last two thirds); predicted the integral of T g(v) + η(v − s*)² + 2γ along "
-        "the ensemble, g(v) = 2(v − s*)² + σ². "
-        "Isotropic noise: T = 0.01 until t = 4, where E[q²] must be ∫ 2T E[g(v)(q² + 4v²)] dt. All runs have 50 saves."
+        "rates and batch sizes and with weight decay until q = u² − w² is predicted to have fallen by e³, Langevin "
+        "noise at T = 0.04 until e⁵; gradient flow from w = 0.1, far from what it learns. Measured: −log of the mean "
+        "of q (late rates: the mean of −log q over the last two thirds). Predicted: the integral of T g(v) + η(v − "
+        "s*)² + 2γ along the ensemble, g(v) = 2(v − s*)² + σ². Isotropic noise: T = 0.01 until t = 4, where E[q²] must "
+        "equal ∫ 2T E[g(v)(q² + 4v²)] dt. All runs have 50 saves."
     ),
     control=(
-        "Isotropic noise of the same strength keeps the mean of u² − w² and must not show the rate; and T σ², the "
+        "Isotropic noise of the same strength conserves the mean of u² − w² and must not show the rate; and T σ², the "
         "noise at the minimum without the fluctuations of uw, must not be the late rate. Rivals, on the same "
-        "trajectories: T × 0.95 and 1.05, the term of discrete steps left out or doubled (it is a tenth of the rate at "
+        "trajectories: T × 0.95 and 1.05, the term of discrete steps omitted or doubled (it is a tenth of the rate at "
         "η = 0.1), half the weight decay."
     ),
     caption=(
-        "Mean of u² − w² (dots) and the prediction (lines); late rate of decay, in stationary noise, against "
-        "temperature (dots: the SGD runs and Langevin, intervals at 1 − 10⁻⁶) and the closed form of the stationary "
-        "law; mean square of u² − w² from a balanced start under isotropic noise, line 4s*²(e^(2Tσ²t) − 1)."
+        "Mean of u² − w² (dots) and the prediction (lines); late rate of decay, in the stationary state, against "
+        "temperature (dots: the SGD runs and Langevin, intervals at 1 − 10⁻⁶) and the closed form from the stationary "
+        "distribution; mean square of u² − w² from a balanced start under isotropic noise, line 4s*²(e^(2Tσ²t) − 1)."
     ),
     experiment=experiment,
     draw=draw,

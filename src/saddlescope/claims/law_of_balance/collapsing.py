@@ -1,4 +1,4 @@
-"""The fifth regime: above T_c all mass runs to 0, but at little label noise it lingers around a strength s > 0."""
+"""The fifth regime: above T_c all mass goes to 0, but at small label noise it lingers around a strength s > 0."""
 
 from __future__ import annotations
 
@@ -24,69 +24,74 @@ NOISES, HEAT = (0.3, 0.5, 0.6, 1.0, 2.0), 1.3
 """Label noise in units of s* = 1, and temperature in units of T_c."""
 
 TIMES, GONE = (10.0, 15.0, 20.0, 400.0), 1e-4
-"""Times at which ensembles are looked at, and the strength below which they count as collapsed."""
+"""Times at which ensembles are sampled, and the strength below which they count as collapsed."""
 
 BINS = np.linspace(0.25, 1.15, 7)
-"""Where a maximum is looked for."""
+"""Bins in which a maximum is searched."""
 
 
 def experiment(quick: bool) -> Evidence:
-    """Ensembles above T_c: whether what is left has a maximum at s > 0, and their laws in time."""
-    size, same, margin = (32_768, same_law(True), 0.45) if quick else (262_144, same_law(False), 0.2)
+    """Ensembles above T_c: whether the survivors have a maximum at s > 0, and their distributions over time."""
+    size, margin = (32_768, 0.45) if quick else (262_144, 0.2)
     looks = {noise: _looks(at(noise), size) for noise in NOISES}
     lingers = {noise: bump(left[:, :-1]) for noise, left in looks.items()}
     gone = largest((intervals.proportion(left[:, -1] < GONE) for left in looks.values()), 1.0)
     low = [noise for noise in NOISES if predicted(at(noise))]
 
-    def share(theory: Sequence[bool]) -> Interval:
-        return intervals.exact(
-            float(np.mean([seen == said for seen, said in zip(lingers.values(), theory, strict=True)]))
-        )
+    def agreement(name: str, theory: Sequence[bool]) -> Number:
+        """Fraction of label noises at which a maximum was detected exactly if the theory has one."""
+        right = [seen == claimed for seen, claimed in zip(lingers.values(), theory, strict=True)]
+        return Number(name, intervals.exact(float(np.mean(right))), (1.0, 1.0))
 
     def transient(factor: float) -> Number:
-        """Ensembles at t = 10 against the law in time at ``factor`` times the temperature."""
-        off = largest(
-            intervals.distance_to_law(
-                looks[noise][:, 0], _hotter(at(noise), factor).evolve(1.0, TIMES[:1], tol=1e-4)[0].cdf
-            )
-            for noise in NOISES
-        )
-        return Number("T = 1.3 T_c: CDF difference to the law at t = 10, farthest of σ", off, same)
+        return _transient(looks, factor, quick)
 
     def heights(name: str, factor: float = 1.0) -> Number:
-        """Shares near the maximum and near the minimum, over that of m(s)."""
+        """Ratio of the counts near the maximum and near the minimum, over that of m(s)."""
         off = largest((height(looks[n][:, 2], at(n)) / expected(at(n)) * (1 / factor) for n in low), 1.0)
         return Number(name, off, around(1.0, margin), moved=True)
 
     cold, hot = (0.7, 1.4) if quick else (0.9, 1.1)
-    right = [predicted(at(noise)) for noise in NOISES]
+    right, count = [predicted(at(noise)) for noise in NOISES], len(NOISES)
     return Evidence(
         numbers=[
-            Number("share of 5 label noises at which a maximum lingers as predicted", share(right), (1.0, 1.0)),
+            agreement("fraction of 5 label noises with a maximum exactly where predicted", right),
             transient(1.0) if quick else replace(transient(1.0), catches=power(transient, "T")),
             replace(
-                heights("t = 20: share around the maximum over that around the minimum, over that of m(s), farthest"),
+                heights("t = 20: count near the maximum over that near the minimum, over that of m(s), farthest"),
                 catches=power(lambda factor: heights("", factor), "height"),
             ),
-            Number("share at 0 by t = 400, least", gone, (0.9, 1.0)),
+            Number("smallest fraction at 0 by t = 400", gone, (0.9, 1.0)),
         ],
         controls=[
-            Number("four regimes: no maximum above T_c", share([False] * len(NOISES)), (1.0, 1.0)),
-            Number("a maximum at every label noise", share([True] * len(NOISES)), (1.0, 1.0)),
+            agreement("four regimes: no maximum above T_c", [False] * count),
+            agreement("a maximum at every label noise", [True] * count),
         ],
         rivals=[
-            Rival("no maximum above T_c", [Number("share of label noises", share([False] * len(NOISES)), (1.0, 1.0))]),
+            Rival("no maximum above T_c", [agreement("fraction of label noises", [False] * count)]),
             Rival(
                 "a maximum as long as σ < s*/2",
-                [Number("share of label noises", share([noise < 0.5 for noise in NOISES]), (1.0, 1.0))],
+                [agreement("fraction of label noises", [noise < 0.5 for noise in NOISES])],
             ),
             Rival(f"T × {cold}", [transient(cold)]),
             Rival(f"T × {hot}", [transient(hot)]),
-            Rival("what is left is flat", [_flat(looks, low, margin)]),
+            Rival("the survivors have a flat density", [_flat(looks, low, margin)]),
         ],
         runs=[],
         curves={"looks": looks, "lingers": lingers},
     )
+
+
+def _transient(looks: dict[float, Floats], factor: float, quick: bool) -> Number:
+    """Ensembles at t = 10 against the predicted distribution at ``factor`` times the temperature."""
+    off = largest(
+        intervals.distance_to_law(
+            looks[noise][:, 0], _hotter(at(noise), factor).evolve(1.0, TIMES[:1], tol=1e-4)[0].cdf
+        )
+        for noise in NOISES
+    )
+    name = "T = 1.3 T_c: Kolmogorov distance to the prediction at t = 10, farthest of σ"
+    return Number(name, off, same_law(quick))
 
 
 def at(noise: float) -> ModeSDE:
@@ -96,7 +101,7 @@ def at(noise: float) -> ModeSDE:
 
 
 def predicted(mode: ModeSDE) -> bool:
-    """Whether theory has a maximum at s > 0."""
+    """Whether theory predicts a maximum at s > 0."""
     return regime(mode) == "collapsing"
 
 
@@ -109,14 +114,14 @@ def _looks(mode: ModeSDE, trajectories: int) -> Floats:
 
 
 def bump(looks: Floats) -> bool:
-    """Whether some bin certainly holds more than one of the same width below it (trajectory, look)."""
+    """Whether some bin significantly holds more than one of the same width below it (trajectory, time)."""
     held = [((looks >= low) & (looks < high)).sum(axis=1) for low, high in itertools.pairwise(BINS)]
     pairs = [(upper, lower) for i, upper in enumerate(held) for lower in held[:i]]
     return any(intervals.mean(upper - lower, FALSE_ALARM / len(pairs)).low > 0 for upper, lower in pairs)
 
 
 def height(values: Floats, mode: ModeSDE) -> Interval:
-    """Count around the maximum over that around the minimum of m(s), each within a fifth of it."""
+    """Count near the maximum over that near the minimum of m(s), each within a fifth of the latter's position."""
     top, dip = places(mode)
     (a, b), (c, d) = top, dip
     first, second = (
@@ -126,7 +131,7 @@ def height(values: Floats, mode: ModeSDE) -> Interval:
 
 
 def places(mode: ModeSDE) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Bins of one width around the maximum and the minimum."""
+    """Bins of equal width around the maximum and the minimum."""
     found = extrema(mode)
     half = float(found.minima[0]) / 5
     top, dip = ((float(place) - half, float(place) + half) for place in (found.maxima[0], found.minima[0]))
@@ -134,7 +139,7 @@ def places(mode: ModeSDE) -> tuple[tuple[float, float], tuple[float, float]]:
 
 
 def expected(mode: ModeSDE) -> float:
-    """The same of the speed density m(s), that of what has not collapsed after a long time."""
+    """The same for the speed density m(s), that of the survivors after a long time."""
     low, high = np.array(places(mode)).T
     s = np.linspace(low, high, 201)
     mass = density(mode, s.ravel()).reshape(s.shape).mean(axis=0)
@@ -142,7 +147,7 @@ def expected(mode: ModeSDE) -> float:
 
 
 def density(mode: ModeSDE, s: Floats) -> Floats:
-    """m(s), not normalised: the stationary density formula, which cannot be normalised above T_c.
+    """m(s), not normalised: the formula of the stationary density, which is not normalisable above T_c.
 
     >>> s = np.array([0.5, 1.0, 2.0])
     >>> cold = replace(at(1.0), temperature=0.1)
@@ -156,11 +161,11 @@ def density(mode: ModeSDE, s: Floats) -> Floats:
 
 def _flat(looks: dict[float, Floats], low: Sequence[float], margin: float) -> Number:
     off = largest((height(looks[noise][:, 2], at(noise)) for noise in low), 1.0)
-    return Number("share around the maximum over that around the minimum", off, around(1.0, margin))
+    return Number("count near the maximum over that near the minimum", off, around(1.0, margin))
 
 
 def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
-    """What is left at t = 20 with m(s), shares left in time, the diagram above T_c."""
+    """Survivors at t = 20 with m(s), surviving fractions over time, the diagram above T_c."""
     left, time, plane = axes
     s, edges = np.linspace(0.1, 1.6, 300), np.linspace(0.1, 1.6, 31)
     for noise, colour in zip((0.3, 0.5, 2.0), plots.COLOURS, strict=False):
@@ -179,7 +184,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
         time.plot(
             np.linspace(5, 22, 12), [1 - float(law.cdf(0.2)) for law in laws], color=colour, label=f"σ = {noise:g}"
         )
-    time.set(title="Share with s > 0.2", xlabel="time", ylabel="share", ylim=(0, 1))
+    time.set(title="Fraction with s > 0.2", xlabel="time", ylabel="fraction", ylim=(0, 1))
     time.legend()
     noises, heats = np.linspace(0.1, 2.2, 60), np.linspace(1.02, 2.0, 40)
     lingering = [
@@ -195,28 +200,32 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
 
 CLAIM = Claim(
     name="collapsing",
-    title="A fifth regime: above T_c what has not collapsed yet lingers around a strength s > 0",
+    title="A fifth regime: above T_c the surviving trajectories linger at a strength s > 0",
     statement=(
-        "At L = 2 and T > T_c there is no stationary law, but the density of the theory, m(s), which cannot be "
-        "normalised at 0, keeps a maximum at s > 0 where (1 + 4Ts*)² > 42T²σ² and 10Ts* > 1: the share of an ensemble "
-        "that has not collapsed has that maximum, and none elsewhere. At T = 1.3 T_c this is so for σ ≤ 0.6 s* and not "
-        "for σ ≥ s*."
+        "At L = 2 and T > T_c there is no stationary distribution, but the density of the theory, m(s), which is not "
+        "normalisable at 0, still has a maximum at s > 0 where (1 + 4Ts*)² > 42T²σ² and 10Ts* > 1: the part of an "
+        "ensemble that has not collapsed has a maximum there, and none otherwise. At T = 1.3 T_c this holds for σ ≤ "
+        "0.6 s* and not for σ ≥ s*."
     ),
-    source="Ziyin, Li & Ueda 2023, arXiv 2308.06671, fifth regime of the phase diagram; the condition is ours",
+    source=(
+        "Ziyin, Li & Ueda 2023, arXiv 2308.06671, fifth regime of the phase diagram; the condition is this project's"
+    ),
     method=(
-        "Ensembles of the mode SDE from s* at T = 1.3 T_c and σ = 0.3, 0.5, 0.6, 1, 2 (s* = 1), looked at when t = 10, "
-        "15, 20 and 400. A maximum is seen where a bin between 0.25 and 1.15 holds more than one below it, beyond "
-        "chance at 10⁻⁶ over all pairs of bins. Counts around the maximum and the minimum of m(s) at t = 20 are "
-        "compared with m(s), distribution functions at t = 10 with the law in time. It is a statement on the Langevin "
-        "model: there T s* > 1/10, where SGD with B = 1 no longer follows it."
+        "Ensembles of the mode SDE from s* at T = 1.3 T_c and σ = 0.3, 0.5, 0.6, 1, 2 (s* = 1), sampled at t = 10, 15, "
+        "20 and 400. A maximum counts as detected if some bin between 0.25 and 1.15 holds more trajectories than a bin "
+        "below it, significant at 10⁻⁶ over all pairs of bins. Counts near the maximum and the minimum of m(s) at t = "
+        "20 are compared with m(s), distribution functions at t = 10 with the predicted distribution at that time. The "
+        "claim is about the Langevin model: there T s* > 1/10, where SGD with B = 1 no longer follows it."
     ),
     control=(
-        "That there is no maximum above T_c, and that there always is one, must be refuted. Rivals, on the same "
-        "samples: T × 0.9 and 1.1 (quick: 0.7 and 1.4), a maximum for σ < s*/2 alone, a flat density of what is left."
+        "That there is never a maximum above T_c, and that there always is one, must both be refuted. Rivals, on the "
+        "same samples: T × 0.9 and 1.1 (quick: 0.7 and 1.4), a maximum for σ < s*/2 only, a flat density of the "
+        "surviving trajectories."
     ),
     caption=(
-        "Density of what is left at t = 20 (dots) and m(s), normalised over the panel (lines); share with s > 0.2 in "
-        "time (dots: ensembles, lines: theory); where theory has the maximum (shaded) and where it was seen (dots)."
+        "Density of the surviving trajectories at t = 20 (dots) and m(s), normalised over the panel (lines); fraction "
+        "with s > 0.2 over time (dots: ensembles, lines: theory); where theory predicts the maximum (shaded) and where "
+        "it was detected (dots)."
     ),
     experiment=experiment,
     draw=draw,

@@ -1,4 +1,4 @@
-"""The loss of linear regression diverges at a finite temperature; that of deeper networks does not, in the SDE."""
+"""The loss of linear regression diverges at a finite temperature; that of deeper networks does not in the SDE."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ SHALLOW = ModeSDE(depth=1, target=1.0, label_noise=1.0, temperature=1.0)
 """Linear regression on Gaussian data, whose E[s²] diverges at T = 1."""
 
 BESIDE, BATCHES, FAR, NEAR = (0.85, 1.15), (1, 4), 10.0, 3.0
-"""Temperatures in units of the predicted one; batch sizes; |v − s*| beyond which the tail is counted, SGD and SDE."""
+"""Temperatures in units of the predicted one; batch sizes; |v − s*| where the tail starts, for SGD and the SDE."""
 
 LOOKS = np.arange(4.0, 14.0, 0.1)
 """Times in relaxation times."""
 
 DEEP, HOT, CUTS = (2, 3, 4), (0.5, 1.2), (3.0, 30.0)
-"""Depths without divergence; temperatures (the first at L = 2, below its T_c = 2/3); cuts of the second moment."""
+"""Depths without divergence; temperatures (the first at L = 2, below T_c = 2/3); cutoffs of the second moment."""
 
 
 def experiment(quick: bool) -> Evidence:
-    """Powers of tails beside the predicted temperature, and second moments that are cut farther and farther out."""
+    """Tail exponents on either side of the predicted temperature, and second moments at growing cutoffs."""
     size = 16_384 if quick else 131_072
     times = {T: _looks(_shallow(T), size) for T in BESIDE}
     tails = {T: hill(np.abs(looks - 1.0) / NEAR) - early(_shallow(T)) for T, looks in times.items()}
@@ -51,18 +51,14 @@ def experiment(quick: bool) -> Evidence:
     discrete = {B: _crossing([steps[B, factor] for factor in BESIDE], inverse=False) for B in BATCHES}
     deep = {L: _looks(_deep(L), 4 * size if quick else size) for L in DEEP}
     found = {L: growth(looks) for L, looks in deep.items()}
-    shallow = growth(np.abs(times[BESIDE[1]] - 1.0))
-    margin = 0.22 if quick else 0.1
+    shallow, margin = growth(np.abs(times[BESIDE[1]] - 1.0)), 0.22 if quick else 0.1
 
     def threshold(factor: float) -> Number:
         name = "L = 1: temperature at which E[s²] diverges, over 2β₁/α₁"
         return Number(name, langevin / factor, around(1.0, margin), moved=True)
 
     def sgd(theory: Callable[[int], float]) -> Number:
-        """Rates at which E[v²] of SGD diverges over those of this theory."""
-        worst = largest((discrete[B] * (sgd_divergence(B) / theory(B)) for B in BATCHES), 1.0)
-        name = "SGD, L = 1: η at which E[v²] diverges over 2/(1 + 2/B), farther of B = 1, 4"
-        return Number(name, worst, around(1.0, margin))
+        return _sgd_number(discrete, theory, margin)
 
     def moments(name: str, off: Iterable[Interval]) -> Number:
         return Number(name, largest(off, 1.0), around(1.0, 0.15 if quick else 0.05), moved=True)
@@ -72,14 +68,14 @@ def experiment(quick: bool) -> Evidence:
             replace(threshold(1.0), catches=power(threshold, "T")),
             replace(sgd(sgd_divergence), catches=power(lambda factor: sgd(lambda B: factor * sgd_divergence(B)), "η")),
             moments(
-                "L = 2, 3, 4: E[min(s, 30)²]/E[min(s, 3)²] over that of the law, farthest",
+                "L = 2, 3, 4: E[min(s, 30)²]/E[min(s, 3)²] over the prediction, farthest",
                 (found[L] / law_growth(_deep(L)) for L in DEEP),
             ),
             *(Number(f"the same at L = {L}, T = {_deep(L).temperature:g}, not divided", found[L]) for L in DEEP),
         ],
         controls=[
             Number(
-                "L = 1, T = 1.15: E[min(|v − s*|, c)²] grows from c = 3 to 30 as at L = 3",
+                "L = 1, T = 1.15: growth of E[min(|v − s*|, c)²] from c = 3 to 30, over that at L = 3",
                 shallow / law_growth(_deep(3)),
                 around(1.0, 0.1),
             ),
@@ -90,16 +86,23 @@ def experiment(quick: bool) -> Evidence:
             Rival("T × 1.25", [threshold(1.25)]),
             Rival("β₁/α₁: not converted from a loss without ½", [threshold(0.5)]),
             Rival("SGD: η × 0.8", [sgd(lambda B: 0.8 * sgd_divergence(B))]),
-            Rival("SGD: the edge of the mean, η = 2", [sgd(lambda B: 2.0)]),
+            Rival("SGD: the stability edge of the mean, η = 2", [sgd(lambda B: 2.0)]),
             Rival("SGD: the Langevin model, η = B", [sgd(float)]),
             Rival(
-                "L ≥ 2 diverges as well: the moment grows like that of L = 1",
+                "L ≥ 2 also diverges: the moment grows as at L = 1",
                 [moments("measured growth over that", (found[L] / law_growth(_shallow(BESIDE[1])) for L in DEEP))],
             ),
         ],
         runs=runs,
         curves={"tails": tails, "steps": steps, "deep": deep, "shallow": times[BESIDE[1]]},
     )
+
+
+def _sgd_number(discrete: dict[int, Interval], theory: Callable[[int], float], margin: float) -> Number:
+    """Learning rates at which E[v²] of SGD diverges, over those of this theory."""
+    worst = largest((discrete[B] * (sgd_divergence(B) / theory(B)) for B in BATCHES), 1.0)
+    name = "SGD, L = 1: η at which E[v²] diverges over 2/(1 + 2/B), farther of B = 1, 4"
+    return Number(name, worst, around(1.0, margin))
 
 
 def sgd_divergence(batch_size: int) -> float:
@@ -120,21 +123,21 @@ def _deep(depth: int) -> ModeSDE:
 
 
 def _looks(sde: ModeSDE, trajectories: int) -> Floats:
-    """Strengths (trajectory, look) once the start is forgotten."""
+    """Strengths (trajectory, time) once the start is forgotten."""
     return np.asarray(sde.simulate(sde.fixed_point, LOOKS * memory(sde), trajectories, seed=1))
 
 
 def _sgd(lr: float, batch_size: int, trajectories: int) -> tuple[Interval, xr.Dataset]:
-    """The power of the tail of SGD at depth 1, and its run."""
+    """The tail exponent of SGD at depth 1, and its run."""
     plan = Plan(2000, trajectories, saves=100, keep="trajectories", events=(), seed=2)
     dataset = run(chain(1, 1.0, 1.0), SGD(lr, batch_size), plan)
     return hill(np.abs(dataset["mode_strength"].values[:, 11:, 0] - 1) / FAR), dataset
 
 
 def _crossing(powers: list[Interval], inverse: bool) -> Interval:
-    """Where the power of the tail is 2, in units of the prediction, on the line through both points.
+    """Where the tail exponent is 2, in units of the prediction, by linear interpolation.
 
-    With ``inverse`` the line is in 1/T, on which the power of Langevin dynamics is one.
+    With ``inverse`` in 1/T, in which the exponent of Langevin dynamics is linear.
     """
     below, above = (1 / np.array(BESIDE) if inverse else np.array(BESIDE)).tolist()
 
@@ -147,7 +150,7 @@ def _crossing(powers: list[Interval], inverse: bool) -> Interval:
 
 
 def early(sde: ModeSDE) -> float:
-    """How far Hill's value beyond ``NEAR`` is from the power of the tail, in the exact law of depth 1."""
+    """Bias of Hill's estimator beyond ``NEAR`` in the exact distribution of depth 1."""
     return tail_exponent(sde) - exact_exponent(sde, NEAR)
 
 
@@ -161,7 +164,7 @@ def growth(looks: Floats) -> Interval:
 
 
 def law_growth(sde: ModeSDE) -> float:
-    """The same of the stationary law, ``E[min(s, c)²] = ∫₀ᶜ 2x P(s > x) dx``; of |s − s*| at depth 1."""
+    """The same in the stationary distribution, by ``E[min(s, c)²] = ∫₀ᶜ 2x P(s > x) dx``; of |s − s*| at depth 1."""
     logs, law, end = np.linspace(-12.0, np.log(CUTS[1]), 6001), sde.stationary(), sde.fixed_point
     far = np.exp(logs)
     tail = 2 * far**2 * (law.sf(end + far) + law.cdf(end - far) if sde.depth == 1 else law.sf(far))
@@ -171,20 +174,20 @@ def law_growth(sde: ModeSDE) -> float:
 
 
 def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
-    """Powers of the tail against T, those of SGD against η, second moments against their cut."""
+    """Tail exponents against T and, for SGD, against η; second moments against their cutoff."""
     heat, steps, moment = axes
     T = np.linspace(0.5, 1.5, 60)
     heat.plot(T, 1 + 1 / T, color=plots.COLOURS[0], label="1 + 2β₁/(Tα₁)")
     for factor, found in evidence.curves["tails"].items():
         plots.interval(heat, factor, found, color=plots.INK)
-    heat.set(title="L = 1, Langevin model", xlabel="T", ylabel="power k of the tail")
+    heat.set(title="L = 1, Langevin model", xlabel="T", ylabel="tail exponent k")
     for B, colour in zip(BATCHES, plots.COLOURS, strict=False):
         rates = np.linspace(0.6, 1.4, 40)
         line = [sgd_tail(float(rate) * sgd_divergence(B), B) for rate in rates]
         steps.plot(rates, line, color=colour, label=f"E|1 − η mean x²|^k = 1, B = {B}")
         for factor in BESIDE:
             plots.interval(steps, factor, evidence.curves["steps"][B, factor], color=colour)
-    steps.set(title="L = 1, discrete SGD", xlabel="η / η(k = 2)", ylabel="power k of the tail")
+    steps.set(title="L = 1, discrete SGD", xlabel="η / η(k = 2)", ylabel="tail exponent k")
     for panel in (heat, steps):
         panel.axhline(2, color=plots.GREY, lw=0.8, ls=":")
         panel.legend(title="below 2: E[v²] infinite", alignment="left")
@@ -195,37 +198,41 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
         thin = found[:, ::5]
         moments = np.array([(np.minimum(thin, cut) ** 2).mean() for cut in cuts])
         moment.plot(cuts, moments / moments[0], color=colour, label=name)
-    moment.set(title="Second moment, cut at c", xlabel="c", ylabel="E[min(s, c)²], from c = 2", xscale="log")
+    moment.set(title="Second moment, truncated at c", xlabel="c", ylabel="E[min(s, c)²], from c = 2", xscale="log")
     moment.set(yscale="log")
     moment.legend()
 
 
 CLAIM = Claim(
     name="loss-divergence",
-    title="Hot linear regression has an infinite loss; deeper networks have none in the Langevin model",
+    title="Hot linear regression has infinite loss; deeper networks do not in the Langevin model",
     statement=(
         "At L = 1 the stationary E[v²], and with it the expected loss, is infinite from T = 2β₁/α₁ on, where the tail "
-        "of the density has the power −3. For L ≥ 2 the tail −5 + 3/L leaves E[s²] finite at every temperature. Both "
-        "hold for the Langevin model. Finding of this project: discrete SGD at L = 1 diverges at η = 2/(1 + 2/B), "
-        "Gaussian data, before and not at T = 1; at L ≥ 2 SGD is unstable in its tail (claim tail-exponents)."
+        "of the density has exponent −3. For L ≥ 2 the tail −5 + 3/L keeps E[s²] finite at every temperature. Both "
+        "hold for the Langevin model. Finding of this project: discrete SGD at L = 1 on Gaussian data diverges at η = "
+        "2/(1 + 2/B), not at T = 1; at L ≥ 2 SGD is unstable in its tail (claim tail-exponents)."
     ),
-    source="Ziyin, Li & Ueda 2023, arXiv 2308.06671, divergence of the loss at D = 0 and none at D ≥ 1; SGD is ours",
+    source=(
+        "Ziyin, Li & Ueda 2023, arXiv 2308.06671, divergence of the loss at D = 0 and none at D ≥ 1; the SGD results "
+        "are this project's"
+    ),
     method=(
-        "s* = σ = 1, white Gaussian inputs. L = 1: the power k of P(|v − s*| > x) by Hill's estimator, at 0.85 and "
-        "1.15 times the predicted temperature (mode SDE beyond 3, less what that value is off in the exact law; a "
-        "hundred looks in ten relaxation times) or learning rate (SGD with B = 1 and 4 beyond 10, ninety looks in "
-        "2,000 steps); k = 2 lies on the line through both (in 1/T for the SDE). L = 2, 3, 4: ensembles of the mode "
-        "SDE at T = 0.5 (L = 2, below T_c) and T = 1.2; second moments of s cut at 3 and at 30, against those of the "
-        "law. That a moment is finite cannot be seen in a sample: that it does not grow with the cut as at L = 1 can."
+        "s* = σ = 1, white Gaussian inputs. L = 1: the exponent k of P(|v − s*| > x) by Hill's estimator, at 0.85 and "
+        "1.15 times the predicted temperature (mode SDE beyond 3, corrected by the bias of the estimator in the exact "
+        "distribution; a hundred samples in ten relaxation times) or learning rate (SGD with B = 1 and 4 beyond 10, "
+        "ninety samples in 2,000 steps); k = 2 is interpolated linearly between both (in 1/T for the SDE). L = 2, 3, "
+        "4: ensembles of the mode SDE at T = 0.5 (L = 2, below T_c) and T = 1.2; second moments of s truncated at 3 "
+        "and at 30, against those of theory. A sample cannot show that a moment is finite, but it can show that the "
+        "moment does not grow with the cutoff as at L = 1."
     ),
     control=(
-        "At L = 1 and T = 1.15 the cut moment must grow more than at L = 3, and SGD must not diverge at η = B, the "
-        "temperature of the Langevin model. Rivals, on the same samples: T × 0.8 and 1.25, a temperature not "
-        "converted, η × 0.8, the stability edge η = 2, moments that grow at L ≥ 2 as at L = 1."
+        "At L = 1 and T = 1.15 the truncated moment must grow more than at L = 3, and SGD must not diverge at η = B, "
+        "the temperature of the Langevin model. Rivals, on the same samples: T × 0.8 and 1.25, an unconverted "
+        "temperature, η × 0.8, the stability edge η = 2, moments that grow at L ≥ 2 as at L = 1."
     ),
     caption=(
-        "Power of the tail at L = 1 against T and, for SGD, against η (lines: theory; dots: measured, intervals at 1 − "
-        "10⁻⁶); second moment of ensembles, cut at c."
+        "Exponent of the tail at L = 1 against T and, for SGD, against η (lines: theory; dots: measured, intervals at "
+        "1 − 10⁻⁶); second moment of ensembles truncated at c."
     ),
     experiment=experiment,
     draw=draw,

@@ -1,4 +1,4 @@
-"""Broken ergodicity: balanced pairs never change their sign; the slightest imbalance does, after a known time."""
+"""Broken ergodicity: balanced pairs never change sign; with any imbalance they do, after a known time."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ RATES = {1: 0.02, 2: 0.02, 3: 0.01}
 """Learning rates by depth, B = 1."""
 
 NEAR, RATIO = -0.01, 1e-6
-"""Start and imbalance ratio ``|u + w| / |u − w|`` of the pairs whose time to leave is measured; s* = 1."""
+"""Initial v and imbalance ratio ``|u + w| / |u − w|`` of the pairs whose time to leave is measured; s* = 1."""
 
 RATIOS = (1e-2, 1e-4, RATIO, 1e-8)
 
 
 def experiment(quick: bool) -> Evidence:
-    """Signs of ensembles that all begin with the wrong one."""
+    """Signs of ensembles that all start with the wrong one."""
     size = 2048 if quick else 32_768
     runs = {L: _run(chain(L, START, LABEL_NOISE), RATES[L], size) for L in RATES}
     paths = {L: _strengths(dataset) for L, dataset in runs.items()}
@@ -44,10 +44,10 @@ def experiment(quick: bool) -> Evidence:
     alpha3 = 2 + LABEL_NOISE**2
     return Evidence(
         numbers=[
-            Number("L = 2, balanced: share that gets the right sign", _right(paths[2]), NEVER),
+            Number("L = 2, balanced: fraction that reaches the right sign", _right(paths[2]), NEVER),
             Number("the same, L = 3", _right(paths[3]), NEVER),
-            Number("L = 2: share that ends within 0.01 of 0", intervals.proportion(paths[2][:, -1] > -0.01), ALWAYS),
-            Number("L = 1: share that gets the right sign", _right(paths[1]), ALWAYS),
+            Number("L = 2: fraction that ends within 0.01 of 0", intervals.proportion(paths[2][:, -1] > -0.01), ALWAYS),
+            Number("L = 1: fraction that reaches the right sign", _right(paths[1]), ALWAYS),
             Number(
                 "L = 2, |u + w| = 10⁻⁶ |u − w|: mean time to leave, over predicted",
                 (over := _leaves(time, 2.0)).interval,
@@ -55,12 +55,12 @@ def experiment(quick: bool) -> Evidence:
                 power(lambda factor: _leaves(time, 2 * factor), "rate"),
                 moved=True,
             ),
-            Number("w tanh(ux), u = −w: share that gets the right sign", _right(tanh), ALWAYS),
+            Number("w tanh(ux), u = −w: fraction that reaches the right sign", _right(tanh), ALWAYS),
         ],
         controls=[
-            Number("L = 1 never gets the right sign", _right(paths[1]), NEVER),
+            Number("L = 1: fraction that reaches the right sign", _right(paths[1]), NEVER),
             Number(
-                "L = 2 never gets it, unbalanced by 10⁻⁶",
+                "L = 2, unbalanced by 10⁻⁶: the same",
                 intervals.proportion(leaving[RATIO] < HORIZON),
                 NEVER,
             ),
@@ -69,12 +69,12 @@ def experiment(quick: bool) -> Evidence:
             Rival("pairs leave at rate 2s* − Tα₃, as a balanced product grows", [_leaves(time, 2 - RATES[2] * alpha3)]),
             Rival("pairs leave at rate s*", [_leaves(time, 1.0)]),
             Rival(
-                "weights that start with the wrong sign stay there at L = 1 too",
-                [Number("L = 1: share that gets the right sign", _right(paths[1]), NEVER)],
+                "the sign is also conserved at L = 1",
+                [Number("L = 1: fraction that reaches the right sign", _right(paths[1]), NEVER)],
             ),
             Rival(
-                "noise takes balanced weights past 0",
-                [Number("L = 2, balanced: share that gets the right sign", _right(paths[2]), ALWAYS)],
+                "noise moves balanced weights past 0",
+                [Number("L = 2, balanced: fraction that reaches the right sign", _right(paths[2]), ALWAYS)],
             ),
         ],
         runs=[Run.of(f"SGD with the wrong sign, L = {L}", dataset) for L, dataset in runs.items()]
@@ -115,7 +115,7 @@ def _right(paths: Floats) -> intervals.Interval:
 
 
 def _leaving(dataset: xr.Dataset) -> Floats:
-    """Time at which each trajectory gets the right sign, to half the time between saves; inf if never."""
+    """Time at which each trajectory reaches the right sign, to half the save interval; inf if never."""
     right, times = _strengths(dataset) > 0, dataset["time"].values
     return np.where(right.any(axis=1), times[right.argmax(axis=1)] - times[1] / 2, np.inf)
 
@@ -145,7 +145,7 @@ NAMES = {
 
 
 def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
-    """Strengths in time, shares with the right sign, time to leave against imbalance."""
+    """Strengths over time, fractions with the right sign, time to leave against imbalance."""
     path, share, leaving = axes
     times = np.linspace(0, HORIZON, SAVES + 1)
     for (key, name), colour in zip(NAMES.items(), plots.COLOURS, strict=False):
@@ -157,7 +157,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
     path.axhline(0, color=plots.GREY, lw=0.8, ls=":")
     path.set(title="All start with the wrong sign", xlabel="time", ylabel="strength v (tanh: uw)", ylim=(-0.3, 2.6))
     path.legend(loc="upper left", ncols=2)
-    share.set(title="Who gets the right sign", xlabel="time", ylabel="share with v > 0", ylim=(-0.03, 1.03))
+    share.set(title="Reaching the right sign", xlabel="time", ylabel="fraction with v > 0", ylim=(-0.03, 1.03))
     ratios = np.geomspace(1e-9, 0.1, 10)
     leaving.plot(ratios, np.log(1 / ratios) / 2, color=plots.COLOURS[3], label="log(|u − w|/|u + w|) / (2s*)")
     for ratio, found in evidence.curves["leaving"].items():
@@ -169,28 +169,28 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
 
 CLAIM = Claim(
     name="broken-ergodicity",
-    title="A balanced product never changes its sign; any imbalance, however small, changes it in known time",
+    title="A balanced product never changes sign; any imbalance, however small, changes it after a known time",
     statement=(
         "From exactly balanced weights of the wrong sign, v < 0 < s*, SGD at L ≥ 2 never reaches v > 0 but ends at 0 "
-        "(at odd L while no single step takes weights past 0); L = 1 learns. Findings of this project: this needs "
-        "exact balance. As u ± w ← (1 ∓ ηḠ)(u ± w) at L = 2, a pair with u + w ≠ 0 gets the right sign below T_c "
-        "after the mean time log(|u − w|/|u + w|)/(2s*) from a small v, whatever the noise; and in a unit w tanh(ux), "
-        "which has no rescaling symmetry to keep it balanced, u = −w is left too."
+        "(at odd L as long as no single step moves weights past 0); L = 1 learns. Findings of this project: this "
+        "requires exact balance. Since u ± w ← (1 ∓ ηḠ)(u ± w) at L = 2, a pair with u + w ≠ 0 reaches the right sign "
+        "below T_c after the mean time log(|u − w|/|u + w|)/(2s*) from a small v, independent of the noise; and a unit "
+        "w tanh(ux), which has no rescaling symmetry to keep it balanced, also leaves u = −w."
     ),
     source="Ziyin, Li & Ueda 2023, arXiv 2308.06671, broken ergodicity; the findings are this project's",
     method=(
         "Discrete SGD (B = 1, η = 0.02, at L = 3 0.01), s* = σ = 1, from v = −0.25, until t = 20, for Diagonal "
         "networks of depth 1, 2, 3 and for the unit w tanh(ux) with u = −w. Time to leave: pairs from v = −0.01 with "
-        "|u + w|/|u − w| = 10⁻² … 10⁻⁸; the first of 100 saves at which v > 0, less half the time between saves. "
-        "Shares of at least 0.95 count as always, of at most 0.05 as never."
+        "|u + w|/|u − w| = 10⁻² … 10⁻⁸; the first of 100 saves at which v > 0, minus half the time between saves. "
+        "Fractions of at least 0.95 count as always, of at most 0.05 as never."
     ),
     control=(
         "That v > 0 is never reached must be refuted for L = 1, and for pairs unbalanced by 10⁻⁶. Rivals, on the same "
         "trajectories: other rates at which pairs leave, the nearest 2s* − Tα₃, 3 % slower."
     ),
     caption=(
-        "Median strength and 5–95 % band; share of trajectories with the right sign; mean time at which pairs get it "
-        "(dots, intervals at 1 − 10⁻⁶) against the prediction (line)."
+        "Median strength and 5–95 % band; fraction of trajectories with the right sign; mean time at which pairs reach "
+        "it (dots, intervals at 1 − 10⁻⁶) against the prediction (line)."
     ),
     experiment=experiment,
     draw=draw,

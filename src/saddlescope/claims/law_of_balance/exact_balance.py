@@ -1,4 +1,4 @@
-"""Every step of SGD changes ‖u‖² − ‖w‖² by η²(‖g_u‖² − ‖g_w‖²) exactly, whatever the loss and the batch."""
+"""Every step of SGD changes ‖u‖² − ‖w‖² by exactly η²(‖g_u‖² − ‖g_w‖²), for any loss and batch."""
 
 from __future__ import annotations
 
@@ -27,28 +27,27 @@ SYMMETRIC = {"linear": networks.linear, "ReLU": networks.relu, "attention": netw
 BROKEN = {"tanh": networks.tanh, "query bias": networks.attention(0.5)}
 LR, BATCH, DECAYS = 0.05, 4, (0.0, 0.1)
 ROUNDING: Region = (9.0, np.inf)
-"""Digits from which on an identity holds to rounding."""
-
+"""Correct digits from which on an identity holds to rounding."""
 
 Step = Callable[[Floats, Floats, Floats, Floats, float, float], Floats]
 """‖u‖² − ‖w‖² after a step, from u, w, their gradients, η and γ."""
 
 
 @dataclass(frozen=True)
-class Path:
-    """``‖u‖² − ‖w‖²`` before the first step and after each, and after each step by the identity."""
+class BalancePath:
+    """``‖u‖² − ‖w‖²`` before the first step and after each (``found``), and after each step by the identity."""
 
     found: Floats
     stepped: Floats
 
     @property
     def digits(self) -> float:
-        """Decimal digits to which the changes are those of the identity; below 0, it is wrong altogether."""
+        """Decimal digits to which the changes satisfy the identity; below 0, it is wrong."""
         return digits(self.found[1:] - self.stepped, self.stepped - self.found[:-1])
 
 
 def experiment(quick: bool) -> Evidence:
-    """Networks trained by hand, and on the engine the matrix W₂ᵀW₂ − W₁W₁ᵀ."""
+    """Networks trained in NumPy, and the matrix W₂ᵀW₂ − W₁W₁ᵀ of networks on the engine."""
     steps = 1000 if quick else 10_000
     paths = {(name, decay): descend(pair, steps, decay) for name, pair in SYMMETRIC.items() for decay in DECAYS}
     broken = {name: descend(pair, steps) for name, pair in BROKEN.items()}
@@ -61,7 +60,9 @@ def experiment(quick: bool) -> Evidence:
     }
     return Evidence(
         numbers=[
-            Number("digits to which every step keeps the identity, worst case", exact(min(found.values())), ROUNDING),
+            Number(
+                "digits to which every step satisfies the identity, worst case", exact(min(found.values())), ROUNDING
+            ),
             *(
                 Number(f"the same, {name}, γ = {decay:g}", exact(value), ROUNDING)
                 for (name, decay), value in found.items()
@@ -70,14 +71,18 @@ def experiment(quick: bool) -> Evidence:
                 Number(f"the same for W₂ᵀW₂ − W₁W₁ᵀ on the engine, {name}", exact(_layer_digits(dataset)), ROUNDING)
                 for name, dataset in trained.items()
             ),
-            Number("share of networks whose symmetry is judged rightly before training", exact(_judged()), (1.0, 1.0)),
+            Number(
+                "fraction of networks whose symmetry is classified correctly before training",
+                exact(_judged()),
+                (1.0, 1.0),
+            ),
         ],
         controls=[
             *(Number(f"digits of the identity, {name}", exact(path.digits), ROUNDING) for name, path in broken.items()),
             Number("digits for W₂ᵀW₂ − W₁W₁ᵀ, isotropic noise", exact(_layer_digits(isotropic)), ROUNDING),
         ],
         rivals=[
-            Rival(theory, [Number("digits to which every step keeps it, worst case", exact(value), ROUNDING)])
+            Rival(theory, [Number("digits to which every step satisfies it, worst case", exact(value), ROUNDING)])
             for theory, value in wrong.items()
         ],
         runs=[Run.of(f"SGD, {name}", dataset) for name, dataset in trained.items()]
@@ -92,7 +97,7 @@ def first_order_decay(u: Floats, w: Floats, g_u: Floats, g_w: Floats, lr: float,
 
 
 def first_order_step(u: Floats, w: Floats, g_u: Floats, g_w: Floats, lr: float, decay: float) -> Floats:
-    """Gradient flow over the time of a step: what is of second order in η left out."""
+    """Conservation as under gradient flow: without the terms of second order in η."""
     return np.asarray((1 - lr * decay) ** 2 * (u @ u - w @ w))
 
 
@@ -105,7 +110,7 @@ RIVALS: dict[str, Step] = {
 
 
 def digits(error: Floats, change: Floats) -> float:
-    """``−log₁₀`` of the error as a share of the change, in the mean square; 16 for none.
+    """``−log₁₀`` of the root mean square error relative to the change; at most 16.
 
     >>> digits(np.array([1e-12]), np.array([0.1]))
     11.0
@@ -128,8 +133,8 @@ def batch(pair: networks.Pair, samples: int, rng: np.random.Generator) -> tuple[
     return x, y + 0.5 * rng.standard_normal(y.shape)
 
 
-def descend(pair: networks.Pair, steps: int, decay: float = 0.0, step: Step = balance_step) -> Path:
-    """SGD on fresh batches, each change by the identity, or by another ``step``."""
+def descend(pair: networks.Pair, steps: int, decay: float = 0.0, step: Step = balance_step) -> BalancePath:
+    """SGD on fresh batches, with each change predicted by the identity or by another ``step``."""
     rng = np.random.default_rng(0)
     u, w = start(pair, rng)
     found, stepped = [_difference(u, w)], []
@@ -138,7 +143,7 @@ def descend(pair: networks.Pair, steps: int, decay: float = 0.0, step: Step = ba
         stepped.append(step(u.ravel(), w.ravel(), g_u.ravel(), g_w.ravel(), LR, decay))
         u, w = (1 - LR * decay) * u - LR * g_u, (1 - LR * decay) * w - LR * g_w
         found.append(_difference(u, w))
-    return Path(np.array(found), np.array(stepped))
+    return BalancePath(np.array(found), np.array(stepped))
 
 
 def _difference(u: Floats, w: Floats) -> float:
@@ -150,7 +155,7 @@ def _layered(pair: networks.Pair) -> bool:
 
 
 def _judged() -> float:
-    """Share of all networks that the numerical test of symmetry calls what they are."""
+    """Fraction of all networks that the numerical test of symmetry classifies correctly."""
     verdicts = []
     for pair in (SYMMETRIC | BROKEN).values():
         rng = np.random.default_rng(1)
@@ -176,7 +181,7 @@ def _trained(problem: Problem, method: Method) -> xr.Dataset:
 
 
 def _layer_digits(dataset: xr.Dataset) -> float:
-    """Digits to which ``W₂ᵀW₂ − W₁W₁ᵀ`` changes by what the changes of the weights say."""
+    """Digits to which changes of ``W₂ᵀW₂ − W₁W₁ᵀ`` follow from the changes of the weights."""
     first, second = (np.asarray(dataset[name].transpose("trajectory", "time", ...)) for name in ("W1", "W2"))
     turned = first.swapaxes(-1, -2)
     change = np.diff(second.swapaxes(-1, -2) @ second - first @ turned, axis=1)
@@ -186,9 +191,9 @@ def _layer_digits(dataset: xr.Dataset) -> float:
 
 
 def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
-    """Paths with the identity as a line, paths of losses without the symmetry, digits of all."""
-    paths: dict[tuple[str, float], Path] = evidence.curves["paths"]
-    broken: dict[str, Path] = evidence.curves["broken"]
+    """Paths with the symmetry and the identity as a line, paths without it, digits of all."""
+    paths: dict[tuple[str, float], BalancePath] = evidence.curves["paths"]
+    broken: dict[str, BalancePath] = evidence.curves["broken"]
     kept, lost, share = axes
     free = {name: path for (name, decay), path in paths.items() if decay == 0}
     shown = 1000
@@ -216,31 +221,32 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
 
 CLAIM = Claim(
     name="exact-balance",
-    title="Rescaling symmetry fixes ‖u‖² − ‖w‖² step by step, for any loss",
+    title="Rescaling symmetry determines ‖u‖² − ‖w‖² step by step, for any loss",
     statement=(
         "If ℓ(λu, w/λ) = ℓ(u, w), then on every batch u·g_u = w·g_w, and a step of SGD changes ‖u‖² − ‖w‖² by exactly "
-        "η²(‖g_u‖² − ‖g_w‖²), with weight decay (1−ηγ)² of it remaining: for linear and ReLU layers as for the queries "
-        "and keys of attention. Neighbouring linear layers keep the same for the matrix W₂ᵀW₂ − W₁W₁ᵀ."
+        "η²(‖g_u‖² − ‖g_w‖²); weight decay multiplies its previous value by (1−ηγ)²: for linear and ReLU layers as "
+        "well as for the queries and keys of attention. Neighbouring linear layers obey the same identity for the "
+        "matrix W₂ᵀW₂ − W₁W₁ᵀ."
     ),
     source=(
-        "Ziyin, Li & Ueda 2023–2025, arXiv 2308.06671, law of balance (there in continuous time); that the discrete "
-        "step is exact and holds for matrices is this project's"
+        "Ziyin, Li & Ueda 2023–2025, arXiv 2308.06671, law of balance (there in continuous time); the exact identity "
+        "of the discrete step and its matrix form are this project's"
     ),
     method=(
         "Two-layer linear and ReLU networks 5 → 6 → 4 and one attention head (6 tokens of size 5, queries and keys of "
         "size 3, softmax) trained by SGD on fresh batches of 4, learning rate 0.05, with and without weight decay; and "
         "deep linear networks on the engine, on Gaussian data and on 50 samples, with the weights of every step. "
         "Digits: −log₁₀ of the root mean square error of the identity over the changes it predicts. Before training, "
-        "every network's symmetry is tested numerically on 64 samples, from gradients alone."
+        "the symmetry of every network is tested numerically on 64 samples, from gradients alone."
     ),
     control=(
         "Layers with tanh and attention whose queries have a bias lack the symmetry, and isotropic noise does not "
-        "respect it: there the identity must fail. Rivals, on paths with γ = 0.1: the identity to first order "
-        "in γ, without its η² term, and with half of it."
+        "respect it: there the identity must fail. Rivals, on paths with γ = 0.1: the identity to first order in γ, "
+        "without its η² term, and with half of it."
     ),
     caption=(
-        "‖u‖² − ‖w‖² of the trained weights (dots) and summed from the squares of the gradients alone (lines), with "
-        "and without the symmetry; correct digits of every step, the region of rounding shaded."
+        "‖u‖² − ‖w‖² of the trained weights (dots) and summed from the squared gradients alone (lines), with and "
+        "without the symmetry; correct digits of every step, with the rounding region shaded."
     ),
     experiment=experiment,
     draw=draw,

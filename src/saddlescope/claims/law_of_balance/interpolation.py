@@ -1,9 +1,10 @@
-"""Interpolation: where the noise vanishes at one strength the law lives on one side of it and never passes."""
+"""Interpolation: if the noise vanishes at one strength, the distribution lies on one side of it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,20 +24,48 @@ from saddlescope.problem import Problem
 from saddlescope.theory import ModeSDE, mode_sde
 
 DECAYED = ModeSDE(depth=2, target=1.0, label_noise=0.0, temperature=0.2, weight_decay=0.1)
-"""No label noise: g vanishes at s* = 1, and decay pulls below it."""
+"""No label noise: g vanishes at s* = 1, and weight decay pulls below it."""
 
 MEDIAN, TIME = 0.9171, 60.0
-"""Median of its law, and a time at which ensembles have it: 35 relaxation times and more."""
+"""Median of its stationary distribution, and a time at which ensembles have reached it (over 35 relaxation times)."""
 
 INPUTS, SLOPE, OFFSET = np.array([0.4, 0.8, 1.6]), 1.0, 0.1
 """Inputs ± x of the data ``y = kx − c/x``, whose noise vanishes at k, and their k and c."""
 
 WARM, STEP = 0.2, 0.1
-"""Temperature of the networks on these data, and η of the SGD that leaves the law."""
+"""Temperature of the networks on these data, and η at which SGD deviates from theory."""
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Strengths of the SDE with weight decay and, by depth, of networks on y = kx − c/x."""
+
+    sde: Floats
+    fitted: dict[int, Floats]
+    quick: bool
+
+    def decayed(self, mode: ModeSDE) -> Number:
+        """The ensemble of the SDE against the distribution of this mode."""
+        name = "σ = 0, γ = 0.1, T = 0.2, mode SDE: Kolmogorov distance to theory on (0, s*)"
+        return Number(name, _to(self.sde, mode), same_law(self.quick))
+
+    def heated(self, factor: float) -> Number:
+        """The same at ``factor`` times the temperature."""
+        return self.decayed(replace(DECAYED, temperature=factor * DECAYED.temperature))
+
+    def slowed(self, factor: float) -> Number:
+        """The same at ``factor`` times the weight decay."""
+        return self.decayed(replace(DECAYED, weight_decay=factor * DECAYED.weight_decay))
+
+    def on_data(self, L: int, factor: float = 1.0) -> Number:
+        """Networks on y = kx − c/x against the distribution at ``factor`` times the temperature."""
+        mode = replace(_mode(L), temperature=factor * WARM)
+        name = f"y = kx − c/x, L = {L}, Langevin: Kolmogorov distance to theory below k"
+        return Number(name, _to(self.fitted[L], mode), same_law(self.quick))
 
 
 def experiment(quick: bool) -> Evidence:
-    """Ensembles with weight decay and on data y = kx − c/x against the law on one side of k."""
+    """Ensembles with weight decay and on data y = kx − c/x against the distribution on one side of k."""
     size, same = 32_768 if quick else 262_144, same_law(quick)
     sde = np.asarray(DECAYED.simulate(DECAYED.fixed_point, [TIME], size, seed=1)[:, 0])
     problem, noisy = chain(2, DECAYED.fixed_point, 0.0), _langevin(DECAYED.temperature, DECAYED.weight_decay)
@@ -47,32 +76,19 @@ def experiment(quick: bool) -> Evidence:
         runs.append(Run.of(f"Langevin on y = kx − c/x, L = {L}", dataset))
     sgd, dataset = end(problem, SGD(STEP, 1, weight_decay=DECAYED.weight_decay), TIME, size)
     runs.append(Run.of("SGD with weight decay", dataset))
-
-    def decayed(mode: ModeSDE) -> Number:
-        """The ensemble of the SDE against the law of this mode."""
-        return Number("σ = 0, γ = 0.1, T = 0.2, mode SDE: CDF difference to the law on (0, s*)", _to(sde, mode), same)
-
-    def heated(factor: float) -> Number:
-        return decayed(replace(DECAYED, temperature=factor * DECAYED.temperature))
-
-    def slowed(factor: float) -> Number:
-        return decayed(replace(DECAYED, weight_decay=factor * DECAYED.weight_decay))
-
-    def fitted(L: int, factor: float = 1.0) -> Number:
-        mode = replace(_mode(L), temperature=factor * WARM)
-        return Number(f"y = kx − c/x, L = {L}, Langevin: CDF difference to the law below k", _to(found[L], mode), same)
-
+    measured = Measured(sde, found, quick)
     below = np.concatenate([sde, networks, *found.values()])
-    cold, hot = (0.5, 2.0) if quick else (0.8, 1.25)
     return Evidence(
         numbers=[
-            replace(decayed(DECAYED), catches=f"{power(heated, 'T')}, {power(slowed, 'γ')}"),
+            replace(measured.decayed(DECAYED), catches=f"{power(measured.heated, 'T')}, {power(measured.slowed, 'γ')}"),
             Number("the same, Langevin dynamics of networks", _to(networks, DECAYED), same),
             Number(f"median of the SDE minus {MEDIAN}", intervals.median(sde) - MEDIAN, around(0.0, 0.003)),
-            *(replace(fitted(L), catches=power(lambda factor, L=L: fitted(L, factor), "T")) for L in found),  # type: ignore[misc]
+            *(replace(measured.on_data(L), catches=power(partial(measured.on_data, L), "T")) for L in found),
             Number("largest strength of all these, minus k", intervals.exact(below.max() - 1), (-np.inf, 0.0)),
-            Number("SGD, σ = 0, γ = 0.1, B = 1, η = 0.1: share beyond s*", intervals.proportion(sgd > 1), (0.01, 1.0)),
-            Number("the same: CDF difference to the law", _to(sgd, DECAYED_BY_SGD)),
+            Number(
+                "SGD, σ = 0, γ = 0.1, B = 1, η = 0.1: fraction beyond s*", intervals.proportion(sgd > 1), (0.01, 1.0)
+            ),
+            Number("the same: Kolmogorov distance to theory", _to(sgd, DECAYED_BY_SGD)),
         ],
         controls=[
             Number("without decay: all mass at s*", _to(sde, replace(DECAYED, weight_decay=0.0)), same),
@@ -81,23 +97,30 @@ def experiment(quick: bool) -> Evidence:
                 intervals.distance_to_law(sde, DECAYED.boltzmann().cdf),
                 same,
             ),
-            Number("y = kx − c/x: L = 1 has the law of L = 2", _to(found[1], _mode(2)), same),
+            Number("y = kx − c/x: L = 1 has the distribution of L = 2", _to(found[1], _mode(2)), same),
         ],
-        rivals=[
-            Rival(f"T × {cold}", [heated(cold)]),
-            Rival(f"T × {hot}", [heated(hot)]),
-            Rival("γ × 0.9", [slowed(0.9)]),
-            Rival("γ × 1.1", [slowed(1.1)]),
-            *(
-                Rival(f"T × {factor}, y = kx − c/x, L = {L}", [fitted(L, factor)])
-                for L in found
-                for factor in (cold, hot)
-            ),
-            Rival("mass on both sides of s*", [Number("share beyond s*", intervals.proportion(sde > 1), (0.01, 1.0))]),
-        ],
+        rivals=_wrong(measured),
         runs=runs,
         curves={"sde": sde, "sgd": sgd, "found": found},
     )
+
+
+def _wrong(measured: Measured) -> list[Rival]:
+    """The rival theories."""
+    cold, hot = (0.5, 2.0) if measured.quick else (0.8, 1.25)
+    beyond = Number("fraction beyond s*", intervals.proportion(measured.sde > 1), (0.01, 1.0))
+    return [
+        Rival(f"T × {cold}", [measured.heated(cold)]),
+        Rival(f"T × {hot}", [measured.heated(hot)]),
+        Rival("γ × 0.9", [measured.slowed(0.9)]),
+        Rival("γ × 1.1", [measured.slowed(1.1)]),
+        *(
+            Rival(f"T × {factor}, y = kx − c/x, L = {L}", [measured.on_data(L, factor)])
+            for L in measured.fitted
+            for factor in (cold, hot)
+        ),
+        Rival("mass on both sides of s*", [beyond]),
+    ]
 
 
 DECAYED_BY_SGD = replace(DECAYED, temperature=STEP)
@@ -129,10 +152,10 @@ def _to(sample: Floats, mode: ModeSDE) -> Interval:
 
 
 def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
-    """The law with decay, the laws of y = kx − c/x, the law over T."""
+    """Density with decay, densities on y = kx − c/x, quantiles against T."""
     decay, data, heat = axes
     s, edges = np.linspace(0.5, 1.199, 400), np.linspace(0.5, 1.2, 36)
-    decay.plot(s, DECAYED.stationary().pdf(s), color=plots.COLOURS[0], label="law on (0, s*)")
+    decay.plot(s, DECAYED.stationary().pdf(s), color=plots.COLOURS[0], label="theory on (0, s*)")
     dots(decay, evidence.curves["sde"], edges, color=plots.COLOURS[0], label="mode SDE")
     dots(decay, evidence.curves["sgd"], edges, color=plots.COLOURS[1], label=f"SGD, B = 1, η = {STEP:g}")
     decay.plot(s, DECAYED.boltzmann().pdf(s), color=plots.GREY, ls=":", label="Boltzmann")
@@ -154,28 +177,33 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
 
 CLAIM = Claim(
     name="interpolation",
-    title="Where the noise vanishes at one strength, the law ends there",
+    title="Where the noise vanishes at one strength, the distribution ends there",
     statement=(
-        "If one model fits every sample, v = k, but the mean gradient does not vanish there, g(v) = α₁(v − k)² and the "
-        "stationary law of the Langevin model has a density on one side of k alone, the one the drift points to: with "
-        "σ = 0 and weight decay on (0, s*), at L = 2 as long as T < T_c(γ), and for data y = kx − c/x below k. At L = "
-        "2, s* = 1, T = 0.2, γ = 0.1 its quantiles at 10, 50 and 90 % are 0.8158, 0.9171, 0.9566. Finding of this "
-        "project: single steps of discrete SGD pass k."
+        "If one model fits every sample, v = k, but the mean gradient does not vanish there, then g(v) = α₁(v − k)² "
+        "and the stationary distribution of the Langevin model has a density on one side of k only, the side the drift "
+        "points to: with σ = 0 and weight decay on (0, s*), at L = 2 as long as T < T_c(γ), and for data y = kx − c/x "
+        "below k. At L = 2, s* = 1, T = 0.2, γ = 0.1 its quantiles at 10, 50 and 90 % are 0.8158, 0.9171, 0.9566. "
+        "Finding of this project: single steps of discrete SGD cross k."
     ),
-    source="Ziyin, Li & Ueda 2023, arXiv 2308.06671, interpolation and its table of y = kx − c/x; numbers are ours",
+    source=(
+        "Ziyin, Li & Ueda 2023, arXiv 2308.06671, interpolation and its table of y = kx − c/x; the numbers are this "
+        "project's"
+    ),
     method=(
         "Ensembles from β₂/β₁ at t = 60: the mode SDE and networks under Langevin dynamics (dt = 0.01) with σ = 0, γ = "
         "0.1, T = 0.2 at L = 2; networks under Langevin dynamics at L = 1 and 2 on six samples y = kx − c/x with x = "
         "±0.4, ±0.8, ±1.6, k = 1, c = 0.1, T = 0.2; discrete SGD with B = 1, η = 0.1, γ = 0.1. Distribution functions "
-        "are compared with the law. Langevin networks stay below k though their steps have a finite size."
+        "are compared with theory. Langevin networks stay below k although their steps are finite."
     ),
     control=(
-        "The law without decay, a point at s*, and the Boltzmann law must be refuted, and the law of L = 2 at L = 1. "
-        "Rivals, on the same samples: T × 0.8 and 1.25 (quick: 0.5 and 2), γ × 0.9 and 1.1, mass beyond s*."
+        "The distribution without decay, a point mass at s*, and Boltzmann must be refuted, and so must the "
+        "distribution of L = 2 at L = 1. Rivals, on the same samples: T × 0.8 and 1.25 (quick: 0.5 and 2), γ × 0.9 and "
+        "1.1, mass beyond s*."
     ),
     caption=(
-        "Law with decay (line), ensembles of the SDE and of discrete SGD (dots); laws on y = kx − c/x at L = 1 and 2 "
-        "(lines: theory; dots: networks under Langevin dynamics); quantiles against temperature (lines: theory)."
+        "Density with decay (line), ensembles of the SDE and of discrete SGD (dots); densities on y = kx − c/x at L = "
+        "1 and 2 (lines: theory; dots: networks under Langevin dynamics); quantiles against temperature (lines: "
+        "theory)."
     ),
     experiment=experiment,
     draw=draw,

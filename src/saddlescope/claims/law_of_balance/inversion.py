@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
@@ -23,27 +23,60 @@ from saddlescope.theory import ModeSDE
 from saddlescope.theory.mode.phases import collapse_window
 
 TARGET, CUT = 0.1, 10.0
-"""s* in units of σ = 1, and the strength in units of s* at which variances are cut, so that they have an error."""
+"""s* in units of σ = 1, and the strength in units of s* at which values are clipped, so that variances have errors."""
 
 WARM = ModeSDE(depth=2, target=TARGET, label_noise=1.0, temperature=1.0)
 HEATS, HALF, HOT = (0.1, 0.25, 0.5, 0.65, 0.8), 0.5, 0.8
 """Temperatures in units of T_c."""
 
 DISCRETE = (0.5, 0.65, 0.8)
-"""Those of SGD, whose own threshold is 0.935 T_c, so that the last is farther from the law."""
+"""Those of SGD; its own threshold is 0.935 T_c, so it deviates more from theory at the last."""
 
 OTHERS = {1: (0.01, 0.03, 0.1, 0.3), 3: (0.02, 0.1, 0.5, 1.5)}
-"""Temperatures at the depths without a transition."""
+"""Temperatures at depths without a transition."""
 
 FALLS: Region = (1.05, np.inf)
-"""Ratio of the variance at the lower temperature to that at the higher one: it falls."""
+"""Variance at the lower temperature over that at the higher one: the variance falls."""
 
 LOOKS = np.arange(4, 13)
-"""Times at which each trajectory is looked at, in relaxation times."""
+"""Times at which each trajectory is sampled, in relaxation times."""
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Variances and means of s/s* at depth 2, by T/T_c; variances of discrete SGD."""
+
+    variances: dict[float, Interval]
+    means: dict[float, Interval]
+    sgd: dict[float, Interval]
+    quick: bool
+
+    def over(self, law: Callable[[float], float]) -> Number:
+        """Variances over those of a theory of ``T/T_c``."""
+        worst = largest((number / law(heat) for heat, number in self.variances.items()), 1.0)
+        return Number("variance over the prediction, farthest from 1", worst, around(1.0, 0.25 if self.quick else 0.08))
+
+    def centred(self, law: Callable[[float], float]) -> Number:
+        """Means minus those of a theory of ``T/T_c``."""
+        worst = largest(number - law(heat) for heat, number in self.means.items())
+        name = "E[s]/s*, clipped, minus the prediction, farthest from 0"
+        return Number(name, worst, around(0.0, 0.05 if self.quick else 0.015))
+
+    def sgd_over(self) -> Number:
+        """Variances of SGD over those of the theory at the same distance from its own threshold."""
+        threshold, _ = collapse_window(1, TARGET, WARM.label_noise) or (np.nan, np.nan)
+        own = WARM.critical_temperature / threshold
+        worst = largest((self.sgd[heat] / expected(at(heat * own)) for heat in DISCRETE[:2]), 1.0)
+        return Number(
+            "discrete SGD, T_c/2 and 0.65 T_c: variance over the prediction at its own fraction of T_c",
+            worst,
+            around(1.0, 0.25 if self.quick else 0.12),
+            moved=True,
+        )
 
 
 def experiment(quick: bool) -> Evidence:
-    """Variances of ensembles over temperature, at depth 2 and beside it."""
+    """Variances of ensembles against temperature, at depth 2 and at depths 1 and 3."""
     size = 8192 if quick else 65_536
     warm = {heat: _looks(at(heat), size) for heat in HEATS}
     others = {(L, T): _looks(_other(L, T), size // 4) for L, temperatures in OTHERS.items() for T in temperatures}
@@ -51,78 +84,71 @@ def experiment(quick: bool) -> Evidence:
     for heat in DISCRETE:
         sgd[heat], dataset = _sgd(heat, size // 2)
         runs.append(Run.of(f"SGD, T = {heat} T_c", dataset))
-    found = {heat: variance(looks) for heat, looks in warm.items()}
-    discrete = {heat: variance(looks) for heat, looks in sgd.items()}
-    margin, narrow = (0.25, 0.05) if quick else (0.08, 0.015)
-    falls_sgd = _falls(sgd[HALF], sgd[HOT])
-    means = {heat: intervals.mean(_cut(warm[heat]).mean(axis=1)) for heat in HEATS}
+    measured = Measured(
+        {heat: variance(looks) for heat, looks in warm.items()},
+        {heat: intervals.mean(_cut(warm[heat]).mean(axis=1)) for heat in HEATS},
+        {heat: variance(looks) for heat, looks in sgd.items()},
+        quick,
+    )
     falls = _falls(warm[HALF], warm[HOT])
-    shallow = _falls(others[1, 0.03], others[1, 0.1])
-
-    def variances(law: Callable[[float], float], of: dict[float, Interval] = found) -> Number:
-        """Measured variances over those of a theory of ``T/T_c``."""
-        worst = largest((number / law(heat) for heat, number in of.items()), 1.0)
-        return Number("variance over that of the law, farthest from 1", worst, around(1.0, margin))
-
-    def centres(law: Callable[[float], float]) -> Number:
-        """Measured means minus those of a theory of ``T/T_c``."""
-        worst = largest(number - law(heat) for heat, number in means.items())
-        return Number("E[s]/s*, cut, minus that of the law, farthest from 0", worst, around(0.0, narrow))
-
-    threshold, _ = collapse_window(1, TARGET, WARM.label_noise) or (np.nan, np.nan)
-    own = WARM.critical_temperature / threshold  # SGD is as far from its threshold as this much hotter dynamics
-    near = {heat: discrete[heat] for heat in DISCRETE[:2]}
-    cold, hot = (0.7, 1.4) if quick else (0.9, 1.1)
     return Evidence(
         numbers=[
             Number("L = 2: variance at T_c/2 over that at 0.8 T_c", falls, FALLS),
             replace(
-                variances(lambda heat: expected(at(heat))),
-                catches=power(lambda factor: variances(_hotter(expected, factor)), "T"),
+                measured.over(lambda heat: expected(at(heat))),
+                catches=power(lambda factor: measured.over(_hotter(expected, factor)), "T"),
             ),
             replace(
-                centres(lambda heat: average(at(heat))),
-                catches=power(lambda factor: centres(_hotter(average, factor)), "T"),
+                measured.centred(lambda heat: average(at(heat))),
+                catches=power(lambda factor: measured.centred(_hotter(average, factor)), "T"),
             ),
-            Number(
-                "closed form: E[s]/s* of the law minus (1 − T/T_c), farthest from 0",
-                largest(intervals.exact(average(at(heat)) - (1 - heat)) for heat in HEATS),
-                around(0.0, 0.01),
-            ),
-            Number(
-                "closed form: variance 2(T/T_c)(1 − T/T_c) over that of the law, farthest from 1",
-                largest((intervals.exact(2 * heat * (1 - heat) / expected(at(heat))) for heat in HEATS), 1.0),
-                around(1.0, 0.02),
-            ),
-            Number("discrete SGD: variance at T_c/2 over that at 0.8 T_c", falls_sgd, FALLS),
-            replace(
-                variances(lambda heat: expected(at(heat * own)), near),
-                name="discrete SGD, T_c/2 and 0.65 T_c: variance over that of the law at its own share of T_c",
-                region=around(1.0, 0.25 if quick else 0.12),
-                moved=True,
-            ),
+            *_closed_form(),
+            Number("discrete SGD: variance at T_c/2 over that at 0.8 T_c", _falls(sgd[HALF], sgd[HOT]), FALLS),
+            measured.sgd_over(),
         ],
         controls=[
             Number("Boltzmann: variance ∝ T, so that the ratio is 0.625", falls, around(HALF / HOT, 0.1)),
-            Number("L = 1: variance at T = 0.03 over that at T = 0.1", shallow, FALLS),
+            Number("L = 1: variance at T = 0.03 over that at T = 0.1", _falls(others[1, 0.03], others[1, 0.1]), FALLS),
         ],
-        rivals=[
-            *(Rival(f"T × {factor}, variance", [variances(_hotter(expected, factor))]) for factor in (cold, hot)),
-            *(Rival(f"T × {factor}, mean", [centres(_hotter(average, factor))]) for factor in (cold, hot)),
-            Rival("Boltzmann: variance 2T/T_c", [variances(lambda heat: 2 * heat)]),
-            Rival("mean s* at every temperature", [centres(lambda heat: 1.0)]),
-            Rival("variance (T/T_c)(1 − T/T_c)", [variances(lambda heat: heat * (1 - heat))]),
-            Rival("variance 2(T/T_c)(1 − T/T_c)²", [variances(lambda heat: 2 * heat * (1 - heat) ** 2)]),
-            Rival("depth 3 at the same T", [variances(lambda heat: expected(replace(at(heat), depth=3)))]),
-        ],
+        rivals=_wrong(measured),
         runs=runs,
-        curves={"found": found, "sgd": discrete, "warm": warm}
+        curves={"found": measured.variances, "sgd": measured.sgd, "warm": warm}
         | {"others": {key: variance(looks) for key, looks in others.items()}},
     )
 
 
+def _closed_form() -> list[Number]:
+    """The Gamma distribution against the exact stationary distribution."""
+    return [
+        Number(
+            "closed form: exact E[s]/s* minus (1 − T/T_c), farthest from 0",
+            largest(intervals.exact(average(at(heat)) - (1 - heat)) for heat in HEATS),
+            around(0.0, 0.01),
+        ),
+        Number(
+            "closed form: variance 2(T/T_c)(1 − T/T_c) over the exact one, farthest from 1",
+            largest((intervals.exact(2 * heat * (1 - heat) / expected(at(heat))) for heat in HEATS), 1.0),
+            around(1.0, 0.02),
+        ),
+    ]
+
+
+def _wrong(measured: Measured) -> list[Rival]:
+    """The rival theories."""
+    temperatures = (0.7, 1.4) if measured.quick else (0.9, 1.1)
+    return [
+        *(Rival(f"T × {factor}, variance", [measured.over(_hotter(expected, factor))]) for factor in temperatures),
+        *(Rival(f"T × {factor}, mean", [measured.centred(_hotter(average, factor))]) for factor in temperatures),
+        Rival("Boltzmann: variance 2T/T_c", [measured.over(lambda heat: 2 * heat)]),
+        Rival("mean s* at every temperature", [measured.centred(lambda heat: 1.0)]),
+        Rival("variance (T/T_c)(1 − T/T_c)", [measured.over(lambda heat: heat * (1 - heat))]),
+        Rival("variance 2(T/T_c)(1 − T/T_c)²", [measured.over(lambda heat: 2 * heat * (1 - heat) ** 2)]),
+        Rival("depth 3 at the same T", [measured.over(lambda heat: expected(replace(at(heat), depth=3)))]),
+    ]
+
+
 def at(heat: float) -> ModeSDE:
-    """Depth 2 at this share of its critical temperature."""
+    """Depth 2 at this fraction of its critical temperature."""
     return replace(WARM, temperature=heat * WARM.critical_temperature)
 
 
@@ -131,12 +157,12 @@ def _other(depth: int, temperature: float) -> ModeSDE:
 
 
 def _looks(sde: ModeSDE, trajectories: int) -> Floats:
-    """Strengths (trajectory, look), once the start at s* is forgotten."""
+    """Strengths (trajectory, time), once the start at s* is forgotten."""
     return np.asarray(sde.simulate(TARGET, LOOKS * memory(sde), trajectories, seed=1))
 
 
 def _sgd(heat: float, trajectories: int) -> tuple[Floats, xr.Dataset]:
-    """The same from discrete SGD with B = 1."""
+    """The same from discrete SGD with B = 1, and its run."""
     method = SGD(at(heat).temperature, 1)
     every = round(memory(at(heat)) / method.lr)
     saves = tuple(int(look) for look in LOOKS * every)
@@ -146,7 +172,7 @@ def _sgd(heat: float, trajectories: int) -> tuple[Floats, xr.Dataset]:
 
 
 def variance(looks: Floats, miss: float | None = None) -> Interval:
-    """Variance of s/s*, cut at ``CUT``."""
+    """Variance of s/s*, clipped at ``CUT``."""
     cut = np.clip(looks / TARGET, -CUT, CUT)
     return intervals.mean(((cut - cut.mean()) ** 2).mean(axis=1), miss)
 
@@ -158,19 +184,19 @@ def _falls(colder: Floats, hotter: Floats) -> Interval:
 
 
 def expected(sde: ModeSDE) -> float:
-    """The same of the stationary law."""
+    """The same variance in the stationary distribution."""
     law = sde.stationary()
     mean = law.expect(_cut)
     return law.expect(lambda s: (_cut(s) - mean) ** 2)
 
 
 def _hotter(moment: Callable[[ModeSDE], float], factor: float) -> Callable[[float], float]:
-    """A moment of the law at ``factor`` times a temperature, which stays below T_c."""
+    """A moment of the stationary distribution at ``factor`` times a temperature, kept below T_c."""
     return lambda heat: moment(at(min(factor * heat, 0.99)))
 
 
 def average(sde: ModeSDE) -> float:
-    """Mean of s/s*, cut, of the stationary law."""
+    """Mean of s/s*, clipped, in the stationary distribution."""
     return sde.stationary().expect(_cut)
 
 
@@ -184,7 +210,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
     heats = np.linspace(0.01, 0.99, 60)
     mean.plot(heats, 1 - heats, color=plots.COLOURS[0], label="1 − T/T_c")
     spread.plot(heats, 2 * heats * (1 - heats), color=plots.COLOURS[0], label="2 (T/T_c)(1 − T/T_c)")
-    spread.plot(heats, [expected(at(heat)) for heat in heats], color=plots.COLOURS[2], label="exact law, cut at 10 s*")
+    spread.plot(heats, [expected(at(heat)) for heat in heats], color=plots.COLOURS[2], label="exact, clipped at 10 s*")
     spread.plot(heats, 2 * heats, color=plots.COLOURS[1], ls="--", lw=1.2, label="Boltzmann")
     for heat in HEATS:
         plots.interval(mean, heat, intervals.mean(evidence.curves["warm"][heat].mean(axis=1) / TARGET), color=plots.INK)
@@ -210,19 +236,19 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
 
 CLAIM = Claim(
     name="fluctuation-inversion",
-    title="At depth 2 fluctuations grow only up to half the critical temperature, then fall",
+    title="At depth 2 fluctuations grow only up to half the critical temperature, then decrease",
     statement=(
-        "For s* ≪ σ at L = 2 the stationary law is a Gamma law with mean (β₂/β₁)(1 − T/T_c) and variance "
-        "2(β₂/β₁)²(T/T_c)(1 − T/T_c): beyond T_c/2 hotter training fluctuates less, under SGD as well. So it is at L = "
-        "3 for large T; at L = 1 fluctuations grow with T throughout."
+        "For s* ≪ σ at L = 2 the stationary distribution is a Gamma distribution with mean (β₂/β₁)(1 − T/T_c) and "
+        "variance 2(β₂/β₁)²(T/T_c)(1 − T/T_c): beyond T_c/2 hotter training fluctuates less, also under SGD. The same "
+        "happens at L = 3 for large T; at L = 1 fluctuations always grow with T."
     ),
     source="Ziyin, Li & Ueda 2023, arXiv 2308.06671, fluctuation inversion; the closed form is this project's",
     method=(
-        "Ensembles of the mode SDE (s* = 0.1, σ = 1, T_c = 0.196) from s*, each trajectory looked at nine times from "
-        "four to twelve relaxation times on; Diagonal networks under discrete SGD (B = 1) likewise. s is cut at 10 s* "
-        "before its variance is taken, in the simulation and in the law: the tail s^(−3.5) leaves the variance of s² "
+        "Ensembles of the mode SDE (s* = 0.1, σ = 1, T_c = 0.196) from s*, each trajectory sampled nine times between "
+        "four and twelve relaxation times; Diagonal networks under discrete SGD (B = 1) likewise. s is clipped at 10 "
+        "s* before its variance is computed, in simulation and theory: the tail s^(−3.5) makes the variance of s² "
         "infinite, and a sample variance of s itself would have no interval. SGD has its own threshold, 0.93 T_c here, "
-        "and is compared with the law at the same distance from it."
+        "and is compared with theory at the same distance from it."
     ),
     control=(
         "A variance proportional to T (Boltzmann) must be refuted; at L = 1 the variance must not fall. Rivals, on the "
@@ -231,7 +257,7 @@ CLAIM = Claim(
     ),
     caption=(
         "Mean and variance of ensembles against temperature (dots: SDE; squares: discrete SGD; intervals at 1 − 10⁻⁶), "
-        "closed form, exact law and Boltzmann; variance against T at depths 1, 2 and 3 (lines: theory)."
+        "closed form, exact distribution and Boltzmann; variance against T at depths 1, 2 and 3 (lines: theory)."
     ),
     experiment=experiment,
     draw=draw,

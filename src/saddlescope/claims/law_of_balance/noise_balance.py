@@ -1,4 +1,4 @@
-"""What SGD balances is noise: norms follow only where data and shapes are even; linear layers end at dy/dx."""
+"""SGD balances noise; norms follow only where data and shapes are even; linear layers end at dy/dx."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LINEAR = SGD(lr=0.01, batch_size=4)
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """Inputs of this spectrum (20,), labels half the inputs plus noise of this deviation in every output (20,)."""
+    """Inputs with this spectrum (20,), labels half the inputs plus noise of this size in every output (20,)."""
 
     spectrum: Singles
     label_noise: Singles
@@ -53,7 +53,10 @@ EVEN = Task(np.ones(SIZE, np.float32), np.full(SIZE, 2, np.float32), start=(0.1,
 _inverse = 1 / np.arange(1, SIZE + 1, dtype=np.float32)
 _last = np.where(np.arange(SIZE) < SIZE - 4, 0, 20**0.5).astype(np.float32)
 UNEVEN = Task(SIZE * _inverse / _inverse.sum(), _last, start=(0.2, 0.2))
-"""Same totals: a spectrum ∝ 1/k, and noise in the last 4 outputs only. Start: deviation of the weights out and in."""
+"""Same totals: a spectrum ∝ 1/k, and noise in the last 4 outputs only.
+
+Start: standard deviation of the weights out of and into the units.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +87,7 @@ class Training:
 
 
 def experiment(quick: bool) -> Evidence:
-    """ReLU networks by hand, on even and uneven data, and linear networks of several shapes on the engine."""
+    """ReLU networks in NumPy on even and uneven data, and linear networks of several shapes on the engine."""
     size, longer = (48, 1) if quick else (96, 3)
     even, uneven = (train(task, longer * steps, size) for task, steps in ((EVEN, 3000), (UNEVEN, 6000)))
     linear = {shape: _linear(shape, 128 if quick else 2048) for shape in SHAPES}
@@ -116,7 +119,7 @@ def experiment(quick: bool) -> Evidence:
             *(Number(f"linear {dx} → 8 → {dy}: ‖W₂‖²/‖W₁‖²", ratio) for (dx, dy), ratio in ratios.items()),
         ],
         controls=[
-            Number("were it norms that balance: ‖u‖²/‖w‖², uneven data", uneven_norms, AS_ONE),
+            Number("if norms balanced: ‖u‖²/‖w‖², uneven data", uneven_norms, AS_ONE),
             Number("the same: ‖W₂‖²/‖W₁‖², linear 12 → 8 → 3", ratios[12, 3], AS_ONE),
             Number(f"noise out over noise in, uneven data, at t = {EARLY:g}", intervals.mean(early), AS_ONE),
         ],
@@ -139,7 +142,7 @@ def experiment(quick: bool) -> Evidence:
 
 
 def _as_one(name: str, ratio: Interval) -> Number:
-    """A ratio predicted to be 1, with the factors at which it would not be confirmed."""
+    """A ratio predicted to be 1, with the errors that it catches."""
     catches = power(lambda factor: Number(name, ratio / factor, AS_ONE), "ratio")
     return Number(name, ratio, AS_ONE, catches, moved=True)
 
@@ -186,7 +189,7 @@ def passes(u: Singles, w: Singles, x: Singles, y: Singles) -> tuple[Singles, Sin
 def spread(u: Singles, w: Singles, task: Task, rng: np.random.Generator) -> tuple[Singles, ...]:
     """``‖u‖²``, ``‖w‖²``, ``Tr Cov[g_u]``, ``Tr Cov[g_w]`` of every unit, on fresh samples (trajectory, unit).
 
-    The samples come in panels of 32: products so small that no linear algebra library splits them over threads.
+    The samples come in panels of 32, so that no linear algebra library splits the products over threads.
     """
     x, hidden, error, back = passes(u[:, None], w[:, None], *task.draw((len(u), SAMPLES // 32, 32), rng))
     noises = []
@@ -198,7 +201,7 @@ def spread(u: Singles, w: Singles, task: Task, rng: np.random.Generator) -> tupl
 
 
 def _linear(shape: tuple[int, int], trajectories: int) -> tuple[Times, Run]:
-    """``‖W₂‖²/‖W₁‖²`` (time, trajectory) of linear networks dx → 8 → dy that start with equal norms."""
+    """``‖W₂‖²/‖W₁‖²`` (time, trajectory) of linear networks dx → 8 → dy from equal norms, and the run."""
     dx, dy = shape
     data = GaussianData.from_spectrum([1.0, 0.5], dx, dy, label_noise=2.0)
     problem = Problem(DeepLinear((dx, 8, dy)), data, Balanced(scale=1.0))
@@ -246,32 +249,32 @@ CLAIM = Claim(
     name="noise-balance",
     title="SGD balances noise, and norms only where data and shapes are even",
     statement=(
-        "Under SGD the two layers of a network come to share the gradient noise equally, uᵀC₁u = wᵀC₂w, not the norm: "
-        "‖u‖²/‖w‖² goes to ŵᵀC₂ŵ / ûᵀC₁û. In a ReLU network 20 → 200 → 20 that is near 1 if inputs and label noise are "
-        "the same in all directions, and far from 1 if not, even from a start with equal norms. Linear layers with "
-        "white inputs and equal label noise end at ‖W₂‖²/‖W₁‖² = dy/dx."
+        "Under SGD the two layers of a network come to have equal gradient noise, uᵀC₁u = wᵀC₂w, not equal norms: "
+        "‖u‖²/‖w‖² converges to ŵᵀC₂ŵ / ûᵀC₁û. In a ReLU network 20 → 200 → 20 that is near 1 if inputs and label "
+        "noise are the same in all directions, and far from 1 if not, even from a start with equal norms. Linear "
+        "layers with white inputs and equal label noise end at ‖W₂‖²/‖W₁‖² = dy/dx."
     ),
     source=(
-        "Ziyin, Li & Ueda 2023–2025, arXiv 2308.06671, noise balance and its two-layer ReLU network; that the norms of "
-        "linear layers end at dy/dx, and the case of uneven data, are this project's"
+        "Ziyin, Li & Ueda 2023–2025, arXiv 2308.06671, noise balance and its two-layer ReLU network; the final ratio "
+        "dy/dx of linear layers and the case of uneven data are this project's"
     ),
     method=(
         "ReLU networks 20 → 200 → 20 trained by SGD on fresh batches of 8, learning rate 0.02, labels half the inputs "
         "plus noise; u, w are the weights out of and into a unit. Even data: white inputs, noise 2 in each output, "
-        "‖u‖² much below ‖w‖² at the start. Uneven data of the same totals: variances of the inputs ∝ 1/k, noise in 4 "
-        "of the 20 outputs, equal norms at the start. Noise: Tr Cov of per-sample gradients on 256 fresh samples, mean "
-        "over the last quarter of training. Linear networks dx → 8 → dy of four shapes on the engine, with two modes "
-        "1 and 0.5, noise 2, from balanced weights (equal norms), for 8 predicted relaxation times. The regions of "
-        "the ReLU networks and the early look of the control were set after a first run."
+        "‖u‖² much below ‖w‖² at the start. Uneven data with the same totals: variances of the inputs ∝ 1/k, noise in "
+        "4 of the 20 outputs, equal norms at the start. Noise: Tr Cov of per-sample gradients on 256 fresh samples, "
+        "mean over the last quarter of training. Linear networks dx → 8 → dy of four shapes on the engine, with two "
+        "modes 1 and 0.5, noise 2, from balanced weights (equal norms), for 8 predicted relaxation times. The regions "
+        "of the ReLU networks and the early time of the control were set after a first run."
     ),
     control=(
         "The same regions for the norms, on uneven data and in the linear network 12 → 8 → 3, and for the noise before "
-        "it has balanced: all must be rejected."
+        "it has balanced, must all be rejected."
     ),
     caption=(
-        "Ratio of noise and of norms out of the units over into them, median and 5–95 % of the networks; norm ratio of "
-        "every unit of eight networks against its prediction from C₁ and C₂ at the end; norm ratio of linear networks "
-        "against dy/dx, intervals at 1 − 10⁻⁶."
+        "Ratio of noise and of norms, out of the units over into them, median and 5–95 % of the networks; norm ratio "
+        "of every unit of eight networks against its prediction from C₁ and C₂ at the end; norm ratio of linear "
+        "networks against dy/dx, intervals at 1 − 10⁻⁶."
     ),
     experiment=experiment,
     draw=draw,

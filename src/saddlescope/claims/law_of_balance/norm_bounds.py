@@ -1,4 +1,4 @@
-"""The noise of an active unit has full rank, and bounds the ratio of its norms out and in once it has balanced."""
+"""The noise of an active unit has full rank, and once balanced it bounds the ratio of the unit's norms."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ FLAT = Task(np.where(np.arange(SIZE) < SIZE // 2, 2, 0).astype(np.float32), EVEN
 
 @dataclass(frozen=True, eq=False)
 class Units:
-    """One unit of every network: norm ratio ‖u‖²/‖w‖², its bounds (2, network), ranks of C₁ and C₂ (2, network)."""
+    """One unit of every network: norm ratio ‖u‖²/‖w‖² (network,), its bounds, extreme eigenvalues and ranks of C₁, C₂.
+
+    Shapes: bounds and ranks (2, network), spectra (matrix, end, network).
+    """
 
     ratio: np.ndarray
     bounds: np.ndarray
@@ -31,11 +34,11 @@ class Units:
     ranks: np.ndarray
 
     def within(self, bounds: np.ndarray) -> Interval:
-        """Share of units between such bounds."""
+        """Fraction of units within these bounds."""
         return intervals.proportion((bounds[0] <= self.ratio) & (self.ratio <= bounds[1]))
 
     def full(self) -> Interval:
-        """Share of units with full ranks."""
+        """Fraction of units with full rank of C₁ and C₂."""
         return intervals.proportion((self.ranks == SIZE).all(axis=0))
 
 
@@ -49,14 +52,16 @@ def experiment(quick: bool) -> Evidence:
     return Evidence(
         numbers=[
             replace(
-                Number("even data: share of units with ‖u‖²/‖w‖² within its bounds", even.within(even.bounds), always),
+                Number(
+                    "even data: fraction of units with ‖u‖²/‖w‖² within its bounds", even.within(even.bounds), always
+                ),
                 catches=_narrowest(even, always),
             ),
             replace(
                 Number("uneven data: the same", uneven.within(uneven.bounds), always),
                 catches=_narrowest(uneven, always),
             ),
-            Number("share of units whose C₁ and C₂ have full rank, even data", even.full(), always),
+            Number("fraction of units whose C₁ and C₂ have full rank, even data", even.full(), always),
             Number("the same, uneven data", uneven.full(), always),
             Number(
                 "even data: median of the upper bound over the lower", intervals.median(even.bounds[1] / even.bounds[0])
@@ -64,21 +69,21 @@ def experiment(quick: bool) -> Evidence:
             Number("even data: median ratio of norms at the start", intervals.median(start.ratio)),
         ],
         controls=[
-            Number("even data, before training: share within the bounds", start.within(start.bounds), always),
-            Number("inputs in half of the directions: share with full ranks", flat.full(), always),
+            Number("even data, before training: fraction within the bounds", start.within(start.bounds), always),
+            Number("inputs in half of the directions: fraction with full ranks", flat.full(), always),
         ],
         rivals=[
             Rival(
                 "bounds λ_min(C₂)/λ_min(C₁) and λ_max(C₂)/λ_max(C₁), even data",
-                [Number("share within them", even.within(np.sort(same_ends, axis=0)), always)],
+                [Number("fraction within them", even.within(np.sort(same_ends, axis=0)), always)],
             ),
             Rival(
                 "norms balance to 1 %, even data",
-                [Number("share within 1 %", even.within(np.array([0.99, 1.01])[:, None]), always)],
+                [Number("fraction within 1 %", even.within(np.array([0.99, 1.01])[:, None]), always)],
             ),
             Rival(
                 "norms balance to 10 %, uneven data",
-                [Number("share within 10 %", uneven.within(np.array([0.9, 1.1])[:, None]), always)],
+                [Number("fraction within 10 %", uneven.within(np.array([0.9, 1.1])[:, None]), always)],
             ),
         ],
         runs=[],
@@ -87,12 +92,12 @@ def experiment(quick: bool) -> Evidence:
 
 
 def _narrowest(found: Units, region: Region) -> str:
-    """The power of the bounds, nearest to 1, that would not be confirmed."""
+    """The exponent of the bounds, nearest to 1, that would not be confirmed."""
     middle = np.sqrt(found.bounds.prod(axis=0))
     for power in np.arange(0.95, 0.0, -0.05):
         narrow = middle * (found.bounds / middle) ** power
         if Number("", found.within(narrow), region).verdict != "confirmed":
-            return f"bounds to the power {power:.2g} about their middle"
+            return f"bounds to the power {power:.2g} about their geometric mean"
     return ""
 
 
@@ -105,7 +110,7 @@ def units(task: Task, steps: int, networks: int) -> Units:
 
 
 def train(task: Task, steps: int, networks: int) -> tuple[Singles, Singles]:
-    """Weights out of (network, 20, unit) and into (network, unit, 20) the units, side by side on fresh batches."""
+    """Weights out of (network, 20, unit) and into (network, unit, 20) the units, trained on fresh batches."""
     rng = np.random.default_rng(0)
     shapes = (networks, SIZE, WIDTH), (networks, WIDTH, SIZE)
     u, w = (
@@ -122,7 +127,7 @@ def train(task: Task, steps: int, networks: int) -> tuple[Singles, Singles]:
 def look(
     u: Singles, w: Singles, out: Singles, into: Singles, task: Task, seed: int
 ) -> tuple[float, tuple[float, float], np.ndarray, tuple[int, int]]:
-    """Norm ratio, its bounds, ends of the spectra of C₁ and C₂ and their ranks, of a unit with weights u, w.
+    """Norm ratio, its bounds, extreme eigenvalues of C₁ and C₂ and their ranks, for a unit with weights u, w.
 
     ``A = 1(w·x > 0) x (∂ℓ/∂y)ᵀ`` on fresh samples.
     """
@@ -134,7 +139,7 @@ def look(
 
 
 def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
-    """Ratios within their bounds, before and after training on even data, and on uneven data."""
+    """Ratios and their bounds: even data before and after training, and uneven data."""
     panels = {"start": "Even data, at the start", "even": "Even data, trained", "uneven": "Uneven data, trained"}
     for panel, (name, title) in zip(axes, panels.items(), strict=True):
         found: Units = evidence.curves[name]
@@ -152,16 +157,16 @@ CLAIM = Claim(
     title="Active units have noise of full rank, which bounds the ratio of their norms",
     statement=(
         "For a unit with weights w in and u out, C₁ and C₂ (the covariances of A = ∂ℓ/∂(wuᵀ)) have full rank while the "
-        "unit is active and inputs and errors fill their spaces. Then wherever noise balances λ_min(C₂)/λ_max(C₁) ≤ "
-        "‖u‖²/‖w‖² ≤ λ_max(C₂)/λ_min(C₁). SGD takes units there from a start outside. The bounds say much on even data "
-        "(3.5 between them) and little on uneven data (orders of magnitude)."
+        "unit is active and inputs and errors span their spaces. Where the noise balances, λ_min(C₂)/λ_max(C₁) ≤ "
+        "‖u‖²/‖w‖² ≤ λ_max(C₂)/λ_min(C₁). SGD brings units within these bounds from a start outside. The bounds are "
+        "tight on even data (a factor of 3.5) and loose on uneven data (orders of magnitude)."
     ),
     source="Ziyin, Li & Ueda 2023–2025, arXiv 2308.06671, ranks of C₁, C₂ and bounds of the ratio of norms",
     method=(
         "ReLU networks 20 → 24 → 20 trained by SGD on fresh batches of 8, learning rate 0.02, on the even and the "
         "uneven data of the claim noise-balance, for 3,000 and 4,000 steps; one unit of each network, with C₁ and C₂ "
-        "from 1,500 fresh samples. Ranks count eigenvalues above rounding. Shares of at least 0.95 (quick: 0.9) count "
-        "as always."
+        "from 1,500 fresh samples. Ranks count eigenvalues above rounding. Fractions of at least 0.95 (quick: 0.9) "
+        "count as always."
     ),
     control=(
         "Before training, from ‖u‖² much below ‖w‖², the ratio must be outside the bounds; with inputs in 10 of the 20 "

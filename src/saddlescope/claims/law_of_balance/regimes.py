@@ -29,21 +29,20 @@ NOISES, HEATS = (0.3, 0.5, 0.7, 1.5, 2.5), (0.15, 0.55, 0.75, 1.5)
 """Label noise in units of s* = 1, temperatures in units of T_c."""
 
 LOOKS, COLLAPSED = np.arange(4.0, 14.0, 0.5), 1e-4
-"""Times in relaxation times, and the strength below which most trajectories end when there is no law."""
+"""Times in relaxation times, and the strength below which a trajectory counts as collapsed."""
 
 BINS = np.linspace(0.2, 1.2, 11)
-"""Where a second maximum is looked for."""
-
+"""Bins in which a second maximum is searched."""
 
 SGD_NOISE, SGD_HEATS, DEEP = 10.0, (0.15, 0.6, 0.7, 1.2), 1e-3
-"""Points of discrete SGD (B = 1), and the strength below which its power at 0 is measured."""
+"""Points of discrete SGD (B = 1), and the strength below which its exponent at 0 is measured."""
 
 NEAR, TIME = (0.9, 1.1), 20.0
-"""Temperatures on either side of T_c, and the time at which ensembles are held against the law in time."""
+"""Temperatures on either side of T_c, and the time at which ensembles are compared with the prediction."""
 
 
 def experiment(quick: bool) -> Evidence:
-    """The regime of every point, seen in an ensemble and predicted, the power at 0, the law in time near T_c."""
+    """The regime of every point, detected and predicted; the exponent at 0; distributions near T_c."""
     size, same = 4096 if quick else 32_768, same_law(quick)
     points = {(noise, heat): _point(at(noise, heat), size) for noise in NOISES for heat in HEATS}
     zero = {key: point.zero for key, point in points.items() if 0.5 < key[1] < 1}
@@ -54,7 +53,7 @@ def experiment(quick: bool) -> Evidence:
     ends = {heat: _end(at(1.0, heat), 4 * size) for heat in NEAR}
 
     def share(factor: float) -> Interval:
-        """Of all points, seen in the regime that theory gives at ``factor`` times the temperature."""
+        """Fraction of points detected in the regime that theory predicts at ``factor`` times the temperature."""
         right = [point.seen == predicted(_hotter(at(*key), factor)) for key, point in points.items()]
         right += [seen(values) == predicted(_hotter(at(SGD_NOISE, heat), factor)) for heat, values in sgd.items()]
         return intervals.exact(float(np.mean(right)))
@@ -65,7 +64,7 @@ def experiment(quick: bool) -> Evidence:
         return Number(name, off, around(0.0, 0.12 if quick else 0.05), moved=True)
 
     def steps(theory: Callable[[float], float], name: str) -> Number:
-        """Power at 0 of SGD, minus that of this theory of a share of T_c."""
+        """Exponent of SGD at 0, minus that of this theory of T/T_c."""
         found = {heat: hill(DEEP / sgd[heat]) - 1 for heat in SGD_HEATS[1:3]}
         off = largest(power - theory(heat) for heat, power in found.items())
         return Number(name, off, around(0.0, 0.03 if quick else 0.015), moved=True)
@@ -73,7 +72,7 @@ def experiment(quick: bool) -> Evidence:
     def transient(factor: float) -> Number:
         laws = {heat: _hotter(at(1.0, heat), factor).evolve(1.0, [TIME], tol=1e-4)[0] for heat in NEAR}
         off = largest(intervals.distance_to_law(ends[heat], laws[heat].cdf) for heat in NEAR)
-        return Number("0.9 and 1.1 T_c: CDF difference to the law at t = 20, farther", off, same)
+        return Number("0.9 and 1.1 T_c: Kolmogorov distance to the prediction at t = 20, farther", off, same)
 
     def exact(heat: float) -> float:
         return sgd_start(at(SGD_NOISE, heat).temperature, 1, 1.0, SGD_NOISE)
@@ -81,19 +80,19 @@ def experiment(quick: bool) -> Evidence:
     cold, hot = (0.7, 1.4) if quick else (0.9, 1.1)
     return Evidence(
         numbers=[
-            Number(f"share of {len(points) + len(sgd)} points in the predicted regime", share(1.0), (1.0, 1.0)),
+            Number(f"fraction of {len(points) + len(sgd)} points in the predicted regime", share(1.0), (1.0, 1.0)),
             replace(powers(1.0), catches=power(powers, "T")),
             transient(1.0) if quick else replace(transient(1.0), catches=power(transient, "T")),
             steps(exact, "SGD, σ = 10 s*, T = 0.6 and 0.7 T_c: exponent at 0 minus that of its steps, farther"),
         ],
         controls=[
-            Number("the same share, with T_c twice as large", share(0.5), (1.0, 1.0)),
-            Number("the same share, with T_c 1.6 times as large", share(1 / 1.6), (1.0, 1.0)),
-            Number("the same share, with T_c half as large", share(2.0), (1.0, 1.0)),
+            Number("the same fraction, with T_c twice as large", share(0.5), (1.0, 1.0)),
+            Number("the same fraction, with T_c 1.6 times as large", share(1 / 1.6), (1.0, 1.0)),
+            Number("the same fraction, with T_c half as large", share(2.0), (1.0, 1.0)),
         ],
         rivals=[
             *(Rival(f"T_c × {factor}, exponent at 0", [powers(1 / factor)]) for factor in (cold, hot)),
-            *(Rival(f"T_c × {factor}, law in time", [transient(1 / factor)]) for factor in (cold, hot)),
+            *(Rival(f"T_c × {factor}, distribution at t = 20", [transient(1 / factor)]) for factor in (cold, hot)),
             Rival(
                 "the exponent of Langevin dynamics for SGD",
                 [steps(lambda heat: exponent_at_zero(at(SGD_NOISE, heat)), "exponent of SGD at 0 minus that")],
@@ -105,13 +104,13 @@ def experiment(quick: bool) -> Evidence:
 
 
 def at(noise: float, heat: float) -> ModeSDE:
-    """Depth 2, s* = 1, at this label noise and share of T_c."""
+    """Depth 2, s* = 1, at this label noise and T/T_c."""
     mode = ModeSDE(depth=2, target=1.0, label_noise=noise, temperature=1.0)
     return replace(mode, temperature=heat * mode.critical_temperature)
 
 
 def predicted(mode: ModeSDE) -> str:
-    """The regime that theory gives; whether there is a maximum above T_c, where there is no law, is not looked at."""
+    """The predicted regime; above T_c, a maximum of the surviving density is ignored."""
     found = regime(mode)
     return "collapsed" if found == "collapsing" else found
 
@@ -125,7 +124,7 @@ def _end(mode: ModeSDE, trajectories: int) -> Floats:
 
 
 def _sgd(heat: float, trajectories: int) -> tuple[Floats, xr.Dataset]:
-    """Strengths of discrete SGD with B = 1 (trajectory, look), once the start is forgotten."""
+    """Strengths of discrete SGD with B = 1 (trajectory, time) once the start is forgotten, and the run."""
     mode = at(SGD_NOISE, heat)
     method = SGD(mode.temperature, 1)
     rest = memory(mode) if heat < 1 else 5.0
@@ -137,7 +136,7 @@ def _sgd(heat: float, trajectories: int) -> tuple[Floats, xr.Dataset]:
 
 @dataclass(frozen=True)
 class Point:
-    """What an ensemble shows: its regime, the power of s with which its density starts at 0, some of its strengths."""
+    """An ensemble: its detected regime, the exponent of its density at 0, some of its strengths."""
 
     seen: str
     zero: Interval
@@ -152,10 +151,10 @@ def _point(mode: ModeSDE, trajectories: int) -> Point:
 
 
 def seen(looks: Floats) -> str:
-    """The regime of an ensemble (trajectory, look), from what it shows beyond chance.
+    """The regime of an ensemble (trajectory, time), from statistically significant differences of counts.
 
-    Most ends near 0: collapsed. Fewer below its lowest 1 % than in an interval as long above: learned. A bin with
-    more than a bin below it: bimodal. Every bin twice as wide less than the one below: at zero. Else unclear.
+    Most end near 0: collapsed. Fewer below the lowest 1 % than in an interval of equal length above: learned. A bin
+    with more than a bin below it: bimodal. Every double-width bin with less than the one below: at zero. Else unclear.
     """
     if intervals.proportion(looks[:, -1] < COLLAPSED).low > 0.5:
         return "collapsed"
@@ -170,13 +169,13 @@ def seen(looks: Floats) -> str:
 
 
 def _more(looks: Floats, first: tuple[float, float], second: tuple[float, float]) -> bool:
-    """Whether the first bin certainly holds more than the second of the same width."""
+    """Whether the first bin significantly holds more than the second of the same width."""
     held, other = (((looks >= low) & (looks < high)).sum(axis=1) for low, high in (first, second))
     return intervals.mean(held - other).low > 0
 
 
 def start(looks: Floats) -> Interval:
-    """Power of s with which the density starts at 0, by Hill's estimator below 0.02.
+    """Exponent of the density at 0, by Hill's estimator below 0.02.
 
     >>> powers = np.linspace(1e-5, 1, 100_000)[:, None] ** 2                  # density ∝ s^(−½)
     >>> round(start(powers).value, 2)
@@ -186,7 +185,7 @@ def start(looks: Floats) -> Interval:
 
 
 def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
-    """The diagram with what was seen, a density of each regime, exponents at 0."""
+    """The phase diagram with detected regimes, a density of each regime, exponents at 0."""
     plane, density, zero = axes
     points: dict[tuple[float, float], Point] = evidence.curves["points"]
     colours = dict(zip(REGIMES, (plots.COLOURS[i] for i in (0, 2, 4, 1)), strict=True))
@@ -221,9 +220,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
     zero.plot([], [], "o", color=plots.GREY, label="measured, five σ")
     best = extrema(at(0.5, 0.55))
     density.axvline(best.maxima[0], color=plots.GREY, lw=0.8, ls=":")
-    zero.set(
-        title="How the density starts at 0", xlabel="T / T_c", ylabel="power of s", xlim=(0.25, 1), ylim=(-1.1, 0.5)
-    )
+    zero.set(title="Density near 0", xlabel="T / T_c", ylabel="exponent of s", xlim=(0.25, 1), ylim=(-1.1, 0.5))
     zero.legend()
 
 
@@ -233,33 +230,34 @@ def _mode(noise: float, temperature: float) -> ModeSDE:
 
 CLAIM = Claim(
     name="regimes",
-    title="At depth 2 temperature and label noise decide between four regimes",
+    title="At depth 2 temperature and label noise select one of four regimes",
     statement=(
-        "At L = 2 the stationary density vanishes at 0 for T < T_c/3 (learned); for T_c/3 < T < T_c it is infinite at "
-        "0, like s^(T_c/(2T) − 3/2), and has a second maximum near s* where (1 + 4Ts*)² > 42T²σ² and 10Ts* > 1 "
-        "(bimodal), or none (at zero); for T > T_c there is no law and all mass goes to 0 (collapsed). Finding of this "
-        "project: discrete SGD shows the same regimes where s* ≪ σ, but its density starts with the power k/2 − 1 of "
-        "E|1 + η mean(xy)|^(−k) = 1, k < 1."
+        "At L = 2 the stationary density vanishes at 0 for T < T_c/3 (learned); for T_c/3 < T < T_c it diverges at 0, "
+        "as s^(T_c/(2T) − 3/2), and has a second maximum near s* where (1 + 4Ts*)² > 42T²σ² and 10Ts* > 1 (bimodal), "
+        "or none (at zero); for T > T_c there is no stationary density and all mass goes to 0 (collapsed). Finding of "
+        "this project: discrete SGD shows the same regimes where s* ≪ σ, but its density starts with the exponent k/2 "
+        "− 1 given by E|1 + η mean(xy)|^(−k) = 1, k < 1."
     ),
     source="Ziyin, Li & Ueda 2023, arXiv 2308.06671, phase diagram; the end of the second maximum is this project's",
     method=(
-        "Ensembles of the mode SDE at five label noises and four temperatures, each trajectory looked at twenty times "
-        "from four relaxation times on. The regime of an ensemble is read off its counts alone: where most "
-        "trajectories end below 10⁻⁴, whether fewer lie in the lowest 1 % than in an interval as long above it, "
-        "whether any bin holds more than a bin below it or every one less, beyond chance at 10⁻⁶. The exponent at 0 is "
-        "Hill's estimator below s = 0.02. On either side of T_c (0.9 and 1.1, σ = s*) ensembles from s* are held "
-        "against the law at t = 20. Discrete SGD (B = 1): σ = 10 s* at 0.15, 0.6, 0.7 and 1.2 T_c, where T_c is still "
-        "right enough to tell the regimes; its exponent below s = 10⁻³ is compared with that of its own steps. The "
-        "bimodal regime needs T > 1/(10s*), where SGD with B = 1 no longer follows the Langevin model."
+        "Ensembles of the mode SDE at five label noises and four temperatures, each trajectory sampled twenty times "
+        "from four relaxation times on. The regime of an ensemble is determined from its counts alone: whether most "
+        "trajectories end below 10⁻⁴, whether fewer lie in the lowest 1 % than in an interval of equal length above "
+        "it, whether any bin holds more than a bin below it or every one less, significant at 10⁻⁶. The exponent at 0 "
+        "is Hill's estimator below s = 0.02. On either side of T_c (0.9 and 1.1, σ = s*) ensembles from s* are "
+        "compared with the predicted distribution at t = 20. Discrete SGD (B = 1): σ = 10 s* at 0.15, 0.6, 0.7 and 1.2 "
+        "T_c, where T_c is still accurate enough to separate the regimes; its exponent below s = 10⁻³ is compared with "
+        "that of its own steps. The bimodal regime needs T > 1/(10s*), where SGD with B = 1 no longer follows the "
+        "Langevin model."
     ),
     control=(
         "The diagram with T_c twice as large (a loss without ½ read in this convention), 1.6 times and half as large "
         "must be refuted. Rivals, on the same samples: T_c × 0.9 and 1.1 (quick: 0.7 and 1.4) in the exponent at 0 and "
-        "in the law in time, and the exponent of the Langevin model for SGD."
+        "in the distribution at t = 20, and the exponent of the Langevin model for SGD."
     ),
     caption=(
-        "Regimes predicted (shaded; lines: T_c/3 and T_c) and seen (dots); densities of three regimes (lines: theory; "
-        "dots: ensembles; dotted: the second maximum); exponent at 0 with intervals at 1 − 10⁻⁶."
+        "Regimes predicted (shaded; lines: T_c/3 and T_c) and detected (dots); densities of three regimes (lines: "
+        "theory; dots: ensembles; dotted: the second maximum); exponent at 0 with intervals at 1 − 10⁻⁶."
     ),
     experiment=experiment,
     draw=draw,

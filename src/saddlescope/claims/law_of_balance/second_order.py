@@ -1,4 +1,4 @@
-"""The critical temperature to second order in the step is not that of SGD: higher moments are of the same order."""
+"""The critical temperature to second order in the step is not that of SGD: higher moments contribute equally."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BATCHES, NOISE, SIGNS = (1, 4), 10.0, 5.0
 """Batch sizes and label noise on Gaussian data; label noise ± of the data of two values. s* = 1."""
 
 SEED, TIME = 1e-80, 20.0
-"""A start so small that s never grows up to s*, and the time over which log s is watched."""
+"""An initial strength so small that s never reaches s*, and the time over which log s is measured."""
 
 Theory = Callable[[str, int], float]
 
@@ -77,7 +77,7 @@ def experiment(quick: bool) -> Evidence:
 
 
 def first(data: str, batch_size: int) -> float:
-    """η of the Langevin model, ``2Bβ₂/α₃``."""
+    """Threshold η of the Langevin model, ``2Bβ₂/α₃``."""
     return 2 * batch_size / _alpha3(data)
 
 
@@ -98,7 +98,7 @@ def exact(data: str, batch_size: int) -> float:
 
 
 def threshold(data: str, batch_size: int, trajectories: int) -> tuple[Interval, xr.Dataset]:
-    """η at which the mean of log s does not grow, on the straight line through 0.95 and 1.05 of the predicted one."""
+    """η at which the mean of log s does not grow, interpolated between 0.95 and 1.05 of the prediction; the run."""
     rates = [factor * exact(data, batch_size) for factor in (0.95, 1.05)]
     grown = []
     for lr in rates:
@@ -135,7 +135,7 @@ def _exact_at(batch_size: int, label_noise: float) -> float:
 
 
 def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
-    """Thresholds measured and by order; the correction against s*/σ."""
+    """Measured thresholds and those of each order; the exact threshold against σ/s*."""
     bars, course = axes
     orders = (exact, "E log|1 + ηX| = 0", plots.COLOURS[0]), (second, "second order", plots.COLOURS[1])
     for place, ((data, B), found) in enumerate(evidence.curves["found"].items()):
@@ -162,28 +162,29 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
 
 CLAIM = Claim(
     name="second-order",
-    title="The critical temperature to second order in the step is not the one of SGD",
+    title="The critical temperature to second order in the step is not that of SGD",
     statement=(
         "To second order in the step, β₂² joins α₃: SGD with B = 1 should collapse from T_c = 2β₂/(α₃ + β₂²) on (in "
         "the convention of the paper β₂/(α₃ + β₂²)), below 2β₂/α₃ of the Langevin model. Finding of this project: this "
         "is not the threshold. Near it η ~ 2β₂/α₃, and the third and fourth moments of xy change it by as much: on "
-        "Gaussian data it is T_c(1 − (3B + 4)s*²/σ²), several times as far below T_c as second order says, and "
-        "on data whose xy has two values it is 2s*/(σ² − s*²), above T_c. What holds is E log|1 + η mean(xy)| = 0."
+        "Gaussian data it is T_c(1 − (3B + 4)s*²/σ²), several times as far below T_c as second order predicts, and on "
+        "data whose xy has two values it is 2s*/(σ² − s*²), above T_c. The exact condition is E log|1 + η mean(xy)| = "
+        "0."
     ),
     source="Ziyin, Li & Ueda 2023, arXiv 2308.06671, second-order critical temperature; the finding is this project's",
     method=(
         "Balanced Diagonal networks of depth 2 under discrete SGD from v = 10⁻⁸⁰, s* = 1: Gaussian data with σ = 10, B "
         "= 1 and 4, and four samples x = ±1, y = x ± 5 with B = 1 (xy is 6 or −4). Mean growth of log v over time 20 "
-        "at 0.95 and 1.05 of the exact threshold; the zero of the line through both. With (α₃, β₂) = (102, 1) and (25, "
-        "1) second order lies 1 to 8 % from the exact threshold."
+        "at 0.95 and 1.05 of the exact threshold; the measured threshold is the zero of the line through both. With "
+        "(α₃, β₂) = (102, 1) and (25, 1) second order lies 1 to 8 % from the exact threshold."
     ),
     control=(
         "The second-order threshold must be refuted on each data set. Rivals, on the same samples: second order, first "
         "order, and thresholds 4 % off."
     ),
     caption=(
-        "Learning rates at which SGD collapses, over that of the Langevin model (dots, intervals at 1 − 10⁻⁶), and "
-        "what the orders of theory say; exact threshold and second order against label noise."
+        "Learning rates at which SGD collapses, relative to that of the Langevin model (dots, intervals at 1 − 10⁻⁶), "
+        "and the predictions of each order; exact threshold and second order against label noise."
     ),
     experiment=experiment,
     draw=draw,

@@ -1,9 +1,9 @@
-"""The critical temperature of depth 2, how weight decay moves it, and where discrete SGD has another or none."""
+"""The critical temperature of depth 2, its shift by weight decay, and the different threshold of discrete SGD."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
@@ -26,7 +26,7 @@ DECAYS, HEATS = (0.0, 0.5), (0.1, 0.2, 0.4, 0.7, 1.3, 2.0)
 """Weight decays, and temperatures in units of T_c."""
 
 NOISY = (6.0, 10.0, 16.0)
-"""Label noise, in units of s*, at which SGD with B = 1 has a threshold; at QUIET it has none."""
+"""Label noise, in units of s*, at which SGD with B = 1 has a threshold; at ``QUIET`` it has none."""
 
 QUIET = 0.5**0.5
 
@@ -37,80 +37,102 @@ SEED = 1e-80
 """A start so small that v never grows up to s* while its rate is measured."""
 
 
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Thresholds of Langevin dynamics by weight decay and of SGD at σ = 10 s*, ensembles at T_c · 0.4 and depth 3."""
+
+    langevin: dict[float, Interval]
+    sgd: Interval
+    settled: np.ndarray
+    lost: Interval
+    quick: bool
+
+    def threshold(self, factor: float, decay: float = 0.0) -> Number:
+        """Where Langevin dynamics stops growing, over ``factor`` T_c."""
+        name = "threshold of Langevin dynamics over T_c" if decay == 0 else "with weight decay γ = ½, over T_c(γ)"
+        margin = 0.05 if self.quick else 0.03
+        found = self.langevin[decay] / (factor * WARM.critical_temperature)
+        return Number(name, found, around(1.0, margin if decay == 0 else 2 * margin))
+
+    def law(self, factor: float) -> Number:
+        """An ensemble below T_c against the stationary distribution at ``factor`` times the temperature."""
+        name = "T = 0.4 T_c: Kolmogorov distance to the stationary distribution"
+        return Number(name, _distance(self.settled, 0.0, 0.4 * factor), same_law(self.quick))
+
+    def steps(self, factor: float) -> Number:
+        """The threshold of SGD over ``factor`` times its prediction."""
+        name = "SGD, σ = 10 s*: threshold over that of E log|1 + η mean(xy)|"
+        return Number(name, self.sgd / (factor * _window(10.0)[0]), around(1.0, 0.03 if self.quick else 0.015))
+
+    def lost_by(self, factor: float) -> Number:
+        """Fraction of deep chains at 0, minus that at ``factor`` times the weight decay."""
+        decay = 0.2 * factor
+        expected = float(replace(DEEP, weight_decay=decay).passage_cdf([HORIZON], 1.0, LOST, tol=1e-4)[0])
+        name = "L = 3, γ = 0.2: fraction at 0 by t = 100, minus prediction"
+        return Number(name, self.lost - expected, around(0.0, 0.04 if self.quick else 0.02))
+
+
 def experiment(quick: bool) -> Evidence:
-    """Thresholds of Langevin dynamics and of SGD from the growth of log v near 0, and where ensembles end."""
+    """Thresholds of Langevin dynamics and of SGD from the growth of log v near 0, and final strengths of ensembles."""
     size = 8192 if quick else 65_536
     langevin = {decay: _langevin_threshold(decay, size) for decay in DECAYS}
     sgd = {noise: _sgd_threshold(noise, 3 * size if noise == 10 else size) for noise in NOISY}
-    predicted = {noise: _window(noise)[0] for noise in NOISY}
     quiet = {heat: _growth(SGD(heat * _critical(QUIET), 1), QUIET, size)[0] for heat in (0.5, 1.0, 1.25, 1.5, 2.0)}
     ends = {(decay, heat): _end(decay, heat, size) for decay in DECAYS for heat in HEATS}
-    settled, same = _end(0.0, 0.4, size if quick else 4 * size), same_law(quick)
-    gone = intervals.proportion(ends[0.0, 2.0] < LOST)
-    decayed = intervals.proportion(ends[0.5, 0.7] < LOST)
     falls = {decay: _falls(decay, size) for decay in DEEP_DECAYS}
     lost = {decay: intervals.proportion(times <= HORIZON) for decay, times in falls.items()}
-    critical, margin = WARM.critical_temperature, 0.05 if quick else 0.03
-    noisy, noisy_run = sgd[10.0]
-
-    def threshold(factor: float, decay: float = 0.0) -> Number:
-        """Where Langevin dynamics stops growing, over ``factor`` T_c."""
-        name = "threshold of Langevin dynamics over T_c" if decay == 0 else "with weight decay γ = ½, over T_c(γ)"
-        found = langevin[decay][0] / (factor * critical)
-        return Number(name, found, around(1.0, margin if decay == 0 else 2 * margin))
-
-    def law(factor: float) -> Number:
-        """An ensemble below T_c against the law at ``factor`` times the temperature."""
-        return Number("T = 0.4 T_c: CDF difference to the law", _distance(settled, 0.0, 0.4 * factor), same)
-
-    def steps(factor: float) -> Number:
-        name = "SGD, σ = 10 s*: threshold over that of E log|1 + η mean(xy)|"
-        return Number(name, noisy / (factor * predicted[10.0]), around(1.0, 0.03 if quick else 0.015))
-
-    def lost_by(factor: float) -> Number:
-        """Share of deep chains at 0, minus that at ``factor`` times the weight decay."""
-        decay = 0.2 * factor
-        expected = float(replace(DEEP, weight_decay=decay).passage_cdf([HORIZON], 1.0, LOST, tol=1e-4)[0])
-        name = "L = 3, γ = 0.2: share at 0 by t = 100, minus that predicted"
-        return Number(name, lost[0.2] - expected, around(0.0, 0.04 if quick else 0.02))
-
-    cold, hot = (0.6, 1.5) if quick else (0.9, 1.1)
+    settled = _end(0.0, 0.4, size if quick else 4 * size)
+    measured = Measured(
+        {decay: found for decay, (found, _) in langevin.items()}, sgd[10.0][0], settled, lost[0.2], quick
+    )
+    gone, decayed = (intervals.proportion(ends[key] < LOST) for key in ((0.0, 2.0), (0.5, 0.7)))
     return Evidence(
         numbers=[
-            replace(threshold(1.0), catches=power(threshold, "T_c")),
-            replace(threshold(0.5, 0.5), catches=power(lambda factor: threshold(0.5 * factor, 0.5), "T_c")),
-            replace(law(1.0), catches=power(law, "T")),
-            Number("T = 2 T_c: share that ends at 0", gone, ALWAYS),
-            Number("γ = ½, between T_c(γ) and T_c: share that ends at 0", decayed, ALWAYS),
-            replace(steps(1.0), catches=power(steps, "threshold")),
+            replace(measured.threshold(1.0), catches=power(measured.threshold, "T_c")),
+            replace(
+                measured.threshold(0.5, 0.5),
+                catches=power(lambda factor: measured.threshold(0.5 * factor, 0.5), "T_c"),
+            ),
+            replace(measured.law(1.0), catches=power(measured.law, "T")),
+            Number("T = 2 T_c: fraction that ends at 0", gone, ALWAYS),
+            Number("γ = ½, between T_c(γ) and T_c: fraction that ends at 0", decayed, ALWAYS),
+            replace(measured.steps(1.0), catches=power(measured.steps, "threshold")),
             Number("SGD, σ² = ½ s*²: slowest growth of log v near 0, five η", _slowest(quiet), (0.0, np.inf)),
-            Number("L = 3, γ = 0: share at 0 by t = 100", lost[0.0], NEVER),
-            lost_by(1.0),
+            Number("L = 3, γ = 0: fraction at 0 by t = 100", lost[0.0], NEVER),
+            measured.lost_by(1.0),
         ],
         controls=[
-            Number("with γ = ½, threshold over T_c without decay", threshold(1.0, 0.5).interval, around(1.0, 0.1)),
-            Number("SGD, σ = 10 s*: threshold over T_c", noisy / _critical(10.0), around(1.0, 0.03)),
+            Number(
+                "with γ = ½, threshold over T_c without decay", measured.threshold(1.0, 0.5).interval, around(1.0, 0.1)
+            ),
+            Number("SGD, σ = 10 s*: threshold over T_c", measured.sgd / _critical(10.0), around(1.0, 0.03)),
             Number("SGD, σ² = ½ s*², T = 1.25 T_c: log v falls near 0", quiet[1.25], (-np.inf, 0.0)),
         ],
-        rivals=[
-            Rival("T_c × 0.9", [threshold(0.9)]),
-            Rival("T_c × 1.1", [threshold(1.1)]),
-            Rival("T'_c = β₂/α₃ of a loss without ½, not converted", [threshold(0.5)]),
-            Rival("α₃ = σ², without 2s*²", [threshold(1.5)]),
-            Rival("weight decay counts half", [threshold(0.75, 0.5)]),
-            Rival(f"T × {cold} below T_c", [law(cold)]),
-            Rival(f"T × {hot} below T_c", [law(hot)]),
-            Rival("threshold of SGD × 0.95", [steps(0.95)]),
-            Rival("threshold of SGD × 1.05", [steps(1.05)]),
-            Rival("L = 3: γ × 0.9", [lost_by(0.9)]),
-            Rival("L = 3: γ × 1.1", [lost_by(1.1)]),
-        ],
+        rivals=_wrong(measured),
         runs=[
             Run.of("Langevin dynamics above T_c", langevin[0.0][1]),
-            Run.of("SGD above its threshold, σ = 10", noisy_run),
+            Run.of("SGD above its threshold, σ = 10", sgd[10.0][1]),
         ],
         curves={"ends": ends, "sgd": {noise: found for noise, (found, _) in sgd.items()}, "falls": falls},
     )
+
+
+def _wrong(measured: Measured) -> list[Rival]:
+    """The rival theories."""
+    cold, hot = (0.6, 1.5) if measured.quick else (0.9, 1.1)
+    return [
+        Rival("T_c × 0.9", [measured.threshold(0.9)]),
+        Rival("T_c × 1.1", [measured.threshold(1.1)]),
+        Rival("T'_c = β₂/α₃ of a loss without ½, not converted", [measured.threshold(0.5)]),
+        Rival("α₃ = σ², without 2s*²", [measured.threshold(1.5)]),
+        Rival("weight decay counts half", [measured.threshold(0.75, 0.5)]),
+        Rival(f"T × {cold} below T_c", [measured.law(cold)]),
+        Rival(f"T × {hot} below T_c", [measured.law(hot)]),
+        Rival("threshold of SGD × 0.95", [measured.steps(0.95)]),
+        Rival("threshold of SGD × 1.05", [measured.steps(1.05)]),
+        Rival("L = 3: γ × 0.9", [measured.lost_by(0.9)]),
+        Rival("L = 3: γ × 1.1", [measured.lost_by(1.1)]),
+    ]
 
 
 def _critical(label_noise: float) -> float:
@@ -118,12 +140,12 @@ def _critical(label_noise: float) -> float:
 
 
 def _window(label_noise: float) -> tuple[float, float]:
-    """The learning rates between which SGD with B = 1 collapses; NaN where at none."""
+    """The learning rates between which SGD with B = 1 collapses; NaN if there are none."""
     return collapse_window(1, 1.0, label_noise) or (np.nan, np.nan)
 
 
 def _growth(method: Method, label_noise: float, trajectories: int) -> tuple[Interval, xr.Dataset]:
-    """Growth of log v per unit time near 0."""
+    """Growth of log v per unit time near 0, and the run."""
     time = 20.0
     strengths, dataset = end(chain(2, SEED, label_noise), method, time, trajectories)
     return intervals.mean(np.log(strengths / SEED) / time), dataset
@@ -143,7 +165,7 @@ def _sgd_threshold(label_noise: float, trajectories: int) -> tuple[Interval, xr.
 
 
 def _threshold(methods: Sequence[Langevin | SGD], label_noise: float, size: int) -> tuple[Interval, xr.Dataset]:
-    """Learning rate at which the growth is 0, on the straight line through two."""
+    """Learning rate at which the growth is 0, by linear interpolation between two."""
     (cold, _), (hot, dataset) = (_growth(method, label_noise, size) for method in methods)
     low, high = (method.lr for method in methods)
 
@@ -162,7 +184,7 @@ def _sde(decay: float, heat: float) -> ModeSDE:
 
 
 def _end(decay: float, heat: float, trajectories: int) -> np.ndarray:
-    """An ensemble of the mode SDE from s*, long after it has settled or fallen."""
+    """An ensemble of the mode SDE from s*, long after it has settled or collapsed."""
     sde = _sde(decay, heat)
     cold = sde.temperature < sde.critical_temperature
     time = 5 * memory(sde) if cold else 100.0
@@ -179,7 +201,7 @@ def _falls(decay: float, trajectories: int) -> np.ndarray:
 
 
 def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
-    """Median strength against T, the plane of discrete SGD, survival with weight decay at depth 3."""
+    """Median strength against T, the phase diagram of discrete SGD, survival with weight decay at depth 3."""
     order, plane, survival = axes
     heats = np.linspace(0.02, 0.98, 40)
     for decay, colour in zip(DECAYS, plots.COLOURS, strict=False):
@@ -212,27 +234,28 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
         for time in (20, 40, 60, 80, 100):
             share = intervals.proportion(evidence.curves["falls"][decay] > time)
             plots.interval(survival, time, share, color=colour, ms=3.5)
-    survival.set(title="Depth 3: any decay ends at 0", xlabel="time", ylabel="share not yet at 0", ylim=(0, 1.05))
+    survival.set(title="Depth 3: any decay ends at 0", xlabel="time", ylabel="fraction not yet at 0", ylim=(0, 1.05))
     survival.legend(loc="lower left", borderpad=0)
 
 
 CLAIM = Claim(
     name="phase-transition",
-    title="Depth 2 collapses above T_c, decay lowers it; discrete SGD has its own threshold, or none",
+    title="Depth 2 collapses above T_c, weight decay lowers it; discrete SGD has its own threshold, or none",
     statement=(
-        "At L = 2 the stationary law on s > 0 exists iff T < T_c = 2(β₂ − γ)/α₃ (weight decay γ); above, all mass runs "
-        "to s = 0. Findings of this project: T_c is a statement on the Langevin model. Balanced discrete SGD collapses "
+        "At L = 2 the stationary density on s > 0 exists iff T < T_c = 2(β₂ − γ)/α₃ (weight decay γ); above, all mass "
+        "goes to s = 0. Findings of this project: T_c holds for the Langevin model. Balanced discrete SGD collapses "
         "iff E log|1 − ηγ + η mean(xy)| < 0, which is T_c only for s* T_c B ≪ 1: at B = 1 the threshold is 0.935 T_c "
         "for σ = 10 s*, and below σ ≈ 4.5 s* no learning rate collapses at all. At L ≥ 3 there is no transition "
-        "without decay, and with any γ > 0 no law: everything ends at 0, exponentially slowly for small γ."
+        "without decay, and with any γ > 0 no stationary density: everything ends at 0, exponentially slowly for small "
+        "γ."
     ),
     source="Ziyin, Li & Ueda 2023, arXiv 2308.06671 (T'_c = β₂/α₃, loss without ½); the findings are this project's",
     method=(
         "Thresholds: mean growth of log v over time 20 from v = 10⁻⁸⁰, of Diagonal networks of depth 2 under Langevin "
-        "dynamics (s* = 1, σ = 2, dt = T/60) and SGD (B = 1), at two temperatures beside the predicted one; the "
-        "threshold is the zero of the line through both. Ends: ensembles of the mode SDE from s*, after five "
+        "dynamics (s* = 1, σ = 2, dt = T/60) and SGD (B = 1), at two temperatures on either side of the prediction; "
+        "the threshold is the zero of the line through both. End points: ensembles of the mode SDE from s*, after five "
         "relaxation times below T_c and at time 100 above. Depth 3: times at which ensembles (s* = σ = 1, T = 0.2) "
-        "reach s = 10⁻³, against the law of that first passage."
+        "reach s = 10⁻³, against the predicted first-passage distribution."
     ),
     control=(
         "T_c without decay must be refuted where there is decay; T_c must be refuted as the threshold of SGD at σ = 10 "
@@ -241,9 +264,9 @@ CLAIM = Claim(
         "threshold of SGD × 0.95 and 1.05, γ × 0.9 and 1.1 at L = 3."
     ),
     caption=(
-        "Median strength against temperature with and without weight decay (lines: stationary law; dots: ensembles; "
-        "dotted: T_c); learning rates at which discrete SGD collapses (shaded) and thresholds measured (dots); share "
-        "of chains of depth 3 that has not yet collapsed (lines: first-passage theory). Intervals at 1 − 10⁻⁶."
+        "Median strength against temperature with and without weight decay (lines: theory; dots: ensembles; dotted: "
+        "T_c); learning rates at which discrete SGD collapses (shaded) and measured thresholds (dots); fraction of "
+        "chains of depth 3 that has not yet collapsed (lines: first-passage theory). Intervals at 1 − 10⁻⁶."
     ),
     experiment=experiment,
     draw=draw,

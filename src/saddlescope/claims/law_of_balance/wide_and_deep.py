@@ -1,9 +1,9 @@
-"""Depth at fixed temperature: narrow networks go to 0, wide ones to the minimum, width in proportion keeps the law."""
+"""Depth at fixed temperature: narrow networks go to 0, wide ones to s*; proportional width keeps the distribution."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -29,76 +29,110 @@ WIDE, WIDE_HEAT = 32, 0.1
 """Depth and temperature of networks whose width is the square of their depth."""
 
 FAR, HELD = (64, 256, 1024), 0.5
-"""Depths and the temperature at which exact laws are followed."""
+"""Depths and temperature of the exact distributions."""
+
+VARIANCE = "d = L², L = 32: E[(s − s*)²] over ½T̂ s*² g(s*)"
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Strengths of narrow networks, of networks as wide as deep, and of wide ones."""
+
+    narrow: Floats
+    even: Floats
+    wide: Floats
+    quick: bool
+
+    def to_zero(self, factor: float) -> Number:
+        """Narrow networks against the distribution near 0 at ``factor`` times the temperature."""
+        off = intervals.distance_to_law(self.narrow, hot_law(single(factor)).cdf)
+        near = same_law(True) if self.quick else (0.0, 0.02)
+        return Number("d = 1, LT = 32: Kolmogorov distance to the limit near 0, 1/s ~ Gamma", off, near, moved=True)
+
+    def to_limit(self, factor: float) -> Number:
+        """Networks as wide as deep against infinite depth at ``factor`` times the temperature."""
+        off = _distance(self.even, _heat(EVEN, EVEN, factor * EVEN_HEAT))
+        name = "d = L = 64: Kolmogorov distance to infinite depth at T̂ = LT d^(2/L−1)"
+        return Number(name, off, same_law(self.quick))
+
+    def to_minimum(self, variance: float, name: str = VARIANCE) -> Number:
+        """Second moment of wide networks about s* over this variance."""
+        found = intervals.mean((self.wide - 1) ** 2) / variance
+        return Number(name, found, around(1.0, 0.09 if self.quick else 0.04))
+
+    def wide_at(self, factor: float) -> Number:
+        """The same over the predicted variance at ``factor`` times the temperature."""
+        return self.to_minimum(_heat(WIDE, WIDE**2, factor * WIDE_HEAT) / 2)
 
 
 def experiment(quick: bool) -> Evidence:
-    """Ensembles of narrow, even and wide networks, and exact laws of growing depth."""
-    size, same, margin = (16_384, same_law(True), 0.09) if quick else (131_072, same_law(False), 0.04)
-    narrow = _settled(single(1.0), size // 2 if quick else size)
-    even = _settled(chains_sde(EVEN, EVEN, EVEN_HEAT), 2 * size)
-    wide = _settled(chains_sde(WIDE, WIDE**2, WIDE_HEAT), 2 * size)
-
-    def to_zero(factor: float) -> Number:
-        off = intervals.distance_to_law(narrow, hot_law(single(factor)).cdf)
-        near_zero = same if quick else (0.0, 0.02)
-        return Number("d = 1, LT = 32: CDF difference to the law near 0, 1/s ~ Gamma", off, near_zero, moved=True)
-
-    def to_limit(factor: float) -> Number:
-        T = _heat(EVEN, EVEN, factor * EVEN_HEAT)
-        off = intervals.distance_to_law(np.log(np.maximum(even, 1e-99)), limit(T).cdf)
-        return Number("d = L = 64: CDF difference to the law of infinite depth at T̂ = LT d^(2/L−1)", off, same)
-
-    def to_minimum(predicted: float, name: str) -> Number:
-        return Number(name, intervals.mean((wide - 1) ** 2) / predicted, around(1.0, margin))
-
-    def wide_at(factor: float) -> Number:
-        T = _heat(WIDE, WIDE**2, factor * WIDE_HEAT)
-        return to_minimum(T / 2, "d = L², L = 32: E[(s − s*)²] over ½T̂ s*² g(s*)")
-
-    medians = [median(L, lambda L: 1, HELD) * L for L in FAR]
-    spreads = [spread(L, lambda L: L**2, HELD) * L for L in FAR]
-    cold, hot = (0.6, 1.6) if quick else (0.9, 1.1)
+    """Ensembles of narrow, even and wide networks, and exact distributions at growing depth."""
+    size, same = 16_384 if quick else 131_072, same_law(quick)
+    measured = Measured(
+        _settled(single(1.0), size // 2 if quick else size),
+        _settled(chains_sde(EVEN, EVEN, EVEN_HEAT), 2 * size),
+        _settled(chains_sde(WIDE, WIDE**2, WIDE_HEAT), 2 * size),
+        quick,
+    )
+    half = measured.to_minimum(WIDE_HEAT / 2)
     return Evidence(
         numbers=[
-            replace(to_zero(1.0), catches=power(to_zero, "T")),
-            replace(to_limit(1.0), catches=power(to_limit, "T")),
-            replace(wide_at(1.0), catches=power(wide_at, "T")),
-            Number(
-                "theory, d = 1: L × median at L = 1024 over that at L = 256",
-                intervals.exact(medians[2] / medians[1]),
-                around(1.0, 0.03),
-                moved=True,
-            ),
-            Number(
-                "theory, d = L²: L × variance over T/2 at L = 1024",
-                intervals.exact(spreads[2] / (HELD / 2)),
-                around(1.0, 0.05),
-            ),
-            Number(
-                "theory, d = L: median at L = 1024 over that of infinite depth",
-                intervals.exact(median(1024, lambda L: L, HELD) / float(np.exp(limit(HELD).ppf(0.5)))),
-                around(1.0, 0.02),
-            ),
+            replace(measured.to_zero(1.0), catches=power(measured.to_zero, "T")),
+            replace(measured.to_limit(1.0), catches=power(measured.to_limit, "T")),
+            replace(measured.wide_at(1.0), catches=power(measured.wide_at, "T")),
+            *_limits(),
         ],
         controls=[
-            Number("d = 1: the law of infinite depth at T̂ = T", _distance(narrow, NARROW_HEAT), same),
-            Number("d = L²: the law of infinite depth at T̂ = T", _distance(wide, WIDE_HEAT), same),
-            Number("d = L²: the variance of d = L, ½T", to_minimum(WIDE_HEAT / 2, "").interval, around(1.0, margin)),
+            Number("d = 1: the distribution of infinite depth at T̂ = T", _distance(measured.narrow, NARROW_HEAT), same),
+            Number("d = L²: the distribution of infinite depth at T̂ = T", _distance(measured.wide, WIDE_HEAT), same),
+            Number("d = L²: the variance of d = L, ½T", half.interval, half.region),
         ],
-        rivals=[
-            Rival(f"d = 1: T × {cold}", [to_zero(cold)]),
-            Rival(f"d = 1: T × {hot}", [to_zero(hot)]),
-            Rival(f"d = L: T × {cold}", [to_limit(cold)]),
-            Rival(f"d = L: T × {hot}", [to_limit(hot)]),
-            *([] if quick else [Rival("d = L: T̂ = T without d^(2/L)", [to_limit(EVEN ** (-2 / EVEN))])]),
-            Rival("d = L²: T × 0.9", [wide_at(0.9)]),
-            Rival("d = L²: T × 1.1", [wide_at(1.1)]),
-            Rival("d = L²: T̂ = LT/d without d^(2/L)", [wide_at(WIDE ** (-4 / WIDE))]),
-        ],
+        rivals=_wrong(measured),
         runs=[],
-        curves={"narrow": narrow, "even": even, "wide": wide},
+        curves={"narrow": measured.narrow, "even": measured.even, "wide": measured.wide},
     )
+
+
+def _limits() -> list[Number]:
+    """Exact distributions at growing depth."""
+    medians = [median(L, lambda L: 1, HELD) * L for L in FAR]
+    spreads = [spread(L, lambda L: L**2, HELD) * L for L in FAR]
+    return [
+        Number(
+            "theory, d = 1: L × median at L = 1024 over that at L = 256",
+            intervals.exact(medians[2] / medians[1]),
+            around(1.0, 0.03),
+            moved=True,
+        ),
+        Number(
+            "theory, d = L²: L × variance over T/2 at L = 1024",
+            intervals.exact(spreads[2] / (HELD / 2)),
+            around(1.0, 0.05),
+        ),
+        Number(
+            "theory, d = L: median at L = 1024 over that of infinite depth",
+            intervals.exact(median(1024, lambda L: L, HELD) / float(np.exp(limit(HELD).ppf(0.5)))),
+            around(1.0, 0.02),
+        ),
+    ]
+
+
+def _wrong(measured: Measured) -> list[Rival]:
+    """The rival theories."""
+    cold, hot = (0.6, 1.6) if measured.quick else (0.9, 1.1)
+    no_factor = (
+        [] if measured.quick else [Rival("d = L: T̂ = T without d^(2/L)", [measured.to_limit(EVEN ** (-2 / EVEN))])]
+    )
+    return [
+        Rival(f"d = 1: T × {cold}", [measured.to_zero(cold)]),
+        Rival(f"d = 1: T × {hot}", [measured.to_zero(hot)]),
+        Rival(f"d = L: T × {cold}", [measured.to_limit(cold)]),
+        Rival(f"d = L: T × {hot}", [measured.to_limit(hot)]),
+        *no_factor,
+        Rival("d = L²: T × 0.9", [measured.wide_at(0.9)]),
+        Rival("d = L²: T × 1.1", [measured.wide_at(1.1)]),
+        Rival("d = L²: T̂ = LT/d without d^(2/L)", [measured.wide_at(WIDE ** (-4 / WIDE))]),
+    ]
 
 
 def single(factor: float) -> ModeSDE:
@@ -107,12 +141,12 @@ def single(factor: float) -> ModeSDE:
 
 
 def median(depth: int, width: Callable[[int], int], temperature: float) -> float:
-    """Of the stationary law of ``width(depth)`` chains."""
+    """Median of the stationary distribution of ``width(depth)`` chains."""
     return float(chains_sde(depth, width(depth), temperature).stationary().ppf(0.5))
 
 
 def spread(depth: int, width: Callable[[int], int], temperature: float) -> float:
-    """``E[(s − s*)²]`` of that law."""
+    """``E[(s − s*)²]`` in that distribution."""
     law = chains_sde(depth, width(depth), temperature).stationary()
     return float(law.var() + (law.mean() - 1) ** 2)
 
@@ -122,7 +156,7 @@ def _heat(depth: int, width: int, temperature: float) -> float:
 
 
 def _settled(sde: ModeSDE, trajectories: int) -> Floats:
-    """An ensemble from the median of its law after six relaxation times."""
+    """An ensemble after six relaxation times, from the median of its stationary distribution."""
     start = float(sde.stationary().ppf(0.5))
     return np.asarray(sde.simulate(start, [6 * memory(sde)], trajectories, seed=1)[:, 0], np.float64)
 
@@ -132,7 +166,7 @@ def _distance(sample: Floats, heat_: float) -> Interval:
 
 
 def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
-    """Law near 0, law of infinite depth and of the wide, medians over depth."""
+    """Density near 0, densities of infinite depth and of wide networks, medians against depth."""
     near, far, depth = axes
     s, edges = np.geomspace(2e-3, 0.5, 200), np.geomspace(2e-3, 0.5, 31)
     near.plot(s, hot_law(single(1.0)).pdf(s), color=plots.COLOURS[0], label="1/s ~ Gamma")
@@ -166,27 +200,30 @@ CLAIM = Claim(
     name="wide-and-deep",
     title="At fixed temperature deep networks collapse unless their width grows with their depth",
     statement=(
-        "d equal balanced chains of depth L have the law of T̂ = LT d^(2/L−1). With T held and L → ∞: if d = o(L), T̂ "
-        "→ ∞ and s goes to 0, like 1/(LT) for d = 1, where 1/s is Gamma distributed with shape 2 in the limit; if d ∝ "
-        "L, s keeps the law of infinite depth; if L = o(d), noise disappears and s goes to s* with variance "
-        "½T̂s*²g(s*). No temperature is critical on the way."
+        "d equal balanced chains of depth L have the distribution of T̂ = LT d^(2/L−1). At fixed T and L → ∞: if d = "
+        "o(L), T̂ → ∞ and s goes to 0, as 1/(LT) for d = 1, where 1/s has in the limit a Gamma distribution with shape "
+        "2; if d ∝ L, s keeps the distribution of infinite depth; if L = o(d), the noise disappears and s goes to s* "
+        "with variance ½T̂s*²g(s*). No critical temperature is crossed on the way."
     ),
-    source="Ziyin, Li & Ueda 2023, arXiv 2308.06671, widths d = o(D) and d = Ω(D); laws and factor are this project's",
+    source=(
+        "Ziyin, Li & Ueda 2023, arXiv 2308.06671, widths d = o(D) and d = Ω(D); the distributions and the factor are "
+        "this project's"
+    ),
     method=(
-        "s* = σ = 1. Ensembles of the mode SDE after six relaxation times: d = 1, L = 16, T = 2 against the law near 0 "
-        "(1/s^((L−2)/L) is Gamma with shape (2L−3)/(L−2)); d = L = 64, T = 0.1 against the law of infinite depth; d = "
-        "L², L = 32, T = 0.1, whose second moment about s* is compared with ½T̂s*²g(s*). Exact laws at T = ½ and "
-        "depths to 1024 show the limits. That equal chains stay equal is claim width; SGD at finite d/L is claim "
-        "deep-limit."
+        "s* = σ = 1. Ensembles of the mode SDE after six relaxation times: d = 1, L = 16, T = 2 against the "
+        "distribution near 0 (1/s^((L−2)/L) is Gamma with shape (2L−3)/(L−2)); d = L = 64, T = 0.1 against the "
+        "distribution of infinite depth; d = L², L = 32, T = 0.1, whose second moment about s* is compared with "
+        "½T̂s*²g(s*). Exact distributions at T = ½ and depths to 1024 show the limits. That equal chains stay equal is "
+        "claim width; SGD at finite d/L is claim deep-limit."
     ),
     control=(
-        "Neither the narrow nor the wide networks may have the law of infinite depth at T̂ = T. Rivals, on the same "
-        "samples: T × 0.9 and 1.1 (quick: 0.6 and 1.6 for laws), no factor d^(2/L). The law near 0 is that of LT → ∞: "
-        "at LT = 32 it is 0.011 off, so that its region is 0.02."
+        "Neither the narrow nor the wide networks may have the distribution of infinite depth at T̂ = T. Rivals, on "
+        "the same samples: T × 0.9 and 1.1 (quick: 0.6 and 1.6 for distributions), no factor d^(2/L). The distribution "
+        "near 0 is the limit LT → ∞: at LT = 32 it is off by 0.011, so its region is 0.02."
     ),
     caption=(
-        "Law of a single deep chain near 0; laws of networks as wide as deep and of width L² (lines: theory; dots: "
-        "ensembles); median strength at T = ½ against depth for four widths (theory)."
+        "Density of a single deep chain near 0; densities of networks as wide as deep and of width L² (lines: theory; "
+        "dots: ensembles); median strength at T = ½ against depth for four widths (theory)."
     ),
     experiment=experiment,
     draw=draw,

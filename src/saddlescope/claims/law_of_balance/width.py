@@ -1,4 +1,4 @@
-"""Several chains side by side: noise leaves their ratios alone at depth 2 and equalises them in deeper networks."""
+"""Parallel chains: noise conserves their ratios at depth 2 and equalises them in deeper networks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from saddlescope.runs.run import parts
 
 LABEL_NOISE, TEMPERATURE, HORIZON, SAVES = 1.0, 0.01, 20.0, 200
 SAME, OPPOSITE = (0.1, 0.4), (-0.05, 0.4)
-"""Starts of two chains, whose sum learns s* = 1."""
+"""Initial strengths of two chains, whose sum learns s* = 1."""
 
 LONG, WARMER = 150.0, 0.02
 """Time and temperature at which chains become alike."""
@@ -30,8 +30,11 @@ LONG, WARMER = 150.0, 0.02
 RATE = around(1.0, 0.03)
 """Region of a measured change over its prediction."""
 
+Changes = dict[tuple[int, tuple[float, float]], tuple[Floats, Floats]]
+"""Measured and predicted change of each trajectory, by depth and starts."""
+
 COLD, EARLY = SGD(TEMPERATURE, 8), 4.0
-"""SGD in which the term of the finite steps is larger than that of the noise, and a time until which the error is."""
+"""SGD whose finite-step term is larger than that of the noise, and the time until which the error is large."""
 
 
 def experiment(quick: bool) -> Evidence:
@@ -44,58 +47,61 @@ def experiment(quick: bool) -> Evidence:
     kinds[2, OPPOSITE] = _run(2, OPPOSITE, fine, size)
     changes = {key: change(dataset, *key) for key, dataset in kinds.items()}
     sgd = _run(4, SAME, COLD, size, EARLY)
-    deep = {key: both for key, both in changes.items() if key[0] > 2}
-    discrete = change(sgd, 4, SAME)
-
-    def worst(factor: float) -> Number:
-        """The deep changes over ``factor`` times the predicted ones."""
-        found = largest((_over(found, factor * predicted) for found, predicted in deep.values()), 1.0)
-        return Number("L = 3, 4: change of log|x₁ ∓ x₂| over predicted, farthest from 1", found, RATE, moved=True)
-
-    def one(name: str, both: tuple[Floats, Floats], factor: float = 1.0) -> Number:
-        return Number(name, _over(both[0], factor * both[1]), RATE, moved=True)
-
-    def counted(name: str, both: tuple[Floats, Floats]) -> Number:
-        return replace(one(name, both), catches=power(lambda factor: one(name, both, factor), "T"))
-
     flow = change(_run(3, SAME, GradientFlow(0.01), 1), 3, SAME)[0]
     long = {L: _run(L, SAME, SGD(WARMER, 1), size, LONG) for L in (2, 3, 4)}
     apart = {L: np.log(strengths(dataset, L)[..., 1] / strengths(dataset, L)[..., 0]) for L, dataset in long.items()}
     halved = np.abs(apart[4][:, -1]) < np.log(4) / 2
     return Evidence(
         numbers=[
-            replace(worst(1.0), catches=power(worst, "T")),
+            replace(_worst(changes, 1.0), catches=power(lambda factor: _worst(changes, factor), "T")),
             Number(
                 "L = 2: largest change of a log ratio of strengths",
                 intervals.exact(float(np.abs(ratios - ratios[:, :1]).max())),
                 (0.0, 1e-9),
             ),
-            counted("L = 2, opposite signs: change of log|v₁v₂| over predicted", changes[2, OPPOSITE]),
-            counted("L = 4 under SGD: change of log|x₁ − x₂| over predicted", discrete),
+            _caught("L = 2, opposite signs: change of log|v₁v₂| over predicted", changes[2, OPPOSITE]),
+            _caught("L = 4 under SGD: change of log|x₁ − x₂| over predicted", change(sgd, 4, SAME)),
             Number("L = 3, gradient flow: change of log|x₁ − x₂|", intervals.exact(float(flow[0])), around(0.0, 1e-6)),
-            Number("L = 4, T = 0.02, t = 150: share with the log ratio halved", intervals.proportion(halved), ALWAYS),
+            Number(
+                "L = 4, T = 0.02, t = 150: fraction with the log ratio halved", intervals.proportion(halved), ALWAYS
+            ),
         ],
         controls=[
-            Number("L = 3: log|x₁ − x₂| is conserved", intervals.mean(changes[3, SAME][0]), around(0.0, 0.05)),
+            Number("L = 3: change of log|x₁ − x₂|", intervals.mean(changes[3, SAME][0]), around(0.0, 0.05)),
             Number(
-                "L = 2, opposite signs: log|v₁v₂| is conserved",
-                intervals.mean(changes[2, OPPOSITE][0]),
-                around(0.0, 0.05),
+                "L = 2, opposite signs: change of log|v₁v₂|", intervals.mean(changes[2, OPPOSITE][0]), around(0.0, 0.05)
             ),
-            one("L = 4: log|x₁ − x₂| changes as at L = 3", changes[4, SAME], 1 / 3),
+            _one("L = 4: change of log|x₁ − x₂| over that at L = 3", changes[4, SAME], 1 / 3),
         ],
         rivals=[
-            Rival("T × 0.95", [worst(0.95)]),
-            Rival("T × 1.05", [worst(1.05)]),
-            Rival("L(L − 1)/2 for (L − 1)(L − 2)/2 at L = 4", [one("L = 4, same sign", changes[4, SAME], 2.0)]),
-            Rival("(L − 2)²/2 for (L − 1)(L − 2)/2 at L = 4", [one("L = 4, same sign", changes[4, SAME], 2 / 3)]),
-            Rival("L = 2, opposite signs: half the rate", [one("L = 2", changes[2, OPPOSITE], 0.5)]),
-            Rival("SGD without the term of discrete steps", [one("L = 4, SGD", change(sgd, 4, SAME, stepping=0.0))]),
+            Rival("T × 0.95", [_worst(changes, 0.95)]),
+            Rival("T × 1.05", [_worst(changes, 1.05)]),
+            Rival("L(L − 1)/2 for (L − 1)(L − 2)/2 at L = 4", [_one("L = 4, same sign", changes[4, SAME], 2.0)]),
+            Rival("(L − 2)²/2 for (L − 1)(L − 2)/2 at L = 4", [_one("L = 4, same sign", changes[4, SAME], 2 / 3)]),
+            Rival("L = 2, opposite signs: half the rate", [_one("L = 2", changes[2, OPPOSITE], 0.5)]),
+            Rival("SGD without the term of discrete steps", [_one("L = 4, SGD", change(sgd, 4, SAME, stepping=0.0))]),
         ],
         runs=[Run.of("SGD, L = 2, three chains", shallow), Run.of("SGD, L = 4, two chains", long[4])]
         + [Run.of(f"Langevin, L = {L}, chains from {starts}", dataset) for (L, starts), dataset in kinds.items()],
         curves={"apart": apart, "changes": changes, "path": strengths(long[4], 4)[0], "times": long[4]["time"].values},
     )
+
+
+def _worst(changes: Changes, factor: float) -> Number:
+    """The changes at depth 3 and 4 over ``factor`` times the predicted ones."""
+    deep = [both for (depth, _), both in changes.items() if depth > 2]
+    found = largest((_over(found, factor * predicted) for found, predicted in deep), 1.0)
+    return Number("L = 3, 4: change of log|x₁ ∓ x₂| over predicted, farthest from 1", found, RATE, moved=True)
+
+
+def _one(name: str, both: tuple[Floats, Floats], factor: float = 1.0) -> Number:
+    """One measured change over ``factor`` times its prediction."""
+    return Number(name, _over(both[0], factor * both[1]), RATE, moved=True)
+
+
+def _caught(name: str, both: tuple[Floats, Floats]) -> Number:
+    """The same, with the errors of T that it catches."""
+    return replace(_one(name, both), catches=power(lambda factor: _one(name, both, factor), "T"))
 
 
 def _run(depth: int, starts: Sequence[float], method: Method, size: int, time: float = HORIZON) -> xr.Dataset:
@@ -104,17 +110,17 @@ def _run(depth: int, starts: Sequence[float], method: Method, size: int, time: f
 
 
 def strengths(dataset: xr.Dataset, depth: int) -> Floats:
-    """Strength ``Π_l u_lj`` of every chain (trajectory, time, chain), of trajectories that have not diverged."""
+    """Strength ``Π_l u_lj`` of every chain (trajectory, time, chain), without diverged trajectories."""
     held = alive(dataset)
     return np.asarray(np.prod([held[f"W{layer}"].values[..., 0] for layer in range(1, depth + 1)], axis=0))
 
 
 def change(dataset: xr.Dataset, depth: int, starts: Sequence[float], stepping: float = 1.0) -> tuple[Floats, Floats]:
-    """Change of the distance of two chains in each trajectory, and the one predicted from its path.
+    """Change of the distance of two chains in each trajectory, and its prediction from the path.
 
     L ≥ 3, ``x = |a|^{−(L−2)}``: ``d log|x₁ ∓ x₂| = ∓½(L−1)(L−2) |a₁a₂|^{L−2} dQ``, the lower sign for opposite signs.
     L = 2, opposite signs: ``d log|v₁v₂| = −2 dQ``. ``dQ = (T g(v) + h (v − s*)²) dt`` with h the time of a step: the
-    second part, times ``stepping``, is that of the discrete steps themselves.
+    second part, times ``stepping``, comes from the discrete steps.
     """
     v = strengths(dataset, depth)
     a, total, opposite = np.abs(v) ** (1 / depth), v.sum(axis=-1), starts[0] * starts[1] < 0
@@ -134,7 +140,7 @@ def change(dataset: xr.Dataset, depth: int, starts: Sequence[float], stepping: f
 
 
 def _over(found: Floats, predicted: Floats) -> Interval:
-    """Mean change over mean prediction, both from the same trajectories."""
+    """Mean change over mean prediction on the same trajectories."""
     scale = float(predicted.mean())
     rest = intervals.mean((found - predicted) / abs(scale))
     sign = np.sign(scale)
@@ -143,7 +149,7 @@ def _over(found: Floats, predicted: Floats) -> Interval:
 
 
 def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
-    """Ratios in time, one trajectory, changes measured and predicted."""
+    """Ratios over time, one trajectory, measured and predicted changes."""
     ratio, path, changes = axes
     times = evidence.curves["times"]
     for (L, apart), colour in zip(evidence.curves["apart"].items(), plots.COLOURS, strict=False):
@@ -174,26 +180,26 @@ CLAIM = Claim(
     title="Noise conserves the ratios of parallel chains at depth 2 and equalises them in deeper networks",
     statement=(
         "Balanced chains v = Σ_j a_j^L. At L = 2 the ratios of chains of the same sign never change, exactly, and "
-        "those of opposite signs die out, d log|v_iv_j| = −2T g dt. At L ≥ 3, with x = |a|^(−(L−2)), d log|x_i − x_j| "
-        "= −½(L−1)(L−2) T g |a_ia_j|^(L−2) dt, path by path and not only on average: noise makes chains alike (for "
+        "chains of opposite signs decay, d log|v_iv_j| = −2T g dt. At L ≥ 3, with x = |a|^(−(L−2)), d log|x_i − x_j| = "
+        "−½(L−1)(L−2) T g |a_ia_j|^(L−2) dt, path by path and not only on average: noise makes chains alike (for "
         "opposite signs x_i + x_j grows at the same rate, which removes the smaller). Without noise all of these are "
         "conserved. Finding of this project; finite steps add η(v − s*)² to T g."
     ),
     source="Ziyin, Li & Ueda 2023, arXiv 2308.06671, diagonal networks of any width; L ≥ 3 is this project's",
     method=(
         "Diagonal networks, s* = σ = 1, T = 0.01: two chains from 0.1 and 0.4, or −0.05 and 0.4, under Langevin "
-        "dynamics (dt = T/4) until t = 20, under SGD with the same η and B = 8 until t = 4, where the term of finite "
-        "steps is twice that of the noise, and under SGD with η = 0.02, B = 1 until t = 150; three chains at "
-        "L = 2 under SGD with η = 0.05. The predicted change is the integral along each trajectory, from 200 saves."
+        "dynamics (dt = T/4) until t = 20, under SGD with the same η and B = 8 until t = 4, where the finite-step term "
+        "is twice that of the noise, and under SGD with η = 0.02, B = 1 until t = 150; three chains at L = 2 under SGD "
+        "with η = 0.05. The predicted change is the integral along each trajectory, from 200 saves."
     ),
     control=(
         "Conservation must be refuted at L = 3 and for opposite signs at L = 2; the factor of L = 3 must be refuted at "
-        "L = 4. Rivals, on the same trajectories: T × 0.95 and 1.05, "
-        "neighbouring factors of the depth, half the rate at L = 2, and SGD without the term of its finite steps."
+        "L = 4. Rivals, on the same trajectories: T × 0.95 and 1.05, neighbouring factors of the depth, half the rate "
+        "at L = 2, and SGD without its finite-step term."
     ),
     caption=(
         "Log ratio of two chains under SGD (median, 5–95 %); the chains of one trajectory; change of log|x₁ ∓ x₂| (L = "
-        "2: log|v₁v₂|) in each trajectory against the one predicted from its path (line: equal)."
+        "2: log|v₁v₂|) in each trajectory against the prediction from its path (line: equal)."
     ),
     experiment=experiment,
     draw=draw,

@@ -1,7 +1,7 @@
-"""Varre, Sagitova & Flammarion 2024, NeurIPS 37:60133: noise takes rank from linear networks, gradient flow does not.
+"""Varre, Sagitova & Flammarion 2024, NeurIPS 37:60133: noise reduces the rank of linear networks.
 
-One file a claim. Θ = [W_l, W_{l+1}ᵀ] are neighbouring layers, N = ΘᵀΘ, J the gradient both see; δ is label noise, fresh
-at every step; t = η · step.
+One file per claim. Θ = [W_l, W_{l+1}ᵀ] are neighbouring layers, N = ΘᵀΘ, J the gradient that both receive; δ is label
+noise, fresh at every step; t = η · step.
 """
 
 from saddlescope.claims.rank_deficiency import (

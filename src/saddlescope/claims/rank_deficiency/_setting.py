@@ -1,4 +1,4 @@
-"""The setting of the source: n = 1000 samples, 5 inputs, 2 outputs, Gaussian weights; and paths of weights in it."""
+"""The setting of the source: n = 1000 samples, 5 inputs, 2 outputs, Gaussian weights; weights of ensembles in it."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ SAMPLES, WIDTHS, STRENGTHS, LABEL_NOISE = 1000, (5, 10, 2), (2.0, 1.0), 2.0
 INIT = Gaussian(scale=0.5)
 
 SOURCE = Gaussian(scale=1.0)
-"""Weights of the source; at η = 0.1 one network in ten diverges from there, at η ≤ 0.05 none does."""
+"""Weights of the source; from these one network in ten diverges at η = 0.1, none at η ≤ 0.05."""
 
 HEAT = 0.2
-"""``ηδ²`` of runs at small steps, that of δ = 2 at η = 0.05: first-order effects depend on it alone."""
+"""``ηδ²`` of runs at small steps, as for δ = 2 at η = 0.05; first-order effects depend on it alone."""
 
 
 def problem(
@@ -42,12 +42,12 @@ def problem(
 
 
 def small_steps(dt: float, start: Init, heat: float = HEAT) -> tuple[Problem, GD]:
-    """Label noise in continuous time, ``T = η/n`` and ``ηδ²`` held, by steps dt: ``dtδ(dt)² = ηδ²``."""
+    """Label noise in continuous time, at fixed ``T = η/n`` and ``ηδ²``, by steps dt: ``dtδ(dt)² = ηδ²``."""
     return problem(float(np.sqrt(heat / dt)), start=start), GD(dt)
 
 
 def samples(label_noise: float = 0.0, residual: float = 0.0, teacher: Floats | None = None) -> Dataset:
-    """Gaussian inputs, and labels linear in them up to this residual, all to two decimals."""
+    """Gaussian inputs, and labels linear in them up to this residual, rounded to two decimals."""
     rng, (dim_in, _, dim_out) = np.random.default_rng(1), WIDTHS
     x = rng.standard_normal((SAMPLES, dim_in)).round(2)
     left, right = (np.linalg.qr(rng.standard_normal((size, dim_out)))[0] for size in (dim_out, dim_in))
@@ -57,7 +57,7 @@ def samples(label_noise: float = 0.0, residual: float = 0.0, teacher: Floats | N
 
 
 @dataclass(frozen=True)
-class Path:
+class WeightPaths:
     """Weights of an ensemble at some steps, each layer (saves, trajectories, n_l, n_{l−1})."""
 
     problem: Problem
@@ -73,22 +73,28 @@ class Path:
 
     @property
     def flat(self) -> list[Floats]:
-        """The layers with saves and trajectories in one dim."""
+        """The layers with saves and trajectories in one dimension."""
         return [layer.reshape(-1, *layer.shape[2:]) for layer in self.weights]
 
     @cached_property
     def fall(self) -> Floats:
-        """log det N less that at the start (saves, trajectories, interface), NaN where a layer is too narrow."""
+        """log det N minus its initial value (saves, trajectories, interface), NaN where a layer is too narrow."""
         values = self._shaped(self.problem.network.log_det(self.flat))
         return values - values[0]
 
     def label_noise_rate(self, interface: int = 0) -> Floats:
-        """What theory says of its rate for full batches with fresh label noise (saves, trajectories)."""
+        """Its predicted rate for full batches with fresh label noise (saves, trajectories)."""
         data, lr = self.problem.data, self.method.lr
         return self._shaped(determinant.log_det_rate(data, lr / SAMPLES, self.flat, interface, lr, share=0.0))
 
+    @property
+    def line_rate(self) -> float:
+        """Rate of log det N for two layers under label noise in continuous time, ``−2ηδ²dy Tr(S_xx)/n``."""
+        data = self.problem.data
+        return float(-2 * self.method.lr * data.label_noise**2 * data.dim_out * np.trace(data.sigma) / SAMPLES)
+
     def integral(self, rate: Floats) -> Floats:
-        """Time integral from the start to every save of a rate (saves, trajectories)."""
+        """Time integral of a rate from the start to every save (saves, trajectories)."""
         steps = np.diff(self.time)[:, None] * rate[:-1]
         return np.concatenate([np.zeros((1, rate.shape[1])), steps.cumsum(axis=0)])
 
@@ -96,8 +102,10 @@ class Path:
         return values.reshape(*self.weights[0].shape[:2], *values.shape[1:])
 
 
-def follow(name: str, problem: Problem, method: Method, steps: Sequence[int], trajectories: int, seed: int = 0) -> Path:
-    """The ensemble at these steps and at the start."""
+def follow(
+    name: str, problem: Problem, method: Method, steps: Sequence[int], trajectories: int, seed: int = 0
+) -> WeightPaths:
+    """Simulate an ensemble and keep its weights at these steps and at the start."""
     saves = np.unique([0, *steps])
     plan = Plan(steps=int(saves[-1]), trajectories=trajectories, seed=seed, save_at=tuple(saves.tolist()))
     engine = make_engine("auto", problem, method, plan)
@@ -106,11 +114,11 @@ def follow(name: str, problem: Problem, method: Method, steps: Sequence[int], tr
         state = engine.advance(state, step) if step else state
         seen.append(engine.weights(state))
     layers = tuple(np.stack(layer) for layer in zip(*seen, strict=True))
-    return Path(problem, method, saves, layers, Run.by_hand(name, problem, method, plan, state.status))
+    return WeightPaths(problem, method, saves, layers, Run.by_hand(name, problem, method, plan, state.status))
 
 
 def drifted(problem: Problem, lr: float, weights: Sequence[Floats], time: float, stages: int) -> Iterator[list[Floats]]:
-    """Weights half-way through equal stages of the averaged drift of label noise (midpoint rule), and at the end."""
+    """Weights under the averaged drift of label noise at the midpoints of stages, and at the end (midpoint rule)."""
     h, now = time / stages, list(weights)
     for _ in range(stages):
         half = _moved(problem, lr, now, now, h / 2)

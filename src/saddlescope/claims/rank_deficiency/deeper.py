@@ -1,4 +1,4 @@
-"""Deeper networks: label noise takes rank from every pair of neighbouring layers, each at its own rate."""
+"""Deeper networks: label noise reduces the rank of every pair of neighbouring layers, each at its own rate."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from saddlescope._arrays import Floats
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Rival
 from saddlescope.claims.intervals import Interval
-from saddlescope.claims.rank_deficiency._setting import LABEL_NOISE, SAMPLES, Path, follow, problem
+from saddlescope.claims.rank_deficiency._setting import LABEL_NOISE, SAMPLES, WeightPaths, follow, problem
 from saddlescope.claims.tools import around, largest, power, smallest
 from saddlescope.init import Gaussian
 from saddlescope.methods import GD, GradientFlow
 from saddlescope.theory.network import determinant
 
 PAIRS = {(5, 4, 8, 2): (1,), (5, 10, 4, 8, 2): (0, 2), (5, 10, 3, 8, 4, 8, 2): (0, 2, 4)}
-"""Networks of depth 3, 4 and 6, and their interfaces that are wide enough to have a determinant."""
+"""Networks of depth 3, 4 and 6, and their interfaces wide enough to have a determinant."""
 
 LR, LEARNED, START = 0.02, 10.0, Gaussian(scale=0.4)
 
@@ -38,21 +38,22 @@ def experiment(quick: bool) -> Evidence:
     both = [(path, pair) for path, pairs in zip(noisy, PAIRS.values(), strict=True) for pair in pairs]
     names = [f"layers {pair + 1} and {pair + 2} of {path.problem.network.widths}" for path, pair in both]
     rates = [path.label_noise_rate(pair) for path, pair in both]
-    told = [path.integral(rate)[-1] for (path, _), rate in zip(both, rates, strict=True)]
+    predicted = [path.integral(rate)[-1] for (path, _), rate in zip(both, rates, strict=True)]
     noise = [_noise(path, pair) for path, pair in both]
     held = [_held(path, rate) for (path, _), rate in zip(both, rates, strict=True)]
     shared = [
-        np.mean([other for (of, _), other in zip(both, told, strict=True) if of is path], axis=0) for path, _ in both
+        np.mean([other for (of, _), other in zip(both, predicted, strict=True) if of is path], axis=0)
+        for path, _ in both
     ]
     change = max(float(np.nanmax(np.abs(flow.fall))) for flow in flows)
 
-    def over(predicted: Sequence[Floats]) -> list[Interval]:
-        return [intervals.mean(_fall(*one) / fall) for one, fall in zip(both, predicted, strict=True)]
+    def over(falls: Sequence[Floats]) -> list[Interval]:
+        return [intervals.mean(_fall(*one) / fall) for one, fall in zip(both, falls, strict=True)]
 
-    def rival(theory: str, predicted: Sequence[Floats]) -> Rival:
-        return Rival(theory, [Number(name, one, SAME) for name, one in zip(names, over(predicted), strict=True)])
+    def rival(theory: str, falls: Sequence[Floats]) -> Rival:
+        return Rival(theory, [Number(name, one, SAME) for name, one in zip(names, over(falls), strict=True)])
 
-    whole, alone = over(told), over(noise)
+    whole, alone = over(predicted), over(noise)
     return Evidence(
         numbers=[
             _caught("fall of log det N over predicted, worst pair of neighbours", largest(whole, 1.0)),
@@ -63,57 +64,57 @@ def experiment(quick: bool) -> Evidence:
         runs=[path.run for path in (*noisy, *flows)],
         curves={"noisy": noisy, "both": both, "whole": whole, "alone": alone},
         rivals=[
-            rival("the line of two layers", [_two(*one) for one in both]),
-            rival("half of the gradient term", [(all_ + part) / 2 for all_, part in zip(told, noise, strict=True)]),
-            rival("the rate when the map is learned, held", held),
+            rival("the line of two layers alone", [_two(*one) for one in both]),
+            rival(
+                "half of the gradient term", [(all_ + part) / 2 for all_, part in zip(predicted, noise, strict=True)]
+            ),
+            rival("the rate when the map is learned, held constant", held),
             rival("the same rate for every pair of a network", shared),
         ],
     )
 
 
 def _caught(name: str, found: Interval) -> Number:
-    """A fall over that predicted, with the errors of T that it would show."""
+    """A measured over predicted fall, with the errors of T that it catches."""
     return Number(name, found, SAME, power(lambda factor: Number(name, found / factor, SAME), "T"), moved=True)
 
 
-def _run(widths: tuple[int, ...], steps: int, count: int) -> Path:
+def _run(widths: tuple[int, ...], steps: int, count: int) -> WeightPaths:
     learned = round(LEARNED / LR)
     saves = [*range(learned), *np.linspace(learned, steps, 200).astype(int).tolist()]
     return follow(f"label noise 2, {widths}", problem(LABEL_NOISE, widths, start=START), GD(LR), saves, count)
 
 
-def _fall(path: Path, pair: int) -> Floats:
+def _fall(path: WeightPaths, pair: int) -> Floats:
     return np.asarray(path.fall[-1, :, pair])
 
 
-def _two(path: Path, pair: int) -> Floats:
-    """The line of two layers, ``−2ηδ²dy Tr(S_xx) t/n``, as if no others stood beside them."""
-    data = path.problem.data
-    rate = 2 * LR * LABEL_NOISE**2 * data.dim_out * np.trace(data.sigma) / SAMPLES
-    return np.asarray(-rate * path.time[-1])
+def _two(path: WeightPaths, pair: int) -> Floats:
+    """The line of two layers alone, ignoring the other layers."""
+    return np.asarray(path.line_rate * path.time[-1])
 
 
-def _noise(path: Path, pair: int) -> Floats:
-    """What label noise takes through the layers beside them, without the gradient term."""
+def _noise(path: WeightPaths, pair: int) -> Floats:
+    """The predicted fall without the gradient term."""
     rate = determinant.log_det_rate(path.problem.data, LR / SAMPLES, path.flat, pair, lr=0.0, share=0.0)
     return path.integral(rate.reshape(path.weights[0].shape[:2]))[-1]
 
 
-def _held(path: Path, rate: Floats) -> Floats:
-    """The prediction if its rate stayed what it is when the map is learned (mean over five units of time)."""
+def _held(path: WeightPaths, rate: Floats) -> Floats:
+    """The prediction if the rate stayed constant once the map is learned (mean over five units of time)."""
     learned = round(LEARNED / LR)
     late = rate[learned // 2 : learned].mean(axis=0)
     return np.asarray(path.integral(rate)[learned] + late * (path.time[-1] - path.time[learned]))
 
 
 def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
-    """Fall in the deepest network, eigenvalues of its first pair, measured over predicted for all."""
+    """Fall in the deepest network, singular values of its first pair, measured over predicted for all pairs."""
     fall, values, ratio = axes
     deepest, both = evidence.curves["noisy"][-1], evidence.curves["both"]
     shown = np.searchsorted(deepest.time, np.linspace(0, deepest.time[-1], 10)[1:])
     for pair, colour in zip(PAIRS[deepest.problem.network.widths], plots.COLOURS, strict=False):
-        told = deepest.integral(deepest.label_noise_rate(pair)).mean(axis=1)
-        fall.plot(deepest.time, told, color=colour, lw=1.2)
+        predicted = deepest.integral(deepest.label_noise_rate(pair)).mean(axis=1)
+        fall.plot(deepest.time, predicted, color=colour, lw=1.2)
         seen = deepest.fall[shown, :, pair].mean(axis=1)
         fall.plot(deepest.time[shown], seen, "o", color=colour, label=f"layers {pair + 1}, {pair + 2}")
     fall.set(title="Depth 6, label noise 2", xlabel="time", ylabel="log det N(t) − log det N(0)")
@@ -139,9 +140,9 @@ CLAIM = Claim(
     name="deeper",
     title="In deeper networks every pair of neighbouring layers loses its determinant",
     statement=(
-        "For neighbours l and l+1 of any depth, Θ = [W_l, W_{l+1}ᵀ], log det ΘᵀΘ is constant under gradient flow, and "
-        "label noise lowers it at the rate 2η(δ²/n) Tr(AᵀA) Tr(D S_xx Dᵀ) + 2η‖AᵀΔS_xxDᵀ‖², A the layers above and D "
-        "those below: each pair at a rate of its own, which changes as the other layers do."
+        "For neighbouring layers l and l+1 at any depth, Θ = [W_l, W_{l+1}ᵀ], log det ΘᵀΘ is constant under gradient "
+        "flow, and label noise lowers it at the rate 2η(δ²/n) Tr(AᵀA) Tr(D S_xx Dᵀ) + 2η‖AᵀΔS_xxDᵀ‖², with A the "
+        "layers above and D those below: each pair has its own rate, which changes as the other layers do."
     ),
     source=(
         "Varre, Sagitova & Flammarion 2024, NeurIPS 37:60133 (deeper networks, neighbour by neighbour); the rate with "
@@ -150,8 +151,8 @@ CLAIM = Claim(
     method=(
         "n = 1000, 5 inputs, 2 outputs (teacher strengths 2 and 1), networks of depth 3, 4 and 6 in which every other "
         "layer is as wide as its neighbours together, weights N(0, 0.4²), δ = 2, full batches at η = 0.02. The "
-        "prediction adds up the closed-form rate along each path: at every step while the map is learned, "
-        "at 200 times after."
+        "prediction integrates the closed-form rate along each path: at every step while the map is learned, at 200 "
+        "times afterwards."
     ),
     control="The rate without its gradient term must be rejected for every pair.",
     caption=(

@@ -1,4 +1,4 @@
-"""Eigenvalues of N over a whole run under label noise: every one goes where theory says from the initial weights."""
+"""Eigenvalues of N over a whole run under label noise follow the paths predicted from the initial weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from saddlescope._arrays import Floats
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Rival
 from saddlescope.claims.intervals import Interval
-from saddlescope.claims.rank_deficiency._setting import SAMPLES, SOURCE, Path, drifted, follow, small_steps
+from saddlescope.claims.rank_deficiency._setting import SAMPLES, SOURCE, WeightPaths, drifted, follow, small_steps
 from saddlescope.claims.tools import around, largest, power, smallest
 from saddlescope.methods import GradientFlow
 from saddlescope.problem import Problem
@@ -23,59 +23,58 @@ STEPS, HEAT = (0.01, 0.005), 0.5
 """Steps dt, and ηδ²."""
 
 TIMES, STAGES = (8.0, *np.linspace(400.0, 4000.0, 10).tolist()), 20
-"""Saves, the first when the map is learned; stages of the averaged law between two of them."""
-
+"""Times of the saves, the first when the map is learned; stages of the averaged drift between two of them."""
 
 COLOURS = (*plots.COLOURS, plots.INK)[:7]
 
 
 @dataclass(frozen=True)
-class Foretold:
-    """log λ_i less that at the start (saves, n, m), and the part of it since the first save that is repulsion."""
+class Prediction:
+    """log λ_i minus its initial value (saves, n, m), and the part of it due to repulsion since the first save."""
 
     logs: Floats
     repelled: Floats
 
 
 def experiment(quick: bool) -> Evidence:
-    """Label noise at two small steps and the same ηδ², from the same weights N(0, 1), beside what is foretold."""
+    """Label noise at two small steps and the same ηδ², from the same weights N(0, 1), and their prediction."""
     count, region = (128, around(0.0, 0.05)) if quick else (512, around(0.0, 0.03))
     coarse, fine = (_run(dt, count) for dt in STEPS)
     limit = (STEPS[0] * _seen(fine) - STEPS[1] * _seen(coarse)) / (STEPS[0] - STEPS[1])
-    told = foretold(fine.problem, fine.method.lr, count)
-    colder, hotter = (foretold(fine.problem, factor * fine.method.lr, count).logs for factor in (0.95, 1.05))
-    line = _equal(fine, told)
+    predicted = predict(fine.problem, fine.method.lr, count)
+    colder, hotter = (predict(fine.problem, factor * fine.method.lr, count).logs for factor in (0.95, 1.05))
+    line = _equal(fine, predicted)
 
     def judged(logs: Floats, seen: Floats = limit) -> Number:
-        name = "mean of log λ_i less that foretold, dt → 0, worst i and time"
+        name = "mean of log λ_i minus its prediction, dt → 0, worst i and time"
         return Number(name, largest(_means(seen - logs)), region)
 
     def repelling(factor: float) -> Number:
-        return judged(told.logs + (factor - 1) * told.repelled)
+        return judged(predicted.logs + (factor - 1) * predicted.repelled)
 
     return Evidence(
-        numbers=[replace(judged(told.logs), moved=True, catches=power(repelling, "repulsion"))],
+        numbers=[replace(judged(predicted.logs), moved=True, catches=power(repelling, "repulsion"))],
         controls=[
             Number(
-                "the same for an equal share of the line each, at the end, nearest i",
+                "the same if each took an equal share of the line, at the end, nearest i",
                 smallest(_means((limit - line)[-1:])),
                 region,
             )
         ],
         runs=[path.run for path in (coarse, fine)],
-        curves={"coarse": _seen(coarse), "limit": limit, "told": told.logs, "line": line, "region": region},
+        curves={"coarse": _seen(coarse), "limit": limit, "predicted": predicted.logs, "line": line, "region": region},
         rivals=[
             Rival("no repulsion", [repelling(0.0)]),
             Rival("repulsion × 0.95", [repelling(0.95)]),
             Rival("repulsion × 1.05", [repelling(1.05)]),
             Rival("T × 0.95", [judged(colder)]),
             Rival("T × 1.05", [judged(hotter)]),
-            Rival(f"no correction for the step, dt = {STEPS[1]:g}", [judged(told.logs, _seen(fine))]),
+            Rival(f"no correction for the step, dt = {STEPS[1]:g}", [judged(predicted.logs, _seen(fine))]),
         ],
     )
 
 
-def _run(dt: float, count: int) -> Path:
+def _run(dt: float, count: int) -> WeightPaths:
     problem, method = small_steps(dt, SOURCE, HEAT)
     return follow(f"label noise flow, dt = {dt:g}", problem, method, [round(time / dt) for time in TIMES], count)
 
@@ -85,16 +84,16 @@ def _logs(weights: Sequence[Floats]) -> Floats:
     return np.asarray(2 * np.log(np.linalg.svd(determinant.neighbours(weights), compute_uv=False)))
 
 
-def _seen(path: Path) -> Floats:
-    """``log λ_i`` at every save less that at the start (saves, n, m)."""
+def _seen(path: WeightPaths) -> Floats:
+    """``log λ_i`` at every save minus its initial value (saves, n, m)."""
     logs = _logs(path.flat).reshape(len(path.steps), path.weights[0].shape[1], -1)
     return np.asarray(logs[1:] - logs[0])
 
 
-def foretold(problem: Problem, lr: float, count: int) -> Foretold:
+def predict(problem: Problem, lr: float, count: int) -> Prediction:
     """From the initial weights: gradient flow until the map is learned, then the averaged drift of label noise.
 
-    The drift acts for the whole time, since noise lowers log det N while the map is learned too.
+    The drift acts for the whole time, because noise lowers log det N even while the map is learned.
     """
     flow = follow("before label noise acts", problem, GradientFlow(0.05), (round(TIMES[0] / 0.05),), count)
     first, now = _logs([layer[0] for layer in flow.weights]), [layer[-1] for layer in flow.weights]
@@ -105,76 +104,79 @@ def foretold(problem: Problem, lr: float, count: int) -> Foretold:
             since = since + (end - begin) / STAGES * sum(_repulsion(problem, lr, half) for half in halves)
         logs.append(_logs(now) - first)
         repelled.append(since)
-    return Foretold(np.array(logs), np.array(repelled))
+    return Prediction(np.array(logs), np.array(repelled))
 
 
 def _repulsion(problem: Problem, lr: float, weights: Sequence[Floats]) -> Floats:
-    """What other eigenvalues add to d log λ_i/dt (n, m)."""
+    """Contribution of the other eigenvalues to d log λ_i/dt (n, m)."""
     law = determinant.eigenvalue_sde(problem.data, lr / SAMPLES, weights, share=0.0)
     own = np.diagonal(law.squares, axis1=1, axis2=2)
     return np.asarray(law.repulsion / law.eigenvalues - own)
 
 
-def _equal(path: Path, told: Foretold) -> Floats:
-    """The same if every eigenvalue took an equal share of the line once the map is learned (saves, n, m)."""
+def _equal(path: WeightPaths, predicted: Prediction) -> Floats:
+    """Predicted logs if every eigenvalue took an equal share of the line once the map is learned (saves, n, m)."""
     data = path.problem.data
-    rate = 2 * HEAT * data.dim_out * np.trace(data.sigma) / SAMPLES / told.logs.shape[2]
-    return np.asarray(told.logs[:1] - rate * (np.array(TIMES) - TIMES[0])[:, None, None])
+    rate = 2 * HEAT * data.dim_out * np.trace(data.sigma) / SAMPLES / predicted.logs.shape[2]
+    return np.asarray(predicted.logs[:1] - rate * (np.array(TIMES) - TIMES[0])[:, None, None])
 
 
 def _means(difference: Floats) -> Iterator[Interval]:
-    """Means over networks of every save and eigenvalue (saves, n, m)."""
+    """Means over networks for every save and eigenvalue (saves, n, m)."""
     return (intervals.mean(values) for save in difference for values in save.T)
 
 
 def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
-    """Paths of the eigenvalues, each against the line, and what is measured less what is foretold."""
+    """Paths of the eigenvalues, each against the line, and measured minus predicted values."""
     paths, ends, rest = axes
-    coarse, limit, told, line = (evidence.curves[name].mean(axis=1) for name in ("coarse", "limit", "told", "line"))
+    coarse, limit, predicted, line = (
+        evidence.curves[name].mean(axis=1) for name in ("coarse", "limit", "predicted", "line")
+    )
     time = np.array(TIMES) / 1000
     for place, colour in enumerate(COLOURS):
-        paths.plot(time, told[:, place], color=colour, lw=1.2)
+        paths.plot(time, predicted[:, place], color=colour, lw=1.2)
         paths.plot(time, limit[:, place], "o", color=colour, label=f"λ{'₁₂₃₄₅₆₇'[place]}")
-        values = (evidence.curves["limit"] - evidence.curves["told"])[-1, :, place]
+        values = (evidence.curves["limit"] - evidence.curves["predicted"])[-1, :, place]
         plots.interval(rest, place + 1.0, intervals.mean(values), color=colour)
     paths.plot(time, line.mean(axis=1), color=plots.GREY, lw=1, ls=":")
     paths.set(title="Eigenvalues of N under label noise", xlabel="time / 1000", ylabel="log λ_i(t) − log λ_i(0)")
     paths.legend(ncols=2)
-    places = np.arange(1, told.shape[1] + 1)
-    ends.plot(places, told[-1], "_", color=plots.INK, ms=14, label="foretold")
+    places = np.arange(1, predicted.shape[1] + 1)
+    ends.plot(places, predicted[-1], "_", color=plots.INK, ms=14, label="predicted")
     ends.plot(places, limit[-1], "o", color=plots.COLOURS[0], label="dt → 0")
     ends.plot(places, coarse[-1], "o", color=plots.COLOURS[1], mfc="none", label=f"dt = {STEPS[0]:g}")
     ends.plot(places, line[-1], color=plots.GREY, lw=1, ls=":", label="equal share of the line")
     ends.set(title=f"At t = {TIMES[-1]:g}", xlabel="eigenvalue, largest first", ylabel="log λ_i(t) − log λ_i(0)")
     ends.legend(loc="lower left")
     rest.axhspan(*evidence.curves["region"], color=plots.COLOURS[2], alpha=0.15, lw=0)
-    rest.set(title="Measured less foretold", xlabel="eigenvalue, largest first", ylabel="log λ_i")
+    rest.set(title="Measured minus predicted", xlabel="eigenvalue, largest first", ylabel="log λ_i")
 
 
 CLAIM = Claim(
     name="eigenvalue-paths",
-    title="Label noise takes the eigenvalues of N apart, each along a path that the initial weights foretell",
+    title="Label noise separates the eigenvalues of N, along paths predicted from the initial weights",
     statement=(
         "In continuous time, at small T, the eigenvalues of N = ΘᵀΘ, Θ = [W₁, W₂ᵀ], follow gradient flow until the map "
-        "is learned and then the averaged drift of label noise among weights that fit, whose repulsion pushes the "
-        "small ones down and holds the large ones up. They do not take equal shares of the fall of log det N. From "
-        "weights N(0, 1) the mean of every log λ_i, dt → 0, stays within 0.03 of what the initial weights foretell, "
-        "while the smallest fall by 12."
+        "is learned and then the averaged drift of label noise among interpolating weights, in which repulsion pushes "
+        "the small eigenvalues down and holds the large ones up. They do not take equal shares of the fall of log det "
+        "N. From weights N(0, 1) the mean of every log λ_i, dt → 0, stays within 0.03 of the prediction from the "
+        "initial weights, while the smallest fall by 12."
     ),
     source=(
-        "Varre, Sagitova & Flammarion 2024, NeurIPS 37:60133 (that eigenvalues repel and small ones sink); the paths "
-        "foretold from the initial weights are this project's, by averaging (Li, Wang & Arora 2021, arXiv 2110.06914)"
+        "Varre, Sagitova & Flammarion 2024, NeurIPS 37:60133 (eigenvalues repel and small ones decrease); the paths "
+        "predicted from the initial weights are this project's, by averaging (Li, Wang & Arora 2021, arXiv 2110.06914)"
     ),
     method=(
         "n = 1000 Gaussian samples, 5 inputs, 2 outputs (teacher strengths 2 and 1), width 10, weights N(0, 1) as in "
-        "the source, ηδ² = 0.5, full batches with fresh label noise at dt = 0.01 and 0.005 until t = 4000, the same "
-        "initial weights in both; the limit is on a straight line through the two. 512 networks; the quick form has "
-        "128 and a region of ± 0.05. Repulsion along the foretold path is its part of the drift from j ≠ i."
+        "the source, ηδ² = 0.5, full batches with fresh label noise at dt = 0.01 and 0.005 until t = 4000, from the "
+        "same initial weights; the limit is extrapolated linearly from the two. 512 networks; the quick form has 128 "
+        "and a region of ± 0.05. Repulsion along the predicted path is the part of the drift from j ≠ i."
     ),
     control="An equal share of the line must be rejected as the fall of every eigenvalue.",
     caption=(
-        "Mean of log λ_i at dt → 0 (dots) and foretold (lines), dotted an equal share of the line. The end: foretold, "
-        "measured at dt → 0 and at dt = 0.01. Measured less foretold with intervals at 1 − 10⁻⁶, and the region."
+        "Mean of log λ_i at dt → 0 (dots) and predicted (lines), dotted an equal share of the line. Final values: "
+        "predicted, measured at dt → 0 and at dt = 0.01. Measured minus predicted with intervals at 1 − 10⁻⁶, and the "
+        "region."
     ),
     experiment=experiment,
     draw=draw,

@@ -1,4 +1,4 @@
-"""Eigenvalues of N = ΘᵀΘ are a diffusion that repels: its drift and noise, measured on ensembles of single steps."""
+"""The eigenvalues of N = ΘᵀΘ are a repelling diffusion; its drift and noise are measured on single steps."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from saddlescope.theory.network.determinant import EigenvalueSDE
 
 LR, BATCH, RESIDUAL = 1e-3, 50, 1.0
 STEPS = (0, 200, 20_000, 100_000)
-"""Steps of a network under label noise at which its next step is looked at."""
+"""Steps of a network under label noise at which its next step is measured."""
 
 GAPS = tuple(np.geomspace(0.02, 0.8, 9).round(3).tolist())
-"""Relative distances of the two largest eigenvalues in states made for the purpose."""
+"""Relative distances of the two largest eigenvalues in constructed states."""
 
 SAME = around(1.0, 0.03)
 """Measured over predicted coefficient."""
@@ -37,14 +37,14 @@ RIVALS = {
     "without_own": "c_ii = 0",
     "without_mean": "q_ij without the square of the mean",
 }
-"""Coefficients near the right ones: parts of ``Steps``, and what they are."""
+"""Coefficients near the right ones: properties of ``Steps`` and their descriptions."""
 
 
 @dataclass(frozen=True)
 class Steps:
-    """Single steps from one state: ``Δλ_i/λ_i`` and its linear part ``−2η v_iᵀS v_i`` (trajectories, m); the law.
+    """Single steps from one state: ``Δλ_i/λ_i`` and its linear part ``−2η v_iᵀS v_i`` (trajectories, m); their SDE.
 
-    ``noise_alone`` is the law without what discrete steps add.
+    ``noise_alone`` is the SDE without the terms of discrete steps.
     """
 
     change: Floats
@@ -55,12 +55,12 @@ class Steps:
 
     @property
     def pull(self) -> Floats:
-        """Mean of the linear part, by theory."""
+        """Predicted mean of the linear part."""
         return np.asarray(LR * (self.law.pull / self.law.eigenvalues)[0])
 
     @property
     def repulsion(self) -> Floats:
-        """Mean of the change beyond the linear part, by theory."""
+        """Predicted mean of the change beyond the linear part."""
         return np.asarray(LR * (self.law.repulsion / self.law.eigenvalues)[0])
 
     @property
@@ -96,7 +96,7 @@ class Steps:
 
     @property
     def covariance(self) -> Floats:
-        """Covariance of the change by theory."""
+        """Predicted covariance of the change."""
         values = self.law.eigenvalues[0]
         return np.asarray(LR * self.law.covariance[0] / np.outer(values, values))
 
@@ -135,19 +135,19 @@ def experiment(quick: bool) -> Evidence:
 
 
 def _other(group: Sequence[Steps], part: str, name: str) -> Number:
-    """What steps do beyond their linear part, over another prediction of it."""
+    """The change beyond the linear part, over a wrong prediction of it."""
     return Number(f"repulsion over that of {name}", intervals.mean(_repelled(group, part)), SAME)
 
 
 def _caught(name: str, shares: Floats, symbol: str = "T") -> Number:
-    """Mean of a coefficient over that predicted, which is in proportion to T, or stands for itself."""
+    """Mean of a measured over predicted coefficient, with the errors of ``symbol`` that it catches."""
     found = intervals.mean(shares)
     catches = power(lambda factor: Number(name, found / factor, SAME), symbol)
     return Number(name, found, SAME, catches, moved=True)
 
 
 def _steps(name: str, state: list[Floats], minibatch: bool, trajectories: int, fitted: bool = False) -> Steps:
-    """Single steps of minibatches without label noise, or of full batches with it; a teacher they fit."""
+    """Single steps of minibatches without label noise, or of full batches with it; ``fitted``: the weights fit."""
     noise, residual = (0.0, RESIDUAL) if minibatch else (LABEL_NOISE, 0.0)
     at = problem(noise, residual=residual, start=Given(tuple(state)), teacher=state[1] @ state[0] if fitted else None)
     method = SGD(LR, BATCH) if minibatch else GD(LR)
@@ -167,7 +167,7 @@ def _steps(name: str, state: list[Floats], minibatch: bool, trajectories: int, f
 
 
 def _close(gap: float) -> list[Floats]:
-    """Weights whose two largest eigenvalues differ by this share, the others fixed, in random directions."""
+    """Weights whose two largest eigenvalues differ by this relative gap, the others fixed, in random directions."""
     rng, size = np.random.default_rng(3), WIDTHS[0] + WIDTHS[2]
     values = np.array([6.0, 6.0 * (1 - gap), 1.0, 0.7, 0.5, 0.3, 0.2])
     left, right = (np.linalg.qr(rng.standard_normal((rows, size)))[0] for rows in (WIDTHS[1], size))
@@ -176,21 +176,21 @@ def _close(gap: float) -> list[Floats]:
 
 
 def _pulled(steps: Steps) -> Floats:
-    """Linear part over what is predicted (trajectories,): projected on it."""
+    """Linear part projected on its prediction, over the prediction (trajectories,)."""
     return np.asarray(steps.linear @ steps.pull / (steps.pull @ steps.pull))
 
 
 def _repelled(group: Sequence[Steps], part: str) -> Floats:
-    """What steps do beyond their linear part, over what is predicted (trajectories,): projected on it, all states."""
-    told = [getattr(steps, part) for steps in group]
-    shares = [(steps.change - steps.linear) @ t / (t @ t) for steps, t in zip(group, told, strict=True)]
+    """Change beyond the linear part projected on its prediction, mean over states (trajectories,)."""
+    predicted = [getattr(steps, part) for steps in group]
+    shares = [(steps.change - steps.linear) @ p / (p @ p) for steps, p in zip(group, predicted, strict=True)]
     return np.asarray(np.mean(shares, axis=0))
 
 
 def _spread(group: Sequence[Steps]) -> Floats:
-    """Noise of the steps over what is predicted (trajectories,): ``dᵀC⁺d / rank C``, all states.
+    """Noise of the steps over its prediction, ``dᵀC⁺d / rank C``, mean over states (trajectories,).
 
-    C has rank m − 1: the sum of ``dλ_i/λ_i``, that of log det N, has no noise.
+    C has rank m − 1: the sum of ``dλ_i/λ_i``, the change of log det N, has no noise.
     """
     shares = []
     for steps in group:
@@ -200,7 +200,7 @@ def _spread(group: Sequence[Steps]) -> Floats:
 
 
 def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
-    """Drift of every eigenvalue in one state, noise in all, and how a close pair repels."""
+    """Drift of every eigenvalue in one state, noise in all states, repulsion of a close pair."""
     drift, noise, pair = axes
     groups = [evidence.curves[name] for name in ("labels", "batches", "close")]
     learned, places = groups[0][1], np.arange(1, 8)
@@ -213,12 +213,15 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
         title="Label noise, map learned", xlabel="eigenvalue of N, largest first", ylabel="drift of Δλ/λ, over η²"
     )
     for group, colour, label in zip(groups[:2], plots.COLOURS, ("label noise", "minibatches"), strict=False):
-        told = np.concatenate([np.sqrt(np.diagonal(steps.covariance)) for steps in group]) / LR
+        predicted = np.concatenate([np.sqrt(np.diagonal(steps.covariance)) for steps in group]) / LR
         seen = np.concatenate([steps.change.std(axis=0) for steps in group]) / LR
-        noise.plot(told, seen, "o", color=colour, label=label)
+        noise.plot(predicted, seen, "o", color=colour, label=label)
     noise.axline((0.1, 0.1), (1, 1), color=plots.GREY, lw=0.8, ls=":")
     noise.set(
-        title="Noise of a step, all states", xscale="log", yscale="log", xlabel="predicted deviation of Δλ/λ, over η"
+        title="Noise of a step, all states",
+        xscale="log",
+        yscale="log",
+        xlabel="predicted standard deviation of Δλ/λ, over η",
     )
     noise.set_ylabel("measured")
     for which, colour in enumerate(plots.COLOURS[:2]):
@@ -243,10 +246,10 @@ CLAIM = Claim(
     name="eigenvalues",
     title="The eigenvalues of N diffuse and repel each other",
     statement=(
-        "The eigenvalues of N = ΘᵀΘ follow dλ_i = −2λ_i v_iᵀ⟨S⟩v_i dt + Σ_j c_ij q_ij dt + 2λ_i v_iᵀdZ v_i with c_ij "
-        "= λ_i(λ_i + 3λ_j)/(λ_i − λ_j), c_ii = λ_i, S = [[0, Jᵀ], [J, 0]] and q_ij the variance rate of v_iᵀS v_j "
-        "(and η times the square of its mean): neighbours repel, small eigenvalues shrink relative to large ones, and "
-        "the noise of all leaves the sum of dλ_i/λ_i alone. It holds for label noise and for minibatch noise."
+        "The eigenvalues of N = ΘᵀΘ follow dλ_i = −2λ_i v_iᵀ⟨S⟩v_i dt + Σ_j c_ij q_ij dt + 2λ_i v_iᵀdZ v_i with c_ij = "
+        "λ_i(λ_i + 3λ_j)/(λ_i − λ_j), c_ii = λ_i, S = [[0, Jᵀ], [J, 0]] and q_ij the variance rate of v_iᵀS v_j (plus "
+        "η times the square of its mean): neighbours repel, small eigenvalues shrink relative to large ones, and the "
+        "sum of dλ_i/λ_i is free of noise. This holds for label noise and for minibatch noise."
     ),
     source=(
         "Varre, Sagitova & Flammarion 2024, NeurIPS 37:60133 (label noise); minibatch noise and c_ij in this form are "
@@ -255,15 +258,15 @@ CLAIM = Claim(
     method=(
         "An ensemble takes one step (η = 0.001) from the same weights: those of a network at four times of a run under "
         "label noise, and weights whose two largest eigenvalues are close, with labels that they fit. Full batches "
-        "with label noise δ = 2, or minibatches of 50 with residuals of deviation 1. What is linear in a step is known "
-        "from its weights and must have the mean of the pull; the rest must have the mean that repulsion predicts, the "
-        "whole the predicted covariance."
+        "with label noise δ = 2, or minibatches of 50 with residuals of standard deviation 1. The linear part of a "
+        "step is known from its weights, and its mean must be the predicted pull; the remainder must have the mean "
+        "predicted by repulsion, and the whole step the predicted covariance."
     ),
     control="Half the repulsion must be rejected for every kind of noise, and for close pairs.",
     caption=(
         "Mean change of the eigenvalues beyond the linear part (dots, intervals at 1 − 10⁻⁶), predicted with repulsion "
-        "(blue lines) and without (dotted); deviation of the change against prediction; repulsion of two eigenvalues "
-        "against their distance (lines: theory)."
+        "(blue lines) and without (dotted); standard deviation of the change against prediction; repulsion of two "
+        "eigenvalues against their distance (lines: theory)."
     ),
     experiment=experiment,
     draw=draw,

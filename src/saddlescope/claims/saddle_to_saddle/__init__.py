@@ -1,8 +1,7 @@
-"""Corlouer, Semler, Strang & Gietelink Oldenziel 2026, arXiv 2604.06366: SGD keeps the saddle-to-saddle
-picture.
+"""Corlouer, Semler, Strang & Gietelink Oldenziel 2026, arXiv 2604.06366: SGD keeps the saddle-to-saddle picture.
 
-One file a claim. s is the strength ``u_αᵀPv_α`` of a mode (product coordinate), s* its target, κ = 1 − 1/L, T
-= η/B.
+One file per claim. s is the strength ``u_αᵀPv_α`` of a mode (product coordinate), s* its target, κ = 1 − 1/L,
+T = η/B.
 """
 
 from saddlescope.claims.saddle_to_saddle import (

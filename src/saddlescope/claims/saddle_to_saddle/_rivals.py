@@ -17,14 +17,13 @@ from saddlescope.claims.tools import largest, power, same_law
 from saddlescope.theory import Law, ModeSDE
 
 Change = Callable[[ModeSDE], ModeSDE]
-"""A mode with something wrong in it."""
+"""A mode with one thing changed."""
 
 LawOf = Callable[[ModeSDE], Law]
-"""The law at which a sample was taken, of any mode."""
-
+"""The distribution at the time of a sample, for any mode."""
 
 Sample = tuple[NDArray[np.floating[Any]], ModeSDE, LawOf]
-"""Strengths, their mode, and the law they should have."""
+"""Strengths, their mode, and the distribution they should have."""
 
 
 def warmer(factor: float) -> Change:
@@ -43,14 +42,14 @@ def additive(mode: ModeSDE) -> ModeSDE:
 
 
 def neighbour(by: int) -> Change:
-    """The depth L + ``by`` with LT kept, so that the law near s* has the same width at s* = 1."""
+    """The depth L + ``by`` at the same LT, so that the distribution near s* has the same width at s* = 1."""
     return lambda mode: replace(
         mode, depth=mode.depth + by, temperature=mode.temperature * mode.depth / (mode.depth + by)
     )
 
 
 def temperatures(quick: bool) -> dict[str, Change]:
-    """T with 10 % off, in quick runs half and double."""
+    """T changed by 10 %, in quick runs halved and doubled."""
     return {f"T × {factor}": warmer(factor) for factor in ((0.5, 2) if quick else (0.9, 1.1))}
 
 
@@ -58,19 +57,19 @@ ADDITIVE: dict[str, Change] = {"noise that does not depend on s, g = σ²": addi
 
 
 def neighbours(quick: bool) -> dict[str, Change]:
-    """One layer less and one more, in quick runs three more."""
+    """One layer fewer and one more, in quick runs three more."""
     return {f"depth L {by:+d} at the same LT": neighbour(by) for by in (-1, 3 if quick else 1)}
 
 
 def distances(samples: Iterable[Sample], change: Change = lambda mode: mode) -> list[Interval]:
-    """Kolmogorov distance of every sample to the law of its mode, changed."""
+    """Kolmogorov distance of every sample to the distribution of its mode, after ``change``."""
     return [intervals.distance_to_law(sample, law(change(mode)).cdf) for sample, mode, law in samples]
 
 
 def judged(name: str, samples: Iterable[Sample], quick: bool) -> Number:
-    """The largest distance of samples to the laws of their modes; in full runs with the errors of T that it catches.
+    """The largest distance of samples to the distributions of their modes, in full runs with the errors it catches.
 
-    These are measured on one sample, the one that 20 % of T move farthest.
+    These are measured on the sample that is most sensitive to 20 % of T.
     """
     samples = list(samples)
     number = Number(name, largest(distances(samples)), same_law(quick))
@@ -86,7 +85,7 @@ def judged(name: str, samples: Iterable[Sample], quick: bool) -> Number:
 
 
 def rivals(name: str, samples: Iterable[Sample], quick: bool, changes: dict[str, Change]) -> list[Rival]:
-    """Each wrong theory, judged on the same samples as the claim's own."""
+    """Each wrong theory, judged on the same samples as the claim."""
     samples = list(samples)
     return [
         Rival(theory, [Number(name, largest(distances(samples, change)), same_law(quick))])
@@ -95,7 +94,7 @@ def rivals(name: str, samples: Iterable[Sample], quick: bool, changes: dict[str,
 
 
 def at_time(start: float, times: Sequence[float], which: int = -1) -> LawOf:
-    """The law of s at one of these times, all from one start: the Fokker–Planck equation.
+    """The distribution of s at one of these times from one starting point, by the Fokker–Planck equation.
 
     >>> at_time(0.1, (1.0, 2.0))(ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.01)).mean()
     0.85...
@@ -109,5 +108,5 @@ def _evolved(mode: ModeSDE, start: float, times: tuple[float, ...]) -> list[Law]
 
 
 def at_rest(mode: ModeSDE) -> Law:
-    """The stationary law."""
+    """The stationary distribution."""
     return mode.stationary()

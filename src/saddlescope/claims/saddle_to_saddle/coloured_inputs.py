@@ -1,4 +1,4 @@
-"""Inputs that are not white: a variance λ is a clock, a temperature and a label noise; turned inputs turn plateaus."""
+"""Coloured inputs: a variance λ rescales time, temperature and label noise; rotated inputs change the plateaus."""
 
 from __future__ import annotations
 
@@ -39,111 +39,121 @@ from saddlescope.runs.run import parts
 from saddlescope.theory import ModeSDE, mode_sde
 
 FOUR, VARIANCES = (2.0, 1.5, 1.0, 0.5), (0.25, 0.5, 1.2, 4.0)
-"""Targets s* and input variances λ along the modes: λs* orders them the other way round."""
+"""Targets s* and input variances λ along the modes: λs* orders the modes in reverse."""
 
 PAIR, UNEQUAL, LABEL_NOISE, TURN = (2.0, 1.0), (0.25, 3.0), 0.3, 0.3
 START, DEPTHS = 0.02, (2, 3)
 
 NEAR: Region = around(0.0, 0.005)
-"""Departure of the strength at the peak, in s*."""
+"""Strength at the peak minus its prediction, in s*."""
 
 GROWN: Region = around(1.0, 0.005)
 """Growth over its prediction."""
 
+DISTANCE = "Kolmogorov distance to the mode SDE with λ in time, temperature and label noise"
+PEAK = "strength at the peak minus prediction with σ/√λ, in s*"
+RATE = "rotated inputs: growth on the first plateau / singular values of MΣ, worst mode"
+
 
 def coloured(targets: Sequence[float], variances: Sequence[float], turn: float = 0.0) -> GaussianData:
-    """A teacher with these strengths; inputs with these variances along its modes, or along modes turned so far."""
+    """A teacher with these strengths; inputs with these variances along its modes, rotated by an angle ``turn``."""
     size = len(targets)
     white = GaussianData.from_spectrum(targets, size, size)
-    turned = np.random.default_rng(5).standard_normal((size, size))
-    generator = (turned - turned.T) / np.linalg.norm(turned - turned.T, 2)
+    matrix = np.random.default_rng(5).standard_normal((size, size))
+    generator = (matrix - matrix.T) / np.linalg.norm(matrix - matrix.T, 2)
     axes = white.modes.right @ expm(turn * generator)
     covariance = (axes * np.array(variances)) @ axes.T
     return GaussianData(white.teacher, (covariance + covariance.T) / 2, LABEL_NOISE, white.left, white.right)
 
 
 def experiment(quick: bool) -> Evidence:
-    """Order of learning, laws and peaks of aligned modes, growth on the first plateau with turned inputs."""
+    """Order of learning, distributions and peaks of aligned modes, growth on the first plateau with rotated inputs."""
     size = 512 if quick else 4096
-    order, turned = (_small(turn, size) for turn in (0.0, TURN))
+    order, rotated = (_small(turn, size) for turn in (0.0, TURN))
     laws = {depth: _laws(depth, 32_768 if quick else 262_144, size) for depth in DEPTHS}
     growth = _growth(size)
-    law, peak, rate = (
-        "CDF difference to the mode SDE with λ in time, temperature and label noise",
-        "strength at the peak minus prediction with σ/√λ, in s*",
-        "turned inputs: growth on the first plateau / singular values of MΣ, worst mode",
-    )
     in_time = [sample for found in laws.values() for sample in found["samples"]]
-
-    def peaks(exponent: float) -> list[Interval]:
-        return [
-            _departure(found["peaks"], mode, variance**exponent)
-            for found in laws.values()
-            for mode, variance in enumerate(UNEQUAL)
-        ]
-
-    def grows(factor: float) -> Number:
-        return Number(rate, largest((found / factor for found in growth["ratio"]), 1.0), GROWN)
-
+    all_peak = smallest(_peaks(dataset) for dataset in (order, rotated))
     return Evidence(
         numbers=[
             Number(
-                "share of trajectories that learn in the order of λs*", _in_order(order, np.arange(4)[::-1]), ALWAYS
+                "fraction of trajectories that learn in the order of λs*", _in_order(order, np.arange(4)[::-1]), ALWAYS
             ),
-            _rivals.judged(law, in_time, quick),
-            Number(peak, largest(peaks(-0.5)), NEAR),
+            _rivals.judged(DISTANCE, in_time, quick),
+            _peak_at(laws, -0.5),
             Number(
-                "share in which every mode peaks, inputs along the modes and turned, worst case",
-                smallest(_peaks(dataset) for dataset in (order, turned)),
-                ALWAYS,
+                "fraction in which every mode peaks, inputs along the modes and rotated, worst case", all_peak, ALWAYS
             ),
-            replace(grows(1.0), catches=power(grows, "MΣ")),
+            replace(_grows(growth), catches=power(lambda factor: _grows(growth, factor), "MΣ")),
         ],
-        controls=[
-            Number("share of trajectories that learn in the order of s*", _in_order(order, np.arange(4)), ALWAYS),
-            Number(
-                "CDF difference to the white mode SDE in time λt, nearest",
-                smallest(_rivals.distances(in_time, _white(1.0, 0.0, 0.0))),
-                same_law(quick),
-            ),
-            Number("strength at the peak minus prediction with σ, in s*, nearest", smallest(peaks(0.0)), NEAR),
-            Number(
-                "turned inputs: growth / entries of MΣ along the modes of M, nearest mode but the strongest",
-                smallest(growth["own"][1:], 1.0),
-                GROWN,
-            ),
-        ],
+        controls=_controls(order, laws, growth, quick),
         runs=[
             Run.of("SGD from small weights, inputs along the modes", order),
-            Run.of("SGD from small weights, inputs turned", turned),
+            Run.of("SGD from small weights, inputs rotated", rotated),
             *(run for found in laws.values() for run in found["runs"]),
             growth["run"],
         ],
         curves={"order": order, "law": in_time[0], "growth": growth},
-        rivals=[
-            *_rivals.rivals(law, in_time, quick, _rivals.temperatures(quick) | PARTIAL),
-            Rival(
-                "λ in time and temperature, not in the label noise: law and peak",
-                [
-                    Number(law, largest(_rivals.distances(in_time, _white(1.0, 1.0, 0.0))), same_law(quick)),
-                    Number("strength at the peak minus prediction with σ", largest(peaks(0.0)), NEAR),
-                ],
-            ),
-            Rival("peak of the label noise σ√λ", [Number(peak, largest(peaks(0.5)), NEAR)]),
-            Rival("peak of the label noise σ/λ", [Number(peak, largest(peaks(-1.0)), NEAR)]),
-            Rival("growth along the modes of M", [Number(rate, largest(growth["own"], 1.0), GROWN)]),
-        ],
+        rivals=_wrong(laws, growth, quick),
     )
 
 
+def _controls(order: xr.Dataset, laws: dict[int, dict[str, Any]], growth: dict[str, Any], quick: bool) -> list[Number]:
+    in_time = [sample for found in laws.values() for sample in found["samples"]]
+    return [
+        Number("fraction of trajectories that learn in the order of s*", _in_order(order, np.arange(4)), ALWAYS),
+        Number(
+            "Kolmogorov distance to the white mode SDE in time λt, nearest",
+            smallest(_rivals.distances(in_time, _white(1.0, 0.0, 0.0))),
+            same_law(quick),
+        ),
+        Number("strength at the peak minus prediction with σ, in s*, nearest", smallest(_departures(laws, 0.0)), NEAR),
+        Number(
+            "rotated inputs: growth / entries of MΣ along the modes of M, nearest mode except the strongest",
+            smallest(growth["own"][1:], 1.0),
+            GROWN,
+        ),
+    ]
+
+
+def _wrong(laws: dict[int, dict[str, Any]], growth: dict[str, Any], quick: bool) -> list[Rival]:
+    """The rival theories."""
+    in_time = [sample for found in laws.values() for sample in found["samples"]]
+    white = Number(DISTANCE, largest(_rivals.distances(in_time, _white(1.0, 1.0, 0.0))), same_law(quick))
+    return [
+        *_rivals.rivals(DISTANCE, in_time, quick, _rivals.temperatures(quick) | PARTIAL),
+        Rival("λ in time and temperature, not in the label noise: distribution and peak", [white, _peak_at(laws, 0.0)]),
+        Rival("peak of the label noise σ√λ", [_peak_at(laws, 0.5)]),
+        Rival("peak of the label noise σ/λ", [_peak_at(laws, -1.0)]),
+        Rival("growth along the modes of M", [Number(RATE, largest(growth["own"], 1.0), GROWN)]),
+    ]
+
+
+def _departures(laws: dict[int, dict[str, Any]], exponent: float) -> list[Interval]:
+    """Strengths at the peak minus the prediction with label noise σλ^exponent, every mode and depth."""
+    return [
+        _departure(found["peaks"], mode, variance**exponent)
+        for found in laws.values()
+        for mode, variance in enumerate(UNEQUAL)
+    ]
+
+
+def _peak_at(laws: dict[int, dict[str, Any]], exponent: float) -> Number:
+    return Number(PEAK, largest(_departures(laws, exponent)), NEAR)
+
+
+def _grows(growth: dict[str, Any], factor: float = 1.0) -> Number:
+    return Number(RATE, largest((found / factor for found in growth["ratio"]), 1.0), GROWN)
+
+
 def _white(time: float, temperature: float, noise: float) -> _rivals.Change:
-    """The white mode SDE on the clock λ^time t, at the temperature λ^temperature T, with the label noise σ/λ^noise."""
+    """The white mode SDE in time λ^time t, at temperature λ^temperature T, with label noise σ/λ^noise."""
 
     def changed(mode: ModeSDE) -> ModeSDE:
         variance, hot = mode.beta1, mode.beta1 ** (temperature + time)
         plain = ModeSDE(mode.depth, mode.fixed_point, LABEL_NOISE / variance**noise, temperature=1.0)
         moments = (plain.alpha1, plain.alpha2, plain.alpha3)
-        pull = variance**time  # a clock c multiplies the pull by c and the noise T g by c
+        pull = variance**time  # time ct multiplies the pull by c and the noise T g by c
         a1, a2, a3 = (float(moment * hot) for moment in moments)
         return ModeSDE(mode.depth, moments=(a1, a2, a3, pull, pull * mode.fixed_point), temperature=mode.temperature)
 
@@ -155,14 +165,14 @@ PARTIAL: dict[str, _rivals.Change] = {
     "λ in time alone": _white(1.0, 0.0, 0.0),
     "λ in time and label noise": _white(1.0, 0.0, 0.5),
 }
-"""Theories that put λ in some places only."""
+"""Theories with λ in only some of the three places."""
 
 
 def _problem(data: GaussianData, depth: int, width: int, start: Init) -> Problem:
     return Problem(DeepLinear((data.dim_in, *[width] * (depth - 1), data.dim_out)), data, start)
 
 
-# --- order
+# --- order of learning
 
 
 def _small(turn: float, trajectories: int) -> xr.Dataset:
@@ -182,11 +192,11 @@ def _peaks(dataset: xr.Dataset) -> Interval:
     return intervals.proportion(np.isfinite(dataset["noise_peak_strength"].values).all(axis=1))
 
 
-# --- laws and peaks of aligned modes
+# --- distributions and peaks of aligned modes
 
 
 def _laws(depth: int, trajectories: int, peaking: int) -> dict[str, Any]:
-    """Each mode when it is half learned, and a run that finds the strength at its noise peak."""
+    """Each mode when half learned, and a run that records the strength at its noise peak."""
     problem = _problem(coloured(PAIR, UNEQUAL), depth, 2, aligned(depth, START))
     langevin, sgd = Langevin(lr=0.01, batch_size=1.0, noise="aligned", dt=2.5e-3), SGD(lr=4e-3, batch_size=16)
     modes = [mode_sde(problem, langevin, mode) for mode in range(len(PAIR))]
@@ -214,7 +224,7 @@ def _laws(depth: int, trajectories: int, peaking: int) -> dict[str, Any]:
 
 
 def _departure(dataset: xr.Dataset, mode: int, factor: float) -> Interval:
-    """Median strength at the noise peak minus the one predicted with σ times a factor, in s*; ∞ without one."""
+    """Median strength at the noise peak minus that predicted with ``factor`` σ, in s*; ∞ if none is predicted."""
     theory = ModeSDE(parts(dataset)[0].network.depth, PAIR[mode], factor * LABEL_NOISE, temperature=1.0)
     predicted, found = theory.noise_peak("product"), dataset["noise_peak_strength"].values[:, mode]
     if predicted is None:
@@ -224,11 +234,11 @@ def _departure(dataset: xr.Dataset, mode: int, factor: float) -> Interval:
     return intervals.median((found[np.isfinite(found)] - predicted) / PAIR[mode])
 
 
-# --- the first plateau with turned inputs
+# --- the first plateau with rotated inputs
 
 
 def _growth(trajectories: int) -> dict[str, Any]:
-    """Growth of the pivots of P in the singular vectors of MΣ, over the growth ``2μ − ημ²`` of strength μ under GD."""
+    """Growth of the pivots of P in the singular vectors of MΣ, over ``2μ − ημ²``, that of strength μ under GD."""
     data, method, when = coloured(FOUR, VARIANCES, TURN), SGD(lr=5e-3, batch_size=64), (1.0, 9.0)
     problem = _problem(data, 2, 4, aligned(2, 1e-20))
     saves = tuple(round(time / method.lr) for time in when)
@@ -244,7 +254,7 @@ def _growth(trajectories: int) -> dict[str, Any]:
         return [intervals.mean(mode) for mode in (rate / (2 * strengths - method.lr * strengths**2)).T]
 
     return {
-        "run": Run.of("first plateau, inputs turned", dataset),
+        "run": Run.of("first plateau, inputs rotated", dataset),
         "ratio": over(values),
         "own": over(np.sort(own)[::-1]),
         "rate": [intervals.mean(mode) for mode in rate.T],
@@ -254,7 +264,7 @@ def _growth(trajectories: int) -> dict[str, Any]:
 
 
 def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
-    """Modes learned in the order of λs*, the law of one mode, growth with turned inputs."""
+    """Modes learned in the order of λs*, the distribution of one mode, growth with rotated inputs."""
     order, law, growth = (evidence.curves[name] for name in ("order", "law", "growth"))
     plateaus, half, rates = axes
     for mode, (colour, target, variance) in enumerate(zip(plots.COLOURS, FOUR, VARIANCES, strict=False)):
@@ -266,7 +276,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
     alone = at(PARTIAL["λ in time alone"](mode)).ppf(shares)
     half.plot(alone, shares, color=plots.COLOURS[1], lw=1.5, ls="--", label="λ in time alone")
     half.plot(np.quantile(sample, shares), shares, color=plots.INK, lw=1, label="network")
-    half.set(title="Half learned: s* = 2, λ = 0.25, L = 2", xlabel="uᵀPv", ylabel="share below", ylim=(0, 1.02))
+    half.set(title="Half learned: s* = 2, λ = 0.25, L = 2", xlabel="uᵀPv", ylabel="fraction below", ylim=(0, 1.02))
     half.legend(loc="upper left")
     places = np.arange(len(FOUR))
     rates.bar(places - 0.2, growth["predicted"], 0.4, color="#9db8cc", label="singular values of MΣ")
@@ -274,7 +284,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
     for place, seen in enumerate(growth["rate"]):
         plots.interval(rates, place - 0.2, seen, color=plots.COLOURS[1], label=None if place else "SGD")
     rates.set(
-        title="First plateau, inputs turned", xlabel="fastest to slowest", ylabel="growth rate, twice the strength"
+        title="First plateau, inputs rotated", xlabel="fastest to slowest", ylabel="growth rate, twice the strength"
     )
     rates.set_xticks(places, [str(place + 1) for place in places])
     rates.legend(loc="upper right")
@@ -282,31 +292,33 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
 
 CLAIM = Claim(
     name="coloured-inputs",
-    title="Without white inputs modes are learned in the order of λs*, each with its own temperature",
+    title="With coloured inputs the modes are learned in the order of λs*, each at its own temperature",
     statement=(
-        "Inputs of variance λ along a mode put the mode SDE on the clock λt, at the temperature λT and with the label "
-        "noise σ/√λ. Modes are therefore learned in the order of λs*, not of s*, and the noise peaks where σ/√λ says. "
-        "Inputs that are not aligned with the teacher change the plateaus: on the first one the map grows along the "
-        "singular vectors of MΣ, at twice its singular values; noise still peaks before every mode of M is learned."
+        "If inputs have variance λ along a mode, that mode follows the mode SDE in time λt, at temperature λT and with "
+        "label noise σ/√λ. Modes are therefore learned in the order of λs*, not of s*, and the noise peaks at the "
+        "strength that σ/√λ predicts. If the inputs are not aligned with the teacher, the plateaus change: on the "
+        "first one the map grows along the singular vectors of MΣ, at twice its singular values; the noise still peaks "
+        "before every mode of M is learned."
     ),
-    source="Corlouer et al. 2026, arXiv 2604.06366 (white inputs); all of this is this project's extension",
+    source="Corlouer et al. 2026, arXiv 2604.06366 (white inputs); coloured inputs are this project's extension",
     method=(
-        "Order and peaks: SGD (η = 0.004, B = 2), network 4 → 8 → 4 from Gaussian weights of deviation 0.01, modes "
-        "2, 1.5, 1, 0.5 with input variances 0.25, 0.5, 1.2, 4, σ = 0.3, variances along the modes or along modes "
-        "turned by 0.3. Laws: Langevin with aligned noise, T = 0.01, L = 2 and 3, modes 2 and 1 with variances 0.25 "
-        "and 3, when half learned, by the largest CDF difference to the solution of the Fokker–Planck equation; "
-        "strength at the peak of the closed-form noise of the weights: SGD (η = 0.004, B = 16), median. Growth: SGD "
-        "(η = 0.005, B = 64), L = 2, turned inputs, from weights aligned with M at s₀ = 10⁻²⁰ between t = 1 and t = "
-        "9, as growth of the pivots of P in the singular vectors of MΣ, over 2μ − ημ²."
+        "Order and peaks: SGD (η = 0.004, B = 2), network 4 → 8 → 4 from Gaussian weights of standard deviation 0.01, "
+        "modes 2, 1.5, 1, 0.5 with input variances 0.25, 0.5, 1.2, 4, σ = 0.3, with the variances along the modes or "
+        "along modes rotated by 0.3. Distributions: Langevin with aligned noise, T = 0.01, L = 2 and 3, modes 2 and 1 "
+        "with variances 0.25 and 3, each when half learned, by the Kolmogorov distance to the solution of the "
+        "Fokker–Planck equation; strength at the peak of the closed-form noise of the weights: SGD (η = 0.004, B = "
+        "16), median. Growth: SGD (η = 0.005, B = 64), L = 2, rotated inputs, from weights aligned with M at s₀ = "
+        "10⁻²⁰ between t = 1 and t = 9, as growth of the pivots of P in the singular vectors of MΣ, divided by 2μ − "
+        "ημ²."
     ),
     control=(
-        "The order of s* must not be that of learning, the white SDE on the clock λt must fit no mode nor its noise "
-        "peak, and the growth must not be that of MΣ along the modes of M. The law alone does not tell σ/√λ from σ at "
-        "this label noise; the strength at the peak does."
+        "The modes must not be learned in the order of s*, the white SDE in time λt must fit neither a mode nor its "
+        "noise peak, and the growth must not follow MΣ along the modes of M. At this label noise the distribution "
+        "alone does not distinguish σ/√λ from σ; the strength at the peak does."
     ),
     caption=(
-        "Mean strengths with 5–95 % of trajectories of SGD; strength of the slower mode when the SDE half learns it; "
-        "growth rates on the first plateau with turned inputs, SGD against twice the singular values of MΣ."
+        "Mean strengths under SGD with 5–95 % of trajectories; strength of the slower mode when it is half learned by "
+        "the SDE; growth rates on the first plateau with rotated inputs, SGD against twice the singular values of MΣ."
     ),
     experiment=experiment,
     draw=draw,

@@ -1,4 +1,4 @@
-"""On a finite data set the noise is that of its own fourth moments, and reshuffled epochs nearly silence it."""
+"""On a finite data set the noise comes from the fourth moments of the data; reshuffled epochs nearly cancel it."""
 
 from __future__ import annotations
 
@@ -31,17 +31,19 @@ HORIZON = {2: 10.0, 3: 32.0}
 START, HALF = 0.02, SAMPLES // 2
 
 RATES = (2.5e-3, 5e-3, 1e-2)
-"""Learning rates of which t = 1 is whole epochs of 20 steps."""
+"""Learning rates at which t = 1 is a whole number of epochs of 20 steps."""
 
 SILENT: Region = (0.0, 0.1)
-"""Share of a variance that counts as nearly none."""
+"""Ratio of variances that counts as nearly noiseless."""
 
 POWER: Region = (1.5, 2.5)
-"""What is left of the variance goes with the square of η."""
+"""The remaining variance is proportional to about η²."""
+
+DISTANCE = "Kolmogorov distance to the mode SDE with the moments of the data"
 
 
 def samples(targets: Sequence[float], residuals: float = 0.0, label_noise: float = 0.0) -> Dataset:
-    """Whitened samples, ``S_xx = I``, of a linear teacher; residuals of this deviation are orthogonal to the inputs."""
+    """Whitened samples, ``S_xx = I``, of a linear teacher; residuals of this size are orthogonal to the inputs."""
     size, rng = len(targets), np.random.default_rng(3)
     white = np.sqrt(SAMPLES) * np.linalg.qr(rng.standard_normal((SAMPLES, 2 * size)))[0]
     inputs, rest = white[:, :size], white[:, size:]
@@ -55,42 +57,35 @@ def gaussian(mode: ModeSDE) -> ModeSDE:
 
 
 def experiment(quick: bool) -> Evidence:
-    """Peaks from small weights, laws of aligned modes, and what other ways of sampling do to the noise."""
+    """Peaks from small weights, distributions of aligned modes, and the effect of the sampling scheme on the noise."""
     size = 400 if quick else 2048
     small = {depth: _small(depth, size, 0.0) for depth in HORIZON}
     loud = _small(2, size // 4, 1.5)
     laws = {depth: _laws(depth, 32_768 if quick else 262_144) for depth in (2, 3)}
     steps, times, runs = _sampling(2048 if quick else 32_768)
     orders, order_runs = _orders(4096 if quick else 32_768)
-    share = (SAMPLES - HALF) / (SAMPLES - 1)
-    law = "CDF difference to the mode SDE with the moments of the data"
     in_time = [sample for found in laws.values() for sample in found["samples"]]
-    ended = [found["samples"][1] for found in laws.values()]
-    one_step = _ratio(steps["without"], steps["replacement"])
-    without = Number(
-        "variance of a step without replacement / with, B = n/2", one_step, around(share, 0.08 if quick else 0.02)
-    )
     return Evidence(
         numbers=[
             Number(
-                "share of trajectories in which every mode peaks, worst depth",
-                smallest(_share(peaked(dataset)) for dataset in small.values()),
+                "fraction of trajectories in which every mode peaks, worst depth",
+                smallest(_all_modes(peaked(dataset)) for dataset in small.values()),
                 ALWAYS,
             ),
-            _rivals.judged(law, in_time, quick),
+            _rivals.judged(DISTANCE, in_time, quick),
             Number(
-                "no residuals: share of trajectories in which every mode ends within 1 % of s*",
-                smallest(_share(_ended(dataset)) for dataset in small.values()),
+                "no residuals: fraction of trajectories in which every mode ends within 1 % of s*",
+                smallest(_all_modes(_ended(dataset)) for dataset in small.values()),
                 ALWAYS,
             ),
-            without,
+            _without(steps, quick),
             Number(
                 "variance of the learning time, reshuffled epochs / with replacement, B = 1",
                 _ratio(times["shuffle"], times["replacement"]),
                 SILENT,
             ),
             Number(
-                "variance of log s after whole epochs, reshuffled / with replacement: power of η",
+                "variance of log s after whole epochs, reshuffled / with replacement: exponent of η",
                 _power(orders["shuffle"], orders["replacement"]),
                 POWER,
                 moved=True,
@@ -98,22 +93,8 @@ def experiment(quick: bool) -> Evidence:
         ],
         controls=[
             *([] if quick else [_not_gaussian(laws)]),
-            Number("every mode peaks under fresh label noise δ = 1.5", _share(peaked(loud)), ALWAYS),
-            Number(
-                "variance of a step with replacement, another seed / with",
-                _ratio(steps["again"], steps["replacement"]),
-                without.region,
-            ),
-            Number(
-                "variance of the learning time without replacement / with, B = 1",
-                _ratio(times["without"], times["replacement"]),
-                SILENT,
-            ),
-            Number(
-                "variance of log s after whole epochs, without replacement / with: power of η",
-                _power(orders["without"], orders["replacement"]),
-                POWER,
-            ),
+            Number("every mode peaks under fresh label noise δ = 1.5", _all_modes(peaked(loud)), ALWAYS),
+            *_sampling_controls(steps, times, orders, quick),
         ],
         runs=[
             *(Run.of(f"SGD from small weights, L = {depth}", dataset) for depth, dataset in small.items()),
@@ -123,25 +104,59 @@ def experiment(quick: bool) -> Evidence:
             *order_runs,
         ],
         curves={"path": small[3], "law": laws[2], "times": times},
-        rivals=[
-            *_rivals.rivals(law, in_time, quick, _rivals.temperatures(quick) | {"Gaussian moments": gaussian}),
-            *([] if quick else _rivals.rivals(law, ended, quick, _rivals.neighbours(quick))),
-            *(
-                []
-                if quick
-                else [
-                    Rival("(n − B)/n of the variance without replacement", [replace(without, region=around(0.5, 0.02))])
-                ]
-            ),
-            Rival("no change without replacement", [replace(without, region=around(1.0, 0.05))]),
-        ],
+        rivals=_wrong(laws, steps, quick),
     )
 
 
+def _without(steps: dict[str, Floats], quick: bool) -> Number:
+    predicted = (SAMPLES - HALF) / (SAMPLES - 1)
+    return Number(
+        "variance of a step without replacement / with, B = n/2",
+        _ratio(steps["without"], steps["replacement"]),
+        around(predicted, 0.08 if quick else 0.02),
+    )
+
+
+def _sampling_controls(
+    steps: dict[str, Floats], times: dict[str, Floats], orders: dict[str, list[Floats]], quick: bool
+) -> list[Number]:
+    return [
+        Number(
+            "variance of a step with replacement, another seed / with",
+            _ratio(steps["again"], steps["replacement"]),
+            _without(steps, quick).region,
+        ),
+        Number(
+            "variance of the learning time without replacement / with, B = 1",
+            _ratio(times["without"], times["replacement"]),
+            SILENT,
+        ),
+        Number(
+            "variance of log s after whole epochs, without replacement / with: exponent of η",
+            _power(orders["without"], orders["replacement"]),
+            POWER,
+        ),
+    ]
+
+
+def _wrong(laws: dict[int, dict[str, Any]], steps: dict[str, Floats], quick: bool) -> list[Rival]:
+    """The rival theories."""
+    in_time = [sample for found in laws.values() for sample in found["samples"]]
+    ended = [found["samples"][1] for found in laws.values()]
+    without = _without(steps, quick)
+    found = _rivals.rivals(DISTANCE, in_time, quick, _rivals.temperatures(quick) | {"Gaussian moments": gaussian})
+    if not quick:
+        found += _rivals.rivals(DISTANCE, ended, quick, _rivals.neighbours(quick))
+        found.append(
+            Rival("(n − B)/n of the variance without replacement", [replace(without, region=around(0.5, 0.02))])
+        )
+    return [*found, Rival("no change without replacement", [replace(without, region=around(1.0, 0.05))])]
+
+
 def _not_gaussian(laws: dict[int, dict[str, Any]]) -> Number:
-    """The nearest that Gaussian moments come to a mode at the end."""
+    """The smallest distance of Gaussian moments from a mode at the end."""
     ends = [found["samples"][at] for found in laws.values() for at in (1, 3)]
-    name = "CDF difference to the mode SDE with Gaussian moments at t = 5, nearest mode and depth"
+    name = "Kolmogorov distance to the mode SDE with Gaussian moments at t = 5, nearest mode and depth"
     return Number(name, smallest(_rivals.distances(ends, gaussian)), same_law(False))
 
 
@@ -162,8 +177,10 @@ def _small(depth: int, trajectories: int, label_noise: float) -> xr.Dataset:
 
 
 def peaked(dataset: xr.Dataset) -> np.ndarray:
-    """Whether the noise of a mode had fallen by 10 % from its largest when it was learned, at 0.9 s*, from saves
-    (trajectory, mode)."""
+    """Whether the noise of a mode had fallen by 10 % from its maximum when it was learned, at 0.9 s*.
+
+    From the saves alone (trajectory, mode).
+    """
     strength, noise = dataset["mode_strength"].values, dataset["mode_noise"].values
     learned = strength >= 0.9 * dataset["target"].values
     first = learned.argmax(axis=1)[:, None]
@@ -176,15 +193,16 @@ def _ended(dataset: xr.Dataset) -> np.ndarray:
     return np.asarray(np.abs(dataset["mode_strength"].values[:, -1] / dataset["target"].values - 1) < 0.01)
 
 
-def _share(modes: np.ndarray) -> Interval:
+def _all_modes(modes: np.ndarray) -> Interval:
+    """Fraction of trajectories in which this holds for every mode."""
     return intervals.proportion(modes.all(axis=1))
 
 
-# --- laws
+# --- distributions
 
 
 def _laws(depth: int, trajectories: int) -> dict[str, Any]:
-    """Each mode when it is half learned and long after, with its SDE."""
+    """Each mode when half learned and long after, with its SDE."""
     data, method = samples(PAIR, RESIDUALS), Langevin(lr=0.02, batch_size=1.0, noise="aligned", dt=0.005)
     problem = _problem(data, depth, 2, aligned(depth, START))
     modes = [mode_sde(problem, method, mode) for mode in range(len(PAIR))]
@@ -205,7 +223,7 @@ def _laws(depth: int, trajectories: int) -> dict[str, Any]:
     }
 
 
-# --- ways of sampling
+# --- sampling schemes
 
 
 def _sampling(trajectories: int) -> tuple[dict[str, Floats], dict[str, Floats], list[Run]]:
@@ -231,7 +249,7 @@ def _sampling(trajectories: int) -> tuple[dict[str, Floats], dict[str, Floats], 
 
 
 def _orders(trajectories: int) -> tuple[dict[str, list[Floats]], list[Run]]:
-    """log s of the strongest mode at t = 1, after whole epochs, at each learning rate and way of sampling, B = 1."""
+    """log s of the strongest mode at t = 1, after whole epochs, for each learning rate and sampling scheme, B = 1."""
     data, found, runs = samples(PAIR, RESIDUALS), {}, []
     ways: tuple[Literal["replacement", "without", "shuffle"], ...] = ("replacement", "without", "shuffle")
     for sampling in ways:
@@ -245,7 +263,7 @@ def _orders(trajectories: int) -> tuple[dict[str, list[Floats]], list[Run]]:
 
 
 def _power(above: Sequence[Floats], below: Sequence[Floats]) -> Interval:
-    """Slope of the logarithm of the ratio of variances between the first and the last learning rate."""
+    """Exponent of η in the ratio of variances, from the first and the last learning rate."""
     first, last = (_ratio(above[at], below[at]) for at in (0, -1))
     span = np.log(RATES[-1] / RATES[0])
     return Interval(
@@ -264,7 +282,7 @@ def _ratio(above: Floats, below: Floats) -> Interval:
 
 
 def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
-    """One trajectory on the data set, the law in the end, learning times of three ways of sampling."""
+    """One trajectory on the data set, the final distribution, learning times of three sampling schemes."""
     path, law, times = (evidence.curves[name] for name in ("path", "law", "times"))
     trajectory, end, learned = axes
     for mode, (colour, target) in enumerate(zip(plots.COLOURS, FOUR, strict=False)):
@@ -280,7 +298,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
     end.hist(law["end"], list(np.linspace(0.75, 1.25, 61)), density=True, color=plots.LIGHT, label="network")
     end.plot(s, own.stationary().pdf(s), color=plots.COLOURS[0], label="moments of the data")
     end.plot(s, white.stationary().pdf(s), color=plots.COLOURS[1], ls="--", label="Gaussian moments")
-    end.set(title="Stationary law, L = 2, s* = 1", xlabel="s", ylabel="density")
+    end.set(title="Stationary density, L = 2, s* = 1", xlabel="s", ylabel="density")
     end.set_ylim(0, 1.45 * float(own.stationary().pdf(s).max()))
     end.legend(loc="upper left")
     labels = {"replacement": "with replacement", "without": "without, fresh", "shuffle": "reshuffled epochs"}
@@ -288,43 +306,48 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
         ordered = np.sort(times[name])
         share = np.arange(1, len(ordered) + 1) / len(ordered)
         learned.plot(ordered, share, color=colour, ls=style, label=label)
-    learned.set(title="Strongest mode, B = 1", xlabel="time at which s = ½ s*", ylabel="share of trajectories learned")
+    learned.set(
+        title="Strongest mode, B = 1", xlabel="time at which s = ½ s*", ylabel="fraction of trajectories learned"
+    )
     learned.set(xlim=np.quantile(times["replacement"], (0.002, 0.998)), ylim=(-0.02, 1.02))
     learned.legend(loc="lower right")
 
 
 CLAIM = Claim(
     name="finite-data",
-    title="On a data set the picture holds, with the noise of its own fourth moments",
+    title="On a data set the picture holds, with the noise of the data's fourth moments",
     statement=(
-        "On n given samples SGD keeps the picture: noise peaks before every mode is learned, and without residuals "
-        "every mode ends at s*. An aligned mode follows the mode SDE with g = α₁s² − 2α₂s + α₃, where α₁ = Var[x²], "
-        "α₂ = Cov[x², xy], α₃ = Var[xy] over the samples, not those of a Gaussian of the same covariance; residuals "
-        "of the least-squares fit act as label noise does. Batches drawn without replacement have (n − B)/(n − 1) of "
-        "this noise. Over reshuffled epochs (B = 1) it cancels to leading order: after whole epochs the variance of "
-        "log s is a share of that with replacement which falls with about the square of η, so that T = η/B means "
-        "nothing there."
+        "On n given samples SGD keeps the saddle-to-saddle picture: the noise peaks before every mode is learned, and "
+        "without residuals every mode ends at s*. An aligned mode follows the mode SDE with g = α₁s² − 2α₂s + α₃, "
+        "where α₁ = Var[x²], α₂ = Cov[x², xy], α₃ = Var[xy] over the samples, not the moments of a Gaussian with the "
+        "same covariance; residuals of the least-squares fit act like label noise. Batches drawn without replacement "
+        "have (n − B)/(n − 1) of this noise. Over reshuffled epochs (B = 1) the noise cancels to leading order: after "
+        "whole epochs, the variance of log s relative to that with replacement decreases with about the square of η, "
+        "so T = η/B is not a temperature there."
     ),
     source=(
-        "Corlouer et al. 2026, arXiv 2604.06366 (whitened n = 20); moments and ways of sampling are this project's"
+        "Corlouer et al. 2026, arXiv 2604.06366 (whitened n = 20); the moments and the sampling schemes are this "
+        "project's"
     ),
     method=(
-        "20 whitened samples of a linear teacher. Peaks and ends: SGD (η = 0.008, B = 4, with replacement) on "
+        "20 whitened samples of a linear teacher. Peaks and end points: SGD (η = 0.008, B = 4, with replacement) on "
         "noiseless labels, networks 4 → 10 → … → 4 of depth 2 and 3, weights of variance width⁻², modes 2, 1.5, 1, "
-        "0.5; closed-form noise at the saves. Laws: residuals of deviation 0.5, modes 2 and 1, Langevin with aligned "
-        "noise, T = 0.02, L = 2 and 3, when half learned and at t = 5, by the largest CDF difference to the solution "
-        "of the Fokker–Planck equation. Sampling: strongest mode, L = 2, variance over trajectories of one step (B = "
-        "10), of its learning time (η = 0.005, B = 1) and of log s at t = 1, at η = 0.0025, 0.005 and 0.01, of which "
-        "the first and the last give the power. Its region was set after a look."
+        "0.5; closed-form noise at the saves. Distributions: residuals of standard deviation 0.5, modes 2 and 1, "
+        "Langevin with aligned noise, T = 0.02, L = 2 and 3, when half learned and at t = 5, by the Kolmogorov "
+        "distance to the solution of the Fokker–Planck equation. Sampling: strongest mode, L = 2, variance over "
+        "trajectories of one step (B = 10), of its learning time (η = 0.005, B = 1) and of log s at t = 1, at η = "
+        "0.0025, 0.005 and 0.01; the exponent comes from the first and the last. Its region was set after a first "
+        "look."
     ),
     control=(
-        "Gaussian moments of the same covariance, teacher and residuals must fit no mode at t = 5 (full runs); under "
-        "fresh label noise of 1.5 the peaks must be gone; another seed must not pass for another way of sampling, "
-        "and fresh batches without replacement at B = 1 must be neither silent nor fall with η."
+        "Gaussian moments of the same covariance, teacher and residuals must not fit any mode at t = 5 (full runs); "
+        "fresh label noise of 1.5 must remove the peaks; a different seed must not look like a different sampling "
+        "scheme, and fresh batches without replacement at B = 1 must neither be nearly noiseless nor decrease with η."
     ),
     caption=(
         "One trajectory of SGD on 20 samples (noise shaded, each mode scaled to its largest value); strengths of the "
-        "weaker mode at t = 5 against the stationary laws; learning times of the strongest mode by way of sampling."
+        "weaker mode at t = 5 against the stationary distributions; learning times of the strongest mode by sampling "
+        "scheme."
     ),
     experiment=experiment,
     draw=draw,

@@ -1,8 +1,8 @@
-"""Isotropic noise of the same trace: other variances, another loss, layers out of balance, all of them predicted."""
+"""Isotropic noise of the same trace changes variances, loss and balance of the layers, all as predicted."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Literal
@@ -25,14 +25,23 @@ from saddlescope.theory import layer_noise
 TARGETS, WIDTH, LABEL_NOISE = (2.0, 1.5, 1.0, 0.5), 8, 0.5
 TEMPERATURE, STEP, HORIZON, REST = 0.01, 0.01, 20.0, 10.0
 SECOND_ORDER: Region = (0.9, 1.2)
-"""Gradient noise over its first order in T: the error Δ that noise makes adds about 10 % to the noise here."""
+"""Gradient noise over its first order in T: the error Δ caused by noise adds about 10 % to the noise here."""
+
+NEAR = around(1.0, 0.1)
+NAMES = (
+    "isotropic noise: stationary variance of a mode / ½Tc, worst mode",
+    "gradient noise: stationary variance of a mode / Tσ²s*, worst mode",
+    "isotropic noise: stationary excess loss / ¼Tc dx dy",
+    "gradient noise: stationary excess loss / ¼Tσ² Tr H",
+)
+GAINED = "isotropic noise: ‖W₂ᵀW₂ − W₁W₁ᵀ‖² gained / (2h + 2) T ∫c(‖W₁‖² + ‖W₂‖²)dt"
 
 PROBLEM = network(2, WIDTH, TARGETS, Gaussian(scale=0.05), LABEL_NOISE)
 
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """One run that keeps its weights, with what theory says of it."""
+    """One run with its weights, and the predictions for it."""
 
     run: xr.Dataset
 
@@ -51,11 +60,11 @@ class Training:
 
     @property
     def rest(self) -> np.ndarray:
-        """The saves at rest, about one relaxation time of the weakest mode apart."""
+        """The stationary saves, about one relaxation time of the weakest mode apart."""
         return np.flatnonzero(self.run["time"].values >= REST - 1e-9)
 
     def variances(self, isotropic: bool) -> list[Interval]:
-        """Variance of every mode at rest, mean over saves, over ``½Tc`` or ``Tσ²s*``."""
+        """Stationary variance of every mode, mean over saves, over ``½Tc`` or ``Tσ²s*``."""
         strengths = self.run["mode_strength"].values[:, self.rest]
         square = (strengths - strengths.mean(axis=0)) ** 2
         if isotropic:
@@ -65,7 +74,7 @@ class Training:
         return [intervals.mean(mode) for mode in (square / predicted).mean(axis=1).T]
 
     def loss(self, isotropic: bool) -> Interval:
-        """Excess loss at rest over ``¼Tc dx dy`` or ``¼Tσ² Tr H``, Tr H = (‖W₁‖² + ‖W₂‖²) dx for a square map."""
+        """Stationary excess loss over ``¼Tc dx dy`` or ``¼Tσ² Tr H``, Tr H = (‖W₁‖² + ‖W₂‖²) dx for a square map."""
         size, rest = len(TARGETS), self.rest
         if isotropic:
             predicted = self.noise[:, rest] * size**2 / 4
@@ -86,36 +95,29 @@ def experiment(quick: bool) -> Evidence:
     gradient, again = _run("gradient", 1, size), _run("gradient", 2, size)
     isotropic = _run("isotropic", 3, size)
     plain, round_ = Training(alive(gradient)), Training(alive(isotropic))
-    near, balance = around(1.0, 0.1), around(1.0, 0.08 if quick else 0.05)
-    names = (
-        "isotropic noise: variance of a mode at rest / ½Tc, worst mode",
-        "gradient noise: variance of a mode at rest / Tσ²s*, worst mode",
-        "isotropic noise: excess loss at rest / ¼Tc dx dy",
-        "gradient noise: excess loss at rest / ¼Tσ² Tr H",
-    )
-    found = (round_.variances(True), plain.variances(False), [round_.loss(True)], [plain.loss(False)])
-
-    def judged(which: int, factor: float = 1.0) -> Number:
-        region, moved = (SECOND_ORDER, True) if "gradient" in names[which] else (near, False)
-        return Number(names[which], largest((one / factor for one in found[which]), 1.0), region, moved=moved)
-
-    gained = "isotropic noise: ‖W₂ᵀW₂ − W₁W₁ᵀ‖² gained / (2h + 2) T ∫c(‖W₁‖² + ‖W₂‖²)dt"
+    stationary = _stationary(plain, round_)
+    balance = around(1.0, 0.08 if quick else 0.05)
 
     def unbalanced(factor: float = 1.0) -> Number:
-        return Number(gained, round_.unbalanced() / factor, balance)
+        return Number(GAINED, round_.unbalanced() / factor, balance)
 
     return Evidence(
         numbers=[
-            *(replace(judged(which), catches=power(partial(judged, which), "T")) for which in range(len(names))),
+            *(replace(judged(1.0), catches=power(judged, "T")) for judged in stationary),
             replace(unbalanced(), catches=power(unbalanced, "T")),
-            *(Number(f"CDF difference of {name}", found, OTHER_LAW) for name, found in _apart(gradient, isotropic)),
+            *(
+                Number(f"Kolmogorov distance of {name}", found, OTHER_LAW)
+                for name, found in _apart(gradient, isotropic)
+            ),
         ],
         controls=[
             *(
-                Number(f"two runs of gradient noise: CDF difference of {name}", found, OTHER_LAW)
+                Number(f"two runs of gradient noise: Kolmogorov distance of {name}", found, OTHER_LAW)
                 for name, found in _apart(gradient, again)
             ),
-            Number("gradient noise: imbalance gained, over the law of isotropic noise", plain.unbalanced(), balance),
+            Number(
+                "gradient noise: imbalance gained over the prediction for isotropic noise", plain.unbalanced(), balance
+            ),
         ],
         runs=[
             Run.of("gradient noise", gradient),
@@ -124,22 +126,40 @@ def experiment(quick: bool) -> Evidence:
         ],
         curves={"gradient": gradient, "isotropic": isotropic, "trainings": (plain, round_)},
         rivals=[
-            Rival(
-                "isotropic noise with the variances of gradient noise",
-                [Number(names[0], largest(round_.variances(False), 1.0), near)],
-            ),
-            Rival(
-                "gradient noise with the variances of isotropic noise",
-                [Number(names[1], largest(plain.variances(True), 1.0), SECOND_ORDER)],
-            ),
-            Rival("isotropic noise with the loss of gradient noise", [Number(names[2], round_.loss(False), near)]),
-            Rival("2h in place of 2h + 2", [Number(gained, round_.unbalanced(2 * WIDTH), balance)]),
+            *_exchanged(plain, round_),
+            Rival("2h in place of 2h + 2", [Number(GAINED, round_.unbalanced(2 * WIDTH), balance)]),
             *(
-                Rival(f"T × {factor}", [judged(0, factor), judged(2, factor), unbalanced(factor)])
+                Rival(f"T × {factor}", [stationary[0](factor), stationary[2](factor), unbalanced(factor)])
                 for factor in ((0.8, 1.25) if quick else (0.9, 1.1))
             ),
         ],
     )
+
+
+def _stationary(plain: Training, round_: Training) -> list[Callable[[float], Number]]:
+    """Each stationary ratio, judged as if T were a factor times its value."""
+    found = (round_.variances(True), plain.variances(False), [round_.loss(True)], [plain.loss(False)])
+
+    def judged(which: int, factor: float) -> Number:
+        region, moved = (SECOND_ORDER, True) if "gradient" in NAMES[which] else (NEAR, False)
+        return Number(NAMES[which], largest((one / factor for one in found[which]), 1.0), region, moved=moved)
+
+    return [partial(judged, which) for which in range(len(NAMES))]
+
+
+def _exchanged(plain: Training, round_: Training) -> list[Rival]:
+    """Rivals: each noise with the predictions of the other."""
+    return [
+        Rival(
+            "isotropic noise with the variances of gradient noise",
+            [Number(NAMES[0], largest(round_.variances(False), 1.0), NEAR)],
+        ),
+        Rival(
+            "gradient noise with the variances of isotropic noise",
+            [Number(NAMES[1], largest(plain.variances(True), 1.0), SECOND_ORDER)],
+        ),
+        Rival("isotropic noise with the loss of gradient noise", [Number(NAMES[2], round_.loss(False), NEAR)]),
+    ]
 
 
 def _run(noise: Literal["gradient", "isotropic"], seed: int, trajectories: int) -> xr.Dataset:
@@ -149,7 +169,7 @@ def _run(noise: Literal["gradient", "isotropic"], seed: int, trajectories: int) 
 
 
 def _samples(dataset: xr.Dataset) -> dict[str, Floats]:
-    """What is compared, one number a trajectory."""
+    """The quantities that are compared, one number per trajectory."""
     last = dataset.isel(time=-1)
     return {
         "the excess loss at the end": last["excess_loss"].values,
@@ -164,7 +184,7 @@ def _apart(one: xr.Dataset, other: xr.Dataset) -> list[tuple[str, Interval]]:
 
 
 def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
-    """Excess loss and imbalance over time, variances at rest."""
+    """Excess loss and imbalance over time, stationary variances."""
     loss, imbalance, variance = axes
     for training, kind, colour in zip(
         evidence.curves["trainings"], ("gradient", "isotropic"), plots.COLOURS, strict=False
@@ -186,40 +206,40 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
     loss.legend()
     imbalance.set(title="Imbalance of the layers", yscale="log", xlabel="time", ylabel="‖W₂ᵀW₂ − W₁W₁ᵀ‖")
     imbalance.legend()
-    variance.set(title="Variance of a mode at rest", xlabel="target s*", ylabel="10³ Var[uᵀPv]", ylim=(0, None))
+    variance.set(title="Stationary variance of a mode", xlabel="target s*", ylabel="10³ Var[uᵀPv]", ylim=(0, None))
     variance.legend(title="lines: theory, dots: network", alignment="left")
 
 
 CLAIM = Claim(
     name="isotropic-noise",
-    title="Isotropic noise of the same trace gives another picture, a predicted one",
+    title="Isotropic noise of the same trace gives a different picture, also predicted",
     statement=(
         "The shape of the gradient noise matters. Isotropic Langevin noise with the same trace at every moment, "
-        "variance c = Tr C/d in each of d weights, changes when modes are learned, unbalances the layers and leaves "
-        "another loss. For two layers and white inputs, to first order in T: at rest every mode has the variance "
-        "½Tc, under gradient noise Tσ²s*; the excess loss is ¼Tc dx dy, under gradient noise ¼Tσ² Tr H, so less by "
-        "dx dy/d; and the imbalance Q = W₂ᵀW₂ − W₁W₁ᵀ, which gradient noise nearly keeps, gains d E‖Q‖² = (2h + 2) T "
-        "E[c(‖W₁‖² + ‖W₂‖²)] dt for dx = dy and h hidden units."
+        "variance c = Tr C/d in each of d weights, changes when modes are learned, unbalances the layers and leads to "
+        "a different loss. For two layers and white inputs, to first order in T: the stationary variance of every mode "
+        "is ½Tc, under gradient noise Tσ²s*; the excess loss is ¼Tc dx dy, under gradient noise ¼Tσ² Tr H, hence "
+        "smaller by the factor dx dy/d; and the imbalance Q = W₂ᵀW₂ − W₁W₁ᵀ, nearly conserved by gradient noise, grows "
+        "as d E‖Q‖² = (2h + 2) T E[c(‖W₁‖² + ‖W₂‖²)] dt for dx = dy and h hidden units."
     ),
     source=(
-        "Corlouer et al. 2026, arXiv 2604.06366 (isotropic noise as a comparison); the laws of its variances, loss "
-        "and imbalance are this project's: Ornstein–Uhlenbeck at rest, Itô's formula for Q"
+        "Corlouer et al. 2026, arXiv 2604.06366 (isotropic noise as a comparison); the predicted variances, loss and "
+        "imbalance are this project's: stationary Ornstein–Uhlenbeck process, Itô's formula for Q"
     ),
     method=(
-        "Langevin with T = 0.01, integration step 0.01, network 4 → 8 → 4 from Gaussian weights of deviation 0.05, "
-        "teacher modes 2, 1.5, 1, 0.5, σ = 0.5, until t = 20. Isotropic noise has covariance (Tr C/d) I over all d "
-        "weights, C the covariance of the per-sample gradient at the current weights; c is computed from the weights "
-        "at every save. Variances and losses are means over trajectories and saves from t = 10, the imbalance is "
-        "that gained over the whole run. Laws are compared by their largest CDF difference; 0.1 is the smallest that "
-        "counts."
+        "Langevin with T = 0.01, integration step 0.01, network 4 → 8 → 4 from Gaussian weights of standard deviation "
+        "0.05, teacher modes 2, 1.5, 1, 0.5, σ = 0.5, until t = 20. Isotropic noise has covariance (Tr C/d) I over all "
+        "d weights, C the covariance of the per-sample gradient at the current weights; c is computed from the weights "
+        "at every save. Variances and losses are means over trajectories and saves from t = 10 on; the imbalance is "
+        "the gain over the whole run. Distributions are compared by the Kolmogorov distance; 0.1 is the smallest that "
+        "counts as different."
     ),
     control=(
-        "Two runs of gradient noise with different seeds must not come out as different, and gradient noise must not "
+        "Two runs of gradient noise with different seeds must not count as different, and gradient noise must not "
         "unbalance the layers as isotropic noise does."
     ),
     caption=(
-        "Median and 5–95 % of trajectories: loss above label noise; imbalance, which gradient noise nearly keeps; "
-        "variance of each mode at rest against theory."
+        "Median and 5–95 % of trajectories: loss above label noise; imbalance, which gradient noise nearly conserves; "
+        "stationary variance of each mode against theory."
     ),
     experiment=experiment,
     draw=draw,

@@ -1,4 +1,4 @@
-"""Label noise from little to much: the exact law of a mode, and how far full noise shrinks what is learned."""
+"""Label noise from small to large: the exact stationary distribution, and the shrinkage under full noise."""
 
 from __future__ import annotations
 
@@ -37,16 +37,19 @@ from saddlescope.theory import ModeSDE, label_noise_shift
 DEPTHS, SWEEP, TARGETS, TEMPERATURE = (2, 3, 4), (0.25, 0.5, 1.0), (1.0, 0.6), 0.02
 END, STEP = 5.0, 5e-3
 
+DISTANCE = "Kolmogorov distance to the exact stationary distribution, worst depth and σ"
+SQUARE = "full noise, σ = 1: shrinkage / prediction, worst depth"
+OTHER = "the same with 6 inputs and 2 outputs, or 2 and 6, worst case"
+
 
 def _missing(strengths: Floats) -> Floats:
-    """What strengths (trajectory, save, mode) lack of s*, mean over saves; beyond ± 4 they are on their way to
-    divergence."""
+    """s* minus strengths (trajectory, save, mode), mean over saves; strengths beyond ± 4 are diverging and clipped."""
     return np.asarray(np.array(TARGETS) - np.clip(strengths, -4.0, 4.0).mean(axis=1))
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A depth and a label noise: strengths (trajectory, save, mode) long after learning, aligned and full noise."""
+    """Strengths (trajectory, save, mode) long after learning at one depth and label noise, aligned and full noise."""
 
     depth: int
     label_noise: float
@@ -59,7 +62,7 @@ class Sweep:
         return [ModeSDE(self.depth, target, self.label_noise, temperature=TEMPERATURE) for target in TARGETS]
 
     def shrinkage(self, full: bool) -> list[Interval]:
-        """Mean strength below s*, of each mode."""
+        """s* minus mean strength, of each mode."""
         missing = _missing(self.full if full else self.aligned)
         return [intervals.mean(mode) for mode in missing.T]
 
@@ -70,7 +73,7 @@ class Sweep:
 
 
 def experiment(quick: bool) -> Evidence:
-    """Langevin networks at rest, square ones at every depth and label noise, others at the largest."""
+    """Stationary networks: square ones at every depth and label noise, others at the largest label noise."""
     size = 16_384 if quick else 131_072
     sweep, runs = _sweep(size)
     oblong, oblong_runs = _oblong(size)
@@ -85,50 +88,45 @@ def experiment(quick: bool) -> Evidence:
         for point in loud
         for strengths, mode in zip(point.aligned[:, -1].T, point.modes, strict=True)
     ]
-    law, square, other = (
-        "CDF difference to the exact law, worst depth and σ",
-        "full noise, σ = 1: shrinkage / prediction, worst depth",
-        "the same with 6 inputs and 2 outputs, or 2 and 6, worst case",
-    )
-    shrunk = around(1.0, 0.2 if quick else 0.1)
-    over_full = [point.over(full_shift(point)) for point in loud]
+    region = around(1.0, 0.2 if quick else 0.1)
     over_own = [point.over(own_shift(point)) for point in loud]
 
-    def by(ends: Callable[[int, int], tuple[int, int]]) -> Number:
-        return Number(
-            other, largest((one.over(one.shift(*ends(one.inputs, one.outputs))) for one in oblong), 1.0), shrunk
-        )
+    def square(factor: float) -> Number:
+        """Shrinkage of square networks over that at ``factor`` times the temperature."""
+        return Number(SQUARE, largest((point.over(full_shift(point)) / factor for point in loud), 1.0), region)
 
-    def warmer(factor: float) -> Number:
-        return Number(square, largest((over / factor for over in over_full), 1.0), shrunk)
+    def other(ends: Callable[[int, int], tuple[int, int]]) -> Number:
+        """Shrinkage of the other networks over that predicted for these ends."""
+        ratios = (one.over(one.shift(*ends(one.inputs, one.outputs))) for one in oblong)
+        return Number(OTHER, largest(ratios, 1.0), region)
 
     return Evidence(
         numbers=[
-            _rivals.judged(law, at_rest, quick),
-            replace(warmer(1.0), catches=power(warmer, "T")),
-            by(lambda inputs, outputs: (inputs, outputs)),
-            Number("full noise, σ = 1, L = 4: shrinkage / that of a mode's own noise", over_own[-1]),
+            _rivals.judged(DISTANCE, at_rest, quick),
+            replace(square(1.0), catches=power(square, "T")),
+            other(lambda inputs, outputs: (inputs, outputs)),
+            Number("full noise, σ = 1, L = 4: shrinkage / that from a mode's own noise", over_own[-1]),
         ],
         controls=[
             Number(
-                f"CDF difference to Boltzmann at σ = 1, nearest{' at L = 4' if quick else ''}",
+                f"Kolmogorov distance to Boltzmann at σ = 1, nearest{' at L = 4' if quick else ''}",
                 smallest(boltzmann[-2:] if quick else boltzmann),
                 same_law(quick),
             ),
             Number(
-                "full noise, σ = 1: shrinkage / that of a mode's own noise, nearest depth",
+                "full noise, σ = 1: shrinkage / that from a mode's own noise, nearest depth",
                 smallest(over_own, 1.0),
-                shrunk,
+                region,
             ),
         ],
         runs=[*runs, *oblong_runs],
         curves={"sweep": sweep},
         rivals=[
-            *_rivals.rivals(law, at_rest, quick, _rivals.temperatures(quick)),
-            Rival("shrinkage by half, as if ¼Tσ² were ⅛Tσ²", [warmer(0.5)]),
-            Rival("the number of modes in place of ½(dx + dy)", [by(lambda inputs, outputs: (2, 2))]),
-            Rival("dx in place of ½(dx + dy)", [by(lambda inputs, outputs: (inputs, inputs))]),
-            Rival("dy in place of ½(dx + dy)", [by(lambda inputs, outputs: (outputs, outputs))]),
+            *_rivals.rivals(DISTANCE, at_rest, quick, _rivals.temperatures(quick)),
+            Rival("half the shrinkage, ⅛Tσ² for ¼Tσ²", [square(0.5)]),
+            Rival("the number of modes in place of ½(dx + dy)", [other(lambda inputs, outputs: (2, 2))]),
+            Rival("dx in place of ½(dx + dy)", [other(lambda inputs, outputs: (inputs, inputs))]),
+            Rival("dy in place of ½(dx + dy)", [other(lambda inputs, outputs: (outputs, outputs))]),
         ],
     )
 
@@ -139,14 +137,14 @@ def full_shift(point: Sweep) -> Floats:
 
 
 def own_shift(point: Sweep) -> Floats:
-    """Predicted shrinkage of modes that feel their own noise alone."""
+    """Predicted shrinkage of modes that have only their own noise."""
     alone = [label_noise_shift([target], point.depth, TEMPERATURE, point.label_noise) for target in TARGETS]
     return np.concatenate(alone)
 
 
 @dataclass(frozen=True, eq=False)
 class Oblong:
-    """A network that is not square, at σ = 1 under full noise: strengths (trajectory, save, mode)."""
+    """A network with unequal input and output sizes, σ = 1, full noise: strengths (trajectory, save, mode)."""
 
     depth: int
     inputs: int
@@ -154,7 +152,7 @@ class Oblong:
     strengths: Floats
 
     def shift(self, inputs: int, outputs: int) -> Floats:
-        """Predicted shrinkage of each mode, had the network these ends."""
+        """Predicted shrinkage of each mode for these input and output sizes."""
         return label_noise_shift(TARGETS, self.depth, TEMPERATURE, SWEEP[-1], inputs, outputs)
 
     def over(self, predicted: Floats) -> Interval:
@@ -164,7 +162,7 @@ class Oblong:
 
 
 def _oblong(trajectories: int) -> tuple[list[Oblong], list[Run]]:
-    """Networks with more inputs than outputs and fewer."""
+    """Networks with more inputs than outputs, and with fewer."""
     found, runs, method = [], [], Langevin(lr=TEMPERATURE, batch_size=1.0, dt=STEP)
     for depth, (inputs, outputs) in itertools.product(DEPTHS, ((6, 2), (2, 6))):
         data = GaussianData.from_spectrum(TARGETS, inputs, outputs, label_noise=SWEEP[-1])
@@ -176,13 +174,13 @@ def _oblong(trajectories: int) -> tuple[list[Oblong], list[Run]]:
 
 
 def _plan(trajectories: int) -> Plan:
-    """Saves from the second half, so that means are over time as well."""
+    """Saves in the second half, so that means include time."""
     saves = tuple(round(time / STEP) for time in np.linspace(END / 2, END, 6))
     return Plan(steps=saves[-1], trajectories=trajectories, save_at=saves, keep="trajectories")
 
 
 def _sweep(trajectories: int) -> tuple[list[Sweep], list[Run]]:
-    """Square networks with aligned and with full noise, every depth and label noise."""
+    """Square networks with aligned and with full noise, at every depth and label noise."""
     found, runs, plan = [], [], _plan(trajectories)
     for depth in DEPTHS:
         for label_noise in SWEEP:
@@ -198,7 +196,7 @@ def _sweep(trajectories: int) -> tuple[list[Sweep], list[Run]]:
 
 
 def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
-    """Laws as label noise grows, shrinkage of both modes against σ²."""
+    """Densities at increasing label noise, shrinkage of both modes against σ²."""
     sweep: list[Sweep] = evidence.curves["sweep"]
     law, *shrink = axes
     s = np.linspace(0.2, 2.2, 400)
@@ -207,7 +205,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
         law.hist(point.aligned[:, -1, 0], list(np.linspace(0.2, 2.2, 101)), density=True, color=colour, alpha=0.25)
         law.plot(s, mode.stationary().pdf(s), color=colour, label=f"σ = {point.label_noise:g}")
         law.plot(s, mode.boltzmann().pdf(s), color=colour, ls="--", lw=0.9)
-    law.set(title="Law of s at rest, L = 3, s* = 1", xlabel="s", ylabel="density", xlim=(0.4, 1.8), ylim=(0, 16))
+    law.set(title="Stationary density, L = 3, s* = 1", xlabel="s", ylabel="density", xlim=(0.4, 1.8), ylim=(0, 16))
     law.legend(title="lines: exact, dashed: Boltzmann", alignment="left")
     for panel, (index, target) in zip(shrink, enumerate(TARGETS), strict=True):
         for depth, colour in zip(DEPTHS, plots.COLOURS, strict=False):
@@ -220,39 +218,40 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
                 plots.interval(panel, point.label_noise**2, point.shrinkage(True)[index], color=colour)
                 plots.interval(panel, point.label_noise**2, point.shrinkage(False)[index], color=colour, mfc="white")
         panel.set(title=f"Shrinkage, s* = {target:g}", xlabel="σ²", ylabel="s* − mean strength")
-        panel.legend(title="full noise; dotted, empty: own noise", loc="upper left", alignment="left")
+        panel.legend(title="full noise; dotted, open: own noise", loc="upper left", alignment="left")
 
 
 CLAIM = Claim(
     name="label-noise",
-    title="Label noise shrinks what is learned, under full noise by the trace of the Hessian",
+    title="Label noise shrinks what is learned; full noise penalises the trace of the Hessian",
     statement=(
-        "From little label noise to much, modes with noise of their own alone stay in the exact stationary law, whose "
-        "mean lies ½(L−1)Tσ²s*^(1−2/L) below s*; Boltzmann holds it at s*. Under full noise the map shrinks more: to "
-        "first order in T mode α lies (Tσ²/L) Σ_k k a_α^(2k−L) A_{L−1−k} below s*_α, k = 1 … L−1, a = s*^(1/L), A_k = "
-        "Σ_β a_β^(2k), A_0 the mean of dx and dy: the noise is a penalty ¼Tσ² Tr H on the trace of the Hessian."
+        "At any label noise, modes with only their own noise stay in the exact stationary distribution, whose mean "
+        "lies ½(L−1)Tσ²s*^(1−2/L) below s*; Boltzmann keeps it at s*. Under full noise the map shrinks more: to first "
+        "order in T mode α lies (Tσ²/L) Σ_k k a_α^(2k−L) A_{L−1−k} below s*_α, k = 1 … L−1, a = s*^(1/L), A_k = Σ_β "
+        "a_β^(2k), A_0 the mean of dx and dy: the noise acts as a penalty ¼Tσ² Tr H on the trace of the Hessian."
     ),
     source=(
-        "Corlouer et al. 2026, arXiv 2604.06366 (stationary law); Blanc et al. 2020, arXiv 1904.09080 (the penalty); "
-        "the shrinkage of the modes is this project's"
+        "Corlouer et al. 2026, arXiv 2604.06366 (stationary distribution); Blanc et al. 2020, arXiv 1904.09080 (the "
+        "penalty); the shrinkage of the modes is this project's"
     ),
     method=(
-        "Langevin, T = 0.02, step 0.005, depths 2, 3 and 4, modes 1 and 0.6, σ = 0.25, 0.5 and 1, from aligned "
-        "weights at s* until t = 5, with noise on the modes alone and with full noise; at σ = 1 also with 6 inputs "
-        "and 2 outputs, and with 2 and 6. Laws at the end by their largest CDF difference; means over trajectories "
-        "and over six saves from t = 2.5, well before layers leave their balance, with strengths cut at 4: at L = 4 "
-        "fixed steps lose one trajectory in 2000 to the heavy tail, and those about to go would swamp the mean. "
-        "Shrinkage over prediction is averaged over both modes; its region leaves room for second order in T, which "
-        "is 5 % at L = 4. At this temperature the laws do not tell neighbouring depths at the same LT, nor g = σ²: "
-        "the claim on the stationary law does."
+        "Langevin, T = 0.02, step 0.005, depths 2, 3 and 4, modes 1 and 0.6, σ = 0.25, 0.5 and 1, from aligned weights "
+        "at s* until t = 5, with noise on the modes alone and with full noise; at σ = 1 also with 6 inputs and 2 "
+        "outputs, and with 2 and 6. Final distributions by their Kolmogorov distance; means over trajectories and over "
+        "six saves from t = 2.5, well before the layers lose their balance, with strengths clipped at 4: at L = 4 "
+        "fixed steps lose one trajectory in 2000 to the heavy tail, and those about to diverge would dominate the "
+        "mean. Shrinkage over prediction is averaged over both modes; its region allows for the second order in T, "
+        "which is 5 % at L = 4. At this temperature the distributions do not distinguish neighbouring depths at the "
+        "same LT, nor g = σ²: the claim on the stationary distribution does."
     ),
     control=(
-        "Boltzmann must be rejected at σ = 1 for every mode (at every depth, in quick runs at L = 4), and under full "
+        "Boltzmann must be rejected at σ = 1 for every mode (at every depth; in quick runs at L = 4), and under full "
         "noise a mode's own noise must not explain the shrinkage at any depth."
     ),
     caption=(
-        "Ensembles of the network (histograms, aligned noise) against the exact law and Boltzmann; mean strength below "
-        "s* against σ²: full noise (dots, lines: theory) and aligned noise (empty, dotted), intervals at 1 − 10⁻⁶."
+        "Ensembles of the network (histograms, aligned noise) against the exact distribution and Boltzmann; mean "
+        "strength below s* against σ²: full noise (dots, lines: theory) and aligned noise (open symbols, dotted), "
+        "intervals at 1 − 10⁻⁶."
     ),
     experiment=experiment,
     draw=draw,

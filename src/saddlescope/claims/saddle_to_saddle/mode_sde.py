@@ -31,42 +31,45 @@ HALF_ORDER: Region = (0.4, 1.5)
 """Euler–Maruyama converges path by path with order ½, or faster where noise is small."""
 
 OTHER_THAN_SCALAR: Region = (0.05, 1.0)
-"""Distance from the scalar law that full noise shows: more than three times what counts as the same law."""
+"""Distance from the scalar SDE under full noise: more than three times what counts as the same distribution."""
 
 BALANCED: Region = (0.0, 0.02)
-"""Distance to a law without the imbalance of order T that full noise brings."""
+"""Distance to the SDE of P, which neglects the imbalance of order T caused by full noise."""
 
 ADDED: Region = around(1.0, 0.05)
 """Drift over its prediction."""
 
 WRONG = (0.75, 1.25)
-"""Factors of T that full runs with full noise must tell from the true one."""
+"""Factors of T that full runs must distinguish from 1 under full noise."""
 
-SHARES = np.linspace(0.001, 0.999, 400)
+LEVELS = np.linspace(0.001, 0.999, 400)
 
 
 def experiment(quick: bool) -> Evidence:
-    """Paths on shared noise, laws while modes are learned, and the drift that full noise adds."""
+    """Paths on shared noise, distributions while modes are learned, and the drift added by full noise."""
     paths = _paths(256 if quick else 1024)
     laws = _laws(32_768, 32_768, (), 2.5e-3) if quick else _laws(524_288, 262_144, WRONG, 2e-3)
     drifts = _drifts(65_536 if quick else 524_288)
     scalar, coupled = (
-        "CDF difference to the mode SDE, aligned noise",
-        "CDF difference to the balanced SDE of P, full noise",
+        "Kolmogorov distance to the mode SDE, aligned noise",
+        "Kolmogorov distance to the balanced SDE of P, full noise",
     )
     return Evidence(
         numbers=[
             _rivals.judged(scalar, laws["aligned"], quick),
             Number(coupled, largest(laws["full"][1.0]), COARSE_LAW if quick else BALANCED, moved=True),
             Number(
-                "CDF difference to the mode SDE, full noise", largest(laws["to_scalar"]), OTHER_THAN_SCALAR, moved=True
+                "Kolmogorov distance to the mode SDE, full noise",
+                largest(laws["to_scalar"]),
+                OTHER_THAN_SCALAR,
+                moved=True,
             ),
             Number("strong order of the path difference", paths["order"], HALF_ORDER),
             Number("mean path difference at the smallest step, in s*", paths["difference"], (0.0, 0.01)),
-            Number("drift added by full noise / exact Itô law", largest(drifts["ratio"], 1.0), ADDED),
+            Number("drift added by full noise / exact Itô SDE", largest(drifts["ratio"], 1.0), ADDED),
         ],
         controls=[
-            Number("strong order when the Itô term is left out", paths["order_without"], HALF_ORDER),
+            Number("strong order without the Itô term", paths["order_without"], HALF_ORDER),
             Number(
                 "drift with full noise / Itô term of the mode SDE alone, nearest mode",
                 smallest(drifts["to_own"], 1.0),
@@ -122,7 +125,7 @@ def _paths(
         differences_without.append((np.abs(strengths - without) / TARGETS).mean(axis=(1, 2)))
     steps = horizon * np.array(levels) / fine
     return {
-        "run": Run.by_hand("network on shared noise (run alone it draws its own)", problem, method, plan, status),
+        "run": Run.by_hand("network on shared noise (the TOML alone draws its own)", problem, method, plan, status),
         "order": _order(steps, np.stack(differences)),
         "order_without": _order(steps, np.stack(differences_without)),
         "difference": intervals.mean(differences[-1]),
@@ -136,7 +139,7 @@ def _paths(
 
 
 def _solve(normals: Floats, dt: float, every: int, ito: bool) -> Floats:
-    """The mode SDE (trajectory, save, mode) by Euler–Maruyama in the product coordinate, or without its Itô term."""
+    """The mode SDE (trajectory, save, mode) by Euler–Maruyama in the product coordinate, with or without Itô term."""
     paths = np.empty((len(normals), normals.shape[1] // every, len(MODES)))
     for mode, sde in enumerate(MODES):
         quiet = ModeSDE(depth=DEPTH, target=sde.target, label_noise=LABEL_NOISE, temperature=0.0)
@@ -152,7 +155,7 @@ def _solve(normals: Floats, dt: float, every: int, ito: bool) -> Floats:
 def _advance(
     problem: Problem, method: Langevin, plan: Plan, along: Floats, rng: np.random.Generator
 ) -> tuple[Floats, NDArray[np.int64]]:
-    """Strengths (trajectory, save, mode) of a network whose noise along the modes is given and all other drawn.
+    """Strengths (trajectory, save, mode) of a network with given noise along the modes; all other noise is drawn.
 
     The normals of a step are the lower triangle of H row by row, then Z row by row.
     """
@@ -174,11 +177,11 @@ def _order(steps: Floats, differences: Floats, groups: int = 64) -> Interval:
     return intervals.mean(np.polyfit(np.log(steps), np.log(by_group), 1)[0])
 
 
-# --- in law
+# --- in distribution
 
 
 def _laws(trajectories: int, maps: int, wrong: Sequence[float], dt: float) -> dict[str, Any]:
-    """Strengths while modes are learned, with aligned noise and with full noise, and the laws that must fit them."""
+    """Strengths while modes are learned, with aligned and with full noise, and their distances to the SDEs."""
     when, places = (0.9, 1.5, 2.5, 4.0), list(np.ndindex(4, len(TARGETS)))
     saves = tuple(round(time / dt) for time in when)
     plan = Plan(steps=saves[-1], trajectories=trajectories, save_at=saves, keep="trajectories")
@@ -187,7 +190,7 @@ def _laws(trajectories: int, maps: int, wrong: Sequence[float], dt: float) -> di
         method = Langevin(lr=TEMPERATURE, batch_size=1.0, noise=noise, dt=dt)
         dataset = run(network(DEPTH, 3, TARGETS, aligned(DEPTH, START), LABEL_NOISE), method, plan)
         samples[noise] = alive(dataset)["mode_strength"].values[:, -len(when) :]
-        runs.append(Run.of(f"laws during learning, {noise} noise", dataset))
+        runs.append(Run.of(f"distributions during learning, {noise} noise", dataset))
 
     def pairs(noise: str) -> list[_rivals.Sample]:
         return [
@@ -206,7 +209,7 @@ def _laws(trajectories: int, maps: int, wrong: Sequence[float], dt: float) -> di
         "when": when,
         "runs": runs,
         "samples": samples,
-        "expected": [[law.ppf(SHARES) for law in mode.evolve(START, when, tol=1e-4)] for mode in MODES],
+        "expected": [[law.ppf(LEVELS) for law in mode.evolve(START, when, tol=1e-4)] for mode in MODES],
         "aligned": pairs("aligned"),
         "to_scalar": _rivals.distances(pairs("gradient")),
         "full": {1.0: to_maps(1.0, maps), "aligned": to_maps(1.0, maps // 4, aligned=True)}
@@ -214,14 +217,14 @@ def _laws(trajectories: int, maps: int, wrong: Sequence[float], dt: float) -> di
     }
 
 
-# --- what full noise adds
+# --- drift added by full noise
 
 
 def _drifts(pairs: int, dt: float = 1e-3) -> dict[str, Any]:
     """Itô drift of the modes at an aligned state, from one step over pairs of opposite noise.
 
-    A pair's mean has no martingale part, and the step without noise is taken off. What full noise adds to the
-    drift is measured against aligned noise made of the same normals.
+    The mean of a pair has no martingale part, and the step without noise is subtracted. The drift that full noise
+    adds is measured against aligned noise from the same normals.
     """
     strengths, targets = np.array([1.2, 0.4, 0.1]), (2.0, 1.0, 0.5)
     problem = at(network(DEPTH, len(targets), targets, aligned(DEPTH, 1.0), LABEL_NOISE), strengths)
@@ -256,7 +259,7 @@ def _own_drift(strength: float, target: float) -> float:
 
 
 def _ito_drift(problem: Problem) -> Floats:
-    """Itô term of every mode from the exact law of P."""
+    """Itô term of every mode from the exact SDE of P."""
     weights = init.draw(problem.init, problem.network, problem.data, seed=0, members=[0])
     noisy, quiet = (map_drift(problem.data, T, weights)[0] for T in (TEMPERATURE, 0.0))
     modes = problem.data.modes
@@ -264,68 +267,60 @@ def _ito_drift(problem: Problem) -> Floats:
 
 
 def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
-    """Paths on shared noise, their difference against the step, laws while a mode is learned, drifts."""
+    """Paths on shared noise, their difference against the step, distributions while a mode is learned, drifts."""
     paths, laws, drifts = (evidence.curves[name] for name in ("paths", "laws", "drifts"))
     path, order, law, extra = axes
+    _draw_paths(path, paths)
+    _draw_order(order, paths)
+    _draw_laws(law, laws)
+    places = np.arange(len(drifts["targets"]))
+    extra.bar(places, drifts["predicted"], 0.55, color="#9db8cc", label="exact Itô SDE")
+    for place, seen in enumerate(drifts["added"]):
+        plots.interval(extra, place, seen, color=plots.COLOURS[1], label=None if place else "network, one step")
+    extra.set(title="Drift added by full noise", xlabel="target s*", ylabel="strength per time")
+    extra.set_xticks(places, [f"{target:g}" for target in drifts["targets"]])
+    extra.set_ylim(0, 1.4 * drifts["predicted"].max())
+    extra.legend(loc="upper right")
+
+
+def _draw_paths(panel: Axes, paths: dict[str, Any]) -> None:
     for trajectory in range(len(paths["network"])):
         for mode, colour in zip(range(len(TARGETS)), plots.COLOURS, strict=False):
             first = trajectory == 0
-            path.plot(
-                paths["time"],
-                paths["exact"][trajectory, :, mode],
-                color=colour,
-                lw=3,
-                alpha=0.3,
-                label=f"mode SDE, s* = {TARGETS[mode]:g}" if first else None,
-            )
-            path.plot(
-                paths["time"],
-                paths["network"][trajectory, :, mode],
-                color=plots.INK,
-                lw=0.8,
-                label="network" if first and mode else None,
-            )
-    path.set(title="Three trajectories on shared noise", xlabel="time", ylabel="uᵀPv", ylim=(0, 3.4))
-    path.legend(loc="upper right")
+            sde = f"mode SDE, s* = {TARGETS[mode]:g}" if first else None
+            panel.plot(paths["time"], paths["exact"][trajectory, :, mode], color=colour, lw=3, alpha=0.3, label=sde)
+            network = "network" if first and mode else None
+            panel.plot(paths["time"], paths["network"][trajectory, :, mode], color=plots.INK, lw=0.8, label=network)
+    panel.set(title="Three trajectories on shared noise", xlabel="time", ylabel="uᵀPv", ylim=(0, 3.4))
+    panel.legend(loc="upper right")
+
+
+def _draw_order(panel: Axes, paths: dict[str, Any]) -> None:
     for name, colour, label in (
         ("differences", plots.COLOURS[0], "mode SDE"),
         ("differences_without", plots.COLOURS[1], "without the Itô term"),
     ):
-        order.plot(paths["steps"], paths[name], "o-", color=colour, label=label)
+        panel.plot(paths["steps"], paths[name], "o-", color=colour, label=label)
     guide = paths["differences"][0] * np.sqrt(paths["steps"] / paths["steps"][0])
-    order.plot(paths["steps"], 0.8 * guide, color=plots.GREY, lw=0.8, ls=":", label="slope ½")
-    order.set(
-        title="Network minus SDE, path by path",
-        xscale="log",
-        yscale="log",
-        xlabel="step dt",
-        ylabel="mean |difference| / s*",
-    )
-    order.set_xticks(paths["steps"], [f"{step:.3f}" for step in paths["steps"]])
-    order.set_yticks([0.003, 0.005, 0.01, 0.015], ["0.003", "0.005", "0.010", "0.015"])
-    order.minorticks_off()
-    order.legend()
-    save = 1
+    panel.plot(paths["steps"], 0.8 * guide, color=plots.GREY, lw=0.8, ls=":", label="slope ½")
+    panel.set(title="Network minus SDE, path by path", xscale="log", yscale="log")
+    panel.set(xlabel="step dt", ylabel="mean |difference| / s*")
+    panel.set_xticks(paths["steps"], [f"{step:.3f}" for step in paths["steps"]])
+    panel.set_yticks([0.003, 0.005, 0.01, 0.015], ["0.003", "0.005", "0.010", "0.015"])
+    panel.minorticks_off()
+    panel.legend()
+
+
+def _draw_laws(panel: Axes, laws: dict[str, Any], save: int = 1) -> None:
     for mode, colour in zip(range(len(TARGETS)), plots.COLOURS, strict=False):
-        law.plot(
-            laws["expected"][mode][save], SHARES, color=colour, lw=4, alpha=0.3, label=f"SDE, s* = {TARGETS[mode]:g}"
-        )
+        sde = f"SDE, s* = {TARGETS[mode]:g}"
+        panel.plot(laws["expected"][mode][save], LEVELS, color=colour, lw=4, alpha=0.3, label=sde)
     for noise, label, style in (("aligned", "aligned noise", "-"), ("gradient", "full noise", ":")):
         for mode in range(len(TARGETS)):
-            sample = laws["samples"][noise][:, save, mode]
-            law.plot(
-                np.quantile(sample, SHARES), SHARES, color=plots.INK, lw=1, ls=style, label=None if mode else label
-            )
-    law.set(title=f"Strengths at t = {laws['when'][save]:g}", xlabel="uᵀPv", ylabel="share below", ylim=(0, 1.02))
-    law.legend(loc="center", bbox_to_anchor=(0.5, 0.62))
-    places = np.arange(len(drifts["targets"]))
-    extra.bar(places, drifts["predicted"], 0.55, color="#9db8cc", label="exact Itô law")
-    for place, seen in enumerate(drifts["added"]):
-        plots.interval(extra, place, seen, color=plots.COLOURS[1], label=None if place else "network, one step")
-    extra.set(title="Drift that full noise adds", xlabel="target s*", ylabel="strength per time")
-    extra.set_xticks(places, [f"{target:g}" for target in drifts["targets"]])
-    extra.set_ylim(0, 1.4 * drifts["predicted"].max())
-    extra.legend(loc="upper right")
+            quantiles = np.quantile(laws["samples"][noise][:, save, mode], LEVELS)
+            panel.plot(quantiles, LEVELS, color=plots.INK, lw=1, ls=style, label=None if mode else label)
+    panel.set(title=f"Strengths at t = {laws['when'][save]:g}", xlabel="uᵀPv", ylabel="fraction below", ylim=(0, 1.02))
+    panel.legend(loc="center", bbox_to_anchor=(0.5, 0.62))
 
 
 CLAIM = Claim(
@@ -334,35 +329,35 @@ CLAIM = Claim(
     statement=(
         "From aligned and balanced weights, with gradient noise on the teacher's modes alone, every mode of the "
         "network follows ds = [L s^(2κ)(s* − s) + ½L(L−1) T s^(3−4/L) g] dt + L s^(2κ) √(T g) dW, g = 2(s − s*)² + σ²: "
-        "path by path on the same noise, and in law. With the full gradient noise it does not: at L = 3, T = 0.02 the "
-        "distribution of the weaker mode differs by more than 0.05, since noise between modes slows it. The whole map "
-        "then follows the exact Itô law of P, closed by balance: (PPᵀ)^(1−l/L) and (PᵀP)^((l−1)/L) in place of the "
-        "layers around layer l."
+        "path by path on the same noise, and in distribution. With the full gradient noise it does not: at L = 3, T = "
+        "0.02 the distribution of the weaker mode differs by more than 0.05, because noise between modes slows it "
+        "down. The whole map then follows the exact Itô SDE of P, closed by balance: (PPᵀ)^(1−l/L) and (PᵀP)^((l−1)/L) "
+        "replace the layers around layer l."
     ),
     source=(
         "Corlouer et al. 2026, arXiv 2604.06366; Arora et al. 2018, arXiv 1802.06509 (flow of the balanced map); the "
         "coupling of modes and the SDE of P are this project's"
     ),
     method=(
-        "Langevin, L = 3, modes 2 and 1, σ = 0.5, T = 0.02, s₀ = 0.064. Path by path: "
-        "the network runs at four steps dt, each on sums of the same fine normals, from which dW = (σz − "
-        "√2(s − s*)h) √(dt/g) of the scalar SDE is rebuilt and solved on the finest grid; the slope of the "
-        "mean difference against dt is the strong order. In law: strengths of both modes at four times, by their "
-        "largest CDF difference to the solution of the mode SDE's Fokker–Planck equation, and, for full noise, to an "
-        "ensemble of the 2 × 2 SDE of P (Heun's rule for the drift). Added drift: one step at an aligned state over "
-        "pairs of opposite noise, which has no martingale part, less the step without noise; what full noise adds to "
-        "aligned noise of the same normals, over what the exact Itô law of P says, worst of three modes. That full "
-        "noise is farther than 0.05 from the scalar law, and up to 0.02 from the SDE of P, was set after a look: the "
-        "SDE leaves out that layers lose their balance, which is of order T as well."
+        "Langevin, L = 3, modes 2 and 1, σ = 0.5, T = 0.02, s₀ = 0.064. Path by path: the network runs at four steps "
+        "dt, each on sums of the same fine normals, from which dW = (σz − √2(s − s*)h) √(dt/g) of the scalar SDE is "
+        "rebuilt and solved on the finest grid; the slope of the mean difference against dt is the strong order. In "
+        "distribution: strengths of both modes at four times, by their Kolmogorov distance to the solution of the mode "
+        "SDE's Fokker–Planck equation and, for full noise, to an ensemble of the 2 × 2 SDE of P (Heun's rule for the "
+        "drift). Added drift: one step at an aligned state over pairs of opposite noise, which has no martingale part, "
+        "minus the step without noise; the drift that full noise adds to aligned noise from the same normals, divided "
+        "by the prediction of the exact Itô SDE of P, worst of three modes. The regions for full noise, farther than "
+        "0.05 from the scalar SDE and within 0.02 of the SDE of P, were set after a first look: the SDE of P neglects "
+        "the imbalance of the layers, which is also of order T."
     ),
     control=(
-        "Without the Itô term the difference of paths must not vanish with the step, and with full noise "
-        "the Itô term of the mode SDE alone must explain the drift of no mode."
+        "Without the Itô term the path difference must not vanish with the step, and with full noise the Itô term of "
+        "the mode SDE alone must not explain the drift of any mode."
     ),
     caption=(
-        "Trajectories of the network (thin) and of the mode SDE on the same noise (wide); their mean "
-        "difference against the step; strengths while modes are learned, network against mode SDE; drift "
-        "beyond the mode SDE, measured against the exact Itô law."
+        "Trajectories of the network (thin) and of the mode SDE on the same noise (wide); their mean difference "
+        "against the step; strengths while modes are learned, network against mode SDE; drift beyond the mode SDE, "
+        "measured against the exact Itô SDE."
     ),
     experiment=experiment,
     draw=draw,

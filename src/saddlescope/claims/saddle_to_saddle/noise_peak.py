@@ -28,10 +28,9 @@ BINS = np.linspace(0.1, 0.9, 9)
 
 @dataclass(frozen=True)
 class Mode:
-    """One mode of one run: its SDE, whether and where its noise peaked, and the noise it was seen to feel.
+    """One mode of one run: its SDE, the strengths at its noise peaks, and its realised noise.
 
-    ``noise`` and ``strength`` are realised variance rates and the strengths they belong to, pooled over
-    trajectories.
+    ``noise`` holds realised variance rates at the strengths in ``strength``, pooled over trajectories.
     """
 
     sde: ModeSDE
@@ -46,12 +45,12 @@ class Mode:
 
     @property
     def ratio(self) -> float:
-        """σ/s*, which decides whether there is a peak."""
+        """σ/s*, which determines whether there is a peak."""
         return self.sde.label_noise / self.target
 
 
 Rate = Callable[[ModeSDE, Floats], Floats]
-"""A variance rate along a mode, at strengths."""
+"""A variance rate along a mode, as a function of strength."""
 
 
 def experiment(quick: bool) -> Evidence:
@@ -79,9 +78,9 @@ def experiment(quick: bool) -> Evidence:
     return Evidence(
         numbers=[
             replace(seen(_rate), catches=power(warmer, "T")),
-            Number("noise around 0.9 s* / around the peak (L = 2, σ = 0.3 s*), realised", _fall(same), (0.0, 0.9)),
-            Number("share of trajectories with a peak, σ below threshold", smallest(map(_share, below)), ALWAYS),
-            Number("share of trajectories with a peak, σ above threshold", largest(map(_share, above)), NEVER),
+            Number("realised noise near 0.9 s* / near the peak (L = 2, σ = 0.3 s*)", _fall(same), (0.0, 0.9)),
+            Number("fraction of trajectories with a peak, σ below threshold", smallest(map(_peaking, below)), ALWAYS),
+            Number("fraction of trajectories with a peak, σ above threshold", largest(map(_peaking, above)), NEVER),
             Number(
                 "strength at the peak of the closed form minus prediction, in s*",
                 largest(_departure(mode, "product") for mode in below),
@@ -120,7 +119,7 @@ def _unit(sde: ModeSDE, s: Floats) -> Floats:
 
 
 def _neighbour(by: int) -> Rate:
-    """That of another depth, equal at s*."""
+    """The variance rate of another depth, equal at s*."""
     return lambda sde, s: _rate(sde, s) * (s / sde.fixed_point) ** (4 / sde.depth - 4 / (sde.depth + by))
 
 
@@ -133,11 +132,11 @@ WRONG: dict[str, Rate] = {
     "depth L − 1, equal at s*": _neighbour(-1),
     "depth L + 1, equal at s*": _neighbour(+1),
 }
-"""Other laws of the noise along a mode."""
+"""Wrong formulas for the noise along a mode."""
 
 
 def _run(depth: int, label_noise: float, method: Method, trajectories: int, seed: int) -> xr.Dataset:
-    """Saves come in threes: steps k, k + 1, k + 2."""
+    """A run with saves in triples: steps k, k + 1, k + 2."""
     steps = round(HORIZON[depth] / method.time_step)
     first = np.linspace(1, steps - 2, 90).astype(int)
     plan = Plan(
@@ -152,7 +151,7 @@ def _run(depth: int, label_noise: float, method: Method, trajectories: int, seed
 
 
 def _modes(dataset: xr.Dataset, depth: int, label_noise: float) -> Iterator[Mode]:
-    """Modes with their realised noise: half the square of the difference of two steps, free of drift."""
+    """Modes with their realised noise: half the square of the second difference, which is free of drift."""
     strength, steps = dataset["mode_strength"].values, dataset["step"].values
     first = np.flatnonzero((np.diff(steps, n=2, append=[0, 0]) == 0) & (np.diff(steps, append=0) == 1))
     s = strength[:, first]
@@ -167,12 +166,12 @@ def _modes(dataset: xr.Dataset, depth: int, label_noise: float) -> Iterator[Mode
         )
 
 
-def _share(mode: Mode) -> Interval:
+def _peaking(mode: Mode) -> Interval:
     return intervals.proportion(np.isfinite(mode.peaks))
 
 
 def _departure(mode: Mode, coordinate: Literal["product", "weight"]) -> Interval:
-    """Median strength at the peak minus the predicted one, in s*; NaN where there is none."""
+    """Median strength at the peak minus the prediction, in s*; NaN if there is no peak."""
     predicted, found = mode.sde.noise_peak(coordinate), mode.peaks[np.isfinite(mode.peaks)]
     if predicted is None or not len(found):
         return intervals.exact(np.nan)
@@ -180,8 +179,10 @@ def _departure(mode: Mode, coordinate: Literal["product", "weight"]) -> Interval
 
 
 def _realised(modes: Sequence[Mode], depth: int, rate: Rate) -> list[Interval]:
-    """Realised over predicted noise in every bin of s/s*, all modes and label noises of a depth together; ∞ where none
-    is predicted."""
+    """Realised over predicted noise in every bin of s/s*, modes and label noises of a depth pooled.
+
+    Infinite where no noise is predicted.
+    """
     chosen = [mode for mode in modes if mode.sde.depth == depth]
     bins = np.digitize(np.concatenate([mode.strength / mode.target for mode in chosen]), BINS)
     realised = np.concatenate([mode.noise for mode in chosen])
@@ -206,8 +207,7 @@ def _fall(mode: Mode) -> Interval:
 
 
 def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
-    """Realised noise against s, strength at the peak against σ, share of trajectories with a peak against
-    σ."""
+    """Realised noise against s, strength at the peak and fraction of trajectories with a peak against σ."""
     modes: list[Mode] = evidence.curves["modes"]
     profile, strength, share = axes
     shown = [
@@ -246,7 +246,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
                 strength.plot(mode.ratio, np.median(seen), marker, color=colour)
         for panel in (strength, share):
             panel.axvline(threshold, color=colour, lw=0.8, ls=":")
-        shares = [_share(mode).value for mode in chosen]
+        shares = [_peaking(mode).value for mode in chosen]
         share.plot(
             [mode.ratio for mode in chosen],
             shares,
@@ -258,7 +258,9 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
         )
     strength.set(title="Strength at the noise peak", xlabel="σ / s*", ylabel="s / s* at the peak", ylim=(0.4, 0.9))
     strength.legend(loc="upper left", title="lines: theory, dots: SGD", alignment="left")
-    share.set(title="Share with a noise peak", xlabel="σ / s*", ylabel="share of trajectories", ylim=(-0.05, 1.05))
+    share.set(
+        title="Fraction with a noise peak", xlabel="σ / s*", ylabel="fraction of trajectories", ylim=(-0.05, 1.05)
+    )
     share.legend(title="dotted: threshold", loc="center right")
 
 
@@ -266,27 +268,28 @@ CLAIM = Claim(
     name="noise-peak",
     title="Noise along a mode peaks before the mode is learned",
     statement=(
-        "In the product coordinate the noise that SGD makes along a mode has the variance rate T L² s^(4κ) (2(s − "
-        "s*)² + σ²). It peaks before the mode is learned if and only if σ² < s*²/(4κ(2κ+1)), at s = s* − [s* + √(s*² "
-        "− 4κ(2κ+1)σ²)]/(2(2κ+1)); above that label noise it only grows."
+        "In the product coordinate, SGD noise along a mode has the variance rate T L² s^(4κ) (2(s − s*)² + σ²). It "
+        "peaks before the mode is learned if and only if σ² < s*²/(4κ(2κ+1)), at s = s* − [s* + √(s*² − "
+        "4κ(2κ+1)σ²)]/(2(2κ+1)); at larger label noise it only grows."
     ),
-    source="Corlouer et al. 2026, arXiv 2604.06366; here for any depth, with the coordinate named",
+    source="Corlouer et al. 2026, arXiv 2604.06366; here for any depth, with the coordinate stated",
     method=(
         "Discrete SGD (exact batches of 16) with its full noise, from aligned and balanced weights, two modes s* = 2 "
-        "and 1, depths 2 and 3, σ from 0 to 1.2, which is 0 to 1.2 s*. The noise that the modes were seen to feel, "
-        "half the square of the difference of two steps in a row, over the formula is averaged in eight bins of s/s* "
-        "for each depth. Beside it the closed-form noise of the weights, whose largest value before s = 0.9 s* is "
-        "looked for at every step (counted if it has fallen by 10 % by then); where weights stay aligned its place "
-        "is the formula evaluated along the path, so that it tests alignment and balance, not the noise."
+        "and 1, depths 2 and 3, σ from 0 to 1.2, that is 0 to 1.2 s*. The realised noise along the modes, half the "
+        "square of the second difference of consecutive steps, divided by the formula, is averaged in eight bins of "
+        "s/s* for each depth. In addition, the largest value of the closed-form noise of the weights before s = 0.9 s* "
+        "is recorded over all steps (it counts as a peak if the noise has fallen by 10 % by then); if weights stay "
+        "aligned, its position is the formula evaluated along the path, so it tests alignment and balance, not the "
+        "noise."
     ),
     control=(
-        "The peak of the weight coordinate (κ/2 in place of κ) must not fit, and along the same mode "
-        "isotropic noise of the same trace must not fall before learning."
+        "The peak of the weight coordinate (κ/2 in place of κ) must not fit, and along the same mode isotropic noise "
+        "of the same trace must not fall before learning."
     ),
     caption=(
-        "Realised noise of SGD (dots, intervals at 1 − 10⁻⁶) against the closed form; strength at the "
-        "peak, median and 5–95 % of trajectories, against theory, which ends at the threshold; share of "
-        "trajectories whose noise peaks and falls by 10 % before learning."
+        "Realised noise of SGD (dots, intervals at 1 − 10⁻⁶) against the closed form; strength at the peak, median and "
+        "5–95 % of trajectories, against theory, which ends at the threshold; fraction of trajectories whose noise "
+        "peaks and falls by 10 % before learning."
     ),
     experiment=experiment,
     draw=draw,

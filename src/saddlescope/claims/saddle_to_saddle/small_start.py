@@ -1,5 +1,4 @@
-"""From small random weights, neither aligned nor balanced, the noise still peaks before every mode is
-learned."""
+"""From small random weights, neither aligned nor balanced, the noise still peaks before every mode is learned."""
 
 from __future__ import annotations
 
@@ -31,11 +30,11 @@ FINE = (0.0, 0.9, 1.0, 1.02, 1.04, 1.06, 1.08, 1.1, 1.2)
 """Label noise over the largest at which an aligned weakest mode has a peak that counts."""
 
 AT_THE_LIMIT: Region = (1.0, 1.1)
-"""Where half of the trajectories peak in every mode, in the same units: small weights are not quite aligned."""
+"""Where half of the trajectories peak in every mode, in these units: small weights are only nearly aligned."""
 
 
 def experiment(quick: bool) -> Evidence:
-    """SGD from Gaussian weights of variance width⁻², label noise across the threshold of the weakest mode."""
+    """SGD from Gaussian weights of variance width⁻², label noise below and above the limit of the weakest mode."""
     sweep = COARSE if quick else FINE
     runs = {
         (depth, times): _run(depth, times * boundary(depth), 768 if quick else 4096)
@@ -55,7 +54,7 @@ def experiment(quick: bool) -> Evidence:
     return Evidence(
         numbers=[
             Number(
-                "share of trajectories in which every mode peaks, σ up to 0.9 of the limit, worst depth",
+                "fraction of trajectories in which every mode peaks, σ up to 0.9 of the limit, worst depth",
                 smallest(share for (_, times), share in shares.items() if times <= 0.9),
                 ALWAYS,
             ),
@@ -70,14 +69,14 @@ def experiment(quick: bool) -> Evidence:
                 for depth, end in ((depth, WEAKEST * threshold(depth)) for depth in HORIZON)
             ),
             *(
-                Number(f"share in which every mode peaks, L = {depth}, σ = {times * boundary(depth):.3g}", share)
+                Number(f"fraction in which every mode peaks, L = {depth}, σ = {times * boundary(depth):.3g}", share)
                 for (depth, times), share in shares.items()
                 if times in COARSE
             ),
         ],
         controls=[
             Number(
-                "every mode peaks although σ is 1.2 times the limit, nearest depth",
+                "every mode peaks at 1.2 times the limit in σ, nearest depth",
                 largest(share for (_, times), share in shares.items() if times == 1.2),
                 ALWAYS,
             )
@@ -97,12 +96,12 @@ def experiment(quick: bool) -> Evidence:
 
 
 def boundary(depth: int) -> float:
-    """Largest label noise at which the noise along the weakest mode, aligned, peaks and falls by 10 %."""
+    """Largest label noise at which the noise along an aligned weakest mode peaks and falls by 10 %."""
     return WEAKEST * limit(depth)
 
 
 def threshold(depth: int) -> float:
-    """Label noise, in s*, at which the peak itself ends.
+    """Label noise, in s*, at which the peak itself disappears.
 
     >>> threshold(2)
     0.5
@@ -112,13 +111,13 @@ def threshold(depth: int) -> float:
 
 
 def in_weights(depth: int) -> float:
-    """Threshold in the weight coordinate, κ/2 in place of κ, over that of the product."""
+    """Threshold in the weight coordinate (κ/2 in place of κ) over that in the product coordinate."""
     kappa = 1 - 1 / depth
     return float(np.sqrt(2 * (2 * kappa + 1) / (kappa + 1)))
 
 
 def half_point(at: Sequence[float], peaked: Sequence[NDArray[np.bool_]]) -> Interval:
-    """Where a share that falls with ``at`` passes ½: between the last point surely above and the first surely below.
+    """Where a decreasing fraction crosses ½: between the last point certainly above and the first certainly below.
 
     >>> half_point((1.0, 2.0, 3.0), [np.ones(200, bool), np.arange(200) < 120, np.zeros(200, bool)]).high
     3.0
@@ -142,7 +141,7 @@ def _run(depth: int, label_noise: float, trajectories: int) -> xr.Dataset:
 
 
 def _one_path() -> xr.Dataset:
-    """One trajectory, to look at."""
+    """One trajectory for the figure."""
     plan = Plan(steps=2000, saves=400, keep="trajectories", events=("learning_time", "noise_peak"))
     return run(network(3, WIDTH, TARGETS, Gaussian(gamma=2.0), 0.1), SGD(lr=8e-3, batch_size=4), plan)
 
@@ -153,7 +152,7 @@ def _peaked(dataset: xr.Dataset) -> NDArray[np.bool_]:
 
 
 def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
-    """One trajectory with its noise, shares of trajectories, time between peak and learning."""
+    """One trajectory with its noise, fractions of trajectories, time between peak and learning."""
     path, runs, shares = (evidence.curves[name] for name in ("path", "runs", "shares"))
     trajectory, share, lead = axes
     for mode, (colour, target) in enumerate(zip(plots.COLOURS, TARGETS, strict=False)):
@@ -179,7 +178,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
         for noise, found in zip(noises, chosen.values(), strict=True):
             plots.interval(share, noise, found, color=colour)
         share.axvline(boundary(depth), color=colour, lw=0.8, ls=":")
-    share.set(title="Every mode peaks before learning", xlabel="label noise σ", ylabel="share of trajectories")
+    share.set(title="Every mode peaks before learning", xlabel="label noise σ", ylabel="fraction of trajectories")
     share.set_ylim(0, 1.5)
     share.legend(title="dotted: limit of the weakest mode", loc="upper left", ncols=3, alignment="left")
     for place, (depth, colour) in enumerate(zip(HORIZON, plots.COLOURS, strict=False)):
@@ -202,28 +201,28 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
 
 CLAIM = Claim(
     name="small-start",
-    title="Without alignment or balance the noise still peaks first",
+    title="The noise peaks first even without alignment or balance",
     statement=(
-        "Starting from small Gaussian weights, neither aligned with the teacher nor balanced, the noise along every "
-        "mode still peaks before the mode is learned, in nearly every trajectory, as long as the label noise is "
-        "below a limit: that of an aligned weakest mode. There a peak that falls by 10 % until 0.9 s* exists up to σ "
-        "= 0.425, 0.342 and 0.312 times the weakest s* at L = 2, 3 and 4; the peak itself ends at s*/√(4κ(2κ+1)). "
-        "Half of the trajectories peak in every mode at a σ no more than 10 % above this limit."
+        "From small Gaussian weights, neither aligned with the teacher nor balanced, the noise along every mode still "
+        "peaks before the mode is learned, in nearly every trajectory, as long as the label noise is below a limit: "
+        "that of an aligned weakest mode. A peak that falls by 10 % before 0.9 s* exists there up to σ = 0.425, 0.342 "
+        "and 0.312 times the weakest s* at L = 2, 3 and 4; the peak itself disappears at s*/√(4κ(2κ+1)). Half of the "
+        "trajectories peak in every mode at a σ at most 10 % above this limit."
     ),
-    source="Corlouer et al. 2026, arXiv 2604.06366; the limits in σ are computed from the noise it gives",
+    source="Corlouer et al. 2026, arXiv 2604.06366; the limits in σ are computed from its formula for the noise",
     method=(
-        "Discrete SGD (exact batches of 4, learning rate 0.008) on networks 4 → 10 → … → 4 of depth 2, 3 "
-        "and 4, weights of variance width⁻², teacher modes 2, 1.5, 1, 0.5, label noise 0 and from 0.9 to 1.2 times the "
-        "limit. At every step the closed-form noise along each mode is computed; a peak counts if the noise has fallen "
-        "by 10 % when the mode reaches 0.9 s*. A mode that is not learned within the horizon counts against the claim. "
-        "The σ at which half of the trajectories peak lies between the last one with a share surely above ½ and the "
-        "first surely below."
+        "Discrete SGD (exact batches of 4, learning rate 0.008) on networks 4 → 10 → … → 4 of depth 2, 3 and 4, "
+        "weights of variance width⁻², teacher modes 2, 1.5, 1, 0.5, label noise 0 and from 0.9 to 1.2 times the limit. "
+        "The closed-form noise along each mode is computed at every step; a peak counts if the noise has fallen by 10 "
+        "% when the mode reaches 0.9 s*. A mode that is not learned within the horizon counts against the claim. The σ "
+        "at which half of the trajectories peak lies between the last one whose fraction is certainly above ½ and the "
+        "first one whose fraction is certainly below."
     ),
     control="At 1.2 times the limit the same networks must not show all peaks, at any depth.",
     caption=(
-        "Mode strengths of one trajectory (lines) and the noise along each mode (shaded, each scaled to its largest "
-        "value); share of trajectories in which every mode peaks, with intervals at 1 − 10⁻⁶, and the limit of each "
-        "depth; time of the peak over time of learning, median and 5–95 %."
+        "Mode strengths of one trajectory (lines) and the noise along each mode (shaded, scaled to its largest value); "
+        "fraction of trajectories in which every mode peaks, with intervals at 1 − 10⁻⁶, and the limit of each depth; "
+        "time of the peak over learning time, median and 5–95 %."
     ),
     experiment=experiment,
     draw=draw,

@@ -1,5 +1,4 @@
-"""Where training ends: a point without label noise, the exact stationary law with it, Boltzmann only
-nearby."""
+"""Where training ends: a point without label noise, the exact stationary distribution with it."""
 
 from __future__ import annotations
 
@@ -38,22 +37,22 @@ HOT = (
     ModeSDE(depth=3, target=1.5, label_noise=0.3**0.5, temperature=0.3),
     ModeSDE(depth=4, target=1.0, label_noise=0.5, temperature=0.1),
 )
-"""Modes whose law is far from Boltzmann; the second is the one that fixed-step integration gets wrong."""
+"""Modes far from Boltzmann; fixed-step integration gets the second one wrong."""
 
 ESCAPE, START = ModeSDE(depth=2, target=1.0, label_noise=0.0, temperature=2.0), 0.3
-"""Without label noise and above T = 1/s*, depth 2 may end at 0."""
+"""Without label noise and above T = 1/s*, depth 2 can end at 0."""
 
 WARM = [ModeSDE(depth=3, target=1.5, label_noise=0.3**0.5, temperature=T) for T in (3e-3, 1e-2, 3e-2, 0.1, 0.3)]
-"""The same mode from nearly Boltzmann to far from it."""
+"""One mode from nearly Boltzmann to far from it."""
 
 END = 20.0
 
 SHIFTED: Region = (0.0, 0.035)
-"""Distance to a law that is moved as a whole, which is right to first order in T only."""
+"""Distance to a shifted distribution, which is right to first order in T only."""
 
 
 def experiment(quick: bool) -> Evidence:
-    """Ends of network runs and of mode ensembles against points, the exact law and Boltzmann."""
+    """Final strengths of networks and mode ensembles against points, the exact distribution and Boltzmann."""
     size = 32_768 if quick else 262_144
     points, point_runs = _points(2048 if quick else 16_384)
     trained, trained_runs = _trained(size)
@@ -62,30 +61,32 @@ def experiment(quick: bool) -> Evidence:
     euler = _euler(HOT[1], dt=2e-3, trajectories=2048)
     to_boltzmann = {mode: intervals.distance_to_law(sample, mode.boltzmann().cdf) for mode, sample in ends.items()}
     gaps = [to_boltzmann[mode] - distance_of_boltzmann(mode) for mode in WARM]
-    network_name = "CDF difference to the exact law, network (aligned noise)"
-    ensemble_name = "CDF difference to the exact law, mode ensembles"
+    network_name = "Kolmogorov distance to the exact distribution, network (aligned noise)"
+    ensemble_name = "Kolmogorov distance to the exact distribution, mode ensembles"
     in_network = [(sample, mode, _rivals.at_rest) for sample, mode in trained["aligned"]]
     in_ensembles = [(ends[mode], mode, _rivals.at_rest) for mode in (*HOT, *WARM)]
     hot, shapes = _rivals.temperatures(quick), _rivals.ADDITIVE | _rivals.neighbours(quick)
     unshifted = _rivals.distances([(sample, mode, _rivals.at_rest) for sample, mode in trained["gradient"]])
-    full_name = "CDF difference to the exact law less the shift by full noise, network (full noise)"
+    full_name = "Kolmogorov distance to the exact distribution shifted by full noise, network (full noise)"
     return Evidence(
         numbers=[
             _rivals.judged(network_name, in_network, quick),
             _rivals.judged(ensemble_name, in_ensembles, quick),
-            Number("σ = 0: share of SGD trajectories within 1 % of s*", smallest(points), ALWAYS),
-            _fate("σ = 0, L = 2, T = 2/s*: share that ends at 0 instead", escaped),
+            Number("σ = 0: fraction of SGD trajectories within 1 % of s*", smallest(points), ALWAYS),
+            _fate("σ = 0, L = 2, T = 2/s*: fraction that ends at 0 instead", escaped),
             Number(
-                "distance to Boltzmann, measured minus predicted",
+                "Kolmogorov distance to Boltzmann, measured minus predicted",
                 largest(gaps),
                 around(0.0, same_law(quick)[1]),
             ),
             Number(full_name, largest(_shifted(trained["gradient"])), SHIFTED, moved=True),
         ],
         controls=[
-            Number("CDF difference to Boltzmann, nearest of T = 0.1 and 0.3", _nearest(to_boltzmann), same_law(quick)),
             Number(
-                "CDF difference to the exact law, fixed-step Euler–Maruyama at T = 0.3",
+                "Kolmogorov distance to Boltzmann, nearest of T = 0.1 and 0.3", _nearest(to_boltzmann), same_law(quick)
+            ),
+            Number(
+                "Kolmogorov distance to the exact distribution, fixed-step Euler–Maruyama at T = 0.3",
                 intervals.distance_to_law(euler, HOT[1].stationary().cdf),
                 same_law(quick),
             ),
@@ -105,7 +106,7 @@ def experiment(quick: bool) -> Evidence:
 
 
 def _fate(name: str, escaped: NDArray[np.bool_]) -> Number:
-    """The share that ends at 0, with the errors of T that it catches."""
+    """The fraction that ends at 0, and the errors of T that it catches."""
     found = intervals.proportion(escaped)
 
     def judged(factor: float) -> Number:
@@ -120,7 +121,7 @@ def _nearest(to_boltzmann: dict[ModeSDE, Interval]) -> Interval:
 
 
 def _shifted(ends: list[tuple[Floats, ModeSDE]]) -> list[Interval]:
-    """Distance to the exact law of strengths from which the shift by the noise of other modes is removed."""
+    """Distance to the exact distribution after subtracting the shift by the noise of other modes."""
     targets = [mode.fixed_point for _, mode in ends]
     depth, temperature, noise = ends[0][1].depth, ends[0][1].temperature, ends[0][1].label_noise
     full = label_noise_shift(targets, depth, temperature, noise)
@@ -132,7 +133,7 @@ def _shifted(ends: list[tuple[Floats, ModeSDE]]) -> list[Interval]:
 
 
 def _points(trajectories: int) -> tuple[list[Interval], list[Run]]:
-    """Without label noise: share of trajectories, of each depth and mode, that end within 1 % of s*."""
+    """Without label noise: fraction of trajectories that end within 1 % of s*, for each depth and mode."""
     found, runs = [], []
     for depth in (2, 3):
         problem = network(depth, 6, (2.0, 1.0), Gaussian(scale=0.3), label_noise=0.0)
@@ -145,7 +146,7 @@ def _points(trajectories: int) -> tuple[list[Interval], list[Run]]:
 
 
 def _trained(trajectories: int) -> tuple[dict[str, list[tuple[Floats, ModeSDE]]], list[Run]]:
-    """Networks in the range where fixed steps can be trusted, with aligned and with full noise: strengths by mode."""
+    """Networks where fixed steps are accurate, with aligned and with full noise: final strengths by mode."""
     found, runs, label_noise, targets = {}, [], 0.3**0.5, (1.5, 1.0)
     plan = Plan(steps=2500, trajectories=trajectories, save_at=(2500,), keep="trajectories")
     for noise in ("aligned", "gradient"):
@@ -159,7 +160,7 @@ def _trained(trajectories: int) -> tuple[dict[str, list[tuple[Floats, ModeSDE]]]
 
 
 def _euler(mode: ModeSDE, dt: float, trajectories: int) -> Floats:
-    """Fixed steps of Euler–Maruyama in log a: a jump of the heavy tail throws it to 0, where it stays."""
+    """Euler–Maruyama with fixed steps in log a: a heavy-tail jump throws it to 0, where it stays."""
     rng, z = np.random.default_rng(3), np.full(trajectories, np.log(mode.fixed_point) / mode.depth)
     with np.errstate(all="ignore"):
         for _ in range(round(END / dt)):
@@ -171,14 +172,14 @@ def _euler(mode: ModeSDE, dt: float, trajectories: int) -> Floats:
 
 
 def distance_of_boltzmann(mode: ModeSDE) -> float:
-    """Largest difference between the distribution functions of the exact law and of Boltzmann."""
+    """Kolmogorov distance between the exact distribution and Boltzmann."""
     exact, boltzmann = mode.stationary(), mode.boltzmann()
     s = np.unique(np.concatenate([law.ppf(np.linspace(1e-4, 1 - 1e-4, 2001)) for law in (exact, boltzmann)]))
     return float(np.abs(exact.cdf(s[s > 0]) - boltzmann.cdf(s[s > 0])).max())
 
 
 def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
-    """Densities at two temperatures, the tail where fixed steps fail, distance to Boltzmann against T."""
+    """Densities at two temperatures, the distribution where fixed steps fail, distance to Boltzmann against T."""
     ends: dict[ModeSDE, Floats] = evidence.curves["ends"]
     density, tail, distance = axes
     for mode, colour in zip((WARM[2], WARM[4]), plots.COLOURS, strict=False):
@@ -186,20 +187,20 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
         density.hist(ends[mode], list(np.linspace(0, 3, 91)), density=True, color=colour, alpha=0.25)
         density.plot(s, mode.stationary().pdf(s), color=colour, label=f"T = {mode.temperature:g}, exact")
         density.plot(s, mode.boltzmann().pdf(s), color=colour, ls="--", lw=1, label="Boltzmann")
-    density.set(title="Stationary law, L = 3, s* = 1.5", xlabel="s", ylabel="density", xlim=(0, 3))
+    density.set(title="Stationary density, L = 3, s* = 1.5", xlabel="s", ylabel="density", xlim=(0, 3))
     density.legend()
     hot, s = HOT[1], np.geomspace(1e-2, 30, 400)
-    tail.plot(s, hot.stationary().cdf(s), color=plots.COLOURS[1], lw=3, alpha=0.4, label="exact law")
+    tail.plot(s, hot.stationary().cdf(s), color=plots.COLOURS[1], lw=3, alpha=0.4, label="exact")
     for sample, colour, label in (
         (ends[hot], plots.INK, "locally controlled step"),
         (evidence.curves["euler"], plots.COLOURS[3], "fixed step 0.002"),
     ):
         tail.plot(s, np.searchsorted(np.sort(sample), s) / len(sample), color=colour, lw=1, label=label)
     tail.set(
-        title="T = 0.3: fixed steps lose the law",
+        title="T = 0.3: fixed steps fail",
         xscale="log",
         xlabel="s",
-        ylabel="share below s",
+        ylabel="fraction below s",
         ylim=(0, 1.02),
     )
     tail.legend(loc="center left", bbox_to_anchor=(0, 0.3))
@@ -220,7 +221,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
         xscale="log",
         yscale="log",
         xlabel="T",
-        ylabel="largest CDF difference",
+        ylabel="Kolmogorov distance",
         ylim=(1e-3, 1),
     )
     distance.legend(title="lines: theory, dots: ensemble", loc="upper left", alignment="left")
@@ -228,36 +229,36 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
 
 CLAIM = Claim(
     name="stationary-law",
-    title="Training ends at a point without label noise, in the exact law with it",
+    title="Training ends at a point without label noise, in the exact stationary distribution with it",
     statement=(
-        "Without label noise the modes end where gradient flow ends, at s* (L = 2 needs T < 1/s*: above, a "
-        "mode can end at 0). With label noise the stationary law of a mode with noise of its own alone is p(s) ∝ "
-        "s^(−3κ) g(s)⁻¹ exp(−(2/(TL)) ∫ (s − s*)/(s^(2κ) g) ds), g = 2(s − s*)² + σ²; Boltzmann is near it only "
-        "for T L s*^(2κ) ≪ 1 and ½ T L s*^(2κ−2) σ² ≪ 1. Under full noise the law is, to first order in T, the same "
-        "moved towards 0 by what the noise of other modes takes."
+        "Without label noise the modes end where gradient flow ends, at s* (L = 2 requires T < 1/s*; above it, a mode "
+        "can end at 0). With label noise, a mode with only its own noise has the stationary density p(s) ∝ s^(−3κ) "
+        "g(s)⁻¹ exp(−(2/(TL)) ∫ (s − s*)/(s^(2κ) g) ds), g = 2(s − s*)² + σ²; Boltzmann is close to it only for T L "
+        "s*^(2κ) ≪ 1 and ½ T L s*^(2κ−2) σ² ≪ 1. Under full noise the distribution is, to first order in T, the same "
+        "shifted towards 0 by the noise of the other modes."
     ),
     source=(
         "Corlouer et al. 2026, arXiv 2604.06366; the case T > 1/s*, the distance of Boltzmann and the shift under full "
         "noise are this project's"
     ),
     method=(
-        "σ = 0: discrete SGD (η = 0.01, B = 1, L = 2 and 3) from Gaussian weights until t = 30, and an "
-        "ensemble of the mode SDE at T = 2/s*. σ > 0: networks with L = 3, modes 1.5 and 1, σ² = 0.3, at T "
-        "= 0.03 and step 0.002, where a smaller step changes nothing; and ensembles of the mode SDE with "
-        "locally controlled steps until t = 20 at temperatures up to 0.3 and depths 2 to 4. Laws are "
-        "compared by their distribution functions, since the tail s^(−5+3/L) leaves the second moment of "
-        "s² infinite. Boltzmann and the exact law are compared by quadrature, and each with the ensembles. The network "
-        "alone, at T = 0.03, would not tell neighbouring depths: in quick runs only the hotter ensembles do. The shift "
-        "under full noise is the one of the claim on label noise; its region was set after a look."
+        "σ = 0: discrete SGD (η = 0.01, B = 1, L = 2 and 3) from Gaussian weights until t = 30, and an ensemble of the "
+        "mode SDE at T = 2/s*. σ > 0: networks with L = 3, modes 1.5 and 1, σ² = 0.3, at T = 0.03 and step 0.002, "
+        "where a smaller step makes no difference; and ensembles of the mode SDE with locally controlled steps until t "
+        "= 20 at temperatures up to 0.3 and depths 2 to 4. Distributions are compared by their distribution functions, "
+        "since the tail s^(−5+3/L) makes the second moment of s² infinite. Boltzmann and the exact distribution are "
+        "compared by quadrature, and each with the ensembles. The network alone, at T = 0.03, would not distinguish "
+        "neighbouring depths: in quick runs only the hotter ensembles do. The shift under full noise is that of the "
+        "claim on label noise; its region was set after a first look."
     ),
     control=(
-        "Boltzmann must be rejected at T = 0.1 and at 0.3, and so must the ensemble that Euler–Maruyama with the "
-        "fixed step 0.002 makes of the same mode at 0.3: jumps of the heavy tail throw it to 0."
+        "Boltzmann must be rejected at T = 0.1 and at 0.3, and so must the ensemble of the same mode that "
+        "Euler–Maruyama with the fixed step 0.002 produces at 0.3: heavy-tail jumps throw it to 0."
     ),
     caption=(
-        "Ensembles of the mode SDE (histograms) against the exact law and Boltzmann; distribution function "
-        "at T = 0.3; largest difference of the distribution functions of Boltzmann and the exact law "
-        "(lines), of Boltzmann and the ensembles (dots, σ = 0.55)."
+        "Ensembles of the mode SDE (histograms) against the exact density and Boltzmann; distribution function at T = "
+        "0.3; Kolmogorov distance of Boltzmann from the exact distribution (lines) and from the ensembles (dots, σ = "
+        "0.55)."
     ),
     experiment=experiment,
     draw=draw,

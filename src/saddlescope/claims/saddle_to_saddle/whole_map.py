@@ -1,4 +1,4 @@
-"""Off the diagonal as on it, along the whole training, the map drifts and diffuses by its exact Itô law."""
+"""On and off the diagonal, throughout training, the map has the drift and diffusion of its exact Itô SDE."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ SAVES = 12
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One step of every trajectory at one time: its map before, how it moved, what theory says; (trajectory, i, j) in
-    the teacher's basis, rates per time."""
+    """One step of every trajectory: the map before, its increment, and the predicted drift and variance rates.
+
+    Arrays (trajectory, i, j) in the teacher's basis, rates per unit time.
+    """
 
     time: float
     maps: Floats
@@ -40,11 +42,11 @@ class Step:
 
     @property
     def diffusion(self) -> Floats:
-        """Realised variance rate, free of the predicted drift."""
+        """Realised variance rate after subtracting the predicted drift."""
         return np.asarray((self.moved - self.drift * TRAINED.lr) ** 2 / TRAINED.lr)
 
     def over(self, predicted: Floats, diagonal: bool | None = None) -> Interval:
-        """Realised over predicted total diffusion, on the diagonal, off it or both; ∞ where none is predicted."""
+        """Realised over predicted total diffusion, on or off the diagonal or both; ∞ if none is predicted."""
         chosen = {None: np.ones((4, 4), bool), True: np.eye(4, dtype=bool), False: ~np.eye(4, dtype=bool)}[diagonal]
         expected = predicted[:, chosen].sum(axis=1)
         if not (expected > 0).all():
@@ -53,15 +55,15 @@ class Step:
 
 
 def experiment(quick: bool) -> Evidence:
-    """SGD from small Gaussian weights; at twelve times a step is held against the Itô law of its weights."""
+    """SGD from small Gaussian weights; at twelve times a step is compared with the Itô SDE at its weights."""
     dataset = _run(TRAINED, 4096 if quick else 12_288)
     steps = _steps(dataset)
     control_run = _run(Langevin(lr=TRAINED.lr, batch_size=BATCH, noise="isotropic"), 512)
     other = _steps(control_run)
     on, off, drift = (
-        "diffusion on the diagonal, realised / exact Itô law, worst time",
-        "diffusion off the diagonal, realised / exact Itô law, worst time",
-        "drift, realised / exact law, all entries and times",
+        "diffusion on the diagonal, realised / exact Itô SDE, worst time",
+        "diffusion off the diagonal, realised / exact Itô SDE, worst time",
+        "drift, realised / exact Itô SDE, all entries and times",
     )
     near = around(1.0, 0.2 if quick else 0.1)
 
@@ -98,7 +100,7 @@ def experiment(quick: bool) -> Evidence:
 
 
 def _run(method: Method, trajectories: int) -> xr.Dataset:
-    """Saves come in pairs: steps k, k + 1."""
+    """A run with saves in pairs: steps k, k + 1."""
     first = np.linspace(HORIZON / SAVES, HORIZON, SAVES) / TRAINED.lr
     saves = tuple(sorted({int(step) + by for step in first for by in (-1, 0)}))
     plan = Plan(steps=saves[-1], trajectories=trajectories, save_at=saves, keep="weights")
@@ -106,7 +108,7 @@ def _run(method: Method, trajectories: int) -> xr.Dataset:
 
 
 def _steps(dataset: xr.Dataset) -> list[Step]:
-    """Every pair of saves, with the law of the weights of its first."""
+    """Every pair of saves, with the SDE at the weights of the first."""
     (left, right), data = PROBLEM.data.bases, PROBLEM.data
     layers, turn = [dataset[f"W{layer}"].values for layer in (1, 2, 3)], np.kron(left, right)
     maps, temperature = layers[2] @ layers[1] @ layers[0], dataset.attrs["temperature"]
@@ -123,19 +125,19 @@ def _steps(dataset: xr.Dataset) -> list[Step]:
 
 
 def _slope(steps: Sequence[Step]) -> Interval:
-    """Slope through 0 of the realised drift on the predicted one."""
+    """Slope of the regression of realised on predicted drift, through 0."""
     both = sum((step.moved * step.drift).sum(axis=(1, 2)) for step in steps)
     square = sum((step.drift**2).sum(axis=(1, 2)) for step in steps)
     return intervals.mean(both) / float(np.mean(square) * TRAINED.lr)
 
 
 def _even(step: Step) -> Floats:
-    """The mean over entries in each of them."""
+    """The mean over entries, for every entry."""
     return np.broadcast_to(step.rate.mean(axis=(1, 2), keepdims=True), step.rate.shape)
 
 
 def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
-    """Diffusion on and off the diagonal, total drift, their ratio along training."""
+    """Diffusion on and off the diagonal, total drift, their ratio during training."""
     steps: list[Step] = evidence.curves["steps"]
     diffusion, drift, ratio = axes
     time = [step.time for step in steps]
@@ -146,7 +148,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
         for step, size in zip(steps, level, strict=True):
             plots.interval(diffusion, step.time, size * step.over(step.rate, diagonal), color=colour)
     diffusion.set(title="Total diffusion of the map", xlabel="time", ylabel="variance rate", yscale="log")
-    diffusion.legend(title="lines: Itô law, dots: SGD", alignment="left")
+    diffusion.legend(title="lines: Itô SDE, dots: SGD", alignment="left")
     pull = [float(np.sqrt((step.drift**2).sum(axis=(1, 2))).mean()) for step in steps]
     total = [float(step.rate.sum(axis=(1, 2)).mean()) for step in steps]
     drift.plot(time, pull, color=plots.COLOURS[2])
@@ -157,24 +159,24 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
 
 CLAIM = Claim(
     name="whole-map",
-    title="Off the diagonal as on it, SGD moves the map by its exact Itô law",
+    title="On and off the diagonal, SGD moves the map by its exact Itô SDE",
     statement=(
-        "From small Gaussian weights, neither aligned nor balanced, through all plateaus and at rest, the end-to-end "
-        "map of SGD drifts and diffuses as the exact Itô law of P says of the weights at that moment: along the "
-        "modes, and in the entries u_αᵀPv_β, α ≠ β, where gradient flow has nothing."
+        "From small Gaussian weights, neither aligned nor balanced, through all plateaus and in the stationary state, "
+        "the end-to-end map of SGD has the drift and diffusion of the exact Itô SDE of P at the current weights: along "
+        "the modes, and in the entries u_αᵀPv_β, α ≠ β, which go to 0 under gradient flow."
     ),
     source="Corlouer et al. 2026, arXiv 2604.06366 (drift, diffusion and their ratio along training)",
     method=(
-        "SGD (η = 0.004, B = 16), L = 3, network 4 → 8 → 8 → 4 from Gaussian weights of deviation 0.15, modes 2, "
-        "1.5, 1, 0.5, σ = 0.2. At twelve times until t = 20 the step that every trajectory makes is held against the "
-        "Itô law of its weights: squares of what it moves beyond the drift, summed over entries, over the trace of "
-        "the covariance, and its projection on the predicted drift. The Itô part of the drift is of order T and not "
-        "seen here: the claim on the mode SDE measures it. Nor is the diagonal told from that of aligned, balanced "
-        "weights, which is 5 % away."
+        "SGD (η = 0.004, B = 16), L = 3, network 4 → 8 → 8 → 4 from Gaussian weights of standard deviation 0.15, modes "
+        "2, 1.5, 1, 0.5, σ = 0.2. At twelve times until t = 20 the next step of every trajectory is compared with the "
+        "Itô SDE at its weights: the squared increments beyond the drift, summed over entries, over the trace of the "
+        "covariance, and the projection of the increments on the predicted drift. The Itô part of the drift is of "
+        "order T and not resolved here: the claim on the mode SDE measures it. Nor is the diagonal distinguished from "
+        "that of aligned, balanced weights, which is 5 % away."
     ),
     control="Steps with isotropic noise of the same trace must not have this diffusion off the diagonal at any time.",
     caption=(
-        "Total diffusion of the entries on and off the diagonal, SGD against the Itô law of its weights; total drift, "
+        "Total diffusion of the entries on and off the diagonal, SGD against the Itô SDE at its weights; total drift, "
         "and its ratio to the root of the total diffusion, means over trajectories."
     ),
     experiment=experiment,

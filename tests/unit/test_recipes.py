@@ -1,0 +1,107 @@
+"""The recipes of CONTRIBUTING, followed in a copy of the package: exactly the files that they name are changed."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import saddlescope
+from saddlescope import _kernel
+
+# The copy comes before every other way to import the package, an editable installation included.
+PREFER_COPY = "import sys; from importlib.machinery import PathFinder; sys.meta_path.insert(0, PathFinder); "
+
+
+class Copy:
+    """The package in a folder of its own; ``changed`` lists the files that were edited or added."""
+
+    def __init__(self, folder):
+        self.folder, self.changed = folder, set()
+        self.package = folder / "saddlescope"
+        shutil.copytree(
+            Path(saddlescope.__file__).parent, self.package, ignore=shutil.ignore_patterns("__pycache__", "*.so")
+        )
+        shutil.copy(_kernel.__file__, self.package)
+
+    def add(self, file, text):
+        assert not (self.package / file).exists()
+        (self.package / file).write_text(text)
+        self.changed.add(file)
+
+    def insert(self, file, before, line):
+        """One line, in front of the only line that starts with ``before``."""
+        lines = (self.package / file).read_text().splitlines(keepends=True)
+        (place,) = (n for n, old in enumerate(lines) if old.startswith(before))
+        (self.package / file).write_text("".join([*lines[:place], f"{line}\n", *lines[place:]]))
+        self.changed.add(file)
+
+    def run(self, code):
+        prefix = f"{PREFER_COPY} sys.path.insert(0, {str(self.folder)!r}); "
+        return subprocess.run(
+            [sys.executable, "-c", prefix + code], cwd=self.folder, capture_output=True, text=True, timeout=300
+        )
+
+
+@pytest.fixture
+def copy(tmp_path):
+    return Copy(tmp_path)
+
+
+CLAIM = '''
+"""Gradient descent ends at the teacher."""
+
+from saddlescope.claims import intervals, tools
+from saddlescope.claims.claim import Claim, Evidence, Number, Rival, Run
+from saddlescope.init import Gaussian
+from saddlescope.methods import GD
+from saddlescope.plan import Plan
+
+
+def experiment(quick):
+    problem = tools.network(2, 4, (2.0, 1.0), Gaussian(scale=0.1), label_noise=0.0)
+    dataset = tools.run(problem, GD(lr=0.05), Plan(steps=1000, trajectories=64 if quick else 256))
+    end = intervals.exact(float(dataset["mode_strength"].sel(mode=0, statistic="mean")[-1]))
+    near = tools.around(2.0, 0.01)
+    start = intervals.exact(float(dataset["mode_strength"].sel(mode=0, statistic="mean")[0]))
+    return Evidence(
+        numbers=[Number("strength at the end", end, near)],
+        controls=[Number("strength at the start", start, near)],
+        rivals=[Rival("ends at s* / 2", [Number("strength at the end", end, tools.around(1.0, 0.01))])],
+        runs=[Run.of("gradient descent", dataset)],
+    )
+
+
+def draw(axes, evidence):
+    axes[0].plot([0, 1], [0, 2])
+
+
+CLAIM = Claim(
+    name="descends",
+    title="Gradient descent ends at the teacher",
+    statement="From small weights gradient descent learns s*.",
+    source="a recipe",
+    method="GD, learning rate 0.05.",
+    control="The start must not be at s*.",
+    caption="A line.",
+    experiment=experiment,
+    draw=draw,
+    panels=1,
+)
+'''
+
+
+def test_add_a_claim(copy):
+    """One module, and two lines in the paper's list."""
+    copy.add("claims/rank_deficiency/descends.py", CLAIM)
+    copy.insert("claims/rank_deficiency/__init__.py", "    determinant_line,", "    descends,")
+    copy.insert("claims/rank_deficiency/__init__.py", "    determinant_line.CLAIM,", "    descends.CLAIM,")
+    done = copy.run("from saddlescope.cli import app; app(['reproduce', 'descends', '--quick', '-o', 'report'])")
+    assert done.returncode == 0, done.stderr
+    (claim,) = json.loads((copy.folder / "report" / "report.json").read_text())["claims"]
+    assert (claim["name"], claim["verdict"]) == ("rank-deficiency/descends", "confirmed")
+    assert copy.changed == {"claims/rank_deficiency/descends.py", "claims/rank_deficiency/__init__.py"}
+    listed = copy.run("from saddlescope.cli import app; app(['claims'])")
+    assert "rank-deficiency/descends" in listed.stdout
