@@ -32,6 +32,7 @@ ORDERED = ("without", "shuffle")
 class Step:
     """A step of a method on a problem, and what a plan observes of it.
 
+    ``method`` is there for what is special to a new method; all that methods share is decoded here.
     ``source`` names where the gradient of the map comes from, ``sampling`` how samples of a data set are drawn ("full":
     all of them), ``batch`` is B. ``schedule`` multiplies ``lr``, ``dt`` and ``temperature`` of a step by its factor.
     ``diffusive`` noise is made of standard normals, which can be given. ``passages`` and ``peaks``: whether learning
@@ -40,6 +41,7 @@ class Step:
 
     network: Network
     data: Data
+    method: Rule
     source: str
     sampling: str
     batch: float
@@ -138,6 +140,7 @@ def decode(problem: Problem, method: Rule, plan: Plan) -> Step:
     return Step(
         network=problem.network,
         data=data,
+        method=method,
         source=source,
         sampling=sampling,
         batch=batch,

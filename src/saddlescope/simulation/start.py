@@ -14,7 +14,7 @@ from saddlescope._numbers import shown
 from saddlescope.engines import state as states
 from saddlescope.engines.state import State
 from saddlescope.engines.step import decode
-from saddlescope.methods import METHODS, Method
+from saddlescope.methods import Method, Rule
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.runfile import run_to_toml
@@ -55,7 +55,7 @@ def begin(problem: Any, method: Any, plan: Any) -> Start:
 def _new(problem: Any, method: Any, plan: Any) -> Start:
     for name, value, kinds, example in (
         ("problem", problem, Problem, "Problem(network, data, init), or a finished run"),
-        ("method", method, METHODS, "SGD(lr=1e-3, batch_size=16)"),
+        ("method", method, Rule, "SGD(lr=1e-3, batch_size=16)"),
         ("plan", plan, Plan, "Plan(steps=10_000)"),
     ):
         if not isinstance(value, kinds):
