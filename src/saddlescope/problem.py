@@ -9,6 +9,7 @@ from pydantic import Field
 
 from saddlescope import init as _init
 from saddlescope._parts import frozen
+from saddlescope._tables import PARTS, parse, problem_parts, problem_tables, text_of
 from saddlescope.data import Dataset, GaussianData, Moments
 from saddlescope.init import Balanced, Gaussian, Given
 from saddlescope.networks import Network
@@ -36,9 +37,7 @@ class Problem:
 
     def to_toml(self) -> str:
         """The problem as TOML, without loss."""
-        from saddlescope import runfile  # it imports this module
-
-        return runfile.problem_to_toml(self)
+        return text_of(problem_tables(self))
 
     @classmethod
     def from_toml(cls, text: str, folder: str | os.PathLike[str] = ".") -> Self:
@@ -46,6 +45,4 @@ class Problem:
 
         Raises ValueError or TypeError naming the table and key at fault.
         """
-        from saddlescope import runfile  # it imports this module
-
-        return cls(*runfile.problem_parts(text, folder))
+        return cls(*problem_parts(parse(text, PARTS), folder))

@@ -10,46 +10,25 @@ import dataclasses
 import hashlib
 import os
 import re
-import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any
 
 import numpy as np
-import tomli_w
 from numpy.typing import NDArray
 
 from saddlescope import _files, _zarr
-from saddlescope._numbers import shown
-from saddlescope._parts import allowed, to_table
-from saddlescope.data import Dataset, GaussianData, Moments
-from saddlescope.init import Balanced, Gaussian, Given
+from saddlescope._parts import to_table
+from saddlescope._tables import PARTS, from_table, parse, problem_parts, problem_tables, text_of
 from saddlescope.methods import METHODS, Method
-from saddlescope.networks import Network
 from saddlescope.plan import Accumulate, Logspaced, Plan
 from saddlescope.problem import Problem
 from saddlescope.schedules import SCHEDULES
 
-T = TypeVar("T")
-
 LARGE = 1024
 """Numbers above which an array of a run is stored beside its TOML."""
 
-_PARTS = ("network", "data", "init")
 _REFERENCE = re.compile(r"(\w+) sha256:([0-9a-f]{32})")
-
-
-def problem_to_toml(problem: Problem) -> str:
-    """A problem as TOML, without loss; ``Problem.to_toml``."""
-    return _text(_problem_tables(problem))
-
-
-def problem_parts(text: str, folder: str | os.PathLike[str] = ".") -> tuple[Any, Any, Any]:
-    """Network, data and init that a TOML text describes; for ``Problem.from_toml``.
-
-    Raises ValueError or TypeError naming the table and key at fault.
-    """
-    return _problem_parts(_parse(text, _PARTS), folder)
 
 
 def run_to_toml(problem: Problem, method: Method, plan: Plan, *, beside: bool = False) -> str:
@@ -61,7 +40,7 @@ def run_to_toml(problem: Problem, method: Method, plan: Plan, *, beside: bool = 
     >>> list(large), len(run_to_toml(problem, GD(lr=0.1), Plan(steps=1), beside=True)) < 400
     (['data_teacher'], True)
     """
-    plan_table, tables = to_table(plan), _problem_tables(problem)
+    plan_table, tables = to_table(plan), problem_tables(problem)
     del plan_table["type"]
     for name, keys, array in _large(problem) if beside else ():
         *outer, last = keys
@@ -69,7 +48,7 @@ def run_to_toml(problem: Problem, method: Method, plan: Plan, *, beside: bool = 
         for key in outer:
             table = table[key]
         table[last] = f"{name} sha256:{_digest(array)}"
-    return _text(tables | {"method": to_table(method), "plan": plan_table})
+    return text_of(tables | {"method": to_table(method), "plan": plan_table})
 
 
 def large_arrays(problem: Problem) -> dict[str, NDArray[np.float64]]:
@@ -93,11 +72,6 @@ def _digest(array: NDArray[np.float64]) -> str:
     return hashlib.sha256(repr(array.shape).encode() + np.ascontiguousarray(array, "<f8").tobytes()).hexdigest()[:32]
 
 
-def _text(tables: Mapping[str, Any]) -> str:
-    """TOML with every row of numbers on one line."""
-    return re.sub(r'\[\s([^]["]*)\]', lambda row: f"[{' '.join(row[1].split()).rstrip(',')}]", tomli_w.dumps(tables))
-
-
 def run_from_toml(
     text: str, folder: str | os.PathLike[str] = ".", arrays: Mapping[Any, Any] | None = None
 ) -> tuple[Problem, Method, Plan]:
@@ -116,7 +90,7 @@ def run_from_toml(
     >>> method.batch_size, plan.steps
     (16, 1000)
     """
-    tables = _parse(text, (*_PARTS, "method", "plan"), ("arrays",))
+    tables = parse(text, (*PARTS, "method", "plan"), ("arrays",))
     _fetch(tables, folder, arrays)
     method: Method = _with_schedule("method", tables["method"], "schedule", METHODS)
     plan_table = dict(tables["plan"]) if isinstance(tables["plan"], Mapping) else tables["plan"]
@@ -124,7 +98,7 @@ def run_from_toml(
         plan_table["saves"] = from_table("plan.saves", plan_table["saves"], (Logspaced,))
     if isinstance(plan_table, dict) and isinstance(plan_table.get("accumulate"), Mapping):
         plan_table["accumulate"] = from_table("plan.accumulate", plan_table["accumulate"], (Accumulate,))
-    return Problem(*_problem_parts(tables, folder)), method, from_table("plan", plan_table, (Plan,))
+    return Problem(*problem_parts(tables, folder)), method, from_table("plan", plan_table, (Plan,))
 
 
 def _with_schedule(name: str, table: Any, key: str, classes: tuple[type, ...]) -> Any:
@@ -132,61 +106,6 @@ def _with_schedule(name: str, table: Any, key: str, classes: tuple[type, ...]) -
     if isinstance(table, Mapping) and isinstance(table.get(key), Mapping):
         table = {**table, key: _with_schedule(f"{name}.{key}", table[key], "then", SCHEDULES)}
     return from_table(name, table, classes)
-
-
-def _problem_tables(problem: Problem) -> dict[str, Any]:
-    return {name: to_table(getattr(problem, name)) for name in _PARTS}
-
-
-def _problem_parts(tables: dict[str, Any], folder: str | os.PathLike[str]) -> tuple[Any, Any, Any]:
-    network = from_table("network", tables["network"], get_args(Network))
-    data = _data(tables["data"], folder)
-    return network, data, from_table("init", tables["init"], (Gaussian, Balanced, Given))
-
-
-def _data(table: Any, folder: str | os.PathLike[str]) -> GaussianData | Dataset | Moments:
-    """The data, written out or in short form: a teacher by its spectrum, a data set by its file."""
-    kind = table.get("type", "GaussianData") if isinstance(table, Mapping) else None
-    if kind == "GaussianData" and "spectrum" in table:
-        return _from_spectrum(table)
-    if kind == "Dataset" and "path" in table:
-        return _from_file(table, folder)
-    return from_table("data", table, (GaussianData, Dataset, Moments))  # type: ignore[return-value]
-
-
-def _from_spectrum(table: Mapping[str, Any]) -> GaussianData:
-    arguments = _short_form(
-        table,
-        "GaussianData with a spectrum",
-        ("spectrum", "dim_in", "dim_out", "label_noise", "covariance", "seed"),
-    )
-    for key in ("dim_in", "dim_out"):
-        if key not in arguments:
-            raise TypeError(f"[data] a spectrum also needs {key!r}; add {key} = a width")
-    return _made(lambda: GaussianData.from_spectrum(**arguments))
-
-
-def _from_file(table: Mapping[str, Any], folder: str | os.PathLike[str]) -> Dataset:
-    arguments = _short_form(table, "Dataset with a path", ("path", "label_noise"))
-    if not isinstance(arguments["path"], str):
-        raise TypeError(f'[data] path must be a string such as "data.npz", got {arguments["path"]!r:.80}')
-    arguments["path"] = Path(folder, arguments["path"])
-    return _made(lambda: Dataset.load(**arguments))
-
-
-def _short_form(table: Mapping[str, Any], what: str, names: tuple[str, ...]) -> dict[str, Any]:
-    arguments = {key: value for key, value in table.items() if key != "type"}
-    for key in arguments:
-        if key not in names:
-            raise TypeError(f"[data] {what} has no argument {key!r}; {allowed(key, names)}")
-    return arguments
-
-
-def _made(make: Callable[[], T]) -> T:
-    try:
-        return make()
-    except (TypeError, ValueError, FileNotFoundError) as error:
-        raise (TypeError if isinstance(error, TypeError) else ValueError)(f"[data] {error}") from None
 
 
 def _fetch(tables: dict[str, Any], folder: str | os.PathLike[str], arrays: Mapping[Any, Any] | None) -> None:
@@ -225,39 +144,3 @@ def _fetched(
     if found.dtype.kind != "f" or _digest(found) != digest:
         raise ValueError(f"[{part}] the array {name} in {where!r} is not the one that was used; give the original")
     return found
-
-
-def _parse(text: str, names: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The tables of a TOML text; ValueError unless they are ``names`` and perhaps some of ``optional``."""
-    if not isinstance(text, str):
-        raise TypeError(f"text must be TOML, got {shown(text)}; read the file first")
-    try:
-        tables = tomllib.loads(text.removeprefix("\ufeff"))
-    except RecursionError:
-        raise ValueError("this is not the TOML of a run: its lists are nested too deeply") from None
-    except ValueError as error:
-        raise ValueError(f"this is not valid TOML: {error}; see toml.io for the format") from None
-    for name in tables:
-        if name not in (*names, *optional):
-            raise ValueError(f"there is no table [{name}] here; {allowed(name, names)}")
-    for name in names:
-        if name not in tables:
-            raise ValueError(f"the table [{name}] is missing; add it ({allowed(name, names)})")
-    return tables
-
-
-def from_table(name: str, table: Mapping[str, Any], classes: tuple[type[T], ...]) -> T:
-    """The part that a TOML table describes, one of ``classes``; without ``type`` the only one of them."""
-    if not isinstance(table, Mapping):
-        raise TypeError(f"[{name}] must be a table, got {shown(table)}")
-    arguments = dict(table)
-    by_name = {cls.__name__: cls for cls in classes}
-    kind = arguments.pop("type", classes[0].__name__ if len(classes) == 1 else None)
-    if kind is None:
-        raise ValueError(f"[{name}] needs a type; allowed: {', '.join(by_name)}")
-    if not isinstance(kind, str) or kind not in by_name:
-        raise ValueError(f"[{name}] has type = {shown(kind)}; {allowed(str(kind), by_name)}")
-    try:
-        return by_name[kind](**arguments)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"[{name}] {error}") from None
