@@ -22,6 +22,7 @@ class Problem:
     Raises ValueError when the network's input and output sizes differ from the teacher's, or the shapes of given
     weights from the network's widths.
 
+    >>> from saddlescope import DeepLinear
     >>> problem = Problem(DeepLinear((2, 3, 2)), GaussianData([[2.0, 0.0], [0.0, 1.0]]), Gaussian(scale=0.1))
     >>> Problem.from_toml(problem.to_toml()) == problem
     True

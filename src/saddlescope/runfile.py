@@ -34,7 +34,8 @@ _REFERENCE = re.compile(r"(\w+) sha256:([0-9a-f]{32})")
 def run_to_toml(problem: Problem, method: Method, plan: Plan, *, beside: bool = False) -> str:
     """A run as TOML, without loss; ``beside`` replaces the arrays of ``large_arrays`` by their names and digests.
 
-    >>> from saddlescope import GD
+    >>> from saddlescope import GD, DeepLinear, GaussianData
+    >>> from saddlescope.init import Gaussian
     >>> problem = Problem(DeepLinear((40, 2, 40)), GaussianData(np.eye(40)), Gaussian(scale=0.1))
     >>> large = large_arrays(problem)
     >>> list(large), len(run_to_toml(problem, GD(lr=0.1), Plan(steps=1), beside=True)) < 400
