@@ -17,7 +17,8 @@ from functools import cached_property
 import numpy as np
 
 from saddlescope._arrays import Array, Floats, Layers, Weights
-from saddlescope._numbers import as_numbers
+from saddlescope._numbers import as_numbers, shown
+from saddlescope._parts import allowed
 from saddlescope.data import Data
 from saddlescope.networks import Network
 from saddlescope.networks.deep_linear import end_to_end
@@ -74,7 +75,17 @@ class Observable(Variable):
 
     of: Callable[[Sight], Floats] = field(kw_only=True)
     extra: bool = field(default=False, kw_only=True)
+    missing: Callable[[Problem], str] = field(default=lambda problem: "", kw_only=True)
+    """What a problem lacks for it, as the end of an error sentence; "" where it can be observed."""
 
+
+SIZES: dict[str, Callable[[Network, Data], int]] = {
+    "mode": lambda network, data: min(data.dim_in, data.dim_out),
+    "rank": lambda network, data: min(data.dim_in, data.dim_out),
+    "layer": lambda network, data: network.depth,
+    "interface": lambda network, data: network.depth - 1,
+}
+"""Length of every dim of an observable."""
 
 OBSERVABLES = {
     "loss": Observable((), "y²", "loss", "population loss ½E‖Px − y‖²", of=lambda s: loss(s.data, s.maps)),
@@ -140,6 +151,25 @@ OBSERVABLES = {
 
 STANDARD = tuple(name for name, observable in OBSERVABLES.items() if not observable.extra)
 """What every run observes."""
+
+
+def observed(problem: Problem, extra: Sequence[str]) -> tuple[str, ...]:
+    """Names of what a run observes: the standard observables and these.
+
+    Raises ValueError for a name that is unknown, or an observable that the problem does not have.
+
+    >>> from saddlescope import DeepLinear, GaussianData, init
+    >>> problem = Problem(DeepLinear((1, 1)), GaussianData([[1.0]]), init.Balanced(scale=0.5))
+    >>> observed(problem, ["loss"]) == STANDARD
+    True
+    """
+    for name in extra:
+        if name not in OBSERVABLES:
+            names = [known for known, observable in OBSERVABLES.items() if observable.extra]
+            raise ValueError(f"observe = {shown(name)} is unknown; {allowed(name, names)}")
+        if lacking := OBSERVABLES[name].missing(problem):
+            raise ValueError(f'observe = "{name}" needs {lacking}')
+    return (*STANDARD, *(name for name in OBSERVABLES if name in extra and name not in STANDARD))
 
 
 def observe(

@@ -98,8 +98,9 @@ class Plan:
 
     ``saves`` is the number of equal intervals between saves (step 0 is always saved), or ``logspaced(n)``;
     ``save_at`` lists the steps instead. ``members`` replays these members of a larger ensemble with the same seed.
-    ``events`` are looked for at every step; "noise_peak" more than doubles the cost of a step. ``accumulate`` counts
-    mode strengths during the run.
+    ``observe`` names observables to be saved beside the standard ones, those of ``observables.OBSERVABLES`` that are
+    ``extra``. ``events`` are looked for at every step; "noise_peak" more than doubles the cost of a step.
+    ``accumulate`` counts mode strengths during the run.
 
     >>> Plan(steps=100, saves=4).save_steps
     array([  0,  25,  50,  75, 100])
@@ -127,6 +128,7 @@ class Plan:
     )
 
     accumulate: Accumulate | None = Field(default=None, description="a part such as Accumulate(low=0.0, high=3.0)")
+    observe: tuple[str, ...] = Field(default=(), description='a list of extra observables such as ["mode_matrix"]')
 
     def __post_init__(self) -> None:
         if self.save_at == ():

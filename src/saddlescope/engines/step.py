@@ -19,7 +19,7 @@ from saddlescope._arrays import Floats
 from saddlescope.data import Data, is_finite
 from saddlescope.methods import Rule
 from saddlescope.networks import Network
-from saddlescope.observables import STANDARD
+from saddlescope.observables import observed
 from saddlescope.plan import Accumulate, Plan
 from saddlescope.problem import Problem
 from saddlescope.schedules import Schedule
@@ -155,7 +155,7 @@ def decode(problem: Problem, method: Rule, plan: Plan) -> Step:
         passages=bool(plan.events or plan.accumulate),
         peaks="noise_peak" in plan.events,
         accumulate=plan.accumulate,
-        observed=STANDARD,
+        observed=observed(problem, plan.observe),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saddlescope.observables import OBSERVABLES, THRESHOLDS, Variable
+from saddlescope.observables import OBSERVABLES, SIZES, THRESHOLDS, Variable, observed
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.runs.statistics import STATISTICS
@@ -73,13 +73,13 @@ CHECKPOINT = Variable(("byte",), "1", "checkpoint", "state of the ensemble at it
 def variables(problem: Problem, plan: Plan) -> dict[str, Variable]:
     """The variables with a time axis that this run keeps; a network of one layer has no interfaces."""
     dims = tuple(problem.network.layer_dims(l) for l in range(1, problem.network.depth + 1))
-    return dict(_variables(plan.keep, dims))
+    return dict(_variables(plan.keep, dims, observed(problem, plan.observe)))
 
 
 @lru_cache(maxsize=64)
-def _variables(keep: str, weight_dims: tuple[tuple[str, str], ...]) -> dict[str, Variable]:
+def _variables(keep: str, weight_dims: tuple[tuple[str, str], ...], names: tuple[str, ...]) -> dict[str, Variable]:
     ensemble = "statistic" if keep == "statistics" else "trajectory"
-    kept: dict[str, Variable] = dict(OBSERVABLES)
+    kept: dict[str, Variable] = {name: OBSERVABLES[name] for name in names}
     for l, dims in enumerate(weight_dims if keep == "weights" else (), start=1):
         kept[f"W{l}"] = Variable(dims, "weight", f"weights of layer {l}", f"W_{l} in the basis of inputs and outputs")
     return {
@@ -91,20 +91,17 @@ def _variables(keep: str, weight_dims: tuple[tuple[str, str], ...]) -> dict[str,
 
 def sizes(problem: Problem, plan: Plan) -> dict[str, int]:
     """Length of every dim but those of ``Accumulate``."""
-    depth, modes = problem.network.depth, min(problem.data.dim_in, problem.data.dim_out)
-    return {
-        "time": len(plan.save_steps),
-        "trajectory": plan.count,
-        "statistic": len(STATISTICS),
-        "mode": modes,
-        "rank": modes,
-        "layer": depth,
-        "interface": depth - 1,
-    } | {
-        name: size
-        for l, shape in enumerate(problem.network.shapes, start=1)
-        for name, size in zip(problem.network.layer_dims(l), shape, strict=True)
-    }
+    of_run = {"time": len(plan.save_steps), "trajectory": plan.count, "statistic": len(STATISTICS)}
+    of_observables = {dim: size(problem.network, problem.data) for dim, size in SIZES.items()}
+    return (
+        of_run
+        | of_observables
+        | {
+            name: size
+            for l, shape in enumerate(problem.network.shapes, start=1)
+            for name, size in zip(problem.network.layer_dims(l), shape, strict=True)
+        }
+    )
 
 
 def shapes(problem: Problem, plan: Plan) -> dict[str, tuple[int, ...]]:

@@ -87,7 +87,7 @@ def _continued(run: xr.Dataset, method: Any, plan: Any) -> Start:
 
 def _check_ensemble(old: Plan, new: Plan, extends: bool) -> None:
     """Raise ValueError unless the new plan has the ensemble of the old one, and to extend it also its variables."""
-    names = ("seed", "dtype", "keep", "events", "accumulate") if extends else ("seed", "dtype")
+    names = ("seed", "dtype", "keep", "events", "observe", "accumulate") if extends else ("seed", "dtype")
     pairs: dict[str, tuple[Any, Any]] = {name: (getattr(old, name), getattr(new, name)) for name in names}
     if not np.array_equal(old.member_indices, new.member_indices):
         name = "trajectories" if old.members is new.members is None else "members"
