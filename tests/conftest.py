@@ -1,4 +1,4 @@
-"""Every test that asks for ``engine`` runs on every engine."""
+"""Every test with the argument ``engine`` runs on every engine."""
 
 import hypothesis
 import pytest

@@ -1,4 +1,4 @@
-"""Problems, methods and engines the tests share, and tests of laws at a stated false-alarm level."""
+"""Problems, methods and engines shared by the tests, and tests of distributions at a stated false-alarm level."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import saddlescope as sc
 from saddlescope.schedules import Cosine, Step, Warmup
 
 FALSE_ALARM = 1e-6
-"""How often a right program may fail a test of a law."""
+"""Probability that a correct program fails a test of a distribution."""
 
 ENGINES = [
     name for name in ("reference", "native") if importlib.util.find_spec(f"saddlescope.engines.{name}") is not None
@@ -24,7 +24,7 @@ def engine_class(name: str):
 
 
 def covariance(dim: int, rank: int | None = None, seed: int = 1) -> np.ndarray:
-    """A covariance of this rank, no axis special."""
+    """A covariance of this rank, not aligned with the axes."""
     root = np.random.default_rng(seed).standard_normal((dim, rank or dim)) / np.sqrt(dim) + np.eye(dim, rank or dim)
     sigma = root @ root.T
     return (sigma + sigma.T) / 2
@@ -38,7 +38,7 @@ def problem(widths, spectrum=None, scale=0.4, noise=0.5, sigma=None, init=None) 
 
 
 def dataset(n, dim_in, dim_out, spread=0.5, label_noise=0.3, rank=None, seed=2) -> sc.Dataset:
-    """n skew samples, inputs of this rank, labels a linear map and skew residuals of this spread."""
+    """n skewed samples, inputs of this rank, labels a linear map plus skewed residuals of this spread."""
     rng = np.random.default_rng(seed)
     x = rng.exponential(size=(n, rank or dim_in)) - 0.5
     x = x @ (np.eye(rank or dim_in, dim_in) + 0.3 * rng.standard_normal((rank or dim_in, dim_in)))
@@ -112,21 +112,21 @@ def largest(layers) -> np.ndarray:
     return np.max([np.sum(np.asarray(layer) ** 2, axis=(1, 2)) for layer in layers], axis=0)
 
 
-# --- laws
+# --- distributions
 
 
 def follows(sample: np.ndarray, law, tests: int = 1) -> bool:
-    """Kolmogorov–Smirnov: whether the sample may come from the law, at FALSE_ALARM over this many tests."""
+    """Kolmogorov–Smirnov: whether the sample is consistent with the law, at FALSE_ALARM over ``tests`` tests."""
     return stats.kstest(np.ravel(sample), law.cdf).pvalue > FALSE_ALARM / tests
 
 
 def alike(first: np.ndarray, second: np.ndarray, tests: int = 1) -> bool:
-    """Whether two samples may come from one law."""
+    """Whether two samples are consistent with one distribution."""
     return stats.ks_2samp(first, second, method="asymp").pvalue > FALSE_ALARM / tests
 
 
 def has_mean(sample: np.ndarray, mean) -> bool:
-    """Whether every column's mean may be this one, by the central limit theorem; over all columns at FALSE_ALARM."""
+    """Whether the mean of every column is consistent with this one, at FALSE_ALARM over all columns."""
     sample = np.reshape(sample, (len(sample), -1))
     error = sample.std(axis=0, ddof=1) / np.sqrt(len(sample))
     bound = stats.norm.isf(FALSE_ALARM / 2 / sample.shape[1])
@@ -134,13 +134,13 @@ def has_mean(sample: np.ndarray, mean) -> bool:
 
 
 def has_covariance(sample: np.ndarray, mean, covariance) -> bool:
-    """Whether every entry of the covariance about this mean may be this one; over all entries at FALSE_ALARM."""
+    """Whether every entry of the covariance about this mean is consistent, at FALSE_ALARM over all entries."""
     centred = np.reshape(sample, (len(sample), -1)) - np.ravel(mean)
     rows, columns = np.tril_indices(centred.shape[1])
     return has_mean(centred[:, rows] * centred[:, columns], np.asarray(covariance)[rows, columns])
 
 
-# --- slow twins
+# --- slow references
 
 
 def gradient_covariance(data: sc.GaussianData, error: np.ndarray) -> np.ndarray:
@@ -155,7 +155,7 @@ def gradient_covariance(data: sc.GaussianData, error: np.ndarray) -> np.ndarray:
 
 
 def batch_gradients(data: sc.GaussianData, error: np.ndarray, batch: int, count: int, seed: int) -> np.ndarray:
-    """``Ḡ`` (count, dy, dx) of batches that are really drawn."""
+    """``Ḡ`` (count, dy, dx) of explicitly drawn batches."""
     rng = np.random.default_rng(seed)
     values, vectors = np.linalg.eigh(data.sigma)
     x = rng.standard_normal((count, batch, data.dim_in)) * np.sqrt(np.maximum(values, 0)) @ vectors.T

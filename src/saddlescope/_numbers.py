@@ -1,7 +1,7 @@
-"""Numbers from outside: where they enter the package they become float64, and what is no plain real number is refused.
+"""Numbers from users are converted to float64 where they enter the package; anything but plain real numbers is refused.
 
-Plain are Python's and NumPy's integers and floats, arrays of them (also of pandas, xarray and others that NumPy reads),
-and nested lists of all these. Booleans, text, bytes, dates, complex numbers, masked entries and objects are not.
+Plain numbers are Python's and NumPy's integers and floats, arrays of them (also from pandas, xarray and other libraries
+that NumPy reads), and nested lists of these; not booleans, text, bytes, dates, complex numbers, masks or objects.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from saddlescope._arrays import Floats
 from saddlescope._memory import require
 
 DEPTH = 32
-"""Lists nested more deeply than this hold no array."""
+"""Maximum nesting of lists."""
 
 _KINDS = {
     "b": "booleans are not allowed; write 0.0 and 1.0 if that is meant",
@@ -30,17 +30,17 @@ _KINDS = {
 }
 
 _ARRAYS = (np.ndarray, np.memmap, np.matrix)
-"""Subclasses of NumPy's array that are nothing but numbers: others may have units or a meaning."""
+"""Array classes that are plain numbers; other subclasses of NumPy's array may carry units or other meaning."""
 
 
 class _NotPlain(Exception):
-    """What is wrong, as the end of a sentence."""
+    """The value is not plain; the message is the end of a sentence."""
 
 
 def as_numbers(value: Any, name: str, what: str = "an array") -> Floats:
-    """Plain real numbers of any shape as float64, NaN and infinity among them; not copied where they are that already.
+    """Plain real numbers of any shape as float64, NaN and infinity included; float64 arrays are not copied.
 
-    Raises TypeError naming the argument for all that is no plain real number, ValueError for integers beyond float64.
+    Raises TypeError naming the argument for anything but plain real numbers, ValueError for integers beyond float64.
 
     >>> as_numbers([1, 2.5], "x")
     array([1. , 2.5])
@@ -63,7 +63,7 @@ def as_numbers(value: Any, name: str, what: str = "an array") -> Floats:
 
 
 def as_number(value: Any, name: str) -> float:
-    """One plain real number; NaN and infinity are."""
+    """One plain real number; NaN and infinity are allowed."""
     if type(value) is float:
         return value
     numbers = as_numbers(value, name, "")
@@ -87,7 +87,7 @@ def as_whole(value: Any, name: str) -> int:
 
 
 def as_matrix(value: Any, name: str) -> Floats:
-    """A read-only copy of a finite matrix with two dimensions that are not empty."""
+    """A read-only copy of a finite matrix with two non-empty dimensions."""
     matrix = _copy(as_numbers(value, name, "a matrix"), name)
     if matrix.ndim != 2 or 0 in matrix.shape:
         fix = f"; write {name}[:, None] for one column" if matrix.ndim == 1 else ""
@@ -117,7 +117,7 @@ def as_choice(value: Any, name: str, *choices: str) -> str:
 
 
 def python_number(value: Any) -> Any:
-    """A single plain number of NumPy or another library as Python's own; anything else as it is."""
+    """A single plain number of NumPy or another library as a Python number; anything else unchanged."""
     if getattr(value, "ndim", None) != 0 or type(value) in (int, float):
         return value
     try:
@@ -128,7 +128,7 @@ def python_number(value: Any) -> Any:
 
 
 def _copy(numbers: Floats, name: str) -> Floats:
-    """A copy, in which −0.0 is 0.0."""
+    """A copy, with −0.0 replaced by 0.0."""
     require(16 * numbers.size, f"{name} of shape {numbers.shape}", "make it smaller")
     return np.asarray(numbers + 0.0)
 
@@ -154,7 +154,7 @@ def _plain(value: Any, depth: int) -> Any:
 
 
 def _array(value: Any) -> NDArray[Any]:
-    """What is no list, as an array of plain numbers."""
+    """Anything but a list as an array of plain numbers."""
     if isinstance(value, bool):
         raise _NotPlain(_KINDS["b"])
     if hasattr(value, "toarray") and not hasattr(value, "__array__"):
@@ -173,7 +173,7 @@ def _array(value: Any) -> NDArray[Any]:
         array = np.asarray(value)
     except Exception:
         raise _NotPlain(f"got {shown(value)}") from None
-    if array.dtype.kind == "O" and kinds <= set("iuf"):  # of pandas, with room for missing entries
+    if array.dtype.kind == "O" and kinds <= set("iuf"):  # from pandas, which allows missing entries
         try:
             return array.astype(np.float64)
         except TypeError:
@@ -185,8 +185,8 @@ def _array(value: Any) -> NDArray[Any]:
 
 
 def shown(value: Any) -> str:
-    """A value in an error message: short, and on one line."""
+    """A value for an error message: short, on one line."""
     try:
         return " ".join(repr(value).split())[:80]
-    except Exception:  # such as an integer of too many digits
+    except Exception:  # such as an integer with too many digits
         return f"a value of type {type(value).__name__}"

@@ -1,4 +1,4 @@
-"""The number of threads to use by default."""
+"""The default number of threads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 
 def available() -> int:
-    """Cores that this process may use; all of the machine where the system does not say.
+    """Cores that this process may use; all cores where the system does not report it.
 
     >>> available() >= 1
     True

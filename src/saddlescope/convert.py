@@ -1,8 +1,8 @@
-"""Other conventions in ours: loss ``½‖Px − y‖²``, temperature ``T = η/B``, penalty ``(γ/2)‖θ‖²``, depth L.
+"""Conversion to our conventions: loss ``½‖Px − y‖²``, temperature ``T = η/B``, penalty ``(γ/2)‖θ‖²``, depth L.
 
-A paper whose per-sample loss is ``c‖Px − y‖²`` has gradients 2c times ours. With its quantities primed,
+If a paper's per-sample loss is ``c‖Px − y‖²``, its gradients are 2c times ours. With its quantities primed,
 ``ℓ = ℓ'/(2c)``, ``η = 2c η'``, ``t = 2c t'``, ``T = 2c T'``; c = 1 without our ½, 1/d in a mean of d outputs.
-Source: the noise-balance paper (Ziyin, Li & Ueda, arXiv 2308.06671) has c = 1 and counts depth as D = L − 1.
+Source: Ziyin, Li & Ueda, arXiv 2308.06671, have c = 1 and depth D = L − 1.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from saddlescope._numbers import as_number, as_whole, shown
 def loss(theirs: float, factor: float = 1.0) -> float:
     """Our loss ``ℓ = ℓ'/(2c)`` from theirs, ``ℓ' = c‖Px − y‖²``; ``factor`` is c.
 
-    Raises TypeError for what is no number, ValueError for a negative or infinite one or NaN, and for a factor
-    of 0, as all functions here.
+    As all functions here, raises TypeError for anything but a number, ValueError for a negative, infinite or NaN
+    value and for a factor of 0.
 
     >>> loss(3.0)
     1.5
@@ -54,7 +54,7 @@ def temperature(theirs: float, factor: float = 1.0) -> float:
 
 
 def weight_decay(theirs: float, factor: float = 1.0, penalty: float = 1.0) -> float:
-    """Our ``γ = pγ'/c`` in ``(γ/2)‖θ‖²`` from theirs in ``pγ'‖θ‖²`` beside ``c‖Px − y‖²``; ``penalty`` is p.
+    """Our ``γ = pγ'/c`` in ``(γ/2)‖θ‖²`` from theirs in ``pγ'‖θ‖²`` with loss ``c‖Px − y‖²``; ``penalty`` is p.
 
     >>> weight_decay(1e-4)
     0.0001
@@ -72,7 +72,7 @@ def depth(theirs: int) -> int:
 
 
 def _gain(factor: float) -> float:
-    """2c, by which the paper's gradients exceed ours."""
+    """2c, the ratio of the paper's gradients to ours."""
     gain = _checked("factor", factor)
     if gain == 0:
         raise ValueError("factor must be the positive c of a loss c‖Px − y‖², got 0; use 1.0 or 0.5")

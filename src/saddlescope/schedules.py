@@ -1,10 +1,10 @@
-"""How the learning rate changes over a run: ``η_k = η f(k)``, with a factor 0 ≤ f ≤ 1 at step k.
+"""Learning-rate schedules: ``η_k = η f(k)``, with a factor 0 ≤ f ≤ 1 at step k.
 
 ``at(step)`` is f; ``elapsed(step)`` is its sum over all earlier steps, in closed form, so that the time of a run is
-lr · elapsed (dt · elapsed for Langevin, whose temperature takes the factor too). No schedule means f = 1.
+lr · elapsed (dt · elapsed for Langevin, whose temperature is also multiplied by f). No schedule means f = 1.
 
-Factors come from Python's ``math``, one at a time: NumPy's own functions differ in the last bit between processors,
-and a run that goes on elsewhere must not.
+Factors are computed with Python's ``math``, one at a time: NumPy's functions differ in the last bit between
+processors, which would change a run that is resumed elsewhere.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from saddlescope._parts import Count, Real, frozen
 Steps = Annotated[Count, Field(ge=1, lt=2**53)]
 _STEPS = "a number of steps such as 10000"
 _NO_TABLE = BeforeValidator(lambda value: repr(value) if isinstance(value, dict) else value)
-"""A table could be one schedule or another: it is not guessed at, but refused as a text is."""
+"""A table does not say which schedule it describes, so it is refused like text."""
 
 
 def counted(step: ArrayLike) -> Floats:
-    """Steps, checked."""
+    """Validated steps."""
     steps = as_numbers(step, "step")
     if not ((steps >= 0) & (steps < np.inf)).all():
         raise ValueError(f"step must be finite and not negative, got {shown(step)}; steps count from 0")
@@ -36,9 +36,9 @@ def counted(step: ArrayLike) -> Floats:
 
 @frozen
 class Step:
-    """The learning rate takes a factor q after every N = ``every`` steps: ``f(k) = q^⌊k/N⌋``, 0 < q ≤ 1.
+    """The learning rate is multiplied by q after every N = ``every`` steps: ``f(k) = q^⌊k/N⌋``, 0 < q ≤ 1.
 
-    Raises ValueError for a factor or a number of steps outside.
+    Raises ValueError for a factor or a number of steps out of range.
 
     >>> Step(every=2, factor=0.5).at([0, 1, 2, 3, 4])
     array([1.  , 1.  , 0.5 , 0.5 , 0.25])
@@ -65,11 +65,11 @@ class Step:
 
 @frozen
 class Cosine:
-    """The learning rate falls over N = ``steps`` steps to a share c = ``floor`` of itself, and stays there.
+    """The learning rate falls over N = ``steps`` steps to a fraction c = ``floor`` of itself, and stays there.
 
-    ``f(k) = c + (1 − c)(1 + cos(πk/N))/2`` up to N, c from there on; with c = 0 time stands still then. 0 ≤ c ≤ 1.
+    ``f(k) = c + (1 − c)(1 + cos(πk/N))/2`` up to N, then c; with c = 0 time then stops. 0 ≤ c ≤ 1.
     Source: Loshchilov & Hutter 2017, arXiv 1608.03983, equation 5, without restarts.
-    Raises ValueError for a floor or a number of steps outside.
+    Raises ValueError for a floor or a number of steps out of range.
 
     >>> Cosine(steps=4).at([0, 2, 4, 9])
     array([1. , 0.5, 0. , 0. ])
@@ -78,7 +78,7 @@ class Cosine:
     """
 
     steps: Steps = Field(description=_STEPS)
-    floor: Annotated[Real, Field(ge=0, le=1)] = Field(default=0.0, description="a share such as 0.1")
+    floor: Annotated[Real, Field(ge=0, le=1)] = Field(default=0.0, description="a fraction such as 0.1")
 
     def at(self, step: ArrayLike) -> Floats:
         """f at these steps (whole numbers from 0 on); shape of ``step``."""
@@ -93,16 +93,16 @@ class Cosine:
         return np.asarray(self.floor * k + (1 - self.floor) * (n + cosines) / 2)
 
     def _left(self, step: ArrayLike) -> Floats:
-        """Share of the way down that is left: 1 at the start, 0 from N on."""
+        """Remaining fraction of the decay: 1 at the start, 0 from N on."""
         return 1 - np.minimum(counted(step), self.steps) / self.steps
 
 
 @frozen
 class Warmup:
-    """The learning rate rises over N = ``steps`` steps, ``f(k) = (k + 1)/N``, and goes on as ``then`` says.
+    """The learning rate rises over N = ``steps`` steps, ``f(k) = (k + 1)/N``, then follows ``then``.
 
-    ``then`` is a ``Step`` or a ``Cosine`` that starts at step N; without it f = 1 from there on.
-    Raises ValueError for a number of steps outside, TypeError for another ``then``.
+    ``then`` is a ``Step`` or a ``Cosine`` that starts at step N; without it f = 1 from N on.
+    Raises ValueError for a number of steps out of range, TypeError for any other ``then``.
 
     >>> Warmup(steps=4).at([0, 1, 3, 8])
     array([0.25, 0.5 , 1.  , 1.  ])
@@ -123,7 +123,7 @@ class Warmup:
         return np.where(k < self.steps, (k + 1) / self.steps, later)
 
     def elapsed(self, step: ArrayLike) -> Floats:
-        """``Σ_{k < step} f(k) = n(n + 1)/(2N)`` with n = min(step, N), and what comes after; shape of ``step``."""
+        """``Σ_{k < step} f(k) = n(n + 1)/(2N)``, n = min(step, N), plus the sum of ``then``; shape of ``step``."""
         k = counted(step)
         n, after = np.minimum(k, self.steps), np.maximum(k - self.steps, 0.0)
         return np.asarray(n * (n + 1) / (2 * self.steps) + (after if self.then is None else self.then.elapsed(after)))

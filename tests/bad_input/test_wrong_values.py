@@ -107,7 +107,7 @@ def method(**arguments):
         (data(spectrum=[1.0], dim_in=0, dim_out=2), ("[data]", "dim_in")),
         (data(spectrum=1.0, dim_in=3, dim_out=2), ("[data]", "spectrum")),
         (data(spectrum=[1.0], dim_in=3, dim_out=2, colour=1), ("[data]", "colour", "allowed")),
-        (data(type="Dataset", path="missing.npz"), ("[data]", "missing.npz", "is no file")),
+        (data(type="Dataset", path="missing.npz"), ("[data]", "missing.npz", "is not a file")),
         (data(type="Dataset", path="run.toml"), ("[data]", ".npz or .csv")),
         (data(type="Dataset", path=3), ("[data]", "path must be a string")),
         (data(type="Dataset", path="a.npz", sigma=1.0), ("[data]", "sigma", "did you mean 'label_noise'")),

@@ -1,4 +1,4 @@
-"""The benchmarks: what they write, and that a contestant of another law is not timed."""
+"""The benchmarks: their output, and that a contestant with a different distribution is not timed."""
 
 import json
 from dataclasses import replace
@@ -54,7 +54,7 @@ def test_a_wrong_law_is_not_timed():
     wrong = replace(NUMPY, name="too hot", choices=({"chunk": 64, "setting": HOTTER},))
     entries, notes, other = arms.run(replace(RACE, arms=(MINE, NUMPY, wrong)), 1, 0.01, silent)
     assert [entry.arm.name for entry in entries] == [OURS, "NumPy"] and not notes
-    assert len(other) == 1 and other[0].startswith("too hot has another law: z = ")
+    assert len(other) == 1 and other[0].startswith("too hot has a different distribution: z = ")
 
 
 def test_an_arm_that_fails_is_named():

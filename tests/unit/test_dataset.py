@@ -170,7 +170,7 @@ def test_arrays_that_are_not_there(tmp_path):
     np.savez(tmp_path / "a.npz", X=np.array([{}]), Y=np.eye(2))
     with pytest.raises(ValueError, match="of numeric arrays"):
         Dataset.load(tmp_path / "a.npz")
-    with pytest.raises(FileNotFoundError, match="is no file"):
+    with pytest.raises(FileNotFoundError, match="is not a file"):
         Dataset.load(tmp_path / "b.npz")
 
 

@@ -1,4 +1,4 @@
-"""``saddlescope bench``: the same work done by this package and by every peer installed, side by side."""
+"""``saddlescope bench``: the same work by this package and by every installed peer, measured side by side."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ def bench(
     out: str | Path = "bench",
     works: Mapping[str, Work] = WORKS,
 ) -> int:
-    """Run the works and write ``bench.json``, ``bench.md`` and ``w3.svg``; 1 if a contestant had another law, else 0.
+    """Run the works and write ``bench.json``, ``bench.md`` and ``w3.svg``.
 
-    Peers that are not installed are left out and named. Raises ValueError for a work that does not exist.
+    Returns 1 if a contestant simulates a different distribution, else 0. Peers that are not installed are skipped and
+    listed. Raises ValueError for an unknown work.
     """
     chosen = _chosen(names, works)
     repeats = repeats or (QUICK_ROUNDS if quick else ROUNDS)
@@ -77,6 +78,7 @@ def bench(
 
 
 def _chosen(names: Sequence[str], works: Mapping[str, Work]) -> dict[str, Work]:
+    """The named works in their own order, all if none is named."""
     for name in names:
         if name not in works:
             raise ValueError(f"WORK must be among {', '.join(works)}, got {name!r}; leave it out for all of them")
@@ -84,6 +86,7 @@ def _chosen(names: Sequence[str], works: Mapping[str, Work]) -> dict[str, Work]:
 
 
 def _outcome(race: Race, repeats: int, seconds: float, say: Any) -> dict[str, Any]:
+    """Run a race, with the limits of the machine measured in every round."""
     found: list[limits.Rates] = []
     entries, notes, wrong = run(race, repeats, seconds, say, lambda: found.append(limits.rates()))
     arms = {entry.arm.name: _facts(entry) for entry in entries}
@@ -93,7 +96,7 @@ def _outcome(race: Race, repeats: int, seconds: float, say: Any) -> dict[str, An
 
 
 def _facts(entry: Entry) -> dict[str, Any]:
-    """An entry as plain numbers."""
+    """An entry as it appears in bench.json."""
     arm, each = entry.arm, 1e9 / (entry.steps * entry.arm.trajectories)
     options = {key: value for key, value in entry.choice.items() if key != "setting"}
     return {

@@ -1,4 +1,4 @@
-"""A race: arms, each one or more worker processes, that run in turns so that all see the same machine."""
+"""A race: arms, each of one or more worker processes, that run in turns so that all see the same machine."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ OURS = "saddlescope"
 PEERS = ("torch", "jax", "numpy", "numba", "diffrax", "torchsde")
 AVAILABLE = available()
 CORES = next(count for count in (16, 8, 4, 2, 1) if count <= AVAILABLE)
-"""Cores that all contestants use: they share ensembles out evenly."""
+"""Cores that all contestants use; a power of two divides ensembles evenly."""
 
 BOUND = 5.0
-"""Standard errors that two equal laws may differ by: false alarm level 6e-7."""
+"""Standard errors by which equal distributions may differ (false-alarm level 6e-7)."""
 
 Values = NDArray[np.float64]
 Advance = Callable[[int], Values]
@@ -39,10 +39,10 @@ Advance = Callable[[int], Values]
 class Arm:
     """A contestant in one arrangement: ``function`` of the module of ``peer``, in ``processes``.
 
-    ``function(setting, trajectories, seed, block, **options)`` prepares an ensemble; what it returns runs it from its
-    start for a number of steps, a multiple of ``block``, with new noise at every call, and gives one number a
-    trajectory. The trajectories are shared out over the processes, each on a core of its own. Of the ``choices`` of
-    options (which may hold another setting) the fastest is raced.
+    ``function(setting, trajectories, seed, block, **options)`` prepares an ensemble and returns a function that runs it
+    from its start for a number of steps, a multiple of ``block``, with new noise at every call; it returns one number
+    per trajectory. The trajectories are divided among the processes, one core each. Of the ``choices`` of options
+    (which may contain another setting) the fastest is raced.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Arm:
     processes: int = 1
     block: int = 100
     check: tuple[int, int] | None = None
-    """Steps and members of its law check; those of the race if None, no check with 0 members."""
+    """Steps and members of its distribution check; those of the race if None, no check with 0 members."""
 
     @property
     def module(self) -> str:
@@ -62,7 +62,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Race:
-    """Arms on one ``setting``, ours first; ``check``: after how many steps, on how many members laws are compared."""
+    """Arms on one ``setting``, ours first; ``check``: steps and members after which distributions are compared."""
 
     name: str
     setting: Any
@@ -73,7 +73,7 @@ class Race:
 
 @dataclass
 class Entry:
-    """What one arm did: seconds of every round, of the first run beyond a later one, bytes, and its law."""
+    """Result of one arm: seconds of every round, compilation time, memory, and its distribution."""
 
     arm: Arm
     choice: dict[str, Any]
@@ -82,13 +82,13 @@ class Entry:
     law: dict[str, Any]
     seconds: list[float] = field(default_factory=list)
     memory: int = 0
-    """Largest resident memory of its processes, together."""
+    """Peak resident memory of its processes together, in bytes."""
     work_memory: int = 0
-    """By how much that is more than after importing the contestant."""
+    """The part of it that exceeds the memory after importing the contestant."""
 
 
 class Failure(RuntimeError):
-    """An arm that could not run, in words."""
+    """An arm could not run; the message says why."""
 
 
 def installed(peer: str) -> bool:
@@ -103,27 +103,29 @@ def run(
     say: Callable[[str], None],
     each_round: Callable[[], None] = lambda: None,
 ) -> tuple[list[Entry], list[str], list[str]]:
-    """Time every arm ``repeats`` times, in alternating order, once its law is that of the first.
+    """Time every arm ``repeats`` times, in alternating order, if its distribution agrees with that of the first.
 
-    ``each_round`` is called in every round, as if it were the last arm.
+    ``each_round`` is called in every round, in the position of the last arm.
 
-    Returns the entries of the arms that ran, notes on those that did not, and the arms of another law.
+    Returns the entries of the arms that ran, notes on those that did not, and notes on wrong distributions.
     """
     arms = [arm for arm in race.arms if arm.peer == OURS or installed(arm.peer)]
     notes, wrong, ready = [], [], []
     runners = [Runner(arm, race.setting) for arm in arms]
     try:
         for runner in runners:
-            say(f"{race.name}: {runner.arm.name} is imported")
-            runner.start()  # all of them, before anybody is timed
+            say(f"{race.name}: importing {runner.arm.name}")
+            runner.start()  # all of them, before any is timed
         for runner in runners:
-            say(f"{race.name}: {runner.arm.name}, its best arrangement and its law")
+            say(f"{race.name}: {runner.arm.name}, best arrangement and distribution check")
             try:
                 runner.check()
                 runner.choose(seconds / 8)
                 law = _law(runner, runners[0], race)
                 if max(map(abs, law["z"])) > BOUND:
-                    wrong.append(f"{runner.arm.name} has another law: z = {law['z'][0]:+.1f}, {law['z'][1]:+.1f}")
+                    wrong.append(
+                        f"{runner.arm.name} has a different distribution: z = {law['z'][0]:+.1f}, {law['z'][1]:+.1f}"
+                    )
                     continue
                 runner.settle(seconds)
             except Failure as failure:
@@ -150,22 +152,22 @@ def run(
 
 
 def _law(runner: Runner, reference: Runner, race: Race) -> dict[str, Any]:
-    """Mean and spread of the values of an arm after the steps of the check, and how far both are from the first's."""
+    """Mean and standard deviation of an arm's values after the check, and their distances from the first arm's."""
     steps, members = runner.arm.check or race.check
     if not members:
         return {"z": [0.0, 0.0]}
     expected = reference.values(steps, members)
     values = expected if runner is reference else runner.values(steps, members)
     z = [0.0, 0.0] if runner is reference else distances(values, expected)
-    kept = values[np.isfinite(values)]  # a fixed step may throw a trajectory out of all bounds
+    kept = values[np.isfinite(values)]  # fixed steps can diverge
     facts = {"mean": float(kept.mean()), "std": float(kept.std()), "lost": len(values) - len(kept), "z": z}
     return {"steps": steps, "members": len(values), **facts}
 
 
 def distances(values: Values, expected: Values) -> list[float]:
-    """Differences of the means, and of the spreads about the expected mean, in standard errors (Welch).
+    """Differences of the means, and of the mean squares about the expected mean, in standard errors (Welch).
 
-    Values that are not finite are left out; more than 1 % of them make another law.
+    Non-finite values are dropped; if they exceed 1 %, the distance is infinite.
 
     >>> rng = np.random.default_rng(0)
     >>> same, wider = rng.normal(size=(2, 4000)), rng.normal(scale=1.2, size=4000)
@@ -181,18 +183,18 @@ def distances(values: Values, expected: Values) -> list[float]:
 
 
 def _normal(test: Any) -> float:
-    """The standard normal with the two-sided probability of a test, with the sign of its statistic."""
+    """The z-score with the two-sided p-value and the sign of a test."""
     return float(np.sign(test.statistic) * stats.norm.isf(max(test.pvalue, 1e-300) / 2))
 
 
 class Runner:
-    """An arm with its processes alive."""
+    """An arm with its running processes."""
 
     def __init__(self, arm: Arm, setting: Any) -> None:
         self.arm, self.choice, self.steps = arm, arm.choices[0], arm.block
         self._sent: dict[str, Any] | None = None
         self.compile_seconds, self.memory, self.work_memory = 0.0, 0, 0
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # products are small; cores are shared out here
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # products are small; cores are assigned here
         context = get_context("forkserver")
         context.set_forkserver_preload([__name__])
         self.pipes: list[Connection] = []
@@ -208,7 +210,7 @@ class Runner:
     def run(self, steps: int, patience: float | None = None) -> tuple[float, Values]:
         """Wall-clock seconds until the last process is done, and the values of all trajectories.
 
-        Raises Failure when a process takes more than ``patience`` seconds; the runner is of no more use then.
+        Raises Failure if a process takes more than ``patience`` seconds; the runner is then unusable.
         """
         begin = time.perf_counter()
         changed, self._sent = self.choice is not self._sent, self.choice
@@ -220,22 +222,22 @@ class Runner:
         return seconds, np.concatenate([answer[0] for answer in answers])
 
     def start(self) -> None:
-        """Wait until the contestant is imported everywhere, or has failed to be."""
+        """Wait until every process has imported the contestant, or failed to."""
         for pipe in self.pipes:
             pipe.poll(None)
 
     def check(self) -> None:
-        """Raise Failure when the contestant could not be imported."""
+        """Raise Failure if the contestant could not be imported."""
         for pipe in self.pipes:
             _answer(pipe)
 
     def time(self) -> float:
-        """Seconds of ``steps`` steps: a block and these, less a block, so that start and end are not counted."""
+        """Seconds of ``steps`` steps: a run with one more block minus a run of that block, which cancels set-up."""
         block = self.arm.block
         return max(1e-9, self.run(block + self.steps)[0] - self.run(block)[0])
 
     def choose(self, seconds: float) -> None:
-        """Take the choice of options that is fastest; its first run tells what compilation takes."""
+        """Select the fastest choice of options; its first run measures compilation."""
         tried = []
         for choice in self.arm.choices:
             self.choice, self.steps = choice, self.arm.block
@@ -245,25 +247,26 @@ class Runner:
         _, self.choice, self.compile_seconds = min(tried, key=lambda entry: entry[0])
 
     def settle(self, seconds: float) -> float:
-        """Set the number of steps so that they take about ``seconds``; returns seconds a step."""
+        """Set the number of steps so that they take about ``seconds``; returns seconds per step."""
         for _ in range(12):
             took = min(self.time() for _ in range(2))
             shortest = took > seconds and self.steps == self.arm.block
             if shortest or 0.7 * seconds <= took <= 1.5 * seconds:
                 break
-            # Once more, also when the run was too long: it may have been the machine that was busy.
+            # Repeat even if the run was too long: the machine may have been busy.
             self.steps = self._blocks(self.steps * min(16.0, max(1 / 16, seconds / took)))
         return took / self.steps
 
     def _blocks(self, steps: float) -> int:
-        """So many steps, or a little more, in whole blocks."""
+        """``steps`` rounded up to whole blocks."""
         return self.arm.block * math.ceil(steps / self.arm.block)
 
     def values(self, steps: int, members: int) -> Values:
-        """Values of at least so many independent trajectories after ``steps``."""
+        """Values of at least ``members`` independent trajectories after ``steps``."""
         return np.concatenate([self.run(steps)[1] for _ in range(math.ceil(members / self.arm.trajectories))])
 
     def close(self) -> None:
+        """End the processes."""
         for pipe in self.pipes:
             with contextlib.suppress(OSError):
                 pipe.send(None)
@@ -279,14 +282,14 @@ def _answer(pipe: Connection, patience: float | None = None) -> Any:
     try:
         answer = pipe.recv()
     except EOFError:
-        raise Failure("its process ended, perhaps for want of memory") from None
+        raise Failure("its process ended, possibly out of memory") from None
     if isinstance(answer, str):
         raise Failure(answer)
     return answer
 
 
 def _work(pipe: Connection, arm: Arm, setting: Any, index: int) -> None:
-    """The life of a worker: import the contestant, then run whatever is asked for."""
+    """Main loop of a worker: import the contestant, then run what is requested."""
     if arm.processes > 1 and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[index % len(cores)]})
@@ -298,7 +301,7 @@ def _work(pipe: Connection, arm: Arm, setting: Any, index: int) -> None:
         while (order := pipe.recv()) is not None:
             options, steps = order
             if options is not None:
-                advance = None  # the old ensemble goes before the new one comes
+                advance = None  # free the old ensemble before the new one is allocated
                 if "chunk" in options:
                     options["chunk"] = min(options["chunk"], share["trajectories"])
                 advance = prepare(**{"setting": setting, **share, **options})
@@ -306,7 +309,7 @@ def _work(pipe: Connection, arm: Arm, setting: Any, index: int) -> None:
             pipe.send((values, _peak_memory(), _peak_memory() - imported))
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         pass
-    except Exception as error:  # whatever a peer raises is said, and its arm left out
+    except Exception as error:  # an error of a peer is reported, and its arm skipped
         pipe.send(f"{type(error).__name__}: {error}".splitlines()[0])
 
 

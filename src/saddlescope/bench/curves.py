@@ -1,4 +1,4 @@
-"""W3, error against time: how far from the stationary law a scheme ends, for steps long and short."""
+"""W3, error against time: distance of each scheme from the stationary distribution, for several step sizes."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from saddlescope.theory.sde.laws import Law
 
 TEMPERATURES = (0.03, 0.3)
 HORIZON = 10.0
-"""Time after which the exact law is the stationary one, to within what these ensembles can show."""
+"""Time after which the exact distribution is stationary to the accuracy of these ensembles."""
 PATIENCE = 30.0
-"""Seconds for one run; a scheme that takes more is left there."""
+"""Seconds for one run; a slower scheme is abandoned."""
 STEPS = (0.1, 0.05, 0.01, 0.005, 0.001)
 TOLERANCES = (1.0, 0.3, 0.1, 0.03)
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """An arm with one choice a point, made from the setting of a temperature and a step or a tolerance."""
+    """An arm with one point per step size or tolerance, at each temperature."""
 
     arm: Arm
     option: str
@@ -58,18 +58,18 @@ def schemes(n: int) -> tuple[Scheme, ...]:
 
 
 def start(setting: Scalar) -> Scalar:
-    """All from s*, near where the law has its mass."""
+    """All trajectories from s*, near the bulk of the distribution."""
     return Scalar(**{**vars(setting), "strength": setting.target})
 
 
 def exact(temperature: float) -> Law:
-    """The stationary law."""
+    """The stationary distribution."""
     setting = scalar(temperature)
     return ModeSDE(setting.depth, setting.target, setting.label_noise, temperature=temperature).stationary()
 
 
 def distance(strengths: Values, temperature: float) -> float:
-    """Largest difference between the distribution of an ensemble and the exact stationary one.
+    """Kolmogorov distance between an ensemble and the exact stationary distribution.
 
     >>> distance(np.full(10, 1e9), temperature=0.03)
     1.0
@@ -80,7 +80,7 @@ def distance(strengths: Values, temperature: float) -> float:
 
 
 def measure(n: int, repeats: int, quick: bool, say: Callable[[str], None]) -> dict[str, Any]:
-    """Every scheme at every temperature: seconds a trajectory (median, first runs apart) and distance of the laws."""
+    """Every scheme at every temperature: time per trajectory (median, without the first run) and distance."""
     points: list[dict[str, Any]] = []
     notes: list[str] = []
     for scheme in schemes(n):
@@ -120,9 +120,9 @@ def _point(scheme: Scheme, temperature: float, value: float, runs: list[tuple[fl
 
 
 def dominates(points: list[dict[str, Any]]) -> bool | None:
-    """Whether for every point of a peer there is one of ours as fast and as near; None without peers.
+    """Whether for every point of a peer one of ours is as fast and as accurate; None without peers.
 
-    Distances below twice what sampling makes of the exact law (0.87/√n on average) count as zero.
+    Distances below twice the mean sampling error of the exact distribution (0.87/√n) count as zero.
 
     >>> point = {"temperature": 0.3, "noise": 0.001}
     >>> fast = {**point, "peer": "saddlescope", "microseconds": 1.0, "distance": 0.0011}
@@ -148,7 +148,7 @@ def _error(point: dict[str, Any]) -> float:
 
 
 def draw(curves: dict[str, Any], path: Path) -> None:
-    """One panel a temperature: distance of the laws against time a trajectory."""
+    """One panel per temperature: Kolmogorov distance against time per trajectory."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4.2), layout="constrained")
@@ -164,7 +164,7 @@ def draw(curves: dict[str, Any], path: Path) -> None:
             panel.loglog(x, y, label=name, color=f"C{index}", **style)
         noise = max((p["noise"] for p in curves["points"] if p["peer"] == OURS), default=0.0)
         panel.axhspan(1e-4, 2 * noise, color="0.9", label="sampling noise")
-        panel.set(title=f"T = {temperature}", xlabel="microseconds a trajectory", ylim=(noise / 2, 1))
-    panels[0].set_ylabel("distance from the stationary law (CDF)")
+        panel.set(title=f"T = {temperature}", xlabel="microseconds per trajectory", ylim=(noise / 2, 1))
+    panels[0].set_ylabel("Kolmogorov distance to the stationary distribution")
     panels[-1].legend(fontsize=7)
     figure.savefig(path)

@@ -1,4 +1,4 @@
-"""What this machine can do at most, and what memory the engine takes: the scale of all other numbers."""
+"""Peak rates of this machine and the memory of the engine, for comparison with all other numbers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RATES = {
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers are measured on."""
+    """The machine and the versions of the contestants."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
@@ -47,7 +47,7 @@ def _version(name: str) -> str | None:
 
 
 def rates(milliseconds: float = 30.0) -> Rates:
-    """Multiply-adds in GFLOP/s of one thread and of all cores, and normals a second of one, at this moment.
+    """Current rates: multiply-adds in GFLOP/s of one thread and of all cores, normals per second of one thread.
 
     >>> rates(milliseconds=1.0)["float32"]["normals_per_second"] > 0
     True
@@ -81,7 +81,7 @@ def _together(rate: Any, milliseconds: float) -> float:
 
 
 def memory() -> list[dict[str, int]]:
-    """Bytes that W1 adds to the process for ten times the steps and for twice the trajectories."""
+    """Bytes that W1 allocates: as a baseline, for ten times the steps, and for twice the trajectories."""
     base = Arm(OURS, OURS, "langevin", 16_384, block=10)
     return [_memory(arm) for arm in (base, replace(base, block=100), replace(base, trajectories=32_768))]
 

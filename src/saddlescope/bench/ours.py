@@ -23,7 +23,7 @@ def langevin(setting: Network, trajectories: int, seed: int, block: int, **plan:
 
 
 def sgd(setting: Network, trajectories: int, seed: int, block: int, **plan: Any) -> Advance:
-    """Online SGD, exact in law."""
+    """Online SGD, exact in distribution."""
     return _engine(setting, _problem(setting), SGD(setting.lr, setting.batch_size), trajectories, seed, plan)
 
 
@@ -47,7 +47,7 @@ def mode(setting: Scalar, trajectories: int, seed: int, block: int, threads: int
 
 
 def mode_controlled(setting: Scalar, trajectories: int, seed: int, block: int, tol: float) -> Advance:
-    """The scheme of weak order 2 with a step from the local rate."""
+    """The scheme of weak order 2 with a locally controlled step."""
     sde, seeds = _mode(setting), count(1000 * seed)
 
     def advance(steps: int) -> Any:
@@ -68,7 +68,7 @@ def _problem(setting: Network) -> Problem:
 def _engine(
     setting: Network | Table, problem: Problem, method: Method, trajectories: int, seed: int, options: dict[str, Any]
 ) -> Advance:
-    """The compiled engine without saves; the steps alone, as the peers do them, unless the options name events."""
+    """The compiled engine without saves: the steps alone, like the peers, unless the options request events."""
     seeds, options = count(1000 * seed), {"dtype": "float32", "threads": CORES, "events": (), **options}
 
     def advance(steps: int) -> Any:

@@ -1,4 +1,4 @@
-"""The record of a benchmark as JSON, as Markdown and on the terminal; nothing here knows how it was measured."""
+"""The record of a benchmark as JSON, Markdown and terminal tables, independent of how it was measured."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from saddlescope.bench.targets import Fact
 
 Row = Sequence[str]
 
-ARMS = ("contestant", "ns", "spread", "× ours", "rounds", "compile s", "memory MB", "of that its work")
+ARMS = ("contestant", "ns", "spread", "× ours", "rounds", "compile s", "memory MB", "of that, its work")
 TARGETS = ("work", "ours against", "floor", "reach", "measured", "rounds", "")
 
 
@@ -25,7 +25,7 @@ def write(folder: Path, record: Fact) -> None:
 
 
 def arm_rows(arms: Mapping[str, Any]) -> list[Row]:
-    """A row for each contestant of a race: nanoseconds a trajectory-step, ratio to ours, compilation, memory."""
+    """A row for each contestant of a race: nanoseconds per trajectory and step, ratio to ours, compilation, memory."""
     return [
         (
             name,
@@ -53,7 +53,7 @@ def target_rows(record: Fact) -> list[Row]:
 
 
 def limit_rows(record: Fact) -> list[Row]:
-    """What the machine can do, for each type: median of all rounds, the lowest and the highest."""
+    """Peak rates of the machine for each type: median of all rounds, lowest and highest."""
     return [
         (
             dtype,
@@ -77,7 +77,7 @@ def table(title: str, head: Row, rows: Iterable[Row]) -> Table:
 
 
 def markdown(record: Fact) -> str:
-    """The whole record as one Markdown text."""
+    """The whole record as a Markdown document."""
     machine = record["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items() if version)
     parts = [
@@ -85,10 +85,10 @@ def markdown(record: Fact) -> str:
         f"{machine['processor']}, {machine['cores']} cores, {machine['instruction_set']}, load {machine['load']:.1f} "
         f"at the start. Python {machine['python']}, {versions}.\n",
         f"Medians of {record['repeats']} interleaved rounds{', short form' if record['quick'] else ''}; ns is "
-        "nanoseconds a trajectory and step, a ratio is the median over the rounds of the ratio in each, brackets hold "
-        "the lowest and the highest round. The first run, with compilation, is kept apart. Memory is the peak of the "
-        "processes together.\n",
-        *([f"Not installed, so not measured: {', '.join(record['missing'])}."] if record["missing"] else []),
+        "nanoseconds per trajectory and step, a ratio is the median over rounds of the ratio within each round, and "
+        "brackets give the lowest and the highest round. Compilation in the first run is listed separately. Memory is "
+        "the total peak of the processes.\n",
+        *([f"Not installed and not measured: {', '.join(record['missing'])}."] if record["missing"] else []),
         "\n## Targets\n",
         _markdown(TARGETS, target_rows(record)),
         "\n## Limits of this machine\n",
@@ -103,33 +103,33 @@ def markdown(record: Fact) -> str:
     if record["memory"]:
         parts += ["\n## Memory of the engine, W1\n", _markdown(MEMORY, memory_rows(record))]
     if record["curves"]:
-        parts += ["\n## W3, distance from the stationary law against time\n", _curves(record["curves"])]
+        parts += ["\n## W3, distance from the stationary distribution against time\n", _curves(record["curves"])]
     return "\n".join(parts) + "\n"
 
 
-LIMITS = ("type", "multiply-add GFLOP/s, one thread", "all cores", "10⁹ normals a second, one core")
+LIMITS = ("type", "multiply-add GFLOP/s, one thread", "all cores", "10⁹ normals per second, one core")
 MEMORY = ("trajectories", "steps", "MB")
 
 
 def memory_rows(record: Fact) -> list[Row]:
-    """What an ensemble takes."""
+    """Memory of an ensemble."""
     return [(f"{m['trajectories']:,}", f"{m['steps']:,}", f"{m['bytes'] / 1e6:.1f}") for m in record["memory"]]
 
 
 def _laws(arms: Mapping[str, Any]) -> str:
-    """Which law all were found to have."""
+    """The distribution that all contestants agree on."""
     checked = {name: arm["law"] for name, arm in arms.items() if "mean" in arm["law"]}
     if not checked:
         return ""
     first, worst = next(iter(checked.values())), max(max(map(abs, law["z"])) for law in checked.values())
     return (
-        f"\nLaw: after {first['steps']} steps {first['mean']:.4g} ± {first['std']:.2g}; mean and spread of the others "
-        f"within {worst:.1f} standard errors.\n"
+        f"\nDistribution after {first['steps']} steps: {first['mean']:.4g} ± {first['std']:.2g}; mean and standard "
+        f"deviation of the others within {worst:.1f} standard errors.\n"
     )
 
 
 def _curves(curves: Fact) -> str:
-    head = ("scheme", "T", "step or tolerance", "µs a trajectory", "distance")
+    head = ("scheme", "T", "step or tolerance", "µs per trajectory", "distance")
     rows = [
         (
             p["scheme"],
@@ -142,9 +142,9 @@ def _curves(curves: Fact) -> str:
     ]
     verdict = {True: "yes", False: "no", None: "no peer"}[curves["dominates"]]
     return (
-        f"![W3](w3.svg)\n\nOurs as fast and as near as every point of a peer: {verdict}. Ensembles of "
-        f"{curves['trajectories']:,} trajectories to t = {curves['horizon']:g}; distance is the largest difference of "
-        f"the distribution functions. {'; '.join(curves['notes'])}\n\n{_markdown(head, rows)}"
+        f"![W3](w3.svg)\n\nOurs is as fast and as accurate as every point of a peer: {verdict}. Ensembles of "
+        f"{curves['trajectories']:,} trajectories to t = {curves['horizon']:g}; distance is the Kolmogorov "
+        f"distance. {'; '.join(curves['notes'])}\n\n{_markdown(head, rows)}"
     )
 
 
@@ -158,7 +158,7 @@ def _interval(ends: Sequence[float]) -> str:
 
 
 def _number(value: float) -> str:
-    """Three figures, and every figure before the point.
+    """Three significant digits, and all digits before the decimal point.
 
     >>> _number(0.02345), _number(7.126), _number(434012.3)
     ('0.0235', '7.13', '434,012')

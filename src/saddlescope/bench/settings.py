@@ -1,4 +1,4 @@
-"""What the contestants are given: three kinds of problem, as plain arrays."""
+"""The input of the contestants: three kinds of problem, as plain arrays."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Network:
     """A deep linear network that learns a linear teacher from white inputs, with label noise σ.
 
     Langevin: ``W_l ← W_l − η W_{>l}ᵀ Ḡ W_{<l}ᵀ``, ``Ḡ = Δ(I + H/√B) − σZ/√B``, ``Δ = W_L…W_1 − M``, H symmetric
-    Gaussian of variance 1 off and 2 on the diagonal, Z standard normal. It has the covariance of minibatch SGD without
-    ever forming it. SGD: ``Ḡ = (1/B) Σ (Δx − σξ)xᵀ`` over a fresh batch.
+    Gaussian of variance 1 off and 2 on the diagonal, Z standard normal: the covariance of minibatch SGD without
+    forming it. SGD: ``Ḡ = (1/B) Σ (Δx − σξ)xᵀ`` over a fresh batch.
     """
 
     teacher: Floats
@@ -37,10 +37,10 @@ class Network:
 
 @dataclass(frozen=True)
 class Table:
-    """A deep linear network on a data set, all of it at every step, with fresh label noise δ.
+    """A deep linear network under full batches of a data set, with fresh label noise δ at every step.
 
-    ``Ḡ = (1/n) Σ (W_L…W_1 x_i − y_i − δξ_i) x_iᵀ``, which in law is ``ΔS − (δ/√n) Z S^{1/2}``, ``S = XᵀX/n``, Δ the
-    distance from the least-squares map M.
+    ``Ḡ = (1/n) Σ (W_L…W_1 x_i − y_i − δξ_i) x_iᵀ`` is equal in distribution to ``ΔS − (δ/√n) Z S^{1/2}``, with
+    ``S = XᵀX/n`` and Δ the distance from the least-squares map M.
     """
 
     x: Floats
@@ -80,11 +80,11 @@ class Scalar:
     temperature: float
     dt: float
     strength: float
-    """The strength all start from."""
+    """Initial strength of all trajectories."""
 
 
 def network(width: int, batch_size: int) -> Network:
-    """Three square layers, strengths of the teacher from 2 to 0.2, start of the order of the result."""
+    """Three square layers, teacher strengths from 2 to 0.2, initial weights of the order of the result."""
     rng = np.random.default_rng(20240406)
     left, right = (np.linalg.qr(rng.standard_normal((width, width)))[0] for _ in range(2))
     start = tuple((0.9 / width) ** 0.5 * rng.standard_normal((width, width)) for _ in range(3))
@@ -100,7 +100,7 @@ def table() -> Table:
 
 
 def scalar(temperature: float, dt: float = 2e-3) -> Scalar:
-    """Depth 3, s* = 1.5, σ² = 0.3, all from 0.5."""
+    """Depth 3, s* = 1.5, σ² = 0.3, initial strength 0.5."""
     return Scalar(3, 1.5, 0.3**0.5, temperature, dt, 0.5)
 
 

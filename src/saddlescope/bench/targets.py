@@ -1,4 +1,4 @@
-"""What the numbers are held against: for each question a floor, and what to reach for."""
+"""The targets of the benchmark: for each quantity a floor and a goal (``reach``)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PRODUCTS = 7 * 2 * 10**3
 
 @dataclass(frozen=True)
 class Target:
-    """A number of a work with its floor and reach (ceilings if ``at_most``); without them it is only measured."""
+    """A measured quantity with its floor and reach (ceilings if ``at_most``); without them it is only reported."""
 
     work: str
     what: str
@@ -30,7 +30,7 @@ class Target:
     at_most: bool = False
 
     def judge(self, record: Fact) -> dict[str, Any]:
-        """The target as a row of the report: measured, and "reached", "met", "missed", "" or "not measured"."""
+        """The target as a row of the report, with the verdict "reached", "met", "missed", "" or "not measured"."""
         work = record["works"].get(self.work)
         found = self.measure(work["races"]) if work else None
         row = {"work": self.work, "what": self.what, "floor": self.floor, "reach": self.reach, "at_most": self.at_most}
@@ -44,19 +44,21 @@ class Target:
 
 
 def ratio(slow: Fact, fast: Fact) -> Measured:
-    """How many times longer a trajectory-step takes: median, lowest and highest over the rounds."""
+    """Ratio of times per trajectory and step: median, lowest and highest over the rounds."""
     work = (fast["steps"] * fast["trajectories"]) / (slow["steps"] * slow["trajectories"])
     rounds = [work * s / f for s, f in zip(slow["seconds"], fast["seconds"], strict=True)]
     return statistics.median(rounds), min(rounds), max(rounds)
 
 
 def best_peer(arms: Fact, *names: str) -> Fact | None:
-    """The fastest arm of the peers, or of those whose names begin so."""
+    """The fastest arm of the peers, or of those whose names start with one of ``names``."""
     peers = [a for a in arms.values() if a["peer"] != OURS and (not names or a["name"].startswith(names))]
     return min(peers, key=lambda arm: arm["nanoseconds"], default=None)
 
 
 def _against(race: str, *names: str) -> Measure:
+    """Time of the best peer over ours."""
+
     def measure(races: Fact) -> Measured | None:
         arms = races.get(race, {}).get("arms", {})
         peer = best_peer(arms, *names)
@@ -66,6 +68,8 @@ def _against(race: str, *names: str) -> Measure:
 
 
 def _between(race: str, slow: str, fast: str) -> Measure:
+    """Time of one arm over that of another."""
+
     def measure(races: Fact) -> Measured | None:
         arms = races.get(race, {}).get("arms", {})
         return ratio(arms[slow], arms[fast]) if slow in arms and fast in arms else None
@@ -74,7 +78,7 @@ def _between(race: str, slow: str, fast: str) -> Measure:
 
 
 def _peak_share(races: Fact) -> Measured | None:
-    """Of what the machine could do in the same round."""
+    """Fraction of the peak rate of the machine in the same round."""
     race = races.get("1024 trajectories", {})
     arm = race.get("arms", {}).get(OURS)
     if not arm:
@@ -86,6 +90,8 @@ def _peak_share(races: Fact) -> Measured | None:
 
 
 def _lowest(widths: Callable[[int], bool]) -> Measure:
+    """The lowest ratio of the best peer to ours over some widths."""
+
     def measure(races: Fact) -> Measured | None:
         some = [_against(name)(races) for name in races if widths(int(name.split()[1]))]
         return min((found for found in some if found), default=None)

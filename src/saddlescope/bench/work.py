@@ -1,4 +1,4 @@
-"""The five works and their contestants, each peer in its best arrangement: one process, and one on every core."""
+"""The five works and their contestants, each peer in its best arrangements: one process, and one per core."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ PROCESSES = f"{CORES} processes"
 WITH_EVENTS, EVENTS = "saddlescope, learning times at every step", ("learning_time",)
 WIDTHS = (2, 4, 8, 16, 32, 64, 128, 256, 512)
 BATCHES = {1: 400, 32: 200, 256: 60, 1024: 20, 4096: 8}
-"""Batch sizes of W2, and after how many steps laws are compared: few where a step is dear."""
+"""Batch sizes of W2, and the steps after which distributions are compared: few where a step is expensive."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """A work: what is run, and the races that measure it."""
+    """A work: its title and the races that measure it."""
 
     title: str
     races: tuple[Race, ...]
@@ -57,7 +57,7 @@ def langevin() -> Work:
 
 
 def sgd() -> Work:
-    """W2: one race for each batch size; where a batch is large, peers run fewer trajectories, as fits their caches."""
+    """W2: one race for each batch size; with large batches peers run fewer trajectories, to fit their caches."""
     return Work("Online SGD, widths (10, 10, 10, 10), float32", tuple(map(_sgd_race, BATCHES)))
 
 
@@ -97,7 +97,7 @@ def mode() -> Work:
 
 
 def label_noise() -> Work:
-    """W4: peers sample by sample, as the method is written, and with the data reduced to their moments."""
+    """W4: peers sample by sample, as the method is defined, and with the data reduced to their moments."""
     n, chunks = 1024, (32, 128, 512)
     moments, samples = {"every_sample": False}, {"every_sample": True}
     arms = (
@@ -113,7 +113,7 @@ def label_noise() -> Work:
 
 
 def widths() -> Work:
-    """W5: a small ensemble from the narrowest to wide networks; B grows with the width, so that all are stable."""
+    """W5: a small ensemble from narrow to wide networks; B grows with the width to keep all stable."""
     return Work("Langevin at square widths, three layers, 16 trajectories, float32", tuple(map(_width_race, WIDTHS)))
 
 
@@ -138,7 +138,7 @@ def _each(option: str, *values: Any, **fixed: Any) -> tuple[dict[str, Any], ...]
 def _both(
     name: str, peer: str, function: str, trajectories: int, chunks: Sequence[int], block: int, **fixed: Any
 ) -> tuple[Arm, Arm]:
-    """A peer in a single-threaded process on every core, and with its own threads in one; the ensemble in chunks."""
+    """A peer as one single-threaded process per core, and as one process with its own threads; ensemble in chunks."""
     single = _each("chunk", *sorted({min(chunk, trajectories // CORES) for chunk in chunks}), **fixed)
     shared = _each("chunk", *sorted({*chunks, trajectories}), threads=CORES, **fixed)
     return (

@@ -1,4 +1,4 @@
-"""Samples from files; sizes are read from headers and refused before anything is unpacked."""
+"""Samples from files; sizes are read from headers and checked before anything is unpacked."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ from saddlescope._memory import require
 from saddlescope._numbers import shown
 
 _TEXT = 60
-"""Bytes of memory that a byte of a CSV takes while it is read."""
+"""Bytes of memory per byte of a CSV while it is read."""
 
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError, RuntimeError, NotImplementedError)
-"""What reading a damaged or strange .npz raises."""
+"""Exceptions raised by reading a damaged or unusual .npz."""
 
 
 def read_samples(path: str | os.PathLike[str]) -> tuple[Any, Any]:
-    """The arrays X and Y of an ``.npz``, or the columns x… and y… of a ``.csv``."""
+    """The arrays X and Y of an ``.npz``, or the columns x… and y… of a ``.csv``.
+
+    Raises TypeError, ValueError, FileNotFoundError, PermissionError or OSError, in one sentence.
+    """
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"path must be that of an .npz or .csv, got {shown(path)}")
     file, readers = Path(path).expanduser(), {".npz": _read_npz, ".csv": _read_csv}
@@ -32,7 +35,7 @@ def read_samples(path: str | os.PathLike[str]) -> tuple[Any, Any]:
         raise ValueError(f"path must end in .npz or .csv, got {str(path)!r}; save the arrays X and Y as one of them")
     try:
         if not file.is_file():
-            raise FileNotFoundError(f"path {str(path)!r} is no file; give the path of an .npz or .csv")
+            raise FileNotFoundError(f"path {str(path)!r} is not a file; give the path of an .npz or .csv")
         return readers[file.suffix.lower()](file)
     except PermissionError:
         raise PermissionError(f"path {str(path)!r} may not be read; change its permissions") from None
@@ -48,7 +51,7 @@ def _read_npz(file: Path) -> tuple[Any, Any]:
             listed = {member.filename: member for member in archive.infolist()}
             for name in ("X", "Y"):
                 if f"{name}.npy" not in listed:
-                    raise ValueError(f"{str(file)!r} has no array {name!r}; save it by numpy.savez(path, X=X, Y=Y)")
+                    raise ValueError(f"{str(file)!r} has no array {name!r}; save it with numpy.savez(path, X=X, Y=Y)")
             size = sum(listed[f"{name}.npy"].file_size for name in ("X", "Y"))
             require(2 * size, f"{str(file)!r}", "save fewer samples or inputs")
             arrays = [_array(archive, listed[f"{name}.npy"]) for name in ("X", "Y")]
@@ -58,13 +61,13 @@ def _read_npz(file: Path) -> tuple[Any, Any]:
         if isinstance(error, ValueError) and str(file) in str(error):
             raise
         raise ValueError(
-            f"{str(file)!r} is not an .npz of numeric arrays; create it by numpy.savez(path, X=X, Y=Y)"
+            f"{str(file)!r} is not an .npz of numeric arrays; create it with numpy.savez(path, X=X, Y=Y)"
         ) from None
     return arrays[0], arrays[1]
 
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
-    """An array whose header speaks of as many bytes as there are."""
+    """An array whose header matches the number of bytes present."""
     headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     with archive.open(member) as stream:
         shape, _, dtype = headers[np.lib.format.read_magic(stream)](stream)
@@ -84,16 +87,16 @@ def _read_csv(file: Path) -> tuple[Floats, Floats]:
             inputs = _inputs(header, file)
             return _table(header, list(rows), inputs, file)
     except (UnicodeDecodeError, csv.Error):
-        raise ValueError(f"{str(file)!r} is no CSV with a header; begin it with a line such as x1,x2,y1") from None
+        raise ValueError(f"{str(file)!r} is not a CSV with a header; start it with a line such as x1,x2,y1") from None
 
 
 def _inputs(header: list[str], file: Path) -> NDArray[np.bool_]:
-    """Which columns are inputs."""
+    """Mask of the input columns."""
     kinds = np.array([name.strip()[:1].lower() for name in header] or [""])
     if {*kinds.tolist()} != {"x", "y"}:
         raise ValueError(
             f"{str(file)!r} has the columns {', '.join(header)[:80]!r}; name inputs x1, x2, … and labels y1, y2, …, "
-            "and have no others"
+            "and no others"
         )
     inputs = kinds == "x"
     many = max(int(inputs.sum()), int((~inputs).sum()))

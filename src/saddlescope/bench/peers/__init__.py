@@ -1,5 +1,5 @@
-"""The peers, each as a competent user writes it from its documentation; one file, one peer.
+"""The peers, one per file, each as a competent user would write it from its documentation.
 
-Every function is given a setting, a number of trajectories, a seed, the steps of a block and its options, and returns
-what runs the ensemble from its start: see ``bench.arms.Arm``.
+Every function takes a setting, a number of trajectories, a seed, the steps of a block and options, and returns a
+function that runs the ensemble from its start: see ``bench.arms.Arm``.
 """

@@ -16,7 +16,7 @@ from saddlescope.bench.settings import Network, Scalar
 
 
 def langevin(setting: Network, trajectories: int, seed: int, block: int, layout: str) -> Advance:
-    """Noise as a linear operator on the increments of H and Z; every trajectory by itself, or the ensemble at once."""
+    """Noise as a linear operator on the increments of H and Z; one trajectory at a time (vmap) or the ensemble."""
     mul, flip, ensemble = layouts("last" if layout == "last" else "first", 1 if layout == "vmap" else trajectories)
     teacher, start = ensemble(setting.teacher), tuple(map(ensemble, setting.start))
     scale = setting.lr * setting.batch_size**-0.5
@@ -81,7 +81,7 @@ def dense(setting: Network, trajectories: int, seed: int, block: int) -> Advance
 
 
 def mode(setting: Scalar, trajectories: int, seed: int, block: int, layout: str) -> Advance:
-    """One mode, every trajectory by itself (``vmap``) or the ensemble as one array."""
+    """One mode, one trajectory at a time (``vmap``) or the ensemble as one array."""
     shape = () if layout == "vmap" else (trajectories,)
     drift, diffusion = _mode(setting, setting.dt)
 

@@ -15,7 +15,7 @@ from saddlescope.bench.settings import Network, Scalar, Table
 
 
 def langevin(setting: Network, trajectories: int, seed: int, block: int, layout: str) -> Advance:
-    """``vmap``: one trajectory's step, its own key; ``first``, ``last``: arrays of the ensemble, one key a step."""
+    """``vmap``: the step of one trajectory with its own key; ``first``, ``last``: ensemble arrays, one key per step."""
     if layout == "vmap":
         return _vmap_scan(setting, trajectories, seed, block)
     mul, flip, ensemble = layouts(layout, trajectories)
@@ -102,7 +102,7 @@ def label_noise(setting: Table, trajectories: int, seed: int, block: int, every_
 
 
 def mode(setting: Scalar, trajectories: int, seed: int, block: int) -> Advance:
-    """Euler–Maruyama on one array under a scan, one key a step."""
+    """Euler–Maruyama on one array under a scan, one key per step."""
     L = setting.depth
 
     def step(a: Any, key: Any) -> Any:
@@ -121,7 +121,7 @@ def scanned(step: Any, start: Any, seed: int, block: int, value: Any) -> Advance
 
 
 def blocks(advance_block: Any, start: Any, seed: int, block: int, value: Any) -> Advance:
-    """Call after call of what advances the ensemble by a block, each with a key of its own."""
+    """Repeated calls of a function that advances the ensemble by a block, each with its own key."""
     rng = np.random.default_rng(seed)
 
     def advance(steps: int) -> Any:

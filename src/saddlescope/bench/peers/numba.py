@@ -1,4 +1,4 @@
-"""Numba: one loop over the trajectories, in parallel, each through all its steps."""
+"""Numba: a parallel loop over trajectories, each through all its steps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from saddlescope.bench.settings import Scalar
 
 
 def mode(setting: Scalar, trajectories: int, seed: int, block: int, threads: int = 1) -> Advance:
-    """Euler–Maruyama in float32; every call goes on with the generators of its threads."""
+    """Euler–Maruyama in float32; every call continues the generators of its threads."""
     depth, target, dt = setting.depth, np.float32(setting.target), np.float32(setting.dt)
     curve = np.float32(2 * setting.temperature * setting.dt)
     floor = np.float32(setting.label_noise**2 * setting.temperature * setting.dt)

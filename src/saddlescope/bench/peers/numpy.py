@@ -55,7 +55,7 @@ def label_noise(setting: Table, trajectories: int, seed: int, block: int, chunk:
 
 
 def _network(setting: Network | Table, trajectories: int, chunk: int, gradient: Any) -> Advance:
-    """Every chunk runs all its steps before the next begins; V goes back through the layers."""
+    """Every chunk runs all its steps before the next starts; the gradient is propagated back through the layers."""
     lr = F(setting.lr)
 
     def advance_chunk(steps: int) -> Any:
@@ -80,7 +80,7 @@ def mode(setting: Scalar, trajectories: int, seed: int, block: int, chunk: int) 
     curve = F(2 * setting.temperature * setting.dt)
     floor = F(setting.label_noise**2 * setting.temperature * setting.dt)
 
-    @np.errstate(over="ignore", invalid="ignore")  # a fixed step may throw a trajectory out of all bounds
+    @np.errstate(over="ignore", invalid="ignore")  # fixed steps can diverge
     def advance_chunk(count: int, steps: int) -> Any:
         a = np.full(count, setting.strength ** (1 / setting.depth), F)
         power, error, noise, root = (np.empty_like(a) for _ in range(4))

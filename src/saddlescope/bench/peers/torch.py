@@ -81,7 +81,7 @@ def sgd_one(setting: Network, trajectories: int, seed: int, block: int, chunk: i
 
 
 def _three_layers(setting: Network, trajectories: int, chunk: int, draw: Any) -> Advance:
-    """Every chunk runs all its steps before the next begins; no step allocates."""
+    """Every chunk runs all its steps before the next starts; no step allocates."""
     back, product = (torch.empty(chunk, setting.width, setting.width) for _ in range(2))
 
     def advance_chunk(steps: int) -> Any:

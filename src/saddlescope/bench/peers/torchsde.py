@@ -32,7 +32,7 @@ class _Network:
 
 
 class _Langevin(_Network):
-    """Drift and noise applied together, so that the products are taken once; noise is (H before symmetry, Z)."""
+    """Drift and noise applied together, so that products are computed once; noise is (H before symmetrising, Z)."""
 
     def f_and_g_prod(self, t: Any, y: Any, noise: Any) -> Any:
         (first, second, third), setting = self.layers(y), self.setting
