@@ -2,7 +2,9 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <chrono>
@@ -13,6 +15,8 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "dispatch.hpp"
@@ -96,14 +100,45 @@ void require_clock(const double* clock, size_t n) {
     require(clock[i] >= 0 && std::isfinite(clock[i]), "clock must be finite and not negative");
 }
 
-// One deep linear network under one method.
-class DeepLinearKernel {
+Sampling sampling_of(const std::string& name) {
+  const char* names[] = {"replacement", "without", "shuffle", "full"};
+  for (int i = 0; i < 4; ++i)
+    if (name == names[i]) return Sampling(i);
+  throw std::invalid_argument("sampling must be replacement, without, shuffle or full, got '" + name + "'");
+}
+
+using Shapes = std::vector<std::pair<int, int>>;           // rows and columns of every layer, first to last
+using GradientNoise = std::tuple<double, double, double>;  // alpha, offset, floor
+
+// Widths from input to output: those of a deep linear network are in its shapes, a diagonal one has one input and one
+// output.
+std::vector<int> widths_of(const std::string& network, const Shapes& shapes) {
+  require(network == "deep_linear" || network == "diagonal",
+          "network must be deep_linear or diagonal, got '" + network + "'");
+  require(shapes.size() >= 1 && shapes.size() <= 256, "shapes must hold 1 to 256 layers");
+  for (const auto& [rows, columns] : shapes)
+    require(rows >= 1 && columns >= 1, "every layer must have at least 1 row and 1 column");
+  if (network == "diagonal") {
+    for (const auto& shape : shapes)
+      require(shape == std::pair(shapes[0].first, 1), "the layers of a diagonal network must all be (width, 1)");
+    return std::vector<int>(shapes.size() + 1, 1);
+  }
+  std::vector<int> widths = {shapes[0].second};
+  for (const auto& [rows, columns] : shapes) {
+    require(columns == widths.back(), "a layer must have as many columns as the one before it has rows");
+    widths.push_back(rows);
+  }
+  return widths;
+}
+
+// One network under one method.
+class Kernel {
  public:
-  DeepLinearKernel(std::vector<int> widths, std::vector<double> strengths, std::vector<int> block, int rank,
-                   std::vector<double> root, double label_noise, const std::string& source, double lr, double dt,
-                   double batch, double weight_decay, int order, const std::string& instruction_set,
-                   const std::string& route)
-      : widths_(std::move(widths)),
+  Kernel(const std::string& network, const Shapes& shapes, std::vector<double> strengths, std::vector<int> block,
+         int rank, std::vector<double> root, double label_noise, const std::string& source, double lr, double dt,
+         double batch, double weight_decay, int order, std::optional<GradientNoise> gradient_noise,
+         const std::string& instruction_set, const std::string& route)
+      : widths_(widths_of(network, shapes)),
         strengths_(std::move(strengths)),
         block_(std::move(block)),
         root_(std::move(root)),
@@ -112,8 +147,6 @@ class DeepLinearKernel {
         route_(route) {
     require(route == "auto" || route == "lanes" || route == "one by one",
             "route must be auto, lanes or one by one, got '" + route + "'");
-    require(widths_.size() >= 2 && widths_.size() <= 257, "widths must hold 2 to 257 numbers");
-    for (int width : widths_) require(width >= 1, "every width must be at least 1");
     const int dx = widths_.front(), dy = widths_.back(), modes = dx < dy ? dx : dy;
     require(strengths_.size() == size_t(modes) && block_.size() == size_t(modes),
             "strengths and block must have min(dx, dy) entries");
@@ -130,9 +163,9 @@ class DeepLinearKernel {
             "order must be 1, or 2 for gradient, aligned and isotropic");
     require(method_.source != Source::sgd || (batch == std::floor(batch) && batch <= 0x1p53),
             "batch must be a whole number of at most 2^53 for sgd");
-    for (size_t l = 0; l + 1 < widths_.size(); ++l)
-      require(!__builtin_add_overflow(parameters_, int64_t(widths_[l]) * widths_[l + 1], &parameters_),
-              "widths make more weights than can be counted");
+    for (const auto& [rows, columns] : shapes)
+      require(!__builtin_add_overflow(parameters_, int64_t(rows) * columns, &parameters_),
+              "shapes make more weights than can be counted");
     problem_ = {int(widths_.size()) - 1,
                 widths_.data(),
                 modes,
@@ -141,24 +174,33 @@ class DeepLinearKernel {
                 rank,
                 root_.empty() ? nullptr : root_.data(),
                 label_noise};
+    const bool diagonal = network == "diagonal";
+    require(diagonal == gradient_noise.has_value(), "gradient_noise is for a diagonal network, which needs it");
+    if (diagonal) {
+      std::tie(problem_.alpha, problem_.offset, problem_.floor) = *gradient_noise;
+      require(problem_.alpha >= 0 && problem_.floor >= 0 && std::isfinite(problem_.alpha + problem_.floor) &&
+                  std::isfinite(problem_.offset),
+              "alpha and floor must be finite and not negative, offset finite");
+      problem_.chains = shapes[0].first;
+    }
     moving_ = problem_;
   }
-  DeepLinearKernel(const DeepLinearKernel&) = delete;
+  Kernel(const Kernel&) = delete;
 
   // Takes a data set: rows (n, columns + dy) of inputs and residuals, and the factor Fᵀ (k, q) of their fourth moments
   // (or none).
-  void use_samples(Array<const double, 2> rows, Array<const double, 2> factor, int sampling) {
+  void use_samples(Array<const double, 2> rows, Array<const double, 2> factor, const std::string& how) {
     const int dy = widths_.back(), dx = widths_.front();
     const int64_t n = int64_t(rows.shape(0)), columns = int64_t(rows.shape(1)) - dy;
     require(n >= 1, "rows must hold a sample");
     require(rows.size() <= size_t(std::numeric_limits<int32_t>::max()), "rows must hold at most 2147483647 numbers");
-    require(0 <= sampling && sampling <= 3, "sampling must be 0 to 3");
-    const bool batches = method_.source == Source::sgd && Sampling(sampling) != Sampling::full;
+    const Sampling sampling = sampling_of(how);
+    const bool batches = method_.source == Source::sgd && sampling != Sampling::full;
     require(columns == (batches ? dx : problem_.rank), "rows must be (n, columns + dy), columns dx or the rank");
     const int64_t r = problem_.rank, moments = int64_t(factor.shape(1));
     require(factor.shape(0) == 0 || moments == r * (r + 1) / 2 || moments == r * (r + 1) / 2 + r * dy,
             "factor must have a column for each entry of a triangle, and one for each of K or none");
-    require(!batches || Sampling(sampling) == Sampling::replacement || method_.batch <= double(n),
+    require(!batches || sampling == Sampling::replacement || method_.batch <= double(n),
             "batch must not be larger than the data set");
     require(method_.source != Source::isotropic, "isotropic noise needs Gaussian data");
     require_aligned(rows, factor);
@@ -173,7 +215,7 @@ class DeepLinearKernel {
                 moments,
                 int64_t(factor.shape(0)),
                 {single_factor_.data(), factor_.data()}};
-    method_.sampling = Sampling(sampling);
+    method_.sampling = sampling;
     moving_.samples = &samples_;
     if (batches) moving_.root = nullptr, moving_.rank = dx;
   }
@@ -241,14 +283,30 @@ class DeepLinearKernel {
     run(ensemble, span, threads);
   }
 
+  // What stands in the columns of `observe`, in order: name and shape of each observable; none of a diagonal network.
+  std::vector<std::pair<std::string, std::vector<int64_t>>> columns() const {
+    std::vector<std::pair<std::string, std::vector<int64_t>>> all;
+    const int64_t depth = problem_.depth, modes = problem_.modes;
+    if (!problem_.chains)
+      for (int i = 0; i < kernels_.observer.observables; ++i) {
+        const Observable one = kernels_.observer.observable(i);
+        std::vector<int64_t> shape;
+        if (one.axis == Axis::layers) shape.push_back(depth);
+        if (one.axis == Axis::pairs) shape.push_back(depth - 1);
+        if (one.axis == Axis::modes || one.axis == Axis::layers) shape.push_back(modes);
+        all.emplace_back(one.name, shape);
+      }
+    return all;
+  }
+
   nb::object observe(Array<const double, 2> weights, double temperature, int threads) const {
-    require(!problem_.chains, "a diagonal network is not observed here");
+    require(!problem_.chains, "the kernel does not observe a diagonal network");
     require(int64_t(weights.shape(1)) == parameters_, "weights must be (n, parameters)");
     require(threads >= 1, "threads must be at least 1");
     require_aligned(weights);
     const int64_t n = int64_t(weights.shape(0));
     double* out;
-    auto table = fresh<double>({size_t(n), size_t(kernels_.observer.columns(problem_))}, out);
+    auto table = fresh<double>({size_t(n), size_t(kernels_.observer.width(problem_))}, out);
     {
       const Unlocked unlocked;
       for_blocks(n, kernels_.observer.lanes, kernels_.observer.scratch(problem_), threads,
@@ -288,22 +346,6 @@ class DeepLinearKernel {
     require(std::isfinite(low) && high > low && std::isfinite(high - low), "high must lie above low, both finite");
     require(start >= 0 && every >= 1, "start must be at least 0 and every at least 1");
     tally_ = {start, every, low, high, 0, 0, nullptr, nullptr};
-  }
-
-  // A diagonal network of so many chains, whose gradient has the variance alpha (Δ + offset)² + floor, in place of the
-  // layers that the widths say.
-  void diagonal(int chains, double alpha, double offset, double floor) {
-    require(widths_.front() == 1 && widths_.back() == 1, "a diagonal network has one input and one output");
-    require(chains >= 1, "chains must be at least 1");
-    require(alpha >= 0 && floor >= 0 && std::isfinite(alpha + floor) && std::isfinite(offset),
-            "alpha and floor must be finite and not negative, offset finite");
-    for (Problem* problem : {&problem_, &moving_}) {
-      problem->chains = chains;
-      problem->alpha = alpha;
-      problem->offset = offset;
-      problem->floor = floor;
-    }
-    parameters_ = int64_t(problem_.depth) * chains;
   }
 
   // Standard normals one Langevin step takes.
@@ -490,6 +532,7 @@ NB_MODULE(_kernel, m) {
   using namespace saddlescope;
   m.doc() = "Compiled kernels; saddlescope.engines.native is their interface.";
   m.attr("jacobi_modes") = kJacobiModes;
+  m.attr("thresholds") = nb::make_tuple(kThreshold[0], kThreshold[1]);
   m.def("instruction_sets", &instruction_sets);
   m.def("normals", &normals<float, uint32_t>, "words"_a.noconvert(), "count"_a, "instruction_set"_a = "auto");
   m.def("normals", &normals<double, uint64_t>, "words"_a.noconvert(), "count"_a, "instruction_set"_a = "auto");
@@ -510,26 +553,28 @@ NB_MODULE(_kernel, m) {
   m.def("mode_euler", &mode_euler<double, uint64_t>, "depth"_a, "alpha"_a, "center"_a, "floor"_a, "beta1"_a, "beta2"_a,
         "temperature"_a, "decay"_a, "dt"_a, "start"_a, "steps"_a, "words"_a.noconvert(), "threads"_a = 1,
         "instruction_set"_a = "auto");
-  nb::class_<DeepLinearKernel>(m, "DeepLinearKernel")
-      .def(nb::init<std::vector<int>, std::vector<double>, std::vector<int>, int, std::vector<double>, double,
-                    const std::string&, double, double, double, double, int, const std::string&, const std::string&>(),
-           "widths"_a, "strengths"_a, "block"_a, "rank"_a, "root"_a, "label_noise"_a, "source"_a, "lr"_a, "dt"_a,
-           "batch"_a, "weight_decay"_a, "order"_a, "instruction_set"_a = "auto", "route"_a = "auto")
-      .def("advance", &DeepLinearKernel::advance<float, uint32_t>, "weights"_a.noconvert(), "words"_a.noconvert(),
+  nb::class_<Kernel>(m, "Kernel")
+      .def(nb::init<const std::string&, const Shapes&, std::vector<double>, std::vector<int>, int, std::vector<double>,
+                    double, const std::string&, double, double, double, double, int, std::optional<GradientNoise>,
+                    const std::string&, const std::string&>(),
+           "network"_a, "shapes"_a, "strengths"_a, "block"_a, "rank"_a, "root"_a, "label_noise"_a, "source"_a, "lr"_a,
+           "dt"_a, "batch"_a, "weight_decay"_a, "order"_a, "gradient_noise"_a = nb::none(),
+           "instruction_set"_a = "auto", "route"_a = "auto")
+      .def("advance", &Kernel::advance<float, uint32_t>, "weights"_a.noconvert(), "words"_a.noconvert(),
            "status"_a.noconvert(), "learned"_a.noconvert(), "peak"_a.noconvert(), "clock"_a.noconvert(),
            "correlator"_a.noconvert(), "histogram"_a.noconvert(), "start"_a, "until"_a, "passages"_a, "peaks"_a,
            "threads"_a, "normals"_a.none() = nb::none(), "factors"_a.none() = nb::none(),
            "order"_a.noconvert().none() = nb::none())
-      .def("advance", &DeepLinearKernel::advance<double, uint64_t>, "weights"_a.noconvert(), "words"_a.noconvert(),
+      .def("advance", &Kernel::advance<double, uint64_t>, "weights"_a.noconvert(), "words"_a.noconvert(),
            "status"_a.noconvert(), "learned"_a.noconvert(), "peak"_a.noconvert(), "clock"_a.noconvert(),
            "correlator"_a.noconvert(), "histogram"_a.noconvert(), "start"_a, "until"_a, "passages"_a, "peaks"_a,
            "threads"_a, "normals"_a.none() = nb::none(), "factors"_a.none() = nb::none(),
            "order"_a.noconvert().none() = nb::none())
-      .def("accumulate", &DeepLinearKernel::accumulate, "low"_a, "high"_a, "start"_a, "every"_a)
-      .def("use_samples", &DeepLinearKernel::use_samples, "rows"_a, "factor"_a, "sampling"_a)
-      .def("diagonal", &DeepLinearKernel::diagonal, "chains"_a, "alpha"_a, "offset"_a, "floor"_a)
-      .def("observe", &DeepLinearKernel::observe, "weights"_a, "temperature"_a, "threads"_a = 1)
-      .def("peek", &DeepLinearKernel::peek, "weights"_a, "clock"_a, "at"_a, "threads"_a = 1)
-      .def_prop_ro("normals_per_step", &DeepLinearKernel::normals_per_step)
-      .def_prop_ro("instruction_set", &DeepLinearKernel::instruction_set);
+      .def("accumulate", &Kernel::accumulate, "low"_a, "high"_a, "start"_a, "every"_a)
+      .def("use_samples", &Kernel::use_samples, "rows"_a, "factor"_a, "sampling"_a)
+      .def("observe", &Kernel::observe, "weights"_a, "temperature"_a, "threads"_a = 1)
+      .def("peek", &Kernel::peek, "weights"_a, "clock"_a, "at"_a, "threads"_a = 1)
+      .def_prop_ro("columns", &Kernel::columns)
+      .def_prop_ro("normals_per_step", &Kernel::normals_per_step)
+      .def_prop_ro("instruction_set", &Kernel::instruction_set);
 }

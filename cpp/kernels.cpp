@@ -55,7 +55,8 @@ const Kernels SADDLESCOPE_JOIN(kernels_, SADDLESCOPE_ISA) = {
     kernel_set<double>(),
     flow<FlowBlock<Network>>(),
     flow<FlowBlock<Diagonal>>(),
-    {ObserverBlock::kLanes, &ObserverBlock::scratch_size, &ObserverBlock::columns, &ObserverBlock::observe},
+    {ObserverBlock::kLanes, ObserverBlock::kCount, &ObserverBlock::observable, &ObserverBlock::scratch_size,
+     &ObserverBlock::width, &ObserverBlock::observe},
     {ModeBlock::kMembers, &ModeBlock::run},
 };
 

@@ -153,11 +153,22 @@ struct KernelSet {
 // Singular values and effective rank of more modes than this are left NaN.
 constexpr int kJacobiModes = 96;
 
-// Observables are always computed in double, from weights (n, parameters) into rows of `columns` numbers.
+// What an observable has one number for: nothing (a single number), every mode, every pair of neighbouring layers, or
+// every mode in every layer.
+enum class Axis : int { single, modes, pairs, layers };
+struct Observable {
+  const char* name;
+  Axis axis;
+};
+
+// Observables are always computed in double, from weights (n, parameters) into rows of `width` numbers, one observable
+// after another in the order of the table.
 struct Observer {
   int lanes;
+  int observables;
+  Observable (*observable)(int index);
   int64_t (*scratch)(const Problem&);
-  int64_t (*columns)(const Problem&);
+  int64_t (*width)(const Problem&);
   void (*observe)(const Problem&, double temperature, const double* weights, int64_t n, int64_t first, double* out,
                   void* scratch);
 };

@@ -1,6 +1,8 @@
 // Every observable of a block of trajectories, in double: the fast twin of observables.py.
 #pragma once
 
+#include <iterator>
+
 #include "measure/mode_noise.hpp"
 
 namespace saddlescope::SADDLESCOPE_ISA {
@@ -14,7 +16,8 @@ struct ObserverBlock {
   Network<V> net;
   ModeNoise<V> noise;
   V *vectors, *square, *strength, *alignment, *singular;
-  double* row[kLanes];  // where the next number of each trajectory goes; null beyond the last
+  double temperature = 0;  // T, of the noise
+  double* row[kLanes];     // where the next number of each trajectory goes; null beyond the last
 
   ObserverBlock(const Problem& problem, void* scratch)
       : arena{static_cast<char*>(scratch)}, net(problem, arena, arena), noise(net, arena) {
@@ -29,7 +32,25 @@ struct ObserverBlock {
     for (V** buffer : {&strength, &alignment, &singular}) *buffer = arena.take<V>(net.modes);
   }
 
-  static int64_t columns(const Problem& p) { return 4 + 4 * p.modes + 3 * (p.depth - 1) + p.depth * p.modes; }
+  // One observable: its name, what it has a number for, and the function that puts its numbers into the rows.
+  struct Column {
+    Observable observable;
+    void (*put)(ObserverBlock&);
+  };
+  static const Column kColumns[];
+  static const int kCount;
+
+  static Observable observable(int index) { return kColumns[index].observable; }
+  static int64_t width(const Problem& p) {
+    int64_t numbers = 0;
+    for (int i = 0; i < kCount; ++i) {
+      const Axis axis = observable(i).axis;
+      numbers += axis == Axis::single  ? 1
+                 : axis == Axis::pairs ? p.depth - 1
+                                       : p.modes * (axis == Axis::layers ? p.depth : 1);
+    }
+    return numbers;
+  }
 
   void put(V value) {
     for (double*& at : row)
@@ -38,30 +59,29 @@ struct ObserverBlock {
   void put(const V* values, int count) {
     for (int i = 0; i < count; ++i) put(values[i]);
   }
+  void of_pairs(V (ObserverBlock::*value)(int) const) {
+    for (int l = 0; l + 1 < net.depth; ++l) put((this->*value)(l));
+  }
 
-  void run(double temperature, double* out, int64_t n, int64_t first) {
-    const Problem& p = net.problem;
+  void run(double* out, int64_t n, int64_t first) {
     for (int lane = 0; lane < kLanes; ++lane)
-      row[lane] = first + lane < n ? out + (first + lane) * columns(p) : nullptr;
+      row[lane] = first + lane < n ? out + (first + lane) * width(net.problem) : nullptr;
     net.forward(net.weight);
     for (int a = 0; a < net.modes; ++a) {
       strength[a] = net.strength(a);
       alignment[a] = aligned(a);
     }
     singular_values();
-    const V effective = effective_rank(), learned = learned_modes();
     net.subtract_teacher();
-    const V excess = squared_norm(net.residual, int64_t(net.dy) * net.rank) * 0.5;
-    put(excess + 0.5 * net.dy * p.label_noise * p.label_noise);
-    put(excess);
-    put(strength, net.modes);
-    put(singular, net.modes);
-    put(alignment, net.modes);
-    balance();
-    for (int l = 0; l + 1 < net.depth; ++l) put(log_det(l));
-    noises(temperature);
-    put(effective);
-    put(learned);
+    noise.prepare();
+    for (int i = 0; i < kCount; ++i) kColumns[i].put(*this);
+  }
+
+  // E‖Δx‖²/2 = ‖Δ R‖²_F / 2.
+  V excess_loss() const { return squared_norm(net.residual, int64_t(net.dy) * net.rank) * 0.5; }
+  V loss() const {
+    const Problem& p = net.problem;
+    return excess_loss() + 0.5 * net.dy * p.label_noise * p.label_noise;
   }
 
   // u_αᵀ P v_α / sqrt(‖P v_α‖ ‖Pᵀ u_α‖), NaN where P vanishes on the mode.
@@ -144,20 +164,20 @@ struct ObserverBlock {
     return count;
   }
 
-  // ‖W_{l+1}ᵀ W_{l+1} − W_l W_lᵀ‖_F, then the signed traces.
-  void balance() {
-    for (int l = 0; l + 1 < net.depth; ++l) {
-      const int n = net.widths[l + 1];
-      multiply(net.layer(l + 1).transposed(), net.layer(l + 1), dense(square, n), n, n, net.widths[l + 2]);
-      multiply(net.layer(l), net.layer(l).transposed(), dense(square, n), n, n, net.widths[l], -1.0, true);
-      put(sqrt(squared_norm(square, int64_t(n) * n)));
-    }
-    for (int l = 0; l + 1 < net.depth; ++l)
-      put(squared_norm(net.weight[l + 1], net.size(l + 1)) - squared_norm(net.weight[l], net.size(l)));
+  // ‖W_{l+1}ᵀ W_{l+1} − W_l W_lᵀ‖_F.
+  V imbalance(int l) const {
+    const int n = net.widths[l + 1];
+    multiply(net.layer(l + 1).transposed(), net.layer(l + 1), dense(square, n), n, n, net.widths[l + 2]);
+    multiply(net.layer(l), net.layer(l).transposed(), dense(square, n), n, n, net.widths[l], -1.0, true);
+    return sqrt(squared_norm(square, int64_t(n) * n));
+  }
+  // ‖W_{l+1}‖²_F − ‖W_l‖²_F.
+  V imbalance_trace(int l) const {
+    return squared_norm(net.weight[l + 1], net.size(l + 1)) - squared_norm(net.weight[l], net.size(l));
   }
 
   // log det ΘᵀΘ, Θ = [W_l, W_{l+1}ᵀ], by modified Gram–Schmidt; NaN where Θ has more columns than rows.
-  V log_det(int l) {
+  V log_det(int l) const {
     const int h = net.widths[l + 1], below = net.widths[l], above = net.widths[l + 2], count = below + above;
     if (h < count) return set1(__builtin_nan(""));
     for (int i = 0; i < h; ++i) {
@@ -180,23 +200,23 @@ struct ObserverBlock {
     return result;
   }
 
-  // End to end per mode, then per layer along p = W_{>l}ᵀu_α/‖·‖, q = W_{<l}v_α/‖·‖ (NaN where these vanish).
-  void noises(double temperature) {
-    noise.prepare();
+  // Variance rate of every mode strength, end to end.
+  void mode_noise() {
     noise.end_to_end();
     for (int a = 0; a < net.modes; ++a) put(temperature * noise.total[a]);
-    for (int l = 0; l < net.depth; ++l) {
-      noise.term(l, l, 1.0, false);
-      for (int a = 0; a < net.modes; ++a) {
-        const V p = noise.left[l][a * net.modes + a];
-        V q = set1(1.0);
-        if (l > 0) {
-          q = V{};
-          for (int i = 0; i < net.widths[l]; ++i)
-            q = fma(net.prefix[l - 1][i * net.dx + a], net.prefix[l - 1][i * net.dx + a], q);
-        }
-        put(temperature * noise.total[a] / (p * q));
+  }
+  // The same of layer l alone, along p = W_{>l}ᵀu_α/‖·‖, q = W_{<l}v_α/‖·‖ (NaN where these vanish).
+  void layer_noise(int l) {
+    noise.term(l, l, 1.0, false);
+    for (int a = 0; a < net.modes; ++a) {
+      const V p = noise.left[l][a * net.modes + a];
+      V q = set1(1.0);
+      if (l > 0) {
+        q = V{};
+        for (int i = 0; i < net.widths[l]; ++i)
+          q = fma(net.prefix[l - 1][i * net.dx + a], net.prefix[l - 1][i * net.dx + a], q);
       }
+      put(temperature * noise.total[a] / (p * q));
     }
   }
 
@@ -206,8 +226,29 @@ struct ObserverBlock {
                       double* out, void* scratch) {
     ObserverBlock block(problem, scratch);
     block.net.load(weights, n, first);
-    block.run(temperature, out, n, first);
+    block.temperature = temperature;
+    block.run(out, n, first);
   }
 };
+
+// The observables in the order of the columns. To add one: a line here, and its twin in observables.py.
+inline const ObserverBlock::Column ObserverBlock::kColumns[] = {
+    {{"loss", Axis::single}, [](ObserverBlock& b) { b.put(b.loss()); }},
+    {{"excess_loss", Axis::single}, [](ObserverBlock& b) { b.put(b.excess_loss()); }},
+    {{"mode_strength", Axis::modes}, [](ObserverBlock& b) { b.put(b.strength, b.net.modes); }},
+    {{"singular_values", Axis::modes}, [](ObserverBlock& b) { b.put(b.singular, b.net.modes); }},
+    {{"alignment", Axis::modes}, [](ObserverBlock& b) { b.put(b.alignment, b.net.modes); }},
+    {{"imbalance", Axis::pairs}, [](ObserverBlock& b) { b.of_pairs(&ObserverBlock::imbalance); }},
+    {{"imbalance_trace", Axis::pairs}, [](ObserverBlock& b) { b.of_pairs(&ObserverBlock::imbalance_trace); }},
+    {{"log_det", Axis::pairs}, [](ObserverBlock& b) { b.of_pairs(&ObserverBlock::log_det); }},
+    {{"mode_noise", Axis::modes}, [](ObserverBlock& b) { b.mode_noise(); }},
+    {{"layer_noise", Axis::layers},
+     [](ObserverBlock& b) {
+       for (int l = 0; l < b.net.depth; ++l) b.layer_noise(l);
+     }},
+    {{"effective_rank", Axis::single}, [](ObserverBlock& b) { b.put(b.effective_rank()); }},
+    {{"learned_modes", Axis::single}, [](ObserverBlock& b) { b.put(b.learned_modes()); }},
+};
+inline const int ObserverBlock::kCount = int(std::size(kColumns));
 
 }  // namespace saddlescope::SADDLESCOPE_ISA

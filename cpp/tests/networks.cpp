@@ -279,7 +279,7 @@ void flow(const Kernels& kernels, Case c) {
 
 void observer(const Kernels& kernels, Case c) {
   const Problem problem = c.problem();
-  const int64_t n = 2 * kernels.observer.lanes + 1, columns = kernels.observer.columns(problem);
+  const int64_t n = 2 * kernels.observer.lanes + 1, columns = kernels.observer.width(problem);
   const auto seen = [&](const Arrays<double>& arrays, int threads) {
     std::vector<double> out(size_t(arrays.n * columns));
     for_blocks(arrays.n, kernels.observer.lanes, kernels.observer.scratch(problem), threads,

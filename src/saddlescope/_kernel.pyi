@@ -6,6 +6,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 jacobi_modes: int
+"""Of more modes than this the kernel leaves singular values and effective rank NaN."""
+thresholds: tuple[float, float]
+"""Fractions of s* at which the kernel notes learning times."""
 
 def instruction_sets() -> list[str]: ...
 def normals(words: NDArray[Any], count: int, instruction_set: str = "auto") -> NDArray[Any]: ...
@@ -49,10 +52,11 @@ def mode_euler(
     instruction_set: str = "auto",
 ) -> NDArray[Any]: ...
 
-class DeepLinearKernel:
+class Kernel:
     def __init__(
         self,
-        widths: Sequence[int],
+        network: str,
+        shapes: Sequence[tuple[int, int]],
         strengths: Sequence[float],
         block: Sequence[int],
         rank: int,
@@ -64,6 +68,7 @@ class DeepLinearKernel:
         batch: float,
         weight_decay: float,
         order: int,
+        gradient_noise: tuple[float, float, float] | None = None,
         instruction_set: str = "auto",
         route: str = "auto",
     ) -> None: ...
@@ -87,10 +92,11 @@ class DeepLinearKernel:
         order: NDArray[Any] | None = None,
     ) -> None: ...
     def accumulate(self, low: float, high: float, start: int, every: int) -> None: ...
-    def use_samples(self, rows: NDArray[Any], factor: NDArray[Any], sampling: int) -> None: ...
-    def diagonal(self, chains: int, alpha: float, offset: float, floor: float) -> None: ...
+    def use_samples(self, rows: NDArray[Any], factor: NDArray[Any], sampling: str) -> None: ...
     def observe(self, weights: NDArray[Any], temperature: float, threads: int = 1) -> NDArray[Any]: ...
     def peek(self, weights: NDArray[Any], clock: NDArray[Any], at: float, threads: int = 1) -> NDArray[Any]: ...
+    @property
+    def columns(self) -> list[tuple[str, list[int]]]: ...
     @property
     def normals_per_step(self) -> int: ...
     @property

@@ -103,6 +103,7 @@ def odd(array):
 NUMBERS = [-1, 0, 1.5, float("nan"), float("inf"), -float("inf"), 2**31, 2**63, 2**64, 10**30, -(10**30)]
 STRANGERS = [None, "x", b"x", [], {}, object(), 1j, True]
 LISTS = [[-1], [2**31], [2**31 - 1] * 3, [1.5, 2], [None], ["a"], [0], [float("nan")], list(range(1, 300)), "ab", 3]
+PAIRS = [[(3, 0)], [(2**31, 1)], [(1, 1)] * 257, [(2**31 - 1, 2**31 - 1)] * 3, [(1, 2, 3)], [3, 4], [(1.5, 2)]]
 
 
 def spoilt(value, draw):
@@ -112,10 +113,10 @@ def spoilt(value, draw):
         if kind == "arrangement":
             return draw(st.sampled_from(list(ARRANGEMENTS.values())))(value)
         return odd(value) if kind == "odd" else changed(value, draw)
-    if isinstance(value, list):
-        return draw(st.sampled_from([*LISTS, *STRANGERS, value[:-1], [*value, *value], value[::-1]]))
+    if isinstance(value, list | tuple):
+        return draw(st.sampled_from([*LISTS, *PAIRS, *STRANGERS, value[:-1], [*value, *value], value[::-1]]))
     if isinstance(value, str):
-        return draw(st.sampled_from(["", "x", "é\0", "auto" * 1000, *STRANGERS, 1]))
+        return draw(st.sampled_from(["", "diagonal", "full", "x", "é\0", "auto" * 1000, *STRANGERS, 1]))
     return draw(st.sampled_from([*NUMBERS, *STRANGERS]))
 
 
@@ -147,13 +148,15 @@ def words(n, dtype):
 
 
 WIDTHS = [[3, 4, 2], [1, 1], [2, 1, 3], [4, 2, 3, 4]]
+SHAPES = [(4, 3), (2, 4)]
 SOURCES = ["flow", "gd", "sgd", "gradient", "aligned", "isotropic"]
 
 
 def network(widths, source="gd", coloured=False, order=1, route="auto"):
     modes = min(widths[0], widths[-1])
     return {
-        "widths": widths,
+        "network": "deep_linear",
+        "shapes": [(rows, columns) for columns, rows in pairwise(widths)],
         "strengths": [2.0 * 0.6**a for a in range(modes)],
         "block": list(range(modes)),
         "rank": widths[0],
@@ -165,13 +168,19 @@ def network(widths, source="gd", coloured=False, order=1, route="auto"):
         "batch": 2.0,
         "weight_decay": 0.1,
         "order": order,
+        "gradient_noise": None,
         "instruction_set": "auto",
         "route": route,
     }
 
 
-def ensemble(widths, n, dtype, steps=3):
-    modes, parameters = min(widths[0], widths[-1]), sum(a * b for a, b in pairwise(widths))
+def diagonal(depth, chains, source="gd"):
+    made = network([1] * (depth + 1), source)
+    return made | {"network": "diagonal", "shapes": [(chains, 1)] * depth, "gradient_noise": (2.0, 0.1, 0.2)}
+
+
+def ensemble(shapes, n, dtype, steps=3):
+    modes, parameters = min(shapes[0][1], shapes[-1][0]), sum(a * b for a, b in shapes)
     rng = np.random.default_rng(0)
     return {
         "weights": (0.4 * rng.standard_normal((n, parameters))).astype(dtype),
@@ -201,57 +210,70 @@ dtypes = st.sampled_from(["float64", "float32"])
 @settings(max_examples=400)
 def test_making_a_kernel(data, right):
     """One that is made from odd numbers also runs on them."""
-    kernel = call(_kernel.DeepLinearKernel, right, data.draw)
+    kernel = call(_kernel.Kernel, right, data.draw)
     if kernel is None:
         return
     assert kernel.normals_per_step >= 0
-    call(kernel.advance, ensemble(right["widths"], 3, "float64"), data.draw, most=0)
+    call(kernel.advance, ensemble(right["shapes"], 3, "float64"), data.draw, most=0)
     call(kernel.observe, {"weights": np.ones((3, 1)), "temperature": 0.1, "threads": 1}, data.draw, most=0)
 
 
 @given(st.data(), networks, dtypes, st.integers(0, 19))
 @settings(max_examples=600)
 def test_advancing(data, made, dtype, n):
-    right = ensemble(made["widths"], n, dtype)
+    right = ensemble(made["shapes"], n, dtype)
     if data.draw(st.booleans()):
         right["factors"] = np.ones(4)
-    kernel = _kernel.DeepLinearKernel(**made)
+    kernel = _kernel.Kernel(**made)
     if data.draw(st.booleans()):
         right["normals"] = np.zeros((n, 3, kernel.normals_per_step), dtype)
-    call(kernel.advance, right, data.draw)
+    call(kernel.advance, right, data.draw, keep=("until",))  # a far step is far to go
+
+
+@pytest.mark.parametrize("until", [value for value in [*NUMBERS, *STRANGERS] if value not in (0, True)])
+def test_advancing_to_odd_steps(until):
+    right = ensemble(SHAPES, 0 if until == 2**31 else 3, "float64")
+    weights = right["weights"].copy()
+    try:
+        _kernel.Kernel(**network([3, 4, 2])).advance(**right | {"until": until})
+    except REFUSALS:
+        np.testing.assert_array_equal(right["weights"], weights)
+    else:
+        assert until == 2**31
 
 
 RANGES = [(-1.0, 2.0), (0.0, 5e-324), (0.0, 1e-310), (-1e308, 1e308), (1e308, 1.1e308), (-5e-324, 5e-324)]
 
 
-@given(st.data(), dtypes, st.integers(1, 19), st.integers(0, 3))
+@given(st.data(), dtypes, st.integers(1, 19), st.sampled_from(["replacement", "without", "shuffle", "full"]))
 @settings(max_examples=400)
 def test_data_sets(data, dtype, n, sampling):
     made = network([3, 4, 2], data.draw(st.sampled_from(["gd", "sgd", "gradient"])))
-    kernel = _kernel.DeepLinearKernel(**made)
+    kernel = _kernel.Kernel(**made)
     samples = {"rows": np.ones((7, 5)), "factor": np.ones((data.draw(st.integers(0, 2)), 12)), "sampling": sampling}
     call(kernel.use_samples, samples, data.draw)
-    right = ensemble([3, 4, 2], n, dtype) | {"order": np.tile(np.arange(7, dtype=np.int32), (n, 1))}
+    right = ensemble(made["shapes"], n, dtype) | {"order": np.tile(np.arange(7, dtype=np.int32), (n, 1))}
     call(kernel.advance, right, data.draw, keep=set(right) - {"order", "weights", "peaks"}, most=1)
 
 
 @given(st.data(), dtypes, st.sampled_from(SOURCES), st.integers(0, 19))
 @settings(max_examples=300)
 def test_diagonal_networks(data, dtype, source, n):
-    kernel = _kernel.DeepLinearKernel(**network([1, 1, 1], source))
-    call(kernel.diagonal, {"chains": 3, "alpha": 2.0, "offset": 0.1, "floor": 0.2}, data.draw)
-    right = ensemble([1, 1, 1], n, dtype) | {"weights": np.full((n, 6), 0.5, dtype)}
+    made = diagonal(2, 3, source)
+    kernel = call(_kernel.Kernel, made, data.draw)
+    if kernel is None:
+        return
+    right = ensemble(made["shapes"], n, dtype) | {"weights": np.full((n, 6), 0.5, dtype)}
     call(kernel.advance, right, data.draw, keep=set(right) - {"weights", "peaks", "clock"}, most=1)
-    call(
-        kernel.peek, {"weights": np.ones((n, 6)), "clock": right["clock"], "at": 0.01, "threads": 1}, data.draw, most=1
-    )
+    shown = {"weights": np.ones((n, 6)), "clock": right["clock"], "at": 0.01, "threads": 1}
+    call(kernel.peek, shown, data.draw, keep=("at",), most=1)  # a far time is far to go
 
 
 @pytest.mark.parametrize(("low", "high"), RANGES)
 @pytest.mark.parametrize("name", ["low", "high", "start", "every"])
 def test_accumulating(name, low, high):
     """Every count falls into the histogram, those outside its range into the bins at its ends."""
-    kernel, right = _kernel.DeepLinearKernel(**network([3, 4, 2])), ensemble([3, 4, 2], 5, "float64")
+    kernel, right = _kernel.Kernel(**network([3, 4, 2])), ensemble(SHAPES, 5, "float64")
     right |= {"correlator": np.zeros((5, 2, 2, 34)), "histogram": np.zeros((2, 12), np.int64)}
     right["weights"][1:3] = 0.0  # strengths at the edge of a bin
     for value in [None, *NUMBERS, *STRANGERS]:
@@ -270,8 +292,8 @@ def test_accumulating(name, low, high):
 @given(st.data(), networks, st.integers(0, 9))
 @settings(max_examples=300)
 def test_looking(data, made, n):
-    kernel = _kernel.DeepLinearKernel(**made)
-    right = ensemble(made["widths"], n, "float64")
+    kernel = _kernel.Kernel(**made)
+    right = ensemble(made["shapes"], n, "float64")
     table = call(kernel.observe, {"weights": right["weights"], "temperature": 0.1, "threads": 2}, data.draw)
     assert table is None or (table.dtype == np.float64 and table.ndim == 2)
     shown = {"weights": right["weights"], "clock": right["clock"], "at": 0.01, "threads": 2}
@@ -326,7 +348,7 @@ def test_rates_end(name):
 
 @pytest.mark.parametrize("at", [float("nan"), float("inf"), -float("inf"), -1.0, 10**400, *STRANGERS])
 def test_looking_at_odd_times(at):
-    kernel, right = _kernel.DeepLinearKernel(**network([1, 1], "flow")), ensemble([1, 1], 2, "float64")
+    kernel, right = _kernel.Kernel(**network([1, 1], "flow")), ensemble([(1, 1)], 2, "float64")
     try:
         np.testing.assert_allclose(kernel.peek(right["weights"], right["clock"], at, 1), right["weights"], atol=2.0)
     except REFUSALS:
@@ -340,7 +362,7 @@ def test_looking_at_odd_times(at):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_an_accepted_arrangement_gives_the_plain_result(arrangement, dtype):
     made = network([3, 4, 2], "gradient", coloured=True)
-    kernel, right = _kernel.DeepLinearKernel(**made), ensemble([3, 4, 2], 5, dtype)
+    kernel, right = _kernel.Kernel(**made), ensemble(SHAPES, 5, dtype)
     right["normals"] = np.random.default_rng(3).standard_normal((5, 3, kernel.normals_per_step)).astype(dtype)
     right["factors"] = np.array([1.0, 0.5, 0.25, 1.0])
     plain = {name: framed(a) if isinstance(a, np.ndarray) else a for name, a in right.items()}
@@ -361,7 +383,7 @@ def test_an_accepted_arrangement_gives_the_plain_result(arrangement, dtype):
 
 @pytest.mark.parametrize("arrangement", ARRANGEMENTS)
 def test_an_accepted_arrangement_shows_the_plain_result(arrangement):
-    kernel, right = _kernel.DeepLinearKernel(**network([3, 4, 2])), ensemble([3, 4, 2], 5, "float64")
+    kernel, right = _kernel.Kernel(**network([3, 4, 2])), ensemble(SHAPES, 5, "float64")
     weights, clock, arranged = right["weights"], right["clock"] + 1e-3, ARRANGEMENTS[arrangement]
     for look in (lambda w, c: kernel.observe(w, 0.1, 1), lambda w, c: kernel.peek(w, c, 0.1, 1)):
         for arguments in ((arranged(weights), clock), (weights, arranged(clock))):

@@ -25,8 +25,6 @@ from saddlescope.kernel.streams import Streams
 
 Draw = Callable[[int], Array]
 
-SAMPLINGS = ("replacement", "without", "shuffle", "full")
-
 PANEL = 16
 """Samples are drawn this many at a time: first their indices, then their label noise. Even: no normal is dropped."""
 
@@ -130,8 +128,8 @@ def swap(order: Array, k: int, streams: Streams) -> None:
 # --- what the compiled kernel is given
 
 
-def kernel_tables(data: Dataset, step: Step) -> tuple[Floats, Floats, int]:
-    """Rows of inputs and residuals, the factor Fᵀ (empty where there is none), and the number of the sampling.
+def kernel_tables(data: Dataset, step: Step) -> tuple[Floats, Floats, str]:
+    """Rows of inputs and residuals, the factor Fᵀ (empty where there is none), and the sampling.
 
     Batches are taken as inputs x (n, dx), all else as c (n, r).
     """
@@ -139,4 +137,4 @@ def kernel_tables(data: Dataset, step: Step) -> tuple[Floats, Floats, int]:
     batches = step.source == "sgd" and step.sampling != "full"
     samples = Samples(*data.in_modes) if batches else Samples.of(data)
     rows = np.concatenate([samples.inputs, samples.residuals], axis=1)
-    return rows, np.empty((0, 0)) if factor is None else np.ascontiguousarray(factor.T), SAMPLINGS.index(step.sampling)
+    return rows, np.empty((0, 0)) if factor is None else np.ascontiguousarray(factor.T), step.sampling

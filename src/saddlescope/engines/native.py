@@ -17,24 +17,9 @@ from saddlescope.engines.protocol import check_advance
 from saddlescope.engines.state import State, out_of_modes, start
 from saddlescope.engines.step import Step, decode
 from saddlescope.methods import Rule
-from saddlescope.observables import OBSERVABLES
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 
-KERNEL_COLUMNS = (
-    "loss",
-    "excess_loss",
-    "mode_strength",
-    "singular_values",
-    "alignment",
-    "imbalance",
-    "imbalance_trace",
-    "log_det",
-    "mode_noise",
-    "layer_noise",
-    "effective_rank",
-    "learned_modes",
-)
 MAX_DEPTH = 256
 
 SCHEDULED_STEPS = 1 << 16
@@ -121,7 +106,7 @@ class Native:
         """The observables of the step's description for every trajectory, leading axis n."""
         step, data, shown = self.step, self.step.data, self._shown(state)
         temperature, share = step.noise_scale(state.step)
-        found = {} if step.network.scalar else self._columns(shown, temperature)
+        found = self._columns(shown, temperature)
         if found and len(data.modes.strengths) > _kernel.jacobi_modes:
             found["singular_values"] = observables.singular_values(self._layers(shown))
             found["effective_rank"] = observables.rank_of(found["singular_values"])
@@ -136,14 +121,13 @@ class Native:
 
     def _columns(self, shown: Floats, temperature: float) -> dict[str, Floats]:
         """What the kernel observes of Gaussian data, by name."""
+        columns = self._kernel.columns
+        if not columns:
+            return {}
         table = self._kernel.observe(shown, temperature, self.threads)
-        depth, modes = self.step.network.depth, len(self.step.data.modes.strengths)
-        lengths = {"mode": modes, "rank": modes, "layer": depth, "interface": depth - 1}
-        shapes = {name: tuple(lengths[dim] for dim in OBSERVABLES[name].dims) for name in KERNEL_COLUMNS}
-        parts = np.split(table, np.cumsum([math.prod(shape) for shape in shapes.values()])[:-1], axis=1)
-        return {
-            name: part.reshape(len(part), *shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)
-        }
+        ends = np.cumsum([math.prod(shape) for _, shape in columns])[:-1]
+        parts = zip(columns, np.split(table, ends, axis=1), strict=True)
+        return {name: part.reshape(len(part), *shape) for (name, shape), part in parts}
 
     def weights(self, state: State) -> tuple[Floats, ...]:
         """Layers (n, n_l, n_{l−1}) in the original basis, float64."""
@@ -166,10 +150,11 @@ class Native:
         return tuple(part.reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True))
 
 
-def _kernel_of(step: Step, instruction_set: str, route: str) -> Any:
+def _kernel_of(step: Step, instruction_set: str, route: str) -> _kernel.Kernel:
     data, modes = step.data, step.data.modes
-    kernel = _kernel.DeepLinearKernel(
-        widths=list(step.network.widths),
+    kernel = _kernel.Kernel(
+        network=step.network.kernel,
+        shapes=step.network.shapes,
         strengths=modes.strengths.tolist(),
         block=[block[0] for block in modes.blocks for _ in block],
         rank=data.root.shape[1],
@@ -183,9 +168,8 @@ def _kernel_of(step: Step, instruction_set: str, route: str) -> Any:
         order=step.order,
         instruction_set=instruction_set,
         route=route,
+        **step.network.kernel_arguments(data),
     )
-    if arguments := step.network.kernel_arguments(data):
-        kernel.diagonal(step.network.chains, *arguments["gradient_noise"])
     if wanted := step.accumulate:
         kernel.accumulate(wanted.low, wanted.high, wanted.start, wanted.every)
     if is_finite(data) and not (step.network.scalar and step.diffusive):
