@@ -1,4 +1,4 @@
-"""What users give to theory: numbers that are refused, functions whose results are checked, NumPy's error handling."""
+"""Arguments of theory: numbers and functions of users are checked; NumPy's error handling is fixed."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ T = TypeVar("T")
 
 _FIXES = {
     "temperature": "T = lr / batch_size",
-    "lr": "0 leaves out what discrete steps add",
-    "weight_decay": "0 is none",
-    "label_noise": "it is the deviation of the labels' noise",
+    "lr": "use 0 to leave out the effect of discrete steps",
+    "weight_decay": "use 0 for no weight decay",
+    "label_noise": "it is the standard deviation of the labels' noise",
 }
 
 
 class Unresolved(ValueError):
-    """A scheme does not bring a law to the wanted accuracy within its bounds on work."""
+    """A scheme does not reach the required accuracy of a law within its bounds on work."""
 
 
 def not_negative(**numbers: float) -> None:
-    """Raise ValueError, by its name, for a number that is negative, infinite or NaN; TypeError for what is none.
+    """Raise ValueError, naming the argument, for a negative, infinite or NaN value; TypeError for a non-number.
 
     >>> not_negative(temperature=-0.1)
     Traceback (most recent call last):
@@ -46,7 +46,7 @@ def not_negative(**numbers: float) -> None:
             )
 
 
-def noise(temperature: float, lr: float = 0.0, share: float = 1.0) -> None:
+def check_noise(temperature: float, lr: float = 0.0, share: float = 1.0) -> None:
     """Raise ValueError for a negative temperature or learning rate, or a share of the noise outside [0, 1]."""
     not_negative(temperature=temperature, lr=lr)
     if not 0 <= as_number(share, "share") <= 1:
@@ -57,8 +57,8 @@ def noise(temperature: float, lr: float = 0.0, share: float = 1.0) -> None:
 class Given:
     """A function of x that a user gave, called ``name`` in messages: an array to a float array of its shape.
 
-    It is called with a copy of x in one dimension; a constant holds for every x. Its own overflow is not reported.
-    Raises TypeError where it returns what are no real numbers, ValueError where their shape does not fit.
+    It is called with a copy of x in one dimension; a constant holds for every x. Its overflow is not reported.
+    Raises TypeError where it does not return real numbers, ValueError where their shape does not fit.
 
     >>> Given(lambda x: 1, "diffusion")([0.0, 2.0])
     array([1., 1.])
@@ -98,7 +98,7 @@ class Given:
 
 
 def given(function: Callable[..., Any], name: str) -> Given:
-    """``Given(function, name)``, or the function itself where it is one already."""
+    """``Given(function, name)``, or the function itself if it is a ``Given`` already."""
     return function if isinstance(function, Given) else Given(function, name)
 
 
@@ -120,7 +120,7 @@ _computing: ContextVar[bool] = ContextVar("computing", default=False)
 
 @contextmanager
 def _usual() -> Iterator[None]:
-    """NumPy's default error handling for what is computed inside."""
+    """NumPy's default error handling inside the block."""
     token = _computing.set(True)
     try:
         with np.errstate(divide="warn", over="warn", invalid="warn", under="ignore"):
@@ -135,7 +135,7 @@ _PLAIN: dict[str, Callable[[Any, str], Any]] = {
     "ArrayLike": as_numbers,
     "Floats": as_numbers,
 }
-"""What an argument of this annotation is made of."""
+"""How an argument with this annotation is converted."""
 
 _EXAMPLES = {
     "ModeSDE": "ModeSDE(depth=2, target=1.0, temperature=0.1)",
@@ -191,7 +191,7 @@ def steady(target: T) -> T:
     computing, plain, usual = _computing.get, _plain, _usual
 
     def computed(*args: Any, **options: Any) -> Any:
-        if computing():  # what theory itself has set stays
+        if computing():  # the error handling that theory has set stays
             return function(*args, **options)
         checked = (plain(function, name, value) for name, value in zip(names, args, strict=False))
         args = (*checked, *args[len(names) :])

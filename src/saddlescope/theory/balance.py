@@ -1,4 +1,4 @@
-"""The law of balance: what noise does to ``‖u‖² − ‖w‖²`` when the loss knows u and w only up to their scale.
+"""The law of balance: the effect of noise on ``‖u‖² − ‖w‖²`` when the loss is invariant under rescaling u and w.
 
 ``ℓ(λu, w/λ) = ℓ(u, w)``: two neighbouring layers, the weights into and out of a ReLU unit, queries and keys. u (m,)
 and w (n,) are flat; ``g_u``, ``g_w`` are per-sample gradients (samples, m) and (samples, n), and ⟨·⟩ is their mean.
@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from saddlescope._arrays import Floats
 from saddlescope._numbers import as_numbers, shown
 from saddlescope.theory import _checks
 from saddlescope.theory._checks import steady
 
-Floats = NDArray[np.float64]
 Gradients = Callable[[Floats, Floats], tuple[ArrayLike, ArrayLike]]
 
 
@@ -51,8 +51,9 @@ def balance_step(
 class Rescaling:
     """Whether a pair (u, w) has the rescaling symmetry.
 
-    ``violation``: what of the gradients breaks it, as a share of their size. "symmetric": no more than rounding makes
-    (ε^(2/3), ε that of the gradients' numbers). "broken": more than ε^(1/3). "inconclusive": between, or no gradient.
+    ``violation``: the part of the gradients that breaks it, relative to their size. "symmetric": at most what rounding
+    explains (ε^(2/3), ε the precision of the gradients). "broken": more than ε^(1/3). "inconclusive": between, or no
+    gradient.
     """
 
     verdict: Literal["symmetric", "broken", "inconclusive"]
@@ -68,8 +69,8 @@ def rescaling_symmetry(
     ``gradients(u, w)`` returns the per-sample gradients at any u and w, each (samples, …) with the shape of u or w
     behind. At (u, w) and at every rescaled point they must keep ``u·g_u = w·g_w``, and be those of the first point:
     ``λ g_u(λu, w/λ) = g_u(u, w)``. ReLU pairs have the symmetry for λ > 0, products for every λ ≠ 0: ask for
-    ``scales=(-1,)``. Powers of two round nothing. Use random, unequal u and w: where they are special, so may be the
-    answer. Raises ValueError for shapes that do not fit and for scales of 0.
+    ``scales=(-1,)``. Powers of two cause no rounding. Use random, unequal u and w: at special points the
+    answer may be special too. Raises ValueError for shapes that do not fit and for scales of 0.
 
     >>> x = np.linspace(-2, 2, 50)[:, None]
     >>> def pair(phi, slope):                         # ℓ = ½(u φ(wx) − x)²
@@ -113,7 +114,7 @@ def rescaling_symmetry(
 
 @steady
 def euler_violation(u: Floats, w: Floats, grad_u: Floats, grad_w: Floats) -> float:
-    """How far ``u·g_u = w·g_w`` fails on these samples, as a share of the sizes; NaN where no gradient is.
+    """Relative violation of ``u·g_u = w·g_w`` on these samples; NaN where there is no gradient.
 
     >>> euler_violation(np.array([2.0]), np.array([1.0]), np.array([[0.3]]), np.array([[0.6]]))
     0.0
@@ -125,7 +126,7 @@ def euler_violation(u: Floats, w: Floats, grad_u: Floats, grad_w: Floats) -> flo
 @steady
 @dataclass(frozen=True, eq=False)
 class Balance:
-    """Noise balance at a point (u, w): how fast ``‖u‖² − ‖w‖²`` changes there, and which ratio of norms it seeks.
+    """Noise balance at a point (u, w): the rate of ``‖u‖² − ‖w‖²`` there, and the ratio of norms it approaches.
 
     ``C₁ = ⟨AᵀA⟩ − ⟨A⟩ᵀ⟨A⟩`` (m, m) and ``C₂ = ⟨AAᵀ⟩ − ⟨A⟩⟨A⟩ᵀ`` (n, n) do not change when u and w are rescaled.
     ``uᵀC₁u = Tr Cov[g_w]`` and ``wᵀC₂w = Tr Cov[g_u]``. T = η/B; batches of B without replacement from N samples have
@@ -203,7 +204,7 @@ class Balance:
 
     @property
     def drift(self) -> float:
-        """``d(‖u‖² − ‖w‖²)/dt = −T(uᵀC₁u − wᵀC₂w) − 2γ(‖u‖² − ‖w‖²)``, path by path: it has no noise of its own."""
+        """``d(‖u‖² − ‖w‖²)/dt = −T(uᵀC₁u − wᵀC₂w) − 2γ(‖u‖² − ‖w‖²)``, the same for every path: it has no noise."""
         c, d = self._along
         return float(d * _square(self.w) - c * _square(self.u))
 
@@ -236,8 +237,8 @@ class Balance:
     def ranks(self) -> tuple[int, int]:
         """Ranks of C₁ and C₂, up to rounding.
 
-        Where both are full the bounds of the ratio are positive and finite, whatever the directions, even without
-        weight decay; directions without noise let a norm run.
+        Where both are full the bounds of the ratio are positive and finite for all directions, even without weight
+        decay; along directions without noise a norm is not bounded.
         """
         spectra = [np.linalg.eigvalsh(C) for C in (self.C1, self.C2)]
         first, second = (int((s > 1e-12 * len(s) * max(float(s[-1]), 0.0)).sum()) for s in spectra)

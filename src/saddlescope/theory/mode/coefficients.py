@@ -112,7 +112,7 @@ class ModeCoefficients:
     def fixed_point(self) -> float:
         """Strength where the deterministic part of the drift vanishes: β₂/β₁ (s* for white data), less with decay.
 
-        With weight decay at depth ≥ 3 the larger of two, or 0 where there is none above 0.
+        With weight decay at depth ≥ 3 the larger of two such strengths, or 0 if there are none.
         """
         b1, b2 = self.pull
         return self.held_by_decay[1] if self.deep_decay and b2 > 0 else b2 / b1

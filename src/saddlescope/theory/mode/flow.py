@@ -11,15 +11,14 @@ Source: Saxe, McClelland & Ganguli 2013, arXiv 1312.6120; Corlouer et al. 2026, 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 
+from saddlescope._arrays import Floats
 from saddlescope._memory import require
 from saddlescope._numbers import as_number, as_numbers, as_whole
 from saddlescope.theory._checks import steady
 from saddlescope.theory.sde._piecewise import increasing_root
-
-Floats = NDArray[np.float64]
 
 
 @steady

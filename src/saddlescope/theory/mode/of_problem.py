@@ -42,7 +42,7 @@ def mode_sde(problem: Problem, method: Method, mode: int) -> ModeSDE:
     if not 0 <= mode < reachable:
         raise ValueError(f"mode must be 0 to {reachable - 1} for this teacher and these widths, got {mode}")
     if isinstance(method, Langevin) and method.noise == "isotropic":
-        raise ValueError('a mode has an SDE of its own only under noise="gradient" or "aligned", got "isotropic"')
+        raise ValueError('one mode has a closed SDE only under noise="gradient" or "aligned", got "isotropic"')
     if method.schedule is not None:
         raise ValueError(
             f"the SDE of a mode has one temperature, but that of {type(method).__name__} follows a schedule; "
@@ -52,16 +52,16 @@ def mode_sde(problem: Problem, method: Method, mode: int) -> ModeSDE:
         raise ValueError("the SDE of a mode is that of order = 1, got order = 2; leave order out")
     if not data.diagonal_in_modes:
         raise ValueError(
-            "the input covariance couples the modes, so that none has an SDE of its own; make it white, or diagonal in "
+            "the input covariance couples the modes, so that no mode has a closed SDE; make it white, or diagonal in "
             "the teacher's right singular vectors"
         )
     if isinstance(data, Dataset) and not _is_fresh(method, data):
         raise ValueError(
-            "the noise of the method is not that of independent samples, so that a mode has no SDE of its own; "
+            "the noise of the method is not that of independent samples, so that no mode has a closed SDE; "
             'use sampling = "replacement", or label_noise = 0 for full batches'
         )
     if data.sigma_in_modes[mode, mode] <= 1e-12 * np.abs(data.sigma_in_modes).max():
-        raise ValueError(f"inputs have no variance along mode {mode}, so that it never moves; choose another mode")
+        raise ValueError(f"inputs have no variance along mode {mode}, so that it never grows; choose another mode")
     depth, T, decay = problem.network.depth, method.temperature, method.weight_decay
     speed = getattr(problem.network, "speed", 1.0)
     if speed == 1 and isinstance(data, GaussianData) and data.sigma_in_modes[mode, mode] == 1:

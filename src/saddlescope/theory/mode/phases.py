@@ -1,6 +1,6 @@
-"""What temperature makes of one mode: most likely strengths, regimes, tails, limits, and where discrete SGD differs.
+"""How temperature shapes one mode: most likely strengths, regimes, tails and limits.
 
-All is read off the stationary law of ``ModeSDE``, ``p(s) ∝ s^{−3κ} g⁻¹ exp(−(2/(TL)) ∫ (β₁s − β₂)/(s^{2κ}g) ds)``.
+All follow from the stationary law of ``ModeSDE``, ``p(s) ∝ s^{−3κ} g⁻¹ exp(−(2/(TL)) ∫ (β₁s − β₂)/(s^{2κ}g) ds)``.
 At depth 2 ``p ~ s^{β₂/(Tα₃) − 3/2}`` near 0 and ``d log p/ds = −q(s)/(2T s g)`` with the parabola
 
     q(s) = 7Tα₁ s² + (2β₁ − 10Tα₂) s − (2β₂ − 3Tα₃),
@@ -16,34 +16,58 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq, minimize_scalar
-from scipy.special import digamma
+from numpy.typing import NDArray
+from scipy.optimize import brentq
 
-from saddlescope._numbers import as_number, as_numbers
-from saddlescope.data.base import LARGEST
-from saddlescope.theory import _checks
+from saddlescope._arrays import Floats
+from saddlescope._numbers import as_number
 from saddlescope.theory._checks import steady
+from saddlescope.theory.mode.discrete import (
+    collapse_rate,
+    collapse_window,
+    discrete_critical_temperature,
+    log_normal_size,
+    second_order_temperature,
+)
 from saddlescope.theory.mode.sde import ModeSDE
-from saddlescope.theory.sde._piecewise import integrals, nodes
 from saddlescope.theory.sde.density import power_of_gamma
 from saddlescope.theory.sde.diffusion1d import Diffusion1D
 from saddlescope.theory.sde.laws import Known, Law
-from saddlescope.theory.sde.mass import graded
 
-Floats = NDArray[np.float64]
-
-_MANY, _MOST = 1e6, 1e15
-"""Samples of a batch from which the mean of x² counts as normal, and at most."""
+__all__ = [
+    "REGIMES",
+    "Extrema",
+    "Regime",
+    "collapse_rate",
+    "collapse_window",
+    "crossover_maximum",
+    "discrete_critical_temperature",
+    "divergence_temperature",
+    "exponent_at_zero",
+    "extrema",
+    "gamma_law",
+    "heat",
+    "hot_law",
+    "infinite_depth",
+    "log_normal_size",
+    "moments_below",
+    "most_likely_shift",
+    "no_law",
+    "regime",
+    "regime_temperatures",
+    "roots_of_powers",
+    "second_order_temperature",
+    "tail_exponent",
+]
 
 Regime = Literal["learned", "bimodal", "at zero", "collapsing", "collapsed"]
 
 REGIMES: dict[Regime, str] = {
     "learned": "T < T_c/3: the density vanishes at 0 and has one maximum",
     "bimodal": "T_c/3 ≤ T < T_c: the density is infinite at 0 and has a second maximum at s > 0",
-    "at zero": "T_c/3 ≤ T < T_c: the density is infinite at 0 and only falls; 0 is the most likely strength",
-    "collapsing": "T ≥ T_c: all mass runs to 0 in the end, but m(s), not integrable, has a maximum where it lingers",
-    "collapsed": "T ≥ T_c: all mass runs to 0, and nothing holds it anywhere else",
+    "at zero": "T_c/3 ≤ T < T_c: the density is infinite at 0 and decreases; 0 is the most likely strength",
+    "collapsing": "T ≥ T_c: all mass ends at 0, but the speed density, not integrable, has a maximum where it lingers",
+    "collapsed": "T ≥ T_c: all mass ends at 0, and the speed density has no other maximum",
 }
 """What each regime of depth 2 means."""
 
@@ -62,8 +86,8 @@ def extrema(mode: ModeSDE) -> Extrema:
     """Most and least likely strengths: the roots (positive for L ≥ 2) of ``d log p/ds``.
 
     ``3κ(α₁s − 2α₂ + α₃/s) + 2(α₁s − α₂) + (2/(TL))(β₁s − β₂)s^{−2κ} = 0``, at depth 2 the parabola q.
-    At T ≥ T_c they are those of what has not collapsed yet. Raises ValueError where mass ends in points (T = 0, or
-    σ = 0 without weight decay), or for weight decay at depth ≥ 3.
+    At T ≥ T_c they are those of the mass that has not collapsed yet. Raises ValueError where mass ends in points (T =
+    0, or σ = 0 without weight decay), or for weight decay at depth ≥ 3.
 
     >>> extrema(ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.1)).maxima
     array([0.9728...])
@@ -157,7 +181,7 @@ def exponent_at_zero(mode: ModeSDE) -> float:
     0.0
     """
     if mode.depth == 1:
-        raise ValueError("at depth 1 the strength 0 is a number like any other")
+        raise ValueError("at depth 1 the strength 0 is not special; use depth ≥ 2")
     pull, noise = mode.pull[1], mode.temperature * mode.alpha3
     if mode.depth == 2:
         return float(np.inf * np.sign(pull) if noise == 0 else round(pull / noise - 1.5, 15))
@@ -188,12 +212,12 @@ def regime(mode: ModeSDE) -> Regime:
 
 @steady
 def regime_temperatures(mode: ModeSDE) -> dict[str, float]:
-    """Temperatures at which a mode of depth 2 changes its regime; its own temperature does not matter.
+    """Temperatures at which a mode of depth 2 changes its regime; ``mode.temperature`` does not matter.
 
-    ``zero`` T_c/3 (the density becomes infinite at 0), ``critical`` T_c, and ``bump``, beyond which the maximum at
-    s > 0 is gone: the positive root of the discriminant
-    ``(25α₂² − 21α₁α₃)T² + (14α₁(β₂−γ) − 10β₁α₂)T + β₁² = 0`` of q, at least T_c/3; infinite when it never goes. White
-    Gaussian data: ``1/(√42 σ − 4s*)``, infinite for ``√42 σ ≤ 4s*``. Raises ValueError at other depths.
+    ``zero`` T_c/3 (the density becomes infinite at 0), ``critical`` T_c, and ``bump``, above which there is no maximum
+    at s > 0: the positive root of the discriminant
+    ``(25α₂² − 21α₁α₃)T² + (14α₁(β₂−γ) − 10β₁α₂)T + β₁² = 0`` of q, at least T_c/3; infinite if the maximum persists.
+    White Gaussian data: ``1/(√42 σ − 4s*)``, infinite for ``√42 σ ≤ 4s*``. Raises ValueError at other depths.
 
     >>> regime_temperatures(ModeSDE(depth=2, target=1.0, label_noise=1.0, temperature=0.1))
     {'zero': 0.2222222..., 'critical': 0.6666666..., 'bump': 0.4031054...}
@@ -315,7 +339,7 @@ def hot_law(mode: ModeSDE) -> Law:
 
 @steady
 def heat(mode: ModeSDE, width: float = 1) -> float:
-    """``T̂ = L T d^{2/L−1}`` of d equal balanced subnetworks: what decides their law where networks are deep.
+    """``T̂ = L T d^{2/L−1}`` of d equal balanced subnetworks: it determines their law in deep networks.
 
     d subnetworks are one with t and T times ``d^{2/L−1}``. With T held and L → ∞: for d = o(L) T̂ → ∞, and s → 0
     as ``hot_law``; for d = cL it is T/c, and s has the law of ``infinite_depth``; for L = o(d) T̂ → 0, and s → s*
@@ -336,7 +360,7 @@ def infinite_depth(mode: ModeSDE) -> Diffusion1D:
 
     ``dv = s(β₂ − β₁s) dτ + s√(T̂g) dW``, with stationary density ``∝ s^{−3}g^{−1}exp(−(2/T̂)∫(β₁s − β₂)/(s²g)ds)`` of s.
     Temperatures must fall like 1/L; d equal subnetworks have ``T̂ = LT/d``, so that only the ratio of width to depth
-    matters. Raises ValueError for weight decay (γ stands beside s, not s^{2/L−1}, and scales otherwise) or T = 0.
+    matters. Raises ValueError for weight decay, which scales differently with L, or T = 0.
 
     >>> limit = infinite_depth(ModeSDE(depth=100, target=1.0, label_noise=0.5, temperature=1e-3))
     >>> limit.stationary().expect(np.exp)           # E[s]
@@ -375,171 +399,12 @@ def no_law(mode: ModeSDE) -> str | None:
             f"weight decay γ = {gamma:g} outweighs the pull near 0 at depth {L} at any γ > 0, and all mass ends there"
         )
     if L >= 2 and mode.pull[1] <= 0:
-        return f"nothing holds the mode: β₂ less decay is {mode.pull[1]:g}, and all mass ends at 0"
+        return f"nothing holds the mode: β₂ minus weight decay is {mode.pull[1]:g}, and all mass ends at 0"
     if mode.critical_temperature <= T:
         return f"T = {T:g} is not below T_c = {mode.critical_temperature:g}, and all mass ends at 0"
     if mode.frozen:
         return "the noise vanishes at a strength, and mass ends in points (see stationary)"
     return None
-
-
-# --- balanced discrete SGD at depth 2
-
-
-@steady
-def collapse_rate(lr: float, batch_size: float, target: float, label_noise: float, weight_decay: float = 0.0) -> float:
-    """Growth of ``log a`` per step of balanced SGD near 0 at depth 2: ``E log|1 − ηγ + η·mean(xy)|``.
-
-    All weights collapse iff it is negative. Exact for Gaussian data, one-dimensional inputs of variance 1 and any B:
-    ``mean(xy) = s*r² + σrz/√B`` with ``Br² ~ χ²_B`` and z normal, whose logarithm is known in closed form.
-    It is T_c's discrete truth: near ``η → 0`` it is ``ηβ₂ − ½η²(β₂² + α₃/B)``, negative above T_c when ``s*T_cB ≪ 1``.
-    Raises ValueError for lr ≤ 0 and batch_size < 1.
-    Source: the exact step of a balanced pair, ``u ± w ← (1 ∓ ηḠ)(u ± w)``.
-
-    >>> collapse_rate(0.02, 1, target=1.0, label_noise=10.0) < 0 < collapse_rate(0.018, 1, 1.0, 10.0)
-    True
-    """
-    from scipy import stats  # heavy: imported where it is used
-
-    if not 0 < as_number(lr, "lr") <= LARGEST:
-        raise ValueError(f"lr must be positive and at most {LARGEST:g}, got {lr:g}; use a learning rate such as 1e-3")
-    _check_batches(batch_size)
-    _check_sizes(target, label_noise, weight_decay)
-    if batch_size <= _MANY:
-        radius = stats.chi(batch_size, scale=1 / np.sqrt(batch_size))
-        low, high, density = radius.ppf(1e-17), radius.isf(1e-17), radius.pdf
-    else:  # r² is normal but for its skewness, which counts as B⁻²
-        square = stats.norm(1, np.sqrt(2 / batch_size))
-        low, high = np.sqrt(square.ppf([1e-17, 1 - 1e-16]))
-        density = lambda r: 2 * r * square.pdf(r * r)  # noqa: E731
-    edges = np.linspace(float(low), float(high), 17)
-    # r² at which a step without noise lands on 0
-    cancels = (lr * weight_decay - 1) / (lr * target) if lr * target else -1.0
-    if edges[0] ** 2 < cancels < edges[-1] ** 2:
-        edges = graded(edges, np.array([cancels**0.5]))
-    r = nodes(edges)
-    size = _log_size(lr * (target * r * r - weight_decay), lr * label_noise * r / np.sqrt(batch_size))
-    return float(integrals(size * density(r), edges).sum())
-
-
-@steady
-def collapse_window(
-    batch_size: float, target: float, label_noise: float, weight_decay: float = 0.0
-) -> tuple[float, float] | None:
-    """The learning rates between which balanced SGD of depth 2 collapses to 0 (Gaussian data); None when at none.
-
-    Where ``collapse_rate`` is negative. The lower end over B is T_c for ``s* ≪ σ``. Beyond the upper end steps are so
-    large that they throw weights away from 0.
-
-    >>> window = collapse_window(1, target=1.0, label_noise=10.0)
-    >>> window[0] / ModeSDE(depth=2, target=1.0, label_noise=10.0, temperature=1.0).critical_temperature
-    0.93...
-    >>> collapse_window(1, target=1.0, label_noise=0.5**0.5) is None
-    True
-    """
-
-    def rate(log_lr: float) -> float:
-        return collapse_rate(float(np.exp(log_lr)), batch_size, target, label_noise, weight_decay)
-
-    _check_batches(batch_size)
-    _check_sizes(target, label_noise, weight_decay)
-    size = np.hypot(target, label_noise) + weight_decay
-    if not size > 1 / LARGEST:
-        raise ValueError(
-            f"target must be more than {1 / LARGEST:g} in size where there is no noise, got {target:g}; "
-            "nothing would move a weight"
-        )
-    pull = max(target - weight_decay, 0.0)
-    first = 2 * pull / (pull**2 + (2 * target**2 + label_noise**2) / batch_size) * size  # to second order
-    grid = np.log(1 / size) + np.linspace(np.log(min(1e-6, first / 8 or 1.0)), np.log(1e3), 80)
-    rates = np.array([rate(x) for x in grid])
-    dips = 1 + np.flatnonzero((rates[1:-1] < rates[:-2]) & (rates[1:-1] <= rates[2:]))
-    least = [minimize_scalar(rate, bounds=(grid[i - 1], grid[i + 1]), method="bounded") for i in dips]
-    places = np.searchsorted(grid, [dip.x for dip in least])
-    grid = np.insert(grid, places, [dip.x for dip in least])  # a narrow window may lie between two points
-    rates = np.insert(rates, places, [dip.fun for dip in least])
-    below = np.flatnonzero(rates < 0)
-    if not below.size:
-        return None
-    first, last = int(below[0]), int(below[-1])
-    low = 0.0 if first == 0 else float(np.exp(brentq(rate, grid[first - 1], grid[first], rtol=1e-12)))
-    high = float(np.exp(brentq(rate, grid[last], grid[last + 1], rtol=1e-12)))
-    return low, high
-
-
-@steady
-def discrete_critical_temperature(
-    batch_size: float, target: float, label_noise: float, weight_decay: float = 0.0
-) -> float:
-    """T = η/B from which balanced discrete SGD of depth 2 collapses, for Gaussian data; infinite where it never does.
-
-    The smallest zero of ``collapse_rate``, to 1e-9, for any B ≥ 1, s* and σ. It never collapses where noise is weak:
-    at s* > 0 without decay, B = 1, for ``σ < 4.496 s*``. For s* ≪ σ it is ``T_c (1 − (3B + 4)s*²/σ²)``, from
-    ``E log(1 + ηX)`` to the fourth moment of ``X = mean(xy)``.
-
-    >>> discrete_critical_temperature(4, target=1.0, label_noise=10.0) * 102 / 2     # of T_c = 2s*/(2s*² + σ²)
-    0.908...
-    >>> discrete_critical_temperature(16, target=1.0, label_noise=10.0)
-    inf
-    """
-    window = collapse_window(batch_size, target, label_noise, weight_decay)
-    return np.inf if window is None else window[0] / batch_size
-
-
-@steady
-def second_order_temperature(mode: ModeSDE, batch_size: float = 1.0) -> float:
-    """T_c at depth 2 with the second moment of a discrete step: ``2(β₂−γ)/(α₃ + B(β₂−γ)²)``; any data.
-
-    ``E log|1 + ηX| ≈ ηE X − ½η²E X²`` with ``X = mean(xy) − γ``, ``E X = β₂ − γ``, ``Var X = α₃/B``, is 0 there. The
-    Langevin T_c leaves out B(β₂−γ)². What is left out here, ``⅓η³E X³ − ¼η⁴E X⁴``, is of the same order in s*/σ for
-    Gaussian data: of ``T_c(1 − (3B + 4)s*²/σ² + …)`` it has the −B only, so that ``discrete_critical_temperature`` is
-    for numbers. Raises ValueError at other depths.
-    Source: Ziyin, Li & Ueda 2023, arXiv 2308.06671: ``T'_c = β₂/(α₃ + β₂²)`` for B = 1 and the loss without ½, T = 2T'.
-
-    >>> mode = ModeSDE(depth=2, target=1.0, label_noise=10.0, temperature=0.01)
-    >>> second_order_temperature(mode) / 2 - mode.beta2 / (mode.alpha3 + mode.beta2**2)      # T'_c
-    0.0
-    """
-    _at_depth_two(mode, "T_c to second order")
-    _check_batches(batch_size)
-    pull = mode.pull[1]
-    noise = mode.alpha3 + batch_size * pull**2
-    return float(max(2 * pull / noise, 0.0)) if noise else np.inf
-
-
-@steady
-def log_normal_size(mean: ArrayLike, deviation: ArrayLike) -> Floats:
-    """``E log|m + σz|`` for standard normal z: ``log σ + ½(log 2 + E ψ(½ + N))``, N Poisson of mean ``m²/(2σ²)``.
-
-    For m ≫ σ ≥ 0, where that cancels, by ``log|m| − Σ_k (2k−1)!! (σ/m)^{2k}/(2k)``. They broadcast.
-    Source: the logarithm of a noncentral χ² with one degree of freedom is a Poisson mixture of central ones.
-
-    >>> log_normal_size(0.0, 1.0)              # −(log 2 + Euler's constant)/2
-    array(-0.63518142)
-    """
-    return _log_size(as_numbers(mean, "mean") - 1, as_numbers(deviation, "deviation"))
-
-
-def _log_size(excess: Floats, deviation: Floats) -> Floats:
-    """``E log|1 + excess + σz|``, exact for small excess too."""
-    from scipy import stats  # heavy: imported where it is used
-
-    excess, deviation = np.broadcast_arrays(excess, deviation)
-    mean = np.abs(1 + excess)
-    if not (deviation >= 0).all():
-        raise ValueError(f"deviation must not be negative, got {deviation.min():g}; z is symmetric, give its size")
-    far = (mean > 15 * deviation) | (deviation == 0)
-    k, n = np.arange(1, 12), np.arange(300)
-    with np.errstate(divide="ignore"):
-        series = np.cumprod(2.0 * k - 1) / (2 * k)
-        out = np.array(
-            np.where(excess > -0.5, np.log1p(np.maximum(excess, -0.5)), np.log(mean))
-            - (deviation / np.where(far & (mean > 0), mean, np.inf))[..., None] ** (2.0 * k) @ series
-        )
-        rates = (mean[~far] / deviation[~far]) ** 2 / 2
-        mixed = stats.poisson.pmf(n, rates[..., None]) @ digamma(n + 0.5)
-        out[~far] = np.log(deviation[~far]) + (np.log(2) + mixed) / 2
-    return out
 
 
 def _at_depth_two(mode: ModeSDE, what: str) -> None:
@@ -550,21 +415,9 @@ def _at_depth_two(mode: ModeSDE, what: str) -> None:
 def _refuse_above(mode: ModeSDE) -> None:
     if mode.crossing is not None and mode.crossing[1] > 0:
         raise ValueError(
-            f"regimes are those of laws that reach down to 0, but noise vanishes at s = {mode.crossing[0]:g}, and no "
-            "path comes back from above"
+            f"regimes are defined for laws that extend to 0, but noise vanishes at s = {mode.crossing[0]:g}, and no "
+            "path returns from above"
         )
-
-
-def _check_batches(batch_size: float) -> None:
-    if not 1 <= as_number(batch_size, "batch_size") <= _MOST:
-        raise ValueError(f"batch_size must be from 1 to {_MOST:g}, got {batch_size:g}; it counts samples")
-
-
-def _check_sizes(target: float, label_noise: float, weight_decay: float) -> None:
-    _checks.not_negative(label_noise=label_noise, weight_decay=weight_decay)
-    for name, value in (("target", target), ("label_noise", label_noise), ("weight_decay", weight_decay)):
-        if not abs(as_number(value, name)) <= LARGEST:
-            raise ValueError(f"{name} must be finite and at most {LARGEST:g} in size, got {value:g}; change its unit")
 
 
 def _refuse_decay(mode: ModeSDE, what: str) -> None:

@@ -53,7 +53,7 @@ class ModeSDE(ModeCoefficients):
     def flow(self, times: ArrayLike, start: ArrayLike) -> Floats:
         """Strength at ``times`` without noise, from ``start``; they broadcast.
 
-        Raises ValueError with weight decay at depth ≥ 3, where it is no closed form.
+        Raises ValueError with weight decay at depth ≥ 3, where there is no closed form.
         Source: Saxe et al. 2013, arXiv 1312.6120.
 
         >>> ModeSDE(depth=2, target=1.0, temperature=0.0).flow([0.0, 3.0], start=0.01)
@@ -81,14 +81,14 @@ class ModeSDE(ModeCoefficients):
         vanishes there (σ = 0, or T = 0) or spreads it by less than 1e-13 of s*, at 0 where nothing holds the mode
         (β₂ ≤ 0, or L = 2 and T ≥ T_c). Where noise vanishes at s*, L = 2 and T > T_c, it is a mixture of both and
         depends on ``start``: 0 with probability ``1 − I_{s₀/s*}(½−θ, 1+θ)``, θ = β₁/(Tα₁s*). Weight decay at
-        depth ≤ 2 is in β₁ and β₂ (``pull``); deeper any γ > 0 leaves no law on s > 0: all collapses in the end, if
-        exponentially slowly, so it is a point mass at 0 for T > 0. At T = 0 it then is where gradient flow ends
-        from ``start``. Raises ValueError when start is needed.
+        depth ≤ 2 is in β₁ and β₂ (``pull``); deeper, at any γ > 0 there is no law on s > 0: all mass collapses,
+        if exponentially slowly, so it is a point mass at 0 for T > 0, and at T = 0 where gradient flow ends from
+        ``start``. Raises ValueError when start is needed.
 
         Interpolation: where the noise vanishes at another strength k > 0 (any k at L = 1), such as s* under weight
         decay, paths cross k one way, as the drift does there: k is an entrance of that side and an exit of the other.
-        Pushed down, they live on (0, k) by the law above; pushed up, on (k, ∞) at every T and γ, which 0 cannot take
-        back. Only then, from a ``start`` below k with 0 attracting, some end at 0 first: a ``Mixture``.
+        Pushed down, they stay on (0, k) with the law above; pushed up, on (k, ∞) at every T and γ, from which no path
+        returns to 0. Only then, from a ``start`` below k with 0 attracting, some end at 0 first: a ``Mixture``.
         Source: Corlouer et al. 2026, arXiv 2604.06366, section 3; Ziyin et al. 2023, arXiv 2308.06671.
 
         >>> law = ModeSDE(depth=3, target=1.5, label_noise=0.3**0.5, temperature=0.3).stationary()
@@ -115,7 +115,7 @@ class ModeSDE(ModeCoefficients):
     def passage(self, start: ArrayLike, target: float) -> tuple[Floats, Floats]:
         """Mean and variance of the time at which s first reaches ``target``; each of the shape of ``start``.
 
-        ``target = θ s*`` gives learning times. Infinite where it may never happen, or takes infinitely long on average.
+        ``target = θ s*`` gives learning times. Infinite where the passage may never happen, or has no finite mean time.
         Source: Karlin & Taylor 1981, section 15.3.
 
         >>> mean, variance = ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.05).passage(1e-3, 0.5)
@@ -125,7 +125,7 @@ class ModeSDE(ModeCoefficients):
         return passages.passage(self._log, start, target)
 
     def plateau_passage(self, start: float, target: float | None = None) -> Law:
-        """The law of the time in which the plateau is passed, from ``start`` to ``target`` (None: s*), at depth 2.
+        """The law of the time on the plateau, from ``start`` to ``target`` (None: s*), at depth 2.
 
         About inverse Gaussian, with mean ``ℓ/μ``, variance ``4Tα₃ℓ/μ³``, ``μ = 2(β₂−γ) − Tα₃ = 2(β₂−γ)(1 − T/T_c)``,
         ``ℓ = log(target/start)``: far below s*, log s is a Brownian motion with drift.
@@ -213,8 +213,8 @@ class ModeSDE(ModeCoefficients):
     def evolve(self, start: float | Start, times: ArrayLike, tol: float = 1e-5) -> list[LawInTime]:
         """The laws of s at ``times`` (positive, increasing) from a strength or a law of them, to ``tol`` in the cdf.
 
-        ``∂p/∂t = −∂(a p)/∂s + ½ ∂²(b² p)/∂s²`` by ``Diffusion1D.evolve``, at any T > 0. Not resolved, and refused, are
-        arrivals that are spread out in time far beyond the rise itself: L ≥ 3 from tiny starts, at about their mean
+        ``∂p/∂t = −∂(a p)/∂s + ½ ∂²(b² p)/∂s²`` by ``Diffusion1D.evolve``, at any T > 0. Arrivals that are spread out
+        in time far beyond the rise itself are not resolved: L ≥ 3 from tiny starts, at about their mean
         time and later (s₀ = 1e-6 at T ≥ 0.1, s₀ = 1e-19 at any T). Raises ValueError there, for T = 0, a
         start that is not positive at L ≥ 2, or s* itself where noise vanishes there, or where ``tol`` is not reached.
 
@@ -240,7 +240,7 @@ class ModeSDE(ModeCoefficients):
         """Time in which the slowest deviation from the stationary law decays by a factor e.
 
         At L = 2 and s near 0, log s diffuses freely, so that no rate exceeds ``(2(β₂−γ) − Tα₃)²/(8Tα₃)``: relaxation
-        slows down without bound as T → T_c. Raises ValueError, and says why, when there is no law on s.
+        slows down without bound as T → T_c. Raises ValueError with the reason when there is no law on s.
 
         >>> ModeSDE(depth=1, target=1.0, label_noise=0.5, temperature=0.1).relaxation_time
         1.0000...

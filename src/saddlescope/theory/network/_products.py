@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from functools import reduce
 
 import numpy as np
-from numpy.typing import NDArray
 
+from saddlescope._arrays import Floats, Weights
 from saddlescope._numbers import as_numbers
 from saddlescope.data import Data
-
-Floats = NDArray[np.float64]
-Weights = Sequence[NDArray[np.float64]]
 
 
 def checked_layers(weights: Weights) -> Weights:

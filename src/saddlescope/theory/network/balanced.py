@@ -1,12 +1,12 @@
 """The end-to-end map of balanced layers under full gradient noise: an SDE of P alone, for two modes and white inputs.
 
-Balanced layers are known from their product up to rotations between them, ``W_{>l}W_{>l}ᵀ = (PPᵀ)^{1−l/L}`` and
-``W_{<l}ᵀW_{<l} = (PᵀP)^{(l−1)/L}``. In the exact Itô law of P (``map_drift``, ``map_covariance``) this leaves P:
+Their product determines balanced layers up to rotations between them, ``W_{>l}W_{>l}ᵀ = (PPᵀ)^{1−l/L}`` and
+``W_{<l}ᵀW_{<l} = (PᵀP)^{(l−1)/L}``. In the exact Itô law of P (``map_drift``, ``map_covariance``) only P remains:
 
     dP = −Σ_l (PPᵀ)^{1−l/L} (Δ dt + √T dG̃) (PᵀP)^{(l−1)/L}
          + T Σ_{l<m} (PPᵀ)^{1−m/L} [N Xᵀ + Tr(ΔX) Δ] (PᵀP)^{(l−1)/L} dt,    X = Pᵀ (PPᵀ)^{(m−l−1)/L}.
 
-Noise unbalances layers at a rate of order T, which is not in this. Arrays are (2, 2, n): one map for each trajectory.
+Noise unbalances layers at a rate of order T, which this leaves out. Arrays are (2, 2, n): one map for each trajectory.
 Source: Arora, Cohen & Hazan 2018, arXiv 1802.06509, for the flow; Itô's formula on Corlouer et al. 2026, arXiv
 2604.06366, for the noise.
 """
@@ -16,11 +16,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from saddlescope._arrays import Floats
 from saddlescope.theory import _checks
-
-Floats = NDArray[np.float64]
 
 _BLOCK = 4096
 """Trajectories that fit into a cache together."""
@@ -52,9 +50,9 @@ def simulate_balanced_map(
 ) -> Floats:
     """Strengths of both modes (trajectories, times, 2) under full gradient noise, from aligned weights at ``start``.
 
-    Drift by Heun's rule, noise by Euler's: errors of order dt² and T dt; a path that a jump throws out of all bounds is
-    NaN from there. ``noise`` is the label noise σ. ``aligned`` removes after every step what is off the diagonal of P,
-    so that modes couple through the drift of aligned maps alone (``strength_drift``).
+    Drift by Heun's rule, noise by Euler's: errors of order dt² and T dt; a path that overflows is NaN from then on.
+    ``noise`` is the label noise σ. ``aligned`` removes the off-diagonal of P after every step, so that modes couple
+    through the drift of aligned maps alone (``strength_drift``).
     Raises ValueError for other than two targets, and for times that are not increasing multiples of dt.
     Source: Milstein & Tretyakov 1997, SIAM J. Sci. Comput. 18(4), for the scheme.
 
@@ -99,7 +97,7 @@ class _Balanced:
     def __init__(self, maps: Floats, targets: Sequence[float], depth: int) -> None:
         self.maps, self.depth = maps, depth
         self.error = maps - np.diag(np.asarray(targets, np.float64))[:, :, None]
-        squares = _times(maps, _t(maps)), _times(_t(maps), maps)
+        squares = _times(maps, _swapped(maps)), _times(_swapped(maps), maps)
         middle = (squares[0][0, 0] + squares[0][1, 1]) / 2
         product = (maps[0, 0] * maps[1, 1] - maps[0, 1] * maps[1, 0]) ** 2
         apart = np.sqrt(np.maximum(middle**2 - product, 0))
@@ -120,7 +118,7 @@ class _Balanced:
         return -sum((_between(left, gradient, right) for left, right in pairs), start=np.zeros_like(gradient))
 
     def noise(self, normals: Floats, noise: float) -> Floats:
-        """The step that seven normals make through ``G̃ = ΔH − σZ``, H symmetric of variance 2 on and 1 off the
+        """The step from seven normals through ``G̃ = ΔH − σZ``, H symmetric of variance 2 on and 1 off the
         diagonal."""
         first, second, off = np.sqrt(2) * normals[0], np.sqrt(2) * normals[1], normals[2]
         symmetric = np.stack([np.stack([first, off]), np.stack([off, second])])
@@ -129,16 +127,16 @@ class _Balanced:
     def drift(self, temperature: float, noise: float) -> Floats:
         """Itô drift of P."""
         error, drift = self.error, self.pulled(self.error)
-        spread = _times(error, _t(error)) + noise**2 * np.eye(2)[:, :, None]
+        spread = _times(error, _swapped(error)) + noise**2 * np.eye(2)[:, :, None]
         for gap in range(1, self.depth):
-            x = _between(None, _t(self.maps), self.left[gap - 1])
-            inner = temperature * (_times(spread, _t(x)) + np.einsum("ijn,jin->n", error, x) * error)
+            x = _between(None, _swapped(self.maps), self.left[gap - 1])
+            inner = temperature * (_times(spread, _swapped(x)) + np.einsum("ijn,jin->n", error, x) * error)
             for l in range(1, self.depth - gap + 1):
                 drift = drift + _between(self.left[self.depth - l - gap], inner, self.right[l - 1])
         return np.asarray(drift)
 
 
-def _t(maps: Floats) -> Floats:
+def _swapped(maps: Floats) -> Floats:
     return maps.swapaxes(0, 1)
 
 

@@ -1,5 +1,5 @@
-"""Neighbouring layers as one matrix ``Θ = [W_l, W_{l+1}ᵀ]``: the determinant of ``N = ΘᵀΘ``, which gradient flow keeps
-and noise lowers, its eigenvalues, which repel, and the singular values of W_1 that label noise takes away.
+"""Neighbouring layers as one matrix ``Θ = [W_l, W_{l+1}ᵀ]``: the determinant of ``N = ΘᵀΘ``, which gradient flow
+conserves and noise lowers, its eigenvalues, which repel, and the singular values of W_1 that label noise shrinks.
 
 Both neighbours see the gradient of their product, ``J = W_{>l+1}ᵀ Ḡ W_{<l}ᵀ``, so that a step of any loss of the map is
 
@@ -8,7 +8,7 @@ Both neighbours see the gradient of their product, ``J = W_{>l+1}ᵀ Ḡ W_{<l}�
 ``weights`` are the layers, first to last, each (n, n_l, n_{l−1}) for n networks; ``interface`` counts from 0 and needs
 ``n_l ≥ n_{l−1} + n_{l+1} = m``, or N is singular from the start. Noise is that of ``temperature`` T = η/B with a
 ``share`` of the sampling noise: 1 for batches drawn with replacement, ``(n−B)/(n−1)`` without, and 0 with T = η/n for
-full batches with fresh label noise. ``lr`` η adds what discrete steps do beyond the diffusion, 0 leaves it out.
+full batches with fresh label noise. ``lr`` η adds the effect of discrete steps beyond the diffusion; 0 leaves it out.
 Source: Varre, Sagitova & Flammarion 2024, NeurIPS 37:60133, for two layers and label noise; all else is derived here.
 """
 
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from saddlescope._arrays import Floats, Weights
 from saddlescope._arrays import transposed as _t
 from saddlescope._numbers import as_number, as_numbers, as_whole
 from saddlescope.data import Data
@@ -25,8 +26,6 @@ from saddlescope.data.base import ROUNDING
 from saddlescope.theory import _checks
 from saddlescope.theory._checks import steady
 from saddlescope.theory.network._products import (
-    Floats,
-    Weights,
     checked_layers,
     entry_variance,
     map_error,
@@ -87,7 +86,7 @@ def log_det_step(gradient: Floats, lr: float, weight_decay: float = 0.0) -> Floa
     """Change of log det N by one step, exactly, from J (n, n_{l+1}, n_{l−1}): whatever the loss and the noise (n,).
 
     ``2 Σ_i log|(1−ηγ)² − η²s_i(J)²| + 2|n_{l−1} − n_{l+1}| log|1−ηγ|``: it falls while ``η s_i < √2``, and is −∞ where
-    the step takes rank.
+    the step reduces the rank.
 
     >>> np.exp(log_det_step(np.array([[[0.5]]]), lr=1.0))
     array([0.5625])
@@ -120,7 +119,7 @@ def log_det_rate(
     >>> log_det_rate(GaussianData([[0.0]], label_noise=3.0), 0.1, pair)   # −2Tσ²
     array([-1.8])
     """
-    _checks.noise(temperature, lr, share)
+    _checks.check_noise(temperature, lr, share)
     neighbours(weights, interface)
     above, below = surroundings(weights)
     left, right = _t(above[interface + 1]), below[interface]
@@ -134,7 +133,7 @@ def log_det_rate(
 def settled_rate(data: Data, temperature: float, weights: Weights, lr: float = 0.0) -> Floats:
     """Mean of ``log_det_rate`` while label noise makes two layers that fit the teacher fluctuate about it (n,).
 
-    ``−2Tσ²dy Tr Σ − ηTσ²(dy Tr(W_1Σ²W_1ᵀ) + ‖W_2‖²Tr Σ²)``: the line, and what is left of the gradient term, since
+    ``−2Tσ²dy Tr Σ − ηTσ²(dy Tr(W_1Σ²W_1ᵀ) + ‖W_2‖²Tr Σ²)``: the line, and the remaining gradient term, since
     noise keeps ``⟨‖ΔΣ‖²⟩`` at ``½Tσ²`` times the bracket. To first order in T; η/n for full batches of a data set.
     Source: the stationary covariance of Δ, whose noise is along its own relaxation.
 
@@ -143,7 +142,7 @@ def settled_rate(data: Data, temperature: float, weights: Weights, lr: float = 0
     >>> settled_rate(GaussianData([[0.0]], label_noise=1.0), 0.1, pair, lr=0.2)
     array([-0.3])
     """
-    _checks.noise(temperature, lr)
+    _checks.check_noise(temperature, lr)
     first, second = _two_layers(data, weights)
     dim_out, sigma, rate = data.dim_out, data.sigma, temperature * data.label_noise**2
     pull = dim_out * ((first @ sigma) ** 2).sum(axis=(1, 2)) + (second**2).sum(axis=(1, 2)) * (sigma**2).sum()
@@ -183,7 +182,7 @@ def eigenvalue_sde(
     >>> law.eigenvalues, law.repulsion.round(3)
     (array([[4., 1.]]), array([[ 0.933, -0.433]]))
     """
-    _checks.noise(temperature, lr, share)
+    _checks.check_noise(temperature, lr, share)
     above, below = surroundings(weights)
     _, values, rows = np.linalg.svd(neighbours(weights, interface), full_matrices=False)
     eigenvalues, size = values**2, weights[interface].shape[2]
@@ -209,7 +208,7 @@ def eigenvalue_sde(
 
 @steady
 def label_noise_drift(data: Data, temperature: float, weights: Weights) -> tuple[Floats, Floats]:
-    """Where label noise drives two layers that fit the teacher, to first order in T: the drift of W_1 and of W_2.
+    """Drift of W_1 and W_2 under label noise, for two layers that fit the teacher, to first order in T.
 
     ``−½Tσ²dy W_1Σ − W_2ᵀK`` and ``−½Tσ²Tr(Σ) W_2 − KW_1ᵀ``, with K such that the map stays: the gradient flow, among
     weights of the same map, of ``¼Tσ²(dy Tr(W_1ΣW_1ᵀ) + Tr(Σ)‖W_2‖²)``. It ends at rank M. All of log det N's fall of
@@ -221,7 +220,7 @@ def label_noise_drift(data: Data, temperature: float, weights: Weights) -> tuple
     >>> [layer[layer != 0].round(3) for layer in label_noise_drift(GaussianData([[0.0]], label_noise=1.0), 0.1, pair)]
     [array([-0.05]), array([-0.1])]
     """
-    _checks.noise(temperature)
+    _checks.check_noise(temperature)
     first, second = _two_layers(data, weights)
     rate, sigma = 0.5 * temperature * data.label_noise**2, data.sigma
     free = -rate * data.dim_out * first @ sigma, -rate * np.trace(sigma) * second
@@ -237,10 +236,10 @@ def label_noise_drift(data: Data, temperature: float, weights: Weights) -> tuple
 
 @steady
 def fall_times(data: Data, temperature: float, weights: Weights, threshold: float) -> Floats:
-    """When label noise will have taken singular values of W_1 below ``threshold`` (n, dx − rank M), first to last.
+    """Times at which label noise has shrunk singular values of W_1 below ``threshold`` (n, dx − rank M), increasing.
 
     Along directions V_0 that the teacher does not use, label noise shrinks ``W_1V_0`` by ``exp(−½Tσ²dy λt)``, λ the
-    variance of the inputs there: ``t = 2 log(s/threshold)/(Tσ²dy λ)`` for its singular values s, which are no less than
+    variance of the inputs there: ``t = 2 log(s/threshold)/(Tσ²dy λ)`` for its singular values s, which are at least
     the smallest of W_1 and meet them as they fall. Two layers whose map has been learned; exact to first order in T if
     Σ couples no used direction to an unused one. (T = η/n for full batches of a data set.) Infinite without noise.
     Source: ``label_noise_drift``.
@@ -250,7 +249,7 @@ def fall_times(data: Data, temperature: float, weights: Weights, threshold: floa
     >>> fall_times(GaussianData([[0.0]], label_noise=1.0), 0.1, pair, threshold=np.exp(-1))
     array([[20.]])
     """
-    _checks.noise(temperature)
+    _checks.check_noise(temperature)
     if not as_number(threshold, "threshold") > 0:
         raise ValueError(f"threshold must be positive, got {threshold:g}; no singular value falls to 0 in finite time")
     first, _ = _two_layers(data, weights)
@@ -277,7 +276,8 @@ def rank(matrices: Floats, threshold: float = 1e-2) -> Floats:
 
 @steady
 def effective_rank(matrices: Floats) -> Floats:
-    """``exp(−Σ p_i log p_i)``, p the singular values over their sum (n,): a number of directions without threshold.
+    """``exp(−Σ p_i log p_i)``, p the singular values over their sum (n,): the number of directions, without a
+    threshold.
 
     Source: Roy & Vetterli 2007, EUSIPCO, definition 2.
 

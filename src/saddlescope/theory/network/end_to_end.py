@@ -1,7 +1,7 @@
-"""The whole network, without assuming alignment: how noise drives the end-to-end map and couples its modes.
+"""The full network, without assuming alignment: how noise drives the end-to-end map and couples its modes.
 
 ``weights`` are the layers, first to last, each (n, n_l, n_{l−1}) for n networks, in the basis of the data.
-``Δ = P − M``, ``N = ΔΣΔᵀ + σ²I``, and ``W_{>l}``, ``W_{<l}`` are what stands left and right of layer l.
+``Δ = P − M``, ``N = ΔΣΔᵀ + σ²I``, and ``W_{>l}``, ``W_{<l}`` are the products left and right of layer l.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from saddlescope._arrays import Floats, Weights
 from saddlescope._arrays import transposed as _t
 from saddlescope._numbers import as_number, as_numbers, as_whole, shown
 from saddlescope.data import Data, GaussianData
 from saddlescope.data.base import ROUNDING
 from saddlescope.theory import _checks
 from saddlescope.theory._checks import steady
-from saddlescope.theory.network._products import Floats, Weights, checked_layers, map_error, product, surroundings
+from saddlescope.theory.network._products import checked_layers, map_error, product, surroundings
 
 
 @steady
@@ -26,14 +27,14 @@ def map_drift(data: Data, temperature: float, weights: Weights, lr: float = 0.0,
 
     ``−Σ_l W_{>l}W_{>l}ᵀ ΔΣ W_{<l}ᵀW_{<l} + T Σ_{l<m} W_{>m}W_{>m}ᵀ ⟨G̃XG̃⟩ W_{<l}ᵀW_{<l}``,
     ``X = W_{<m}ᵀ W_{m−1}…W_{l+1} W_{>l}ᵀ``, for Gaussian data ``⟨G̃XG̃⟩ = N Xᵀ Σ + Tr(ΔΣX) ΔΣ``.
-    ``lr`` η puts ``η ΔΣXΔΣ`` beside it: the second order of discrete steps, which for two layers is all there is.
+    ``lr`` η adds ``η ΔΣXΔΣ``, the second order of discrete steps, which for two layers is exact.
     Source: Itô's formula for a product of layers; Corlouer et al. 2026, arXiv 2604.06366, give the gradient noise.
 
     >>> scalar = GaussianData([[2.0]], label_noise=1.0)
     >>> float(map_drift(scalar, 0.1, [np.ones((1, 1, 1)), np.ones((1, 1, 1))])[0, 0, 0])   # 2s(s* − s) + T s g(s)
     2.3
     """
-    _checks.noise(temperature, lr, share)
+    _checks.check_noise(temperature, lr, share)
     weights = checked_layers(weights)
     depth, (above, below) = len(weights), surroundings(weights)
     error = map_error(data, weights)
@@ -59,7 +60,7 @@ def map_covariance(data: Data, temperature: float, weights: Weights, share: floa
     >>> float(map_covariance(scalar, 0.1, [np.ones((1, 1, 1)), np.ones((1, 1, 1))]).squeeze())   # 4 T s² g(s)
     1.2
     """
-    _checks.noise(temperature, share=share)
+    _checks.check_noise(temperature, share=share)
     return _covariance_between(data, temperature, weights, np.eye(data.dim_out), np.eye(data.dim_in), share)
 
 
@@ -67,7 +68,7 @@ def map_covariance(data: Data, temperature: float, weights: Weights, share: floa
 class SingularValueSDE:
     """``dσ_α = drift_α dt + noise``: σ (n, m) descending, drift (n, m) and the covariance rate of the noise (n, m, m).
 
-    ``repulsion`` (n, m) is what of the drift is beyond that of ``u_αᵀPv_α``.
+    ``repulsion`` (n, m) is the drift in excess of that of ``u_αᵀPv_α``.
     """
 
     values: Floats
@@ -119,7 +120,7 @@ def strength_drift(
 ) -> Floats:
     """Itô drift of every ``u_αᵀPv_α`` at an aligned, balanced state with white inputs (m,), strength per time.
 
-    The mode SDE's own, ``L s^{2κ}(s* − s) + ½L(L−1) T s^{3−4/L} g``, and with ``δ = s − s*`` the coupling
+    That of the mode SDE, ``L s^{2κ}(s* − s) + ½L(L−1) T s^{3−4/L} g``, and with ``δ = s − s*`` the coupling
     ``T δ_α Σ_{r=1}^{L−1} (L−r) a_α^{2(L−1−r)} Σ_{β≠α} δ_β a_β^{L−2+2r}``: label noise of other modes does not enter.
     Source: Itô's formula on Corlouer et al. 2026, arXiv 2604.06366.
 
@@ -147,7 +148,7 @@ def singular_value_drift(
     dim_in: int | None = None,
     dim_out: int | None = None,
 ) -> Floats:
-    """What singular values of P drift beyond ``u_αᵀPv_α`` at an aligned, balanced, white state (m,): they repel.
+    """Drift of singular values of P in excess of ``u_αᵀPv_α`` at an aligned, balanced, white state (m,): they repel.
 
     ``T Σ_{β≠α} h² [s_α(δ_α² + δ_β² + 2σ²) + 2 s_β δ_α δ_β] / (2(s_α² − s_β²))``, ``h = Σ_l a_α^{2(L−l)} a_β^{2(l−1)}``,
     and for m < dx or m < dy modes ``½ T s_α^{3−4/L} [(dx−m)(δ_α² + σ²) + (dy−m)σ²]``. Strengths must differ.
@@ -185,8 +186,8 @@ def label_noise_shift(
     At rest ``E ∂𝓛/∂W_l = 0`` while weights fluctuate by ``½Tσ²`` in every direction that the map feels, so that
     ``W_{>l}ᵀ (M − E P) W_{<l}ᵀ = ¼Tσ² ∂/∂W_l Σ_m ‖W_{>m}‖²‖W_{<m}‖²``, the trace of the Hessian. For aligned, balanced
     layers, a_α = s*_α^{1/L}, the shift is ``(Tσ²/L) Σ_{k=1}^{L−1} k a_α^{2k−L} A_{L−1−k}`` with ``A_k = Σ_β a_β^{2k}``,
-    ``A_0 = ½(dx + dy)``. A mode with noise of its own alone keeps ``½(L−1)Tσ² s*^{1−2/L}``. For L ≥ 3 layers leave
-    their balance after times of order 1/(Tσ²), which is not in this.
+    ``A_0 = ½(dx + dy)``. With the noise of one mode alone the shift is ``½(L−1)Tσ² s*^{1−2/L}``. For L ≥ 3 layers
+    lose their balance after times of order 1/(Tσ²), which this leaves out.
     Source: label noise as a regulariser, Blanc et al. 2020, arXiv 1904.09080; for P and its modes by expansion.
 
     >>> label_noise_shift([1.0], depth=3, temperature=0.01, label_noise=1.0)      # ½(L−1)Tσ²
@@ -209,10 +210,10 @@ def growth_rate(
 ) -> tuple[Floats, Floats, Floats]:
     """Growth ``d log s_α / dt`` on the first plateau to first order in T, L = 2, white inputs, in three parts (m,).
 
-    Without noise ``2s*_α − η s*_α²`` (the second term for discrete steps of size ``lr``); what a mode's own noise
-    takes, ``T(2s*_α² + σ²)``; what that of stronger modes takes, ``T Σ_{s*_β > s*_α} (½(s*_α + s*_β)² + σ²)``. The rate
-    is the first less the other two. It is that of the pivots ``det P_{1…α} / det P_{1…α−1}`` in the teacher's basis,
-    which what stronger modes leave on the diagonal does not touch.
+    The growth without noise ``2s*_α − η s*_α²`` (the second term for discrete steps of size ``lr``); the reduction by
+    the mode's noise, ``T(2s*_α² + σ²)``; and by that of stronger modes, ``T Σ_{s*_β > s*_α} (½(s*_α + s*_β)² + σ²)``.
+    The rate is the first minus the other two. It is that of the pivots ``det P_{1…α} / det P_{1…α−1}`` in the teacher's
+    basis, from which the contributions of stronger modes to the diagonal are removed.
     Source: first-order perturbation about zero weights of Corlouer et al. 2026, arXiv 2604.06366.
 
     >>> free, own, others = growth_rate([2.0, 1.0], temperature=0.1, label_noise=0.0)
@@ -231,11 +232,11 @@ def growth_rate(
 def half_times(targets: ArrayLike, start: float, temperature: float, label_noise: float, lr: float = 0.0) -> Floats:
     """Times at which modes that all start at strength ``start`` reach ½s*, to first order in T; L = 2, white (m,).
 
-    ``log s_α`` grows at ``growth_rate``'s rate while stronger modes wait, and faster with every one that is learned: it
-    then takes ``T(½s*_α² + σ²)`` in place of ``T(½(s*_α + s*_β)² + σ²)``. Infinite where the noise outweighs the
-    growth. Corrections are of order T without the large factor ``log(s*/start)``: with targets (2, 1.5, 1, 0.5) and
-    label noise 0.5 the delay of the second mode is 1.5 times too small at T = 0.05, start = 1e-3, and exact at
-    T = 0.0125, start = 1e-7. Raises ValueError for a start that is not positive or not below every ½s*.
+    ``log s_α`` grows at the rate of ``growth_rate`` while stronger modes are on their plateaus. Once a stronger mode is
+    learned, it reduces the growth by ``T(½s*_α² + σ²)`` instead of ``T(½(s*_α + s*_β)² + σ²)``. Infinite where the
+    noise exceeds the growth. Corrections are of order T without the large factor ``log(s*/start)``: with targets (2,
+    1.5, 1, 0.5) and label noise 0.5 the delay of the second mode is 1.5 times too small at T = 0.05, start = 1e-3, and
+    exact at T = 0.0125, start = 1e-7. Raises ValueError for a start that is not positive or not below every ½s*.
     Source: first-order perturbation about zero and about learned weights of Corlouer et al. 2026, arXiv 2604.06366.
 
     >>> half_times([2.0, 1.0], start=1e-4, temperature=0.01, label_noise=0.5)

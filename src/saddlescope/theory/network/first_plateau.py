@@ -1,13 +1,13 @@
-"""Growth on the first plateau under discrete SGD, all orders of the learning rate in it: two layers, white inputs."""
+"""Growth on the first plateau under discrete SGD, to all orders of the learning rate: two layers, white inputs."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from saddlescope._arrays import Floats
 from saddlescope._numbers import as_numbers
 from saddlescope.theory import _checks
-from saddlescope.theory.network._products import Floats
 
 
 def pivot_growth(targets: ArrayLike, lr: float, label_noise: float, samples: int = 2**22, seed: int = 0) -> Floats:
@@ -15,10 +15,10 @@ def pivot_growth(targets: ArrayLike, lr: float, label_noise: float, samples: int
 
     There balanced aligned layers are multiplied by ``I + ½η(S + Sᵀ)``, ``S = yxᵀ``, in every step, so that pivot k
     grows by ``(2/η) E log(det_k/det_{k−1})``, det_k the leading minors of ``I + ½η(S + Sᵀ)``:
-    ``(1 + ½η y·x)² − ¼η²|y|²|x|²`` over the first k entries. To first order in η it is ``growth_rate``; left out is
-    what weaker modes leave in stronger ones. A mean over ``samples`` pairs (x, y) less its linear part, good to 0.3 %
-    of the slow-down at η = 0.005.
-    Source: the step of SGD on Corlouer et al. 2026, arXiv 2604.06366, without terms that are cubic in the weights.
+    ``(1 + ½η y·x)² − ¼η²|y|²|x|²`` over the first k entries. To first order in η it is ``growth_rate``; the
+    contributions of weaker modes to stronger ones are left out. A mean over ``samples`` pairs (x, y) minus its linear
+    part, accurate to 0.3 % of the slow-down at η = 0.005.
+    Source: the step of SGD on Corlouer et al. 2026, arXiv 2604.06366, without terms cubic in the weights.
 
     >>> pivot_growth([2.0, 1.0], lr=0.005, label_noise=0.5, samples=2**18).round(3)
     array([3.94 , 1.97])

@@ -1,4 +1,4 @@
-"""Noise layer by layer, and what it does to the balance of neighbours: it balances noise, not norms.
+"""Noise of each layer, and its effect on the balance of neighbours: it balances noise, not norms.
 
 ``weights`` are the layers, first to last, each (n, n_l, n_{l−1}) for n networks. Gaussian data or a data set, with a
 ``share`` of the sampling noise: 1 for batches drawn with replacement, 0 with T = η/n for full batches and label noise.
@@ -11,14 +11,13 @@ import itertools
 import numpy as np
 from numpy.typing import ArrayLike
 
+from saddlescope._arrays import Floats, Weights
 from saddlescope._arrays import transposed as _t
 from saddlescope._numbers import as_numbers, as_whole
 from saddlescope.data import Data
 from saddlescope.theory import _checks
 from saddlescope.theory._checks import steady
 from saddlescope.theory.network._products import (
-    Floats,
-    Weights,
     checked_layers,
     entry_variance,
     map_error,
@@ -31,7 +30,8 @@ def layer_noise(data: Data, temperature: float, weights: Weights, share: float =
     """Variance rate ``T Tr Cov[∂ℓ/∂W_l]`` of every layer (n, L), weight² per time.
 
     For Gaussian data ``T {Tr(W_{>l}ᵀ N W_{>l}) Tr(W_{<l} Σ W_{<l}ᵀ) + ‖W_{>l}ᵀ ΔΣ W_{<l}ᵀ‖²}``.
-    A run's ``layer_noise`` is less, what is along each mode: ``layer_variance`` for ``W_{>l}ᵀu_α`` and ``W_{<l}v_α``.
+    The observable ``layer_noise`` of a run is the part along each mode: ``layer_variance`` for ``W_{>l}ᵀu_α`` and
+    ``W_{<l}v_α``.
     Source: the gradient noise of Corlouer et al. 2026, arXiv 2604.06366, through the layers.
 
     >>> from saddlescope import GaussianData
@@ -66,7 +66,7 @@ def layer_variance(
     >>> layer_variance(GaussianData([[2.0]], label_noise=1.0), 0.1, pair, layer=0)
     array([[[0.4]]])
     """
-    _checks.noise(temperature, share=share)
+    _checks.check_noise(temperature, share=share)
     above, below = surroundings(weights)
     if not 0 <= as_whole(layer, "layer") < len(weights):
         raise ValueError(f"layer must be from 0 to {len(weights) - 1}, got {layer}; it counts the layers")
@@ -84,8 +84,8 @@ def balance_drift(
 
     ``dQ_l/dt = T {W_l⟨J̃ᵀJ̃⟩W_lᵀ − W_{l+1}ᵀ⟨J̃J̃ᵀ⟩W_{l+1}}``, path by path, J̃ the noise of the neighbours' product;
     ``A = W_{>l+1}``, ``D = W_{<l}``, Gaussian data: ``⟨J̃ᵀJ̃⟩ = D[Tr(NAAᵀ)Σ + ΣΔᵀAAᵀΔΣ]Dᵀ``,
-    ``⟨J̃J̃ᵀ⟩ = Aᵀ[Tr(ΣDᵀD)N + ΔΣDᵀDΣΔᵀ]A``. ``lr`` η adds the same with the mean of J and η for T, which makes it the
-    mean of discrete steps, exactly. It is the noise that balances: ``noise_balance``. Gradient flow conserves Q.
+    ``⟨J̃J̃ᵀ⟩ = Aᵀ[Tr(ΣDᵀD)N + ΔΣDᵀDΣΔᵀ]A``. ``lr`` η adds the same with the mean of J and η for T, which
+    makes it the exact mean of discrete steps. The noise is what balances: ``noise_balance``. Gradient flow conserves Q.
     Source: Ziyin, Li & Ueda 2023–2025, arXiv 2308.06671, law of balance, here for matrices.
 
     >>> from saddlescope import GaussianData
@@ -94,7 +94,7 @@ def balance_drift(
     >>> float(rate[0][0, 0, 0])
     -2.4
     """
-    _checks.noise(temperature, lr, share)
+    _checks.check_noise(temperature, lr, share)
     weights = checked_layers(weights)
     (above, below), error = surroundings(weights), map_error(data, weights)
     rates = []
@@ -111,7 +111,8 @@ def balance_drift(
 
 @steady
 def noise_balance(data: Data) -> tuple[Floats, Floats]:
-    """Where label noise leaves two layers that fit: squared singular values of ``W_1R`` and of ``W_2``, two of (m,).
+    """Noise balance of two layers that fit the data under label noise: squared singular values of ``W_1R``, ``W_2``;
+    (m,).
 
     ``σ_i²(W_1R) = √(Tr Σ/dy) σ_i(MR)`` and ``σ_i²(W_2) = √(dy/Tr Σ) σ_i(MR)``, ``RRᵀ = Σ``: there ``balance_drift``
     vanishes. With white inputs ``‖W_2‖²/‖W_1‖² = dy/dx``.

@@ -42,7 +42,7 @@ class Antiderivative:
 
     @cached_property
     def mirrored(self) -> Antiderivative:
-        """``G(y) = F(last edge) − F(−y)``, summed from its own left edge, where G is small."""
+        """``G(y) = F(last edge) − F(−y)``, summed from the left edge of G, where G is small."""
         signs = -((-1.0) ** np.arange(len(self.coefficients)))[:, None]
         flipped = signs * self.coefficients
         flipped[0] += self.coefficients.sum(axis=0)
@@ -76,7 +76,7 @@ def antiderivative(
     rounding: Function | None = None,
 ) -> Antiderivative:
     """Integrate f with ``F(origin) = 0``; panels are halved until f is resolved to ``rtol`` of its largest value there,
-    to ``atol`` of the integral, or to the ``rounding`` that f is known to carry.
+    to ``atol`` of the integral, or to the known ``rounding`` error of f.
 
     Raises ValueError where f is not finite.
 
@@ -116,7 +116,7 @@ def increasing_root(f: Function, slope: Function, low: Floats, high: Floats, rou
 def weighted_integral(function: Function, weight: Function, edges: Floats, tol: float = 1e-8) -> float:
     """``∫ f w dy`` over ``edges`` to ``tol`` of ``∫ |f| w dy``, w ≥ 0: panels are halved also towards jumps of f.
 
-    A part of a panel in which f alone is different may be missed. Raises ValueError where jumps of f are too many.
+    A feature of f narrower than a panel may be missed. Raises ValueError where f has too many jumps.
 
     >>> weighted_integral(lambda y: 1.0 * (y < 0.3), lambda y: 2 * y, np.array([0.0, 1.0]))
     0.0900000

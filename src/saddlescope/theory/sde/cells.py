@@ -38,10 +38,10 @@ _HASTES, _REACH = (8.0, 32.0, 128.0, 512.0), 24.0
 
 @dataclass(frozen=True)
 class Stage:
-    """The part of the line where x lives, in a coordinate ξ from 0 to 1: ``z = z₀ + (z₁ − z₀)(ξ + cξ(1 − ξ))``.
+    """The part of the line that x can reach, in a coordinate ξ from 0 to 1: ``z = z₀ + (z₁ − z₀)(ξ + cξ(1 − ξ))``.
 
     ``bend`` c puts the start in the middle of a cell. ``absorbs`` says at which end mass is lost, ``far`` which end of
-    the stage is that of the domain.
+    the stage is an end of the domain.
     """
 
     sde: ScaleSpeed
@@ -80,7 +80,7 @@ def staged(
 ) -> Stage:
     """The stage of what starts between two y, absorbing at ``levels`` (y) where given.
 
-    To reach y costs ``−log E e^{−λτ} ≈ ∫ρ dy`` nats, with ``½b²ρ² + aρ = λ`` upwards. This neglects ρ' and so depends
+    Reaching y costs ``−log E e^{−λτ} ≈ ∫ρ dy`` nats, with ``½b²ρ² + aρ = λ`` upwards. This neglects ρ' and so depends
     on the coordinate: the least of y and of that in which noise is 1 (``a − ¼(b²)'`` for a) is taken at each place. The
     probability to reach y by t is at most e^{λt − nats}. The stage ends where for one of the ``limits`` (λ, nats) it
     would cost more.
@@ -109,13 +109,13 @@ def staged(
 
 
 def _ending(places: Floats, costs: Floats, nats: float) -> float | None:
-    """The first place that costs more."""
+    """The first place that costs more than ``nats``; None if there is none."""
     beyond = np.flatnonzero(costs > nats)
     return float(places[beyond[0]]) if beyond.size else None
 
 
 def _costs(sde: ScaleSpeed, start: float, end: float, side: int, rate: float) -> tuple[Floats, Floats]:
-    """Places between start and end, outwards, and what it costs to reach them."""
+    """Places between start and end, outwards, and the cost to reach each, in nats."""
     edges = sde.potential.edges
     between = edges[(side * edges > side * start) & (side * edges < side * end)]
     path = np.unique(side * np.concatenate([[start], between, [end]]))
@@ -217,6 +217,6 @@ def _log_time(stage: Stage, points: Floats, side: int, nats: Callable[[Floats, F
 
 
 def _log_tail(log_density: Function, end: float, side: float) -> float:
-    """Logarithm of what a density that falls exponentially holds beyond an end; ∞ where it does not fall."""
+    """Logarithm of the mass beyond an end of a density that falls exponentially; ∞ where it does not fall."""
     rate = falling_rate(log_density, end, side)
     return float(log_density(np.array(end))) - float(np.log(rate)) if rate > 0 else np.inf

@@ -52,7 +52,7 @@ class Density(BaseLaw):
         heights = self.mass.logpdf(edges)
         place = edges[heights > heights.max() - 300][min(-outwards, 0)]  # further out, differences are rounded
         near, falling = self._logpdf_at(place), falling_rate(self._logpdf_at, place, outwards)
-        if abs(falling) < 0.1:  # to be told from 0, more exactly and not where x − end is rounded
+        if abs(falling) < 0.1:  # whether it is 0 is tested more exactly, and not where x − end is rounded
             near, inner = self._logpdf_at(place - outwards * np.array([3.0, 6.0]))
             falling = float(inner - near) / 3
         return float(near) if abs(falling) < 1e-6 else float(-np.sign(falling) * np.inf)

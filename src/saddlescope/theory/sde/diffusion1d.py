@@ -121,7 +121,7 @@ class Diffusion1D:
     def stationary(self) -> Density:
         """The stationary law, with density ∝ ``m(x)``.
 
-        Raises ValueError, and says why, when there is none: x ends somewhere, or m has infinite mass.
+        Raises ValueError with the reason when there is none: x ends somewhere, or m has infinite mass.
         Source: Karlin & Taylor 1981, section 15.5.
 
         >>> bessel = Diffusion1D(lambda x: 1.5 - x, lambda x: np.sqrt(2 * x), lower=0.0)   # Gamma(1.5)
@@ -201,8 +201,8 @@ class Diffusion1D:
 
         ``∂p/∂t = −∂(a p)/∂x + ½ ∂²(b² p)/∂x²``, absorbed at ``lower`` and ``upper`` where given and at the ends of the
         domain as ``boundaries`` say: by finite volumes where noise spreads the law over their cells, else by following
-        its quantiles. Both are refined until two results agree to ``tol`` in the cdf; ``error`` of each law says to
-        what. A law takes a second or less, three at most, a refusal up to five, and some 100 MB.
+        its quantiles. Both are refined until two results agree to ``tol`` in the cdf; ``error`` of each law is what was
+        reached. A law takes about a second, three at most, a refusal up to five, and some 100 MB.
         Raises ValueError where that does not reach ``tol``, for a start outside the domain, or times that are not
         positive and increasing.
         Source: Scharfetter & Gummel 1969, IEEE Trans. Electron Devices 16(1); Chang & Cooper 1970.
@@ -257,7 +257,7 @@ class Diffusion1D:
     def relaxation_time(self) -> float:
         """Time in which the slowest deviation from the stationary law decays by a factor e: one over the spectral gap.
 
-        Raises ValueError, and says why, when there is no stationary law.
+        Raises ValueError with the reason when there is no stationary law.
 
         >>> Diffusion1D(lambda x: -0.25 * x, np.ones_like).relaxation_time
         4.0000...

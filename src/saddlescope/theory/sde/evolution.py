@@ -1,8 +1,8 @@
 """How the law of a scalar SDE evolves in time, and its spectrum: the finite volumes of ``cells``, extrapolated.
 
 Steps are halved (extrapolated in 1/n) and cells cut in three (extrapolated in 1/N²) until two results agree at every
-edge; an extrapolated cumulated mass is made monotone, which brings it no further from the true one. Cells do not move,
-so this is for noise that spreads the law over many of them; ``quantiles`` is for the rest, and ``in_time`` chooses.
+edge; an extrapolated cumulated mass is made monotone, which does not increase its error. Cells do not move, so this is
+for noise that spreads the law over many of them; ``quantiles`` is for the rest, and ``in_time`` chooses.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def evolve(
 ) -> list[Transient]:
     """The laws at increasing ``times`` from a point or a law; raises Unresolved where its error exceeds ``tol``.
 
-    If not ``patient``, as soon as it is more than nine times as large, which cells of a third would not mend.
+    If not ``patient``, as soon as the error is more than nine times ``tol``, which cells a third as wide would not
+    cure.
     """
     y = float(sde.coordinate.to_y(np.array(start))) if isinstance(start, float) else np.nan
 
@@ -80,8 +81,8 @@ def spectrum(sde: ScaleSpeed, count: int, levels: tuple[float | None, float | No
             lasting = int(not any(stage.absorbs))  # then the first rate is 0
             if (better[lasting:] < rounding / tol).any():
                 raise ValueError(
-                    f"a rate is below {rounding / tol:.1g}, which rounding hides beside the fastest; the mean time of "
-                    "the rare passage (passage) is one over it"
+                    f"a rate is below {rounding / tol:.1g}, which rounding hides relative to the fastest; use passage: "
+                    "the rate is one over the mean time of the rare passage"
                 )
             return np.append(np.zeros(lasting), better[lasting:])
         rough, before = rates, None if rough is None else better

@@ -97,7 +97,7 @@ class BaseLaw:
             total, size = total + last + before + rest, max(size, abs(rest))
             if abs(last) > 1e-9 * size:
                 if abs(last) < abs(before):
-                    raise ValueError("function grows too fast: what is left beyond quantiles of 1e-90 is not small")
+                    raise ValueError("function grows too fast: its mean beyond quantiles of 1e-90 is not small")
                 return float(np.sign(last) * np.inf)
         return total
 
@@ -180,7 +180,7 @@ class Atoms(BaseLaw):
             raise ValueError(f"values must be increasing numbers, got {shown(values.tolist())}; sort them")
         if p.shape != values.shape or (p < 0).any() or abs(p.sum() - 1) > 1e-9:
             raise ValueError(
-                f"probabilities must be one for each value, not negative, with the sum 1, got {shown(p.tolist())}"
+                f"probabilities must be one for each value, not negative, and sum to 1, got {shown(p.tolist())}"
             )
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "probabilities", p)

@@ -12,14 +12,14 @@ from scipy.interpolate import BPoly, PchipInterpolator
 from saddlescope._arrays import Floats
 
 HALF = 2
-"""Neighbours on each side that a difference takes; at the ends it takes as many from one side."""
+"""Neighbours on each side in a difference; at the ends all of them are on one side."""
 
 _FINEST = 1e-6
-"""Width of cells in z that are not cut to follow a jump between two places."""
+"""Width in z below which cells are not cut further to resolve a jump."""
 
 _CURVED, _UNEVEN, _SMOOTH = 1.0, 2.5, 1.0
-"""What a change of log Q_z by 1 weighs beside a step of 1 in z; how many times the mean a cell may weigh before nodes
-move; the change of log Q_z from cell to cell up to which differences are of order 4."""
+"""Weight of a change of log Q_z by 1, relative to a step of 1 in z; how many times the mean weight a cell may have
+before nodes move; the change of log Q_z from cell to cell up to which differences are of order 4."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Mesh:
 
     @cached_property
     def worth(self) -> Floats:
-        """How much a deviation in z counts: as the distribution function feels it, and a little more in the tails."""
+        """Weight of a deviation in z: its effect on the distribution function, and a little more in the tails."""
         return np.maximum(np.exp(-(self.z**2) / 2), 1e-3)
 
     def weights(self, d: Floats) -> tuple[Floats, Floats]:
-        """Those of order 4 where quantiles d are smooth on the mesh."""
+        """``smooth`` where the quantiles d are smooth on the mesh, ``rough`` elsewhere."""
         bends = np.abs(np.diff(np.log(np.diff(d) / np.diff(self.z)), prepend=np.nan, append=np.nan))
         worst = np.fmax(bends, np.fmax(np.append(bends[1:], 0.0), np.append(0.0, bends[:-1])))
         first, second = np.where((worst < _SMOOTH)[:, None], self.smooth, self.rough)
@@ -63,7 +63,7 @@ def mesh(z: Floats) -> Mesh:
 
 
 def _weights(away: Floats) -> Floats:
-    """Weights of the first two derivatives (2, …, n) at 0 of what is known at these places (…, n)."""
+    """Weights of the first two derivatives (2, …, n) at 0 of a function known at these places (…, n)."""
     count = away.shape[-1]
     scale = np.abs(away).max(axis=-1, keepdims=True)
     powers = (away / scale)[..., None, :] ** np.arange(count)[:, None]
@@ -83,7 +83,7 @@ class State:
 
 
 def remeshed(mesh_: Mesh, state: State) -> tuple[Mesh, State]:
-    """Nodes where log Q_z varies, if those there are fit badly."""
+    """Nodes moved to where log Q_z varies, if the present ones fit badly."""
     z, d = mesh_.z, state.d
     first, second = ((w * (d[mesh_.columns] - d[:, None])).sum(axis=1) for w in mesh_.weights(d))
     matters = np.exp(-(((z[1:] + z[:-1]) / 2) ** 2) / 16) * np.minimum(np.diff(z) / _FINEST, 1.0)

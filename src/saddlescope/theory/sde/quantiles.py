@@ -6,10 +6,10 @@ Let z be the probit of the distribution function, ``F = Φ(z)``, and Q(z, t) the
     Q_t = a − (b²p)_y/(2p) = a + (b²/2Q_z)(z + Q_zz/Q_z − (log b²)_z)                     (a, b at y = Q)
 
 A normal law is a straight line in z, so Q is smooth however narrow the law is. Linearised, the equation advects
-outwards at both ends of z: it needs no condition there. Nodes y = m + d carry m, the noiseless path of the middle,
-apart from the distances d, so that only those are stepped: by differences of order 4 in z and the Rosenbrock method
-RODAS of order 4. All is done on several meshes, each with steps and a first time of its own; the difference of two is
-about the error of the coarser.
+outwards at both ends of z: it needs no condition there. Nodes y = m + d keep m, the noiseless path of the middle,
+separate from the distances d, so that only the distances are stepped: by differences of order 4 in z and the Rosenbrock
+method RODAS of order 4. Everything is computed on several meshes, each with different steps and a different first time;
+the difference of two is about the error of the coarser.
 Source: for the quantile equation Toscani & Carrillo 2004 (Wasserstein metric and large-time asymptotics of nonlinear
 diffusion equations); for RODAS Hairer & Wanner 1996, Solving Ordinary Differential Equations II, section VI.4.
 """
@@ -106,7 +106,7 @@ def evolve(sde: ScaleSpeed, start: float | Start, times: Floats, tol: float) -> 
 def _run(
     sde: ScaleSpeed, start: float | Start, times: Floats, cells: int, tol: float, share: float
 ) -> Iterator[QuantileLaw]:
-    """Laws on one mesh, with steps of error ``tol`` and a first time of this share of the shortest."""
+    """Laws on one mesh, with steps of error ``tol`` and a first time that is this ``share`` of the shortest scale."""
     reach = _REACH if isinstance(start, float) or hasattr(start, "isf") else _REACH_OF_PPF
     at = mesh(np.linspace(-reach, reach, cells + 1))
     if isinstance(start, float):
@@ -127,7 +127,7 @@ def _distance(coarse: QuantileLaw, fine: QuantileLaw) -> float:
 
 
 def from_point(sde: ScaleSpeed, mesh: Mesh, y: float, first: float, share: float) -> State:
-    """The law a short time after it was the point y: normal to leading order, with the skewness of b."""
+    """The law a short time after the start at the point y: normal to leading order, with the skewness of b."""
     (a, a1, a2), (b, b1, b2) = _local(sde, y)
     rate = abs(a1) + b1 * b1 + abs(b * b2) + abs(a * b1 / b) + abs(a2 * b) ** (2 / 3) + abs(a2 * a) ** 0.5
     time = share * min(first, 1 / rate if rate > 0 else np.inf)
@@ -178,7 +178,7 @@ def march(sde: ScaleSpeed, mesh: Mesh, state: State, times: Floats, tol: float) 
             else:
                 h = taken * min(factor, 0.5)
             if steps > most or h < 1e-14 * goal:
-                raise Unresolved(f"{steps} steps bring the quantiles to t = {state.time:.6g} only, of {times[-1]:g}")
+                raise Unresolved(f"{steps} steps bring the quantiles only to t = {state.time:.6g} of {times[-1]:g}")
         yield mesh, state
 
 
@@ -256,7 +256,7 @@ class Parts:
 
 
 def parts(sde: ScaleSpeed, mesh: Mesh, weights: tuple[Floats, Floats], middle: float, d: Floats) -> Parts:
-    """All that moves the nodes y = middle + d."""
+    """The terms of the equation at the nodes y = middle + d."""
     drift, log_noise2 = sde.drift_and_log_noise2(middle + d)
     near = d[mesh.columns] - d[:, None]
     q1, q2 = ((w * near).sum(axis=1) for w in weights)
@@ -278,7 +278,7 @@ def jacobian(
 
 
 def _derivatives(sde: ScaleSpeed, y: Floats, width: ArrayLike) -> tuple[Floats, Floats]:
-    """Those of drift and log b² by y, as seen over a hundredth of a width."""
+    """Derivatives of drift and log b² by y, over a hundredth of a width."""
     step = np.maximum(0.01 * np.asarray(width), 1e-5 * np.abs(y))
     drift, log_noise2 = sde.drift_and_log_noise2(np.stack([y - step, y + step]))
     return (drift[1] - drift[0]) / (2 * step), (log_noise2[1] - log_noise2[0]) / (2 * step)

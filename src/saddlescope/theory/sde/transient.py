@@ -25,7 +25,7 @@ FEW = 8
 @steady
 @dataclass(frozen=True, repr=False)
 class Transient(BaseLaw):
-    """The law of x at a time: a density, and what has been ``absorbed`` at the ends; within ``error`` in its cdf.
+    """The law of x at a time: a density, and the mass ``absorbed`` at the ends; within ``error`` in its cdf.
 
     ``points`` are y at the edges and centres of cells, ``cumulated`` is the mass up to the edges. Absorbed mass sits
     at the lower and the upper end of the stage, as atoms.
@@ -74,7 +74,7 @@ class Transient(BaseLaw):
         return pieces
 
     def pdf(self, x: ArrayLike) -> Floats:
-        """Density of what has not been absorbed."""
+        """Density of the mass that has not been absorbed."""
         x, (low, high), sde = as_numbers(x, "x"), self._ends, self.stage.sde
         inside = (x > low) & (x < high)
         y = self.coordinate.to_y(np.where(inside, x, float(self.coordinate.to_x(self.stage.y(0.5)))))
@@ -117,7 +117,7 @@ class Transient(BaseLaw):
         return np.select([~((q >= 0) & (q <= 1)), q <= c[0], q > c[-1]], [np.nan, low, high], x)
 
     def expect(self, function: Function) -> float:
-        """``E[function(x)]``, what has been absorbed included; jumps are resolved, to 1e-8 of ``E|function(x)|``.
+        """``E[function(x)]``, absorbed mass included; jumps are resolved, to 1e-8 of ``E|function(x)|``.
 
         Raises ValueError where the function is not finite, or has too many jumps.
         """
@@ -131,11 +131,11 @@ class Transient(BaseLaw):
         return moving + sum(p * float(finite(function, np.array(end))) for p, end in atoms)
 
     def _smooth(self, function: Function) -> float:
-        """``E[function(x)]`` for what is smooth on cells, by Simpson's rule."""
+        """``E[function(x)]`` of a function that is smooth on cells, by Simpson's rule; absorbed mass included."""
         values = np.asarray(function(self.coordinate.to_x(self.points)))
         n = len(self.cumulated) - 1
         density = self._spline(np.linspace(0, 1, 2 * n + 1), 1)
-        density[density < 1e-13 * density.max()] = 0.0  # rounding, which strengths beyond all others would raise
+        density[density < 1e-13 * density.max()] = 0.0  # rounding, which huge values of x would amplify
         parts = values * density / (6 * n)
         inside = float(parts[:-1:2].sum() + 4 * parts[1::2].sum() + parts[2::2].sum())
         return inside + sum(
