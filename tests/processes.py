@@ -1,4 +1,4 @@
-"""Processes that write stores: started from one that has everything imported, told apart by what they answer."""
+"""Processes that write stores, forked from one that has everything imported, identified by their answers."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _answer(name: str, path: Path, overwrite: bool, start) -> str:
 
 
 def race(name: str, paths: list[Path], overwrite: bool) -> Counter[str]:
-    """What processes answer that start at once, one on each path."""
+    """Answers of processes that start at the same time, one on each path."""
     start, others_answered, answers = CONTEXT.Barrier(len(paths)), CONTEXT.Event(), CONTEXT.Queue()
     racers = [
         CONTEXT.Process(target=_race, args=(name, path, overwrite, start, others_answered, answers)) for path in paths
@@ -114,7 +114,7 @@ def _often(name, path, overwrite, before, how, started) -> None:
 
 
 def killed(seconds: float, name: str, path: Path, overwrite: bool, before: Path | None, how: str) -> None:
-    """Write a run, commit at every step, and kill it after so many seconds, if it has not ended."""
+    """Write a run, commit at every step, and kill it after ``seconds`` if it is still running."""
     started = CONTEXT.Event()
     child = CONTEXT.Process(target=_often, args=(name, path, overwrite, before, how, started))
     child.start()

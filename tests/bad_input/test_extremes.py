@@ -1,4 +1,4 @@
-"""Arguments of extreme size, and those of odd kinds: a right answer or one sentence, at once."""
+"""Extreme and odd arguments give a correct answer or a one-sentence error, immediately."""
 
 import math
 

@@ -1,8 +1,8 @@
-"""Anything at all may be handed to the compiled module: it works or says what is wrong, and never writes elsewhere.
+"""Fuzzing the compiled module: any arguments work or give an error, and no stray memory is written.
 
-Every call starts from right arguments, of which some are spoilt. Arrays lie between margins that show a stray write.
-A refused call leaves all its arguments as they were; an accepted one gives the result of the plain arguments,
-whatever their order in memory.
+Every call starts from valid arguments, some of them corrupted. Arrays lie between margins that reveal stray writes.
+A refused call leaves all its arguments unchanged; an accepted one gives the result of the plain arguments,
+for any memory order.
 """
 
 from itertools import pairwise
@@ -121,7 +121,7 @@ def spoilt(value, draw):
 
 
 def call(function, right, draw, keep=(), most=2):
-    """Calls with some arguments spoilt (never those of ``keep``); returns the result, or None for a refusal."""
+    """Call with some arguments corrupted (never those of ``keep``); returns the result, or None for a refusal."""
     arguments = {name: framed(value) if isinstance(value, np.ndarray) else value for name, value in right.items()}
     for name in draw(st.lists(st.sampled_from(sorted(set(right) - set(keep))), max_size=most, unique=True)):
         arguments[name] = spoilt(right[name], draw)
@@ -209,7 +209,7 @@ dtypes = st.sampled_from(["float64", "float32"])
 @given(st.data(), networks)
 @settings(max_examples=400)
 def test_making_a_kernel(data, right):
-    """One that is made from odd numbers also runs on them."""
+    """A kernel that is made from odd numbers also runs on them."""
     kernel = call(_kernel.Kernel, right, data.draw)
     if kernel is None:
         return
@@ -318,7 +318,7 @@ MODE = {"alpha": 2.0, "center": 1.0, "floor": 0.1, "beta1": 1.0, "beta2": 1.0, "
 def test_mode_ensembles(data, depth, n):
     right = MODE | {"depth": depth, "tolerance": 0.05, "threads": 2, "instruction_set": "auto"}
     right |= {"start": np.full(n, -0.5), "times": np.array([0.0, 0.1, 0.1]), "levels": np.array([-0.6, 0.2])}
-    # A finite rate beyond all bounds is a step that no patience outlasts: that is for the callers to refuse.
+    # An enormous finite rate makes a step too short to finish: callers have to refuse it.
     seen = call(_kernel.mode_ensemble, right | {"words": words(n, "float64")}, data.draw, keep=(*MODE, "depth"))
     if seen is not None:
         states, passages = seen

@@ -1,4 +1,4 @@
-"""Whatever a part of a run is made from, it is made, or refused in one sentence; and it is copied as it is."""
+"""Parts of a run made from arbitrary values are made or refused in one sentence, and copies are exact."""
 
 import copy
 import datetime

@@ -1,4 +1,4 @@
-"""Numbers from outside are plain, or refused in one sentence; they are never turned into something else."""
+"""Numbers from users are plain or refused in one sentence; they are never reinterpreted."""
 
 import array
 import collections
@@ -280,7 +280,7 @@ PUBLIC = [
 
 @pytest.mark.parametrize("function", PUBLIC, ids=lambda function: function.__name__)
 def test_theory_refuses_what_is_no_argument(function):
-    """Whatever the function: its first argument that is checked is named in one sentence."""
+    """Every function names its first invalid argument in one sentence."""
     names = inspect.signature(function).parameters
     with pytest.raises(TypeError, match="must be") as caught:
         function(*[object()] * len(names))

@@ -1,4 +1,4 @@
-"""What needs more memory than there is is refused from its numbers, before anything is allocated."""
+"""Requests beyond the available memory are refused from their sizes, before anything is allocated."""
 
 import io
 import tracemalloc

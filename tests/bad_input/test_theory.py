@@ -1,4 +1,4 @@
-"""Theory refuses what it would compute nonsense from, and says what is wrong."""
+"""Theory refuses meaningless input and says what is wrong."""
 
 import numpy as np
 import pytest
@@ -67,7 +67,7 @@ def test_determinant():
 
 
 def test_determinant_where_it_ends():
-    """A step may take rank, or more than all of a weight; weights may have diverged or be zero."""
+    """A step may reduce rank or overshoot; weights may have diverged or be zero."""
     assert determinant.log_det_step(np.ones((1, 1, 1)), lr=1.0) == -np.inf
     assert determinant.log_det_step(np.ones((1, 1, 2)), lr=1.0, weight_decay=1.0) == -np.inf
     told = determinant.log_det_step(np.zeros((1, 1, 2)), lr=1.0, weight_decay=3.0)  # Θ of 3 columns, times −2

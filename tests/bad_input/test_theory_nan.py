@@ -1,4 +1,4 @@
-"""What is not a number gives an error or NaN in theory, never a number."""
+"""NaN in the input of theory gives an error or NaN, never a number."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def laws():
 
 
 def layers(function, *options):
-    """A function of data, temperature and weights, called with a factor of the first layer in front."""
+    """A function of data, temperature and weights, called with a scaled first layer."""
     return lambda w, T, *rest: function(DATA, T, [PAIR[0] * w, PAIR[1]], *options, *rest)
 
 
@@ -132,7 +132,7 @@ def test_laws(law):
 
 
 def test_one_of_many():
-    """A NaN among numbers harms itself alone."""
+    """A NaN in an array affects only its own entry."""
     for mode in (LINE, MODE, DEEP):
         mean, var = mode.passage([0.1, 0.9, 0.2], 0.5)
         assert np.isfinite([mean, var]).all()

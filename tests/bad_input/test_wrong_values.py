@@ -1,4 +1,4 @@
-"""Every wrong value gets one sentence with the argument and the fix: on every engine, on the command line."""
+"""Every wrong value gives one sentence with the argument and the fix, on every engine and on the command line."""
 
 import numpy as np
 import pytest
@@ -72,12 +72,12 @@ def test_on_the_command_line(name, tmp_path):
 
 
 def data(**table):
-    """The right run with this [data]."""
+    """The valid run with this [data]."""
     return tomli_w.dumps(RIGHT | {"data": table})
 
 
 def method(**arguments):
-    """The right run with these arguments in its [method]."""
+    """The valid run with these arguments in its [method]."""
     return tomli_w.dumps(RIGHT | {"method": RIGHT["method"] | arguments})
 
 

@@ -1,4 +1,4 @@
-"""The table of wrong inputs: what is changed in a right run, and what the error must say."""
+"""The table of wrong inputs: the change to a valid run, and the words of the error."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def wrong(error: type[Exception], *words: str, **changes: Any) -> Wrong:
 
 
 def tables(case: Wrong) -> dict[str, dict[str, Any]]:
-    """The right run with the changes; ``table__key`` names a key, ``table`` a whole table."""
+    """The valid run with the changes; ``table__key`` names a key, ``table`` a whole table."""
     changed = copy.deepcopy(RIGHT)
     for name, value in case.changes.items():
         table, _, key = name.partition("__")

@@ -52,7 +52,7 @@ def test_claimed_law_is_that_of_the_networks_simulated(depth):
 
 
 def test_threshold_is_where_a_known_growth_is_zero():
-    """Of SGD with so little noise that log v grows by 2 log(1 + ηs*) a step, there is none; of the line, its zero."""
+    """Without noise log v grows by 2 log(1 + ηs*) per step, and quiet SGD has no threshold."""
     growth, _ = transition._growth(SGD(0.02, 1), 0.0, 400)
     exact = 2 * transition.collapse_rate(0.02, 1, 1.0, 0.0) / 0.02
     assert growth.low < exact < growth.high
@@ -61,7 +61,7 @@ def test_threshold_is_where_a_known_growth_is_zero():
 
 
 def test_leaving_is_seen_where_the_sign_changes():
-    """Gradient descent takes u + w past u − w after log(1/ratio)/(2s*), later saves apart."""
+    """Gradient descent moves u + w past u − w after log(1/ratio)/(2s*), up to the save interval."""
     dataset = ergodicity._run(ergodicity.pair(-1e-4, 1e-3), 0.02, 50)
     assert ergodicity._leaving(dataset).mean() == pytest.approx(np.log(1e3) / 2, rel=0.15)
     assert not (ergodicity._strengths(ergodicity._run(_chains.chain(2, -0.1, 1.0), 0.5, 50)) > 0).any()
@@ -124,7 +124,7 @@ def test_time_to_leave_tells_its_rate_from_that_of_balanced_growth():
 
 @pytest.mark.parametrize("depth", density.DEPTHS)
 def test_rival_laws_are_told_from_the_law_where_it_is_held(depth):
-    """Exact distances: those of full runs exceed the region by themselves, whatever the sample."""
+    """Exact distances of the rivals exceed the region of full runs, independent of the sample."""
     levels = np.linspace(1e-3, 1 - 1e-3, 400)
     sde = density.small(depth)
     places = sde.stationary().ppf(levels)
@@ -160,7 +160,7 @@ def test_tail_of_sgd_is_told_from_that_of_langevin_dynamics():
 
 
 def test_excess_over_the_limit_of_infinite_depth_is_that_of_its_law():
-    """L × excess no longer changes with L, and grows by the same for every factor 4 of the width."""
+    """L × excess has converged in L, and grows by the same amount for every factor 4 of the width."""
     found = {width: deep_limit.approach(width) for width in (1, 4, 16)}
     assert (found[16] - found[4]) / (found[4] - found[1]) == pytest.approx(1.0, abs=0.02)
     law = deep_limit.chains_sde(16, 16, deep_limit.HEAT * 16 / 16).stationary()

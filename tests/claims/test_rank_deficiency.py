@@ -38,7 +38,7 @@ def test_fall_is_predicted_from_the_initial_weights():
 
 
 def test_small_steps_hold_the_line_and_approach_it():
-    """At the same ηδ² the line does not depend on the step, and what is missing from it is in proportion to dt."""
+    """At fixed ηδ² the line does not depend on the step, and the deviation from it is proportional to dt."""
     paths = [determinant_line._small(dt, 0.2, 16) for dt in (0.004, 0.002)]
     lines = [path.integral(determinant_line._line(path))[-1, 0] for path in paths]
     assert lines == pytest.approx([-0.2, -0.2], rel=0.01)
@@ -60,7 +60,7 @@ def test_limits_are_on_a_straight_line():
 
 
 def test_paths_of_eigenvalues_keep_the_map_and_the_sum_of_the_line():
-    """The averaged drift keeps the map, its eigenvalues add up to the line, and repulsion alone accounts for it."""
+    """The averaged drift conserves the map, and its eigenvalues add up to the line."""
     noisy, method = small_steps(0.01, SOURCE, 0.5)
     predicted = eigenvalue_paths.predict(noisy, method.lr, 4)
     line = 2 * 0.5 * 2 * np.trace(noisy.data.sigma) / 1000 * np.diff(eigenvalue_paths.TIMES)
@@ -176,7 +176,7 @@ def test_settling_goes_down_loss_and_regulariser(loss, relu):
 
 
 def test_settling_of_linear_layers_is_the_averaged_drift():
-    """Two derivations of what noise does to regression; residuals of ± 1, so that their squares are all the same."""
+    """Two derivations of the effect of noise on regression; residuals of ± 1, so that all squares are equal."""
     noisy = problem(1.0)
     flow = follow("flow", noisy, GradientFlow(0.05), (200,), 4)
     start = [layer[-1] for layer in flow.weights]

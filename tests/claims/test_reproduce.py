@@ -1,4 +1,4 @@
-"""The command that runs claims and writes the report, on claims made for the purpose."""
+"""The command that runs claims and writes the report, tested on synthetic claims."""
 
 import json
 import re
@@ -196,7 +196,7 @@ def test_interrupted_report_goes_on(paper, tmp_path):
     paper(first, make_claim("second", experiment=count("second")))
     assert reproduce(quick=True, out=tmp_path, progress=False) == 0
     assert runs == ["first", "second"]
-    assert reproduce(quick=True, out=tmp_path, progress=False) == 0  # a finished report is made anew
+    assert reproduce(quick=True, out=tmp_path, progress=False) == 0  # a finished report is recomputed
     assert runs == ["first", "second", "first", "second"]
 
 

@@ -24,7 +24,7 @@ from saddlescope.theory import ModeSDE
 
 
 def test_noise_is_read_off_neighbouring_steps():
-    """The realised variance rate is that of the mode SDE, and not that of another temperature."""
+    """The realised variance rate is that of the mode SDE at this temperature and no other."""
     plan = Plan(
         steps=600,
         trajectories=2000,
@@ -86,7 +86,7 @@ def test_boltzmann_approaches_the_exact_law_as_the_root_of_the_temperature():
 
 
 def test_fixed_steps_lose_the_law():
-    """The negative control of the stationary law does what it is there for."""
+    """The negative control of the claim on the stationary distribution fails as it should."""
     ends = stationary_law._euler(stationary_law.HOT[1], dt=2e-3, trajectories=64)
     assert np.mean(ends < 0.1) > 0.3
 
@@ -110,7 +110,7 @@ def test_samples_are_whitened_and_residuals_orthogonal():
 
 
 def test_peaks_are_read_off_saves():
-    """A mode that rises through a peak, one whose noise only grows, one never learned."""
+    """A mode whose noise peaks, one whose noise only grows, one that is never learned."""
     time = np.linspace(0, 1, 101)
     strength = np.stack([time, time, 0.5 * time], axis=-1)[None]
     noise = np.stack([time * (1 - time), time, time * (1 - time)], axis=-1)[None]
@@ -234,7 +234,7 @@ def test_gaussian_moments_keep_the_target_and_change_the_noise():
 
 
 def test_realised_noise_rejects_other_laws_of_it():
-    """Noise drawn from the mode SDE's own law, σ = 0 and 0.4 s*."""
+    """Noise drawn from the mode SDE, σ = 0 and 0.4 s*."""
     rng, modes = np.random.default_rng(0), []
     for noise in (0.0, 0.4):
         sde = ModeSDE(depth=3, target=1.0, label_noise=noise, temperature=0.01)
@@ -268,7 +268,7 @@ def test_deeper_modes_are_half_learned_at_a_time_of_their_own():
 
 
 def test_a_step_is_read_against_its_law():
-    """Made-up steps of known drift and diffusion, and the same with a third of the diffusion off the diagonal."""
+    """Synthetic steps of known drift and diffusion, also with a third of the diffusion off the diagonal."""
     rng, lr, shape = np.random.default_rng(0), whole_map.TRAINED.lr, (4000, 4, 4)
     drift, rate = rng.standard_normal(shape), rng.uniform(0.5, 2.0, shape)
     off = np.where(np.eye(4, dtype=bool), 1.0, 1 / 3)
@@ -283,7 +283,7 @@ def test_a_step_is_read_against_its_law():
 
 
 def test_steps_of_a_run_have_the_law_of_its_weights():
-    """In the end the map is the teacher, and the strongest mode diffuses as its scalar SDE says."""
+    """At the end the map is the teacher, and the strongest mode diffuses as its scalar SDE predicts."""
     steps = whole_map._steps(whole_map._run(whole_map.TRAINED, 64))
     assert len(steps) == whole_map.SAVES and steps[-1].maps.shape == (64, 4, 4)
     rest = steps[-1].maps.mean(axis=0)

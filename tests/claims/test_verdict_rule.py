@@ -1,4 +1,4 @@
-"""The rule by which claims are judged, and the intervals it stands on."""
+"""The rule that judges claims, and the intervals it uses."""
 
 import numpy as np
 import pytest
@@ -108,7 +108,7 @@ def test_means_of_skewed_laws_keep_the_promise(n):
     sample = rng.standard_exponential((repeats, n))
     student = np.abs(sample.mean(axis=1) - 1) / (sample.std(axis=1, ddof=1) / np.sqrt(n)) > stats.t.isf(5e-7, n - 1)
     assert student.sum() > 20
-    # All candidates for a miss are looked at: the interval is never narrower than Student's.
+    # All candidates for a miss are tested: the interval is never narrower than Student's.
     missed = [not found.low <= 1 <= found.high for found in map(intervals.mean, sample[student])]
     assert sum(missed) <= 6  # 0.4 expected at 1e-6; more than 6 with probability 2e-7
 
@@ -172,7 +172,7 @@ def test_small_samples_say_nothing():
 
 
 def test_the_worst_of_several_is_the_one_that_reaches_farthest():
-    """A NaN or a wide interval is never passed over for a value that lies farther out."""
+    """A NaN or a wide interval takes precedence over a more distant value."""
     near, wide, lost = Interval(0.1, 0.0, 0.2), Interval(0.05, -0.5, 0.6), Interval(np.nan, np.nan, np.nan)
     assert largest([near, wide]) is wide and smallest([near, wide], 0.4) is wide
     for order in ([near, lost], [lost, near]):

@@ -1,4 +1,4 @@
-"""Histogram and autocorrelation from inside a run: against a slow twin, a run looked at in every step, and a law."""
+"""Histogram and autocorrelation of a run against a slow reference, a run saved at every step, and theory."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def method(request):
 
 
 def strengths(problem, method, **plan):
-    """Every strength (n, steps + 1, m) of a run that is looked at in every step."""
+    """Every strength (n, steps + 1, m) of a run saved at every step."""
     return sc.simulate(
         problem, method, sc.Plan(**PLAN, **plan, saves=PLAN["steps"], keep="trajectories"), progress=False
     ).mode_strength.values

@@ -1,4 +1,4 @@
-"""The law of balance: identities of single steps, of C₁ and C₂, and the numbers that follow from them."""
+"""The law of balance: identities of single steps, of C₁ and C₂, and derived quantities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finite data sets: the compiled engine does what the reference does, and no result depends on how a run is cut."""
+"""Finite data sets: the compiled engine agrees with the reference, and results do not depend on how a run is cut."""
 
 import numpy as np
 import pytest

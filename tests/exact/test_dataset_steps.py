@@ -1,4 +1,4 @@
-"""Finite data sets: what every step keeps, which samples it takes, and the covariance of its Gaussian noise."""
+"""Finite data sets: conserved quantities of a step, the samples it uses, and the covariance of its Gaussian noise."""
 
 import numpy as np
 import pytest
@@ -65,20 +65,20 @@ def test_the_determinant_falls_by_label_noise_and_by_the_path():
     fall = (log_det(engine.weights(state)) - start)[:, 0]
     time = lr * steps
     line = -2 * lr * 2.0**2 * 2 * np.trace(data.sigma) * time / data.samples
-    # What is left is a martingale of variance O(η) and drift O(η²).
+    # The remainder is a martingale of variance O(η) with drift O(η²).
     error = fall - line + 2 * lr * path
     assert np.abs(error.mean()) < 0.02 * abs(line), (error.mean(), line, path.mean())
     assert np.abs((fall - line).mean()) > 3 * np.abs(error.mean()), "the path's share is as large in η as the line"
 
 
-# --- which samples a step takes
+# --- samples used by a step
 
 TINY = 1e-8
 """A learning rate at which weights stay where they are."""
 
 
 def taken(engine, data, method, steps, trajectories=5, dtype="float64"):
-    """``B Ḡ`` (steps, trajectories, dy, dx) at weights 0 that a tiny lr leaves where they are."""
+    """``B Ḡ`` (steps, trajectories, dy, dx) at weights 0, which a tiny lr does not move."""
     shape = (data.dim_out, data.dim_in)
     problem = Problem(DeepLinear(shape[::-1]), data, init.Given([np.zeros(shape)]))
     run = engine(problem, method, Plan(steps=steps, trajectories=trajectories, seed=3, dtype=dtype))
@@ -91,7 +91,7 @@ def taken(engine, data, method, steps, trajectories=5, dtype="float64"):
 
 
 def counted(engine, samples, method, steps):
-    """How often each sample was taken (steps, trajectories, samples): each has a label of its own."""
+    """How often each sample was used (steps, trajectories, samples): each has a unique label."""
     data = Dataset(dataset(samples, 3, 1).X, np.eye(samples))
     counts = np.linalg.norm(taken(engine, data, method, steps), axis=3) / np.linalg.norm(data.X, axis=1)
     np.testing.assert_allclose(counts, np.rint(counts), atol=1e-5)
@@ -100,7 +100,7 @@ def counted(engine, samples, method, steps):
 
 @pytest.mark.parametrize(("samples", "batch"), [(12, 1), (12, 5), (12, 4), (40, 17), (6, 6), (1, 1)])
 def test_every_sample_once_in_an_epoch(engine, samples, batch):
-    """An epoch is ⌊n/B⌋ whole batches, another one every time and for every trajectory."""
+    """An epoch is ⌊n/B⌋ whole batches, different every time and for every trajectory."""
     epoch = samples // batch
     counts = counted(engine, samples, SGD(TINY, batch, "shuffle"), 3 * epoch)
     per_epoch = counts.reshape(3, epoch, -1, samples).sum(axis=1)
@@ -171,7 +171,7 @@ def test_langevin_has_the_covariance_of_the_samples(engine, name, monkeypatch):
 
 
 def test_gaussian_noise_of_the_same_second_moments_is_another(engine):
-    """Negative control: inputs that are not Gaussian have other fourth moments."""
+    """Negative control: non-Gaussian inputs have different fourth moments."""
     data = DATA["by factor"]
     teacher = GaussianData(data.teacher, data.sigma, data.label_noise)
     weights = np.random.default_rng(4).standard_normal((2, 3))

@@ -1,4 +1,4 @@
-"""The determinant of neighbouring layers and its eigenvalues: exact steps, Itô's formula, what label noise leaves."""
+"""The determinant of neighbouring layers and its eigenvalues: exact steps, Itô's formula, effect of label noise."""
 
 import itertools
 
@@ -100,7 +100,7 @@ def test_eigenvalues_and_determinant_agree(kind, widths, interface):
 @pytest.mark.parametrize("kind", ["white", "coloured"])
 @pytest.mark.parametrize("method", [sc.SGD(2e-3, 1), sc.SGD(4e-3, 4)], ids=str)
 def test_rate_is_the_mean_step_of_sgd(kind, method):
-    """Batches really drawn lower log det N at the rate of theory, and not at that without the mean gradient."""
+    """Drawn batches lower log det N at the predicted rate, not at that without the mean gradient."""
     data, weights = problem_data(kind, 3, 2), draw((3, 7, 2))
     error = (deep_linear.end_to_end(weights) - data.teacher)[0]
     gradients = batch_gradients(data, error, method.batch_size, 200_000, seed=2)
@@ -193,7 +193,7 @@ def grams(weights):
 
 
 def test_label_noise_drift_is_the_mean_of_runs():
-    """From when the map fluctuates about the teacher, runs at small T follow the averaged law, and not one of 0.9 T."""
+    """Once the map fluctuates about the teacher, runs at small T follow the averaged drift, and not that of 0.9 T."""
     start, lr, steps = fitted(UNEVEN, (4, 7, 2)), 0.01, (500, 10_500)
     problem = sc.Problem(sc.DeepLinear((4, 7, 2)), UNEVEN, sc.init.Given([w[0] for w in start]))
     method = sc.Langevin(lr, 10.0)
@@ -209,7 +209,7 @@ def test_label_noise_drift_is_the_mean_of_runs():
 
 
 def test_time_at_which_singular_values_have_fallen():
-    """At the time foretold at the start, the second of two unused singular values stands at the threshold."""
+    """At the predicted time, the second of two unused singular values is at the threshold."""
     start, lr, threshold = fitted(UNEVEN, (4, 7, 2)), 0.01, 0.5
     method = sc.Langevin(lr, 5.0)
     expected = determinant.fall_times(UNEVEN, method.temperature, start, threshold)[0]

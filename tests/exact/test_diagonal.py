@@ -1,4 +1,4 @@
-"""Diagonal networks: every engine does what the reference does, and every step what theory says, to rounding."""
+"""Diagonal networks: every engine agrees with the reference, and every step with theory, to rounding."""
 
 import numpy as np
 import pytest
@@ -100,7 +100,7 @@ def test_threads_cuts_and_instruction_sets_change_nothing(method, dtype):
 @pytest.mark.parametrize("method", ["gd", "sgd 1", "sgd 2", "sgd 64"])
 @pytest.mark.parametrize("covariance", [None, [[0.7]]])
 def test_one_chain_is_the_deep_linear_network_of_width_one(engine, method, covariance, dtype):
-    """The same numbers from the same streams; the compiled engine to the last bit."""
+    """The same numbers from the same streams; bit-identical on the compiled engine."""
     data, plan = sc.GaussianData([[1.5]], covariance, label_noise=0.5), Plan(steps=20, trajectories=N, dtype=dtype)
     for depth in (1, 2, 4):
         runs = [
@@ -136,7 +136,7 @@ def test_batches_of_a_data_set(other, sampling, dtype):
 
 
 def transitions(engine, run, method, steps=12):
-    """Weights before and after every step, and ηḠ read off a chain that is alone in what it sees."""
+    """Weights before and after every step, and ηḠ from a single chain."""
     made = engine(run, method, Plan(steps=steps, trajectories=5, seed=5))
     state = made.init()
     for step in range(steps):

@@ -1,4 +1,4 @@
-"""Every engine does what the reference does, on the same streams, to rounding."""
+"""Every engine agrees with the reference on the same streams, to rounding."""
 
 import numpy as np
 import pytest

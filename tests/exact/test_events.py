@@ -1,4 +1,4 @@
-"""Learning times, noise peaks and divergence against a run looked at in every step."""
+"""Learning times, noise peaks and divergence against a run saved at every step."""
 
 import numpy as np
 import pytest
@@ -81,7 +81,7 @@ def test_peaks_are_not_followed_unless_asked(engine, learner):
 
 @pytest.mark.parametrize("method", [SGD(0.01, 8), GD(0.01), GradientFlow(0.01)], ids=["sgd", "gd", "flow"])
 def test_a_mode_can_be_learned_at_the_start(engine, method):
-    """At step 0, also where it is not beyond the threshold any more at the next."""
+    """At step 0, even if the strength is below the threshold again at the next step."""
     run = engine(problem((3, 3, 3), init=init.Balanced(scale=3.0)), method, Plan(steps=1))
     assert (run.advance(run.init(), 1).learned == 0).all()
 
@@ -110,7 +110,7 @@ def test_divergence_is_recorded_and_harms_nobody_else(engine, method, dtype):
 
 
 def test_gradient_flow_never_diverges(engine):
-    """A clock far too coarse for any explicit step is only a clock."""
+    """A clock too coarse for explicit steps does not limit the integrator."""
     run = engine(problem((3, 6, 6, 3), scale=1.2), GradientFlow(lr=5.0), Plan(steps=3, trajectories=3))
     end = run.advance(run.init(), 3)
     assert (end.status == 0).all()
@@ -118,7 +118,7 @@ def test_gradient_flow_never_diverges(engine):
 
 
 def test_a_flow_that_would_take_forever_is_given_up(engine):
-    """From weights of 1e30 a step is 1e-120; balanced weights fall fast enough that even they arrive."""
+    """From weights of 1e30 a step is 1e-120; balanced weights fall fast enough to converge anyway."""
     plan = Plan(steps=3, trajectories=2)
     stiff, balanced = (
         engine(problem((2, 2, 2), init=start), GradientFlow(lr=0.02), plan)
@@ -132,7 +132,7 @@ def test_a_flow_that_would_take_forever_is_given_up(engine):
 
 @pytest.mark.parametrize("method", ["gd", "sgd 3", "flow"])
 def test_a_start_beyond_all_numbers_is_lost_at_once(engine, method):
-    """And says so: a status of 0 would mean that all is well."""
+    """It is marked as diverged: status 0 would mean success."""
     run = engine(problem((2, 2, 2, 2), init=init.Balanced(scale=1e150)), METHODS[method], Plan(steps=3))
     end = run.advance(run.advance(run.init(), 1), 3)
     assert end.status == [1]

@@ -1,4 +1,4 @@
-"""Gradient flow conserves balance and determinant over whole runs, and meets the curves that are known."""
+"""Gradient flow conserves balance and determinant over whole runs, and follows known curves."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What every step keeps, to rounding: balance, determinant and rescaling, from the weights before and after alone."""
+"""Identities of every step, to rounding: balance, determinant and rescaling, from the weights before and after."""
 
 import itertools
 
@@ -15,7 +15,7 @@ STEPS, TRAJECTORIES = 12, 5
 
 
 def transitions(engine, problem, method, dtype="float64"):
-    """Weights before and after every step, and ``1 − ηγ``: the share of them that weight decay leaves."""
+    """Weights before and after every step, and the factor ``1 − ηγ`` of weight decay."""
     run = engine(problem, method, Plan(steps=STEPS, trajectories=TRAJECTORIES, seed=5, dtype=dtype))
     state = run.init()
     for step in range(STEPS):

@@ -1,4 +1,4 @@
-"""A trajectory is the same to the last bit however its run is cut, looked at, stored, or surrounded."""
+"""A trajectory is bit-identical however its run is cut, observed, stored, or batched with others."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Least squares whatever the sizes of inputs and labels: against rational arithmetic, and the same in both engines."""
+"""Least squares for inputs and labels of any scale: against rational arithmetic, and the same in both engines."""
 
 import warnings
 from fractions import Fraction
@@ -96,7 +96,7 @@ def test_a_rank_that_is_cut_is_announced():
         teacher = Dataset(repeated, y).teacher
     np.testing.assert_allclose(teacher, y.T @ np.linalg.pinv(repeated).T, rtol=1e-6, atol=1e-10)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # inputs that are never there, and more inputs than samples, are no news
+        warnings.simplefilter("error")  # zero inputs, and more inputs than samples, give no warning
         assert not Dataset(np.pad(x, ((0, 0), (0, 1))), y).teacher[0, 3]
         short = Dataset(rng.standard_normal((3, 7)), rng.standard_normal((3, 2)))
         np.testing.assert_allclose(short.teacher, short.Y.T @ np.linalg.pinv(short.X).T, rtol=1e-10)

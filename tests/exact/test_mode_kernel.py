@@ -1,4 +1,4 @@
-"""The compiled integrator of one mode's SDE against a plain twin, and against itself cut in other ways."""
+"""The compiled integrator of one mode's SDE against a plain NumPy twin, and against itself cut differently."""
 
 import numpy as np
 import pytest
@@ -164,7 +164,7 @@ def test_a_path_that_overflows_is_nan():
 
 
 def test_paths_of_deep_modes_that_climb_out_of_sight_come_back():
-    """At depth 32 some path in a hundred goes beyond all numbers, and is back before a clock could tell."""
+    """At depth 32 about one path in a hundred overflows and returns within a negligible time."""
     mode = ModeSDE(depth=32, target=1.0, label_noise=0.7, temperature=0.5 / 32)
     ends = np.sort(mode.simulate(1.0, [10.0], 4000, seed=0)[:, 0])
     assert (ends > 0).all() and np.isfinite(ends).all()

@@ -355,7 +355,7 @@ def test_decay_lowers_the_critical_temperature():
 
 
 def test_deep_networks_have_no_law_under_decay():
-    """Two fixed points of the drift, or none: the upper one holds a mode for a while, 0 takes it in the end."""
+    """Two fixed points of the drift, or none: the upper one holds a mode for a while, it finally ends at 0."""
     deep = decaying(3, 0.1)
     assert 0 < deep.fixed_point < 1.3
     flat = decaying(3, 0.1, temperature=0.0)
@@ -412,7 +412,7 @@ def test_the_law_scales(depth, unit, heat):
     ("depth", "T", "target"), [(20, 1e-12, 1e-4), (4, 1e-9, 1e-8), (3, 10.0, 1e8), (300, 1.0, 1e4)]
 )
 def test_the_balance_of_moments_far_out(depth, T, target):
-    """``s* − E s = ½(L−1)T E[s^{1−2/L}g]``, where noise is so weak that U is 1e30 deep, and where it is all."""
+    """``s* − E s = ½(L−1)T E[s^{1−2/L}g]``, from noise so weak that U is 1e30 deep to dominant noise."""
     mode = ModeSDE(depth, target, 0.3 * target, temperature=T)
     law = mode.stationary()
     shift = (depth - 1) * T / 2 * law.expect(lambda s: s ** (1 - 2 / depth) * mode.g(s))

@@ -71,7 +71,7 @@ def test_drift_of_the_map(widths, white):
 @pytest.mark.parametrize("widths", [(3, 4, 2), (2, 3, 4, 3), (3, 2, 4, 3, 2)], ids=str)
 @pytest.mark.parametrize("white", [True, False])
 def test_balance_of_layers(widths, white):
-    """All of the drift is Itô's: gradient flow adds nothing."""
+    """The whole drift is the Itô term: gradient flow adds nothing."""
     rng = np.random.default_rng(1)
     data = sc.GaussianData(rng.standard_normal((widths[-1], widths[0])), None if white else covariance(widths[0]), 0.7)
     layers = [rng.standard_normal((b, a)) / 2 for a, b in itertools.pairwise(widths)]

@@ -1,4 +1,4 @@
-"""One step of every method against the formula written out in the original basis, and paths that are known exactly."""
+"""One step of every method against its formula in the original basis, and exactly known paths."""
 
 from dataclasses import replace
 
@@ -197,7 +197,7 @@ def test_weight_decay_takes_its_share_of_every_layer(engine, method):
     "method", ["gd", "sgd 2", "sgd 64", "gradient, dt", "aligned", "isotropic", "gradient, order 2"]
 )
 def test_a_step_under_a_schedule_is_that_of_its_learning_rate(engine, method):
-    """lr, dt and T of a step take the factor; the same state and noise at a constant rate lead to the same weights."""
+    """The factor scales lr, dt and T of a step; the same state and noise at the scaled rate give the same weights."""
     plain, schedule = METHODS[method], Warmup(3, Cosine(5, floor=0.2))
     run, state = start_of(engine, PROBLEMS["deep"], replace(plain, weight_decay=0.3, schedule=schedule), 9)
     for step in range(9):

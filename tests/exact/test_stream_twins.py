@@ -47,7 +47,7 @@ def test_instruction_sets_with_fused_multiply_add_agree_to_the_bit(dtype):
 @pytest.mark.parametrize("dtype", ROUNDING)
 @pytest.mark.parametrize("bound", [1, 2, 7, 1000, 2**20 + 1, 3 * 2**29, 2**31 - 1])
 def test_indices(instruction_set, dtype, bound):
-    """Of 3·2²⁹ every fourth word is rejected, and by its own stream alone."""
+    """With 3·2²⁹ every fourth word is rejected, in each stream independently."""
     words = seed_words(6, range(37), NOISE, dtype)
     twin = Streams(words)
     for _ in range(20):

@@ -1,4 +1,4 @@
-"""Trajectories in lanes and one by one through blocked products: the same bits, whatever the network and the method."""
+"""Trajectories in lanes and one by one through blocked products are bit-identical for every network and method."""
 
 import numpy as np
 import pytest

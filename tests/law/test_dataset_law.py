@@ -1,4 +1,4 @@
-"""A step on a finite data set has the law of its sampling, against sums over the data set itself."""
+"""A step on a finite data set has the distribution of its sampling scheme, against sums over the data set."""
 
 import itertools
 from collections import Counter
@@ -26,7 +26,7 @@ SAMPLINGS = {
 
 
 def map_gradients(engine, data, method, steps=1, count=COUNT):
-    """Ḡ (count, dy, dx) of the last of these steps, with one layer that the steps before leave where it is."""
+    """Ḡ (count, dy, dx) of the last of these steps, with one layer that the earlier steps do not move."""
     problem = Problem(DeepLinear((data.dim_in, data.dim_out)), data, init.Given([WEIGHTS]))
     run = engine(problem, method, Plan(steps=steps, trajectories=count))
     state = run.advance(run.init(), steps - 1)
@@ -93,7 +93,7 @@ def test_the_langevin_model_is_not_the_law_of_a_batch(engine):
     assert not alike(drawn, model)
 
 
-# --- every batch is as likely as it should be
+# --- every batch has the right probability
 
 FEW = Dataset(dataset(5, 3, 2).X, dataset(5, 3, 2).Y)
 

@@ -1,4 +1,4 @@
-"""Diagonal networks against the laws of one mode and of deep linear networks; what is wrong must be rejected."""
+"""Diagonal networks against the distributions of one mode and of deep linear networks, with negative controls."""
 
 import numpy as np
 import pytest
@@ -56,7 +56,7 @@ def test_the_stationary_law_of_balanced_chains(name):
 
 @pytest.mark.parametrize("name", ["deeper", "one layer"])
 def test_equal_chains_have_a_time_and_a_temperature_of_their_own(name):
-    """The law of a single chain is another one: ``d^{2/L−1}`` is not 1."""
+    """Negative control: the distribution of a single chain differs, since ``d^{2/L−1}`` is not 1."""
     network, data, start = CHAINS[name]
     sample = strengths(network, data, start, langevin(0.03, 0.005), 1600, 20_000)
     one = sc.Problem(sc.Diagonal(network.depth, 1), data, start)
@@ -92,7 +92,7 @@ def growth(target, label_noise, lr, batch):
     ],
 )
 def test_discrete_sgd_collapses_where_the_mean_growth_of_a_weight_is_negative(label_noise, share, batch, collapses):
-    """At a share of T_c = 2β₂/α₃: for s* = 1 and σ² = 100 the boundary lies at 0.93 T_c, for σ² = ½ there is none."""
+    """In units of T_c = 2β₂/α₃: for s* = 1 and σ² = 100 the threshold is 0.93 T_c, for σ² = ½ there is none."""
     data = sc.GaussianData([[1.0]], label_noise=label_noise)
     lr = share * batch * 2 / (2 + label_noise**2)
     method, steps = sc.SGD(lr, batch), 200 if label_noise > 1 else 50

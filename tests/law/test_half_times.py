@@ -1,4 +1,4 @@
-"""How much later than without noise modes are learned, the whole network against the first-order law."""
+"""Delay of learning by noise: the whole network against the first-order prediction."""
 
 import numpy as np
 
@@ -18,7 +18,7 @@ def measured(noise, trajectories=4096):
 
 
 def test_other_modes_delay_the_weaker_ones():
-    """The delay by noise off the modes: whole network less aligned noise, against the law with and without others."""
+    """The delay by noise between modes: full minus aligned noise, against predictions with and without others."""
     (whole, error), (aligned, error_aligned) = measured("gradient"), measured("aligned")
     free, own, stronger = growth_rate(TARGETS, TEMPERATURE, NOISE)
     alone = np.log(TARGETS / START - 1) / (free - own)

@@ -1,4 +1,4 @@
-"""Laws where the noise vanishes at a strength k that is not where the drift does: paths cross k one way."""
+"""Distributions where noise and drift vanish at different strengths: paths cross k in one direction only."""
 
 import numpy as np
 import pytest
@@ -82,7 +82,7 @@ def test_depth_one_is_inverse_gamma():
 
 
 def test_some_end_at_zero_before_they_cross():
-    """Beyond T_c a start below k ends at 0 or above k for ever."""
+    """Above T_c a start below k ends at 0 or stays above k forever."""
     mode = ModeSDE(2, moments=UP, temperature=5.0)
     with pytest.raises(ValueError, match=r"start must be given: paths that start below s = 0.5"):
         mode.stationary()
@@ -101,7 +101,7 @@ def test_some_end_at_zero_before_they_cross():
 
 
 def test_all_ends_at_zero():
-    """Pushed down, where 0 attracts."""
+    """Drift downwards, where 0 attracts."""
     for mode in (
         ModeSDE(2, 1.0, temperature=2.0, weight_decay=0.1),
         ModeSDE(3, 1.0, temperature=0.2, weight_decay=0.1),
@@ -120,7 +120,7 @@ def test_the_most_likely_strength():
 
 
 def test_tails():
-    """Below k there is none; above it is that of every law."""
+    """There is no tail below k; above k it is the usual one."""
     assert phases.moments_below(MODES["depth 3, down"]) == np.inf > MODES["depth 3, down"].stationary().moment(9)
     up = MODES["depth 4, up"]
     assert phases.moments_below(up) == 3.25 and up.stationary().moment(3) < up.stationary().moment(4) == np.inf

@@ -1,4 +1,4 @@
-"""A Langevin step is Gaussian with the covariance of the per-sample gradient times T dt, or what its noise says."""
+"""A Langevin step is Gaussian with the covariance of its noise model: that of the per-sample gradient times T dt."""
 
 import numpy as np
 import pytest
@@ -24,14 +24,14 @@ def regression(sigma=None, noise=0.7, diagonal=None):
 
 
 def increments(engine, problem, method, dtype="float64"):
-    """What one step moves the weights by, (count, parameters)."""
+    """Weight increments of one step (count, parameters)."""
     run = engine(problem, method, Plan(steps=1, trajectories=COUNT, dtype=dtype))
     before, after = run.weights(run.init()), run.weights(run.advance(run.init(), 1))
     return np.concatenate([(b - a).reshape(COUNT, -1) for a, b in zip(before, after, strict=True)], axis=1)
 
 
 def assert_gaussian(sample, mean, spread):
-    """Mean, covariance, and the whole law along random directions; a deviation wrong by 6 % is rejected."""
+    """Mean, covariance, and the distribution along random directions; a standard deviation off by 6 % is rejected."""
     assert has_mean(sample, mean)
     assert has_covariance(sample, mean, spread)
     for direction in np.random.default_rng(3).standard_normal((3, sample.shape[1])):

@@ -1,4 +1,4 @@
-"""The error that laws in time and passages state, held against truth in cases that no constant was chosen by."""
+"""The stated errors of time-dependent distributions and passages, against known cases not used for tuning."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def square_root(mean, noise, start, time):
 
 
 class Mapped:
-    """The law of an increasing function of a normal variable."""
+    """The distribution of an increasing function of a normal variable."""
 
     def __init__(self, to_x, to_z, normal):
         self.to_x, self.to_z, self.normal = to_x, to_z, normal
@@ -96,7 +96,7 @@ class Signed:
 
 
 def by_cells(sde, start, time):
-    """Quantiles against cells that do not move, which are a hundred times as exact there."""
+    """Quantiles against fixed cells, which are a hundred times as accurate there."""
     stage = cells.stage_of(sde.scale_speed, start, time, (None, None))
     (reference,) = evolution.evolve(sde.scale_speed, stage, start, np.array([time]), 1e-7)
     return Followed(sde), start, time, reference

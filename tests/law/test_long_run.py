@@ -1,4 +1,4 @@
-"""Long runs of small ensembles: stopped and resumed, their accumulated law is that of the exact discrete process.
+"""Long runs of small ensembles, interrupted and resumed, accumulate the distribution of the exact discrete process.
 
 Linear regression in one dimension, ``δ ← (1 − dt)δ + √(T dt (2δ² + σ²)) n``, has in closed form the mean 0, the
 variance ``Tσ² / (2 − dt − 2T)`` and the autocorrelation ``(1 − dt)^k``.
@@ -54,7 +54,7 @@ def test_effective_samples(run):
 
 
 def test_mean_and_variance(run):
-    """Means of bins are off by less than a bin's width squared; the error bars are those of effective samples."""
+    """Means of bins are off by less than a bin's width squared; error bars use the effective sample size."""
     count = run.histogram.values[0]
     centre = np.nan_to_num(0.5 * (run.bin_low + run.bin_high).values, posinf=0.0, neginf=0.0)
     assert count[0] == count[-1] == 0

@@ -1,4 +1,4 @@
-"""Ensembles of one mode against its law in time and the law of its learning times; what is wrong must be rejected."""
+"""Ensembles of one mode against its distribution over time and of its learning times, with negative controls."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Ensembles of one mode's SDE against its stationary law and passage times; what is wrong must be rejected."""
+"""Ensembles of one mode's SDE against its stationary distribution and passage times, with negative controls."""
 
 import numpy as np
 import pytest
@@ -78,7 +78,7 @@ def test_a_mode_that_starts_learned_has_no_plateau():
 
 
 def test_ito_is_not_stratonovich():
-    """With the noise read in Stratonovich's sense the law of s would be another."""
+    """Negative control: with Stratonovich noise the distribution of s differs."""
     mode, step = MODES["depth 2"][0], 1e-6
 
     def drift(s):
@@ -99,7 +99,7 @@ def mean_bound(law, count):
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_a_fixed_step_keeps_a_cold_law_and_loses_a_hot_one(dtype):
-    """The trap: at step 0.002 jumps of the heavy tail throw nearly all to 0 or out of all bounds by t = 160."""
+    """At the fixed step 0.002 heavy-tail jumps throw nearly all paths to 0 or to overflow by t = 160."""
     cold = other(TRAP, temperature=0.01)
     sample = cold.simulate(cold.fixed_point, [12.0], 40_000, seed=1, dt=2e-3, dtype=dtype)[:, 0]
     assert follows(sample, cold.stationary())
@@ -198,7 +198,7 @@ WEAK = {
 
 @pytest.mark.parametrize("name", WEAK)
 def test_weak_noise_leaves_no_bias(name):
-    """In units of the law in time, known to 1e-6: mean, width and distribution function; and passage times."""
+    """Mean, width and distribution function against the time-dependent one, known to 1e-6; and passage times."""
     depth, temperature, start, target = WEAK[name]
     mode, count = ModeSDE(depth=depth, target=1.0, label_noise=0.5, temperature=temperature), 200_000
     (mean, variance) = (float(moment) for moment in mode.passage(start, target))

@@ -1,4 +1,4 @@
-"""One step of many networks: mean and covariance are those of theory, and not those with a part left out."""
+"""One step of many networks has the predicted mean and covariance, and not those with a term left out."""
 
 import itertools
 
@@ -31,7 +31,7 @@ def one_step(kind, widths, method):
 
 
 def linear_part(before, after):
-    """``Σ_l W_{>l} δW_l W_{<l}``: what of the change of P is linear in that of the layers."""
+    """``Σ_l W_{>l} δW_l W_{<l}``: the part of the change of P that is linear in that of the layers."""
     above, below = surroundings(before)
     parts = zip(above, before, after, below, strict=True)
     return sum(left @ (new - old) @ right for left, old, new, right in parts)
@@ -40,7 +40,7 @@ def linear_part(before, after):
 @pytest.mark.parametrize("kind", ["coloured", "finite"])
 @pytest.mark.parametrize("batch", [1, 4])
 def test_map_of_two_layers_after_a_step_of_sgd(kind, batch):
-    """With ``lr`` the drift is the mean of a step exactly, whatever its size."""
+    """With ``lr`` the drift is exactly the mean of a step of any size."""
     method = sc.SGD(0.1, batch)
     data, before, after = one_step(kind, (3, 4, 2), method)
     change, linear = end_to_end(after) - end_to_end(before), linear_part(before, after)

@@ -1,4 +1,4 @@
-"""A step of SGD has the law of a batch that is really drawn, for every size of the batch."""
+"""A step of SGD has the distribution of an explicitly drawn batch, for every batch size."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def error_of(problem):
 
 
 def map_gradients(engine, problem, method, seed=0, count=COUNT):
-    """Ḡ (count, dy, dx) of one step each: with one layer it is what the weights move by."""
+    """Ḡ (count, dy, dx) of one step each, from the increment of a single layer."""
     run = engine(problem, method, Plan(steps=1, trajectories=count, seed=seed))
     state = run.init()
     moved = run.weights(state)[0] - run.weights(run.advance(state, 1))[0]
@@ -38,7 +38,7 @@ def map_gradients(engine, problem, method, seed=0, count=COUNT):
 
 
 def views(gradients):
-    """Scalars that see the whole law: projections, a norm and a product of two projections."""
+    """Scalars that probe the whole distribution: projections, a norm and a product of two projections."""
     flat = gradients.reshape(len(gradients), -1)
     directions = np.random.default_rng(9).standard_normal((3, flat.shape[1]))
     a, b, c = (flat @ directions.T).T
@@ -68,7 +68,7 @@ def test_a_step_is_a_batch(engine, inputs, batch):
 
 @pytest.mark.parametrize("batch", [1, 2, 3])
 def test_a_batch_of_another_size_is_rejected(engine, batch):
-    """Negative control, with the temperature kept: only the law differs, not its mean or covariance."""
+    """Negative control at the same temperature: only the distribution differs, not its mean or covariance."""
     problem = regression("white")
     error = error_of(problem)
     drawn = map_gradients(engine, problem, SGD(LR, batch))
@@ -93,7 +93,7 @@ def test_without_label_noise(engine):
 
 
 def test_successive_batches_are_fresh(engine):
-    """With lr so small that the weights stand still, the gradients of successive steps are uncorrelated."""
+    """With lr so small that the weights do not move, the gradients of successive steps are uncorrelated."""
     problem, method = regression("white"), SGD(1e-9, 2)
     run = engine(problem, method, Plan(steps=3, trajectories=5_000))
     state, flat = run.init(), []

@@ -1,4 +1,4 @@
-"""The streams, those of the kernel and their NumPy twin, against the laws they claim and against each other."""
+"""The streams of the kernel and their NumPy twin against their distributions and against each other."""
 
 import numpy as np
 import pytest
@@ -87,7 +87,7 @@ def test_members_and_moments_in_time_are_uncorrelated(streams, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_seeds_members_and_purposes_have_streams_of_their_own(streams, dtype):
-    """Neighbouring seeds and members, and the two purposes, are as different as any."""
+    """Neighbouring seeds and members, and the two purposes, are independent."""
     base = streams(dtype).normals(DRAWS)
     for other in (
         streams(dtype, seed=1).normals(DRAWS),
@@ -103,7 +103,7 @@ def test_seeds_members_and_purposes_have_streams_of_their_own(streams, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_member_replays_alone(streams, dtype):
-    """Whatever its neighbours draw or reject."""
+    """A stream does not depend on what its neighbours draw or reject."""
     together, alone = streams(dtype), streams(dtype, members=[17])
     for draw in (lambda s: s.normals(3), lambda s: s.chi(2), lambda s: s.chi(1), lambda s: s.normals(4)):
         np.testing.assert_array_equal(draw(together)[17], draw(alone)[0])

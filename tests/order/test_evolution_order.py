@@ -1,4 +1,4 @@
-"""Order of convergence of the finite volumes in time: cells, steps, eigenvalues; and what they keep at any size."""
+"""Order of convergence of the finite volumes in time: cells, steps, eigenvalues; and what they conserve at any size."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Order of the integrator of gradient flow, and of gradient descent as an integrator, on curves that are known."""
+"""Order of the integrator of gradient flow, and of gradient descent as an integrator, on known curves."""
 
 import numpy as np
 import pytest

@@ -21,7 +21,7 @@ def coarsen(normals, factor):
 
 
 def slope(errors, spread=None):
-    """Of log error against log step, and what the Monte-Carlo error of each level makes uncertain in it."""
+    """Slope of log error against log step, and its uncertainty from the Monte-Carlo error of each level."""
     x = -np.log(2.0) * np.arange(len(errors))
     x = x - x.mean()
     value = (x * np.log(errors)).sum() / (x**2).sum()
@@ -84,7 +84,7 @@ def test_the_stratonovich_solution_is_not_approached(engine, paths):
 
 @pytest.mark.parametrize("noise", ["gradient", "aligned", "isotropic"])
 def test_strong_order_of_a_whole_network(engine, noise):
-    """Successive refinements of one path come together like √dt, or faster where the noise hardly changes."""
+    """Successive refinements of one path converge as √dt, or faster where the noise hardly changes."""
     net = problem((3, 4, 2), scale=0.5, noise=0.5)
     ends, count, finest = [], 400, 256
     normals = None

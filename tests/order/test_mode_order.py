@@ -30,7 +30,7 @@ def test_moments_at_depth_one(steps, dtype):
 
 @pytest.mark.parametrize(("depth", "time"), [(2, 1.0), (3, 2.0)])
 def test_weak_order_one(depth, time):
-    """On the way up, means of ever shorter steps come together like dt."""
+    """During learning, means at decreasing steps converge as dt."""
     mode = ModeSDE(depth=depth, target=1.0, label_noise=0.3, temperature=0.01)
     ends = [mode.simulate(0.1, [time], COUNT, seed=k, dt=1 / 2**k)[:, 0] for k in range(2, 6)]
     pairs = list(itertools.pairwise(ends))

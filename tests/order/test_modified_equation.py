@@ -79,7 +79,7 @@ def test_weak_orders_for_linear_regression(engine, decay):
 
 @pytest.mark.parametrize("decay", [0.0, 0.5])
 def test_at_dt_equal_lr_euler_has_two_moments_of_sgd(engine, decay):
-    """And the modified drift, meant for dt ≪ lr, would spoil them."""
+    """Negative control: the modified drift, meant for dt ≪ lr, breaks them."""
     lr = 0.05
     plain, modified = (
         of_langevin(engine, Langevin(lr=lr, batch_size=BATCH, order=order, weight_decay=decay)) for order in (1, 2)

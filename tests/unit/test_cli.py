@@ -1,4 +1,4 @@
-"""The command line: what it prints, what it writes, with which code it ends."""
+"""The command line: its output, files and exit codes."""
 
 import importlib
 import re

@@ -1,4 +1,4 @@
-"""Verdicts on samples of known law, and on laws that are slightly wrong."""
+"""Verdicts on samples of known distribution, and on slightly wrong distributions."""
 
 import numpy as np
 import pytest
@@ -111,7 +111,7 @@ def test_a_point_mass():
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_points_and_a_density(share):
-    """Part of the mass in two points, part spread about them; half as much in the points is another law."""
+    """Part of the mass at two points, part spread around them; half as much at the points is another distribution."""
     rng = np.random.default_rng(7)
     points = sc.theory.Atoms([0.0, 1.0], [0.4, 0.6])
     spread = sc.theory.ModeSDE(1, 1.0, 0.5, temperature=0.3).stationary()
@@ -186,7 +186,7 @@ def test_the_bound_oncdf_differences_holds(n, m):
 
 
 def test_the_false_alarm_is_what_it_says():
-    """At a level of 5 % in place of 1e-6, on samples of the law itself."""
+    """At a level of 5 % in place of 1e-6, on samples of the distribution itself."""
     from saddlescope.comparison import _largest_difference, _share
 
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Damaged stores: whatever happens to a file, no lost number is used; one sentence names the store and the part."""
+"""Damaged stores: for any damage to a file no lost number is used, and one sentence names the store and the part."""
 
 import itertools
 import shutil

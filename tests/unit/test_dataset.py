@@ -212,7 +212,7 @@ def test_advice_and_citation():
 
 
 def test_a_run_goes_on_in_the_middle_of_an_epoch(tmp_path):
-    """Extended, stored and loaded, or gone on with by another method."""
+    """Extended, stored and loaded, or continued with another method."""
     problem = Problem(DeepLinear((3, 4, 2)), dataset(20, 3, 2), init.Gaussian(scale=0.3))
     plans = [Plan(steps=steps, trajectories=3, saves=1, keep="weights", save_at=[steps]) for steps in (7, 19)]
     method = sc.SGD(0.01, 3, "shuffle")

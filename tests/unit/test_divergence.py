@@ -1,4 +1,4 @@
-"""Divergence is announced and marked, an infinite loss is one, and so is what a step too long throws to 0."""
+"""Divergence is reported and marked; an infinite loss is one, and so is a step that overshoots to 0."""
 
 import warnings
 
@@ -71,7 +71,7 @@ def test_a_store_is_marked_too(tmp_path):
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("keep", ["statistics", "trajectories"])
 def test_an_infinite_loss_is_divergence(engine, keep, tmp_path):
-    """P is 1e300 after two steps: a number, but its square is none."""
+    """P is 1e300 after two steps: finite, but its square overflows."""
     problem = one_mode(depth=1, init=sc.init.Given([[[0.5]]]))
     plan = sc.Plan(steps=2, trajectories=3, save_at=(0, 1, 2), keep=keep)
     run, (message,) = said(problem, sc.GD(1e150), plan, engine=engine, out=tmp_path / "run.zarr")

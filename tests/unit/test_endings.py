@@ -1,4 +1,4 @@
-"""How processes end, and what they print where only ASCII can be printed."""
+"""How processes end, and what they print on ASCII-only terminals."""
 
 import os
 import subprocess
@@ -32,7 +32,7 @@ WORK = {
 
 @pytest.mark.parametrize("work", WORK)
 def test_a_daemon_thread_at_the_end_of_the_interpreter(work, tmp_path):
-    """The end comes while the thread computes without the interpreter, and when it wants to return to it."""
+    """The process ends while a thread computes without the interpreter lock, and when it tries to reacquire it."""
     begin = f"def work():\n    inside.set()\n    {WORK[work]}\n"
     end = "threading.Thread(target=work, daemon=True).start()\ninside.wait()\ntime.sleep(0.3)\n"
     program = [sys.executable, "-c", DAEMON + begin + end]

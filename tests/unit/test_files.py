@@ -1,4 +1,4 @@
-"""Places on disk: paths as people write them, one writer at a time, nothing deleted that was not made here."""
+"""Places on disk: user paths, one writer at a time, nothing deleted that the package did not make."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""What an import takes along, and that names are there however they are reached."""
+"""What importing the package loads, and that every public name is found."""
 
 import importlib.util
 import subprocess
@@ -12,7 +12,7 @@ HEAVY = ("numpy", "scipy", "xarray", "pandas", "zarr", "matplotlib", "pydantic",
 
 
 def absent_after(code, names):
-    """Those of the modules that are not imported by this code, in an interpreter of its own."""
+    """Those of the modules that this code does not import, in a fresh interpreter."""
     told = f"{code}\nimport sys\nprint(*(name for name in {list(names)!r} if name not in sys.modules))"
     done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
     return done.stdout.split()
@@ -51,7 +51,7 @@ def test_a_function_is_never_hidden_by_its_module(name, code):
 
 @pytest.mark.parametrize("name", sorted(set(sc.__all__) - {"convert", "init", "schedules", "theory"}))
 def test_no_module_has_the_name_of_a_function_or_class(name):
-    """Importing such a module would put it in the place of what users call."""
+    """Importing such a module would replace the public name."""
     assert importlib.util.find_spec(f"saddlescope.{name}") is None
 
 

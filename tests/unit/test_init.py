@@ -1,4 +1,4 @@
-"""Initial weights: what they are, and whose."""
+"""Initial weights: their distribution, and their assignment to trajectories."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Runs killed at random times, again and again: nothing lost, nothing twice, the same bits, no file left over."""
+"""Runs killed repeatedly at random times: nothing lost, nothing duplicated, bit-identical, no file left over."""
 
 from __future__ import annotations
 

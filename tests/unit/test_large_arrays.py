@@ -1,4 +1,4 @@
-"""Large arrays of a run are stored as arrays; its TOML names them, and repeats the run all the same."""
+"""Large arrays of a run are stored as arrays; its TOML refers to them and still repeats the run."""
 
 import numpy as np
 import pytest

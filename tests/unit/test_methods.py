@@ -1,4 +1,4 @@
-"""Temperatures, clocks and the facts a method states about itself."""
+"""Temperatures, times and other properties of methods."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Widths and what follows from them."""
+"""Widths and derived quantities."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Where a run may be put: nothing is changed or removed that a call did not make."""
+"""Where a run may be written: nothing is changed or removed that the call did not make."""
 
 import errno
 import os

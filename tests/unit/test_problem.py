@@ -1,4 +1,4 @@
-"""Problems and runs go through TOML without loss."""
+"""Problems and runs survive TOML without loss."""
 
 import numpy as np
 import pytest

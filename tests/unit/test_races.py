@@ -1,4 +1,4 @@
-"""Several writers on one store: one wins, the others are told, and one whole run is left and nothing else."""
+"""Several writers on one store: one wins, the others get an error, and exactly one complete run remains."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""The README's examples run, and what it names exists."""
+"""The README's examples run, and the names in it exist."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Runs that are stopped, killed, resumed, extended and continued."""
+"""Runs that are interrupted, killed, resumed, extended and continued."""
 
 import errno
 import os
@@ -29,7 +29,7 @@ PLAN = sc.Plan(steps=60, trajectories=5, saves=6, events=("learning_time", "nois
 
 
 def same(one: xr.Dataset, other: xr.Dataset) -> None:
-    """Identical but for the time they were made at."""
+    """Identical except for the time of creation."""
     for run in (one, other):
         assert run.attrs["complete"]
     attrs = {**one.attrs, "created_at": other.attrs["created_at"]}
@@ -308,7 +308,7 @@ def test_another_method_starts_its_own_clock(dtype):
 
 
 def test_gradient_flow_hands_over_the_weights_it_shows():
-    """Its state is one of its own steps, behind the save."""
+    """Its state is later than the last save."""
     plan = replace(PLAN, keep="weights")
     first = sc.simulate(PROBLEM, sc.GradientFlow(0.05), plan)
     second = sc.simulate(first, METHOD, plan)

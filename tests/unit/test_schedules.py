@@ -1,4 +1,4 @@
-"""Factors and elapsed sums of the schedules, the clock they make, and runs that are cut under them."""
+"""Factors and elapsed sums of the schedules, the resulting time, and runs cut under them."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A run changed by xarray is compared and extended as what it is then, or refused in one sentence."""
+"""A run modified by xarray is compared and extended as it then is, or refused in one sentence."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The verb: engines, blocks, warnings, conversions, citations, estimates."""
+"""``simulate``: engines, blocks, warnings, conversions, citations, estimates."""
 
 import warnings
 from dataclasses import replace
@@ -79,7 +79,7 @@ def test_a_sound_run_warns_of_nothing():
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 5])
 def test_the_stability_edge_is_where_gradient_descent_leaves_the_teacher(depth):
-    """Started next to the teacher: just inside it comes back, just outside it does not."""
+    """Started next to the teacher: stable just inside the limit, unstable just outside."""
     problem = one_mode(depth, target=1.5, scale=1.5 ** (1 / depth) * (1 + 1e-6))
     edge = advice.stability_edge(problem)
     plan = sc.Plan(steps=100)

@@ -1,4 +1,4 @@
-"""The generators bit by bit, and how a draw consumes them."""
+"""The generators bit by bit, and the words that a draw consumes."""
 
 import numpy as np
 import pytest

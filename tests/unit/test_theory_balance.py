@@ -1,4 +1,4 @@
-"""What the law of balance refuses, and what its test of symmetry says where it cannot know."""
+"""Errors of the law of balance, and its test of symmetry in undecidable cases."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Scalar diffusions by quadrature against laws and passage times that are known in closed form."""
+"""Scalar diffusions by quadrature against distributions and passage times known in closed form."""
 
 import numpy as np
 import pytest
@@ -138,7 +138,7 @@ def test_passage_of_a_drifted_brownian_motion_is_inverse_gaussian():
     np.testing.assert_allclose(mean, length / 0.5, rtol=1e-9)
     np.testing.assert_allclose(variance, length * 0.49 / 0.5**3, rtol=1e-9)
     np.testing.assert_array_equal(drifted.passage(2.0, 2.0), [0.0, 0.0])
-    np.testing.assert_array_equal(drifted.passage(2.0, 0.0), [np.inf, np.inf])  # it may run away
+    np.testing.assert_array_equal(drifted.passage(2.0, 0.0), [np.inf, np.inf])  # it may diverge
 
 
 @pytest.mark.parametrize("noise", [1e-2, 1e-5, 1e-9])

@@ -1,4 +1,4 @@
-"""The SDE of a balanced end-to-end map against the layers it stands for."""
+"""The SDE of a balanced end-to-end map against its layers."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Laws in time, laws of passage times and spectra of scalar SDEs against closed forms."""
+"""Time-dependent distributions, passage times and spectra of scalar SDEs against closed forms."""
 
 import numpy as np
 import pytest
@@ -86,7 +86,7 @@ def test_a_law_can_be_the_start_and_the_stationary_one_stays():
 
 
 def test_another_reading_of_the_noise_or_another_temperature_is_seen():
-    """Itô, not Stratonovich: ``b b'/2`` more drift is far outside the error of the law."""
+    """Itô, not Stratonovich: ``b b'/2`` more drift is far outside the stated error."""
     (law,) = GBM.evolve(2.0, [2.0])
     stratonovich = Diffusion1D(lambda x: (0.3 + 0.125) * x, lambda x: 0.5 * x, lower=0.0)
     hotter = Diffusion1D(lambda x: 0.3 * x, lambda x: 0.51 * x, lower=0.0)

@@ -1,4 +1,4 @@
-"""Growth on the first plateau under discrete SGD, against what is known of it in closed form."""
+"""Growth on the first plateau under discrete SGD against closed forms."""
 
 import numpy as np
 import pytest

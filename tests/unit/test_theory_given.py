@@ -1,4 +1,4 @@
-"""Functions that users give to theory: constants, jumps, wrong shapes and kinds, and their own error handling."""
+"""User functions in theory: constants, jumps, wrong shapes and kinds, and their own error handling."""
 
 import numpy as np
 import pytest
@@ -138,7 +138,7 @@ def test_error_handling_of_the_user_changes_nothing():
     ],
 )
 def test_coefficients_are_numbers_inside_the_domain(drift, diffusion, message):
-    """What they are not is not taken for the end of the domain."""
+    """Errors inside a user function are not mistaken for the end of the domain."""
     with pytest.raises(ValueError, match=message):
         Diffusion1D(drift, diffusion, center=1.0).stationary()
 

@@ -1,4 +1,4 @@
-"""Laws have the names of scipy.stats, and both their tails keep their digits."""
+"""Distributions follow the interface of scipy.stats, and both tails keep their precision."""
 
 import numpy as np
 import pytest

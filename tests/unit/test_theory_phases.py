@@ -1,4 +1,4 @@
-"""What is read off the stationary law of a mode, against that law; and the discrete criterion of collapse."""
+"""Properties derived from the stationary distribution of a mode, against that distribution; discrete collapse."""
 
 from itertools import pairwise
 
@@ -159,7 +159,7 @@ def test_why_there_is_no_law():
 
 
 def test_with_decay_collapse_at_depth_three_takes_exponentially_long():
-    """A barrier of height ∝ 1/T stands before 0, so that the logarithm of the time is linear in 1/T."""
+    """The barrier before 0 is ∝ 1/T, so the logarithm of the time is linear in 1/T."""
     times = [white(3, T, 0.5, weight_decay=0.05).passage(1.0, 0.01)[0] for T in (0.1, 0.05, 0.025)]
     steps = np.diff(np.log(times))
     assert steps[0] > 1 and steps[1] / steps[0] == pytest.approx(2, abs=0.35)
@@ -177,7 +177,7 @@ def test_extrema_of_deep_modes(depth):
 
 
 def test_roots_of_powers():
-    """Of a polynomial whose roots are known, and of powers that are no whole numbers."""
+    """Roots of a polynomial with known roots, and of non-integer powers."""
     known = np.array([1e-9, 0.3, 0.31, 7.0])
     factors = np.polynomial.polynomial.polyfromroots([*known, -2.0])
     places, rises = phases.roots_of_powers(np.arange(6.0), factors)
@@ -243,7 +243,7 @@ def test_the_law_of_large_temperature(depth):
 
 
 def test_depth_and_width():
-    """With T held: narrower than deep goes to 0, wider to s*, and in proportion to the law of infinite depth."""
+    """At fixed T: sublinear width goes to 0, superlinear to s*, linear to the distribution of infinite depth."""
     T, q = 0.2, np.array([0.1, 0.5, 0.9])
     limit = np.exp(phases.infinite_depth(white(100, T / 100)).stationary().ppf(q))
     medians = []

@@ -1,4 +1,4 @@
-"""Laws in time carried by their quantiles, at any noise, against closed forms; the order of the scheme."""
+"""Time-dependent distributions by their quantiles, at any noise, against closed forms; the order of the scheme."""
 
 import itertools
 
