@@ -1,16 +1,21 @@
 """``simulate``: engines, blocks, warnings, conversions, citations, estimates."""
 
+import importlib.metadata
+import tomllib
 import warnings
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import rich.console
+import tomli_w
 import xarray as xr
 
 import saddlescope as sc
 from saddlescope.simulation import advice, loop
 from saddlescope.simulation.estimate import in_time, seconds, size
-from support import ENGINES, METHODS, PROBLEMS, pairs
+from support import ENGINES, METHODS, PROBLEMS, engine_class, pairs
 
 PLAN = sc.Plan(steps=30, trajectories=4, saves=3)
 
@@ -26,6 +31,24 @@ def test_blocks_do_not_matter(name, problem, method, monkeypatch):
     monkeypatch.setattr(loop, "BLOCK_SECONDS", 0.0)
     pieces = sc.simulate(PROBLEMS[problem], METHODS[method], PLAN, engine=name)
     xr.testing.assert_identical(numbers(whole), numbers(pieces))
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_run_makes_everything_once(name, monkeypatch):
+    """One engine, one Dataset and one TOML; no TOML is read, no console built, no version looked up again."""
+    sc.simulate(PROBLEMS["wide"], METHODS["sgd 2"], PLAN, engine=name)
+    calls = Counter()
+
+    def count(owner, name):
+        function, called = getattr(owner, name), f"{owner.__name__}.{name}"
+        monkeypatch.setattr(owner, name, lambda *args, **kw: calls.update([called]) or function(*args, **kw))
+
+    for owner in (*map(engine_class, ENGINES), xr.Dataset, rich.console.Console):
+        count(owner, "__init__")
+    for owner, function in ((tomli_w, "dumps"), (tomllib, "loads"), (importlib.metadata, "version")):
+        count(owner, function)
+    sc.simulate(PROBLEMS["wide"], METHODS["sgd 2"], PLAN, engine=name)
+    assert calls == {f"{name.capitalize()}.__init__": 1, "Dataset.__init__": 1, "tomli_w.dumps": 1}
 
 
 def test_auto_is_native_where_it_is_built():

@@ -90,23 +90,19 @@ def _variables(keep: str, weight_dims: tuple[tuple[str, str], ...], names: tuple
 
 
 def sizes(problem: Problem, plan: Plan) -> dict[str, int]:
-    """Length of every dim but those of ``Accumulate``."""
-    of_run = {"time": len(plan.save_steps), "trajectory": plan.count, "statistic": len(STATISTICS)}
-    of_observables = {dim: size(problem.network, problem.data) for dim, size in SIZES.items()}
-    return (
-        of_run
-        | of_observables
-        | {
-            name: size
-            for l, shape in enumerate(problem.network.shapes, start=1)
-            for name, size in zip(problem.network.layer_dims(l), shape, strict=True)
-        }
-    )
+    """Length of every dim except time and those of ``Accumulate``."""
+    layers = {
+        name: length
+        for l, shape in enumerate(problem.network.shapes, start=1)
+        for name, length in zip(problem.network.layer_dims(l), shape, strict=True)
+    }
+    axes = {dim: size(problem.network, problem.data) for dim, size in SIZES.items()}
+    return {"trajectory": plan.count, "statistic": len(STATISTICS)} | axes | layers
 
 
 def shapes(problem: Problem, plan: Plan) -> dict[str, tuple[int, ...]]:
     """Shape of every variable with a time axis, at the end of the run."""
-    size = sizes(problem, plan)
+    size = sizes(problem, plan) | {"time": len(plan.save_steps)}
     return {name: tuple(size[dim] for dim in one.dims) for name, one in variables(problem, plan).items()}
 
 

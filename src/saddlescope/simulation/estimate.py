@@ -83,7 +83,7 @@ def _registers(problem: Problem, method: Method, plan: Plan) -> int:
 
 def _save_bytes(problem: Problem, plan: Plan) -> int:
     """Bytes of one save."""
-    lengths = sizes(problem, replace(plan, saves=1, save_at=None)) | {"time": 1}
+    lengths = sizes(problem, plan) | {"time": 1}
     kept = variables(problem, plan).values()
     return sum(8 * math.prod(lengths[dim] for dim in variable.dims) for variable in kept)
 
