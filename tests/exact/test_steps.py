@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from saddlescope import GD, SGD, GradientFlow, Langevin, Plan, init
-from saddlescope.engines.state import out_of_modes
+from saddlescope.data.base import out_of_modes
 from saddlescope.init import draw
 from saddlescope.observables import excess_loss
 from saddlescope.schedules import Cosine, Warmup

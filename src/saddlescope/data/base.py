@@ -10,7 +10,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from saddlescope._arrays import Array, Floats
+from saddlescope._arrays import Array, Floats, Layers
 from saddlescope._parts import Real
 
 ModeMoments = tuple[float, float, float, float, float]
@@ -171,6 +171,26 @@ class Data:
         ``error`` Δ (…, dy, dx), ``p`` (…, L, dy), ``q`` (…, L, dx). Of what the choice of samples adds, a ``share``.
         """
         raise NotImplementedError
+
+
+def into_modes(data: Data, weights: Layers) -> Layers:
+    """Weights in the teacher's basis: ``W_1 V`` first, ``Uᵀ W_L`` last."""
+    left, right = data.bases
+    first = (weights[0] @ right, *weights[1:])
+    return (*first[:-1], _turned(left.T, first[-1]))
+
+
+def out_of_modes(data: Data, weights: Layers) -> tuple[Floats, ...]:
+    """Weights in the original basis, float64."""
+    left, right = data.bases
+    layers = tuple(np.asarray(layer, np.float64) for layer in weights)
+    first = (layers[0] @ right.T, *layers[1:])
+    return (*first[:-1], _turned(left, first[-1]))
+
+
+def _turned(basis: Floats, layer: Floats) -> Floats:
+    """``basis @ layer``; of one dimension a sign, whatever the shape of the layer."""
+    return basis @ layer if basis.size > 1 else basis * layer
 
 
 def data_bytes(data: Data) -> int:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from saddlescope import _kernel, _threads, observables
 from saddlescope._arrays import Floats
 from saddlescope.data import is_finite
+from saddlescope.data.base import out_of_modes
 from saddlescope.engines import finite
 from saddlescope.engines.protocol import check_advance
-from saddlescope.engines.state import State, out_of_modes, start
+from saddlescope.engines.state import State, start
 from saddlescope.engines.step import Step, decode
 from saddlescope.methods import Rule
 from saddlescope.plan import Plan

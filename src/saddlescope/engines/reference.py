@@ -17,11 +17,12 @@ import numpy as np
 from saddlescope import observables
 from saddlescope._arrays import Array, Floats, Layers, transposed
 from saddlescope.data import is_finite
+from saddlescope.data.base import out_of_modes
 from saddlescope.engines import correlator, dormand_prince
 from saddlescope.engines import state as states
 from saddlescope.engines.finite import Finite
 from saddlescope.engines.protocol import check_advance
-from saddlescope.engines.state import State, descent, error, out_of_modes, start
+from saddlescope.engines.state import State, descent, error, start
 from saddlescope.engines.step import decode
 from saddlescope.kernel.streams import Streams
 from saddlescope.methods import Rule

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from saddlescope import init
 from saddlescope._arrays import Array, Floats, Layers
-from saddlescope.data import Data
+from saddlescope.data.base import into_modes, out_of_modes
 from saddlescope.engines import correlator, dormand_prince
 from saddlescope.engines.step import Step
 from saddlescope.kernel import streams
@@ -141,23 +141,3 @@ def error(step: Step, layers: Layers) -> Array:
     teacher = np.zeros((step.data.dim_out, step.data.dim_in), step.dtype)
     np.fill_diagonal(teacher, step.data.modes.strengths)
     return np.asarray(step.network.end_to_end(layers) - teacher)
-
-
-def into_modes(data: Data, weights: Layers) -> Layers:
-    """Weights in the teacher's basis: ``W_1 V`` first, ``Uᵀ W_L`` last."""
-    left, right = data.bases
-    first = (weights[0] @ right, *weights[1:])
-    return (*first[:-1], _turned(left.T, first[-1]))
-
-
-def out_of_modes(data: Data, weights: Layers) -> tuple[Floats, ...]:
-    """Weights in the original basis, float64."""
-    left, right = data.bases
-    layers = tuple(np.asarray(layer, np.float64) for layer in weights)
-    first = (layers[0] @ right.T, *layers[1:])
-    return (*first[:-1], _turned(left, first[-1]))
-
-
-def _turned(basis: Floats, layer: Floats) -> Floats:
-    """``basis @ layer``; of one dimension a sign, whatever the shape of the layer."""
-    return basis @ layer if basis.size > 1 else basis * layer

@@ -19,9 +19,10 @@ from saddlescope import observables
 from saddlescope._arrays import Floats
 from saddlescope._numbers import shown
 from saddlescope.data import is_finite
+from saddlescope.data.base import out_of_modes
 from saddlescope.engines import correlator
 from saddlescope.engines.protocol import Engine
-from saddlescope.engines.state import PEAK_FALL, State, out_of_modes
+from saddlescope.engines.state import PEAK_FALL, State
 from saddlescope.engines.step import Step
 from saddlescope.methods import Method
 from saddlescope.plan import Plan
