@@ -262,8 +262,8 @@ MUTANTS = (
     Mutant(
         "isotropic noise: label noise left out of the trace",
         DEEP_LINEAR,
-        " + data.label_noise**2 * _square(above)",
-        "",
+        "(_square(pulled) + labels) * _square(seen)",
+        "_square(pulled) * _square(seen)",
         "tests/law/test_langevin_law.py::test_isotropic_noise_has_the_same_trace_in_every_direction",
     ),
     Mutant(

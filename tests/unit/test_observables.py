@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from saddlescope import SGD, DeepLinear, GaussianData, Plan, Problem, init
+from saddlescope.data.base import into_modes
 from saddlescope.engines.reference import Reference
 from saddlescope.init import draw
 from saddlescope.networks.deep_linear import (
     balance,
     end_to_end,
+    gradient_trace,
     imbalance,
     imbalance_trace,
     layer_noise,
@@ -26,7 +28,7 @@ from saddlescope.observables import (
     observe,
     singular_values,
 )
-from support import PROBLEMS, batch_gradients, covariance, has_mean
+from support import PROBLEMS, batch_gradients, covariance, dataset, has_mean
 
 SHAPES = {
     "loss": lambda L, m: (),
@@ -207,3 +209,23 @@ def test_lost_trajectories_measure_nan_and_the_others_stay():
     for key, value in observe(problem, 0.1, layers).items():
         assert np.isnan(value[1]).all(), key
         np.testing.assert_array_equal(np.delete(value, 1, axis=0), np.delete(expected[key], 1, axis=0))
+
+
+@pytest.mark.parametrize("share", [1.0, 0.6])
+def test_trace_of_the_gradient_noise_of_a_data_set(share):
+    """Against every sample's gradient of every layer."""
+    data, rng = dataset(300, 4, 3), np.random.default_rng(0)
+    weights = [rng.standard_normal(shape) for shape in ((1, 5, 4), (1, 6, 5), (1, 3, 6))]
+    layers = into_modes(data, tuple(weights))
+    error = end_to_end(layers)
+    error[0, range(3), range(3)] -= data.modes.strengths
+    found = gradient_trace(data, layers, error @ data.root, data.root, share)
+    above, below = surroundings(weights)
+    errors = data.X @ end_to_end(weights)[0].T - data.Y
+    expected = 0.0
+    for a, b in zip(above, below, strict=True):
+        seen = data.X @ b[0].T
+        gradients = np.einsum("ni,nj->nij", errors @ a[0], seen)
+        expected += share * gradients.var(axis=0).sum()
+        expected += data.label_noise**2 * np.sum(a[0] ** 2) * np.mean((seen**2).sum(axis=1))
+    np.testing.assert_allclose(found.item(), expected, rtol=1e-10)

@@ -99,8 +99,11 @@ class NetworkType(Protocol):
         """Gradient of every layer, from Ḡ."""
         ...
 
-    def gradient_trace(self, data: Data, weights: Weights, error: Array, root: Array) -> Array:
-        """Trace of the covariance of one sample's gradient of all weights (n, 1, 1), from ``E = ΔR``."""
+    def gradient_trace(self, data: Data, weights: Weights, error: Array, root: Array, share: float = 1.0) -> Array:
+        """Trace of the covariance of one sample's gradient of all weights (n, 1, 1), in the teacher's basis.
+
+        From ``E = ΔR`` and R; ``share`` of the sampling variance and all of the fresh label noise.
+        """
         ...
 
     def imbalance(self, weights: Weights) -> Floats:

@@ -15,7 +15,8 @@ from pydantic import Field
 
 from saddlescope._arrays import Array, Floats, Layers, Weights, transposed
 from saddlescope._parts import frozen
-from saddlescope.data import Data
+from saddlescope.data import Data, Dataset, is_finite
+from saddlescope.data.dataset import CHUNK
 from saddlescope.kernel.streams import Streams
 from saddlescope.networks.base import Width
 
@@ -144,11 +145,13 @@ def layer_noise(data: Data, temperature: float, weights: Weights, share: float =
     return temperature * np.swapaxes(variance / squares, 1, 2)
 
 
-def gradient_trace(data: Data, weights: Weights, error: Array, root: Array) -> Array:
-    """Trace of the covariance of one sample's gradient of all weights (n, 1, 1), for Gaussian data.
+def gradient_trace(data: Data, weights: Weights, error: Array, root: Array, share: float = 1.0) -> Array:
+    """Trace of the covariance of one sample's gradient of all weights (n, 1, 1), in the teacher's basis.
 
     ``Tr C = Σ_l Tr(W_{>l}ᵀ N W_{>l}) Tr(W_{<l} Σ W_{<l}ᵀ) + ‖W_{>l}ᵀ ΔΣ W_{<l}ᵀ‖²``, ``N = ΔΣΔᵀ + σ²I``, from
-    ``E = ΔR`` (n, dy, r) and R (dx, r) with ``Σ = RRᵀ``.
+    ``E = ΔR`` (n, dy, r) and R (dx, r) with ``Σ = RRᵀ``. Over the samples of a data set, where ``share`` of it remains:
+
+        Tr C = Σ_l share (mean_i ‖W_{>l}ᵀ(Δx_i − r_i)‖² ‖W_{<l}x_i‖² − ‖W_{>l}ᵀ ΔΣ W_{<l}ᵀ‖²) + δ² ‖W_{>l}‖² ‖W_{<l}R‖²
 
     >>> from saddlescope import GaussianData
     >>> data, one = GaussianData([[2.0]], label_noise=1.0), np.ones((1, 1, 1))
@@ -157,10 +160,25 @@ def gradient_trace(data: Data, weights: Weights, error: Array, root: Array) -> A
     """
     trace: Any = 0.0
     for above, below in zip(*surroundings(weights), strict=True):
-        spread = _square(transposed(above) @ error) + data.label_noise**2 * _square(above)
-        seen = below @ root
-        trace = trace + spread * _square(seen) + _square(transposed(above) @ error @ transposed(seen))
+        seen, labels = below @ root, data.label_noise**2 * _square(above)
+        pulled = transposed(above) @ error
+        mean = _square(pulled @ transposed(seen))
+        if is_finite(data):
+            trace = trace + share * (_second_moment(data, above, pulled, seen) - mean) + labels * _square(seen)
+        else:
+            trace = trace + (_square(pulled) + labels) * _square(seen) + mean
     return np.asarray(trace)
+
+
+def _second_moment(data: Dataset, above: Array, pulled: Array, seen: Array) -> Array:
+    """``mean_i ‖W_{>l}ᵀ(Δx_i − r_i)‖² ‖W_{<l}x_i‖²`` (n, 1, 1), from ``W_{>l}ᵀΔR`` and ``W_{<l}R``."""
+    total: Any = 0.0
+    for first in range(0, data.samples, CHUNK):
+        part = slice(first, first + CHUNK)
+        inputs, residuals = (rows[part].T.astype(pulled.dtype) for rows in (data.whitened, data.in_modes[1]))
+        errors = pulled @ inputs - transposed(above) @ residuals
+        total = total + np.sum((errors**2).sum(axis=1) * ((seen @ inputs) ** 2).sum(axis=1), axis=1)
+    return np.asarray(total)[:, None, None] / data.samples
 
 
 def _layer_covariance(data: Data, weights: Weights, share: float) -> tuple[Floats, Floats]:

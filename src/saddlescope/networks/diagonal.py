@@ -108,9 +108,9 @@ def layer_noise(data: Data, temperature: float, weights: Weights, share: float =
     return np.stack([rate * _square(o) for o in others(weights)], axis=1)
 
 
-def gradient_trace(data: Data, weights: Weights, error: Array, root: Array) -> Array:
+def gradient_trace(data: Data, weights: Weights, error: Array, root: Array, share: float = 1.0) -> Array:
     """Trace of the covariance of one sample's gradient, ``g(v) Σ_l ‖o_l‖²`` (n, 1, 1), from ``E = ΔR``."""
-    noise = data.gradient_noise()
+    noise = data.gradient_noise(share)
     about_target = replace(noise, center=noise.center - float(data.modes.strengths[0]))
     return np.asarray(about_target(error / root) * sum(_square(o)[:, :, None] for o in others(weights)))
 
