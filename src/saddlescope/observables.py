@@ -20,6 +20,7 @@ from saddlescope._arrays import Array, Floats, Layers, Weights
 from saddlescope._numbers import as_numbers, shown
 from saddlescope._parts import allowed
 from saddlescope.data import Data
+from saddlescope.data.base import into_modes
 from saddlescope.networks import Network
 from saddlescope.networks.deep_linear import end_to_end
 from saddlescope.problem import Problem
@@ -41,6 +42,7 @@ class Sight:
     weights: Layers
     temperature: float
     share: float = 1.0
+    decay: float = 0.0
 
     @cached_property
     def maps(self) -> tuple[Array]:
@@ -51,6 +53,29 @@ class Sight:
     def singular_values(self) -> Floats:
         """Singular values of P (n, m)."""
         return singular_values(self.maps)
+
+    @cached_property
+    def in_modes(self) -> Array:
+        """P in the teacher's basis (n, dy, dx), which shows ``u_αᵀPv_β``."""
+        left, right = self.data.bases
+        return np.asarray(left.T @ self.maps[0] @ right)
+
+    @cached_property
+    def drift(self) -> Floats:
+        """``‖∇𝓛 + γθ‖`` over all weights (n,)."""
+        gradients = self.network.pull_back(self.weights, (self.maps[0] - self.data.teacher) @ self.data.sigma)
+        slopes = (g + self.decay * w for g, w in zip(gradients, self.weights, strict=True))
+        return np.sqrt(sum((slope**2).sum(axis=(1, 2)) for slope in slopes))
+
+    @cached_property
+    def diffusion(self) -> Floats:
+        """``√(T Tr C)`` over all weights (n,), C the covariance of one sample's gradient."""
+        layers, root = into_modes(self.data, self.weights), self.data.root
+        error = self.in_modes.copy()
+        for mode, strength in enumerate(self.data.modes.strengths):
+            error[:, mode, mode] -= strength
+        trace = self.network.gradient_trace(self.data, layers, error @ root, root, self.share)
+        return np.sqrt(self.temperature * trace[:, 0, 0])
 
 
 @dataclass(frozen=True)
@@ -84,6 +109,8 @@ SIZES: dict[str, Callable[[Network, Data], int]] = {
     "rank": lambda network, data: min(data.dim_in, data.dim_out),
     "layer": lambda network, data: network.depth,
     "interface": lambda network, data: network.depth - 1,
+    "input_mode": lambda network, data: min(data.dim_in, data.dim_out),
+    "layer_rank": lambda network, data: max(map(min, network.matrices)),
 }
 """Length of every dim of an observable."""
 
@@ -146,6 +173,50 @@ OBSERVABLES = {
         f"number of modes at {THRESHOLDS[-1]} s* or beyond",
         of=lambda s: learned_modes(s.data, s.maps),
     ),
+    "mode_matrix": Observable(
+        ("mode", "input_mode"),
+        "y/x",
+        "mode matrix",
+        "u_αᵀPv_β, α along mode and β along input_mode",
+        of=lambda s: s.in_modes[:, : len(s.data.modes.strengths), : len(s.data.modes.strengths)],
+        extra=True,
+    ),
+    "drift_norm": Observable(
+        (), "weight/time", "norm of the drift", "‖∇𝓛 + γθ‖ over all weights", of=lambda s: s.drift, extra=True
+    ),
+    "diffusion_norm": Observable(
+        (),
+        "weight/√time",
+        "norm of the diffusion",
+        "√(T Tr C) over all weights, C the covariance of one sample's gradient",
+        of=lambda s: s.diffusion,
+        extra=True,
+    ),
+    "noise_to_drift": Observable(
+        (),
+        "√time",
+        "diffusion over drift",
+        "√(T Tr C) / ‖∇𝓛 + γθ‖",
+        of=lambda s: s.diffusion / s.drift,
+        extra=True,
+    ),
+    "layer_singular_values": Observable(
+        ("layer", "layer_rank"),
+        "weight",
+        "singular value of a layer",
+        "singular values of W_l, largest first; NaN beyond the smaller side of a layer",
+        of=lambda s: layer_singular_values(s.network, s.weights),
+        extra=True,
+    ),
+    "test_loss": Observable(
+        (),
+        "y²",
+        "test loss",
+        "½mean‖Px_i − y_i‖² + ½dy δ² over the test samples",
+        of=lambda s: held_out_loss(s.data, s.maps),
+        extra=True,
+        missing=lambda problem: "" if problem.data.test_samples else "a Dataset with a test split; use Dataset.split",
+    ),
 }
 """In the order in which runs show them."""
 
@@ -173,11 +244,17 @@ def observed(problem: Problem, extra: Sequence[str]) -> tuple[str, ...]:
 
 
 def observe(
-    problem: Problem, temperature: float, weights: Weights, share: float = 1.0, names: Sequence[str] = STANDARD
+    problem: Problem,
+    temperature: float,
+    weights: Weights,
+    share: float = 1.0,
+    names: Sequence[str] = STANDARD,
+    decay: float = 0.0,
 ) -> dict[str, Floats]:
     """The named observables of every trajectory at temperature T, leading axis n.
 
-    ``share`` of the sampling variance remains (less than 1 where a data set is drawn without replacement).
+    ``share`` of the sampling variance remains (less than 1 where a data set is drawn without replacement); ``decay`` is
+    the weight decay γ.
 
     >>> from saddlescope import DeepLinear, GaussianData, init
     >>> data = GaussianData([[2.0, 0.0], [0.0, 1.0]])
@@ -186,7 +263,7 @@ def observe(
     array([[0.01, 0.01]])
     """
     layers = tuple(as_numbers(layer, f"weights[{index}]") for index, layer in enumerate(weights))
-    seen = Sight(problem.network, problem.data, layers, temperature, share)
+    seen = Sight(problem.network, problem.data, layers, temperature, share, decay)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         return {name: OBSERVABLES[name].of(seen) for name in names}
 
@@ -213,6 +290,21 @@ def excess_loss(data: Data, weights: Weights) -> Floats:
     """
     maps = end_to_end(weights)
     return data.excess_loss(maps.astype(np.result_type(maps, np.float64)))
+
+
+def held_out_loss(data: Data, weights: Weights) -> Floats:
+    """``½ mean‖Px_i − y_i‖² + ½ dy δ²`` over the test samples of a data set (n,).
+
+    >>> from saddlescope import Dataset
+    >>> data = Dataset([[1.0]], [[2.0]], X_test=[[1.0], [3.0]], Y_test=[[2.0], [4.0]])
+    >>> held_out_loss(data, [np.full((1, 1, 1), 2.0)])
+    array([1.])
+    """
+    if data.test_samples is None:
+        raise ValueError("data must be a Dataset with a test split; use Dataset.split")
+    inputs, labels = data.test_samples
+    square = ((end_to_end(weights) @ inputs.T - labels.T) ** 2).sum(axis=(1, 2)) / len(inputs)
+    return np.asarray(0.5 * square + 0.5 * data.dim_out * data.label_noise**2)
 
 
 # --- modes and spectrum
@@ -306,3 +398,24 @@ def learned_modes(data: Data, weights: Weights) -> Floats:
     strengths, target = mode_strength(data, weights), data.modes.strengths
     learned = ((strengths >= THRESHOLDS[-1] * target) & (target > 0)).sum(axis=1)
     return np.where(np.isfinite(strengths).all(axis=1), learned, np.nan)
+
+
+def layer_singular_values(network: Network, weights: Weights) -> Floats:
+    """Singular values of every layer, largest first (n, L, k); NaN beyond the smaller side of a layer.
+
+    The matrix of a layer of a diagonal network has its weights on the diagonal.
+
+    >>> from saddlescope import DeepLinear
+    >>> layer_singular_values(DeepLinear((1, 2, 1)), [np.array([[[3.0], [4.0]]]), np.array([[[1.0, 0.0]]])])
+    array([[[5.],
+            [1.]]])
+    """
+    sides = [min(shape) for shape in network.matrices]
+    values = np.full((len(weights[0]), network.depth, max(sides)), np.nan)
+    for l, (layer, side) in enumerate(zip(weights, sides, strict=True)):
+        if network.scalar:
+            values[:, l, :side] = -np.sort(-np.abs(layer[:, :, 0]), axis=1)
+        else:
+            finite = np.isfinite(layer).all(axis=(1, 2))
+            values[finite, l, :side] = np.linalg.svd(layer[finite], compute_uv=False)
+    return values

@@ -69,6 +69,11 @@ class Data:
     """Whether only moments of one input and one label are known, which do not fix the law of a batch."""
 
     @property
+    def test_samples(self) -> tuple[Floats, Floats] | None:
+        """Inputs and labels of samples that are held out; None without any."""
+        return None
+
+    @property
     def dim_in(self) -> int:
         """Input dimension dx."""
         return int(self.teacher.shape[1])

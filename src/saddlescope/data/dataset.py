@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self, TypeGuard
 
@@ -14,7 +14,8 @@ from scipy import linalg
 
 from saddlescope._arrays import Floats, transposed
 from saddlescope._memory import require
-from saddlescope._parts import Matrix, frozen
+from saddlescope._numbers import as_whole
+from saddlescope._parts import Matrix, OptionalMatrix, frozen
 from saddlescope.data.base import ROUNDING, Data, LabelNoise, ModeMoments, data_bytes
 from saddlescope.data.samples import read_samples
 
@@ -32,7 +33,8 @@ NORMAL = 16
 class Dataset(Data):
     """n given samples ``(x_i, y_i)``; every use of a label adds fresh noise ``N(0, δ² I)``.
 
-    ``X`` (n, dx) and ``Y`` (n, dy), one sample a row; ``label_noise`` δ ≥ 0. The teacher is the least-squares map
+    ``X`` (n, dx) and ``Y`` (n, dy), one sample a row; ``label_noise`` δ ≥ 0; ``X_test`` and ``Y_test``, samples held
+    out for the observable "test_loss" (see ``split``). The teacher is the least-squares map
     ``M = S_yx S_xx⁺`` and Σ is ``S_xx = XᵀX/n`` (uncentred, as in the loss).
     Raises ValueError for X and Y of different length, inputs that are all zero, NaN, or empty data.
     Source: Varre, Sagitova & Flammarion 2024, NeurIPS 37:60133, section 2 (label noise added at every step).
@@ -45,6 +47,8 @@ class Dataset(Data):
     X: Matrix
     Y: Matrix
     label_noise: LabelNoise = Field(default=0.0, description="use 0 for labels as they are")
+    X_test: OptionalMatrix = None
+    Y_test: OptionalMatrix = None
 
     def __post_init__(self) -> None:
         if len(self.X) != len(self.Y):
@@ -62,8 +66,39 @@ class Dataset(Data):
                     f"{name} must have columns between {SMALLEST} and {LARGEST} in size, got one of "
                     f"{sizes[(sizes > LARGEST) | ((sizes < SMALLEST) & (sizes > 0))][0]:.3g}; choose another unit"
                 )
+        self._check_test()
         if not self.X.any():
             raise ValueError("X must not be all zero: nothing can be learned from it; give inputs")
+
+    def _check_test(self) -> None:
+        if (self.X_test is None) != (self.Y_test is None):
+            raise ValueError("X_test and Y_test must be given together; give both or neither")
+        if self.X_test is None or self.Y_test is None:
+            return
+        wanted = (len(self.X_test), self.dim_in), (len(self.X_test), self.dim_out)
+        if (self.X_test.shape, self.Y_test.shape) != wanted:
+            raise ValueError(
+                f"X_test and Y_test must have one row for each sample, {self.dim_in} inputs and {self.dim_out} labels "
+                f"as X and Y have, got {self.X_test.shape} and {self.Y_test.shape}; drop or add columns"
+            )
+
+    def split(self, test: int, seed: int = 0) -> Self:
+        """The data set with ``test`` of its samples, chosen at random, held out.
+
+        Raises ValueError when no sample would be left, or some are held out already.
+
+        >>> data = Dataset([[1.0], [2.0], [3.0]], [[1.0], [2.0], [3.0]]).split(test=1)
+        >>> data.samples, len(data.X_test)
+        (2, 1)
+        """
+        test, seed = as_whole(test, "test"), as_whole(seed, "seed")
+        if self.X_test is not None:
+            raise ValueError("split needs a data set of which no samples are held out; split the whole data set")
+        if not 0 < test < self.samples:
+            raise ValueError(f"test must be 1 to {self.samples - 1} of the {self.samples} samples, got {test}")
+        order = np.random.default_rng(np.random.SeedSequence(seed)).permutation(self.samples)
+        held, kept = np.sort(order[:test]), np.sort(order[test:])
+        return replace(self, X=self.X[kept], Y=self.Y[kept], X_test=self.X[held], Y_test=self.Y[held])
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], label_noise: float = 0.0) -> Self:
@@ -74,6 +109,11 @@ class Dataset(Data):
         there is.
         """
         return cls(*read_samples(path), label_noise)
+
+    @property
+    def test_samples(self) -> tuple[Floats, Floats] | None:
+        """X_test and Y_test; None where no samples are held out."""
+        return None if self.X_test is None or self.Y_test is None else (self.X_test, self.Y_test)
 
     @property
     def samples(self) -> int:  # type: ignore[override]

@@ -117,7 +117,7 @@ class Native:
         slow = [name for name in step.observed if name not in found]
         if slow:
             layers = out_of_modes(data, self._layers(shown))
-            found |= observables.observe(self.problem, temperature, layers, share, slow)
+            found |= observables.observe(self.problem, temperature, layers, share, slow, step.decay)
         return {name: found[name] for name in step.observed}
 
     def _columns(self, shown: Floats, temperature: float) -> dict[str, Floats]:

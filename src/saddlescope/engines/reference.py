@@ -79,7 +79,9 @@ class Reference:
     def observe(self, state: State) -> dict[str, Floats]:
         """The observables of the step's description for every trajectory, leading axis n."""
         temperature, share = self.step.noise_scale(state.step)
-        return observables.observe(self.problem, temperature, self.weights(state), share, self.step.observed)
+        return observables.observe(
+            self.problem, temperature, self.weights(state), share, self.step.observed, self.step.decay
+        )
 
     def advance(self, state: State, until: int, normals: Array | None = None) -> State:
         """The ensemble at step ``until``; ``normals`` (n, steps, normals_per_step) replace those drawn."""

@@ -61,6 +61,11 @@ class NetworkType(Protocol):
         ...
 
     @property
+    def matrices(self) -> tuple[tuple[int, int], ...]:
+        """Shape of the matrix that every layer stands for, first to last."""
+        ...
+
+    @property
     def parameters(self) -> int:
         """Number of weights."""
         ...

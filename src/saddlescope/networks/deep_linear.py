@@ -278,6 +278,11 @@ class DeepLinear:
         return tuple((rows, columns) for columns, rows in zip(self.widths, self.widths[1:], strict=False))
 
     @property
+    def matrices(self) -> tuple[tuple[int, int], ...]:
+        """The layers themselves."""
+        return self.shapes
+
+    @property
     def parameters(self) -> int:
         """Number of weights."""
         return sum(rows * columns for rows, columns in self.shapes)

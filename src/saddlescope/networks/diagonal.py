@@ -180,6 +180,11 @@ class Diagonal:
         return ((self.width, 1),) * self.depth
 
     @property
+    def matrices(self) -> tuple[tuple[int, int], ...]:
+        """Diagonal matrices of the weights of all chains."""
+        return ((self.width, self.width),) * self.depth
+
+    @property
     def parameters(self) -> int:
         """Number of weights."""
         return self.depth * self.width
