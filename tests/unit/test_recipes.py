@@ -105,3 +105,26 @@ def test_add_a_claim(copy):
     assert copy.changed == {"claims/rank_deficiency/descends.py", "claims/rank_deficiency/__init__.py"}
     listed = copy.run("from saddlescope.cli import app; app(['claims'])")
     assert "rank-deficiency/descends" in listed.stdout
+
+
+TRACE = '    "trace": Observable((), "y/x", "trace", "Tr P", of=lambda s: np.trace(s.maps[0], axis1=1, axis2=2), extra=True),'
+RUN = """
+import numpy as np, saddlescope as sc
+problem = sc.Problem(sc.DeepLinear((2, 3, 2)), sc.GaussianData([[2.0, 0.0], [0.0, 1.0]]), sc.init.Gaussian(scale=0.1))
+plan = sc.Plan(steps=20, trajectories=4, saves=2, keep="weights", observe=("trace",))
+for engine in ("native", "reference"):
+    sc.simulate(problem, sc.SGD(lr=0.05, batch_size=4), plan, engine=engine, out=f"{engine}.zarr", progress=False)
+    run = sc.load(f"{engine}.zarr")
+    expected = np.trace(run.W2.values @ run.W1.values, axis1=2, axis2=3)
+    np.testing.assert_allclose(run.trace.values, expected, rtol=1e-12)
+assert "trace" not in sc.simulate(problem, sc.SGD(lr=0.05, batch_size=4), sc.Plan(steps=2), progress=False)
+"""
+
+
+def test_add_an_observable(copy):
+    """One entry in one table: both engines, plans, runs and stores know it, and only plans that request it pay."""
+    copy.insert("observables.py", '    "loss": Observable(', TRACE)
+    (copy.folder / "check.py").write_text(RUN)
+    done = copy.run("import runpy; runpy.run_path('check.py')")
+    assert done.returncode == 0, done.stderr
+    assert copy.changed == {"observables.py"}
