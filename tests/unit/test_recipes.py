@@ -32,7 +32,7 @@ class Copy:
         self.changed.add(file)
 
     def insert(self, file, before, line):
-        """One line, in front of the only line that starts with ``before``."""
+        """Insert text in front of the only line that starts with ``before``."""
         lines = (self.package / file).read_text().splitlines(keepends=True)
         (place,) = (n for n, old in enumerate(lines) if old.startswith(before))
         (self.package / file).write_text("".join([*lines[:place], f"{line}\n", *lines[place:]]))
@@ -107,7 +107,10 @@ def test_add_a_claim(copy):
     assert "rank-deficiency/descends" in listed.stdout
 
 
-TRACE = '    "trace": Observable((), "y/x", "trace", "Tr P", of=lambda s: np.trace(s.maps[0], axis1=1, axis2=2), extra=True),'
+TRACE = """
+    "trace": Observable(
+        (), "y/x", "trace", "Tr P", of=lambda s: np.trace(s.maps[0], axis1=1, axis2=2), extra=True
+    ),"""
 RUN = """
 import numpy as np, saddlescope as sc
 problem = sc.Problem(sc.DeepLinear((2, 3, 2)), sc.GaussianData([[2.0, 0.0], [0.0, 1.0]]), sc.init.Gaussian(scale=0.1))
