@@ -1,11 +1,11 @@
-"""Places on disk, for stores and reports: paths as people write them, one writer at a time, nothing deleted unasked.
+"""Places on disk, for stores and reports: paths from users, one writer at a time, no file deleted that is not ours.
 
-A writer holds ``sole(path)`` from before it looks at ``path`` until it is done: a lock on ``.NAME.saddlescope-lock``
-beside it, which the system frees when a process ends, however it ends. What it makes first lies in a folder that
-``aside`` has made, with a name that is random and that no earlier folder had. ``put`` moves that folder to ``path``;
-what lies there is moved to ``.NAME.TOKEN.saddlescope-old`` first, and renamed to ``…-gone`` before it is removed.
-After a kill, ``recover`` completes this under the lock: without anything at ``path`` the old comes back, and what
-bears these names is removed. No other file is ever touched.
+A writer holds ``sole(path)`` from before it first reads ``path`` until it is done: a lock on
+``.NAME.saddlescope-lock`` beside it, which the system releases when the process ends, for whatever reason. The writer
+works in a folder from ``aside``, with a new random name, until ``put`` moves that folder to ``path``. What was there is
+first moved to ``.NAME.TOKEN.saddlescope-old``, and renamed to ``…-gone`` before it is removed.
+After a kill, ``recover`` completes this under the lock: if nothing is at ``path``, the old content is restored; all
+other folders with these names are removed. No other file is ever changed.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _TAG = "saddlescope"
 
 
 def place(path: Any, name: str) -> Path:
-    """The absolute path that is meant: ``~`` is the home folder, links are followed.
+    """The absolute path, with ``~`` expanded and links followed.
 
-    Raises TypeError for what is no path, ValueError for a URL or an unknown home, NotADirectoryError below a file.
+    Raises TypeError for what is not a path, ValueError for a URL or an unknown home, NotADirectoryError below a file.
 
     >>> place("s3://bucket/run.zarr", "out")
     Traceback (most recent call last):
@@ -66,11 +66,11 @@ def place(path: Any, name: str) -> Path:
 def in_words(
     path: str | os.PathLike[str], name: str, consequence: str = "nothing had been written yet"
 ) -> Iterator[None]:
-    """Errors of the disk in one sentence; their class and their number are kept."""
+    """Reword errors of the disk as one sentence; their class and errno are kept."""
     try:
         yield
     except OSError as error:
-        if error.errno is None or error.strerror is None:  # a sentence already
+        if error.errno is None or error.strerror is None:  # already one sentence
             raise
         fix = "check the disk"
         if error.errno in _FULL:
@@ -86,9 +86,9 @@ def in_words(
 
 @contextmanager
 def sole(path: Path, name: str) -> Iterator[None]:
-    """The sole right to write at ``path``, there or not: for one process, and one thread of it, at a time.
+    """The exclusive right to write at ``path``, which need not exist: for one thread of one process at a time.
 
-    Raises BlockingIOError when another has it.
+    Raises BlockingIOError when another holds it.
     """
     with ExitStack() as held:
         try:
@@ -104,7 +104,7 @@ def sole(path: Path, name: str) -> Iterator[None]:
 
 
 def _lock_beside(path: Path, held: ExitStack) -> None:
-    """Lock the file beside ``path``; where its folder is closed to us, nobody like us can replace ``path`` either."""
+    """Lock the file beside ``path``; without write access to its folder, ``path`` cannot be replaced anyway."""
     file = path.with_name(f".{path.name}.{_TAG}-lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +113,7 @@ def _lock_beside(path: Path, held: ExitStack) -> None:
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(handle), os.stat(file)):
                     break
-            os.close(handle)  # its last owner has just removed it
+            os.close(handle)  # its last owner has just removed the file
     except OSError as error:
         if error.errno in _CLOSED and path.is_dir():
             return
@@ -123,7 +123,7 @@ def _lock_beside(path: Path, held: ExitStack) -> None:
 
 
 def _remove_lock(file: Path, handle: int) -> None:
-    if os.fstat(handle).st_size == 0:  # ours are empty
+    if os.fstat(handle).st_size == 0:  # lock files of this package are empty
         file.unlink(missing_ok=True)
 
 
@@ -138,14 +138,14 @@ def _locked(path: Path, flags: int) -> int:
 
 
 def aside(path: Path) -> Path:
-    """A new folder beside ``path``, empty and ours alone."""
+    """A new empty folder beside ``path``, with a random name."""
     made = _aside(path, "new")
     made.mkdir()
     return made
 
 
 def put(new: Path, path: Path) -> None:
-    """Move ``new`` to ``path`` and remove what was there; under ``sole(path)``."""
+    """Move ``new`` to ``path`` and remove what was there. Needs ``sole(path)``."""
     if not path.exists():
         new.rename(path)
         return
@@ -160,23 +160,23 @@ def put(new: Path, path: Path) -> None:
 
 
 def recover(path: Path) -> None:
-    """Complete what a killed writer left beside ``path``; under ``sole(path)``."""
+    """Complete or undo what a killed writer left beside ``path``. Needs ``sole(path)``."""
     for old in _asides(path, "old"):
         if not path.exists():
             old.rename(path)
-        elif not path.is_dir() or any(path.iterdir()):  # an empty folder has not taken its place
+        elif not path.is_dir() or any(path.iterdir()):  # an empty folder does not replace it
             _discard(old, path)
     for left in (*_asides(path, "new"), *_asides(path, "gone")):
         shutil.rmtree(left, ignore_errors=True)
 
 
 def interrupted(path: Path) -> bool:
-    """Whether ``recover`` has something to bring back to ``path``."""
+    """Whether ``recover`` would restore something at ``path``."""
     return not path.exists() and bool(_asides(path, "old"))
 
 
 def replace(file: Path, data: bytes) -> None:
-    """Write a file as a whole: killed at any time it holds the old or the new; one writer at a time."""
+    """Write a file atomically: after a kill it holds the old or the new data. For one writer at a time."""
     part = _aside(file, "part")
     try:
         part.write_bytes(data)
@@ -188,7 +188,7 @@ def replace(file: Path, data: bytes) -> None:
 
 def _discard(old: Path, path: Path) -> None:
     gone = _aside(path, "gone")
-    old.rename(gone)  # half removed it must not be taken for what was there
+    old.rename(gone)  # so that a half removed folder is never restored
     shutil.rmtree(gone, ignore_errors=True)
 
 
@@ -197,7 +197,7 @@ def _aside(path: Path, kind: str) -> Path:
 
 
 def _asides(path: Path, kind: str) -> list[Path]:
-    """Those of any writer, oldest first."""
+    """Such paths of any writer, oldest first."""
     name = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{16}}\.{_TAG}-{kind}")
     try:
         found = [entry for entry in path.parent.iterdir() if name.fullmatch(entry.name) and not entry.is_symlink()]

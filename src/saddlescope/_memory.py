@@ -1,4 +1,4 @@
-"""Memory that the machine has left, and what needs more: counted from numbers, before anything is allocated."""
+"""Available memory, and the error for what needs more, raised before anything is allocated."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import resource
 from pathlib import Path
 
 ALWAYS = 64 << 20
-"""Bytes that are there without asking."""
+"""Bytes that are assumed to be available."""
 
 
 def available() -> int | None:
-    """Bytes that new arrays can take without swapping, within the limits of this process; None where unknown."""
+    """Bytes that new arrays can use without swapping, within the limits of this process; None where unknown."""
     known = [count for count in (_of_machine(), _of_group(), _of_process()) if count is not None]
     return max(min(known), 0) if known else None
 
 
 def require(needed: int, what: str, fix: str) -> None:
-    """Raise ValueError, with the size, when ``what`` needs more bytes than there are.
+    """Raise ValueError, with the size, when ``what`` needs more bytes than are available.
 
     >>> require(10**18, "dim_in = 10**9", "lower it")
     Traceback (most recent call last):
@@ -31,12 +31,12 @@ def require(needed: int, what: str, fix: str) -> None:
 
 
 def in_bytes(count: float) -> str:
-    """A number of bytes in words.
+    """A number of bytes with a unit.
 
     >>> in_bytes(500), in_bytes(2_500_000), in_bytes(7e15)
     ('500 B', '2.5 MB', '7e+03 TB')
     """
-    size = min(count, 10**300)  # beyond that no number says how many
+    size = min(count, 10**300)  # a float cannot hold more
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:.3g} {unit}"
@@ -55,7 +55,7 @@ def _of_machine() -> int | None:
 
 
 def _of_group() -> int | None:
-    """Of a container, cgroup v2; files that may be given back count as free."""
+    """Of a container (cgroup v2); cached files that can be dropped count as free."""
     limit, used = (_text(f"/sys/fs/cgroup/memory.{name}").strip() for name in ("max", "current"))
     if not (limit.isdigit() and used.isdigit()):
         return None

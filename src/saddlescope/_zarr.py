@@ -1,7 +1,7 @@
-"""The little of Zarr 3 that stores are made of: metadata, and chunks that end with a checksum.
+"""The part of Zarr 3 that stores use: metadata, and chunks that end with a checksum.
 
-Written here, not by the library, so that every byte of a store is known: files are replaced as a whole, chunks are
-never left out because they are empty, and what is read has been checked. Any reader of Zarr 3 reads the result.
+It is implemented here, without the zarr library, to control every byte of a store: files are replaced as a whole, empty
+chunks are written too, and everything is checked when it is read. Any Zarr 3 reader can read the result.
 Source: Zarr core specification version 3, zarr-specs.readthedocs.io.
 """
 
@@ -29,7 +29,7 @@ _FILL: dict[str, Any] = {"float64": "NaN", "int64": 0, "int8": 0, "string": ""}
 
 @dataclass(frozen=True)
 class Array:
-    """An array as its metadata describes it; ``dtype`` is "float64", "int64", "int8" (not compressed) or "string"."""
+    """An array as in its metadata; ``dtype`` is "float64", "int64", "int8" (not compressed) or "string"."""
 
     dims: tuple[str, ...]
     shape: tuple[int, ...]
@@ -65,7 +65,7 @@ class Array:
 
 
 def of(values: NDArray[Any], dims: tuple[str, ...], attrs: Mapping[str, Any], whole: bool = False) -> Array:
-    """The array that holds these values, cut along its first dim into chunks of about 4 MB, or in one chunk."""
+    """The array for these values, in chunks of about 4 MB along its first dim, or in one chunk (``whole``)."""
     dtype = {"f": "float64", "i": "int64"}.get(values.dtype.kind, "string")
     dtype = "int8" if values.dtype == np.int8 else dtype
     rows = max(1, CHUNK_BYTES // (8 * max(1, math.prod(values.shape[1:]))))
@@ -74,7 +74,7 @@ def of(values: NDArray[Any], dims: tuple[str, ...], attrs: Mapping[str, Any], wh
 
 
 def lay_out(folder: Path, attrs: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
-    """Write the metadata of a group and its arrays, consolidated too, into a folder."""
+    """Write the metadata of a group and of its arrays into a folder; the group also holds that of the arrays."""
     described = {name: array.metadata for name, array in arrays.items()}
     consolidated = {"kind": "inline", "must_understand": False, "metadata": described}
     group = {"zarr_format": 3, "node_type": "group", "attributes": dict(attrs), "consolidated_metadata": consolidated}
@@ -96,7 +96,7 @@ def write(folder: Path, name: str, array: Array, values: NDArray[Any]) -> None:
 
 
 def write_chunk(folder: Path, name: str, array: Array, index: tuple[int, ...], values: NDArray[Any]) -> None:
-    """Write one chunk, as a whole."""
+    """Write one chunk; a partial one at the end of the array is filled with zeros."""
     if values.shape != array.chunks:
         full = np.zeros(array.chunks, values.dtype)
         full[tuple(map(slice, values.shape))] = values
@@ -144,7 +144,7 @@ def read(folder: Path, name: str, array: Array) -> NDArray[Any]:
 
 
 def read_metadata(folder: Path, name: str) -> Array:
-    """The array as its metadata describe it; ValueError when they are missing or damaged."""
+    """The array that its metadata describe; ValueError when they are missing or damaged."""
     try:
         found = json.loads((folder / name / METADATA).read_bytes())
         shape, chunks = tuple(found["shape"]), tuple(found["chunk_grid"]["configuration"]["chunk_shape"])
@@ -159,7 +159,7 @@ def read_metadata(folder: Path, name: str) -> Array:
 
 
 def _codec(name: str) -> Any:
-    import numcodecs  # not with the package: it takes a while
+    import numcodecs  # slow to import
 
     return numcodecs.get_codec({"id": name, "level": 0} if name == "zstd" else {"id": name})
 

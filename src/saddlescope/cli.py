@@ -48,27 +48,27 @@ def main() -> None:
     """Entry point of the command ``saddlescope``."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # an output of ASCII alone is no reason to stop
+            stream.reconfigure(errors="backslashreplace")  # so that an ASCII terminal does not raise
     app(prog_name="saddlescope")
 
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """Wrong input ends with one sentence and code 2, Ctrl-C with code 130; neither with a traceback."""
+    """End wrong input with one sentence and code 2, Ctrl-C with code 130, neither with a traceback."""
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning  # type: ignore[assignment]
             yield
-    except BrokenPipeError:  # the reader, such as head, has seen enough
+    except BrokenPipeError:  # the reader, such as head, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (TypeError, ValueError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(WRONG) from None
     except MemoryError:
-        typer.echo("error: memory does not suffice for trajectories and saves; lower them", err=True)
+        typer.echo("error: out of memory; lower trajectories or saves", err=True)
         raise typer.Exit(WRONG) from None
     except KeyboardInterrupt as stop:
-        typer.echo(str(stop) or "stopped; run the same again to go on", err=True)
+        typer.echo(str(stop) or "stopped; run the same again to resume", err=True)
         raise typer.Exit(INTERRUPTED) from None
 
 
@@ -98,18 +98,18 @@ def run(
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="STORE.zarr", help="Where to write the run.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that lies there.")] = False,
-    threads: Annotated[int | None, typer.Option(help="Threads; every core if left out.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run.")] = False,
+    threads: Annotated[int | None, typer.Option(help="Number of threads; all cores by default.")] = None,
     engine: Annotated[str, typer.Option(help="auto, native or reference.")] = "auto",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say time, memory and size.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only estimate time, memory and size.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar, no summary.")] = False,
 ) -> None:
-    """Simulate the run of a TOML file; a run that was stopped goes on where it was."""
+    """Simulate the run of a TOML file; an interrupted run is resumed."""
     problem, method, plan = _read(file)
     if threads is not None:
         plan = replace(plan, threads=threads)
     estimate.check_memory(problem, method, estimate.sample(plan) if dry_run else plan, engine=engine)
-    make_engine(engine, problem, method, plan)  # refuses what cannot run before anything is said
+    make_engine(engine, problem, method, plan)  # raises before any output if the run is not possible
     needs = estimate.size(problem, method, plan, engine)
     if dry_run:
         takes = estimate.in_time(estimate.seconds(problem, method, plan, engine))
@@ -128,13 +128,15 @@ def run(
 @app.command()
 @one_sentence()
 def info(path: Source) -> None:
-    """What a store holds: progress, modes, and the TOML that repeats it."""
+    """Show a store: progress, modes, and the TOML that reproduces it."""
     stored = store.load(path)
     store.check(path)
     _summary(stored, str(path))
     for toml in earlier(stored.attrs):
         _, method, plan = parsed(toml, stored)
-        typer.echo(f"goes on from {plan.steps:,} steps of {method}; only simulate(run, …) repeats that, not this TOML")
+        typer.echo(
+            f"continues {plan.steps:,} steps of {method}; this TOML alone does not reproduce it; use simulate(run, …)"
+        )
     typer.echo()
     typer.echo(stored.attrs["toml"], nl=False)
 
@@ -145,7 +147,7 @@ def plot(
     path: Source,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FIGURE", help="File to write: png, pdf or svg.")],
 ) -> None:
-    """Draw a run: loss, modes and their noise."""
+    """Plot a run: loss, mode strengths and mode noise."""
     from saddlescope.plots import plot_run
 
     plot_run(store.load(path), out)
@@ -155,12 +157,12 @@ def plot(
 @one_sentence()
 def reproduce(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[CLAIM]…", help="Papers or claims; all if none.")
+        list[str] | None, typer.Argument(metavar="[CLAIM]…", help="Papers or claims; all by default.")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Smaller ensembles: minutes.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Smaller ensembles; takes minutes.")] = False,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder of the report.")] = Path("report"),
 ) -> None:
-    """Test claims of the literature and write a report; ends with 1 if one is refuted."""
+    """Test claims of the literature and write a report; exit code 1 if one is refuted."""
     from saddlescope.claims.reproduce import reproduce
 
     raise typer.Exit(reproduce(names or (), quick, out))
@@ -182,12 +184,12 @@ def list_claims() -> None:
 @app.command()
 @one_sentence()
 def bench(
-    works: Annotated[list[str] | None, typer.Argument(metavar="[WORK]…", help="W1 to W5; all if none.")] = None,
-    repeats: Annotated[int | None, typer.Option(min=1, help="Rounds; 5 if left out, 3 with --quick.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer and shorter races: minutes.")] = False,
+    works: Annotated[list[str] | None, typer.Argument(metavar="[WORK]…", help="W1 to W5; all by default.")] = None,
+    repeats: Annotated[int | None, typer.Option(min=1, help="Rounds; 5 by default, 3 with --quick.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer and shorter races; takes minutes.")] = False,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder of the results.")] = Path("bench"),
 ) -> None:
-    """Measure speed beside every peer that is installed; ends with 1 if one simulates another law."""
+    """Compare speed with every peer installed; exit code 1 if one simulates another distribution."""
     from saddlescope import bench as benchmark
 
     raise typer.Exit(benchmark.bench(works or (), repeats, quick, out))
@@ -217,12 +219,10 @@ def _summary(run: xr.Dataset, name: str) -> None:
 
 
 def _modes(run: xr.Dataset) -> Table:
-    """Per mode: target, strength at the last save, share learned, median learning times."""
+    """Per mode: target, strength at the last save, median learning times, fraction learned."""
     strength = run["mode_strength"].isel(time=-1)
     strength = strength.sel(statistic="mean") if "statistic" in strength.dims else strength.mean("trajectory")
-    times = (
-        [f"median steps to {theta} s* (share that got there)" for theta in THRESHOLDS] if "learning_time" in run else []
-    )
+    times = [f"median steps to {theta} s* (fraction learned)" for theta in THRESHOLDS] if "learning_time" in run else []
     table = Table("mode", "s*", f"mean at step {int(strength.step):,}", *times, box=None)
     for index, target in enumerate(run["target"].values):
         row = [str(index), f"{target:.4g}", f"{float(strength[index]):.4g}"]
@@ -233,7 +233,7 @@ def _modes(run: xr.Dataset) -> Table:
 
 
 def _median(steps: Any) -> str:
-    """Median step of learning (none before half have learned), and the share that has learned."""
+    """Median learning time (none unless half have learned), and the fraction that has learned."""
     if np.isnan(steps).all():
         return "–"
     learned = np.isfinite(steps).mean()

@@ -1,7 +1,7 @@
-"""Simulation against theory: by how much they differ, how much chance explains, and a verdict.
+"""Simulation against theory: the difference, the part of it that chance explains, and a verdict.
 
-Laws are compared by their distribution functions on independent trajectories. There are no tests of second
-moments: the stationary laws have power-law tails, for which such tests are not valid.
+Distributions are compared by their distribution functions, on independent trajectories. Second moments are not
+tested, since the stationary laws have power-law tails, for which such tests are not valid.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from saddlescope.theory import _checks
 Floats = NDArray[np.float64]
 
 FALSE_ALARM = 1e-6
-"""Probability that a comparison says "differs" although both sides have the same law."""
+"""Probability that a comparison says "differs" although both sides have the same distribution."""
 
 DIVERGED = 1e-3
-"""Largest share of diverged trajectories at which the others still speak for the ensemble."""
+"""Largest fraction of diverged trajectories at which the others still represent the ensemble."""
 
 
 @runtime_checkable
 class HasCDF(Protocol):
-    """A law: anything with the names of ``scipy.stats``."""
+    """A distribution, with the names of ``scipy.stats``."""
 
     def cdf(self, x: Any) -> Any:
         """Probability of values up to x."""
@@ -59,7 +59,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows of compared quantities, and over how many trajectories."""
+    """Rows of compared quantities, the number of trajectories, and the fraction of them that diverged."""
 
     rows: tuple[Row, ...]
     trajectories: int
@@ -85,13 +85,13 @@ class Comparison:
 def compare(run: xr.Dataset, law: HasCDF | xr.Dataset, mode: int = 0, step: int | None = None) -> Comparison:
     """Compare the strengths of a mode over the trajectories of a run with a law, or with another run.
 
-    Of a run that ``isel`` or ``sel`` cut to some trajectories or saves, these alone are compared.
-    At the last save, or at ``step``: any save of a run that keeps trajectories, the last of one that keeps
-    statistics. ``law`` is whatever has ``cdf`` and ``mean``: ``theory.mode_sde(…).stationary()``, or a frozen
-    distribution of ``scipy.stats``. Judged are the largest difference of the distribution functions, by the
-    bound of Dvoretzky, Kiefer & Wolfowitz (Massart 1990, Ann. Probab. 18(3)), and the shares up to 0.5 s* and
-    0.9 s*, by the binomial law; together they raise a false alarm with probability at most 1e-6. The mean is
-    shown and not judged, since tails are heavy.
+    ``law`` is any object with ``cdf`` and ``mean``, such as ``theory.mode_sde(…).stationary()`` or a frozen
+    distribution of ``scipy.stats``. Strengths are compared at the last save or at ``step``, which may be any save of a
+    run that keeps trajectories, and only the last step of a run that keeps statistics. If ``isel`` or ``sel`` has
+    selected trajectories, only these are compared.
+    The verdict rests on the Kolmogorov distance (bound of Dvoretzky, Kiefer & Wolfowitz, Massart 1990, Ann. Probab.
+    18(3)) and on the fractions of trajectories up to 0.5 s* and 0.9 s* (binomial); together they raise a false alarm
+    with probability at most 1e-6. The mean is shown but has no verdict, since tails are heavy.
     Raises TypeError or ValueError naming the argument at fault.
 
     >>> from scipy.stats import norm
@@ -127,7 +127,7 @@ def compare(run: xr.Dataset, law: HasCDF | xr.Dataset, mode: int = 0, step: int 
 
 
 def _strengths(given: Selection, mode: int, step: int | None) -> tuple[Floats, float]:
-    """Strength of a mode in every selected trajectory that has not diverged, and the share of those that have."""
+    """Strength of a mode in every selected trajectory that has not diverged, and the fraction that has."""
     plan, state, steps = given.plan, given.state, given.run["step"].values
     count = len(given.problem.data.modes.strengths)
     if not 0 <= mode < count:
@@ -146,7 +146,7 @@ def _strengths(given: Selection, mode: int, step: int | None) -> tuple[Floats, f
         raise ValueError(f"step must be one of the saves of the run, got {shown(step)}; see run.step")
     alive = (given.status == 0) | (given.status > step)
     if not alive.any():
-        raise ValueError("run has no trajectory left to compare: all have diverged; lower lr")
+        raise ValueError("run has no trajectory to compare: all have diverged; lower lr")
     return values[alive], float(1 - alive.mean())
 
 
@@ -158,7 +158,7 @@ def _saved(given: Selection, mode: int, step: int) -> Floats:
 
 
 def _last(plan: Plan, reached: int, saves: NDArray[np.int64]) -> int:
-    """The last save, where the run still has its trajectories."""
+    """The last save, if the run still has its trajectories there."""
     if not len(saves):
         raise ValueError(f"run has no save to compare, it stopped at step {reached}; finish it")
     last = int(saves[-1])
@@ -180,7 +180,7 @@ def _verdict(agrees: bool) -> str:
 
 
 def _probabilities(law: HasCDF) -> Callable[[ArrayLike], Floats]:
-    """The distribution function of a law, whose values are checked."""
+    """The distribution function of a law, with a check that its values are probabilities."""
     cdf = _checks.given(law.cdf, "law.cdf")
 
     def checked(x: ArrayLike) -> Floats:
@@ -193,7 +193,10 @@ def _probabilities(law: HasCDF) -> Callable[[ArrayLike], Floats]:
 
 
 def _largest_difference(samples: Floats, cdf: Callable[[ArrayLike], Floats], level: float) -> Row:
-    """``sup |F_n − F|``, on both sides of every step of ``F_n``; F may have steps of its own."""
+    """The Kolmogorov distance ``sup |F_n − F|``, on both sides of every step of ``F_n``; F may have steps too.
+
+    Its bound is that of Dvoretzky, Kiefer and Wolfowitz with Massart's constant, ``√(ln(2/level) / 2n)``.
+    """
     ordered, n = np.sort(samples), len(samples)
     found = gaps(ordered, cdf)
     largest = float(found.max())
@@ -215,7 +218,7 @@ def gaps(ordered: Floats, cdf: Callable[[Floats], ArrayLike]) -> Floats:
 
 
 def _share(samples: Floats, cdf: Callable[[ArrayLike], Floats], at: float, level: float) -> Row:
-    """Share of trajectories up to a strength, against the binomial law."""
+    """Fraction of trajectories up to a strength, against the binomial distribution."""
     n, p = len(samples), float(cdf(at))
     found = int((samples <= at).sum())
     counts = np.arange(n + 1)
@@ -233,7 +236,7 @@ def _mean(samples: Floats, expected: float, variance: float) -> Row:
 
 
 def _with_run(samples: Floats, others: Floats, level: float) -> list[Row]:
-    """Two samples: the bound of Wei & Dudley 2012, Stat. Probab. Lett. 82(3), with their constant e."""
+    """Two samples, with the bound of Wei & Dudley 2012, Stat. Probab. Lett. 82(3), and their constant e."""
     n, m = len(samples), len(others)
     largest = cdf_difference(samples, others)
     bound = math.sqrt((1 - math.log(level)) / 2 * (n + m) / (n * m))
@@ -243,7 +246,7 @@ def _with_run(samples: Floats, others: Floats, level: float) -> list[Row]:
 
 
 def cdf_difference(one: ArrayLike, other: ArrayLike) -> float:
-    """Largest difference between the distribution functions of two samples.
+    """Largest difference between the distribution functions of two samples (Kolmogorov distance).
 
     >>> cdf_difference([1.0, 2.0], [2.0, 3.0])
     0.5

@@ -94,7 +94,7 @@ def test_info(call):
     assert (
         (code, errors) == (0, "")
         and "complete, 120 of 120 steps" in out
-        and "median steps to 0.9 s* (share that got there)" in out
+        and "median steps to 0.9 s* (fraction learned)" in out
     )
     assert out.endswith(run_to_toml(PROBLEMS["wide"], METHOD, PLAN))
 

@@ -96,7 +96,7 @@ def test_a_continued_run_with_large_arrays(tmp_path):
     second = sc.simulate(first, sc.GD(0.01), PLAN, out=tmp_path / "second.zarr")
     assert [parsed(toml, second) for toml in earlier(second.attrs)] == [(problem, method, PLAN)]
     answer = CliRunner().invoke(cli.app, ["info", str(tmp_path / "second.zarr")])
-    assert answer.exit_code == 0 and "goes on from 3 steps of SGD" in answer.stdout
+    assert answer.exit_code == 0 and "continues 3 steps of SGD" in answer.stdout
 
 
 def test_a_store_with_its_data_in_the_toml_is_read(tmp_path):

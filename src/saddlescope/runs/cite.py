@@ -122,7 +122,7 @@ ENTRIES = {
 
 
 def cite(run: xr.Dataset) -> str:
-    """BibTeX of the works whose methods a run used.
+    """BibTeX entries of the works whose methods a run used.
 
     Raises ValueError for a Dataset that is not a run.
 

@@ -1,7 +1,8 @@
-"""A run that comes back from its user, who may have selected, sorted or changed it: what it holds now.
+"""A run given by a user, who may have selected from it, sorted or changed it.
 
-Dims count by their names, trajectories and saves by their coordinates, which must be those of the checkpoint. So a
-selection of trajectories or saves is taken as the run it is; what cannot be told apart from a wrong run is refused.
+Dims are identified by name, trajectories and saves by their coordinates, which must agree with the checkpoint. A
+selection of trajectories or saves is therefore accepted as that part of the run; a run that has been changed otherwise
+is refused.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ _FIX = "give the run as simulate or load returned it, or select from it with ise
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """A run, its trajectories and saves in the order of the ensemble; ``plan`` and ``state`` are those of the selected.
+    """The selected part of a run, in the order of its ensemble; ``plan`` and ``state`` are those of the selection.
 
-    ``whole`` is the state of the whole ensemble, ``rows`` are the places of the selected in it.
+    ``whole`` is the state of the whole ensemble, ``rows`` are the indices of the selected trajectories in it.
     """
 
     run: xr.Dataset
@@ -60,11 +61,11 @@ class Selection:
 
     @property
     def complete(self) -> bool:
-        """Whether all trajectories are there."""
+        """Whether all trajectories are selected."""
         return len(self.rows) == self.whole.trajectories
 
     def variable(self, name: str) -> xr.DataArray | None:
-        """A variable with its dims in the order of ``variables``; None where it was dropped.
+        """A variable with its dims in the order of ``variables``; None if it was dropped.
 
         Raises ValueError for other dims.
         """
@@ -75,13 +76,13 @@ class Selection:
         if set(found.dims) != set(dims):
             raise ValueError(f"{name} of the run must have the dims {dims}, got {found.dims}; {_FIX}")
         if found.dtype.kind not in "fiu":
-            raise ValueError(f"{name} of the run must be numbers as they were, got {found.dtype}; {_FIX}")
+            raise ValueError(f"{name} of the run must hold numbers as simulated, got {found.dtype}; {_FIX}")
         return found.transpose(*dims)
 
     def records(self) -> list[Record]:
-        """The saves, as an extension of the run takes them over.
+        """The saves, for an extension of the run.
 
-        Raises ValueError where some of them are lost, or are not those of the selected trajectories alone.
+        Raises ValueError when some are missing, or when they are statistics of other trajectories too.
         """
         if self.plan.keep == "statistics" and not self.complete:
             raise ValueError(
@@ -102,9 +103,9 @@ class Selection:
 
 
 def selected(run: xr.Dataset) -> Selection:
-    """What a run from outside holds.
+    """The selection that a run from a user holds.
 
-    Raises TypeError or ValueError where its parts do not belong together.
+    Raises TypeError or ValueError when its parts do not agree with each other.
 
     >>> from saddlescope import GD, DeepLinear, GaussianData, Plan, Problem, init, simulate
     >>> problem = Problem(DeepLinear((1, 1)), GaussianData([[1.0]]), init.Gaussian(scale=0.5))
@@ -140,7 +141,7 @@ def selected(run: xr.Dataset) -> Selection:
 
 
 def _check_values(given: Selection) -> None:
-    """The last save must be that of the checkpoint, trajectory by trajectory; of earlier ones it knows nothing."""
+    """Raise ValueError unless the last save agrees with the checkpoint; earlier saves cannot be checked."""
     shown, state = given.variable("mode_strength"), given.state
     saved = given.run["step"].values == state.step
     modes, alive = None if shown is None else shown.coords.get("mode"), given.status == 0
@@ -162,7 +163,7 @@ def _state(run: xr.Dataset, problem: Problem, plan: Plan) -> State:
     try:
         state = final_state(run)
     except Exception:
-        raise ValueError(f"checkpoint of the run must be as it was written, got a changed one; {_FIX}") from None
+        raise ValueError(f"checkpoint of the run must be unchanged, got a changed one; {_FIX}") from None
     if state.trajectories != plan.count:
         raise ValueError(
             f"checkpoint of the run must have its {plan.count} trajectories, got {state.trajectories}; {_FIX}"
@@ -176,19 +177,19 @@ def _state(run: xr.Dataset, problem: Problem, plan: Plan) -> State:
 
 
 def _in_order(run: xr.Dataset, dim: str, label: str, labels: Sequence[object]) -> tuple[xr.Dataset, NDArray[np.int64]]:
-    """The run sorted along a dim by its labels, and the place of each among these."""
+    """The run sorted along a dim in the order of ``labels``, and the indices of its labels among these."""
     if label not in run.coords or run[label].dims not in ((dim,), ()):
         raise ValueError(f"run must have the coordinate {label} along {dim}; {_FIX}")
     if run[label].dims == ():
         run = _with_dim(run, dim)
-    if isinstance(labels[0], int) and run[label].dtype.kind not in "iu":  # of means and interpolations
-        raise ValueError(f"{label} of the run must be whole numbers as they were, got {run[label].dtype}; {_FIX}")
+    if isinstance(labels[0], int) and run[label].dtype.kind not in "iu":  # as after a mean or an interpolation
+        raise ValueError(f"{label} of the run must be whole numbers as simulated, got {run[label].dtype}; {_FIX}")
     places = {value: place for place, value in enumerate(labels)}
     given = run[label].values.tolist()
     strange = [value for value in given if value not in places]
     if strange or len(set(given)) < len(given):
         what = f"got {strange[0]!r}" if strange else "got some of them twice"
-        raise ValueError(f"{label} of the run must be distinct ones of its own, {what}; {_FIX}")
+        raise ValueError(f"{label} of the run must be distinct values from the simulation, {what}; {_FIX}")
     if not given and labels:
         raise ValueError(f"{label} of the run must not be empty; {_FIX}")
     rows = np.array([places[value] for value in given], np.int64)
@@ -197,7 +198,7 @@ def _in_order(run: xr.Dataset, dim: str, label: str, labels: Sequence[object]) -
 
 
 def _with_dim(run: xr.Dataset, dim: str) -> xr.Dataset:
-    """A run of which one trajectory, or one save, was taken without keeping the dim."""
+    """Restore the dim of a run from which one trajectory, or one save, was selected by a scalar index."""
     problem, _, plan = parts(run)
     kept = variables(problem, plan) | EVENTS | COORDINATES
     lost = [name for name in run.variables if name in kept and dim in kept[str(name)].dims]

@@ -1,4 +1,4 @@
-"""What deserves a warning before a run starts: each once, with its number; none stops the run."""
+"""Warnings about a run, before it starts and at its end: each is given once, with its number, and stops nothing."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ SMALL = 0.1
 """What counts as ≪ 1."""
 
 RARE = 20
-"""Nats below its maximum at which a law is taken for 0."""
+"""Nats below its maximum at which a density counts as 0."""
 
 SMALLEST_UPDATE = 1e-6
-"""Median relative update of a weight below which float32, which rounds at 6e-8, begins to lose it."""
+"""Median relative update of a weight below which rounding in float32, 6e-8, is a noticeable part of it."""
 
 
 def on_run(problem: Problem, method: Method, plan: Plan, engine: Engine, state: State) -> Iterator[str]:
-    """Sentences on what is likely to go wrong with a run that starts at this state."""
+    """Sentences on what is likely to go wrong in a run that starts at this state."""
     yield from _on_stability(problem, method)
     yield from _on_temperature(problem, method, plan)
     yield from _on_horizon(problem, method, plan, state)
@@ -38,11 +38,10 @@ def on_run(problem: Problem, method: Method, plan: Plan, engine: Engine, state: 
 
 
 def on_end(problem: Problem, method: Method, plan: Plan, state: State) -> Iterator[str]:
-    """Sentences on what went wrong with a run that has come to this state."""
+    """Sentences on what went wrong in a run that ended at this state."""
     if lost := divergence(status(problem, state)):
         yield (
-            f"diverged: {lost}; all others are a biased sample, and statistics are of them alone; "
-            f"{_against_divergence(problem, method)}"
+            f"diverged: {lost}; statistics are of all others, a biased sample; {_against_divergence(problem, method)}"
         )
     yield from _on_absorption(problem, method, plan, state)
 
@@ -57,10 +56,10 @@ def _against_divergence(problem: Problem, method: Method) -> str:
 
 
 def _on_absorption(problem: Problem, method: Method, plan: Plan, state: State) -> Iterator[str]:
-    """Modes of three layers or more that were learned, and are where only a step too long can have thrown them.
+    """Modes of L ≥ 3 layers that were learned and then moved to near 0, which only too long a step can do.
 
-    Near 0 the exact law falls like ``exp(−2β₂²t/(Tα₃))``, t the plateau ``s^{−(L−2)/L}/((L−2)β₂)`` from there, and a
-    path that comes there stays for t: beyond RARE of these nats, and all of the run, no path has had the time.
+    Near 0 the exact density falls like ``exp(−2β₂²t/(Tα₃))``, with the plateau time ``t = s^{−(L−2)/L}/((L−2)β₂)`` that
+    a path spends there. A mode counts as stuck where this exponent exceeds RARE nats and t exceeds the time of the run.
     """
     depth = problem.network.depth
     if depth < 3 or not method.diffusive or method.source == "isotropic":
@@ -80,16 +79,16 @@ def _on_absorption(problem: Problem, method: Method, plan: Plan, state: State) -
         if stuck.any():
             yield (
                 f"mode {mode} (s* = {target:.3g}) sticks at 0 in {int(stuck.sum()):,} of {state.trajectories:,} "
-                f"trajectories that had learned it: a step threw it where the exact law has no mass; lower "
+                f"trajectories that had learned it: a step moved it where the exact law has no mass; lower "
                 f"{method.step_argument} = {method.time_step:.3g}, or use theory.mode_sde(…).simulate"
             )
 
 
 def stability_edge(problem: Problem, weight_decay: float = 0.0) -> float:
-    """Learning rate ``2/(L s*^{2κ} λ_max + γ)``, ``κ = 1 − 1/L``, beyond which GD does not settle on the teacher.
+    """Learning rate ``2/(L s*^{2κ} λ_max + γ)``, ``κ = 1 − 1/L``, above which GD does not converge to the teacher.
 
-    s* is the strongest mode, λ_max the largest eigenvalue of Σ; inf for a teacher of zero and L ≥ 2 without γ. Of a
-    diagonal network: that of equal chains.
+    s* is the strongest mode, λ_max the largest eigenvalue of Σ. Infinite for a zero teacher, L ≥ 2 and γ = 0. For a
+    diagonal network it is that of equal chains.
 
     >>> from saddlescope import DeepLinear, GaussianData, init
     >>> stability_edge(Problem(DeepLinear((1, 1, 1)), GaussianData([[4.0]]), init.Balanced(scale=0.1)))
@@ -102,26 +101,26 @@ def stability_edge(problem: Problem, weight_decay: float = 0.0) -> float:
 
 
 def _on_stability(problem: Problem, method: Method) -> Iterator[str]:
-    """Under a schedule time_step is the longest."""
+    """Of the largest learning rate: ``time_step`` is the longest step under a schedule."""
     edge, name = _edge(problem, method), method.step_argument
     if method.source != "flow" and method.time_step > edge:
         yield (
             f"{name} = {method.time_step:.3g} is beyond the stability edge {edge:.3g}, "
-            f"so that the strongest mode oscillates or diverges; lower {name}"
+            f"so the strongest mode oscillates or diverges; lower {name}"
         )
 
 
 def _edge(problem: Problem, method: Method) -> float:
     edge = stability_edge(problem, method.weight_decay)
     if method.order == 2:
-        edge /= 1 + method.lr / edge  # its drift is steeper by the factor 1 + lr · curvature / 2
+        edge /= 1 + method.lr / edge  # its drift is steeper by a factor of 1 + lr · curvature / 2
     return edge
 
 
 def _on_temperature(problem: Problem, method: Method, plan: Plan) -> Iterator[str]:
-    """Two layers only: deeper networks have no phase transition, and isotropic noise has another law.
+    """For two layers: deeper networks have no phase transition. Isotropic noise has another stationary law.
 
-    Under a schedule what counts is the end, where T is least once the warm-up is over.
+    Under a schedule the last temperature counts, which is the lowest after the warm-up.
     """
     if problem.network.depth != 2 or not _has_gradient_noise(method):
         return
@@ -147,13 +146,13 @@ def _on_temperature(problem: Problem, method: Method, plan: Plan) -> Iterator[st
 
 
 def _named(problem: Problem, modes: Collection[int]) -> str:
-    """Modes in a sentence, a few of them with their s*."""
+    """The first four modes, with their s*."""
     named = [f"{mode} (s* = {problem.data.modes.strengths[mode]:.3g})" for mode in list(modes)[:4]]
     return f"mode{'s' * (len(modes) > 1)} {', '.join(named)}{', …' * (len(modes) > 4)}"
 
 
 def _span(found: Mapping[int, float], form: str) -> str:
-    """A value for each mode in a sentence: the least and the largest."""
+    """The smallest and the largest of a value of each mode."""
     least, most = (format(end, form) for end in (min(found.values()), max(found.values())))
     return least if least == most else f"{least} to {most}"
 
@@ -163,7 +162,7 @@ def _it(modes: Collection[int]) -> str:
 
 
 def _modes(problem: Problem) -> Iterator[tuple[int, float]]:
-    """Modes, and their s*, that move by an SDE of their own: within the widths, seen by inputs that decouple them."""
+    """Modes, with their s*, that obey a scalar SDE: within the widths, with inputs that decouple them and see them."""
     data = problem.data
     if data.diagonal_in_modes:
         for mode, target in enumerate(data.modes.strengths[: min(problem.network.widths)]):
@@ -178,7 +177,7 @@ def _has_gradient_noise(method: Method) -> bool:
 
 
 def _plain(method: Method) -> Method:
-    """The method at its full learning rate, to leading order in it."""
+    """The method at its full learning rate, to leading order in lr."""
     if isinstance(method, GradientFlow):
         return method
     plain = replace(method, schedule=None)
@@ -186,12 +185,12 @@ def _plain(method: Method) -> Method:
 
 
 def _on_horizon(problem: Problem, method: Method, plan: Plan, state: State) -> Iterator[str]:
-    """Gradient flow does not get there even from the largest strength that the initial weights could have."""
+    """Modes that gradient flow does not learn in time, even from the largest strength the initial weights can have."""
     narrowest = min(problem.network.widths)
     if (problem.data.modes.strengths[narrowest:] > 0).any():
         yield f"modes from {narrowest} on cannot be learned by widths as narrow as {narrowest}; widen the network"
     if problem.network.speed != 1:
-        return  # how fast it can be depends on how unequal its chains are
+        return  # its speed depends on how unequal the chains are
     steps, flow = plan.steps - state.step, GradientFlow(method.time_step)
     left = float(method.time(plan.steps) - method.time(state.step))
     full = "" if method.schedule is None else " at full lr"
@@ -223,7 +222,7 @@ def _on_horizon(problem: Problem, method: Method, plan: Plan, state: State) -> I
 
 
 def _on_float32(engine: Engine, state: State) -> Iterator[str]:
-    """Measured on the first step, over the weights that are not zero up to rounding."""
+    """From the first step, over weights that are not zero up to rounding."""
     changes = []
     for new, old in zip(engine.advance(state, state.step + 1).weights, state.weights, strict=True):
         counted = np.abs(old) > 1e-6 * np.abs(old).max()
@@ -231,4 +230,4 @@ def _on_float32(engine: Engine, state: State) -> Iterator[str]:
     update = float(np.median(np.concatenate(changes))) if any(map(np.size, changes)) else np.inf
     if update < SMALLEST_UPDATE:
         size = f"{update:.2g}, below {SMALLEST_UPDATE:.0e}," if update > 0 else "less than float32 can show,"
-        yield f'the median relative update of a weight is {size} so that weights stop moving; use dtype = "float64"'
+        yield f'the median relative update of a weight is {size} so weights stop moving; use dtype = "float64"'

@@ -1,4 +1,4 @@
-"""What a run will take: disk and memory counted from shapes, time measured on a few members and first steps."""
+"""What a run will take: disk and memory from the shapes of its arrays, time from a few members and first steps."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from saddlescope.runs.sink import COMMIT_BYTES
 from saddlescope.runs.variables import sizes, variables
 
 LANES = 8
-"""Trajectories that a thread of the kernel advances together, at most."""
+"""Most trajectories that a thread of the kernel advances together."""
 
 LISTED = 160
-"""Bytes that the list of saves takes for each."""
+"""Bytes of memory that a save takes in the list of saves."""
 
 MEASURED_SECONDS, MEASURED_MEMBERS = 0.3, 256
 
 
 @dataclass(frozen=True)
 class Size:
-    """Bytes of the saves of a run (before compression), of their list, of a checkpoint, and of the engine at work."""
+    """Bytes of the saves of a run (uncompressed), of the list of saves, of a checkpoint, and of the engine at work."""
 
     saves: int
     listed: int
@@ -41,11 +41,11 @@ class Size:
     engine: int
 
     def memory(self, stored: bool = True) -> int:
-        """Bytes of memory beyond Python's own, for a run that is written to a store, or kept in memory."""
+        """Bytes of memory that a run needs beyond those of Python, when it is written to a store or kept in memory."""
         return self.kept(stored) + 3 * self.checkpoint + self.engine
 
     def kept(self, stored: bool) -> int:
-        """Bytes of memory that saves take."""
+        """Bytes of memory for saves."""
         return self.listed + (min(self.saves, COMMIT_BYTES) if stored else self.saves)
 
     def __str__(self) -> str:
@@ -54,7 +54,7 @@ class Size:
 
 
 def size(problem: Problem, method: Method, plan: Plan, engine: str = "auto") -> Size:
-    """How large a run will be; counted from numbers alone.
+    """The size of a run, computed before anything is allocated.
 
     >>> from saddlescope import GD, DeepLinear, GaussianData, init
     >>> problem = Problem(DeepLinear((1, 1)), GaussianData([[1.0]]), init.Balanced(scale=0.5))
@@ -73,7 +73,7 @@ def size(problem: Problem, method: Method, plan: Plan, engine: str = "auto") -> 
 
 
 def _registers(problem: Problem, method: Method, plan: Plan) -> int:
-    """Bytes of all that a checkpoint holds of a trajectory beside its weights; the fields of ``State``."""
+    """Bytes per trajectory of a checkpoint without the weights: the other fields of ``State``."""
     modes, word = min(problem.data.dim_in, problem.data.dim_out), np.dtype(plan.dtype).itemsize
     learned_and_peak, words, status, clock = 8 * modes * (len(THRESHOLDS) + 4), 4 * word, 8, 16
     samples = problem.data.samples if method.source == "sgd" and method.sampling in ORDERED else 0
@@ -89,16 +89,16 @@ def _save_bytes(problem: Problem, plan: Plan) -> int:
 
 
 def _scratch(problem: Problem, plan: Plan, engine: str) -> int:
-    """Bytes that the engine takes while it works: of the kernel 64 a number and busy thread, for eight trajectories."""
+    """Bytes of the engine's work arrays; in the kernel each busy thread holds those of LANES trajectories."""
     each = 4 * problem.network.parameters + max(problem.network.widths) ** 2
     busy = min(plan.threads or _threads.available(), -(-plan.count // LANES))
     return 2 * 8 * each * plan.count if engine == "reference" else 8 * LANES * each * busy
 
 
 def check_memory(problem: Problem, method: Method, plan: Plan, stored: bool = True, engine: str = "auto") -> None:
-    """Raise ValueError when a run needs more memory than the machine has left, where that is known.
+    """Raise ValueError when a run needs more memory than is available, where that is known.
 
-    ``stored`` says whether it is written to a store; otherwise memory takes all of its saves.
+    ``stored``: whether the run is written to a store; otherwise all of its saves stay in memory.
 
     >>> from saddlescope import GD, DeepLinear, GaussianData, init
     >>> problem = Problem(DeepLinear((1, 1)), GaussianData([[1.0]]), init.Balanced(scale=0.5))
@@ -115,15 +115,16 @@ def check_memory(problem: Problem, method: Method, plan: Plan, stored: bool = Tr
 
 
 def sample(plan: Plan) -> Plan:
-    """The plan of the first few members, on which time is measured."""
+    """The plan with the first few members only, for which time is measured."""
     few = min(plan.count, MEASURED_MEMBERS)
     return replace(plan, trajectories=few, members=plan.members and plan.members[:few])
 
 
 def seconds(problem: Problem, method: Method, plan: Plan, engine: str = "auto") -> float:
-    """How long a run will take on this machine, from one save and ever longer blocks of first steps.
+    """Seconds that a run will take on this machine.
 
-    Measured on the first 256 members at most, and scaled to all of them.
+    Measured on at most 256 members, from one save and blocks of first steps that double in length, and scaled to the
+    ensemble, its steps and its saves.
 
     >>> from saddlescope import GD, DeepLinear, GaussianData, init
     >>> problem = Problem(DeepLinear((1, 1)), GaussianData([[1.0]]), init.Balanced(scale=0.5))
