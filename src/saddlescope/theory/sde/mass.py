@@ -33,10 +33,11 @@ class Mass:
 
     @property
     def log_total(self) -> float:
-        return self.log_top + float(np.log(self._total))
+        return self.log_top + float(np.log(self.total))
 
     @property
-    def _total(self) -> float:
+    def total(self) -> float:
+        """All mass, in units of e^``log_top``."""
         return self.below + float(self.share.at_edges[-1]) + self.above
 
     def logpdf(self, y: Floats) -> Floats:
@@ -49,7 +50,7 @@ class Mass:
         with np.errstate(invalid="ignore", over="ignore"):
             tails = self.below * np.where(y < low, np.exp(self.falling[0] * (y - low)), 1.0)
             tails = tails + self.above * np.where(y > high, -np.expm1(-self.falling[1] * (y - high)), 0.0)
-        inside = np.clip((self.share(y) + tails) / self._total, 0.0, 1.0)
+        inside = np.clip((self.share(y) + tails) / self.total, 0.0, 1.0)
         return np.select([y == -np.inf, y == np.inf], [0.0, 1.0], inside)
 
     def ppf(self, q: Floats) -> Floats:
@@ -62,10 +63,10 @@ class Mass:
     def _lower_half(self, q: Floats) -> Floats:
         """Quantiles for 0 < q ≤ ½."""
         with np.errstate(all="ignore"):
-            beyond = self.share.edges[0] + np.log(q * self._total / self.below) / self.falling[0]
-            above = self.share.edges[-1] - np.log((1 - q) * self._total / self.above) / self.falling[1]
-        y = np.where(q * self._total < self.below, beyond, self.share.inverse(q * self._total - self.below))
-        return np.where((1 - q) * self._total < self.above, above, y)
+            beyond = self.share.edges[0] + np.log(q * self.total / self.below) / self.falling[0]
+            above = self.share.edges[-1] - np.log((1 - q) * self.total / self.above) / self.falling[1]
+        y = np.where(q * self.total < self.below, beyond, self.share.inverse(q * self.total - self.below))
+        return np.where((1 - q) * self.total < self.above, above, y)
 
     @cached_property
     def mirrored(self) -> Mass:
@@ -77,7 +78,7 @@ class Mass:
     def _panels(self) -> Floats:
         """The edges and quantiles between them, so that a jump of a function is seen."""
         shares = np.concatenate([np.arange(1, 512) / 512, 2.0 ** -np.arange(10, 60)])
-        between = self.share.inverse(np.append(shares, 1 - shares) * self._total - self.below)
+        between = self.share.inverse(np.append(shares, 1 - shares) * self.total - self.below)
         return np.union1d(self.share.edges, between)
 
     def expect(self, function: Function) -> float:
@@ -145,7 +146,7 @@ def tabulate(log_density: Function, edges: Floats, closed: tuple[bool, bool] = (
         raise InfiniteMass("both" if all(infinite) else "lower" if infinite[0] else "upper")
     rate = [max(r, FLAT) for r in rate]
     mass = Mass(log_density, log_top, share, height[0] / rate[0], height[1] / rate[1], (rate[0], rate[1]))
-    if not mass._total > 0:
+    if not mass.total > 0:
         raise ValueError("the density is narrower than rounding resolves; choose nearer ends, lower and upper")
     return mass
 
