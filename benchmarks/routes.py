@@ -1,7 +1,7 @@
-"""Where trajectories in lanes and trajectories one by one cost the same: ``python benchmarks/routes.py [--widths …]``.
+"""Time of trajectories in lanes and one by one: ``python benchmarks/routes.py [--widths …]``.
 
-Langevin steps on three square layers, float32 unless told otherwise. Both routes run in turns and give the same bits;
-the kernel's own choice (cpp/routes.hpp) is marked.
+Langevin steps on three square layers, float32 by default. Both routes run in turns and are bit-identical; the last
+column compares the kernel's own choice (cpp/routes.hpp) with the better one.
 """
 
 from __future__ import annotations

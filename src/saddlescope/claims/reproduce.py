@@ -32,7 +32,7 @@ KEPT = ".saddlescope-judged"
 """Folder inside a report that holds the claims judged so far, until the report is written."""
 
 Outcome = dict[str, Any]
-"""A judged claim as it stands in report.json."""
+"""A judged claim as it appears in report.json."""
 
 _COLOURS = {"confirmed": "green", "refuted": "red", "inconclusive": "yellow"}
 

@@ -165,8 +165,8 @@ def _euler(mode: ModeSDE, dt: float, trajectories: int) -> Floats:
     with np.errstate(all="ignore"):
         for _ in range(round(END / dt)):
             a = np.exp(z)
-            pull, shake = mode.drift(a, "weight") / a, mode.diffusion(a, "weight") / a
-            z = z + (pull - shake**2 / 2) * dt + shake * np.sqrt(dt) * rng.standard_normal(trajectories)
+            drift, noise = mode.drift(a, "weight") / a, mode.diffusion(a, "weight") / a
+            z = z + (drift - noise**2 / 2) * dt + noise * np.sqrt(dt) * rng.standard_normal(trajectories)
             z = np.where(np.isnan(z), -np.inf, z)
         return np.asarray(np.exp(mode.depth * z))
 
