@@ -95,6 +95,12 @@ def as_matrix(value: Any, name: str) -> Floats:
     return _finite(matrix, name)
 
 
+def as_matrices(value: Any, name: str) -> Floats:
+    """A read-only copy of a finite matrix, or of a stack of matrices along the first of three dimensions."""
+    matrices = _copy(as_numbers(value, name, "a matrix"), name)
+    return _finite(matrices, name) if matrices.ndim == 3 and matrices.size else as_matrix(value, name)
+
+
 def as_vector(value: Any, name: str) -> Floats:
     """A read-only copy of finite numbers in one dimension."""
     vector = _copy(as_numbers(value, name, "a list"), name)

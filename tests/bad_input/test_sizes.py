@@ -137,7 +137,7 @@ def whole(tmp_path):
 @pytest.mark.parametrize("name", DAMAGED)
 def test_files_that_are_no_archive(name, tmp_path):
     (tmp_path / "a.npz").write_bytes(DAMAGED[name])
-    with pytest.raises(ValueError, match=r"is not an .npz of numeric arrays; create it by"):
+    with pytest.raises(ValueError, match=r"is not an .npz of numeric arrays; create it with"):
         sc.Dataset.load(tmp_path / "a.npz")
 
 

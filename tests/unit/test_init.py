@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from saddlescope import DeepLinear, GaussianData, Problem, init
+from saddlescope import GD, DeepLinear, GaussianData, Plan, Problem, init, load, simulate
 from saddlescope.init import draw
 from saddlescope.networks.deep_linear import imbalance
 from saddlescope.observables import alignment, mode_strength, singular_values
+from saddlescope.simulation.estimate import seconds
 from support import follows
 
 NETWORK = DeepLinear((5, 7, 6, 4))
@@ -53,8 +54,60 @@ def test_gaussian():
     for layer in layers:
         assert follows(layer / 0.2, stats.norm, 3)
     gamma = init.Gaussian(gamma=2.0)
-    assert gamma.deviation(NETWORK) == pytest.approx(1 / 7)
+    assert gamma.deviations(NETWORK) == pytest.approx([1 / 7] * NETWORK.depth)
     np.testing.assert_allclose(weights(gamma)[0] / (1 / 7), weights(init.Gaussian(scale=1.0))[0])
+
+
+def test_one_scale_for_each_layer():
+    scales = (0.25, 0.1, 2.0)
+    layers, unit = weights(init.Gaussian(scale=scales)), weights(init.Gaussian(scale=1.0))
+    for layer, scale, one in zip(layers, scales, unit, strict=True):
+        np.testing.assert_array_equal(layer, scale * one)
+    assert init.Gaussian(scale=np.array(scales)) == init.Gaussian(scale=list(scales)) == init.Gaussian(scale=scales)
+    problem = Problem(NETWORK, DATA, init.Gaussian(scale=scales))
+    assert Problem.from_toml(problem.to_toml()) == problem
+
+
+def stacks(count):
+    rng = np.random.default_rng(5)
+    return [rng.standard_normal((count, *shape)) for shape in NETWORK.shapes]
+
+
+@pytest.mark.parametrize("engine", ["native", "reference"])
+def test_given_weights_for_each_trajectory(engine, tmp_path):
+    """Every trajectory is that of a problem with its own weights; members, stores and TOML keep them."""
+    given = stacks(4)
+    problem, method = Problem(NETWORK, DATA, init.Given(given)), GD(0.01)
+    run = simulate(problem, method, Plan(20, 4, keep="weights"), engine=engine, out=tmp_path / "run.zarr")
+    for member in range(4):
+        alone = Problem(NETWORK, DATA, init.Given([layer[member] for layer in given]))
+        single = simulate(alone, method, Plan(20, keep="weights"), engine=engine)
+        np.testing.assert_array_equal(run.W2[member], single.W2[0])
+    some = simulate(problem, method, Plan(20, members=(2, 0), keep="weights"), engine=engine)
+    np.testing.assert_array_equal(some.W3, run.W3[[2, 0]])
+    assert load(tmp_path / "run.zarr").identical(run)
+    assert Problem.from_toml(problem.to_toml()) == problem
+    longer = simulate(run, plan=Plan(40, 4, keep="weights"), engine=engine)
+    np.testing.assert_array_equal(longer.W1[:, :1], run.W1[:, :1])
+
+
+def test_sets_of_weights_are_as_many_as_trajectories():
+    problem = Problem(NETWORK, DATA, init.Given(stacks(4)))
+    with pytest.raises(ValueError, match="trajectories must be 4, the number of given sets of weights, got 5"):
+        simulate(problem, GD(0.01), Plan(2, 5))
+    with pytest.raises(ValueError, match="members must be 0 to 3"):
+        simulate(problem, GD(0.01), Plan(2, members=(0, 4)))
+    with pytest.raises(ValueError, match="the same first axis"):
+        init.Given([np.ones((4, 7, 5)), np.ones((6, 7))])
+    with pytest.raises(ValueError, match="the same first axis"):
+        init.Given([np.ones((4, 7, 5)), np.ones((3, 6, 7))])
+    with pytest.raises(ValueError, match="scale must be one number, or one for each of the 3 layers, got 2 numbers"):
+        Problem(NETWORK, DATA, init.Gaussian(scale=(0.1, 0.2)))
+
+
+def test_the_time_of_a_run_with_given_weights_is_measured_on_some():
+    problem = Problem(NETWORK, DATA, init.Given(stacks(300)))
+    assert seconds(problem, GD(0.01), Plan(5, 300, saves=1)) > 0
 
 
 def test_given_weights_are_shared():

@@ -15,6 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
+from saddlescope import init
 from saddlescope._arrays import Floats
 from saddlescope.data import Data, is_finite
 from saddlescope.methods import Rule
@@ -162,6 +163,7 @@ def decode(problem: Problem, method: Rule, plan: Plan) -> Step:
 def check(problem: Problem, method: Rule, plan: Plan) -> None:
     """Raise ValueError when this method cannot run on this problem under this plan."""
     data = problem.data
+    init.check_members(problem.init, plan.trajectories, plan.members)
     if not np.isfinite(method.time_step * float(plan.steps)):
         raise ValueError(
             f"time must be finite, got {method.time_step:.3g} a step for {plan.steps} steps; lower lr or dt"

@@ -117,7 +117,7 @@ def check_memory(problem: Problem, method: Method, plan: Plan, stored: bool = Tr
 def sample(plan: Plan) -> Plan:
     """The plan with the first few members only, for which time is measured."""
     few = min(plan.count, MEASURED_MEMBERS)
-    return replace(plan, trajectories=few, members=plan.members and plan.members[:few])
+    return replace(plan, trajectories=few, members=plan.members[:few] if plan.members else tuple(range(few)))
 
 
 def seconds(problem: Problem, method: Method, plan: Plan, engine: str = "auto") -> float:
