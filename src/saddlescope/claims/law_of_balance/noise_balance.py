@@ -164,19 +164,30 @@ def late(values: NDArray[Any]) -> Times:
 def train(task: Task, steps: int, trajectories: int) -> Training:
     """Networks 20 → 200 → 20 with ReLU, trained side by side by SGD on fresh batches."""
     rng = np.random.default_rng(0)
-    shapes = (trajectories, SIZE, WIDTH), (trajectories, WIDTH, SIZE)
+    u, w = initial(task, WIDTH, trajectories, rng)
+    saved, every = [spread(u, w, task, rng)], steps // SAVES
+    for step in range(1, steps + 1):
+        move(u, w, task, rng)
+        if step % every == 0:
+            saved.append(spread(u, w, task, rng))
+    return Training(np.linspace(0, LR * steps, len(saved)), *(np.array(values) for values in zip(*saved, strict=True)))
+
+
+def initial(task: Task, width: int, networks: int, rng: np.random.Generator) -> tuple[Singles, Singles]:
+    """Initial weights out of (network, 20, unit) and into (network, unit, 20) the units."""
+    shapes = (networks, SIZE, width), (networks, width, SIZE)
     u, w = (
         np.float32(scale) * rng.standard_normal(shape, np.float32)
         for scale, shape in zip(task.start, shapes, strict=True)
     )
-    saved, every = [spread(u, w, task, rng)], steps // SAVES
-    for step in range(1, steps + 1):
-        x, hidden, error, back = passes(u, w, *task.draw((trajectories, BATCH), rng))
-        u -= np.float32(LR / BATCH) * error.swapaxes(1, 2) @ hidden
-        w -= np.float32(LR / BATCH) * back.swapaxes(1, 2) @ x
-        if step % every == 0:
-            saved.append(spread(u, w, task, rng))
-    return Training(np.linspace(0, LR * steps, len(saved)), *(np.array(values) for values in zip(*saved, strict=True)))
+    return u, w
+
+
+def move(u: Singles, w: Singles, task: Task, rng: np.random.Generator) -> None:
+    """One step of SGD on a fresh batch of every network, in place."""
+    x, hidden, error, back = passes(u, w, *task.draw((len(u), BATCH), rng))
+    u -= np.float32(LR / BATCH) * error.swapaxes(1, 2) @ hidden
+    w -= np.float32(LR / BATCH) * back.swapaxes(1, 2) @ x
 
 
 def passes(u: Singles, w: Singles, x: Singles, y: Singles) -> tuple[Singles, Singles, Singles, Singles]:

@@ -12,10 +12,10 @@ from saddlescope import plots
 from saddlescope.claims import intervals
 from saddlescope.claims.claim import Claim, Evidence, Number, Region, Rival
 from saddlescope.claims.intervals import Interval
-from saddlescope.claims.law_of_balance.noise_balance import EVEN, LR, SIZE, UNEVEN, Singles, Task, passes
+from saddlescope.claims.law_of_balance.noise_balance import EVEN, SIZE, UNEVEN, Singles, Task, initial, move, passes
 from saddlescope.theory import Balance
 
-WIDTH, BATCH, SAMPLES = 24, 8, 1500
+WIDTH, SAMPLES = 24, 1500
 STEPS = {"even": 3000, "uneven": 4000}
 FLAT = Task(np.where(np.arange(SIZE) < SIZE // 2, 2, 0).astype(np.float32), EVEN.label_noise, start=(0.2, 0.2))
 """Inputs confined to half of the directions."""
@@ -112,15 +112,9 @@ def units(task: Task, steps: int, networks: int) -> Units:
 def train(task: Task, steps: int, networks: int) -> tuple[Singles, Singles]:
     """Weights out of (network, 20, unit) and into (network, unit, 20) the units, trained on fresh batches."""
     rng = np.random.default_rng(0)
-    shapes = (networks, SIZE, WIDTH), (networks, WIDTH, SIZE)
-    u, w = (
-        np.float32(scale) * rng.standard_normal(shape, np.float32)
-        for scale, shape in zip(task.start, shapes, strict=True)
-    )
+    u, w = initial(task, WIDTH, networks, rng)
     for _ in range(steps):
-        x, hidden, error, back = passes(u, w, *task.draw((networks, BATCH), rng))
-        u -= np.float32(LR / BATCH) * error.swapaxes(1, 2) @ hidden
-        w -= np.float32(LR / BATCH) * back.swapaxes(1, 2) @ x
+        move(u, w, task, rng)
     return u, w
 
 
