@@ -91,13 +91,17 @@ def experiment(quick: bool) -> Evidence:
             Number("the same: Kolmogorov distance to theory", _to(sgd, DECAYED_BY_SGD)),
         ],
         controls=[
-            Number("without decay: all mass at s*", _to(sde, replace(DECAYED, weight_decay=0.0)), same),
             Number(
-                "noise that does not vanish: Boltzmann at β₂/β₁",
+                "Kolmogorov distance to a point mass at s*, as without decay",
+                _to(sde, replace(DECAYED, weight_decay=0.0)),
+                same,
+            ),
+            Number(
+                "Kolmogorov distance to Boltzmann at β₂/β₁, as for noise that does not vanish",
                 intervals.distance_to_law(sde, DECAYED.boltzmann().cdf),
                 same,
             ),
-            Number("y = kx − c/x: L = 1 has the distribution of L = 2", _to(found[1], _mode(2)), same),
+            Number("y = kx − c/x, L = 1: Kolmogorov distance to theory for L = 2", _to(found[1], _mode(2)), same),
         ],
         rivals=_wrong(measured),
         runs=runs,

@@ -107,7 +107,7 @@ def experiment(quick: bool) -> Evidence:
             measured.sgd_over(),
         ],
         controls=[
-            Number("Boltzmann: variance ∝ T, so that the ratio is 0.625", falls, around(HALF / HOT, 0.1)),
+            Number("the same ratio, near 0.625 if the variance were ∝ T (Boltzmann)", falls, around(HALF / HOT, 0.1)),
             Number("L = 1: variance at T = 0.03 over that at T = 0.1", _falls(others[1, 0.03], others[1, 0.1]), FALLS),
         ],
         rivals=_wrong(measured),

@@ -70,8 +70,8 @@ def experiment(quick: bool) -> Evidence:
             *_first_order(),
         ],
         controls=[
-            off(lambda sde: 0.0, "SGD: shift minus 0, most likely at s*"),
-            off(lambda sde: law_shift(sde) / 3, "SGD: shift minus that of the mean"),
+            off(lambda sde: 0.0, "SGD: shift minus 0, most likely at s*, in standard deviations, farthest"),
+            off(lambda sde: law_shift(sde) / 3, "SGD: shift minus that of the mean, in standard deviations, farthest"),
         ],
         rivals=[
             Rival("most likely at s*", [off(lambda sde: 0.0)]),

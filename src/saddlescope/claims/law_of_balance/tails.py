@@ -91,7 +91,7 @@ def experiment(quick: bool) -> Evidence:
     return Evidence(
         numbers=[*_numbers_of_ensembles(measured), *_numbers_of_sgd(measured, size // 4)],
         controls=[
-            Number(f"exponent at L = {L} is that of L = {wrong}", _off(measured, L, wrong), measured.near)
+            Number(f"L = {L}: exponent minus that of L = {wrong}", _off(measured, L, wrong), measured.near)
             for L, wrong in ((2, 3), (4, 6))
         ]
         + [

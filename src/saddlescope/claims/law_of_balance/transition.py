@@ -106,7 +106,7 @@ def experiment(quick: bool) -> Evidence:
                 "with γ = ½, threshold over T_c without decay", measured.threshold(1.0, 0.5).interval, around(1.0, 0.1)
             ),
             Number("SGD, σ = 10 s*: threshold over T_c", measured.sgd / _critical(10.0), around(1.0, 0.03)),
-            Number("SGD, σ² = ½ s*², T = 1.25 T_c: log v falls near 0", quiet[1.25], (-np.inf, 0.0)),
+            Number("SGD, σ² = ½ s*², T = 1.25 T_c: growth of log v near 0", quiet[1.25], (-np.inf, 0.0)),
         ],
         rivals=_wrong(measured),
         runs=[

@@ -83,9 +83,11 @@ def experiment(quick: bool) -> Evidence:
             *_limits(),
         ],
         controls=[
-            Number("d = 1: the distribution of infinite depth at T̂ = T", _distance(measured.narrow, NARROW_HEAT), same),
-            Number("d = L²: the distribution of infinite depth at T̂ = T", _distance(measured.wide, WIDE_HEAT), same),
-            Number("d = L²: the variance of d = L, ½T", half.interval, half.region),
+            Number(
+                "d = 1: Kolmogorov distance to infinite depth at T̂ = T", _distance(measured.narrow, NARROW_HEAT), same
+            ),
+            Number("d = L²: Kolmogorov distance to infinite depth at T̂ = T", _distance(measured.wide, WIDE_HEAT), same),
+            Number("d = L²: E[(s − s*)²] over ½T, the variance at d = L", half.interval, half.region),
         ],
         rivals=_wrong(measured),
         runs=[],

@@ -93,7 +93,9 @@ def experiment(quick: bool) -> Evidence:
         ],
         controls=[
             *([] if quick else [_not_gaussian(laws)]),
-            Number("every mode peaks under fresh label noise δ = 1.5", _all_modes(peaked(loud)), ALWAYS),
+            Number(
+                "fraction in which every mode peaks under fresh label noise δ = 1.5", _all_modes(peaked(loud)), ALWAYS
+            ),
             *_sampling_controls(steps, times, orders, quick),
         ],
         runs=[

@@ -76,7 +76,7 @@ def experiment(quick: bool) -> Evidence:
         ],
         controls=[
             Number(
-                "every mode peaks at 1.2 times the limit in σ, nearest depth",
+                "fraction in which every mode peaks at 1.2 times the limit in σ, nearest depth",
                 largest(share for (_, times), share in shares.items() if times == 1.2),
                 ALWAYS,
             )
