@@ -64,8 +64,8 @@ def experiment(quick: bool) -> Evidence:
             Number("smallest fraction at 0 by t = 400", gone, (0.9, 1.0)),
         ],
         controls=[
-            agreement("the same if there were never a maximum above T_c", [False] * count),
-            agreement("the same if there were always one", [True] * count),
+            agreement("fraction of 5 label noises that agree with: never a maximum above T_c", [False] * count),
+            agreement("fraction of 5 label noises that agree with: always a maximum", [True] * count),
         ],
         rivals=[
             Rival("no maximum above T_c", [agreement("fraction of label noises", [False] * count)]),

@@ -107,7 +107,9 @@ def experiment(quick: bool) -> Evidence:
             measured.sgd_over(),
         ],
         controls=[
-            Number("the same ratio, near 0.625 if the variance were ∝ T (Boltzmann)", falls, around(HALF / HOT, 0.1)),
+            Number(
+                "L = 2: variance at T_c/2 over that at 0.8 T_c, 0.625 for Boltzmann", falls, around(HALF / HOT, 0.1)
+            ),
             Number("L = 1: variance at T = 0.03 over that at T = 0.1", _falls(others[1, 0.03], others[1, 0.1]), FALLS),
         ],
         rivals=_wrong(measured),
