@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
-CPP    := $(filter-out cpp/tests/%,$(wildcard cpp/*.cpp cpp/*.hpp cpp/*/*.hpp)) cpp/isas.cmake
+CPP    := $(filter-out cpp/tests/%,$(wildcard cpp/*.cpp cpp/*.hpp cpp/*/*.cpp cpp/*/*.hpp)) cpp/isas.cmake
 NATIVE := $(wildcard cpp/tests/*.cpp cpp/tests/*.hpp)
 REPORT := report
 

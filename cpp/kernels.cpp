@@ -7,8 +7,8 @@
 #include "networks/diagonal.hpp"
 #include "simd/limits.hpp"
 #include "simd/streams.hpp"
-#include "step/deep_linear.hpp"
 #include "step/flow.hpp"
+#include "step/walk.hpp"
 #include "step/wide.hpp"
 
 #define SADDLESCOPE_JOIN2(a, b) a##b
@@ -19,44 +19,54 @@
 namespace saddlescope {
 
 namespace {
+using namespace SADDLESCOPE_ISA;
+
 template <class T>
-constexpr auto kernel_set() {
-  using namespace SADDLESCOPE_ISA;
-  using Chains = InLanes<T, Diagonal, DiagonalStepper, DiagonalNoise>;
-  return KernelSet<T, typename Lane<T>::Word>{Lane<T>::count,
-                                              &InLanes<T>::scratch,
-                                              &InLanes<T>::advance,
-                                              &OneByOne<T>::scratch,
-                                              &OneByOne<T>::advance,
-                                              &Chains::scratch,
-                                              &Chains::advance,
-                                              &Streams<T>::normals,
-                                              &Streams<T>::chi,
-                                              &Streams<T>::below,
-                                              EulerBlock<T, 0>::kMembers,
-                                              &euler<T>,
-                                              &Limits<T>::multiply_adds,
-                                              &Limits<T>::normals};
+constexpr auto common() {
+  return Common<T, typename Lane<T>::Word>{
+      Lane<T>::count, &Streams<T>::normals,      &Streams<T>::chi,   &Streams<T>::below, EulerBlock<T, 0>::kMembers,
+      &euler<T>,      &Limits<T>::multiply_adds, &Limits<T>::normals};
 }
-template <class Block>
+
+template <class T>
+constexpr auto deep_linear() {
+  return Discrete<T, typename Lane<T>::Word>{&InLanes<T>::scratch, &InLanes<T>::advance, &OneByOne<T>::scratch,
+                                             &OneByOne<T>::advance};
+}
+template <class T>
+constexpr auto diagonal() {
+  using Lanes = InLanes<T, Diagonal, DiagonalStepper, DiagonalNoise>;
+  return Discrete<T, typename Lane<T>::Word>{&Lanes::scratch, &Lanes::advance, nullptr, nullptr};
+}
+
+template <template <class> class Net>
 constexpr Flow flow() {
+  using Block = FlowBlock<Net>;
   return {&Block::scratch_size, &Block::run, &Block::peek};
 }
-using SADDLESCOPE_ISA::Diagonal;
-using SADDLESCOPE_ISA::FlowBlock;
-using SADDLESCOPE_ISA::ModeBlock;
-using SADDLESCOPE_ISA::Network;
-using SADDLESCOPE_ISA::ObserverBlock;
 }  // namespace
 
 const Kernels SADDLESCOPE_JOIN(kernels_, SADDLESCOPE_ISA) = {
     SADDLESCOPE_TEXT(SADDLESCOPE_ISA),
-    kernel_set<float>(),
-    kernel_set<double>(),
-    flow<FlowBlock<Network>>(),
-    flow<FlowBlock<Diagonal>>(),
-    {ObserverBlock::kLanes, ObserverBlock::kCount, &ObserverBlock::observable, &ObserverBlock::scratch_size,
-     &ObserverBlock::width, &ObserverBlock::observe},
+    common<float>(),
+    common<double>(),
+    {{"deep_linear",
+      false,
+      &DeepLinear<Vec<double>>::take_shapes,
+      &Stepper<Vec<double>, LaneNoise<double>>::normals_per_step,
+      deep_linear<float>(),
+      deep_linear<double>(),
+      flow<DeepLinear>(),
+      {ObserverBlock::kCount, &ObserverBlock::observable, &ObserverBlock::scratch_size, &ObserverBlock::width,
+       &ObserverBlock::observe}},
+     {"diagonal",
+      true,
+      &Diagonal<Vec<double>>::take_shapes,
+      &DiagonalStepper<Vec<double>, LaneNoise<double>>::normals_per_step,
+      diagonal<float>(),
+      diagonal<double>(),
+      flow<Diagonal>(),
+      {}}},
     {ModeBlock::kMembers, &ModeBlock::run},
 };
 

@@ -5,17 +5,24 @@
 
 namespace saddlescope {
 
-// Numbers in both types a run can have.
+// The same numbers in both types a run can have.
 struct Table {
-  const float* single;
-  const double* dual;
+  const float* float32;
+  const double* float64;
   template <class T>
   const T* as() const {
     if constexpr (sizeof(T) == 4)
-      return single;
+      return float32;
     else
-      return dual;
+      return float64;
   }
+};
+
+constexpr int kMaxDepth = 256;
+
+// Rows and columns of a layer.
+struct Shape {
+  int rows, columns;
 };
 
 // The samples of a data set, in the teacher's basis. A method on batches sees inputs x (columns = dx), the others c
@@ -31,17 +38,17 @@ struct Samples {
 
 // The problem in the teacher's basis: the teacher is diag(strengths), Σ = R Rᵀ.
 struct Problem {
-  int depth;
-  const int* widths;                        // depth + 1
-  int modes;                                // min(dx, dy)
-  const double* strengths;                  // s* (modes)
-  const int* block;                         // (modes) first mode of the block of equal strengths this mode is in
+  int depth;                                // L
+  const Shape* shapes;                      // (L) of the layers, first to last
+  int dx, dy;                               // inputs and outputs of the network
+  int modes;                                // m = min(dx, dy)
+  const double* strengths;                  // s* (m)
+  const int* block;                         // (m) first mode of the block of equal strengths this mode is in
   int rank;                                 // r
   const double* root;                       // R (dx, r); null for white inputs
   double label_noise;                       // σ
   const Samples* samples = nullptr;         // null for Gaussian data
-  int chains = 0;                           // of a diagonal network; 0: dense layers
-  double alpha = 0, offset = 0, floor = 0;  // its gradient noise g = alpha (Δ + offset)² + floor
+  double alpha = 0, offset = 0, floor = 0;  // of a diagonal network: gradient noise g = alpha (Δ + offset)² + floor
 };
 
 enum class Source : int { flow, gd, sgd, gradient, aligned, isotropic };
@@ -58,19 +65,6 @@ struct Method {
   Sampling sampling = Sampling::replacement;
 };
 
-// Standard normals one Langevin step takes. Static: every instruction set must keep its own copy.
-static inline int64_t normals_per_step(const Problem& problem, const Method& method) {
-  const int64_t r = problem.rank, dy = problem.widths[problem.depth];
-  const int64_t labels = problem.label_noise > 0 ? dy * r : 0;
-  const bool isotropic = method.source == Source::isotropic;
-  if (problem.chains) return isotropic ? int64_t(problem.depth) * problem.chains : 1;
-  if (const Samples* samples = problem.samples) return labels + (samples->factors ? samples->factors : samples->count);
-  if (!isotropic) return labels + r * (r + 1) / 2;
-  int64_t count = 0;
-  for (int l = 0; l < problem.depth; ++l) count += int64_t(problem.widths[l]) * problem.widths[l + 1];
-  return count;
-}
-
 // An ensemble of n trajectories, row-major, changed in place. See engines/protocol.py for every array.
 template <class T, class Word>
 struct Ensemble {
@@ -84,24 +78,24 @@ struct Ensemble {
   int32_t* order = nullptr;  // (n, samples), or null
 };
 
-constexpr int kTallyLags = 16, kTallyRow = 2 * kTallyLags + 2;
+constexpr int kCorrelatorLags = 16, kCorrelatorRow = 2 * kCorrelatorLags + 2;
 
 // Histogram and autocorrelation of the mode strengths; see engines/correlator.py for every array.
-struct Tally {
+struct Accumulation {
   int64_t start, every;
   double low, high;
   int bins, levels;
-  double* correlator;  // (n, modes, levels, kTallyRow)
+  double* correlator;  // (n, modes, levels, kCorrelatorRow)
   int64_t* histogram;  // (modes, bins + 2), of the whole ensemble
 };
 
 struct Span {
   int64_t from, until;
-  bool passages;          // look for learning times at every step
-  bool peaks;             // follow the noise peaks at every step
-  const Tally* tally;     // what to accumulate, or null
-  const void* normals;    // (n, until − from, per step) given normals of the run's type, or null
-  const double* factors;  // (until − from + 1) the schedule at these steps, or null for 1
+  bool passages;                     // look for learning times at every step
+  bool peaks;                        // follow the noise peaks at every step
+  const Accumulation* accumulation;  // what to accumulate, or null
+  const void* normals;               // (n, until − from, per step) given normals of the run's type, or null
+  const double* factors;             // (until − from + 1) the schedule at these steps, or null for 1
 
   double factor(int64_t step) const { return factors ? factors[step - from] : 1.0; }
 };
@@ -128,19 +122,11 @@ struct Walks {
   T* states;             // (n, saves)
 };
 
-// One compiled set of kernels. A call handles the trajectories [first, first + lanes) in the given scratch memory, or
-// one by one the trajectories [first, first + group), a group of at most as many as there are lanes.
+// What does not depend on the network, in one type of number: streams, walks of one mode's SDE, rates of the processor.
 template <class T, class Word>
-struct KernelSet {
+struct Common {
   int lanes;
-  int64_t (*scratch)(const Problem&, const Method&, const Span&);  // bytes for advance
-  void (*advance)(const Problem&, const Method&, const Ensemble<T, Word>&, const Span&, int64_t first, void* scratch);
-  int64_t (*scratch_one_by_one)(const Problem&, const Method&, const Span&, int group);
-  void (*advance_one_by_one)(const Problem&, const Method&, const Ensemble<T, Word>&, const Span&, int64_t first,
-                             int group, void* scratch);
-  int64_t (*scratch_diagonal)(const Problem&, const Method&, const Span&);
-  void (*advance_diagonal)(const Problem&, const Method&, const Ensemble<T, Word>&, const Span&, int64_t first,
-                           void* scratch);
+  // Draws of the streams (n, 4) of the trajectories [first, first + lanes): normals (n, count), chi (n), below (n).
   void (*normals)(Word* words, int64_t n, int64_t first, int64_t count, T* out);
   void (*chi)(Word* words, int64_t n, int64_t first, int64_t degrees, T* out);
   void (*below)(Word* words, int64_t n, int64_t first, int32_t bound, int32_t* out);
@@ -148,6 +134,17 @@ struct KernelSet {
   void (*euler)(const Mode&, double dt, const Walks<T, Word>&, int64_t first);
   int64_t (*multiply_adds)(int64_t rounds, T* sum);
   int64_t (*fresh_normals)(int64_t rounds, T* sum);
+};
+
+// The discrete methods on a network, in one type of number. A call handles the trajectories [first, first + lanes) in
+// the given scratch memory, or one by one the trajectories [first, first + group), at most as many as there are lanes.
+template <class T, class Word>
+struct Discrete {
+  int64_t (*scratch)(const Problem&, const Method&, const Span&);  // bytes for advance
+  void (*advance)(const Problem&, const Method&, const Ensemble<T, Word>&, const Span&, int64_t first, void* scratch);
+  int64_t (*scratch_one_by_one)(const Problem&, const Method&, const Span&, int group);  // null: always in lanes
+  void (*advance_one_by_one)(const Problem&, const Method&, const Ensemble<T, Word>&, const Span&, int64_t first,
+                             int group, void* scratch);
 };
 
 // Singular values and effective rank of more modes than this are left NaN.
@@ -164,7 +161,6 @@ struct Observable {
 // Observables are always computed in double, from weights (n, parameters) into rows of `width` numbers, one observable
 // after another in the order of the table.
 struct Observer {
-  int lanes;
   int observables;
   Observable (*observable)(int index);
   int64_t (*scratch)(const Problem&);
@@ -201,14 +197,36 @@ struct ModeKernel {
   void (*run)(const Mode&, const ModeEnsemble&, int64_t first);
 };
 
+// Everything there is for one network. To add a network: a header in networks/, and an entry in kernels.cpp.
+struct NetworkKernels {
+  const char* name;
+  bool gradient_noise;                   // whether it takes (alpha, offset, floor)
+  const char* (*take_shapes)(Problem&);  // sets dx and dy; returns what is wrong with the shapes, or null
+  int64_t (*normals_per_step)(const Problem&, const Method&);  // that one step of Langevin noise takes
+  Discrete<float, uint32_t> float32;
+  Discrete<double, uint64_t> float64;
+  Flow flow;
+  Observer observer;  // of no observables: Python observes
+};
+
+constexpr int kNetworks = 2;
+
 struct Kernels {
   const char* name;
-  KernelSet<float, uint32_t> single;
-  KernelSet<double, uint64_t> dual;
-  Flow flow, diagonal_flow;
-  Observer observer;
+  Common<float, uint32_t> float32;
+  Common<double, uint64_t> float64;
+  NetworkKernels networks[kNetworks];
   ModeKernel mode;
 };
+
+// The half of a table that is for numbers of type T.
+template <class T>
+const auto& of_type(const auto& table) {
+  if constexpr (sizeof(T) == 4)
+    return table.float32;
+  else
+    return table.float64;
+}
 
 extern const Kernels kernels_baseline;
 #if defined(__x86_64__)

@@ -19,11 +19,11 @@ inline int group_size(int64_t count, int lanes, int threads) {
 // The width of the square network on which lanes would do as well, compared with blocked products, as on this one.
 inline double effective_width(const Problem& problem, const Method& method, bool passages) {
   double area = 0;
-  for (int l = 0; l < problem.depth; ++l) area += double(problem.widths[l]) * problem.widths[l + 1];
+  for (int l = 0; l < problem.depth; ++l) area += double(problem.shapes[l].rows) * problem.shapes[l].columns;
   const double width = std::sqrt(area / problem.depth);
   if (method.source == Source::isotropic) return 0.4 * width;  // norms, each one long chain of additions
   if (method.source != Source::sgd) return problem.samples ? 0 : width;
-  if (problem.samples && method.batch * problem.widths[problem.depth] > 1 << 18) return 0;  // would fill the tapes
+  if (problem.samples && method.batch * problem.dy > 1 << 18) return 0;  // would fill the tapes
   if (method.batch >= problem.rank) return width;
   return std::max(std::min(width, 8 * method.batch), passages ? width / 4 : 0);  // thin products; P for passages
 }

@@ -1,24 +1,24 @@
 // Histogram and autocorrelation of the mode strengths inside a run: the fast twin of engines/correlator.py.
 #pragma once
 
-#include "networks/network.hpp"
+#include "networks/deep_linear.hpp"
 
 namespace saddlescope::SADDLESCOPE_ISA {
 
 template <class V>
 struct Accumulator {
-  const Tally& tally;
+  const Accumulation& wanted;
   const Problem& problem;
   const int64_t first;
   int64_t* seen;  // histogram of this block, added to the ensemble's at the end: whole numbers, in any order
 
-  Accumulator(const Tally& t, const Problem& p, int64_t start, Arena& arena)
-      : tally(t), problem(p), first(start), seen(arena.take<int64_t>(int64_t(p.modes) * (t.bins + 2))) {
+  Accumulator(const Accumulation& t, const Problem& p, int64_t start, Arena& arena)
+      : wanted(t), problem(p), first(start), seen(arena.take<int64_t>(int64_t(p.modes) * (t.bins + 2))) {
     if (arena.base)
       for (int64_t i = 0; i < int64_t(p.modes) * (t.bins + 2); ++i) seen[i] = 0;
   }
 
-  bool due(int64_t step) const { return step >= tally.start && (step - tally.start) % tally.every == 0; }
+  bool due(int64_t step) const { return step >= wanted.start && (step - wanted.start) % wanted.every == 0; }
 
   void take(V* now, Mask<V> alive) {
     for (int lane = 0; lane < Element<V>::count; ++lane)
@@ -29,30 +29,30 @@ struct Accumulator {
   }
 
   void bin(int mode, double strength) {
-    double place = (strength - tally.low) * (tally.bins / (tally.high - tally.low));
-    place = place >= -1 ? (place > tally.bins ? tally.bins : place) : -1;
-    ++seen[int64_t(mode) * (tally.bins + 2) + int64_t(__builtin_floor(place)) + 1];
+    double place = (strength - wanted.low) * (wanted.bins / (wanted.high - wanted.low));
+    place = place >= -1 ? (place > wanted.bins ? wanted.bins : place) : -1;
+    ++seen[int64_t(mode) * (wanted.bins + 2) + int64_t(__builtin_floor(place)) + 1];
   }
 
   // Every level: the newest sample first, its products with the last ones, how many, their sum. Every second time a
   // level hands the mean of two on to the next.
   void correlate(int mode, int lane, double sample) {
-    double* row = tally.correlator + ((first + lane) * problem.modes + mode) * tally.levels * kTallyRow;
-    for (int level = 0; level < tally.levels; ++level, row += kTallyRow) {
-      double *newest = row, *products = row + kTallyLags;
-      for (int j = kTallyLags - 1; j > 0; --j) newest[j] = newest[j - 1];
+    double* row = wanted.correlator + ((first + lane) * problem.modes + mode) * wanted.levels * kCorrelatorRow;
+    for (int level = 0; level < wanted.levels; ++level, row += kCorrelatorRow) {
+      double *newest = row, *products = row + kCorrelatorLags;
+      for (int j = kCorrelatorLags - 1; j > 0; --j) newest[j] = newest[j - 1];
       newest[0] = sample;
-      for (int j = 0; j < kTallyLags; ++j) products[j] += sample * newest[j];
-      row[2 * kTallyLags] += 1;
-      row[2 * kTallyLags + 1] += sample;
-      if (int64_t(row[2 * kTallyLags]) % 2) return;
+      for (int j = 0; j < kCorrelatorLags; ++j) products[j] += sample * newest[j];
+      row[2 * kCorrelatorLags] += 1;
+      row[2 * kCorrelatorLags + 1] += sample;
+      if (int64_t(row[2 * kCorrelatorLags]) % 2) return;
       sample = 0.5 * (newest[0] + newest[1]);
     }
   }
 
   void store() const {
-    for (int64_t i = 0; i < int64_t(problem.modes) * (tally.bins + 2); ++i)
-      __atomic_fetch_add(tally.histogram + i, seen[i], __ATOMIC_RELAXED);
+    for (int64_t i = 0; i < int64_t(problem.modes) * (wanted.bins + 2); ++i)
+      __atomic_fetch_add(wanted.histogram + i, seen[i], __ATOMIC_RELAXED);
   }
 };
 

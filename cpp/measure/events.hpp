@@ -1,7 +1,7 @@
 // What happens to a trajectory at some step: a mode is learned, its noise peaks, the trajectory diverges.
 #pragma once
 
-#include "networks/network.hpp"
+#include "networks/deep_linear.hpp"
 
 namespace saddlescope::SADDLESCOPE_ISA {
 

@@ -3,7 +3,7 @@
 
 #include <initializer_list>
 
-#include "networks/network.hpp"
+#include "networks/deep_linear.hpp"
 
 namespace saddlescope::SADDLESCOPE_ISA {
 
@@ -13,12 +13,12 @@ namespace saddlescope::SADDLESCOPE_ISA {
 template <class V>
 struct ModeNoise {
   using T = Scalar<V>;
-  Network<V>& net;
+  DeepLinear<V>& net;
   V* suffix[kMaxDepth] = {};                                 // W_{>l} (dy, n_l), below the top layer
   V *left[kMaxDepth], *right[kMaxDepth], *error[kMaxDepth];  // p_l (dy, m); Rᵀ q_l and Eᵀ p_l (r, m)
   V *gram, *outer, *inner, *cross, *mirror, *total;
 
-  ModeNoise(Network<V>& network, Arena& arena) : net(network) {
+  ModeNoise(DeepLinear<V>& network, Arena& arena) : net(network) {
     for (int l = 0; l < net.depth; ++l) {
       if (l + 2 < net.depth) suffix[l] = arena.take<V>(int64_t(net.dy) * net.widths[l + 1]);
       left[l] = arena.take<V>(int64_t(net.dy) * net.modes);

@@ -13,7 +13,7 @@ struct ObserverBlock {
   static constexpr int kLanes = Lane<double>::count;
 
   Arena arena;
-  Network<V> net;
+  DeepLinear<V> net;
   ModeNoise<V> noise;
   V *vectors, *square, *strength, *alignment, *singular;
   double temperature = 0;  // T, of the noise

@@ -6,12 +6,12 @@
 
 #include <optional>
 
-#include "networks/network.hpp"
+#include "networks/deep_linear.hpp"
 #include "step/dataset.hpp"
 
 namespace saddlescope::SADDLESCOPE_ISA {
 
-// The layers of one block of trajectories and what is derived from them: the interface of Network in one dimension.
+// The layers of one block of trajectories and what is derived from them: the interface of DeepLinear in one dimension.
 template <class Element>
 struct Diagonal {
   using V = Element;
@@ -25,13 +25,22 @@ struct Diagonal {
   V root;                       // R, β₁ = R²
 
   Diagonal(const Problem& p, Arena& own, Arena& arena)
-      : problem(p), depth(p.depth), width(p.chains), parameters(int64_t(p.depth) * p.chains) {
+      : problem(p), depth(p.depth), width(p.shapes[0].rows), parameters(int64_t(p.depth) * width) {
     for (int l = 0; l < depth; ++l) weight[l] = own.take<V>(width);
     prefix[0] = weight[0];
     for (int l = 1; l + 1 < depth; ++l) prefix[l] = arena.take<V>(width);
     carried = arena.take<V>(width);
     for (V** one : {&map, &residual}) *one = arena.take<V>(1);
     root = splat<V>(T(p.root ? p.root[0] : 1.0));
+  }
+
+  // Sets dx and dy; returns what is wrong with the shapes of the layers, or null.
+  static const char* take_shapes(Problem& problem) {
+    for (int l = 0; l < problem.depth; ++l)
+      if (problem.shapes[l].rows != problem.shapes[0].rows || problem.shapes[l].columns != 1)
+        return "the layers of a diagonal network must all be (width, 1)";
+    problem.dx = problem.dy = 1;
+    return nullptr;
   }
 
   int64_t size(int) const { return width; }
@@ -53,7 +62,7 @@ struct Diagonal {
         for (int j = 0; j < width; ++j) *row++ = weight[l][j][lane];
     }
   }
-  void spoil(IntVec<T> lanes) {
+  void set_nan(IntVec<T> lanes) {
     for (int l = 0; l < depth; ++l)
       for (int j = 0; j < width; ++j) weight[l][j] = select<T>(lanes, splat<V>(T(__builtin_nan(""))), weight[l][j]);
   }
@@ -164,6 +173,11 @@ struct DiagonalStepper {
       : net(network), method(m), normals(arena.take<V>(network.width)) {
     if (method.order == 2) modified.emplace(net, arena);
     if (net.problem.samples) data.emplace(net, method, noise, arena);
+  }
+
+  // Standard normals that one step of Langevin noise takes.
+  static int64_t normals_per_step(const Problem& problem, const Method& method) {
+    return method.source == Source::isotropic ? int64_t(problem.depth) * problem.shapes[0].rows : 1;
   }
 
   // u ← (1 − dt·decay) u − dt ∂u; the schedule's factor multiplies dt and lr. Wants the prefixes, Δ and E.

@@ -2,7 +2,7 @@
 // engines/finite.py is the NumPy twin.
 #pragma once
 
-#include "networks/network.hpp"
+#include "networks/deep_linear.hpp"
 
 namespace saddlescope::SADDLESCOPE_ISA {
 

@@ -26,7 +26,7 @@ constexpr double kStage[kStages][6] = {
 constexpr double kError[kStages] = {71.0 / 57600,      0,          -71.0 / 16695, 71.0 / 1920,
                                     -17253.0 / 339200, 22.0 / 525, -1.0 / 40};
 
-template <template <class> class Net = Network>
+template <template <class> class Net = DeepLinear>
 struct FlowBlock {
   using V = Vec<double>;
   using I = IntVec<double>;
@@ -133,7 +133,7 @@ struct FlowBlock {
     }
     for (int lane = 0; lane < kLanes; ++lane)
       if (events.alive[lane] && !moving()[lane]) events.diverged(int64_t(time[lane] / lr), lane);
-    net.spoil(events.lost);
+    net.set_nan(events.lost);
     finish(until);
   }
 

@@ -1,17 +1,17 @@
 // Isotropic noise of the same trace as the gradient noise: the control.
 #pragma once
 
-#include "networks/network.hpp"
+#include "networks/deep_linear.hpp"
 
 namespace saddlescope::SADDLESCOPE_ISA {
 
 template <class V>
 struct Isotropic {
   using T = Scalar<V>;
-  Network<V>& net;
+  DeepLinear<V>& net;
   V *layer, *below_v[2], *below_e[2], *below_suffix[2], *power;  // layer: room for the largest layer
 
-  Isotropic(Network<V>& network, Arena& arena) : net(network) {
+  Isotropic(DeepLinear<V>& network, Arena& arena) : net(network) {
     int64_t widest = 0, largest = 0;
     for (int l = 0; l <= net.depth; ++l) widest = widest > net.widths[l] ? widest : net.widths[l];
     for (int l = 0; l < net.depth; ++l) largest = largest > net.size(l) ? largest : net.size(l);

@@ -7,19 +7,19 @@
 //   h_l = V̇_l F_{l−1}ᵀ + V_l Ḟ_{l−1}ᵀ + γ g_l    V̇_{l−1} = W_lᵀ V̇_l + g_lᵀ V_l     from V̇_L = ṖΣ
 #pragma once
 
-#include "networks/network.hpp"
+#include "networks/deep_linear.hpp"
 
 namespace saddlescope::SADDLESCOPE_ISA {
 
 template <class V>
 struct Modified {
   using T = Scalar<V>;
-  Network<V>& net;
+  DeepLinear<V>& net;
   V *slope[kMaxDepth], *curve[kMaxDepth];  // g_l, h_l
   V *down[kMaxDepth], *rise[kMaxDepth];    // V_l, Ḟ_l (n_l × dx)
   V *turn[2], *seen;                       // V̇ of one layer and of the next; Ṗ R
 
-  Modified(Network<V>& network, Arena& arena) : net(network) {
+  Modified(DeepLinear<V>& network, Arena& arena) : net(network) {
     int64_t widest = net.dy;
     for (int l = 0; l < net.depth; ++l) {
       if (net.widths[l] > widest) widest = net.widths[l];

@@ -17,7 +17,7 @@ namespace saddlescope::SADDLESCOPE_ISA {
 template <class V, class Noise>
 struct Stepper {
   using T = Scalar<V>;
-  Network<V>& net;
+  DeepLinear<V>& net;
   const Method& method;
   Noise noise;
   const int batch;                             // samples a step draws one by one; 0: none
@@ -25,9 +25,9 @@ struct Stepper {
   V *inputs = nullptr, *seen[kMaxDepth] = {};  // of a batch: R C (dx × B), W_{l} … W_0 R C
   std::optional<Isotropic<V>> isotropic;
   std::optional<Modified<V>> modified;
-  std::optional<Dataset<Network<V>, Noise>> data;
+  std::optional<Dataset<DeepLinear<V>, Noise>> data;
 
-  Stepper(Network<V>& network, const Method& m, Arena& arena)
+  Stepper(DeepLinear<V>& network, const Method& m, Arena& arena)
       : net(network),
         method(m),
         batch(m.source == Source::sgd && m.batch < net.rank ? int(m.batch) : 0),
@@ -41,7 +41,19 @@ struct Stepper {
     for (int l = 0; l + 1 < net.depth; ++l) seen[l] = arena.take<V>(int64_t(net.widths[l + 1]) * batch);
   }
 
-  // At most so many numbers a step takes from its noise: Bartlett's chis stand where Langevin noise has its diagonal.
+  // Standard normals that one step of Langevin noise takes.
+  static int64_t normals_per_step(const Problem& problem, const Method& method) {
+    const int64_t r = problem.rank;
+    const int64_t labels = problem.label_noise > 0 ? problem.dy * r : 0;
+    if (const Samples* samples = problem.samples)
+      return labels + (samples->factors ? samples->factors : samples->count);
+    if (method.source != Source::isotropic) return labels + r * (r + 1) / 2;
+    int64_t count = 0;
+    for (int l = 0; l < problem.depth; ++l) count += int64_t(problem.shapes[l].rows) * problem.shapes[l].columns;
+    return count;
+  }
+
+  // The most numbers a step takes from its noise: Bartlett's chis stand where Langevin noise has its diagonal.
   int64_t draws() const {
     if (data && method.source == Source::sgd)
       return method.sampling == Sampling::full ? int64_t(net.dy) * net.rank

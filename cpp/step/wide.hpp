@@ -8,7 +8,7 @@
 #include <deque>
 
 #include "simd/gemm.hpp"
-#include "step/deep_linear.hpp"
+#include "step/walk.hpp"
 
 namespace saddlescope::SADDLESCOPE_ISA {
 
@@ -84,7 +84,7 @@ struct TapeNoise {
 
 template <class T>
 struct OneByOne {
-  using Walk = DeepLinear<T, TapeNoise<T>>;
+  using Walk = SADDLESCOPE_ISA::Walk<T, TapeNoise<T>>;
 
   // Scratch memory: what all trajectories share, then what each has of its own.
   struct Sizes {

@@ -1,5 +1,5 @@
 // Ensembles of one mode's SDE through the public table: exact arrays, blocks, levels, times that repeat.
-#include "ensemble.hpp"
+#include "cases.hpp"
 
 namespace saddlescope::test {
 namespace {
@@ -65,12 +65,12 @@ void test(const Kernels& kernels, const Mode& mode) {
 // Fixed steps: the same walks whatever stands beside them and however often they are seen.
 template <class T>
 void fixed_steps(const Kernels& kernels, const Mode& mode) {
-  const auto& set = TypeOf<T>::set(kernels);
+  const auto& set = of_type<T>(kernels);
   const auto walked = [&](const std::vector<int64_t>& steps, int64_t first, int64_t n, int threads) {
     const Arrays<T> streams(Case("mode", {1, 1}), first, n);
     const std::vector<double> start(size_t(n), 0.5);
     std::vector<T> states(size_t(n) * steps.size(), T(0));
-    const Walks<T, typename TypeOf<T>::Word> walks{
+    const Walks<T, WordOf<T>> walks{
         n, int64_t(steps.size()), start.data(), steps.data(), streams.words.data(), states.data()};
     for_blocks(n, set.walkers, 0, threads, [&](int64_t block, void*) { set.euler(mode, 0.01, walks, block); });
     return states;

@@ -1,7 +1,7 @@
-// The deep linear kernel through its public tables, on every instruction set of this processor.
+// The kernel of every network, on every instruction set of this processor.
 #include <algorithm>
 
-#include "ensemble.hpp"
+#include "cases.hpp"
 
 namespace saddlescope::test {
 namespace {
@@ -150,7 +150,7 @@ double distance(const A& a, const B& b) {
 // Runs with every method: the whole, its halves, the run cut in two and two threads are the same bits.
 template <class T>
 void invariance(const Kernels& kernels, const Case& c, const Named& m, bool peaks) {
-  const int64_t lanes = TypeOf<T>::set(kernels).lanes, steps = 4;
+  const int64_t lanes = of_type<T>(kernels).lanes, steps = 4;
   for (int64_t n : {int64_t(1), lanes - 1, 2 * lanes + 3}) {
     if (n < 1) continue;
     Arrays<T> whole(c, 0, n), cut(c, 0, n), threads(c, 0, n), still(c, 0, n);
@@ -166,8 +166,8 @@ void invariance(const Kernels& kernels, const Case& c, const Named& m, bool peak
     CHECK(same(whole, threads));
     if (!c.chains) {
       Arrays<T> single(c, 0, n);
-      advance(kernels, c, m.method, single, span_of(0, 1, peaks), 2, true);
-      advance(kernels, c, m.method, single, span_of(1, steps, peaks), 1, true);
+      advance(kernels, c, m.method, single, span_of(0, 1, peaks), 2, Route::one_by_one);
+      advance(kernels, c, m.method, single, span_of(1, steps, peaks), 1, Route::one_by_one);
       CHECK(same(whole, single));
     }
     for (int64_t first : {int64_t(0), n / 2}) {
@@ -184,12 +184,12 @@ void invariance(const Kernels& kernels, const Case& c, const Named& m, bool peak
 template <class T>
 void descent(const Kernels& kernels, const Case& c) {
   const double tolerance = sizeof(T) == 4 ? 2e-6 : 4e-15;
-  const int64_t n = TypeOf<T>::set(kernels).lanes + 1;
+  const int64_t n = of_type<T>(kernels).lanes + 1;
   for (Source source : {Source::gd, Source::gradient, Source::aligned, Source::isotropic}) {
     Arrays<T> arrays(c, 0, n);
     const Arrays<T> start = arrays;
     const Method method = method_of(source, 4, 0.05, 0.05, 0.3);
-    const auto zeros = exact<T>(n * normals_per_step(Case(c).problem(), method));
+    const auto zeros = exact<T>(n * c.kernel(kernels.name, method)->normals_per_step());
     const double factors[] = {2.0, 1.0};
     Span span = span_of(0, 1, false, source == Source::gd ? nullptr : zeros.get());
     span.factors = factors;
@@ -203,28 +203,28 @@ void descent(const Kernels& kernels, const Case& c) {
 
 // Histogram and correlator count every trajectory at every due step, however the run is cut and on any threads.
 template <class T>
-void tallies(const Kernels& kernels, const Case& c, const Method& method) {
-  const int64_t n = TypeOf<T>::set(kernels).lanes + 3, steps = 9;
+void counts(const Kernels& kernels, const Case& c, const Method& method) {
+  const int64_t n = of_type<T>(kernels).lanes + 3, steps = 9;
   const int bins = 5, levels = 3;
-  struct Counts {
+  struct Counted {
     std::vector<double> correlator;
     std::vector<int64_t> histogram;
   };
   const auto counted = [&](std::initializer_list<int64_t> ends, int threads) {
-    Counts counts{std::vector<double>(size_t(n * c.modes() * levels * kTallyRow)),
-                  std::vector<int64_t>(size_t(c.modes() * (bins + 2)))};
-    const Tally tally{2, 3, -0.1, 0.1, bins, levels, counts.correlator.data(), counts.histogram.data()};
+    Counted out{std::vector<double>(size_t(n * c.modes() * levels * kCorrelatorRow)),
+                std::vector<int64_t>(size_t(c.modes() * (bins + 2)))};
+    const auto kernel = c.kernel(kernels.name, method);
+    kernel->accumulate(-0.1, 0.1, 2, 3);
     Arrays<T> arrays(c, 0, n);
     int64_t from = 0;
     for (int64_t until : ends) {
-      Span span = span_of(from, until);
-      span.tally = &tally;
-      advance(kernels, c, method, arrays, span, threads);
+      kernel->advance(arrays.view(), span_of(from, until), {levels, bins, out.correlator.data(), out.histogram.data()},
+                      threads);
       from = until;
     }
-    return counts;
+    return out;
   };
-  const Counts whole = counted({steps}, 1), cut = counted({2, 5, steps}, 2);
+  const Counted whole = counted({steps}, 1), cut = counted({2, 5, steps}, 2);
   CHECK(same_bits(whole.correlator, cut.correlator) && same_bits(whole.histogram, cut.histogram));
   int64_t seen = 0;
   for (int64_t count : whole.histogram) seen += count;
@@ -234,7 +234,7 @@ void tallies(const Kernels& kernels, const Case& c, const Method& method) {
 // A trajectory that diverges has a status and NaN weights; its neighbours do not notice.
 template <class T>
 void divergence(const Kernels& kernels, const Case& c, const Method& method) {
-  const int64_t n = TypeOf<T>::set(kernels).lanes + 2, lost = 1;
+  const int64_t n = of_type<T>(kernels).lanes + 2, lost = 1;
   Arrays<T> arrays(c, 0, n), healthy(c, 0, n);
   const auto p = size_t(c.parameters());
   std::fill_n(arrays.weights.begin() + ptrdiff_t(lost * int64_t(p)), p, std::numeric_limits<T>::max());
@@ -246,8 +246,8 @@ void divergence(const Kernels& kernels, const Case& c, const Method& method) {
     if (i != lost) CHECK(same_bits(rows(arrays.weights, n, i, 1), rows(healthy.weights, n, i, 1)));
 }
 
-void flow(const Kernels& kernels, Case c) {
-  const int64_t n = kernels.dual.lanes + 3, steps = 40;
+void flow(const Kernels& kernels, const Case& c) {
+  const int64_t n = kernels.float64.lanes + 3, steps = 40;
   const Method method = method_of(Source::flow, kInfinity, 0.05, 0.05);
   Arrays<double> whole(c, 0, n), cut(c, 0, n), half(c, n / 2, n - n / 2), still(c, 0, n);
   const Arrays<double> start = whole;
@@ -262,12 +262,10 @@ void flow(const Kernels& kernels, Case c) {
     const double before = Twin(c, start.weights.data() + i * c.parameters()).excess_loss();
     CHECK(Twin(c, whole.weights.data() + i * c.parameters()).excess_loss() < before);
   }
-  const Problem problem = c.problem();
+  const auto kernel = c.kernel(kernels.name, method);
   std::vector<double> at(size_t(n * c.parameters()));
   const auto peek = [&](Arrays<double>& from, double time) {
-    for_blocks(n, kernels.dual.lanes, kernels.flow.scratch(problem), 1, [&](int64_t first, void* scratch) {
-      kernels.flow.peek(problem, method, from.view(), time, at.data(), first, scratch);
-    });
+    kernel->peek(from.weights.data(), from.clock.data(), n, time, at.data(), 1);
     return at;
   };
   CHECK(same_bits(peek(still, 0.0), start.weights));
@@ -277,17 +275,21 @@ void flow(const Kernels& kernels, Case c) {
   CHECK(distance(late, early) < 1e-9);
 }
 
-void observer(const Kernels& kernels, Case c) {
-  const Problem problem = c.problem();
-  const int64_t n = 2 * kernels.observer.lanes + 1, columns = kernels.observer.width(problem);
+void observer(const Kernels& kernels, const Case& c) {
+  const auto kernel = c.kernel(kernels.name, method_of(Source::gd));
+  const int64_t n = 2 * kernels.float64.lanes + 1, columns = kernel->width();
   const auto seen = [&](const Arrays<double>& arrays, int threads) {
     std::vector<double> out(size_t(arrays.n * columns));
-    for_blocks(arrays.n, kernels.observer.lanes, kernels.observer.scratch(problem), threads,
-               [&](int64_t first, void* scratch) {
-                 kernels.observer.observe(problem, 0.1, arrays.weights.data(), arrays.n, first, out.data(), scratch);
-               });
+    kernel->observe(arrays.weights.data(), arrays.n, 0.1, out.data(), threads);
     return out;
   };
+  int64_t named = 0;
+  for (const auto& [name, shape] : kernel->columns()) {
+    int64_t size = 1;
+    for (int64_t extent : shape) size *= extent;
+    named += size;
+  }
+  CHECK(named == columns);
   const Arrays<double> whole(c, 0, n), half(c, n / 2, n - n / 2), zero(c, 0, n, 0.0);
   const auto table = seen(whole, 1);
   CHECK(same_bits(table, seen(whole, 2)));
@@ -305,7 +307,7 @@ void observer(const Kernels& kernels, Case c) {
 // Streams by themselves: arrays of the exact size, and no matter which trajectories stand together.
 template <class T>
 void streams(const Kernels& kernels) {
-  const auto& set = TypeOf<T>::set(kernels);
+  const auto& set = of_type<T>(kernels);
   const Case c("streams", {1, 1});
   const int64_t n = set.lanes + 3;
   for (int64_t count : {0, 1, 2, 7}) {
@@ -324,7 +326,7 @@ void streams(const Kernels& kernels) {
 }
 
 template <class T>
-void of_type(const Kernels& kernels) {
+void everything(const Kernels& kernels) {
   const auto label = [&](const std::string& what) {
     context = std::string(kernels.name) + ", " + type_name<T>() + ", " + what;
   };
@@ -346,9 +348,9 @@ void of_type(const Kernels& kernels) {
       if (c.depth() > 1) divergence<T>(kernels, c, m.method);  // one layer comes back from anywhere
     }
   for (const Named& m : methods()) {
-    label(std::string("tallies, ") + m.name);
-    tallies<T>(kernels, cases()[3], m.method);
-    tallies<T>(kernels, cases()[9], m.method);
+    label(std::string("counts, ") + m.name);
+    counts<T>(kernels, cases()[3], m.method);
+    counts<T>(kernels, cases()[9], m.method);
     label(std::string("divergence, ") + m.name);
     divergence<T>(kernels, cases()[3], m.method);
     divergence<T>(kernels, cases()[9], m.method);
@@ -377,8 +379,8 @@ void agreement() {
 int main() {
   using namespace saddlescope::test;
   for_sets([](const saddlescope::Kernels& kernels) {
-    of_type<float>(kernels);
-    of_type<double>(kernels);
+    everything<float>(kernels);
+    everything<double>(kernels);
     for (const Case& c : cases()) {
       context = std::string(kernels.name) + ", flow, " + c.name;
       flow(kernels, c);

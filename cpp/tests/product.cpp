@@ -3,7 +3,7 @@
 
 #include "check.hpp"
 #include "elements.hpp"
-#include "networks/network.hpp"
+#include "networks/deep_linear.hpp"
 #include "simd/gemm.hpp"
 
 namespace saddlescope::SADDLESCOPE_ISA {

@@ -2,7 +2,7 @@
 #include <atomic>
 #include <stdexcept>
 
-#include "ensemble.hpp"
+#include "cases.hpp"
 
 namespace saddlescope::test {
 namespace {

@@ -368,8 +368,8 @@ MUTANTS = (
     Mutant(
         "kernel, accumulate: counted from step 0",
         "cpp/measure/accumulate.hpp",
-        "(step - tally.start) % tally.every == 0",
-        "step % tally.every == 0",
+        "(step - wanted.start) % wanted.every == 0",
+        "step % wanted.every == 0",
         "tests/exact/test_accumulate.py::test_engines_count_alike",
     ),
     Mutant(

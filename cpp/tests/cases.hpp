@@ -1,12 +1,12 @@
-// A problem and an ensemble in arrays of exactly their size, for the kernels' public tables.
+// Problems and ensembles in arrays of exactly their size, for the kernel of ensemble.hpp.
 #pragma once
 
 #include <cmath>
 #include <limits>
+#include <memory>
 
 #include "check.hpp"
-#include "dispatch.hpp"
-#include "routes.hpp"
+#include "ensemble.hpp"
 
 namespace saddlescope::test {
 
@@ -25,9 +25,7 @@ struct Case {
   int64_t factors = 0;  // of its fourth moments
 
   std::vector<double> strengths, root, rows, factor;
-  std::vector<float> single_rows, single_factor;
   std::vector<int> block;
-  Samples table{};
 
   Case(std::string n, std::vector<int> w, int r = 0, double noise = 0.5, bool equal = false)
       : name(std::move(n)), widths(std::move(w)), rank(r), label_noise(noise), equal_strengths(equal) {
@@ -50,11 +48,8 @@ struct Case {
     c.samples = samples;
     c.factors = factors;
     Numbers numbers;
-    const int64_t moments = c.dx() * (c.dx() + 1) / 2 + c.dx() * c.dy();
     for (int64_t i = 0; i < samples * (c.dx() + c.dy()); ++i) c.rows.push_back(2 * numbers());
-    for (int64_t i = 0; i < moments * factors; ++i) c.factor.push_back(numbers());
-    c.single_rows.assign(c.rows.begin(), c.rows.end());
-    c.single_factor.assign(c.factor.begin(), c.factor.end());
+    for (int64_t i = 0; i < c.moments() * factors; ++i) c.factor.push_back(numbers());
     return c;
   }
 
@@ -69,26 +64,25 @@ struct Case {
     for (int l = 0; l < depth(); ++l) count += size(l);
     return count;
   }
-  Problem problem() {
-    Problem p{};
-    if (samples) {
-      const int64_t moments = dx() * (dx() + 1) / 2 + dx() * dy();
-      table = {samples, dx(),    {single_rows.data(), rows.data()},
-               moments, factors, {single_factor.data(), factor.data()}};
-      p.samples = &table;
-    }
-    p.chains = chains;
-    p.alpha = 2;
-    p.floor = 0.3;
-    p.depth = depth();
-    p.widths = widths.data();
-    p.modes = modes();
-    p.strengths = strengths.data();
-    p.block = block.data();
-    p.rank = rank ? rank : dx();
-    p.root = rank ? root.data() : nullptr;
-    p.label_noise = label_noise;
-    return p;
+  int64_t moments() const { return dx() * (dx() + 1) / 2 + dx() * dy(); }
+
+  std::unique_ptr<Kernel> kernel(const std::string& set, const Method& method, Route route = Route::lanes) const {
+    Description d;
+    d.network = chains ? "diagonal" : "deep_linear";
+    for (int l = 0; l < depth(); ++l)
+      d.shapes.push_back(chains ? Shape{chains, 1} : Shape{widths[size_t(l) + 1], widths[size_t(l)]});
+    d.strengths = strengths;
+    d.block = block;
+    d.rank = rank ? rank : dx();
+    d.root = root;
+    d.label_noise = label_noise;
+    d.method = method;
+    if (chains) d.gradient_noise = {2.0, 0.0, 0.3};
+    d.instruction_set = set;
+    d.route = route;
+    auto made = std::make_unique<Kernel>(std::move(d));
+    if (samples) made->use_samples(rows.data(), samples, dx(), factor.data(), factors, moments(), method.sampling);
+    return made;
   }
 };
 
@@ -105,22 +99,12 @@ inline Method method_of(Source source, double batch = 4, double lr = 0.01, doubl
 }
 
 template <class T>
-struct TypeOf;
-template <>
-struct TypeOf<float> {
-  using Word = uint32_t;
-  static const auto& set(const Kernels& kernels) { return kernels.single; }
-};
-template <>
-struct TypeOf<double> {
-  using Word = uint64_t;
-  static const auto& set(const Kernels& kernels) { return kernels.dual; }
-};
+using WordOf = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
 
 // Trajectories [first, first + n) of one large ensemble, each with its own weights and stream.
 template <class T>
 struct Arrays {
-  using Word = typename TypeOf<T>::Word;
+  using Word = WordOf<T>;
   int64_t n;
   std::vector<T> weights;
   std::vector<Word> words;
@@ -174,31 +158,9 @@ inline Span span_of(int64_t from, int64_t until, bool peaks = false, const void*
 }
 
 template <class T>
-void advance(const Kernels& kernels, const Case& given, const Method& method, Arrays<T>& arrays, const Span& span,
-             int threads = 1, bool one_by_one = false) {
-  Case c = given;
-  const Problem problem = c.problem();
-  const auto ensemble = arrays.view();
-  if constexpr (sizeof(T) == 8)
-    if (method.source == Source::flow) {
-      const Flow& flow = c.chains ? kernels.diagonal_flow : kernels.flow;
-      return for_blocks(arrays.n, kernels.dual.lanes, flow.scratch(problem), threads,
-                        [&](int64_t first, void* scratch) {
-                          flow.advance(problem, method, ensemble, span.from, span.until, first, scratch);
-                        });
-    }
-  const auto& set = TypeOf<T>::set(kernels);
-  if (one_by_one) {
-    const int group = group_size(arrays.n, set.lanes, threads);
-    return for_blocks(arrays.n, group, set.scratch_one_by_one(problem, method, span, group), threads,
-                      [&](int64_t first, void* scratch) {
-                        set.advance_one_by_one(problem, method, ensemble, span, first, group, scratch);
-                      });
-  }
-  const auto scratch_of = c.chains ? set.scratch_diagonal : set.scratch;
-  const auto step = c.chains ? set.advance_diagonal : set.advance;
-  for_blocks(arrays.n, set.lanes, scratch_of(problem, method, span), threads,
-             [&](int64_t first, void* scratch) { step(problem, method, ensemble, span, first, scratch); });
+void advance(const Kernels& kernels, const Case& c, const Method& method, Arrays<T>& arrays, const Span& span,
+             int threads = 1, Route route = Route::lanes, const Counts& counts = {}) {
+  c.kernel(kernels.name, method, route)->advance(arrays.view(), span, counts, threads);
 }
 
 // Rows [from, from + count) of an array with one row per trajectory.

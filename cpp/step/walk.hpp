@@ -1,4 +1,7 @@
-// The discrete methods on an ensemble: look at a block of trajectories at every step, then take the step.
+// The discrete methods on an ensemble of any network: look at the trajectories at every step, then take the step.
+//
+// A network offers three templates: Net (its layers and end-to-end map), Step (where the gradient comes from, and the
+// step), Peak (the noise of the gradient on every mode, for noise peaks).
 #pragma once
 
 #include "measure/accumulate.hpp"
@@ -13,9 +16,9 @@ template <class T>
 using EnsembleOf = Ensemble<T, typename Lane<T>::Word>;
 
 // The trajectories of one element: a block of them in lanes, or a single one.
-template <class V, class Noise, template <class> class Net = Network, template <class, class> class Step = Stepper,
+template <class V, class Noise, template <class> class Net = DeepLinear, template <class, class> class Step = Stepper,
           template <class> class Peak = ModeNoise>
-struct DeepLinear {
+struct Walk {
   using T = Scalar<V>;
   Net<V> net;
   Step<V, Noise> stepper;
@@ -25,15 +28,15 @@ struct DeepLinear {
   const double temperature;
   const bool passages;
 
-  DeepLinear(const Problem& problem, const Method& method, const EnsembleOf<T>& ensemble, const Span& span,
-             int64_t first, Arena& own, Arena& arena)
+  Walk(const Problem& problem, const Method& method, const EnsembleOf<T>& ensemble, const Span& span, int64_t first,
+       Arena& own, Arena& arena)
       : net(problem, own, arena),
         stepper(net, method, arena),
         events(problem, ensemble, first, own),
         temperature(method.batch > 0 ? method.lr / method.batch : 0.0),
         passages(span.passages) {
     if (span.peaks) noise.emplace(net, arena);
-    if (span.tally) accumulator.emplace(*span.tally, problem, first, own);
+    if (span.accumulation) accumulator.emplace(*span.accumulation, problem, first, own);
   }
 
   void load(const Span& span) {
@@ -49,7 +52,7 @@ struct DeepLinear {
   }
 
   void advance(const Span& span, int64_t step) {
-    const int64_t per_step = normals_per_step(net.problem, stepper.method);
+    const int64_t per_step = stepper.normals_per_step(net.problem, stepper.method);
     stepper.noise.start_step(Given<T>(span, per_step, events.ensemble.count, events.first, step));
     if (stepper.data) stepper.data->begin(step);
     const double factor = span.factor(step);
@@ -101,16 +104,16 @@ struct DeepLinear {
 
   void test(int64_t step) {
     events.test(step, noise.has_value(), passages);
-    if (__builtin_expect(any<T>(events.lost), 0)) net.spoil(events.lost);
+    if (__builtin_expect(any<T>(events.lost), 0)) net.set_nan(events.lost);
     events.lost = Mask<V>{};
   }
 };
 
 // Blocks of trajectories in lanes.
-template <class T, template <class> class Net = Network, template <class, class> class Step = Stepper,
+template <class T, template <class> class Net = DeepLinear, template <class, class> class Step = Stepper,
           template <class> class Peak = ModeNoise>
 struct InLanes {
-  using Walk = DeepLinear<Vec<T>, LaneNoise<T>, Net, Step, Peak>;
+  using Walk = SADDLESCOPE_ISA::Walk<Vec<T>, LaneNoise<T>, Net, Step, Peak>;
 
   static int64_t scratch(const Problem& problem, const Method& method, const Span& span) {
     Arena arena{nullptr};

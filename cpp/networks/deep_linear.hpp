@@ -3,40 +3,13 @@
 // All in the teacher's basis: the end-to-end map P shows the mode strengths on its diagonal.
 #pragma once
 
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/asan_interface.h>
-#endif
-
 #include <algorithm>
 
 #include "kernels.hpp"
+#include "networks/arena.hpp"
 #include "simd/product.hpp"
 
 namespace saddlescope::SADDLESCOPE_ISA {
-
-constexpr int kMaxDepth = 256;
-
-// Hands out aligned pieces of the scratch memory; with no memory it only counts. Under AddressSanitizer nobody may
-// touch what lies between two pieces.
-struct Arena {
-  char* base;
-  int64_t used = 0;
-  template <class U>
-  U* take(int64_t count) {
-    char* at = base ? base + used : nullptr;
-    const int64_t bytes = count * int64_t(sizeof(U)), room = (bytes + 63) / 64 * 64 + kFence;
-    used += room;
-#if defined(__SANITIZE_ADDRESS__)
-    if (at) __asan_unpoison_memory_region(at, size_t(bytes)), __asan_poison_memory_region(at + bytes, room - bytes);
-#endif
-    return reinterpret_cast<U*>(at);
-  }
-#if defined(__SANITIZE_ADDRESS__)
-  static constexpr int64_t kFence = 64;
-#else
-  static constexpr int64_t kFence = 0;
-#endif
-};
 
 // out_a = Σ_k a_ak b_ka, k in order, several a side by side; a has `inner` columns, b has `columns`.
 template <int Together = 5, class V>
@@ -55,11 +28,12 @@ void diagonal_of_product(const V* a, int inner, const V* b, int columns, int cou
 // The layers of one element, a block of trajectories or a single one, and what is derived from them. Trajectories that
 // are taken in turns have layers of their `own` and share all the rest.
 template <class E>
-struct Network {
+struct DeepLinear {
   using V = E;
   using T = Scalar<V>;
   const Problem& problem;
-  const int *widths, depth, dx, dy, rank, modes;
+  const int depth, dx, dy, rank, modes;
+  int widths[kMaxDepth + 1];  // from input to output
   const bool white;
   V* weight[kMaxDepth] = {};  // W_l (n_l, n_{l−1}), l from 0
   V* prefix[kMaxDepth] = {};  // F_l = W_l … W_0; F_0 is W_0 itself
@@ -69,16 +43,11 @@ struct Network {
   V *residual, *root;  // E = Δ R (dy, r), Δ itself for white inputs; R (dx, r)
   int64_t parameters = 0;
 
-  Network(const Problem& p, Arena& own, Arena& arena)
-      : problem(p),
-        widths(p.widths),
-        depth(p.depth),
-        dx(p.widths[0]),
-        dy(p.widths[p.depth]),
-        rank(p.rank),
-        modes(p.modes),
-        white(p.root == nullptr) {
+  DeepLinear(const Problem& p, Arena& own, Arena& arena)
+      : problem(p), depth(p.depth), dx(p.dx), dy(p.dy), rank(p.rank), modes(p.modes), white(p.root == nullptr) {
     int64_t widest = 0;
+    widths[0] = dx;
+    for (int l = 0; l < depth; ++l) widths[l + 1] = p.shapes[l].rows;
     for (int l = 0; l < depth; ++l) {
       weight[l] = own.take<V>(size(l));
       parameters += size(l);
@@ -94,6 +63,16 @@ struct Network {
     root = white ? nullptr : arena.take<V>(int64_t(dx) * rank);
     if (root && arena.base)
       for (int64_t i = 0; i < int64_t(dx) * rank; ++i) root[i] = splat<V>(T(p.root[i]));
+  }
+
+  // Sets dx and dy from the shapes of the layers; returns what is wrong with these, or null.
+  static const char* take_shapes(Problem& problem) {
+    for (int l = 1; l < problem.depth; ++l)
+      if (problem.shapes[l].columns != problem.shapes[l - 1].rows)
+        return "a layer must have as many columns as the one before it has rows";
+    problem.dx = problem.shapes[0].columns;
+    problem.dy = problem.shapes[problem.depth - 1].rows;
+    return nullptr;
   }
 
   int longest() const { return *std::max_element(widths, widths + depth + 1); }
@@ -118,7 +97,7 @@ struct Network {
   }
 
   // Makes the weights of these lanes NaN.
-  void spoil(Mask<V> lanes) {
+  void set_nan(Mask<V> lanes) {
     for (int l = 0; l < depth; ++l)
       for (int64_t i = 0; i < size(l); ++i)
         weight[l][i] = select<T>(lanes, splat<V>(T(__builtin_nan(""))), weight[l][i]);
