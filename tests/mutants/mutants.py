@@ -91,7 +91,7 @@ MUTANTS = (
     ),
     Mutant(
         "plateaus: a mode delays itself twice",
-        f"{THEORY}/network/end_to_end.py",
+        f"{THEORY}/network/plateaus.py",
         "np.where(s > s[:, None], pairs, 0.0)",
         "np.where(s >= s[:, None], pairs, 0.0)",
         "tests/exact/test_network_theory.py::test_growth_of_one_mode_is_that_of_its_sde",

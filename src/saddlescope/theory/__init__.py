@@ -8,8 +8,6 @@ from saddlescope.theory.mode.sde import ModeSDE
 from saddlescope.theory.network import determinant
 from saddlescope.theory.network.end_to_end import (
     SingularValueSDE,
-    growth_rate,
-    half_times,
     label_noise_shift,
     map_covariance,
     map_drift,
@@ -18,6 +16,7 @@ from saddlescope.theory.network.end_to_end import (
     strength_drift,
 )
 from saddlescope.theory.network.layers import balance_drift, layer_noise, layer_variance, noise_balance
+from saddlescope.theory.network.plateaus import growth_rate, half_times
 from saddlescope.theory.sde.boundaries import Boundaries, Boundary
 from saddlescope.theory.sde.density import Density
 from saddlescope.theory.sde.diffusion1d import Diffusion1D

@@ -30,8 +30,7 @@ from saddlescope.init import Gaussian
 from saddlescope.methods import GD, SGD, GradientFlow, Langevin, Method
 from saddlescope.plan import Plan
 from saddlescope.theory import ModeSDE
-from saddlescope.theory.network.end_to_end import growth_rate
-from saddlescope.theory.network.first_plateau import pivot_growth
+from saddlescope.theory.network.plateaus import growth_rate, pivot_growth
 
 TARGETS, LABEL_NOISE = (2.0, 1.5, 1.0, 0.5), 0.5
 HORIZON = 20.0

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from saddlescope.theory.mode.phases import collapse_rate
-from saddlescope.theory.network.end_to_end import growth_rate
-from saddlescope.theory.network.first_plateau import pivot_growth
+from saddlescope.theory.network.plateaus import growth_rate, pivot_growth
 
 TARGETS, NOISE = np.array([2.0, 1.0]), 0.5
 
