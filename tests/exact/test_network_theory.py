@@ -10,7 +10,6 @@ import pytest
 import saddlescope as sc
 from saddlescope.networks.deep_linear import balance, end_to_end, surroundings
 from saddlescope.theory.network.end_to_end import (
-    growth_rate,
     label_noise_shift,
     map_drift,
     singular_value_drift,
@@ -18,6 +17,7 @@ from saddlescope.theory.network.end_to_end import (
     strength_drift,
 )
 from saddlescope.theory.network.layers import balance_drift, layer_noise, layer_variance, noise_balance
+from saddlescope.theory.network.plateaus import growth_rate
 from support import covariance, gradient_covariance
 
 TEMPERATURE = 0.1
