@@ -1,9 +1,11 @@
 """The recipes of CONTRIBUTING, followed in a copy of the package: exactly the files that they name are changed."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -131,3 +133,24 @@ def test_add_an_observable(copy):
     done = copy.run("import runpy; runpy.run_path('check.py')")
     assert done.returncode == 0, done.stderr
     assert copy.changed == {"observables.py"}
+
+
+ROOT = Path(__file__).resolve().parents[2]
+HOMES = (ROOT, ROOT / "src" / "saddlescope", ROOT / "cpp")
+
+
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "docs/decisions.md"])
+def test_every_file_that_is_named_exists(document):
+    named = re.findall(r"`((?:[\w.-]+/)*[\w.-]+(?:/|\.(?:py|hpp|cpp|md)))`", (ROOT / document).read_text())
+    files = [name for name in named if not re.search(r"NAME|PAPER", name)]
+    assert len(files) > 5
+    folders = {home / name for home in HOMES for name in ("", "engines", "tests", "step", "simd")}
+    missing = [name for name in files if not any((folder / name).exists() for folder in folders)]
+    assert not missing
+
+
+def test_the_import_order_is_the_one_that_is_checked():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract["name"] == "imports go down")
+    section = (ROOT / "CONTRIBUTING.md").read_text().split("## Import order")[1].split("\n## ")[0]
+    assert re.findall(r"^    (\S.*)$", section, re.MULTILINE) == [layer for layer in layers if layer != "__main__"]
