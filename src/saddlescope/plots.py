@@ -184,12 +184,12 @@ def _draw_run(axes: Sequence[Axes], run: xr.Dataset) -> None:
 
 
 def label(variable: xr.DataArray) -> str:
-    """The label of an axis: display name and units.
+    """The label of an axis: display name and units, as xarray writes them.
 
     >>> label(xr.DataArray(0.0, attrs={"long_name": "mode strength", "units": "y/x"}))
-    'mode strength (y/x)'
+    'mode strength [y/x]'
     """
-    return f"{variable.attrs['long_name']} ({variable.attrs['units']})"
+    return f"{variable.attrs['long_name']} [{variable.attrs['units']}]"
 
 
 def interval(panel: Axes, place: float, number: Interval, **style: Any) -> None:
