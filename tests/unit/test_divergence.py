@@ -7,9 +7,9 @@ import pytest
 import xarray as xr
 
 import saddlescope as sc
+from saddlescope.observables import STANDARD
 from saddlescope.runs.run import parts
 from saddlescope.runs.selection import selected
-from saddlescope.runs.variables import OBSERVABLES
 from support import ENGINES
 
 
@@ -47,7 +47,7 @@ def test_one_warning_with_numbers_and_remedy(engine, keep):
     start = f"diverged: {lost} of 300 trajectories, the first at step {first};"
     assert message.startswith(start) and message.endswith("lower lr = 1.1 below the stability edge 1")
     assert run.attrs["diverged"] == f"{lost} of 300 trajectories, the first at step {first}"
-    for name in OBSERVABLES:
+    for name in STANDARD:
         assert run[name].attrs["diverged"] == run.attrs["diverged"]
     comparison = sc.compare(run, Law())
     assert comparison.verdict == "inconclusive" and f"{lost / 300:.2%} diverged" in repr(comparison) == str(comparison)

@@ -11,10 +11,11 @@ import xarray as xr
 
 import saddlescope as sc
 import stores
+from saddlescope.observables import OBSERVABLES, STANDARD
 from saddlescope.runfile import run_to_toml
 from saddlescope.runs.run import earlier, events, final_state, parts
 from saddlescope.runs.statistics import STATISTICS, statistics
-from saddlescope.runs.variables import CHECKPOINT, COORDINATES, EVENTS, OBSERVABLES, variables
+from saddlescope.runs.variables import CHECKPOINT, COORDINATES, EVENTS, variables
 from support import ENGINES, PROBLEMS, engine_class
 
 METHOD = sc.SGD(lr=0.05, batch_size=2)
@@ -33,7 +34,7 @@ def runs(request):
 
 
 def test_statistics_are_those_of_the_trajectories(runs):
-    for name in OBSERVABLES:
+    for name in STANDARD:
         sample, table = runs["trajectories"][name], runs["statistics"][name]
         if name == "log_det":
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,21 @@ from saddlescope.runs.checkpoint import DIGEST, DamagedStore, Sums, checksum, di
 from saddlescope.runs.run import Frame, events, stack
 from saddlescope.runs.statistics import Record
 from saddlescope.runs.variables import CHECKPOINT, EVENTS, shapes, variables
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """What never changes in a store: its run, the arrays of its saves, the digests of the files written once."""
+
+    problem: Problem
+    plan: Plan
+    saves: dict[str, _zarr.Array]
+    digests: dict[str, bytes]
+
+    @property
+    def no_sums(self) -> Sums:
+        """The sums of a store without saves."""
+        return {name: np.zeros(array.grid[:2], np.uint32) for name, array in self.saves.items()}
 
 
 def save_arrays(problem: Problem, plan: Plan) -> dict[str, _zarr.Array]:
@@ -44,13 +60,10 @@ def _event_arrays(problem: Problem, plan: Plan, state: State) -> Iterator[tuple[
         yield name, _zarr.of(values, variable.dims, variable.attrs, whole=True), values
 
 
-def lay_out(
-    folder: Path, frame: Frame, saves: dict[str, _zarr.Array], problem: Problem, plan: Plan, state: State
-) -> tuple[dict[str, bytes], Sums]:
-    """Write all metadata, coordinates and large arrays; return the digests of these files and the sums of no saves."""
-    given = frame.arrays | frame.coords
+def lay_out(folder: Path, frame: Frame, problem: Problem, plan: Plan, state: State) -> Layout:
+    """Write all metadata, coordinates and large arrays into a folder."""
+    given, saves = frame.arrays | frame.coords, save_arrays(problem, plan)
     fixed = {name: _zarr.of(values, dims, attrs) for name, (dims, values, attrs) in given.items()}
-    sums = {name: np.zeros(array.grid[:2], np.uint32) for name, array in saves.items()}
     happened = {name: array for name, array, _ in _event_arrays(problem, plan, state)}
     names = [_zarr.METADATA, *(f"{name}/{_zarr.METADATA}" for name in (*fixed, *saves, *happened, "checkpoint"))]
     names += [
@@ -58,34 +71,25 @@ def lay_out(
         for name, array in fixed.items()
         for index in itertools.product(*map(range, array.grid))
     ]
-    length = len(pack(state, dict.fromkeys(names, bytes(DIGEST)), sums))
+    layout = Layout(problem, plan, saves, dict.fromkeys(names, bytes(DIGEST)))
+    length = len(pack(state, layout.digests, layout.no_sums))
     checkpoint = _zarr.Array(CHECKPOINT.dims, (length,), (length,), "int8", CHECKPOINT.attrs)
     apart = [name for name, (dims, _, _) in frame.coords.items() if dims != (name,)]
     attrs = frame.attrs | {"coordinates": " ".join(apart)}
     _zarr.lay_out(folder, attrs, fixed | saves | happened | {"checkpoint": checkpoint})
     for name, array in fixed.items():
         _zarr.write(folder, name, array, given[name][1])
-    return {name: digest((folder / name).read_bytes()) for name in names}, sums
+    return replace(layout, digests={name: digest((folder / name).read_bytes()) for name in names})
 
 
-def write(
-    folder: Path,
-    problem: Problem,
-    plan: Plan,
-    state: State,
-    records: Sequence[Record],
-    done: int,
-    saves: dict[str, _zarr.Array],
-    digests: dict[str, bytes],
-    sums: Sums,
-) -> Sums:
+def write(folder: Path, layout: Layout, state: State, records: Sequence[Record], done: int, sums: Sums) -> Sums:
     """Write saves after the first ``done``, then the checkpoint, which commits them; return the new sums."""
     sums = {name: values.copy() for name, values in sums.items()}
-    for name, array in saves.items() if records else ():
+    for name, array in layout.saves.items() if records else ():
         _append(folder, name, array, stack(records, name), done, sums[name])
-    for name, array, values in _event_arrays(problem, plan, state):
+    for name, array, values in _event_arrays(layout.problem, layout.plan, state):
         _zarr.write(folder, name, array, values)
-    packed = np.frombuffer(pack(state, digests, sums), np.int8)
+    packed = np.frombuffer(pack(state, layout.digests, sums), np.int8)
     checkpoint = _zarr.Array(CHECKPOINT.dims, packed.shape, packed.shape, "int8", {})
     _zarr.write(folder, "checkpoint", checkpoint, packed)
     return sums

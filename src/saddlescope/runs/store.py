@@ -38,7 +38,7 @@ from saddlescope.runfile import run_to_toml
 from saddlescope.runs.place import NEW, clear, is_run
 from saddlescope.runs.reading import check_saves, dataset, opened, read
 from saddlescope.runs.run import Frame, earlier, saved
-from saddlescope.runs.saves import lay_out, save_arrays, write
+from saddlescope.runs.saves import Layout, lay_out, write
 from saddlescope.runs.statistics import Record
 from saddlescope.runs.variables import variables
 
@@ -52,6 +52,7 @@ class Store:
         self._content = content = read(path)
         self.path, self.attrs, self.state, self.complete = path, content.attrs, content.state, content.complete
         self.held = ExitStack()
+        self._layout = Layout(content.problem, content.plan, content.saves, content.digests)
         self._sums = content.sums or {}
 
     def check(self) -> None:
@@ -72,13 +73,7 @@ class Store:
 
     @classmethod
     def create(
-        cls,
-        path: Path,
-        frame: Frame,
-        problem: Problem,
-        plan: Plan,
-        state: State,
-        records: Sequence[Record],
+        cls, path: Path, frame: Frame, problem: Problem, plan: Plan, state: State, records: Sequence[Record]
     ) -> Self:
         """A new store with a first commit; it replaces a run at ``path``. Needs the lock of ``path``."""
         in_place = path.is_dir() and not is_run(path)
@@ -88,9 +83,8 @@ class Store:
                 if in_place:
                     clear(path)
                     (path / NEW).touch(exist_ok=False)
-                saves = save_arrays(problem, plan)
-                digests, sums = lay_out(target, frame, saves, problem, plan, state)
-                write(target, problem, plan, state, records, 0, saves, digests, sums)
+                layout = lay_out(target, frame, problem, plan, state)
+                write(target, layout, state, records, 0, layout.no_sums)
                 if in_place:
                     (path / NEW).unlink()
                 else:
@@ -105,11 +99,9 @@ class Store:
 
     def commit(self, state: State, records: Sequence[Record]) -> None:
         """Append these saves, then the state: if killed in between, the store is as after the last commit."""
-        plan, saves = self._content.plan, self._content.saves
-        done = saved(plan, self.state)
+        done = saved(self._layout.plan, self.state)
         with _files.in_words(self.path, "out", f"it resumes from step {self.state.step}"):
-            problem, digests = self._content.problem, self._content.digests
-            self._sums = write(self.path, problem, plan, state, records, done, saves, digests, self._sums)
+            self._sums = write(self.path, self._layout, state, records, done, self._sums)
         self.state = state
 
     def same_run(self, problem: Problem, method: Method, plan: Plan, continued: Sequence[str]) -> bool:
