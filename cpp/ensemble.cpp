@@ -64,6 +64,9 @@ void require_method(const Method& method) {
           "order must be 1, or 2 for gradient, aligned and isotropic");
   require(method.source != Source::sgd || (method.batch == std::floor(method.batch) && method.batch <= 0x1p53),
           "batch must be a whole number of at most 2^53 for sgd");
+  require(0 <= method.momentum && method.momentum < 1, "momentum must be at least 0 and below 1");
+  require(method.momentum == 0 || method.source == Source::gd || method.source == Source::sgd,
+          "momentum is for gd and sgd");
 }
 
 void require_gradient_noise(const Problem& problem) {
@@ -148,6 +151,7 @@ void Kernel::check(const Ensemble<T, Word>& ensemble, const Span& span, int thre
   require(!span.peaks || !stepped_.samples, "noise peaks need Gaussian data");
   require(sizeof(T) == 8 || method_.source != Source::flow, "gradient flow takes float64 only");
   require(threads >= 1, "threads must be at least 1");
+  require(method_.momentum == 0 || ensemble.velocity || ensemble.count == 0, "momentum needs velocity (n, parameters)");
   if (method_.source == Source::flow) require_clock(ensemble.clock, ensemble.count);
   if (const Accumulation* wanted = span.accumulation) {
     require(wanted->every > 0, "the correlator must have no levels unless accumulate was called");

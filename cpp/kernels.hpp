@@ -63,6 +63,7 @@ struct Method {
   double lr, dt, batch, decay;
   int order;  // 2: with the drift of the stochastic modified equation
   Sampling sampling = Sampling::replacement;
+  double momentum = 0;  // μ of gd and sgd: p ← μ p − dt (∂W + decay · W), W ← W + p
 };
 
 // An ensemble of n trajectories, row-major, changed in place. See engines/protocol.py for every array.
@@ -76,6 +77,7 @@ struct Ensemble {
   double* peak;              // (n, 4, modes)
   double* clock;             // (n, 2)
   int32_t* order = nullptr;  // (n, samples), or null
+  T* velocity = nullptr;     // (n, parameters) p, or null without momentum
 };
 
 constexpr int kCorrelatorLags = 16, kCorrelatorRow = 2 * kCorrelatorLags + 2;

@@ -32,7 +32,7 @@ Route route_of(const std::string& name) { return Route(index_of(name, "route", {
 void make(Kernel* self, const std::string& network, const std::vector<std::pair<int, int>>& shapes,
           std::vector<double> strengths, std::vector<int> block, int rank, std::vector<double> root, double label_noise,
           const std::string& source, double lr, double dt, double batch, double weight_decay, int order,
-          std::optional<std::array<double, 3>> gradient_noise, const std::string& instruction_set,
+          std::optional<std::array<double, 3>> gradient_noise, double momentum, const std::string& instruction_set,
           const std::string& route) {
   Description description;
   description.network = network;
@@ -43,6 +43,7 @@ void make(Kernel* self, const std::string& network, const std::vector<std::pair<
   description.root = std::move(root);
   description.label_noise = label_noise;
   description.method = {source_of(source), lr, dt, batch, weight_decay, order};
+  description.method.momentum = momentum;
   description.gradient_noise = gradient_noise;
   description.instruction_set = instruction_set;
   description.route = route_of(route);
@@ -69,7 +70,8 @@ void advance(const Kernel& kernel, Array<T, 2> weights,  // (n, parameters)
              int64_t from, int64_t until, bool passages, bool peaks, int threads,
              std::optional<Array<const T, 3>> normals,       // (n, until − from, normals per step)
              std::optional<Array<const double, 1>> factors,  // (until − from + 1)
-             std::optional<Array<int32_t, 2>> order) {       // (n, samples)
+             std::optional<Array<int32_t, 2>> order,         // (n, samples)
+             std::optional<Array<T, 2>> velocity) {          // (n, parameters)
   const size_t n = weights.shape(0), m = size_t(kernel.modes());
   require(int64_t(weights.shape(1)) == kernel.parameters(), "weights must be (n, parameters)");
   require(words.shape(0) == n && words.shape(1) == 4, "words must be (n, 4)");
@@ -89,12 +91,22 @@ void advance(const Kernel& kernel, Array<T, 2> weights,  // (n, parameters)
           "normals must be (n, steps, normals per step)");
   require(!order || kernel.samples() == 0 || (order->shape(0) == n && order->shape(1) == size_t(kernel.samples())),
           "order must be (n, samples)");
+  require(!velocity || (velocity->shape(0) == n && int64_t(velocity->shape(1)) == kernel.parameters()),
+          "velocity must be (n, parameters)");
   require_aligned(weights, words, status, learned, peak, clock, correlator, histogram);
   if (normals) require_aligned(*normals);
   if (factors) require_aligned(*factors);
   if (order) require_aligned(*order);
-  const Ensemble<T, Word> ensemble{int64_t(n),     weights.data(), words.data(), status.data(),
-                                   learned.data(), peak.data(),    clock.data(), order ? order->data() : nullptr};
+  if (velocity) require_aligned(*velocity);
+  const Ensemble<T, Word> ensemble{int64_t(n),
+                                   weights.data(),
+                                   words.data(),
+                                   status.data(),
+                                   learned.data(),
+                                   peak.data(),
+                                   clock.data(),
+                                   order ? order->data() : nullptr,
+                                   velocity ? velocity->data() : nullptr};
   const Span span{
       from, until, passages, peaks, nullptr, normals ? normals->data() : nullptr, factors ? factors->data() : nullptr};
   const Counts counts{int(correlator.shape(2)), int(histogram.shape(1)) - 2, correlator.data(), histogram.data()};
@@ -137,7 +149,7 @@ void bind_advance(nb::class_<Kernel>& kernel) {
              "learned"_a.noconvert(), "peak"_a.noconvert(), "clock"_a.noconvert(), "correlator"_a.noconvert(),
              "histogram"_a.noconvert(), "start"_a, "until"_a, "passages"_a, "peaks"_a, "threads"_a,
              "normals"_a.none() = nb::none(), "factors"_a.none() = nb::none(),
-             "order"_a.noconvert().none() = nb::none());
+             "order"_a.noconvert().none() = nb::none(), "velocity"_a.noconvert().none() = nb::none());
 }
 
 }  // namespace
@@ -146,7 +158,7 @@ void bind_networks(nb::module_& m) {
   nb::class_<Kernel> kernel(m, "Kernel");
   kernel.def("__init__", &make, "network"_a, "shapes"_a, "strengths"_a, "block"_a, "rank"_a, "root"_a, "label_noise"_a,
              "source"_a, "lr"_a, "dt"_a, "batch"_a, "weight_decay"_a, "order"_a, "gradient_noise"_a = nb::none(),
-             "instruction_set"_a = "auto", "route"_a = "auto");
+             "momentum"_a = 0.0, "instruction_set"_a = "auto", "route"_a = "auto");
   bind_advance<float, uint32_t>(kernel);
   bind_advance<double, uint64_t>(kernel);
   kernel.def("accumulate", &Kernel::accumulate, "low"_a, "high"_a, "start"_a, "every"_a)

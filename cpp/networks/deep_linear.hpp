@@ -79,20 +79,25 @@ struct DeepLinear {
   int64_t size(int l) const { return int64_t(widths[l + 1]) * widths[l]; }
   View<V> layer(int l) const { return dense(weight[l], widths[l]); }
 
-  // Rows of `from`, one per trajectory, into lanes; lanes beyond the last trajectory repeat it.
+  // Rows of `from` (n, parameters), one per trajectory, into lanes; lanes beyond the last trajectory repeat it.
   template <class From>
   void load(const From* from, int64_t n, int64_t first) {
+    load(weight, from, n, first);
+  }
+  template <class From>
+  void load(V* const* layers, const From* from, int64_t n, int64_t first) {
     for (int lane = 0; lane < Element<V>::count; ++lane) {
       const From* row = from + (first + lane < n ? first + lane : n - 1) * parameters;
       for (int l = 0; l < depth; row += size(l++))
-        for (int64_t i = 0; i < size(l); ++i) at(weight[l][i], lane) = T(row[i]);
+        for (int64_t i = 0; i < size(l); ++i) at(layers[l][i], lane) = T(row[i]);
     }
   }
-  void store(T* to, int64_t n, int64_t first) const {
+  void store(T* to, int64_t n, int64_t first) const { store(weight, to, n, first); }
+  void store(V* const* layers, T* to, int64_t n, int64_t first) const {
     for (int lane = 0; lane < Element<V>::count && first + lane < n; ++lane) {
       T* row = to + (first + lane) * parameters;
       for (int l = 0; l < depth; row += size(l++))
-        for (int64_t i = 0; i < size(l); ++i) row[i] = at(weight[l][i], lane);
+        for (int64_t i = 0; i < size(l); ++i) row[i] = at(layers[l][i], lane);
     }
   }
 

@@ -8,6 +8,7 @@
 
 #include "networks/deep_linear.hpp"
 #include "step/dataset.hpp"
+#include "step/momentum.hpp"
 
 namespace saddlescope::SADDLESCOPE_ISA {
 
@@ -45,21 +46,29 @@ struct Diagonal {
 
   int64_t size(int) const { return width; }
 
-  // Rows of `from`, one per trajectory, into lanes; lanes beyond the last trajectory repeat it.
+  // Rows of `from` (n, parameters), one per trajectory, into lanes; lanes beyond the last trajectory repeat it.
   template <class From>
   void load(const From* from, int64_t n, int64_t first) {
+    load(weight, from, n, first);
+  }
+  template <class From>
+  void load(V* const* layers, const From* from, int64_t n, int64_t first) {
     for (int lane = 0; lane < Lane<T>::count; ++lane) {
       const From* row = from + (first + lane < n ? first + lane : n - 1) * parameters;
       for (int l = 0; l < depth; ++l)
-        for (int j = 0; j < width; ++j) weight[l][j][lane] = T(*row++);
+        for (int j = 0; j < width; ++j) layers[l][j][lane] = T(*row++);
     }
   }
   template <class To>
   void store(To* to, int64_t n, int64_t first) const {
+    store(weight, to, n, first);
+  }
+  template <class To>
+  void store(V* const* layers, To* to, int64_t n, int64_t first) const {
     for (int lane = 0; lane < Lane<T>::count && first + lane < n; ++lane) {
       To* row = to + (first + lane) * parameters;
       for (int l = 0; l < depth; ++l)
-        for (int j = 0; j < width; ++j) *row++ = weight[l][j][lane];
+        for (int j = 0; j < width; ++j) *row++ = layers[l][j][lane];
     }
   }
   void set_nan(IntVec<T> lanes) {
@@ -167,10 +176,12 @@ struct DiagonalStepper {
   Noise noise;
   std::optional<DiagonalModified<V>> modified;
   std::optional<Dataset<Diagonal<V>, Noise>> data;
+  std::optional<Momentum<Diagonal<V>>> momentum;
   V* normals;  // of one layer
 
-  DiagonalStepper(Diagonal<V>& network, const Method& m, Arena& arena)
+  DiagonalStepper(Diagonal<V>& network, const Method& m, Arena& own, Arena& arena)
       : net(network), method(m), normals(arena.take<V>(network.width)) {
+    if (method.momentum > 0) momentum.emplace(net, method.momentum, own);
     if (method.order == 2) modified.emplace(net, arena);
     if (net.problem.samples) data.emplace(net, method, noise, arena);
   }
@@ -189,6 +200,10 @@ struct DiagonalStepper {
     if (isotropic)
       deviation = sqrt(net.gradient_noise() * net.others() * T(lr / method.batch * dt / double(net.parameters)));
     V g = source();
+    if (momentum) {
+      net.pull_back(net.weight, &g, momentum->velocity, T(-dt), momentum->keep);
+      return momentum->move(T(dt * method.decay));
+    }
     net.pull_back(net.weight, &g, net.weight, T(-dt), T(1.0 - dt * method.decay));
     if (modified) modified->add_to(net.weight, T(-0.5 * lr * dt));
     for (int l = 0; isotropic && l < net.depth; ++l) {

@@ -9,6 +9,7 @@
 #include "step/dataset.hpp"
 #include "step/isotropic.hpp"
 #include "step/modified.hpp"
+#include "step/momentum.hpp"
 #include "step/noise.hpp"
 
 namespace saddlescope::SADDLESCOPE_ISA {
@@ -26,8 +27,9 @@ struct Stepper {
   std::optional<Isotropic<V>> isotropic;
   std::optional<Modified<V>> modified;
   std::optional<Dataset<DeepLinear<V>, Noise>> data;
+  std::optional<Momentum<DeepLinear<V>>> momentum;
 
-  Stepper(DeepLinear<V>& network, const Method& m, Arena& arena)
+  Stepper(DeepLinear<V>& network, const Method& m, Arena& own, Arena& arena)
       : net(network),
         method(m),
         batch(m.source == Source::sgd && m.batch < net.rank ? int(m.batch) : 0),
@@ -35,6 +37,7 @@ struct Stepper {
         mixed(arena.take<V>(int64_t(net.rank) * net.rank)) {
     if (method.source == Source::isotropic) isotropic.emplace(net, arena);
     if (method.order == 2) modified.emplace(net, arena);
+    if (method.momentum > 0) momentum.emplace(net, method.momentum, own);
     if (net.problem.samples) data.emplace(net, method, noise, arena);
     if (!batch) return;
     inputs = net.white ? mixed : arena.take<V>(int64_t(net.dx) * batch);
@@ -69,6 +72,10 @@ struct Stepper {
     if (modified) modified->prepare(T(method.decay));
     V* g = source();
     const double dt = method.dt * factor, lr = method.lr * factor;
+    if (momentum) {
+      net.pull_back(net.weight, g, momentum->velocity, T(-dt), momentum->keep);
+      return momentum->move(T(dt * method.decay));
+    }
     const V deviation = isotropic ? isotropic->deviation(g, lr / method.batch * dt) : V{};
     net.pull_back(net.weight, g, net.weight, T(-dt), keep(factor));
     if (modified) modified->add_to(net.weight, T(-0.5 * lr * dt));
@@ -174,8 +181,12 @@ struct Stepper {
   }
 
   void take_batch(V* error, double factor) {
-    net.pull_back(net.weight, error, batch, inputs, seen, net.weight, T(-method.dt * factor / method.batch),
-                  keep(factor));
+    const T alpha = T(-method.dt * factor / method.batch);
+    if (momentum) {
+      net.pull_back(net.weight, error, batch, inputs, seen, momentum->velocity, alpha, momentum->keep);
+      return momentum->move(T(method.dt * factor * method.decay));
+    }
+    net.pull_back(net.weight, error, batch, inputs, seen, net.weight, alpha, keep(factor));
   }
 
   T keep(double factor) const { return T(1.0 - method.dt * factor * method.decay); }

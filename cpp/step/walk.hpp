@@ -31,7 +31,7 @@ struct Walk {
   Walk(const Problem& problem, const Method& method, const EnsembleOf<T>& ensemble, const Span& span, int64_t first,
        Arena& own, Arena& arena)
       : net(problem, own, arena),
-        stepper(net, method, arena),
+        stepper(net, method, own, arena),
         events(problem, ensemble, first, own),
         temperature(method.batch > 0 ? method.lr / method.batch : 0.0),
         passages(span.passages) {
@@ -41,6 +41,8 @@ struct Walk {
 
   void load(const Span& span) {
     net.load(events.ensemble.weights, events.ensemble.count, events.first);
+    if (auto& momentum = stepper.momentum)
+      net.load(momentum->velocity, events.ensemble.velocity, events.ensemble.count, events.first);
     events.load(span.peaks);
     if (stepper.data && events.ensemble.order)
       stepper.data->take_order(events.ensemble.order, events.ensemble.count, events.first);
@@ -48,6 +50,8 @@ struct Walk {
   void store(const Span& span) const {
     if (accumulator) accumulator->store();
     net.store(events.ensemble.weights, events.ensemble.count, events.first);
+    if (auto& momentum = stepper.momentum)
+      net.store(momentum->velocity, events.ensemble.velocity, events.ensemble.count, events.first);
     events.store(span.peaks);
   }
 

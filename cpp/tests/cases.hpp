@@ -98,6 +98,11 @@ inline Method method_of(Source source, double batch = 4, double lr = 0.01, doubl
   return method;
 }
 
+inline Method with_momentum(Method method, double momentum) {
+  method.momentum = momentum;
+  return method;
+}
+
 template <class T>
 using WordOf = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
 
@@ -106,7 +111,7 @@ template <class T>
 struct Arrays {
   using Word = WordOf<T>;
   int64_t n;
-  std::vector<T> weights;
+  std::vector<T> weights, velocity;
   std::vector<Word> words;
   std::vector<int64_t> status;
   std::vector<double> learned, peak, clock;
@@ -115,6 +120,7 @@ struct Arrays {
   Arrays(const Case& c, int64_t first, int64_t count, double scale = 0.5)
       : n(count),
         weights(size_t(count * c.parameters())),
+        velocity(size_t(count * c.parameters()), T(0)),
         words(size_t(4 * count)),
         status(size_t(count)),
         learned(size_t(count * kThresholds * c.modes()), kInfinity),
@@ -143,6 +149,7 @@ struct Arrays {
     e.peak = peak.data();
     e.clock = clock.data();
     e.order = order.data();
+    e.velocity = velocity.data();
     return e;
   }
 };
@@ -173,9 +180,9 @@ std::vector<E> rows(const std::vector<E>& all, int64_t n, int64_t from, int64_t 
 template <class T>
 bool same_rows(const Arrays<T>& whole, const Arrays<T>& part, int64_t from) {
   const auto same = [&](const auto& a, const auto& b) { return same_bits(rows(a, whole.n, from, part.n), b); };
-  return same(whole.weights, part.weights) && same(whole.words, part.words) && same(whole.status, part.status) &&
-         same(whole.learned, part.learned) && same(whole.peak, part.peak) && same(whole.clock, part.clock) &&
-         (whole.order.empty() || same(whole.order, part.order));
+  return same(whole.weights, part.weights) && same(whole.velocity, part.velocity) && same(whole.words, part.words) &&
+         same(whole.status, part.status) && same(whole.learned, part.learned) && same(whole.peak, part.peak) &&
+         same(whole.clock, part.clock) && (whole.order.empty() || same(whole.order, part.order));
 }
 template <class T>
 bool same(const Arrays<T>& a, const Arrays<T>& b) {

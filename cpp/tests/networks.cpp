@@ -52,6 +52,9 @@ const std::vector<Named>& methods() {
       {"isotropic", method_of(Source::isotropic)},
       {"gd, decay", method_of(Source::gd, 4, 0.01, 0.01, 0.5)},
       {"sgd 2, decay", method_of(Source::sgd, 2, 0.01, 0.01, 0.5)},
+      {"gd, momentum", with_momentum(method_of(Source::gd), 0.9)},
+      {"sgd 2, decay, momentum", with_momentum(method_of(Source::sgd, 2, 0.01, 0.01, 0.5), 0.9)},
+      {"sgd 64, momentum", with_momentum(method_of(Source::sgd, 64), 0.5)},
       {"gradient, order 2", method_of(Source::gradient, 4, 0.01, 0.01, 0.5, 2)},
       {"isotropic, order 2", method_of(Source::isotropic, 4, 0.01, 0.01, 0, 2)},
   };
@@ -63,8 +66,10 @@ std::vector<Named> methods_of(const Case& c) {
   std::vector<Named> all = {{"gd", method_of(Source::gd)}, {"gradient", method_of(Source::gradient)}};
   for (Sampling sampling : {Sampling::replacement, Sampling::without, Sampling::shuffle, Sampling::full})
     for (double batch : {1.0, 5.0}) {
-      all.push_back({"sampled", method_of(Source::sgd, batch)});
-      all.back().method.sampling = sampling;
+      for (double momentum : {0.0, 0.9}) {
+        all.push_back({"sampled", with_momentum(method_of(Source::sgd, batch), momentum)});
+        all.back().method.sampling = sampling;
+      }
     }
   return all;
 }
@@ -198,6 +203,32 @@ void descent(const Kernels& kernels, const Case& c) {
       const auto row = rows(arrays.weights, n, i, 1);
       CHECK(distance(row, Twin(c, start.weights.data() + i * c.parameters()).after_descent(0.1, 0.3)) < tolerance);
     }
+  }
+}
+
+// Two steps of the heavy ball under a schedule: W₂ = W₁ + μ (W₁ − W₀) − dt₁ ∂W₁, with weight decay inside ∂W.
+template <class T>
+void heavy_ball(const Kernels& kernels, const Case& c) {
+  const double tolerance = sizeof(T) == 4 ? 4e-6 : 1e-14, momentum = 0.75;
+  const int64_t n = of_type<T>(kernels).lanes + 1, p = c.parameters();
+  Arrays<T> once(c, 0, n);
+  const Arrays<T> start = once;
+  const Method method = with_momentum(method_of(Source::gd, 4, 0.05, 0.05, 0.3), momentum);
+  const double factors[] = {1.0, 2.0, 1.0};
+  Span span = span_of(0, 1);
+  span.factors = factors;
+  advance(kernels, c, method, once, span);
+  Arrays<T> twice = once;
+  span = span_of(1, 2);
+  span.factors = factors + 1;
+  advance(kernels, c, method, twice, span);
+  for (int64_t i = 0; i < n; ++i) {
+    const auto first = Twin(c, start.weights.data() + i * p).after_descent(0.05, 0.3);
+    auto second = Twin(c, once.weights.data() + i * p).after_descent(0.1, 0.3);
+    for (size_t k = 0; k < second.size(); ++k)
+      second[k] += momentum * (double(once.weights[size_t(i * p) + k]) - double(start.weights[size_t(i * p) + k]));
+    CHECK(distance(rows(once.weights, n, i, 1), first) < tolerance);
+    CHECK(distance(rows(twice.weights, n, i, 1), second) < tolerance);
   }
 }
 
@@ -335,6 +366,8 @@ void everything(const Kernels& kernels) {
   for (const Case& c : cases()) {
     label(c.name + ", descent");
     descent<T>(kernels, c);
+    label(c.name + ", heavy ball");
+    heavy_ball<T>(kernels, c);
     for (const Named& m : methods())
       for (bool peaks : {false, true}) {
         label(c.name + ", " + m.name + (peaks ? ", peaks" : ""));

@@ -69,6 +69,7 @@ class Kernel:
         weight_decay: float,
         order: int,
         gradient_noise: tuple[float, float, float] | None = None,
+        momentum: float = 0.0,
         instruction_set: str = "auto",
         route: str = "auto",
     ) -> None: ...
@@ -90,6 +91,7 @@ class Kernel:
         normals: NDArray[Any] | None = None,
         factors: NDArray[Any] | None = None,
         order: NDArray[Any] | None = None,
+        velocity: NDArray[Any] | None = None,
     ) -> None: ...
     def accumulate(self, low: float, high: float, start: int, every: int) -> None: ...
     def use_samples(self, rows: NDArray[Any], factor: NDArray[Any], sampling: str) -> None: ...

@@ -169,6 +169,7 @@ def network(widths, source="gd", coloured=False, order=1, route="auto"):
         "weight_decay": 0.1,
         "order": order,
         "gradient_noise": None,
+        "momentum": 0.0,
         "instruction_set": "auto",
         "route": route,
     }
@@ -240,6 +241,25 @@ def test_advancing_to_odd_steps(until):
         np.testing.assert_array_equal(right["weights"], weights)
     else:
         assert until == 2**31
+
+
+@given(st.data(), dtypes, st.sampled_from(["gd", "sgd"]), st.sampled_from(ROUTES), st.integers(0, 19))
+@settings(max_examples=300)
+def test_momentum(data, dtype, source, route, n):
+    right = ensemble(SHAPES, n, dtype)
+    right["velocity"] = np.zeros_like(right["weights"])
+    kernel = _kernel.Kernel(**network([3, 4, 2], source, route=route) | {"momentum": 0.9})
+    call(kernel.advance, right, data.draw, keep=set(right) - {"velocity", "weights"})
+
+
+@pytest.mark.parametrize("momentum", [-0.1, 1.0, *NUMBERS, *STRANGERS])
+def test_odd_momentum(momentum):
+    for source in SOURCES:
+        try:
+            _kernel.Kernel(**network([3, 4, 2], source) | {"momentum": momentum})
+        except REFUSALS:
+            continue
+        assert momentum == 0, "below 1, and other sources have none"
 
 
 RANGES = [(-1.0, 2.0), (0.0, 5e-324), (0.0, 1e-310), (-1e308, 1e308), (1e308, 1.1e308), (-5e-324, 5e-324)]
