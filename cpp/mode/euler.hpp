@@ -1,6 +1,6 @@
 // Euler–Maruyama with a fixed step for the SDE of one mode, one trajectory a lane, in the weight coordinate a:
 //   a ← (1 − γ dt) a + a^{L−1} [(β₂ − β₁ s) dt + √(T g(s) dt) z],  s = a^L,  g(s) = α (s − center)² + floor.
-// Nothing is looked at on the way: a trajectory may cross 0, and one that overflows goes on as infinity or NaN.
+// No event is tested between saves: a trajectory may cross 0, and one that overflows continues as infinity or NaN.
 #pragma once
 
 #include "kernels.hpp"

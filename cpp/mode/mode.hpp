@@ -197,8 +197,8 @@ struct ModeBlock {
   static void run(const Mode& mode, const ModeEnsemble& ensemble, int64_t first) {
     const int64_t end = first + kMembers < ensemble.count ? first + kMembers : ensemble.count;
     ModeBlock block{mode, ensemble, {}, {}, first, end, true, {}};
-    // Noise throws deep networks up as far as numbers go, and back in no time: a climb of a by e^m happens with
-    // probability e^{−m}. Where rates are 1e40 times those at s* it may as well turn round.
+    // At L ≥ 3 noise can drive a to overflow: a climb of a by e^m happens with probability e^{−m}, and the way back
+    // takes no time. So x is held below the ceiling at which rates are 1e40 times those at s*.
     const double strong = mode.center > 1.0 ? mode.center : 1.0, L = mode.depth;
     block.ceiling =
         set1(mode.depth == 1 ? __builtin_inf() : __builtin_log(strong) / L + 40 * __builtin_log(10.0) / (4 * L - 4));

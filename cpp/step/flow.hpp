@@ -1,7 +1,7 @@
 // Gradient flow by Dormand & Prince's 5(4) pair (1980), each trajectory with its own clock and step.
 //
-// A step is never cut short to meet a save: what a save shows is a side step from the last accepted point, so that
-// results do not depend on when anybody looked.
+// A step is never cut short to meet a save: a save shows a side step from the last accepted point, so that results do
+// not depend on when the flow is observed.
 #pragma once
 
 #include "measure/events.hpp"
@@ -137,13 +137,14 @@ struct FlowBlock {
     finish(until);
   }
 
-  // Not so of a gradient that overflows, which shrinks the step again and again, nor of a flow that is too stiff.
+  // Whether the steps make progress: false for a gradient that overflows, which shrinks the step again and again, and
+  // for a flow that is too stiff.
   I moving() const {
     const V slow = kFlowSlow * time, stuck = set1(kFlowStuck * lr);
     return (time + step > time) & ((step > slow) | (step > stuck));
   }
 
-  // Weights at exactly `end`, the last step cut to meet it: for looking, not for going on.
+  // Weights at exactly `end`, the last step cut to meet it: for observing only.
   void land(double end) {
     for (int l = 0; l < net.depth; ++l)  // lost trajectories stay where they are
       time = select<double>(squared_norm(net.weight[l], net.size(l)) < __builtin_inf(), time, set1(end));

@@ -80,8 +80,8 @@ struct Walk {
     test(step);
   }
 
-  // A small batch needs no P: of that only the strengths are computed, or, when nobody asks for passages, nothing;
-  // then the errors of the batch tell of divergence.
+  // A small batch needs no P. When passages are looked for, only the strengths are computed; otherwise nothing, and
+  // divergence shows in the errors of the batch.
   void step_by_batch(int64_t step, double factor) {
     if (passages) {
       if (net.simple()) {

@@ -86,7 +86,7 @@ template <class T>
 struct OneByOne {
   using Walk = SADDLESCOPE_ISA::Walk<T, TapeNoise<T>>;
 
-  // Scratch memory: what all trajectories share, then what each has of its own.
+  // Scratch memory: what all trajectories share, then what belongs to each.
   struct Sizes {
     int64_t shared, own;
   };
