@@ -92,6 +92,9 @@ METHODS = CONSTANT | {
     "aligned, order 2, steps": sc.Langevin(LR, 4, "aligned", order=2, schedule=Step(3, 0.7)),
     "gradient, decay": sc.Langevin(LR, 4, dt=LR / 3, weight_decay=0.3, schedule=Warmup(6)),
     "isotropic, order 2, decay": sc.Langevin(LR, 4, "isotropic", order=2, weight_decay=0.3, schedule=Cosine(20)),
+    "gd, momentum": sc.GD(LR / 4, momentum=0.7),
+    "sgd 2, momentum, decay, steps": sc.SGD(LR / 4, 2, momentum=0.6, weight_decay=0.2, schedule=Step(5, 0.5)),
+    "sgd 64, momentum": sc.SGD(LR / 4, 64, momentum=0.8),
     "flow, decay": sc.GradientFlow(LR, weight_decay=0.2),
 }
 DISCRETE = [name for name, method in METHODS.items() if not isinstance(method, sc.GradientFlow)]

@@ -26,8 +26,8 @@ Array = np.ndarray
 _ALIASES = {"learning_rate": "lr", "eta": "lr", "batch": "batch_size", "sigma": "label_noise"}
 """Common other names of an argument."""
 
-_OF_OTHERS = ("momentum", "nesterov", "dampening", "betas", "beta", "amsgrad", "eps", "optimizer")
-_UNSUPPORTED = "momentum and adaptive steps are not supported"
+_OF_OTHERS = ("nesterov", "dampening", "betas", "beta", "amsgrad", "eps", "optimizer")
+_UNSUPPORTED = "Nesterov momentum and adaptive steps are not supported"
 
 _CONFIG = pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 

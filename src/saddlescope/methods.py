@@ -20,7 +20,10 @@ _BATCH = "use a batch size such as 16"
 WeightDecay = Annotated[Real, Field(ge=0)]
 _DECAY = "use 0 for no weight decay"
 _SCHEDULE = "leave it out for a constant learning rate, or use one such as schedules.Cosine(steps=10000)"
+_MOMENTUM = "use 0 for none, or a number below 1 such as 0.9"
+Momentum = Annotated[Real, Field(ge=0, lt=1)]
 _STEPWISE = ("balance identity", "determinant identity")
+_HEAVY_BALL = ("heavy-ball identity",)
 
 
 class Rule:
@@ -33,6 +36,8 @@ class Rule:
     """How samples of a data set are drawn."""
     order: int = 1
     """Order of the drift in the learning rate."""
+    momentum: float = 0.0
+    """μ of the heavy ball."""
 
     @property
     def source(self) -> str:
@@ -48,6 +53,15 @@ class Rule:
     def step_argument(self) -> str:
         """The argument that sets the time of a step."""
         return "lr"
+
+    @property
+    def pace(self) -> float:
+        """How many times as fast as without momentum it moves in the end, ``1/(1 − μ)``; its noise counts as pace · T.
+
+        >>> SGD(lr=0.1, batch_size=4, momentum=0.75).pace
+        4.0
+        """
+        return 1 / (1 - self.momentum)
 
     @property
     def batch(self) -> float:
@@ -133,10 +147,13 @@ class GradientFlow(Rule):
 
 @frozen
 class GD(Rule):
-    """``θ ← (1 − ηγ)θ − η ∇𝓛(θ)`` on the population loss, γ the ``weight_decay``, η the ``schedule``'s of the step.
+    """``p ← μp − ηg``, ``θ ← θ + p`` with ``g = ∇𝓛(θ) + γθ`` on the population loss, p = 0 at the start.
 
-    On a data set: all samples at every step, as SGD with ``sampling="full"``.
-    Keeps: the exact balance and determinant identities of a step, with γ and the step's own η in them.
+    μ is the ``momentum`` of the heavy ball, γ the ``weight_decay``, η the ``schedule``'s of the step. On a data set:
+    all samples at every step, as SGD with ``sampling="full"``.
+    Keeps: the exact balance and determinant identities of a step, with γ and the step's own η in them; with momentum
+    the heavy-ball identity of ``theory.heavy_ball``.
+    Source: Polyak 1964, USSR Comput. Math. Math. Phys. 4(5), for momentum.
 
     >>> GD(lr=1e-2).time_step
     0.01
@@ -145,9 +162,14 @@ class GD(Rule):
     lr: LearningRate = Field(description=_LR)
     weight_decay: WeightDecay = Field(default=0.0, kw_only=True, description=_DECAY)
     schedule: Schedule | None = Field(default=None, kw_only=True, description=_SCHEDULE)
+    momentum: Momentum = Field(default=0.0, kw_only=True, description=_MOMENTUM)
 
-    keeps: ClassVar[tuple[str, ...]] = _STEPWISE
     source: ClassVar[str] = "gd"
+
+    @property
+    def keeps(self) -> tuple[str, ...]:
+        """The exact identities of a step that hold."""
+        return _HEAVY_BALL if self.momentum else _STEPWISE
 
     @property
     def full_batch(self) -> bool:
@@ -157,14 +179,17 @@ class GD(Rule):
 
 @frozen
 class SGD(Rule):
-    """``θ ← (1 − ηγ)θ − η · mean over a batch of B samples of ∇ℓ``, temperature ``T = lr / batch_size``.
+    """``p ← μp − ηg``, ``θ ← θ + p``, g the mean over a batch of B samples of ``∇ℓ + γθ``; ``T = lr / batch_size``.
 
     On Gaussian data batches are fresh, exact in law at a cost independent of B. On a data set ``sampling`` says how
     they are drawn: ``"replacement"``, ``"without"`` replacement, ``"shuffle"`` (an epoch is ⌊n/B⌋ whole batches of a
     fresh permutation, what is left over is dropped), or ``"full"``, all samples at every step and no batch_size, where
-    fresh label noise alone is random and T is 0. γ is the ``weight_decay``, η the ``schedule``'s of the step.
+    fresh label noise alone is random and T is 0. γ is the ``weight_decay``, η the ``schedule``'s of the step, μ the
+    ``momentum`` of the heavy ball, p = 0 at the start: for small η it moves as without momentum at η/(1 − μ) and B.
     Raises ValueError for a missing batch_size, or one beside ``sampling="full"``.
-    Keeps: the exact balance and determinant identities of a step, with γ and the step's own η in them.
+    Keeps: the exact balance and determinant identities of a step, with γ and the step's own η in them; with momentum
+    the heavy-ball identity of ``theory.heavy_ball``.
+    Source: Polyak 1964, USSR Comput. Math. Math. Phys. 4(5), for momentum.
 
     >>> SGD(lr=1e-2, batch_size=4).temperature
     0.0025
@@ -177,9 +202,14 @@ class SGD(Rule):
     )
     weight_decay: WeightDecay = Field(default=0.0, kw_only=True, description=_DECAY)
     schedule: Schedule | None = Field(default=None, kw_only=True, description=_SCHEDULE)
+    momentum: Momentum = Field(default=0.0, kw_only=True, description=_MOMENTUM)
 
-    keeps: ClassVar[tuple[str, ...]] = _STEPWISE
     source: ClassVar[str] = "sgd"
+
+    @property
+    def keeps(self) -> tuple[str, ...]:
+        """The exact identities of a step that hold."""
+        return _HEAVY_BALL if self.momentum else _STEPWISE
 
     def __post_init__(self) -> None:
         if self.sampling == "full" and self.batch_size is not None:

@@ -50,7 +50,9 @@ def test_methods_are_shown_without_their_defaults():
         (lambda: Langevin(0.1, 0.0), ValueError, "batch_size"),
         (lambda: Langevin(0.1, 4, noise="white"), ValueError, "noise"),
         (lambda: Langevin(0.1, 4, dt=0), ValueError, "dt"),
-        (lambda: SGD(0.1, 4, momentum=0.9), TypeError, "momentum"),
+        (lambda: SGD(0.1, 4, nesterov=True), TypeError, "nesterov"),
+        (lambda: Langevin(0.1, 4, momentum=0.9), TypeError, "momentum"),
+        (lambda: SGD(0.1, 4, momentum=1.0), ValueError, "momentum"),
     ],
 )
 def test_wrong_arguments_are_named(make, kind, name):

@@ -15,7 +15,7 @@ from saddlescope.data import is_finite
 from saddlescope.data.base import out_of_modes
 from saddlescope.engines import finite
 from saddlescope.engines.protocol import check_advance
-from saddlescope.engines.state import State, start
+from saddlescope.engines.state import LAYERED, State, start
 from saddlescope.engines.step import Step, decode
 from saddlescope.methods import Rule
 from saddlescope.plan import Plan
@@ -74,6 +74,7 @@ class Native:
         """The ensemble at step ``until``; ``normals`` (n, steps, normals_per_step) replace those drawn (Langevin)."""
         check_advance(self.step, state, until, normals)
         weights, moved = self._flat(state.weights), _copy(state)
+        velocity = self._flat(state.velocity) if state.velocity else None
         for first, last in self._blocks(state.step, until):
             given = None if normals is None else normals[:, first - state.step : last - state.step]
             self._kernel.advance(
@@ -93,8 +94,10 @@ class Native:
                 normals=None if given is None else np.ascontiguousarray(given, self.step.dtype),
                 factors=self.step.factors(first, last),
                 order=moved.order if moved.order.size else None,
+                velocity=velocity,
             )
-        return replace(moved, step=until, weights=self._layers(weights))
+        moved = replace(moved, step=until, weights=self._layers(weights))
+        return moved if velocity is None else replace(moved, velocity=self._layers(velocity))
 
     def _blocks(self, start: int, until: int) -> list[tuple[int, int]]:
         """The steps from ``start`` to ``until`` in pieces, short enough that a schedule's factors take little room."""
@@ -166,6 +169,7 @@ def _kernel_of(step: Step, instruction_set: str, route: str) -> _kernel.Kernel:
         dt=step.dt,
         batch=step.batch,
         weight_decay=step.decay,
+        momentum=step.momentum,
         order=step.order,
         instruction_set=instruction_set,
         route=route,
@@ -180,5 +184,5 @@ def _kernel_of(step: Step, instruction_set: str, route: str) -> _kernel.Kernel:
 
 def _copy(state: State) -> State:
     """The arrays a kernel changes in place, anew."""
-    changed = (f.name for f in fields(state) if f.name not in ("step", "weights"))
+    changed = (f.name for f in fields(state) if f.name not in ("step", *LAYERED))
     return replace(state, **{name: getattr(state, name).copy() for name in changed})

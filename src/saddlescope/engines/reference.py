@@ -96,25 +96,30 @@ class Reference:
                 if normals is not None:
                     draw = _given(normals[:, step - first], self.step.dtype)
                 state = self._accumulate(self._record(replace(state, step=step)))
-                state = replace(state, weights=self._moved(state, draw, streams))
+                state = self._moved(state, draw, streams)
             return self._record(replace(state, step=until, words=streams.words))
 
     # --- one step of a discrete method
 
-    def _moved(self, state: State, draw: Draw, streams: Streams) -> Layers:
-        """``(1 − γdt) W − dt ∂W``, with the second-order drift and the noise at the layers where there is any."""
+    def _moved(self, state: State, draw: Draw, streams: Streams) -> State:
+        """``(1 − γdt) W − dt ∂W``, with the second-order drift, the noise at the layers or momentum if there is any."""
         step, weights = self.step, state.weights
         factor = step.factor(state.step)
         dt, now = step.dt * factor, Now(state, error(step, weights) @ self.root, draw, streams)
         slopes = step.network.pull_back(weights, SOURCES[step.source](self, now))
         if step.order == 2:
             slopes = tuple(g + h for g, h in zip(slopes, self._curvature(weights, step.lr * factor), strict=True))
+        if step.momentum:
+            pulls = (g + step.decay * w for g, w in zip(slopes, weights, strict=True))
+            velocity = tuple(step.momentum * p - dt * g for p, g in zip(state.velocity, pulls, strict=True))
+            moved = tuple(w + p for w, p in zip(weights, velocity, strict=True))
+            return replace(state, weights=moved, velocity=velocity)
         keep = 1 - dt * step.decay
         moved = tuple(keep * w - dt * g for w, g in zip(weights, slopes, strict=True))
         if step.source == "isotropic":
             deviation = factor * self._isotropic_deviation(weights, now.error)
             moved = tuple(w + deviation * draw(w[0].size).reshape(w.shape) for w in moved)
-        return moved
+        return replace(state, weights=moved)
 
     def _curvature(self, weights: Layers, lr: float) -> Layers:
         """``(η/2) ∇²𝓛 ∇𝓛``, decay included: the derivative of −∇𝓛 along itself, by an imaginary step without error."""

@@ -7,6 +7,7 @@ strengths on its diagonal and the teacher is ``diag(s*)``.
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
@@ -24,6 +25,9 @@ from saddlescope.observables import THRESHOLDS
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 
+LAYERED = ("weights", "velocity")
+"""Fields of a state that have an array for each layer."""
+
 PEAK_FALL = 0.9
 """A noise peak counts when the noise has fallen to this fraction of it by the time the mode is learned."""
 
@@ -32,18 +36,19 @@ PEAK_FALL = 0.9
 class State:
     """Everything from which an ensemble can be continued: n trajectories at one step.
 
-    ``weights`` L arrays (n, n_l, n_{l−1}) in the teacher's basis; ``words`` (n, 4) generator state; ``status`` (n,)
-    0 or the step of divergence; ``learned`` (n, 2, m) first step with ``u_αᵀPv_α ≥ θ s*_α`` (inf: not yet,
-    NaN: s* = 0); ``peak`` (n, 4, m) largest mode noise before learning, its step, the strength there, the noise when
-    learned (NaN: not yet); all NaN unless the plan asks for noise peaks;
-    ``clock`` (n, 2) the integrator's own time, at most the state's, and next step (gradient flow only, where
-    ``weights`` are those of that time); ``order`` (n, samples) the order in which SGD takes the samples of a data set
-    (sampling "without" and "shuffle" only, else (n, 0)); ``correlator`` (n, m, levels, ROW) and ``histogram``
+    ``weights`` L arrays (n, n_l, n_{l−1}) in the teacher's basis; ``velocity`` p of the heavy ball, of the same shapes,
+    empty without momentum; ``words`` (n, 4) generator state; ``status`` (n,) 0 or the step of divergence; ``learned``
+    (n, 2, m) first step with ``u_αᵀPv_α ≥ θ s*_α`` (inf: not yet, NaN: s* = 0); ``peak`` (n, 4, m) largest mode noise
+    before learning, its step, the strength there, the noise when learned (NaN: not yet), all NaN unless the plan asks
+    for noise peaks; ``clock`` (n, 2) time and next step of the integrator (gradient flow only, where ``weights`` are
+    those of that time, at most the state's own); ``order`` (n, samples) the order in which SGD takes the samples of a
+    data set (sampling "without" and "shuffle" only, else (n, 0)); ``correlator`` (n, m, levels, ROW) and ``histogram``
     (m, bins + 2) of the whole ensemble: what the plan accumulates, empty when it does not.
     """
 
     step: int
     weights: Layers
+    velocity: Layers
     words: NDArray[Any]
     status: NDArray[np.int64]
     learned: Floats
@@ -62,24 +67,26 @@ class State:
         """The state of these trajectories alone; a histogram stays that of the whole ensemble."""
         own = ("words", "status", "learned", "peak", "clock", "order", "correlator")
         taken: dict[str, Any] = {name: getattr(self, name)[rows] for name in own}
-        return replace(self, weights=tuple(layer[rows] for layer in self.weights), **taken)
+        taken |= {name: tuple(layer[rows] for layer in getattr(self, name)) for name in LAYERED}
+        return replace(self, **taken)
 
     def to_bytes(self) -> bytes:
         """Serialise, without loss."""
-        layers = {f"weights{index}": layer for index, layer in enumerate(self.weights)}
-        others = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "weights"}
+        layers = {f"{name}{index}": layer for name in LAYERED for index, layer in enumerate(getattr(self, name))}
+        others = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in LAYERED}
         buffer = io.BytesIO()
-        np.savez(buffer, **layers, **others)  # type: ignore[arg-type]
+        np.savez(buffer, **layers, **others)
         return buffer.getvalue()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> State:
         """The state that ``to_bytes`` wrote."""
         with np.load(io.BytesIO(data), allow_pickle=False) as store:
-            values: dict[str, Any] = {f.name: store[f.name] for f in fields(cls) if f.name not in ("weights", "step")}
-            depth = sum(name.startswith("weights") for name in store.files)
-            layers = tuple(store[f"weights{index}"] for index in range(depth))
-            return cls(step=int(store["step"]), weights=layers, **values)
+            values: dict[str, Any] = {f.name: store[f.name] for f in fields(cls) if f.name not in (*LAYERED, "step")}
+            for name in LAYERED:
+                count = sum(re.fullmatch(name + r"\d+", file) is not None for file in store.files)
+                values[name] = tuple(store[f"{name}{index}"] for index in range(count))
+            return cls(step=int(store["step"]), **values)
 
 
 def start(problem: Problem, step: Step, plan: Plan, weights: Layers | None = None) -> State:
@@ -97,9 +104,11 @@ def start(problem: Problem, step: Step, plan: Plan, weights: Layers | None = Non
         clock[:, 1] = step.lr
     samples = np.arange(problem.data.samples if step.ordered else 0, dtype=np.int32)
     accumulated, histogram = correlator.empty(plan.accumulate, n, len(strengths))
+    layers = tuple(layer.astype(plan.dtype) for layer in into_modes(problem.data, weights))
     return State(
         step=0,
-        weights=tuple(layer.astype(plan.dtype) for layer in into_modes(problem.data, weights)),
+        weights=layers,
+        velocity=tuple(map(np.zeros_like, layers)) if step.momentum else (),
         words=streams.seed_words(plan.seed, members, streams.NOISE, plan.dtype),
         status=np.zeros(n, np.int64),
         learned=np.array(learned),

@@ -2,7 +2,7 @@
 
 In the teacher's basis, where the teacher is ``diag(s*)`` and ``Σ = R Rᵀ``, a step of a discrete method is
 
-    Δ = P − diag(s*),   E = Δ R,   Ḡ = K Rᵀ,   W_l ← (1 − γ dt) W_l − dt ∂W_l(Ḡ)
+    Δ = P − diag(s*),   E = Δ R,   Ḡ = K Rᵀ,   p_l ← μ p_l − dt (∂W_l(Ḡ) + γW_l),   W_l ← W_l + p_l
 
 A method is a *source* of K: E itself ("gd"), a batch ("sgd"), or E plus normals ("gradient", "aligned"); "isotropic"
 noise enters at the layers, and "flow" is the limit dt → 0. Engines read this description and nothing else.
@@ -50,6 +50,7 @@ class Step:
     dt: float
     schedule: Schedule | None
     decay: float
+    momentum: float
     order: int
     temperature: float
     diffusive: bool
@@ -149,6 +150,7 @@ def decode(problem: Problem, method: Rule, plan: Plan) -> Step:
         dt=method.time_step,
         schedule=method.schedule,
         decay=method.weight_decay,
+        momentum=method.momentum,
         order=method.order,
         temperature=method.temperature,
         diffusive=method.diffusive,

@@ -59,6 +59,15 @@ ENTRIES = {
   pages     = {60133},
   year      = {2024},
 }""",
+    "polyak1964": """@article{polyak1964,
+  author  = {Polyak, B. T.},
+  title   = {Some methods of speeding up the convergence of iteration methods},
+  journal = {USSR Computational Mathematics and Mathematical Physics},
+  volume  = {4},
+  number  = {5},
+  pages   = {1--17},
+  year    = {1964},
+}""",
     "loshchilov2017": """@inproceedings{loshchilov2017,
   author    = {Loshchilov, Ilya and Hutter, Frank},
   title     = {{SGDR}: Stochastic Gradient Descent with Warm Restarts},
@@ -151,5 +160,7 @@ def _keys(problem: Problem, method: Method, plan: Plan) -> Iterator[str]:
         yield from ("lemire2019",) if finite else ("bartlett1933", "marsaglia2000")
     if method.diffusive:
         yield "li2019"
+    if method.momentum:
+        yield "polyak1964"
     if isinstance(getattr(method.schedule, "then", method.schedule), Cosine):
         yield "loshchilov2017"

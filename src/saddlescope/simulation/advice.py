@@ -111,7 +111,7 @@ def _on_stability(problem: Problem, method: Method) -> Iterator[str]:
 
 
 def _edge(problem: Problem, method: Method) -> float:
-    edge = stability_edge(problem, method.weight_decay)
+    edge = stability_edge(problem, method.weight_decay) * (1 + method.momentum)
     if method.order == 2:
         edge /= 1 + method.lr / edge  # its drift is steeper by a factor of 1 + lr · curvature / 2
     return edge
@@ -124,7 +124,7 @@ def _on_temperature(problem: Problem, method: Method, plan: Plan) -> Iterator[st
     """
     if problem.network.depth != 2 or not _has_gradient_noise(method):
         return
-    temperature = float(method.temperature_at(plan.steps))
+    temperature = float(method.temperature_at(plan.steps)) * method.pace
     hot, wide = {}, {}
     for mode, target in _modes(problem):
         critical = theory.mode_sde(problem, _plain(method), mode).critical_temperature
@@ -133,10 +133,11 @@ def _on_temperature(problem: Problem, method: Method, plan: Plan) -> Iterator[st
             hot[mode] = critical
         if temperature > critical and method.source == "sgd" and ratio > SMALL:
             wide[mode] = ratio
+    over = " / (1 − momentum)" if method.momentum else ""
     if hot:
         yield (
-            f"T = lr / batch_size = {temperature:.3g} is above T_c = {_span(hot, '.3g')} of {_named(problem, hot)}, "
-            f"whose noise drives {_it(hot)} to 0; raise batch_size or lower lr"
+            f"T = lr / batch_size{over} = {temperature:.3g} is above T_c = {_span(hot, '.3g')} of "
+            f"{_named(problem, hot)}, whose noise drives {_it(hot)} to 0; raise batch_size or lower lr"
         )
     if wide:
         yield (
@@ -181,7 +182,9 @@ def _plain(method: Method) -> Method:
     if isinstance(method, GradientFlow):
         return method
     plain = replace(method, schedule=None)
-    return replace(plain, order=1) if isinstance(plain, Langevin) else plain
+    if isinstance(plain, Langevin):
+        return replace(plain, order=1)
+    return replace(plain, momentum=0.0)
 
 
 def _on_horizon(problem: Problem, method: Method, plan: Plan, state: State) -> Iterator[str]:
@@ -192,7 +195,7 @@ def _on_horizon(problem: Problem, method: Method, plan: Plan, state: State) -> I
     if problem.network.speed != 1:
         return  # its speed depends on how unequal the chains are
     steps, flow = plan.steps - state.step, GradientFlow(method.time_step)
-    left = float(method.time(plan.steps) - method.time(state.step))
+    left = float(method.time(plan.steps) - method.time(state.step)) * method.pace
     full = "" if method.schedule is None else " at full lr"
     norms = [np.linalg.norm(layer[:16].astype(np.float64), 2, axis=(1, 2)).max() for layer in state.weights]
     with np.errstate(over="ignore"):
@@ -208,7 +211,7 @@ def _on_horizon(problem: Problem, method: Method, plan: Plan, state: State) -> I
             continue
         needed = float(theory.mode_sde(problem, flow, mode).passage(start, goal)[0])
         if needed > left:
-            late[mode] = needed / method.time_step
+            late[mode] = needed / (method.time_step * method.pace)
     if held:
         yield (
             f"{_named(problem, held)} cannot be learned: weight_decay = {method.weight_decay:.3g} holds {_it(held)} "

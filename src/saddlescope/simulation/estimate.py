@@ -61,7 +61,8 @@ def size(problem: Problem, method: Method, plan: Plan, engine: str = "auto") -> 
     >>> size(problem, GD(lr=0.1), Plan(steps=10, saves=10)).saves
     5544
     """
-    trajectories = problem.network.parameters * np.dtype(plan.dtype).itemsize + _registers(problem, method, plan)
+    layers = problem.network.parameters * np.dtype(plan.dtype).itemsize * (2 if method.momentum else 1)
+    trajectories = layers + _registers(problem, method, plan)
     modes = min(problem.data.dim_in, problem.data.dim_out)
     histogram = 8 * modes * (plan.accumulate.bins + 2) if plan.accumulate else 0
     return Size(

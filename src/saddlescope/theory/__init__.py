@@ -1,5 +1,6 @@
 """Closed-form answers: one mode as a scalar SDE, gradient flow, the full network's exact Itô law, balance."""
 
+from saddlescope.theory import heavy_ball
 from saddlescope.theory.balance import Balance, Rescaling, balance_step, rescaling_symmetry
 from saddlescope.theory.mode import phases
 from saddlescope.theory.mode.flow import flow_time, mode_flow, plateau_time
@@ -42,6 +43,7 @@ __all__ = [
     "flow_time",
     "growth_rate",
     "half_times",
+    "heavy_ball",
     "label_noise_shift",
     "layer_noise",
     "layer_variance",

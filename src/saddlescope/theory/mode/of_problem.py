@@ -43,6 +43,11 @@ def mode_sde(problem: Problem, method: Method, mode: int) -> ModeSDE:
         raise ValueError(f"mode must be 0 to {reachable - 1} for this teacher and these widths, got {mode}")
     if isinstance(method, Langevin) and method.noise == "isotropic":
         raise ValueError('one mode has a closed SDE only under noise="gradient" or "aligned", got "isotropic"')
+    if method.momentum:
+        raise ValueError(
+            f"the SDE of a mode is that without momentum, got momentum = {method.momentum:g}; for small lr it is that "
+            f"of lr = {method.lr * method.pace:g} and the same batch_size without momentum"
+        )
     if method.schedule is not None:
         raise ValueError(
             f"the SDE of a mode has one temperature, but that of {type(method).__name__} follows a schedule; "
