@@ -97,6 +97,13 @@ MUTANTS = (
         "tests/exact/test_network_theory.py::test_growth_of_one_mode_is_that_of_its_sde",
     ),
     Mutant(
+        "critical batch: stronger modes are never learned",
+        f"{THEORY}/network/plateaus.py",
+        "waiting * pair + (1 - waiting) * learned",
+        "pair",
+        "tests/unit/test_theory_plateaus.py::test_critical_batch_sizes_of_small_steps_and_starts",
+    ),
+    Mutant(
         "rate of the determinant: T for 2T",
         f"{THEORY}/network/determinant.py",
         "-2 * temperature * variance -",

@@ -17,7 +17,7 @@ from saddlescope.theory.network.end_to_end import (
     strength_drift,
 )
 from saddlescope.theory.network.layers import balance_drift, layer_noise, layer_variance, noise_balance
-from saddlescope.theory.network.plateaus import growth_rate, half_times
+from saddlescope.theory.network.plateaus import critical_batch_size, growth_rate, half_times
 from saddlescope.theory.sde.boundaries import Boundaries, Boundary
 from saddlescope.theory.sde.density import Density
 from saddlescope.theory.sde.diffusion1d import Diffusion1D
@@ -39,6 +39,7 @@ __all__ = [
     "Transient",
     "balance_drift",
     "balance_step",
+    "critical_batch_size",
     "determinant",
     "flow_time",
     "growth_rate",

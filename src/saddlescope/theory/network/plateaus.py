@@ -40,6 +40,47 @@ def growth_rate(
 
 
 @steady
+def critical_batch_size(
+    targets: ArrayLike, lr: float, label_noise: float, slow_down: float, start: float | None = None
+) -> Floats:
+    """Batch sizes at which SGD learns modes later than GD at the same η by the fraction ε = ``slow_down`` (m,).
+
+    For L = 2 and white inputs ``B_α = (1 + ε) η K_α / (ε λ_α)``; GD grows at ``λ_α = (2/η) log(1 + ηs*_α)``, and
+
+        K_α = (2s*_α² + σ²)/(1 + ηs*_α)²
+              + Σ_{s*_β > s*_α} [τ (½(s*_α + s*_β)² + σ²)/((1 + ηs*_α)(1 + ηs*_β)) + (1 − τ)(½s*_α² + σ²)],
+
+    τ the share of the plateau of α in which β is not learned: ``λ_α log(s*_β/start − 1)/(λ_β log(s*_α/start − 1))``,
+    ``λ_α/λ_β`` for ``start`` None, which is the limit of small starts. There, as η → 0, K_α is
+    ``2s*_α² + σ² + Σ (σ² + (3/2)s*_α² + ½s*_αs*_β)``: label noise makes weak modes need the largest batches, like
+    1/s*_α. To first order in 1/B; to all orders in η while stronger modes are on their plateaus, to leading order once
+    they are learned; without terms that are smaller by ``log(s*/start)``.
+    Raises ValueError for targets, lr or a slow-down that are not positive, and a start that is not below every ½s*.
+    Source: first-order perturbation about zero and about learned weights of Corlouer et al. 2026, arXiv 2604.06366.
+
+    >>> critical_batch_size([2.0, 1.0, 0.5], lr=0.05, label_noise=1.0, slow_down=0.02).round(1)
+    array([ 5. ,  7.7, 12.3])
+    """
+    s, slow_down, lr = as_numbers(targets, "targets"), as_number(slow_down, "slow_down"), as_number(lr, "lr")
+    _comparable(s)
+    _checks.not_negative(label_noise=label_noise)
+    for name, least in (("targets", s.min(initial=np.inf)), ("lr", lr), ("slow_down", slow_down)):
+        if not 0 < least < np.inf:
+            raise ValueError(f"{name} must be positive and finite, got {least:g}")
+    if start is not None and not 0 < start < 0.5 * s.min():
+        raise ValueError(f"start must be positive and below half of every target, got {start:g} and {s.tolist()}")
+    factor = 1 + lr * s
+    growth = 2 * np.log(factor) / lr
+    times = 1 / growth if start is None else np.log(s / start - 1) / growth
+    waiting = times / times[:, None]
+    pair = (0.5 * (s[:, None] + s) ** 2 + label_noise**2) / (factor[:, None] * factor)
+    learned = (0.5 * s**2 + label_noise**2)[:, None]
+    stronger = np.where(s > s[:, None], waiting * pair + (1 - waiting) * learned, 0.0).sum(axis=1)
+    cost = (2 * s**2 + label_noise**2) / factor**2 + stronger
+    return np.asarray((1 + slow_down) * lr * cost / (slow_down * growth))
+
+
+@steady
 def half_times(targets: ArrayLike, start: float, temperature: float, label_noise: float, lr: float = 0.0) -> Floats:
     """Times at which modes that all start at strength ``start`` reach ½s*, to first order in T; L = 2, white (m,).
 
