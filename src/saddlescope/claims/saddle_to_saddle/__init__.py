@@ -6,6 +6,7 @@ T = η/B.
 
 from saddlescope.claims.saddle_to_saddle import (
     coloured_inputs,
+    critical_batch,
     depths,
     finite_data,
     isotropic,
@@ -26,6 +27,7 @@ CLAIMS = (
     label_noise.CLAIM,
     small_start.CLAIM,
     plateaus.CLAIM,
+    critical_batch.CLAIM,
     finite_data.CLAIM,
     coloured_inputs.CLAIM,
     isotropic.CLAIM,
