@@ -43,10 +43,10 @@ def write(name: str, path: Path, overwrite: bool = False, before: Path | None = 
 def _hold_last_save(others_answered, patch=setattr) -> None:
     """A run ends only when all others have answered, however slow the machine is."""
 
-    def recording(engine, problem, plan, state):
+    def recording(engine, plan, state):
         if state.step == plan.steps:
             others_answered.wait(WAIT)
-        return record(engine, problem, plan, state)
+        return record(engine, plan, state)
 
     on_save(recording, patch)
 

@@ -167,6 +167,6 @@ def batch_gradients(data: sc.GaussianData, error: np.ndarray, batch: int, count:
 
 
 def on_save(recording, patch=setattr) -> None:
-    """``recording(engine, problem, plan, state)`` records the saves of runs in place of ``record``."""
+    """``recording(engine, plan, state)`` records the saves of runs in place of ``record``."""
     for name in ("simulate", "loop"):
         patch(importlib.import_module(f"saddlescope.simulation.{name}"), "record", recording)

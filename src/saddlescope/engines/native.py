@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -55,6 +57,9 @@ class Native:
         self.problem, self.plan, self.step = problem, plan, decode(problem, method, plan)
         self.threads = plan.threads or _threads.available()
         self._kernel = _kernel_of(self.step, instruction_set, route)
+        self._layer_places = _places(problem.network.shapes)
+        columns = self._kernel.columns
+        self._columns = {name: at for (name, _), at in zip(columns, _places([s for _, s in columns]), strict=True)}
 
     @property
     def instruction_set(self) -> str:
@@ -110,7 +115,8 @@ class Native:
         """The observables of the step's description for every trajectory, leading axis n."""
         step, data, shown = self.step, self.step.data, self._shown(state)
         temperature, share = step.noise_scale(state.step)
-        found = self._columns(shown, temperature)
+        table = self._kernel.observe(shown, temperature, self.threads) if self._columns else shown
+        found = {name: _part(table, place) for name, place in self._columns.items()}
         if found and len(data.modes.strengths) > _kernel.jacobi_modes:
             found["singular_values"] = observables.singular_values(self._layers(shown))
             found["effective_rank"] = observables.rank_of(found["singular_values"])
@@ -123,23 +129,13 @@ class Native:
             found |= observables.observe(self.problem, temperature, layers, share, slow, step.decay)
         return {name: found[name] for name in step.observed}
 
-    def _columns(self, shown: Floats, temperature: float) -> dict[str, Floats]:
-        """What the kernel observes of Gaussian data, by name."""
-        columns = self._kernel.columns
-        if not columns:
-            return {}
-        table = self._kernel.observe(shown, temperature, self.threads)
-        ends = np.cumsum([math.prod(shape) for _, shape in columns])[:-1]
-        parts = zip(columns, np.split(table, ends, axis=1), strict=True)
-        return {name: part.reshape(len(part), *shape) for (name, shape), part in parts}
-
     def weights(self, state: State) -> tuple[Floats, ...]:
         """Layers (n, n_l, n_{l−1}) in the original basis, float64."""
         return out_of_modes(self.step.data, self._layers(self._shown(state)))
 
     def _shown(self, state: State) -> Floats:
         """Weights at the state's own step: gradient flow looks ahead from its last internal point."""
-        weights = self._flat(state.weights).astype(np.float64)
+        weights = self._flat(state.weights).astype(np.float64, copy=False)
         if not self.step.continuous:
             return weights
         return np.asarray(self._kernel.peek(weights, state.clock, self.step.lr * state.step, self.threads))
@@ -148,10 +144,22 @@ class Native:
         return np.concatenate([layer.reshape(len(layer), -1) for layer in layers], axis=1)
 
     def _layers(self, weights: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-        shapes = self.step.network.shapes
-        ends = np.cumsum([rows * columns for rows, columns in shapes])[:-1]
-        parts = np.split(weights, ends, axis=1)
-        return tuple(part.reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True))
+        return tuple(_part(weights, place) for place in self._layer_places)
+
+
+Place = tuple[slice, tuple[int, ...]]
+"""Columns of a table that hold one array of each trajectory, and its shape."""
+
+
+def _places(shapes: Sequence[Sequence[int]]) -> list[Place]:
+    """Places of arrays of these shapes, one after the other."""
+    ends = itertools.accumulate((math.prod(shape) for shape in shapes), initial=0)
+    return [(slice(*ends), tuple(shape)) for ends, shape in zip(itertools.pairwise(ends), shapes, strict=True)]
+
+
+def _part(table: NDArray[Any], place: Place) -> NDArray[Any]:
+    columns, shape = place
+    return table[:, columns].reshape(len(table), *shape)
 
 
 def _kernel_of(step: Step, instruction_set: str, route: str) -> _kernel.Kernel:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import itertools
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -136,14 +137,39 @@ def _langevin_noise(step: Step) -> dict[str, str]:
 # --- its results
 
 
-def record(engine: Engine, problem: Problem, plan: Plan, state: State) -> Record:
+@dataclass(frozen=True, eq=False)
+class Save:
+    """One save: variables of every trajectory (n, …), and the trajectories that count in statistics (n,)."""
+
+    values: dict[str, Floats]
+    alive: NDArray[np.bool_]
+
+
+def record(engine: Engine, plan: Plan, state: State) -> Save:
     """One save of the ensemble."""
-    observed = engine.observe(state)
+    values = engine.observe(state)
     if plan.keep == "weights":
-        observed = observed | {f"W{l}": layer for l, layer in enumerate(engine.weights(state), start=1)}
-    values = {name: observed[name] for name in variables(problem, plan)}
-    alive = (state.status == 0) & np.isfinite(observed["loss"])
-    return statistics(values, alive) if plan.keep == "statistics" else values
+        values |= {f"W{l}": layer for l, layer in enumerate(engine.weights(state), start=1)}
+    return Save(values, (state.status == 0) & np.isfinite(values["loss"]))
+
+
+def kept(saves: Sequence[Save], problem: Problem, plan: Plan) -> Record:
+    """What the plan keeps of successive saves; those with the same trajectories alive are summarised together."""
+    names = variables(problem, plan)
+    if plan.keep != "statistics":
+        return _stacked(saves, names)
+    groups = [list(same) for _, same in itertools.groupby(saves, lambda save: save.alive.tobytes())]
+    found = [statistics(_stacked(same, names), same[0].alive) for same in groups]
+    return {name: joined_saves(found, name) for name in names}
+
+
+def _stacked(saves: Sequence[Save], names: Iterable[str]) -> Record:
+    return {name: np.stack([save.values[name] for save in saves], axis=1) for name in names}
+
+
+def joined_saves(records: Sequence[Record], name: str) -> Floats:
+    """One variable of records that follow each other."""
+    return np.concatenate([one[name] for one in records], axis=1)
 
 
 def status(problem: Problem, state: State) -> NDArray[np.int64]:
@@ -251,8 +277,3 @@ def joined(tomls: Sequence[str]) -> str:
 def whole_toml(run: xr.Dataset) -> str:
     """A run as one TOML that contains all of its arrays."""
     return run_to_toml(*parts(run))
-
-
-def stack(records: Sequence[Record], name: str) -> Floats:
-    """One variable of several saves, with its time axis."""
-    return np.stack([one[name] for one in records], axis=1)

@@ -17,7 +17,7 @@ from saddlescope.engines.state import State
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.runs.checkpoint import DIGEST, DamagedStore, Sums, checksum, digest, pack
-from saddlescope.runs.run import Frame, events, stack
+from saddlescope.runs.run import Frame, events, joined_saves
 from saddlescope.runs.statistics import Record
 from saddlescope.runs.variables import CHECKPOINT, EVENTS, shapes, variables
 
@@ -86,7 +86,7 @@ def write(folder: Path, layout: Layout, state: State, records: Sequence[Record],
     """Write saves after the first ``done``, then the checkpoint, which commits them; return the new sums."""
     sums = {name: values.copy() for name, values in sums.items()}
     for name, array in layout.saves.items() if records else ():
-        _append(folder, name, array, stack(records, name), done, sums[name])
+        _append(folder, name, array, joined_saves(records, name), done, sums[name])
     for name, array, values in _event_arrays(layout.problem, layout.plan, state):
         _zarr.write(folder, name, array, values)
     packed = np.frombuffer(pack(state, layout.digests, sums), np.int8)

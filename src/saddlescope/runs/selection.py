@@ -79,8 +79,8 @@ class Selection:
             raise ValueError(f"{name} of the run must hold numbers as simulated, got {found.dtype}; {_FIX}")
         return found.transpose(*dims)
 
-    def records(self) -> list[Record]:
-        """The saves, for an extension of the run.
+    def saves(self) -> Record:
+        """All saves, for an extension of the run.
 
         Raises ValueError when some are missing, or when they are statistics of other trajectories too.
         """
@@ -90,15 +90,13 @@ class Selection:
                 f'{len(self.rows)}; extend all of them, or use keep="trajectories"'
             )
         lengths = sizes(self.problem, self.plan) | {"time": self.run.sizes["time"]}
-        saves: list[Record] = [{} for _ in range(lengths["time"])]
+        saves: Record = {}
         for name, kept in variables(self.problem, self.plan).items():
             found = self.variable(name)
             if found is None or found.shape != tuple(lengths[dim] for dim in kept.dims):
                 got = "none" if found is None else f"one of shape {found.shape}"
                 raise ValueError(f"an extension needs the whole variable {name} of the run, got {got}; {_FIX}")
-            values = found.values
-            for index, save in enumerate(saves):
-                save[name] = values[:, index]
+            saves[name] = found.values
         return saves
 
 

@@ -11,7 +11,7 @@ import xarray as xr
 from saddlescope.engines.state import State
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
-from saddlescope.runs.run import Frame, fill, stack
+from saddlescope.runs.run import Frame, fill, joined_saves, saved
 from saddlescope.runs.statistics import Record
 from saddlescope.runs.variables import shapes
 
@@ -52,9 +52,9 @@ class Memory:
 
     def commit(self, state: State, records: Sequence[Record]) -> None:
         """Append these saves, up to this state."""
-        end = self._done + len(records)
+        end = saved(self._plan, state)
         for name in self._arrays if records else ():
-            self._arrays[name][:, self._done : end] = stack(records, name)
+            self._arrays[name][:, self._done : end] = joined_saves(records, name)
         self._done, self.state = end, state
 
     def dataset(self) -> xr.Dataset:

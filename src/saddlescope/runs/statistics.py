@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from saddlescope._arrays import Floats
 
 Record = dict[str, Floats]
-"""One save: every variable without its time axis."""
+"""Successive saves: every variable, with time as its second axis."""
 
 STATISTICS = ("mean", "var", "q05", "q50", "q95", "stderr", "n")
 QUANTILES = (0.05, 0.5, 0.95)
@@ -19,6 +19,18 @@ QUANTILES = (0.05, 0.5, 0.95)
 TOGETHER = 8192
 """Largest ensemble whose variables are summarised in one table; in larger ones the bits of a sum of squares depend on
 the rows beside it, because einsum buffers as many numbers."""
+
+SAVES = 32
+"""Most saves that are summarised in one pass."""
+
+
+def saves_together(trajectories: int) -> int:
+    """Number of saves of an ensemble that are summarised in one pass.
+
+    >>> saves_together(4), saves_together(2000), saves_together(100_000)
+    (32, 4, 1)
+    """
+    return max(1, min(SAVES, TOGETHER // trajectories))
 
 
 def statistics(values: Mapping[str, Floats], alive: NDArray[np.bool_]) -> Record:

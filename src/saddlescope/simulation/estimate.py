@@ -18,7 +18,7 @@ from saddlescope.methods import Method
 from saddlescope.observables import THRESHOLDS
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
-from saddlescope.runs.run import record
+from saddlescope.runs.run import kept, record
 from saddlescope.runs.sink import COMMIT_BYTES
 from saddlescope.runs.variables import sizes, variables
 
@@ -137,7 +137,7 @@ def seconds(problem: Problem, method: Method, plan: Plan, engine: str = "auto") 
     made = make_engine(engine, problem, method, part)
     state = made.init()
     began = time.perf_counter()
-    record(made, problem, part, state)
+    kept([record(made, part, state)], problem, part)
     save = time.perf_counter() - began
     steps, spent = 1, 0.0
     while spent < MEASURED_SECONDS and state.step < plan.steps:

@@ -17,9 +17,9 @@ from saddlescope.engines.protocol import Engine
 from saddlescope.engines.state import State
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
-from saddlescope.runs.run import record
+from saddlescope.runs.run import Save, kept, record
 from saddlescope.runs.sink import COMMIT_BYTES, Sink
-from saddlescope.runs.statistics import Record
+from saddlescope.runs.statistics import Record, saves_together
 
 BLOCK_SECONDS = 0.2
 """Time between two looks at signals and the progress bar."""
@@ -33,15 +33,19 @@ def advance(engine: Engine, problem: Problem, plan: Plan, sink: Sink, progress: 
     state = sink.state
     saves = set(plan.save_steps.tolist())
     goals = sorted(saves | {plan.steps})
-    pace, records, committed = _Pace(), list[Record](), time.monotonic()
+    together = saves_together(plan.count)
+    pace, fresh, records, committed = _Pace(), list[Save](), list[Record](), time.monotonic()
     with _bar(plan, state, progress) as show, _Stop(sink) as stop:
         while state.step < plan.steps:
             state = pace.advance(engine, state, goals[bisect_right(goals, state.step)])
             if state.step in saves:
-                records.append(record(engine, problem, plan, state))
+                fresh.append(record(engine, plan, state))
             show(state.step)
-            waited = time.monotonic() - committed > COMMIT_SECONDS
-            if waited or stop.wanted or state.step == plan.steps or _bytes(records) > COMMIT_BYTES:
+            due = stop.wanted or state.step == plan.steps or time.monotonic() - committed > COMMIT_SECONDS
+            if fresh and (due or len(fresh) == together):
+                records.append(kept(fresh, problem, plan))
+                fresh = []
+            if due or _bytes(records) > COMMIT_BYTES:
                 sink.commit(state, records)
                 records, committed = [], time.monotonic()
             if stop.wanted:

@@ -18,7 +18,7 @@ from saddlescope.methods import Method
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.runs.place import take
-from saddlescope.runs.run import attributes, frame, joined, record
+from saddlescope.runs.run import attributes, frame, joined, kept, record
 from saddlescope.runs.sink import Memory, Sink
 from saddlescope.runs.store import Store
 from saddlescope.simulation import advice, estimate
@@ -87,7 +87,7 @@ def _sink(start: Start, engine: Engine, out: Any, overwrite: bool) -> Sink:
             warnings.warn(sentence, stacklevel=3)
         records = start.records
         if not records and plan.save_steps[0] == state.step:
-            records = [record(engine, problem, plan, state)]
+            records = [kept([record(engine, plan, state)], problem, plan)]
         empty = frame(problem, method, plan, attrs)
         if path is None:
             return Memory(empty, problem, plan, state, records)

@@ -73,7 +73,7 @@ def _continued(run: xr.Dataset, method: Any, plan: Any) -> Start:
     _check_ensemble(old_plan, new.plan, extends)
     if extends:
         plan = _extended(given.run["step"].values, new.plan, state)
-        return replace(new, plan=plan, state=state, records=given.records(), continues=before)
+        return replace(new, plan=plan, state=state, records=[given.saves()], continues=before)
     if state.step < old_plan.steps:
         raise ValueError(
             f"the run stopped at step {state.step:,} of {old_plan.steps:,}; "
