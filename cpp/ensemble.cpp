@@ -113,7 +113,7 @@ Kernel::Kernel(Description description)
 }
 
 void Kernel::use_samples(const double* rows, int64_t n, int64_t columns, const double* factor, int64_t k, int64_t q,
-                         Sampling sampling) {
+                         Sampling sampling, double share) {
   const int64_t dx = problem_.dx, dy = problem_.dy, r = problem_.rank;
   require(n >= 1, "rows must hold a sample");
   int64_t size = 0;
@@ -125,13 +125,13 @@ void Kernel::use_samples(const double* rows, int64_t n, int64_t columns, const d
           "factor must have a column for each entry of a triangle, and one for each of K or none");
   require(!batches || sampling == Sampling::replacement || method_.batch <= double(n),
           "batch must not be larger than the data set");
-  require(method_.source != Source::isotropic, "isotropic noise needs Gaussian data");
+  require(share >= 0 && share <= 1, "share must be 0 to 1");
   rows_.assign(rows, rows + size);
   factor_.assign(factor, factor + k * q);
   require(finite(rows_) && finite(factor_), "rows and factor must be finite");
   rows32_.assign(rows_.begin(), rows_.end());
   factor32_.assign(factor_.begin(), factor_.end());
-  samples_ = {n, int(columns), {rows32_.data(), rows_.data()}, q, k, {factor32_.data(), factor_.data()}};
+  samples_ = {n, int(columns), {rows32_.data(), rows_.data()}, q, k, {factor32_.data(), factor_.data()}, share};
   method_.sampling = sampling;
   stepped_.samples = &samples_;
   if (batches) stepped_.root = nullptr, stepped_.rank = problem_.dx;
@@ -148,7 +148,6 @@ void Kernel::check(const Ensemble<T, Word>& ensemble, const Span& span, int thre
   require(0 <= span.from && span.from <= span.until, "until must not lie before the state's step");
   require(!span.peaks || sizeof(T) == 8 || span.until <= std::numeric_limits<int32_t>::max(),
           "noise peaks in float32 are followed for at most 2147483647 steps");
-  require(!span.peaks || !stepped_.samples, "noise peaks need Gaussian data");
   require(sizeof(T) == 8 || method_.source != Source::flow, "gradient flow takes float64 only");
   require(threads >= 1, "threads must be at least 1");
   require(method_.momentum == 0 || ensemble.velocity || ensemble.count == 0, "momentum needs velocity (n, parameters)");

@@ -51,8 +51,9 @@ class Kernel {
 
   // Takes a data set: `rows` (n, columns + dy) of inputs and residuals, and the factor Fᵀ (k, q) of their fourth
   // moments (k = 0: none). Batches are drawn from inputs x (columns = dx), all else takes c with x = R c (columns = r).
+  // `share` of the sampling variance remains in the noise of the modes.
   void use_samples(const double* rows, int64_t n, int64_t columns, const double* factor, int64_t k, int64_t q,
-                   Sampling sampling);
+                   Sampling sampling, double share = 1.0);
 
   // Counts mode strengths at every `every`-th step from step `start`, in bins from low to high.
   void accumulate(double low, double high, int64_t start, int64_t every);

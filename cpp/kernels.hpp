@@ -34,6 +34,7 @@ struct Samples {
   int64_t moments;  // q: those of (ccᵀ, r cᵀ) that vary
   int64_t factors;  // k; 0: Langevin noise is made sample by sample
   Table factor;     // Fᵀ (k, q), F Fᵀ the covariance of the moments over the samples
+  double share;     // fraction of the sampling variance that remains: (n − B)/(n − 1) without replacement
 };
 
 // The problem in the teacher's basis: the teacher is diag(strengths), Σ = R Rᵀ.

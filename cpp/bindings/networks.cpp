@@ -52,10 +52,10 @@ void make(Kernel* self, const std::string& network, const std::vector<std::pair<
 
 void use_samples(Kernel& kernel, Array<const double, 2> rows,  // (n, columns + dy)
                  Array<const double, 2> factor,                // (k, q), or (0, any)
-                 const std::string& sampling) {
+                 const std::string& sampling, double share) {
   require_aligned(rows, factor);
   kernel.use_samples(rows.data(), int64_t(rows.shape(0)), int64_t(rows.shape(1)) - kernel.outputs(), factor.data(),
-                     int64_t(factor.shape(0)), int64_t(factor.shape(1)), sampling_of(sampling));
+                     int64_t(factor.shape(0)), int64_t(factor.shape(1)), sampling_of(sampling), share);
 }
 
 template <class T, class Word>
@@ -162,7 +162,7 @@ void bind_networks(nb::module_& m) {
   bind_advance<float, uint32_t>(kernel);
   bind_advance<double, uint64_t>(kernel);
   kernel.def("accumulate", &Kernel::accumulate, "low"_a, "high"_a, "start"_a, "every"_a)
-      .def("use_samples", &use_samples, "rows"_a, "factor"_a, "sampling"_a)
+      .def("use_samples", &use_samples, "rows"_a, "factor"_a, "sampling"_a, "share"_a = 1.0)
       .def("observe", &observe, "weights"_a, "temperature"_a, "threads"_a = 1)
       .def("peek", &peek, "weights"_a, "clock"_a, "at"_a, "threads"_a = 1)
       .def_prop_ro("columns", &Kernel::columns)

@@ -10,6 +10,8 @@ namespace saddlescope::SADDLESCOPE_ISA {
 // Closed-form gradient noise per mode, per unit T, from Cov[G] with N = E Eᵀ + σ² I:
 //   end to end Σ_{l,k} (p_lᵀ N p_k)(q_lᵀ Σ q_k) + (p_lᵀ ΔΣ q_k)(p_kᵀ ΔΣ q_l),
 //   p_l = W_{>l} W_{>l}ᵀ u_α, q_l = W_{<l}ᵀ W_{<l} v_α.
+// Of a data set, e_i = Δx_i − r_i, the same from its samples:
+//   share · Var_i[Σ_l (p_lᵀ e_i)(q_lᵀ x_i)] + δ² mean_i ‖Σ_l p_l (q_lᵀ x_i)‖².
 template <class V>
 struct ModeNoise {
   using T = Scalar<V>;
@@ -17,6 +19,7 @@ struct ModeNoise {
   V* suffix[kMaxDepth] = {};                                 // W_{>l} (dy, n_l), below the top layer
   V *left[kMaxDepth], *right[kMaxDepth], *error[kMaxDepth];  // p_l (dy, m); Rᵀ q_l and Eᵀ p_l (r, m)
   V *gram, *outer, *inner, *cross, *mirror, *total;
+  V *each = nullptr, *spread = nullptr;  // of a data set: Σ_l (p_lᵀ e_i)(q_lᵀ x_i) (n); Σ_l p_l (q_lᵀ x_i) (dy)
 
   ModeNoise(DeepLinear<V>& network, Arena& arena) : net(network) {
     for (int l = 0; l < net.depth; ++l) {
@@ -28,6 +31,10 @@ struct ModeNoise {
     if (net.depth > 1) suffix[net.depth - 2] = net.weight[net.depth - 1];
     gram = arena.take<V>(int64_t(net.dx) * net.modes);
     for (V** buffer : {&outer, &inner, &cross, &mirror, &total}) *buffer = arena.take<V>(net.modes);
+    if (const Samples* samples = net.problem.samples) {
+      each = arena.take<V>(samples->count);
+      spread = arena.take<V>(net.dy);
+    }
     if (arena.base) ends();
   }
 
@@ -78,7 +85,39 @@ struct ModeNoise {
     }
   }
 
+  // Two passes over the samples, as the difference of moments would cancel.
+  void by_samples(const Samples& samples) const {
+    const T* const rows = samples.rows.as<T>();
+    const int64_t n = samples.count, r = net.rank, dy = net.dy, m = net.modes;
+    const T variance = T(net.problem.label_noise * net.problem.label_noise), weight = T(1.0 / double(n));
+    for (int64_t a = 0; a < m; ++a) {
+      V mean{}, labels{}, square{};
+      for (int64_t i = 0; i < n; ++i) {
+        const T *x = rows + i * (r + dy), *residual = x + r;
+        each[i] = V{};
+        for (int64_t j = 0; j < dy; ++j) spread[j] = V{};
+        for (int l = 0; l < net.depth; ++l) {
+          V p{}, q{};
+          for (int64_t k = 0; k < r; ++k) {
+            p = fma(error[l][k * m + a], splat<V>(x[k]), p);
+            q = fma(right[l][k * m + a], splat<V>(x[k]), q);
+          }
+          for (int64_t j = 0; j < dy; ++j) p = fma(left[l][j * m + a], splat<V>(-residual[j]), p);
+          each[i] = fma(p, q, each[i]);
+          if (variance > 0)
+            for (int64_t j = 0; j < dy; ++j) spread[j] = fma(left[l][j * m + a], q, spread[j]);
+        }
+        mean += each[i];
+        labels += squared_norm(spread, dy);
+      }
+      mean = mean * splat<V>(weight);
+      for (int64_t i = 0; i < n; ++i) square = fma(each[i] - mean, each[i] - mean, square);
+      total[a] = (square * splat<V>(T(samples.share)) + labels * splat<V>(variance)) * splat<V>(weight);
+    }
+  }
+
   void end_to_end() const {
+    if (const Samples* samples = net.problem.samples) return by_samples(*samples);
     for (int l = 0; l < net.depth; ++l)
       for (int k = 0; k <= l; ++k) term(l, k, l == k ? T(1) : T(2), l > 0);
   }

@@ -48,12 +48,14 @@ struct Stepper {
   static int64_t normals_per_step(const Problem& problem, const Method& method) {
     const int64_t r = problem.rank;
     const int64_t labels = problem.label_noise > 0 ? problem.dy * r : 0;
+    if (method.source == Source::isotropic) {
+      int64_t count = 0;
+      for (int l = 0; l < problem.depth; ++l) count += int64_t(problem.shapes[l].rows) * problem.shapes[l].columns;
+      return count;
+    }
     if (const Samples* samples = problem.samples)
       return labels + (samples->factors ? samples->factors : samples->count);
-    if (method.source != Source::isotropic) return labels + r * (r + 1) / 2;
-    int64_t count = 0;
-    for (int l = 0; l < problem.depth; ++l) count += int64_t(problem.shapes[l].rows) * problem.shapes[l].columns;
-    return count;
+    return labels + r * (r + 1) / 2;
   }
 
   // The most numbers a step takes from its noise: Bartlett's chis stand where Langevin noise has its diagonal.

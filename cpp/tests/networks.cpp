@@ -63,7 +63,9 @@ const std::vector<Named>& methods() {
 
 std::vector<Named> methods_of(const Case& c) {
   if (!c.samples) return methods();
-  std::vector<Named> all = {{"gd", method_of(Source::gd)}, {"gradient", method_of(Source::gradient)}};
+  std::vector<Named> all = {{"gd", method_of(Source::gd)},
+                            {"gradient", method_of(Source::gradient)},
+                            {"isotropic", method_of(Source::isotropic)}};
   for (Sampling sampling : {Sampling::replacement, Sampling::without, Sampling::shuffle, Sampling::full})
     for (double batch : {1.0, 5.0}) {
       for (double momentum : {0.0, 0.9}) {
@@ -376,8 +378,10 @@ void everything(const Kernels& kernels) {
   }
   for (const Case& c : other_cases())
     for (const Named& m : methods_of(c)) {
-      label(c.name + ", " + m.name);
-      invariance<T>(kernels, c, m, false);
+      for (bool peaks : {false, true}) {
+        label(c.name + ", " + m.name + (peaks ? ", peaks" : ""));
+        invariance<T>(kernels, c, m, peaks);
+      }
       if (c.depth() > 1) divergence<T>(kernels, c, m.method);  // one layer comes back from anywhere
     }
   for (const Named& m : methods()) {

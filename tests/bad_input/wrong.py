@@ -116,13 +116,9 @@ WRONG: dict[str, Wrong] = {
         method__sampling="without",
     ),
     "more than an epoch": wrong(VALUE, "batch_size", "at most the 2", data=SAMPLES, method__sampling="shuffle"),
-    "isotropic noise of samples": wrong(
-        VALUE, "isotropic", 'use noise = "gradient"', data=SAMPLES, method=LANGEVIN | {"noise": "isotropic"}
-    ),
     "aligned noise of samples": wrong(
         VALUE, "aligned", "covariance", data=SAMPLES, method=LANGEVIN | {"noise": "aligned"}
     ),
-    "noise peaks of samples": wrong(VALUE, "noise_peak", "leave it out", data=SAMPLES, plan__events=["noise_peak"]),
     # diagonal networks
     "depth zero": wrong(VALUE, "depth", "such as 2", network=CHAINS | {"depth": 0}, data=ONE),
     "depth a fraction": wrong(KIND, "depth", "such as 2", network=CHAINS | {"depth": 1.5}, data=ONE),

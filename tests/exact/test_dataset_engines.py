@@ -1,9 +1,12 @@
 """Finite data sets: the compiled engine agrees with the reference, and results do not depend on how a run is cut."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from saddlescope import GD, SGD, DeepLinear, GradientFlow, Langevin, Plan, Problem, _kernel, init
+from saddlescope.engines.native import Native
 from saddlescope.engines.reference import Reference
 from saddlescope.schedules import Cosine, Step, Warmup
 from support import ENGINES, dataset, engine_class, whitened
@@ -50,6 +53,12 @@ METHODS = {
     "gradient": Langevin(LR, 2.5),
     "gradient, dt": Langevin(LR, 2.5, dt=LR / 3),
     "aligned": Langevin(LR, 2.5, noise="aligned"),
+    "isotropic": Langevin(LR, 2.5, noise="isotropic"),
+    "isotropic, dt, decay": Langevin(LR, 2.5, noise="isotropic", dt=LR / 3, weight_decay=0.3, schedule=Warmup(4)),
+    "replacement 2, momentum": SGD(LR / 4, 2, momentum=0.8),
+    "shuffle 4, momentum, decay": SGD(LR, 4, "shuffle", momentum=0.6, weight_decay=0.3),
+    "full, momentum": SGD(LR, sampling="full", momentum=0.9, schedule=Warmup(4)),
+    "gd, momentum": GD(LR, momentum=0.7),
     "flow": GradientFlow(LR),
 }
 
@@ -91,6 +100,50 @@ def test_paths_in_float32(name, method):
     np.testing.assert_array_equal(a.order, b.order)
     for x, y in zip(reference.weights(a), run.weights(b), strict=True):
         np.testing.assert_allclose(y, x, rtol=1e-3, atol=3e-5)
+
+
+DISCRETE = [pair for pair in PAIRS if pair[1] != "flow"]
+
+
+@pytest.mark.parametrize(("name", "method"), DISCRETE)
+def test_noise_peaks(name, method):
+    """The largest noise of every mode before it is learned, on both engines; in float64 the same step."""
+    plan = Plan(steps=STEPS, trajectories=N, seed=4, events=("learning_time", "noise_peak"))
+    (_, a), (_, b) = ends(PROBLEMS[name], METHODS[method], plan)
+    np.testing.assert_array_equal(a.learned, b.learned)
+    np.testing.assert_allclose(b.peak[:, 0], a.peak[:, 0], rtol=1e-7, atol=1e-12)
+    same = a.peak[:, 1] == b.peak[:, 1]
+    assert same.mean() > 0.99, "a tie is broken by rounding"
+    np.testing.assert_allclose(b.peak[:, 2][same], a.peak[:, 2][same], rtol=1e-7, atol=1e-9)
+    (_, c), (_, d) = ends(PROBLEMS[name], METHODS[method], replace(plan, dtype="float32"))
+    np.testing.assert_allclose(d.peak[:, 0], c.peak[:, 0], rtol=2e-3, atol=1e-4 * np.abs(c.peak[:, 0]).max() + 1e-12)
+
+
+@pytest.mark.parametrize("method", ["replacement 3", "without 4", "full", "gradient", "isotropic"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_noise_peak_is_the_largest_mode_noise_that_a_run_shows(engine, method):
+    """Share of the sampling variance and temperature included."""
+    given, plan = PROBLEMS["wide"], Plan(steps=STEPS, trajectories=4, seed=4, events=("noise_peak",))
+    run = engine_class(engine)(given, METHODS[method], plan)
+    state, shown = run.init(), []
+    for step in range(STEPS):
+        shown.append(run.observe(state)["mode_noise"])
+        state = run.advance(state, step + 1)
+    shown.append(run.observe(state)["mode_noise"])
+    waiting = np.isinf(state.learned[:, -1])
+    assert waiting.mean() > 0.5
+    np.testing.assert_allclose(state.peak[:, 0][waiting], np.max(shown, axis=0)[waiting], rtol=1e-9)
+
+
+@pytest.mark.parametrize("method", ["replacement 3", "shuffle 4", "full", "isotropic", "replacement 2, momentum"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_routes_and_instruction_sets_give_the_same_bits(method, dtype):
+    plan = Plan(steps=9, trajectories=N, dtype=dtype, events=("learning_time", "noise_peak"))
+    fused = [name for name in _kernel.instruction_sets() if name != "baseline"] or ["baseline"]
+    for name in ("wide", "rank 2", "many inputs"):
+        runs = [Native(PROBLEMS[name], METHODS[method], plan, s, r) for s in fused for r in ("lanes", "one by one")]
+        first, *others = (run.advance(run.init(), 9).to_bytes() for run in runs)
+        assert all(other == first for other in others)
 
 
 def test_both_ways_to_langevin_noise_are_taken():

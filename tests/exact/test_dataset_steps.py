@@ -170,6 +170,18 @@ def test_langevin_has_the_covariance_of_the_samples(engine, name, monkeypatch):
         monkeypatch.undo()
 
 
+@pytest.mark.parametrize("name", DATA)
+def test_isotropic_noise_has_the_trace_of_the_samples(engine, name):
+    """The same in every direction, with the mean of the variances of the true noise."""
+    data = DATA[name]
+    weights = np.random.default_rng(4).standard_normal((data.dim_out, data.dim_in))
+    trace = np.trace(sample_covariance(data, weights))
+    method = Langevin(LR, 2.5, "isotropic", dt=LR / 3)
+    covariance = exact_covariance(engine, data, weights, method)
+    expected = method.temperature / method.time_step * trace / weights.size * np.eye(weights.size)
+    np.testing.assert_allclose(covariance, expected, atol=1e-10 * expected.max())
+
+
 def test_gaussian_noise_of_the_same_second_moments_is_another(engine):
     """Negative control: non-Gaussian inputs have different fourth moments."""
     data = DATA["by factor"]

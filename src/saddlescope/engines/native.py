@@ -114,7 +114,7 @@ class Native:
     def observe(self, state: State) -> dict[str, Floats]:
         """The observables of the step's description for every trajectory, leading axis n."""
         step, data, shown = self.step, self.step.data, self._shown(state)
-        temperature, share = step.noise_scale(state.step)
+        temperature = step.temperature * step.factor(state.step)
         table = self._kernel.observe(shown, temperature, self.threads) if self._columns else shown
         found = {name: _part(table, place) for name, place in self._columns.items()}
         if found and len(data.modes.strengths) > _kernel.jacobi_modes:
@@ -126,7 +126,7 @@ class Native:
         slow = [name for name in step.observed if name not in found]
         if slow:
             layers = out_of_modes(data, self._layers(shown))
-            found |= observables.observe(self.problem, temperature, layers, share, slow, step.decay)
+            found |= observables.observe(self.problem, temperature, layers, step.share, slow, step.decay)
         return {name: found[name] for name in step.observed}
 
     def weights(self, state: State) -> tuple[Floats, ...]:
@@ -181,12 +181,12 @@ def _kernel_of(step: Step, instruction_set: str, route: str) -> _kernel.Kernel:
         order=step.order,
         instruction_set=instruction_set,
         route=route,
-        **step.network.kernel_arguments(data),
+        **step.network.kernel_arguments(data, step.share),
     )
     if wanted := step.accumulate:
         kernel.accumulate(wanted.low, wanted.high, wanted.start, wanted.every)
     if is_finite(data) and not (step.network.scalar and step.diffusive):
-        kernel.use_samples(*finite.kernel_tables(data, step))
+        kernel.use_samples(*finite.kernel_tables(data, step), share=step.share)
     return kernel
 
 

@@ -78,9 +78,10 @@ class Reference:
 
     def observe(self, state: State) -> dict[str, Floats]:
         """The observables of the step's description for every trajectory, leading axis n."""
-        temperature, share = self.step.noise_scale(state.step)
+        step = self.step
+        temperature = step.temperature * step.factor(state.step)
         return observables.observe(
-            self.problem, temperature, self.weights(state), share, self.step.observed, self.step.decay
+            self.problem, temperature, self.weights(state), step.share, step.observed, step.decay
         )
 
     def advance(self, state: State, until: int, normals: Array | None = None) -> State:
@@ -174,8 +175,9 @@ class Reference:
 
     def _record_peak(self, state: State, strengths: Array, passed: Array) -> State:
         """``State.peak``: the largest noise strictly before learning, and the noise when learned."""
-        data, temperature = self.step.data, self.step.temperature * self.step.factor(state.step)
-        noise = self.step.network.mode_noise(data, temperature, out_of_modes(data, state.weights))
+        step, temperature = self.step, self.step.temperature * self.step.factor(state.step)
+        weights = out_of_modes(step.data, state.weights)
+        noise = step.network.mode_noise(step.data, temperature, weights, step.share)
         higher = np.isinf(state.learned[:, -1]) & (noise > state.peak[:, 0])
         now = np.stack([noise, np.full_like(noise, state.step), strengths, noise], axis=1)
         taken = np.stack([higher, higher, higher, passed[:, -1]], axis=1)

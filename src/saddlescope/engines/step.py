@@ -35,9 +35,9 @@ class Step:
 
     ``method`` is there for what is special to a new method; all that methods share is decoded here.
     ``source`` names where the gradient of the map comes from, ``sampling`` how samples of a data set are drawn ("full":
-    all of them), ``batch`` is B. ``schedule`` multiplies ``lr``, ``dt`` and ``temperature`` of a step by its factor.
-    ``diffusive`` noise is made of standard normals, which can be given. ``passages`` and ``peaks``: whether learning
-    times and noise peaks are looked for at every step.
+    all of them), ``batch`` is B, ``temperature`` that of the noise of Ḡ (η/n for full batches). ``schedule`` multiplies
+    ``lr``, ``dt`` and ``temperature`` of a step by its factor. ``diffusive`` noise is made of standard normals, which
+    can be given. ``passages`` and ``peaks``: whether learning times and noise peaks are looked for at every step.
     """
 
     network: Network
@@ -110,18 +110,16 @@ class Step:
             return labels + (self.data.samples if factor is None else factor.shape[1])
         return labels + rank * (rank + 1) // 2
 
-    def noise_scale(self, step: int) -> tuple[float, float]:
-        """Temperature of the noise of Ḡ at a step, and the fraction of the sampling variance that remains.
+    @property
+    def share(self) -> float:
+        """Fraction of the sampling variance that remains: of n samples without replacement ``(n − B)/(n − 1)``.
 
-        Of a data set, n samples without replacement leave ``(n − B)/(n − 1)``; full batches have η/n and label noise
-        alone.
+        Full batches leave label noise alone.
         """
-        factor, n = self.factor(step), self.data.samples
-        if not n or self.source not in ("gd", "sgd"):
-            return self.temperature * factor, 1.0
         if self.sampling == "full":
-            return self.lr * factor / n, 0.0
-        return self.temperature * factor, (n - self.batch) / max(n - 1, 1) if self.ordered else 1.0
+            return 0.0
+        n = self.data.samples
+        return (n - self.batch) / max(n - 1, 1) if self.ordered else 1.0
 
 
 def decode(problem: Problem, method: Rule, plan: Plan) -> Step:
@@ -136,9 +134,11 @@ def decode(problem: Problem, method: Rule, plan: Plan) -> Step:
     ('sgd', 4, 0)
     """
     check(problem, method, plan)
-    data, source, sampling, batch = problem.data, method.source, method.sampling, method.batch
+    data, source, sampling = problem.data, method.source, method.sampling
+    batch, temperature = method.batch, method.temperature
     if is_finite(data) and method.full_batch:
-        source, sampling, batch = "sgd" if data.label_noise > 0 else "gd", "full", data.samples
+        source, sampling = "sgd" if data.label_noise > 0 else "gd", "full"
+        batch, temperature = data.samples, method.lr / data.samples
     return Step(
         network=problem.network,
         data=data,
@@ -152,7 +152,7 @@ def decode(problem: Problem, method: Rule, plan: Plan) -> Step:
         decay=method.weight_decay,
         momentum=method.momentum,
         order=method.order,
-        temperature=method.temperature,
+        temperature=temperature,
         diffusive=method.diffusive,
         dtype=plan.dtype,
         passages=bool(plan.events or plan.accumulate),
@@ -182,22 +182,13 @@ def check(problem: Problem, method: Rule, plan: Plan) -> None:
     if method.source == "sgd" and data.moments_alone:
         raise ValueError("SGD needs data with samples, got Moments, which do not fix the law of a batch; use Langevin")
     if is_finite(data):
-        _check_finite(problem, method, plan)
+        if method.sampling in ORDERED and method.batch > data.samples:
+            raise ValueError(
+                f'batch_size must be at most the {data.samples} samples with sampling = "{method.sampling}", '
+                f'got {method.batch}; lower it or use sampling = "replacement"'
+            )
     elif method.source == "sgd" and method.sampling != "replacement":
         raise ValueError(
             f'sampling = "{method.sampling}" needs a data set, but samples of Gaussian data are always fresh; '
             "leave sampling out"
-        )
-
-
-def _check_finite(problem: Problem, method: Rule, plan: Plan) -> None:
-    samples = problem.data.samples
-    if not problem.network.scalar and method.source == "isotropic":
-        raise ValueError('noise = "isotropic" needs Gaussian data, got a Dataset; use noise = "gradient"')
-    if "noise_peak" in plan.events:
-        raise ValueError('events "noise_peak" needs Gaussian data, got a Dataset; leave it out and watch mode_noise')
-    if method.sampling in ORDERED and method.batch > samples:
-        raise ValueError(
-            f'batch_size must be at most the {samples} samples with sampling = "{method.sampling}", '
-            f'got {method.batch}; lower it or use sampling = "replacement"'
         )

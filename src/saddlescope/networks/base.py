@@ -88,8 +88,8 @@ class NetworkType(Protocol):
         """Names of the two dims of a layer, counted from 1."""
         ...
 
-    def kernel_arguments(self, data: Data) -> dict[str, Any]:
-        """What its compiled kernel takes beside the shapes of the layers."""
+    def kernel_arguments(self, data: Data, share: float) -> dict[str, Any]:
+        """What its compiled kernel takes beside the shapes, where ``share`` of the sampling variance remains."""
         ...
 
     def balanced(self, scale: float, aligned: bool, data: Data, source: Streams, count: int) -> Layers:

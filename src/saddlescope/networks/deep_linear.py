@@ -308,7 +308,7 @@ class DeepLinear:
         """Units above and below layer l."""
         return f"unit{layer}", f"unit{layer - 1}"
 
-    def kernel_arguments(self, data: Data) -> dict[str, Any]:
+    def kernel_arguments(self, data: Data, share: float) -> dict[str, Any]:
         """Nothing beside the shapes."""
         return {}
 

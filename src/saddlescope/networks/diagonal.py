@@ -220,9 +220,9 @@ class Diagonal:
         """A weight for each chain."""
         return "chain", "input"
 
-    def kernel_arguments(self, data: Data) -> dict[str, Any]:
+    def kernel_arguments(self, data: Data, share: float) -> dict[str, Any]:
         """The variance of one sample's gradient, as a function of Δ."""
-        noise = data.gradient_noise()
+        noise = data.gradient_noise(share)
         return {"gradient_noise": (noise.alpha, float(data.modes.strengths[0]) - noise.center, noise.floor)}
 
     end_to_end = staticmethod(end_to_end)
