@@ -65,6 +65,8 @@ class Data:
     label_noise: float
     samples: int = 0
     """Number of given samples n; 0 where samples are always fresh."""
+    gaussian = False
+    """Whether inputs and label noise are Gaussian, so that their covariances say all."""
     moments_alone = False
     """Whether only moments of one input and one label are known, which do not fix the law of a batch."""
 

@@ -37,6 +37,8 @@ class GaussianData(Data):
     left: OptionalMatrix = None
     right: OptionalMatrix = None
 
+    gaussian = True
+
     def __post_init__(self) -> None:
         rows, columns = self.teacher.shape
         for name, values in (("teacher", self.teacher), ("covariance", self.covariance)):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from saddlescope._numbers import shown
-from saddlescope.data import Dataset, GaussianData
-from saddlescope.methods import METHODS, SGD, Langevin, Method
+from saddlescope.data import Data
+from saddlescope.methods import METHODS, Method
 from saddlescope.problem import Problem
 from saddlescope.theory._checks import steady
 from saddlescope.theory.mode.sde import ModeSDE
@@ -41,7 +41,7 @@ def mode_sde(problem: Problem, method: Method, mode: int) -> ModeSDE:
     reachable = min(len(strengths), *problem.network.widths)
     if not 0 <= mode < reachable:
         raise ValueError(f"mode must be 0 to {reachable - 1} for this teacher and these widths, got {mode}")
-    if isinstance(method, Langevin) and method.noise == "isotropic":
+    if method.source == "isotropic":
         raise ValueError('one mode has a closed SDE only under noise="gradient" or "aligned", got "isotropic"')
     if method.momentum:
         raise ValueError(
@@ -53,14 +53,14 @@ def mode_sde(problem: Problem, method: Method, mode: int) -> ModeSDE:
             f"the SDE of a mode has one temperature, but that of {type(method).__name__} follows a schedule; "
             "leave schedule out"
         )
-    if isinstance(method, Langevin) and method.order == 2:
+    if method.order == 2:
         raise ValueError("the SDE of a mode is that of order = 1, got order = 2; leave order out")
     if not data.diagonal_in_modes:
         raise ValueError(
             "the input covariance couples the modes, so that no mode has a closed SDE; make it white, or diagonal in "
             "the teacher's right singular vectors"
         )
-    if isinstance(data, Dataset) and not _is_fresh(method, data):
+    if data.samples and not _is_fresh(method, data):
         raise ValueError(
             "the noise of the method is not that of independent samples, so that no mode has a closed SDE; "
             'use sampling = "replacement", or label_noise = 0 for full batches'
@@ -68,16 +68,16 @@ def mode_sde(problem: Problem, method: Method, mode: int) -> ModeSDE:
     if data.sigma_in_modes[mode, mode] <= 1e-12 * np.abs(data.sigma_in_modes).max():
         raise ValueError(f"inputs have no variance along mode {mode}, so that it never grows; choose another mode")
     depth, T, decay = problem.network.depth, method.temperature, method.weight_decay
-    speed = getattr(problem.network, "speed", 1.0)
-    if speed == 1 and isinstance(data, GaussianData) and data.sigma_in_modes[mode, mode] == 1:
+    speed = problem.network.speed
+    if speed == 1 and data.gaussian and data.sigma_in_modes[mode, mode] == 1:
         return ModeSDE(depth, float(strengths[mode]), data.label_noise, temperature=T, weight_decay=decay)
     a1, a2, a3, b1, b2 = data.mode_moments(mode)
     moments = (speed**2 * a1, speed**2 * a2, speed**2 * a3, speed * b1, speed * b2)
     return ModeSDE(depth, moments=moments, temperature=T, weight_decay=decay)
 
 
-def _is_fresh(method: Method, data: Dataset) -> bool:
+def _is_fresh(method: Method, data: Data) -> bool:
     """Whether the noise of a method is that of independent samples, or none."""
     if method.full_batch:
         return data.label_noise == 0
-    return not isinstance(method, SGD) or method.sampling == "replacement"
+    return method.sampling == "replacement"

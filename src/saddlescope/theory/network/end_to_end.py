@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from saddlescope._arrays import Floats, Weights
 from saddlescope._arrays import transposed as _t
 from saddlescope._numbers import as_numbers, as_whole
-from saddlescope.data import Data, GaussianData
+from saddlescope.data import Data
 from saddlescope.data.base import ROUNDING
 from saddlescope.theory import _checks
 from saddlescope.theory._checks import steady
@@ -230,7 +230,7 @@ def _ends(modes: int, dim_in: int | None, dim_out: int | None) -> tuple[int, int
 
 def _between(data: Data, error: Floats, x: Floats, share: float) -> Floats:
     """``⟨G̃XG̃⟩`` (n, dy, dx) for X (n, dx, dy)."""
-    if isinstance(data, GaussianData):
+    if data.gaussian:
         pull = error @ data.sigma
         spread = pull @ _t(error) + data.label_noise**2 * np.eye(data.dim_out)
         trace = np.einsum("nij,nji->n", pull, x)[:, None, None]
