@@ -1,4 +1,4 @@
-"""Where training starts: initial weights, drawn per trajectory from a stream of their own."""
+"""Initial weights, drawn for each trajectory from a separate random stream."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class Given:
 
     @property
     def members(self) -> int | None:
-        """Number of trajectories that have weights of their own; None where all share one set."""
+        """Number of trajectories with separate weights; None if all share one set."""
         return len(self.weights[0]) if self.weights[0].ndim == 3 else None
 
 

@@ -1,4 +1,4 @@
-"""The rules by which weights move, and the facts about them."""
+"""Methods: gradient flow, gradient descent, SGD and Langevin dynamics, and what engines need to know of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _HEAVY_BALL = ("heavy-ball identity",)
 
 
 class Rule:
-    """What holds of a method unless it says otherwise."""
+    """Base of every method: the defaults of what engines and theory ask."""
 
     lr: float
     weight_decay: float = 0.0
@@ -41,7 +41,7 @@ class Rule:
 
     @property
     def source(self) -> str:
-        """Where the gradient of the end-to-end map comes from: the name under which engines know it."""
+        """Name of the source of the map's gradient, under which engines look it up."""
         raise NotImplementedError
 
     @property
@@ -56,7 +56,7 @@ class Rule:
 
     @property
     def pace(self) -> float:
-        """How many times as fast as without momentum it moves in the end, ``1/(1 − μ)``; its noise counts as pace · T.
+        """Effective speed-up by momentum, ``1/(1 − μ)``: for small lr as lr · pace and T · pace without momentum.
 
         >>> SGD(lr=0.1, batch_size=4, momentum=0.75).pace
         4.0
@@ -80,11 +80,11 @@ class Rule:
 
     @property
     def full_batch(self) -> bool:
-        """Whether every step on a data set uses all samples, and draws label noise alone."""
+        """Whether every step on a data set uses all samples, so that only label noise is random."""
         return False
 
     def factor(self, step: ArrayLike) -> Floats:
-        """What the schedule makes of lr, T and time_step at these steps; shape of ``step``.
+        """Factor by which the schedule multiplies lr, T and time_step at these steps; shape of ``step``.
 
         >>> GD(lr=0.1).factor([0, 5])
         array([1., 1.])
@@ -181,12 +181,13 @@ class GD(Rule):
 class SGD(Rule):
     """``p ← μp − ηg``, ``θ ← θ + p``, g the mean over a batch of B samples of ``∇ℓ + γθ``; ``T = lr / batch_size``.
 
-    On Gaussian data batches are fresh, exact in law at a cost independent of B. On a data set ``sampling`` says how
-    they are drawn: ``"replacement"``, ``"without"`` replacement, ``"shuffle"`` (an epoch is ⌊n/B⌋ whole batches of a
-    fresh permutation, what is left over is dropped), or ``"full"``, all samples at every step and no batch_size, where
-    fresh label noise alone is random and T is 0. γ is the ``weight_decay``, η the ``schedule``'s of the step, μ the
-    ``momentum`` of the heavy ball, p = 0 at the start: for small η it moves as without momentum at η/(1 − μ) and B.
-    Raises ValueError for a missing batch_size, or one beside ``sampling="full"``.
+    On Gaussian data batches are fresh, exact in distribution, and cost the same for every B. On a data set
+    ``sampling`` sets how they are drawn: ``"replacement"``, ``"without"`` replacement, ``"shuffle"`` (an epoch is ⌊n/B⌋
+    whole batches of a fresh permutation, the remainder is dropped), or ``"full"``: all samples at every step, no
+    batch_size; only fresh label noise is random, and T is 0. γ is the ``weight_decay``, η the ``schedule``'s of the
+    step, μ the ``momentum`` of the heavy ball, p = 0 at the start: for small η it acts like SGD without momentum at
+    η/(1 − μ) and B.
+    Raises ValueError for a missing batch_size, or one given together with ``sampling="full"``.
     Keeps: the exact balance and determinant identities of a step, with γ and the step's own η in them; with momentum
     the heavy-ball identity of ``theory.heavy_ball``.
     Source: Polyak 1964, USSR Comput. Math. Math. Phys. 4(5), for momentum.
@@ -238,12 +239,12 @@ class Langevin(Rule):
     """Itô: ``dθ = −∇𝓛 dt + √T C(θ)^{1/2} dW`` with ``T = lr / batch_size``, integrated with step ``dt`` (lr if None).
 
     ``noise="gradient"``: C is the covariance of the per-sample gradient (never formed). ``"aligned"``: its part off
-    the teacher's modes is switched off, so that the mode reduction is exact. ``"isotropic"``: ``(Tr C / d) I``,
+    the teacher's modes is removed, so that the mode reduction is exact. ``"isotropic"``: ``(Tr C / d) I``,
     a control that breaks the exact identities. dt = lr matches the first two moments of a step of SGD.
 
-    ``order=2`` is the stochastic modified equation: drift ``−∇(𝓛 + (η/4)‖∇𝓛‖²) = −(I + (η/2)∇²𝓛)∇𝓛`` follows SGD one
-    order of η closer in law, as dt → 0. ``weight_decay`` γ adds ``(γ/2)‖θ‖²`` to 𝓛, in that drift too. A ``schedule``
-    multiplies η = lr, dt and T of a step by its factor.
+    ``order=2`` is the stochastic modified equation: drift ``−∇(𝓛 + (η/4)‖∇𝓛‖²) = −(I + (η/2)∇²𝓛)∇𝓛`` follows SGD to one
+    higher order of η in distribution, as dt → 0. ``weight_decay`` γ adds ``(γ/2)‖θ‖²`` to 𝓛, in that drift too. A
+    ``schedule`` multiplies η = lr, dt and T of a step by its factor.
     Keeps: the exact balance and determinant identities of a step for order 1 and noise that is not isotropic, with γ
     and the step's own dt in them; order 2 keeps none, as ‖∇𝓛‖² depends on each layer, not only on their product.
     Source: Corlouer et al. 2026, arXiv 2604.06366, section 3; order 2: Li, Tai & E 2019, JMLR 20(40).

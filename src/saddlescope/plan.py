@@ -18,9 +18,9 @@ Floats = NDArray[np.float64]
 Event = Literal["learning_time", "noise_peak"]
 Positive = Annotated[Count, Field(ge=1, lt=2**53)]
 MOST_LISTED = 10_000_000
-"""Numbers in a list, which are read one by one."""
+"""Most numbers in a list."""
 LAGS = 16
-"""Lags of a level of the correlator: a level holds its last samples and their products with the newest."""
+"""Lags of each level of the correlator."""
 
 
 def _listed(value: Any, info: ValidationInfo) -> Any:
@@ -54,11 +54,11 @@ def logspaced(count: int) -> Logspaced:
 
 @frozen
 class Accumulate:
-    """Histogram and autocorrelation of every mode's strength, from step ``start`` on, at every ``every``-th step.
+    """Histogram and autocorrelation of every mode's strength, at every ``every``-th step from ``start``.
 
     The histogram has ``bins`` equal bins from ``low`` to ``high`` and one beyond each end; correlations reach lags of
     ``2^(levels + 3) · every`` steps. Takes ``280 · levels`` bytes for each mode of each trajectory.
-    Raises ValueError when ``high`` does not lie above ``low``.
+    Raises ValueError unless ``high`` is above ``low``.
 
     >>> Accumulate(low=0.0, high=2.0, bins=4).edges
     array([-inf,  0. ,  0.5,  1. ,  1.5,  2. ,  inf])
@@ -98,8 +98,8 @@ class Plan:
 
     ``saves`` is the number of equal intervals between saves (step 0 is always saved), or ``logspaced(n)``;
     ``save_at`` lists the steps instead. ``members`` replays these members of a larger ensemble with the same seed.
-    ``observe`` names observables to be saved beside the standard ones, those of ``observables.OBSERVABLES`` that are
-    ``extra``. ``events`` are looked for at every step; "noise_peak" more than doubles the cost of a step.
+    ``observe`` names extra observables to save in addition to the standard ones (see ``observables.OBSERVABLES``).
+    ``events`` are tested at every step; "noise_peak" more than doubles the cost of a step.
     ``accumulate`` counts mode strengths during the run.
 
     >>> Plan(steps=100, saves=4).save_steps
@@ -143,7 +143,7 @@ class Plan:
                 raise ValueError(f"members must be distinct and not empty, got {list(self.members)[:8]}")
             if self.trajectories not in (1, len(self.members)):
                 raise ValueError(
-                    f"trajectories = {self.trajectories} does not meet the {len(self.members)} members; "
+                    f"trajectories = {self.trajectories} conflicts with the {len(self.members)} entries of members; "
                     "leave trajectories out when members is given"
                 )
 
@@ -159,7 +159,7 @@ class Plan:
 
     @property
     def most_saves(self) -> int:
-        """Number of saves at most, counted without listing them."""
+        """Upper bound of the number of saves, without listing them."""
         if self.save_at is not None:
             return len(self.save_at)
         return min(self.saves.count if isinstance(self.saves, Logspaced) else self.saves, self.steps) + 1

@@ -17,12 +17,12 @@ ModeMoments = tuple[float, float, float, float, float]
 """``α₁ = Var[x²], α₂ = Cov[x², xy], α₃ = Var[xy], β₁ = E[x²], β₂ = E[xy]`` of one input and one label."""
 
 LARGEST = 1e150
-"""Largest size of what is squared."""
+"""Largest number that is squared."""
 
 LabelNoise = Annotated[Real, Field(ge=0, le=LARGEST)]
 
 ROUNDING = 1e-13
-"""Relative size of what is zero up to rounding."""
+"""Relative size below which a number counts as zero."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class GradientNoise:
 
 class Data:
     """What all data share: the linear map that fits them best, ``teacher`` M (dy, dx), the covariance of the inputs,
-    ``sigma`` Σ (dx, dx), and the deviation of fresh label noise, ``label_noise``.
+    ``sigma`` Σ (dx, dx), and the standard deviation of fresh label noise, ``label_noise``.
     """
 
     teacher: Floats
@@ -66,9 +66,9 @@ class Data:
     samples: int = 0
     """Number of given samples n; 0 where samples are always fresh."""
     gaussian = False
-    """Whether inputs and label noise are Gaussian, so that their covariances say all."""
+    """Whether inputs and label noise are Gaussian, determined by their covariances."""
     moments_alone = False
-    """Whether only moments of one input and one label are known, which do not fix the law of a batch."""
+    """Whether only moments of one input and one label are known, which do not determine the distribution of a batch."""
 
     @property
     def test_samples(self) -> tuple[Floats, Floats] | None:
@@ -196,7 +196,7 @@ def out_of_modes(data: Data, weights: Layers) -> tuple[Floats, ...]:
 
 
 def _turned(basis: Floats, layer: Floats) -> Floats:
-    """``basis @ layer``; of one dimension a sign, whatever the shape of the layer."""
+    """``basis @ layer``; in one dimension a sign, for a layer of any shape."""
     return basis @ layer if basis.size > 1 else basis * layer
 
 

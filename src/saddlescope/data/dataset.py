@@ -1,4 +1,4 @@
-"""Finite data sets: given samples, used again and again, with fresh label noise if wanted."""
+"""Finite data sets: given samples, reused in every epoch, with optional fresh label noise."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from saddlescope.data.base import ROUNDING, Data, LabelNoise, ModeMoments, data_
 from saddlescope.data.samples import read_samples
 
 SMALLEST, LARGEST = 1e-152, 1e152
-"""Sizes of inputs, labels and their noise between which squares are numbers."""
+"""Range of sizes of inputs, labels and noise in which squares neither underflow nor overflow."""
 
 CHUNK = 256
-"""Samples that are looked at together, so that memory does not grow with their number."""
+"""Samples processed together, so that memory does not grow with their number."""
 
 NORMAL = 16
 """Cost of a normal in multiply-adds, measured on the compiled engine."""
@@ -143,7 +143,7 @@ class Dataset(Data):
     def teacher(self) -> Floats:  # type: ignore[override]
         """Least-squares map ``M = S_yx S_xx⁺`` (dy, dx).
 
-        Warns where inputs are linear combinations of each other up to rounding, so that the rank is less than it seems.
+        Warns where inputs are linear combinations of each other up to rounding.
         """
         count = min(self.samples, int(self.X.any(axis=0).sum()))
         if self._fit.rank < count and self._fit.rank < (count := min(count, len(np.unique(self.X, axis=0)))):
@@ -248,7 +248,7 @@ class Dataset(Data):
 
 
 def is_finite(data: Data) -> TypeGuard[Dataset]:
-    """Whether the data are given samples, drawn again and again."""
+    """Whether the data are given samples."""
     return isinstance(data, Dataset)
 
 
@@ -267,12 +267,12 @@ class Fit:
 
     @property
     def rank(self) -> int:
-        """Rank r of the inputs, up to rounding and whatever the sizes of single inputs."""
+        """Rank r of the inputs up to rounding, independent of their units."""
         return self.whitened.shape[1]
 
 
 def fit(x: Floats, y: Floats) -> Fit:
-    """The smallest map that fits the labels best, each column of both in a unit of its own size.
+    """The least-squares map of smallest norm, with each column of inputs and labels in its own unit.
 
     Source: column scaling, van der Sluis 1969, Numer. Math. 14, 14–23; projection in place of ``Y − XM``.
 

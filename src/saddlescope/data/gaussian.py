@@ -24,7 +24,7 @@ class GaussianData(Data):
     ``teacher`` M (dy, dx); ``covariance`` Σ (dx, dx), positive semi-definite, identity if None; ``label_noise`` σ ≥ 0;
     ``left`` (dy, m) and ``right`` (dx, m) fix the teacher's singular vectors (else its SVD, signs such that
     the largest entry of each right vector is positive).
-    Raises ValueError for a Σ that is not symmetric positive semi-definite or shapes that do not meet.
+    Raises ValueError for a Σ that is not symmetric positive semi-definite or shapes that do not match.
     Source: Corlouer et al. 2026, arXiv 2604.06366, section 2.
 
     >>> GaussianData([[2.0, 0.0], [0.0, 1.0]], label_noise=0.5).modes.strengths
@@ -141,8 +141,7 @@ def _check_covariance(covariance: Any, dim_in: int) -> None:
         return
     if covariance.shape != (dim_in, dim_in):
         raise ValueError(
-            f"covariance must have shape ({dim_in}, {dim_in}) to meet the teacher's {dim_in} inputs, "
-            f"got {covariance.shape}"
+            f"covariance must have shape ({dim_in}, {dim_in}) for the teacher's {dim_in} inputs, got {covariance.shape}"
         )
     if np.abs(covariance - covariance.T).max() > 1e-12 * np.abs(covariance).max():
         raise ValueError("covariance must be symmetric; use (S + S.T) / 2 to symmetrise it")

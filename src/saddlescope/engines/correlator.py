@@ -1,4 +1,4 @@
-"""Stationary laws from inside a run: histogram and autocorrelation of the mode strengths, no trajectory stored.
+"""Histogram and autocorrelation of the mode strengths, accumulated during a run without storing trajectories.
 
 The autocorrelation is that of a multiple-tau correlator: level i sees means of 2^i samples and multiplies each with the
 15 before it, so that lags over many decades cost a few multiplications a sample and a fixed memory.
@@ -91,7 +91,7 @@ def correlation_samples(correlation: Floats, lags: NDArray[np.int64]) -> Floats:
 def summary(
     wanted: Accumulate, correlator: Floats, histogram: NDArray[np.int64], alive: NDArray[np.bool_]
 ) -> dict[str, NDArray[Any]]:
-    """What a run shows: histogram, autocorrelation, its time in steps, samples, and how many independent ones they are.
+    """What a run shows: histogram, autocorrelation, its time in steps, samples, and the effective sample size.
 
     ``effective_samples = samples / (2 · autocorrelation time)``; all but the histogram leave out what has diverged.
     """

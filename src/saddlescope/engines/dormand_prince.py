@@ -1,14 +1,13 @@
 """Gradient flow by the explicit Runge–Kutta pair 5(4) of Dormand & Prince 1980, J. Comput. Appl. Math. 6(1).
 
-Every trajectory has a time and a step h of its own. A step goes on with the solution of order 5, if
+Every trajectory has its own time and step size h. A step is accepted, with the solution of order 5, if
 
     error = max_l ‖e_l‖_F / (RTOL max(‖W_l‖_F, ‖W_l'‖_F)) ≤ 1,   e the difference of the two orders.
 
 Accepted or not, the next step is ``h · min(GROW, max(SHRINK, SAFETY error^(−1/5)))``, with SHRINK if the
-error is not finite. A trajectory is given up when its step falls below STUCK of the clock's unit and SLOW of its own
-time: its gradient overflows, or its flow is so stiff that it would take forever. A step is never cut to meet a save:
-what a save shows comes from steps of its own (``land``) that leave no trace, so results do not depend on when one
-looks.
+error is not finite. A trajectory is marked diverged when its step falls below STUCK of the clock's unit and SLOW of its
+time: its gradient overflows, or its flow is too stiff for an explicit method. Steps are never shortened to reach a
+save: a save shows separate steps (``land``) that do not change the state, so that results do not depend on the saves.
 """
 
 from __future__ import annotations
@@ -17,6 +16,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from saddlescope._arrays import Floats, Layers
 
 RTOL = 1e-12
 SAFETY, SHRINK, GROW = 0.9, 0.2, 5.0
@@ -36,8 +37,6 @@ STAGES = (
 ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
 """Order 5 minus order 4."""
 
-Floats = NDArray[np.float64]
-Layers = tuple[Floats, ...]
 Field = Callable[[Layers], Layers]
 
 
@@ -79,12 +78,12 @@ def attempt(field: Field, weights: Layers, size: Floats) -> tuple[Layers, NDArra
 
 
 def moving(time: Floats, size: Floats, unit: float) -> NDArray[np.bool_]:
-    """Whether steps of this size still get anywhere."""
+    """Whether steps of this size still advance the time."""
     return np.asarray((time + size > time) & (size > np.minimum(SLOW * time, STUCK * unit)))
 
 
 def land(field: Field, weights: Layers, time: Floats, size: Floats, end: Floats, unit: float) -> Layers:
-    """Weights at exactly ``end`` (n,), the last step cut to meet it; for looking, not for going on."""
+    """Weights at exactly ``end`` (n,), the last step shortened to reach it; for observation only."""
     weights, time, size = tuple(layer.copy() for layer in weights), time.copy(), size.copy()
     while (rows := np.flatnonzero((time < end) & moving(time, size, unit))).size:
         left = end[rows] - time[rows]

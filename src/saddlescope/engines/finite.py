@@ -26,7 +26,7 @@ from saddlescope.kernel.streams import Streams
 Draw = Callable[[int], Array]
 
 PANEL = 16
-"""Samples are drawn this many at a time: first their indices, then their label noise. Even: no normal is dropped."""
+"""Samples drawn together: first their indices, then their label noise. Even, so that no normal is dropped."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Samples:
         return cls(data.whitened, data.in_modes[1])
 
 
-# --- what the reference engine draws
+# --- draws of the reference engine
 
 
 class Finite:
@@ -74,7 +74,7 @@ class Finite:
         return error - error.dtype.type(scale) * draw(error[0].size).reshape(error.shape)
 
     def _begin(self, step: int, batch: int, order: Array, streams: Streams) -> int:
-        """Where in the order the batch of this step begins; at the start of an epoch comes a fresh permutation."""
+        """Position in the order at which the batch of this step begins; a new epoch starts with a fresh permutation."""
         if self._step.sampling != "shuffle":
             return 0
         part = step % (len(self._inputs) // batch)
@@ -120,12 +120,12 @@ class Finite:
 
 
 def swap(order: Array, k: int, streams: Streams) -> None:
-    """Puts one of the samples from place k on there, in every trajectory's order, in place (Fisher & Yates)."""
+    """Swap a random later sample into position k of every trajectory's order, in place (Fisher–Yates shuffle)."""
     rows, other = np.arange(len(order)), k + streams.below(order.shape[1] - k)
     order[rows, k], order[rows, other] = order[rows, other], order[rows, k]
 
 
-# --- what the compiled kernel is given
+# --- input of the compiled kernel
 
 
 def kernel_tables(data: Dataset, step: Step) -> tuple[Floats, Floats, str]:

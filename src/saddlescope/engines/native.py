@@ -191,6 +191,6 @@ def _kernel_of(step: Step, instruction_set: str, route: str) -> _kernel.Kernel:
 
 
 def _copy(state: State) -> State:
-    """The arrays a kernel changes in place, anew."""
+    """The state with copies of the arrays that the kernel changes in place."""
     changed = (f.name for f in fields(state) if f.name not in ("step", *LAYERED))
     return replace(state, **{name: getattr(state, name).copy() for name in changed})

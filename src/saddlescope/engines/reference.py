@@ -31,7 +31,7 @@ from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 
 Draw = Callable[[int], Array]
-"""Hands out the next ``count`` standard normals of every trajectory, (n, count)."""
+"""Returns the next ``count`` standard normals of every trajectory, (n, count)."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Reference:
         return replace(state, weights=moved)
 
     def _curvature(self, weights: Layers, lr: float) -> Layers:
-        """``(η/2) ∇²𝓛 ∇𝓛``, decay included: the derivative of −∇𝓛 along itself, by an imaginary step without error."""
+        """``(η/2) ∇²𝓛 ∇𝓛``, decay included: the derivative of −∇𝓛 along itself, by a complex step."""
         slopes = descent(self.step, weights)
         ahead = descent(self.step, tuple(w + 2.0**-64 * 1j * d for w, d in zip(weights, slopes, strict=True)))
         return tuple(0.5 * lr * (2.0**64 * d.imag) for d in ahead)
@@ -147,7 +147,7 @@ class Reference:
         rate = self.step.temperature * self.step.dt / network.parameters
         return np.sqrt(rate * network.gradient_trace(self.step.data, weights, error, self.root))
 
-    # --- events, looked for at every step
+    # --- events, tested at every step
 
     def _record(self, state: State) -> State:
         """First passages, noise peaks and divergence at the state's step."""
@@ -164,7 +164,7 @@ class Reference:
         return state
 
     def _accumulate(self, state: State) -> State:
-        """The state with its strengths counted, where the plan says so."""
+        """The state with its mode strengths accumulated, if the plan asks for it."""
         wanted, targets = self.step.accumulate, self.step.data.modes.strengths
         if wanted is None or not wanted.due(state.step):
             return state
@@ -192,7 +192,7 @@ class Reference:
         return descent(self.step, layers)
 
     def _flow(self, state: State, until: int, lr: float) -> State:
-        """Steps of the integrator's own that end by ``until · lr``; ``weights`` goes the rest of the way."""
+        """All steps of the integrator that end by ``until · lr``; ``weights`` integrates the remaining time."""
         if state.step == 0:
             state = self._record(state)
         weights, learned = tuple(layer.copy() for layer in state.weights), state.learned.copy()
@@ -218,7 +218,7 @@ class Reference:
         return replace(state, step=until, weights=weights, status=status, learned=learned, clock=clock)
 
     def _passages(self, learned: Array, beyond: Array, weights: Layers, time: Array, size: Array, last: Array) -> Array:
-        """``learned`` (n, 2, m) with the first clock step after ``time``, up to ``last``, beyond a threshold.
+        """``learned`` (n, 2, m) with the first clock step after ``time``, up to ``last``, at or above a threshold.
 
         Looked for where ``beyond`` says so, by bisection with side steps from ``weights`` at ``time``.
         """
@@ -281,7 +281,7 @@ SOURCES: dict[str, Callable[[Reference, Now], Array]] = {
 
 
 def _batch(error: Array, label_noise: float, batch_size: int, streams: Streams) -> Array:
-    """K of an exact batch: ``(E C − σZ) Cᵀ / B``, inputs ``R C``; from B = r on any C with ``C Cᵀ`` Wishart does.
+    """K of an exact batch: ``(E C − σZ) Cᵀ / B``, inputs ``R C``; for B ≥ r any C with Wishart ``C Cᵀ`` does.
 
     Then C is lower triangular: normals below the diagonal, chi of B − i degrees of freedom on it (Bartlett).
     """
@@ -315,7 +315,7 @@ def _gaussian(error: Array, label_noise: float, draw: Draw) -> Array:
 
 
 def _given(normals: Array, dtype: str) -> Draw:
-    """Normals (n, normals_per_step) that are given instead of drawn."""
+    """Returns given normals (n, normals_per_step) in place of drawn ones."""
     used = 0
 
     def draw(count: int) -> Array:

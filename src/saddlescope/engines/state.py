@@ -34,7 +34,7 @@ PEAK_FALL = 0.9
 
 @dataclass(frozen=True)
 class State:
-    """Everything from which an ensemble can be continued: n trajectories at one step.
+    """Everything needed to continue an ensemble: n trajectories at one step.
 
     ``weights`` L arrays (n, n_l, n_{l−1}) in the teacher's basis; ``velocity`` p of the heavy ball, of the same shapes,
     empty without momentum; ``words`` (n, 4) generator state; ``status`` (n,) 0 or the step of divergence; ``learned``

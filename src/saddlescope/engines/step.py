@@ -1,4 +1,4 @@
-"""What an engine is told of a step: problem, method and plan, decoded once.
+"""The description of a step that every engine reads: problem, method and plan, decoded once.
 
 In the teacher's basis, where the teacher is ``diag(s*)`` and ``Σ = R Rᵀ``, a step of a discrete method is
 
@@ -26,14 +26,14 @@ from saddlescope.problem import Problem
 from saddlescope.schedules import Schedule
 
 ORDERED = ("without", "shuffle")
-"""Samplings for which every trajectory keeps an order of the samples."""
+"""Samplings under which every trajectory stores an order of the samples."""
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
     """A step of a method on a problem, and what a plan observes of it.
 
-    ``method`` is there for what is special to a new method; all that methods share is decoded here.
+    ``method`` gives new methods their special parameters; everything that methods share is decoded here.
     ``source`` names where the gradient of the map comes from, ``sampling`` how samples of a data set are drawn ("full":
     all of them), ``batch`` is B, ``temperature`` that of the noise of Ḡ (η/n for full batches). ``schedule`` multiplies
     ``lr``, ``dt`` and ``temperature`` of a step by its factor. ``diffusive`` noise is made of standard normals, which
@@ -61,7 +61,7 @@ class Step:
     observed: tuple[str, ...]
 
     def factor(self, step: int) -> float:
-        """What the schedule makes of lr, dt and T at a step."""
+        """Factor by which the schedule multiplies lr, dt and T at a step."""
         return 1.0 if self.schedule is None else float(self.schedule.at(step))
 
     def factors(self, first: int, last: int) -> Floats | None:
@@ -70,17 +70,17 @@ class Step:
 
     @property
     def continuous(self) -> bool:
-        """Whether it is a flow, with adaptive steps of its own."""
+        """Whether it is gradient flow, which the engine integrates with adaptive steps."""
         return self.source == "flow"
 
     @property
     def ordered(self) -> bool:
-        """Whether every trajectory keeps an order of the samples."""
+        """Whether every trajectory stores an order of the samples."""
         return self.source == "sgd" and self.sampling in ORDERED
 
     @property
     def noise_from(self) -> str | None:
-        """What diffusive noise is made of: None, "weights" (isotropic), "scalar", "samples" or "covariance".
+        """Origin of the diffusive noise: None, "weights" (isotropic), "scalar", "samples" or "covariance".
 
         "scalar" is one normal times the standard deviation of one sample's gradient, "samples" has the fourth moments
         of a data set, "covariance" those of Gaussian inputs.

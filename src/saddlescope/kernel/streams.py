@@ -1,4 +1,4 @@
-"""Random streams that belong to trajectories: the NumPy twin of the kernel's generator.
+"""Random streams, one per trajectory: the NumPy twin of the kernel's generator.
 
 Each trajectory owns four words of state: xoshiro256++ (64 bit) for float64 runs, xoshiro128++ (32 bit) for
 float32 (Blackman & Vigna 2021, ACM TOMS 47(4)), seeded through the splitmix64 finaliser from (seed, member, purpose).

@@ -1,4 +1,4 @@
-"""Networks whose dynamics can be written down, one file each."""
+"""Networks, one file each; ``base.py`` is the protocol."""
 
 from saddlescope.networks.deep_linear import DeepLinear
 from saddlescope.networks.diagonal import Diagonal

@@ -1,4 +1,4 @@
-"""What a network says of itself; everything special to it stands in its own file, behind this protocol.
+"""The protocol of a network; everything special to a network is in its own file, behind this protocol.
 
 ``weights`` are the layers, first to last, each (n, rows, columns) for n trajectories, which lead every result; P is the
 end-to-end map (n, dy, dx) and Ḡ its gradient. Weights that are not finite give NaN.
@@ -19,7 +19,7 @@ Width = Annotated[Count, Field(ge=1, lt=2**31)]
 
 
 class NetworkType(Protocol):
-    """A network whose dynamics can be written down."""
+    """A network that the engines can train."""
 
     citation: str
     """Key of the work that introduced it, in ``runs/cite.py``."""
@@ -89,7 +89,7 @@ class NetworkType(Protocol):
         ...
 
     def kernel_arguments(self, data: Data, share: float) -> dict[str, Any]:
-        """What its compiled kernel takes beside the shapes, where ``share`` of the sampling variance remains."""
+        """Arguments of its compiled kernel in addition to the shapes; ``share`` of the sampling variance remains."""
         ...
 
     def balanced(self, scale: float, aligned: bool, data: Data, source: Streams, count: int) -> Layers:

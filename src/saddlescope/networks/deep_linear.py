@@ -119,8 +119,8 @@ def log_det(weights: Weights) -> Floats:
 def mode_noise(data: Data, temperature: float, weights: Weights, share: float = 1.0) -> Floats:
     """Noise on a mode, end to end: ``T Var[u_αᵀ(Σ_l W_{>l}W_{>l}ᵀ G W_{<l}ᵀW_{<l})v_α]`` (n, m).
 
-    The variance rate of ``u_αᵀPv_α`` under minibatch noise at T = η/B, whatever noise the method itself has; in
-    units of strength² per time. ``share`` is the part of the sampling noise that is there, beside all label noise.
+    The variance rate of ``u_αᵀPv_α`` under minibatch noise at T = η/B, for any method; in units of strength² per
+    time. ``share`` is the fraction of the sampling variance that remains; label noise is always complete.
     Source: Corlouer et al. 2026, arXiv 2604.06366, covariance of the per-sample gradient.
 
     >>> from saddlescope import GaussianData
@@ -309,7 +309,7 @@ class DeepLinear:
         return f"unit{layer}", f"unit{layer - 1}"
 
     def kernel_arguments(self, data: Data, share: float) -> dict[str, Any]:
-        """Nothing beside the shapes."""
+        """None: the shapes are enough."""
         return {}
 
     end_to_end = staticmethod(end_to_end)
