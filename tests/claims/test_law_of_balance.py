@@ -1,11 +1,13 @@
 """The parts of the claims on the law of balance, on small ensembles."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from saddlescope.claims import _networks
-from saddlescope.claims.intervals import Interval
-from saddlescope.claims.law_of_balance import balance_decay, exact_balance, noise_balance, norm_bounds
+from saddlescope.claims.intervals import Interval, distance_to_law
+from saddlescope.claims.law_of_balance import balance_decay, exact_balance, heavy_ball, noise_balance, norm_bounds
 from saddlescope.claims.tools import around
 from saddlescope.theory import Balance
 
@@ -86,3 +88,41 @@ def test_ratio_of_norms_comes_within_its_bounds_and_flat_inputs_lose_rank():
     assert (start.ratio < start.bounds[0]).all()
     assert (trained.ranks == norm_bounds.SIZE).all()
     assert norm_bounds.units(norm_bounds.FLAT, 0, 2).ranks.tolist() == [[20, 20], [10, 10]]
+
+
+@pytest.mark.parametrize("name", ["ReLU", "tanh", "Nesterov"])
+def test_digits_tell_the_heavy_ball_on_symmetric_layers_from_others(name):
+    pair = _networks.relu if name == "ReLU" else _networks.tanh if name == "tanh" else _networks.linear
+    path = heavy_ball.descend(pair, 60, nesterov=name == "Nesterov")
+    assert path.digits > 11 if name == "ReLU" else path.digits < 2
+
+
+@pytest.fixture(scope="module")
+def heavy_ball_paths():
+    return heavy_ball._paths(60)[0]
+
+
+@pytest.mark.parametrize("mistake", heavy_ball.MISTAKES)
+def test_identity_of_another_method_is_rejected_on_every_path(heavy_ball_paths, mistake):
+    assert min(path.digits for path in heavy_ball_paths.values()) > 11
+    change = heavy_ball.MISTAKES[mistake]
+    wrong = [replace(path, method=replace(path.method, **change)) for path in heavy_ball_paths.values()]
+    changed = [new for new, path in zip(wrong, heavy_ball_paths.values(), strict=True) if new.method != path.method]
+    assert changed and max(path.digits for path in changed) < 2
+
+
+def test_temperature_and_clock_of_momentum_are_told_from_their_rivals():
+    """The rate of decay alone allows T/(1 − μ)² on the clock η, the stationary distribution alone every clock."""
+    decay = heavy_ball._decay(heavy_ball.SETTINGS[1], 256)
+    (method, v), _ = heavy_ball._end(decay.method, 4096)
+    rate, distance = decay.rate(), distance_to_law(v, heavy_ball.law(method).cdf)
+    assert rate.low < 1 < rate.high and distance.low == 0.0
+    for theory in heavy_ball.RIVALS.values():
+        rate, distance = decay.rate(theory), distance_to_law(v, heavy_ball.law(method, theory).cdf)
+        assert not rate.low < 1 < rate.high or distance.low > 0.0
+
+
+def test_lag_of_momentum_is_seen_where_the_learning_rate_is_large():
+    decay = heavy_ball._decay(heavy_ball.LARGE, 256)
+    without, with_lag = decay.rate(), decay.rate(lagging=True)
+    assert without.high < 0.97 and with_lag.low < 1 < with_lag.high

@@ -11,6 +11,7 @@ from saddlescope.claims.law_of_balance import (
     divergence,
     ergodicity,
     exact_balance,
+    heavy_ball,
     interpolation,
     inversion,
     most_likely,
@@ -26,6 +27,7 @@ from saddlescope.claims.law_of_balance import (
 
 CLAIMS = (
     exact_balance.CLAIM,
+    heavy_ball.CLAIM,
     balance_decay.CLAIM,
     noise_balance.CLAIM,
     norm_bounds.CLAIM,
