@@ -22,8 +22,8 @@ def mode_sde(problem: Problem, method: Method, mode: int) -> ModeSDE:
     A ``Diagonal`` network of width d is one mode, s = v: exact where all chains are equal and balanced, and at two
     layers where each chain is balanced and all have the same sign. Then time and T run c = d^{2/L−1} times as fast,
     which is what β's multiplied by c and α's by c² say.
-    Raises ValueError for other covariances, a mode that the data or the widths do not have, isotropic noise, a schedule
-    or order 2, and TypeError for arguments of another kind.
+    Raises ValueError for other covariances, a mode that the data or the widths do not have, isotropic noise, momentum, a
+    schedule or order 2, and TypeError for arguments of another kind.
     Source: Corlouer et al. 2026, arXiv 2604.06366, section 3.
 
     >>> import saddlescope as sc
@@ -37,6 +37,19 @@ def mode_sde(problem: Problem, method: Method, mode: int) -> ModeSDE:
         raise TypeError(f"problem must be such as Problem(network, data, init), got {shown(problem)}")
     if not isinstance(method, METHODS):
         raise TypeError(f"method must be such as SGD(lr=1e-3, batch_size=16), got {shown(method)}")
+    _check(problem, method, mode)
+    data, strengths = problem.data, problem.data.modes.strengths
+    depth, T, decay = problem.network.depth, method.temperature, method.weight_decay
+    speed = problem.network.speed
+    if speed == 1 and data.gaussian and data.sigma_in_modes[mode, mode] == 1:
+        return ModeSDE(depth, float(strengths[mode]), data.label_noise, temperature=T, weight_decay=decay)
+    a1, a2, a3, b1, b2 = data.mode_moments(mode)
+    moments = (speed**2 * a1, speed**2 * a2, speed**2 * a3, speed * b1, speed * b2)
+    return ModeSDE(depth, moments=moments, temperature=T, weight_decay=decay)
+
+
+def _check(problem: Problem, method: Method, mode: int) -> None:
+    """Raise ValueError where the mode has no closed SDE."""
     data, strengths = problem.data, problem.data.modes.strengths
     reachable = min(len(strengths), *problem.network.widths)
     if not 0 <= mode < reachable:
@@ -67,13 +80,6 @@ def mode_sde(problem: Problem, method: Method, mode: int) -> ModeSDE:
         )
     if data.sigma_in_modes[mode, mode] <= 1e-12 * np.abs(data.sigma_in_modes).max():
         raise ValueError(f"inputs have no variance along mode {mode}, so that it never grows; choose another mode")
-    depth, T, decay = problem.network.depth, method.temperature, method.weight_decay
-    speed = problem.network.speed
-    if speed == 1 and data.gaussian and data.sigma_in_modes[mode, mode] == 1:
-        return ModeSDE(depth, float(strengths[mode]), data.label_noise, temperature=T, weight_decay=decay)
-    a1, a2, a3, b1, b2 = data.mode_moments(mode)
-    moments = (speed**2 * a1, speed**2 * a2, speed**2 * a3, speed * b1, speed * b2)
-    return ModeSDE(depth, moments=moments, temperature=T, weight_decay=decay)
 
 
 def _is_fresh(method: Method, data: Data) -> bool:
