@@ -4,6 +4,7 @@ One file per claim. u, w are a pair with ``ℓ(λu, w/λ) = ℓ(u, w)``, T = η/
 """
 
 from saddlescope.claims.law_of_balance import (
+    annealing,
     balance_decay,
     collapsing,
     deep_limit,
@@ -33,6 +34,7 @@ CLAIMS = (
     norm_bounds.CLAIM,
     density.CLAIM,
     transition.CLAIM,
+    annealing.CLAIM,
     ergodicity.CLAIM,
     inversion.CLAIM,
     tails.CLAIM,
