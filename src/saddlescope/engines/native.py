@@ -23,7 +23,11 @@ from saddlescope.methods import Rule
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 
-MAX_DEPTH = 256
+CHANGED = tuple(field.name for field in fields(State) if field.name not in ("step", *LAYERED))
+"""Arrays of a state that the kernel changes in place."""
+
+THREAD_WORK = 1 << 16
+"""Multiply-adds that take about as long as to start a thread."""
 
 SCHEDULED_STEPS = 1 << 16
 """Steps under a schedule that go to the kernel at a time."""
@@ -49,9 +53,9 @@ class Native:
     def __init__(
         self, problem: Problem, method: Rule, plan: Plan, instruction_set: str = "auto", route: str = "auto"
     ) -> None:
-        if problem.network.depth > MAX_DEPTH:
+        if problem.network.depth > _kernel.max_depth:
             raise ValueError(
-                f"widths make {problem.network.depth} layers, the compiled engine takes at most {MAX_DEPTH}; "
+                f"widths make {problem.network.depth} layers, the compiled engine takes at most {_kernel.max_depth}; "
                 'use engine="reference"'
             )
         self.problem, self.plan, self.step = problem, plan, decode(problem, method, plan)
@@ -78,31 +82,33 @@ class Native:
     def advance(self, state: State, until: int, normals: NDArray[Any] | None = None) -> State:
         """The ensemble at step ``until``; ``normals`` (n, steps, normals_per_step) replace those drawn (Langevin)."""
         check_advance(self.step, state, until, normals)
-        weights, moved = self._flat(state.weights), _copy(state)
-        velocity = self._flat(state.velocity) if state.velocity else None
+        weights, velocity = self._flat(state.weights), self._flat(state.velocity) if state.velocity else None
+        moved: dict[str, Any] = {name: getattr(state, name).copy() for name in CHANGED}
+        tables = moved if state.order.size else moved | {"order": None}
         for first, last in self._blocks(state.step, until):
             given = None if normals is None else normals[:, first - state.step : last - state.step]
             self._kernel.advance(
                 weights,
-                words=moved.words,
-                status=moved.status,
-                learned=moved.learned,
-                peak=moved.peak,
-                clock=moved.clock,
-                correlator=moved.correlator,
-                histogram=moved.histogram,
+                **tables,
                 start=first,
                 until=last,
                 passages=self.step.passages,
                 peaks=self.step.peaks,
-                threads=self.threads,
+                threads=self._threads(state.trajectories * (last - first)),
                 normals=None if given is None else np.ascontiguousarray(given, self.step.dtype),
                 factors=self.step.factors(first, last),
-                order=moved.order if moved.order.size else None,
                 velocity=velocity,
             )
-        moved = replace(moved, step=until, weights=self._layers(weights))
-        return moved if velocity is None else replace(moved, velocity=self._layers(velocity))
+        moved["velocity"] = () if velocity is None else self._layers(velocity)
+        return replace(state, step=until, weights=self._layers(weights), **moved)
+
+    def _threads(self, steps: int) -> int:
+        """The plan's threads, or as many as are worth starting for these steps, counted over all trajectories."""
+        if self.plan.threads:
+            return self.threads
+        network = self.problem.network
+        work = network.parameters * (max(network.widths) + self.step.data.samples)
+        return max(1, min(self.threads, int(work * steps / THREAD_WORK)))
 
     def _blocks(self, start: int, until: int) -> list[tuple[int, int]]:
         """The steps from ``start`` to ``until`` in pieces, short enough that a schedule's factors take little room."""
@@ -188,9 +194,3 @@ def _kernel_of(step: Step, instruction_set: str, route: str) -> _kernel.Kernel:
     if is_finite(data) and not (step.network.scalar and step.diffusive):
         kernel.use_samples(*finite.kernel_tables(data, step), share=step.share)
     return kernel
-
-
-def _copy(state: State) -> State:
-    """The state with copies of the arrays that the kernel changes in place."""
-    changed = (f.name for f in fields(state) if f.name not in ("step", *LAYERED))
-    return replace(state, **{name: getattr(state, name).copy() for name in changed})
