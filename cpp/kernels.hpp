@@ -81,6 +81,11 @@ struct Ensemble {
   T* velocity = nullptr;     // (n, parameters) p, or null without momentum
 };
 
+// Samples are drawn and used this many at a time: first their indices, then their label noise. Even, so that normals
+// drawn panel by panel are those drawn at once. finite.PANEL.
+constexpr int kPanel = 16;
+
+// plan.LAGS and correlator.ROW.
 constexpr int kCorrelatorLags = 16, kCorrelatorRow = 2 * kCorrelatorLags + 2;
 
 // Histogram and autocorrelation of the mode strengths; see engines/correlator.py for every array.

@@ -30,6 +30,8 @@ NB_MODULE(_kernel, m) {
   m.doc() = "Compiled kernels; saddlescope.engines.native is their interface.";
   m.attr("jacobi_modes") = kJacobiModes;
   m.attr("max_depth") = kMaxDepth;
+  m.attr("panel") = kPanel;
+  m.attr("correlator_row") = kCorrelatorRow;
   m.attr("thresholds") = nb::make_tuple(kThreshold[0], kThreshold[1]);
   m.def("instruction_sets", &instruction_sets);
   bind_networks(m);

@@ -81,7 +81,7 @@ void advance(const Kernel& kernel, Array<T, 2> weights,  // (n, parameters)
   require(peak.shape(0) == n && peak.shape(1) == 4 && peak.shape(2) == m, "peak must be (n, 4, modes)");
   require(clock.shape(0) == n && clock.shape(1) == 2, "clock must be (n, 2)");
   require(correlator.shape(0) == n && correlator.shape(1) == m && correlator.shape(3) == size_t(kCorrelatorRow),
-          "correlator must be (n, modes, levels, 34)");
+          "correlator must be (n, modes, levels, " + std::to_string(kCorrelatorRow) + ")");
   require(histogram.shape(0) == m && (correlator.shape(2) == 0 || histogram.shape(1) >= 3),
           "histogram must be (modes, bins + 2)");
   require(0 <= from && from <= until, "until must not lie before the state's step");

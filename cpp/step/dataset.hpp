@@ -6,10 +6,6 @@
 
 namespace saddlescope::SADDLESCOPE_ISA {
 
-// Samples are drawn and used this many at a time: first their indices, then their label noise. Even, so that normals
-// drawn panel by panel are those drawn at once.
-constexpr int kPanel = 16;
-
 // Of every lane the number at its own index.
 template <class V>
 SADDLESCOPE_INLINE V gather(const Scalar<V>* base, const int32_t* index) {

@@ -7,6 +7,12 @@ from numpy.typing import NDArray
 
 jacobi_modes: int
 """Of more modes than this the kernel leaves singular values and effective rank NaN."""
+max_depth: int
+"""Most layers of a network."""
+panel: int
+"""Samples that are drawn at a time."""
+correlator_row: int
+"""Numbers in a row of the correlator."""
 thresholds: tuple[float, float]
 """Fractions of s* at which the kernel notes learning times."""
 

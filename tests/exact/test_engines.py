@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from saddlescope import SGD, Plan, _kernel, init, observables
+from saddlescope.engines import correlator, finite
 from saddlescope.engines.native import Native
 from saddlescope.engines.reference import Reference
 from support import DISCRETE, ENGINES, METHODS, PROBLEMS, engine_class, pairs, problem
@@ -120,10 +121,11 @@ def test_instruction_sets_with_fused_multiply_add_agree_to_the_bit(name, method,
 
 
 def test_the_kernel_and_its_twin_share_their_constants():
-    """Thresholds of learning times, and what each observable has a number for."""
+    """Thresholds of learning times, sizes of tables, and what each observable has a number for."""
     engine = Native(PROBLEMS["wide"], SGD(lr=0.01, batch_size=2), Plan(steps=1))
     modes, layers = len(engine.problem.data.modes.strengths), engine.problem.network.depth
     lengths = {"mode": modes, "rank": modes, "layer": layers, "interface": layers - 1}
     assert _kernel.thresholds == observables.THRESHOLDS
+    assert (_kernel.panel, _kernel.correlator_row) == (finite.PANEL, correlator.ROW)
     for name, shape in engine._kernel.columns:
         assert shape == [lengths[dim] for dim in observables.OBSERVABLES[name].dims], name
