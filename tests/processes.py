@@ -61,8 +61,8 @@ def _answer(name: str, path: Path, overwrite: bool, start) -> str:
     try:
         write(name, path, overwrite)
     except BlockingIOError as error:
-        told = f"out {str(path.resolve())!r} is being written by another process; wait for it or give another path"
-        return "told" if str(error) == told else repr(error)
+        sentence = f"out {str(path.resolve())!r} is being written by another process; wait for it or give another path"
+        return "refused" if str(error) == sentence else repr(error)
     except Exception as error:
         return repr(error)
     return "won"

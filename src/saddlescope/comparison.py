@@ -16,13 +16,12 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from saddlescope._arrays import Floats
 from saddlescope._numbers import as_numbers, as_whole, shown
 from saddlescope.observables import THRESHOLDS
 from saddlescope.plan import Plan
 from saddlescope.runs.selection import Selection, selected
 from saddlescope.theory import _checks
-
-Floats = NDArray[np.float64]
 
 FALSE_ALARM = 1e-6
 """Probability that a comparison says "differs" although both sides have the same distribution."""

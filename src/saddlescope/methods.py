@@ -6,14 +6,14 @@ import math
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from pydantic import Field
 
+from saddlescope._arrays import Floats
 from saddlescope._numbers import as_numbers
 from saddlescope._parts import NO_BOOLEAN, Count, Real, frozen
 from saddlescope.schedules import Schedule, counted
 
-Floats = NDArray[np.float64]
 LearningRate = Annotated[Real, Field(gt=0)]
 _LR = "use a learning rate such as 1e-3"
 _BATCH = "use a batch size such as 16"

@@ -382,6 +382,7 @@ def rank_of(values: Floats) -> Floats:
     >>> rank_of(np.array([[2.0, 2.0, 0.0]]))
     array([2.])
     """
+    # Apart from theory/network/determinant.py on purpose: see there.
     total = values.sum(axis=1, keepdims=True)
     shares = np.divide(values, total, out=np.zeros_like(values), where=total != 0)
     entropy = -(shares * np.log(np.where(shares > 0, shares, 1.0))).sum(axis=1)

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, ValidationInfo
 
+from saddlescope._arrays import Floats
 from saddlescope._memory import require
 from saddlescope._parts import Count, Real, frozen
 
-Floats = NDArray[np.float64]
 Event = Literal["learning_time", "noise_peak"]
 Positive = Annotated[Count, Field(ge=1, lt=2**53)]
 MOST_LISTED = 10_000_000

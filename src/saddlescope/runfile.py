@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from saddlescope import _files, _zarr
+from saddlescope._arrays import Floats
 from saddlescope._parts import to_table
 from saddlescope._tables import PARTS, from_table, parse, problem_parts, problem_tables, text_of
 from saddlescope.methods import METHODS, Method
@@ -52,12 +52,12 @@ def run_to_toml(problem: Problem, method: Method, plan: Plan, *, beside: bool = 
     return text_of(tables | {"method": to_table(method), "plan": plan_table})
 
 
-def large_arrays(problem: Problem) -> dict[str, NDArray[np.float64]]:
+def large_arrays(problem: Problem) -> dict[str, Floats]:
     """The arrays of a problem that its runs store as arrays, by name: data_X, data_teacher, init_weights_0, …"""
     return {name: array for name, _, array in _large(problem)}
 
 
-def _large(problem: Problem) -> Iterator[tuple[str, tuple[Any, ...], NDArray[np.float64]]]:
+def _large(problem: Problem) -> Iterator[tuple[str, tuple[Any, ...], Floats]]:
     """Name, keys in the tables, and values of every large array."""
     for part in ("data", "init"):
         for field in dataclasses.fields(getattr(problem, part)):
@@ -69,7 +69,7 @@ def _large(problem: Problem) -> Iterator[tuple[str, tuple[Any, ...], NDArray[np.
                     yield "_".join(map(str, keys)), keys, array
 
 
-def _digest(array: NDArray[np.float64]) -> str:
+def _digest(array: Floats) -> str:
     return hashlib.sha256(repr(array.shape).encode() + np.ascontiguousarray(array, "<f8").tobytes()).hexdigest()[:32]
 
 

@@ -70,8 +70,8 @@ def test_determinant_where_it_ends():
     """A step may reduce rank or overshoot; weights may have diverged or be zero."""
     assert determinant.log_det_step(np.ones((1, 1, 1)), lr=1.0) == -np.inf
     assert determinant.log_det_step(np.ones((1, 1, 2)), lr=1.0, weight_decay=1.0) == -np.inf
-    told = determinant.log_det_step(np.zeros((1, 1, 2)), lr=1.0, weight_decay=3.0)  # Θ of 3 columns, times −2
-    assert told == pytest.approx(np.linalg.slogdet(4 * np.eye(3))[1])
+    predicted = determinant.log_det_step(np.zeros((1, 1, 2)), lr=1.0, weight_decay=3.0)  # Θ of 3 columns, times −2
+    assert predicted == pytest.approx(np.linalg.slogdet(4 * np.eye(3))[1])
     lost = [PAIR[0].copy(), PAIR[1]]
     lost[0][1] = np.nan
     assert np.isnan(determinant.log_det(lost)).tolist() == [False, True, False]

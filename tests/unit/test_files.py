@@ -92,7 +92,7 @@ def test_one_writer_of_all_processes(tmp_path, there):
 
 def test_one_writer_of_all_threads(tmp_path):
     """Locks that come and go: never two at a time, and none is left."""
-    path, inside, most, told = tmp_path / "run.zarr", [], [], []
+    path, inside, most, refused = tmp_path / "run.zarr", [], [], []
 
     def write():
         for _ in range(100):
@@ -102,14 +102,14 @@ def test_one_writer_of_all_threads(tmp_path):
                     most.append(len(inside))
                     inside.pop()
             except BlockingIOError:
-                told.append(None)
+                refused.append(None)
 
     threads = [threading.Thread(target=write) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert set(most) == {1} and len(most) + len(told) == 400
+    assert set(most) == {1} and len(most) + len(refused) == 400
     assert not list(tmp_path.iterdir())
 
 

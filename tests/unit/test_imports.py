@@ -13,8 +13,8 @@ HEAVY = ("numpy", "scipy", "xarray", "pandas", "zarr", "matplotlib", "pydantic",
 
 def absent_after(code, names):
     """Those of the modules that this code does not import, in a fresh interpreter."""
-    told = f"{code}\nimport sys\nprint(*(name for name in {list(names)!r} if name not in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    listing = f"{code}\nimport sys\nprint(*(name for name in {list(names)!r} if name not in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True)
     return done.stdout.split()
 
 

@@ -53,10 +53,10 @@ def test_the_toml_of_a_store_repeats_it(tmp_path, monkeypatch, name):
     problem, method, _ = stores.RUNS[name]
     monkeypatch.chdir(tmp_path)
     run = sc.simulate(problem, method, stores.plan(name), out="run.zarr")
-    told = CliRunner().invoke(cli.app, ["info", "run.zarr"]).stdout
-    assert told.endswith(run.attrs["toml"]) and "[arrays]" in told
+    shown = CliRunner().invoke(cli.app, ["info", "run.zarr"]).stdout
+    assert shown.endswith(run.attrs["toml"]) and "[arrays]" in shown
     (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere" / "run.toml").write_text(told[told.index("[network]") :])
+    (tmp_path / "elsewhere" / "run.toml").write_text(shown[shown.index("[network]") :])
     assert CliRunner().invoke(cli.app, ["run", "elsewhere/run.toml", "-o", "again.zarr", "--quiet"]).exit_code == 0
     xr.testing.assert_identical(numbers(sc.load("again.zarr")), numbers(run))
     moved = run.attrs["toml"].replace(str(tmp_path), "..")

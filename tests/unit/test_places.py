@@ -170,7 +170,7 @@ for use in (lambda: sc.simulate(*run_from_toml(open("run.toml").read()), out="cl
 """
 
 
-def test_a_closed_folder_is_told_as_that():
+def test_a_closed_folder_is_named_in_the_error():
     with tempfile.TemporaryDirectory() as name:
         here = Path(name)
         here.chmod(0o755)
@@ -182,11 +182,11 @@ def test_a_closed_folder_is_told_as_that():
         done = subprocess.run([sys.executable, "-c", CLOSED], capture_output=True, text=True, cwd=here)
         for folder in ("secret", "closed"):
             (here / folder).chmod(0o755)
-        told = done.stdout.splitlines()
-        assert len(told) == 4, done.stderr
-        assert told[1] == "done" and sc.load(here / "closed" / "empty").attrs["complete"]
-    for sentence in (told[0], told[2], told[3]):
-        assert sentence.endswith("(Permission denied); give a path in a folder that you may read and write"), told
+        lines = done.stdout.splitlines()
+        assert len(lines) == 4, done.stderr
+        assert lines[1] == "done" and sc.load(here / "closed" / "empty").attrs["complete"]
+    for sentence in (lines[0], lines[2], lines[3]):
+        assert sentence.endswith("(Permission denied); give a path in a folder that you may read and write"), lines
 
 
 def test_a_full_or_broken_disk_leaves_nothing(here, monkeypatch):

@@ -41,7 +41,7 @@ def prepared(kind: str, folder, made, writers: int):
 
 
 def judged(kind: str, folder, found: Counter, truth) -> None:
-    assert found["won"] == 1 and found["won"] + found["told"] == found.total(), (kind, found)
+    assert found["won"] == 1 and found["won"] + found["refused"] == found.total(), (kind, found)
     assert {entry.name for entry in folder.iterdir()} == {"run.zarr"} | ({"link"} if kind == "through links" else set())
     run = sc.load(folder / "run.zarr").load()
     assert run.attrs["complete"]

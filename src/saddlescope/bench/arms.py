@@ -17,9 +17,9 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
+from saddlescope._arrays import Floats
 from saddlescope._threads import available
 
 OURS = "saddlescope"
@@ -31,7 +31,7 @@ CORES = next(count for count in (16, 8, 4, 2, 1) if count <= AVAILABLE)
 BOUND = 5.0
 """Standard errors by which equal distributions may differ (false-alarm level 6e-7)."""
 
-Values = NDArray[np.float64]
+Values = Floats
 Advance = Callable[[int], Values]
 
 

@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from saddlescope._arrays import Floats
+from saddlescope._arrays import Array, Floats
 
-Array = NDArray[np.floating[Any]]
 Pair = Callable[[Floats, Floats, Floats, Floats], tuple[Floats, Floats]]
 """Per-sample gradients (samples, …) of u and of w, from u, w, x and y."""
 

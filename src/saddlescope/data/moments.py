@@ -8,9 +8,9 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from saddlescope._arrays import Floats
 from saddlescope._parts import Real, frozen
-from saddlescope.data import Data
-from saddlescope.data.base import LARGEST, Floats, ModeMoments
+from saddlescope.data.base import LARGEST, Data, ModeMoments
 
 _FIX = "give the moments of one input x and one label y, such as 2, 2, 3, 1, 1"
 

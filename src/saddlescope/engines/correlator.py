@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from saddlescope._arrays import Floats
 from saddlescope.plan import LAGS, Accumulate
-
-Floats = NDArray[np.float64]
 
 ROW = 2 * LAGS + 2
 """A level's row holds its last samples, their products with the newest, and two sums."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from saddlescope._arrays import Floats
+
 INIT, NOISE = 0, 1
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -37,7 +39,7 @@ def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return z ^ (z >> np.uint64(31))
 
 
-def _signed(word: NDArray[np.unsignedinteger]) -> NDArray[np.float64]:
+def _signed(word: NDArray[np.unsignedinteger]) -> Floats:
     """A word of 32 bits as a signed number, rounded to float32."""
     return word.view(np.int32).astype(np.float32).astype(np.float64)
 
@@ -71,7 +73,7 @@ class Streams:
         size = word.dtype.itemsize * 8
         return np.bitwise_or(word << word.dtype.type(by), word >> word.dtype.type(size - by))
 
-    def _uniform(self, word: NDArray[np.unsignedinteger]) -> NDArray[np.float64]:
+    def _uniform(self, word: NDArray[np.unsignedinteger]) -> Floats:
         """In (0, 1]: the top 40 bits (centred) for float64; the size of an odd signed word, rounded, for float32."""
         if self.dtype == np.float64:
             return ((word >> np.uint64(24)).astype(np.float64) + 0.5) * 2.0**-40
@@ -79,7 +81,7 @@ class Streams:
 
     def _angle(
         self, high: NDArray[np.unsignedinteger], low: NDArray[np.unsignedinteger]
-    ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    ) -> tuple[NDArray[np.bool_], Floats]:
         """Uniform on the circle: the half with cos < 0, and the angle from −π/2 to π/2 that is mirrored there.
 
         The lowest 24 bits for float64; the first word's sign, and the second as a signed number, for float32.
@@ -89,7 +91,7 @@ class Streams:
             return (low & np.uint64(1 << 23)) != 0, np.pi * (inside * 2.0**-23 - 0.5)
         return high >= np.uint32(1 << 31), np.pi / 2 * _signed(low) * 2.0**-31
 
-    def pair(self, active: NDArray[np.bool_] | None = None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def pair(self, active: NDArray[np.bool_] | None = None) -> tuple[Floats, Floats]:
         """Two independent normals of every stream (Box & Muller 1958), from 64 bits: one word or two."""
         high = self.bits(active)
         low = high if self.dtype == np.float64 else self.bits(active)

@@ -102,6 +102,7 @@ def log_det(weights: Weights) -> Floats:
     >>> log_det([np.array([[[1.0], [0.0]]]), np.array([[[0.0, 2.0]]])]) / np.log(4)
     array([[1.]])
     """
+    # Apart from theory/network/determinant.py on purpose: see there.
     values = []
     for lower, upper in itertools.pairwise(weights):
         theta = np.concatenate([lower, transposed(upper)], axis=2)

@@ -20,6 +20,7 @@ from xarray.backends import BackendArray, BackendEntrypoint
 from xarray.core import indexing
 
 from saddlescope import _files, _zarr
+from saddlescope._arrays import Floats
 from saddlescope.engines.state import State
 from saddlescope.methods import Method
 from saddlescope.plan import Plan
@@ -200,7 +201,7 @@ class _Saves(BackendArray):
                 raise
         raise DamagedStore(f"the store {str(self._path)!r} is no longer the one that was opened; load it again")
 
-    def _get(self, key: tuple[Any, ...]) -> NDArray[np.float64]:
+    def _get(self, key: tuple[Any, ...]) -> Floats:
         members, saves = (np.atleast_1d(np.arange(self.shape[axis])[key[axis]]) for axis in (0, 1))
         rows, columns = self._array.chunks[:2]
         rest = (slice(None), slice(None), *key[2:])

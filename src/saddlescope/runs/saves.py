@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saddlescope import _files, _zarr
+from saddlescope._arrays import Floats
 from saddlescope.engines.state import State
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
@@ -114,7 +115,7 @@ def _append(
 
 def read_chunk(
     folder: Path, name: str, array: _zarr.Array, at: tuple[int, int], done: int, sums: NDArray[np.uint32]
-) -> NDArray[np.float64]:
+) -> Floats:
     """One chunk of saves; raises DamagedStore unless the first ``done`` saves of the run in it are as committed."""
     index = chunk_index(array, *at)
     part = f"the chunk {_zarr.chunk_file(Path(), name, index).as_posix()}"

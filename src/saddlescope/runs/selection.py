@@ -16,6 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from saddlescope import observables
+from saddlescope._arrays import Floats
 from saddlescope.engines.state import State, weights
 from saddlescope.engines.step import decode
 from saddlescope.methods import Method
@@ -49,7 +50,7 @@ class Selection:
         return self.whole if self.complete else self.whole.take(self.rows)
 
     @cached_property
-    def strengths(self) -> NDArray[np.float64]:
+    def strengths(self) -> Floats:
         """Mode strengths (n, m) of the selected trajectories at the step of the state."""
         layers = weights(decode(self.problem, self.method, self.plan), self.state)
         return observables.mode_strength(self.problem.data, [self.problem.network.end_to_end(layers)])

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from saddlescope import plots
+from saddlescope._arrays import Floats
 from saddlescope.claims import intervals
 from saddlescope.claims._networks import RELU, backward, forward
 from saddlescope.claims.claim import Claim, Evidence, Number, Rival, Run
@@ -24,7 +25,6 @@ from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 
 Singles = NDArray[np.float32]
-Times = NDArray[np.float64]
 
 SIZE, WIDTH, SIGNAL = 20, 200, 0.5
 LR, BATCH, SAVES, SAMPLES = 0.02, 8, 24, 256
@@ -63,7 +63,7 @@ Start: standard deviation of the weights out of and into the units.
 class Training:
     """Norms and noise of the weights out of (u) and into (w) every unit: (time, trajectory, unit)."""
 
-    time: Times
+    time: Floats
     norm_u: Singles
     norm_w: Singles
     noise_u: Singles
@@ -80,7 +80,7 @@ class Training:
         return np.asarray(self.noise_u.sum(axis=-1) / self.noise_w.sum(axis=-1))
 
     @property
-    def by_unit(self) -> tuple[Times, Times]:
+    def by_unit(self) -> tuple[Floats, Floats]:
         """Norm ratio of every unit and the ratio at which its noise would balance (trajectory, unit), at late times."""
         u, w, c, d = (late(a) for a in (self.norm_u, self.norm_w, self.noise_u, self.noise_w))
         return u / w, u / w * c / d
@@ -156,7 +156,7 @@ def _exponent(ratios: dict[tuple[int, int], Interval], exponent: float) -> Numbe
     return Number("‖W₂‖²/‖W₁‖² over that, worst shape", _worst(ratios, exponent), LINEAR_REGION)
 
 
-def late(values: NDArray[Any]) -> Times:
+def late(values: NDArray[Any]) -> Floats:
     """Mean over the last quarter of the saves."""
     return np.asarray(values[-len(values) // 4 :].mean(axis=0), np.float64)
 
@@ -211,7 +211,7 @@ def spread(u: Singles, w: Singles, task: Task, rng: np.random.Generator) -> tupl
     return (u**2).sum(axis=1), (w**2).sum(axis=2), *noises
 
 
-def _linear(shape: tuple[int, int], trajectories: int) -> tuple[Times, Run]:
+def _linear(shape: tuple[int, int], trajectories: int) -> tuple[Floats, Run]:
     """``‖W₂‖²/‖W₁‖²`` (time, trajectory) of linear networks dx → 8 → dy from equal norms, and the run."""
     dx, dy = shape
     data = GaussianData.from_spectrum([1.0, 0.5], dx, dy, label_noise=2.0)

@@ -62,6 +62,7 @@ def log_det(weights: Weights, interface: int = 0) -> Floats:
     >>> log_det([np.array([[[1.0], [0.0]]]), np.array([[[0.0, 2.0]]])]) / np.log(4)
     array([1.])
     """
+    # By singular values; that of networks/deep_linear.py is by QR: two formulas, so that each can refute the other.
     theta = neighbours(weights, interface)
     finite = np.isfinite(theta).all(axis=(1, 2))
     values = np.full(len(theta), np.nan)
@@ -284,6 +285,7 @@ def effective_rank(matrices: Floats) -> Floats:
     >>> effective_rank(np.diag([2.0, 2.0, 0.0])[None]).round(12)
     array([2.])
     """
+    # Apart from observables.rank_of on purpose: theory shares no formula with what it must be able to refute.
     values = _spectra(matrices)
     total = values.sum(axis=1, keepdims=True)
     shares = np.divide(values, total, out=np.zeros_like(values), where=total > 0)
