@@ -48,7 +48,10 @@ class Measured:
         """Power of the time of the ramp with which −log s grows, which a constant added to it does not change."""
         margin = 0.12 if self.quick else 0.05
         return Number(
-            "power of the ramp's time in ⟨−log s⟩ at T_c", power_of_time(self.means), around(expected, margin)
+            "power of the ramp's time in ⟨−log s⟩ at T_c",
+            power_of_time(self.means),
+            around(expected, margin),
+            moved=True,
         )
 
     def slope(self, noise: float) -> Number:
@@ -56,7 +59,7 @@ class Measured:
         first, *_, last = self.means
         expected = [lag(steps, noise) for steps in (RAMPS[0], RAMPS[-1])]
         grown = difference(last, first) / (expected[1] - expected[0])
-        return Number("growth of ⟨−log s⟩ / predicted", grown, around(1, 0.15 if self.quick else 0.06))
+        return Number("growth of ⟨−log s⟩ / predicted", grown, around(1, 0.15 if self.quick else 0.06), moved=True)
 
 
 def experiment(quick: bool) -> Evidence:

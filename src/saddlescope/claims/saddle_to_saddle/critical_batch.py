@@ -69,8 +69,8 @@ def experiment(quick: bool) -> Evidence:
         numbers=[
             replace(with_noise, catches=power(at, "T")),
             without,
-            Number("weakest / strongest mode, σ = 1", ratio / (expected[-1] / expected[0]), _region(quick)),
-            Number("weakest mode from Gaussian weights, σ = 1", start, around(1, 0.2 if quick else 0.1)),
+            Number("weakest / strongest mode, σ = 1", ratio / (expected[-1] / expected[0]), _region(quick), moved=True),
+            Number("weakest mode from Gaussian weights, σ = 1", start, around(1, 0.2 if quick else 0.1), moved=True),
         ],
         controls=[
             Number("weakest / strongest mode, σ = 1, as if one batch size served all", ratio, around(1, 0.2)),
