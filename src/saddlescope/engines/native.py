@@ -61,6 +61,7 @@ class Native:
         self.problem, self.plan, self.step = problem, plan, decode(problem, method, plan)
         self.threads = plan.threads or _threads.available()
         self._kernel = _kernel_of(self.step, instruction_set, route)
+        self._work = problem.network.parameters * (max(problem.network.widths) + problem.data.samples)
         self._layer_places = _places(problem.network.shapes)
         columns = self._kernel.columns
         self._columns = {name: at for (name, _), at in zip(columns, _places([s for _, s in columns]), strict=True)}
@@ -106,9 +107,7 @@ class Native:
         """The plan's threads, or as many as are worth starting for these steps, counted over all trajectories."""
         if self.plan.threads:
             return self.threads
-        network = self.problem.network
-        work = network.parameters * (max(network.widths) + self.step.data.samples)
-        return max(1, min(self.threads, int(work * steps / THREAD_WORK)))
+        return max(1, min(self.threads, self._work * steps // THREAD_WORK))
 
     def _blocks(self, start: int, until: int) -> list[tuple[int, int]]:
         """The steps from ``start`` to ``until`` in pieces, short enough that a schedule's factors take little room."""
@@ -153,19 +152,23 @@ class Native:
         return tuple(_part(weights, place) for place in self._layer_places)
 
 
-Place = tuple[slice, tuple[int, ...]]
+Place = tuple[slice | int, tuple[int, ...]]
 """Columns of a table that hold one array of each trajectory, and its shape."""
 
 
 def _places(shapes: Sequence[Sequence[int]]) -> list[Place]:
     """Places of arrays of these shapes, one after the other."""
     ends = itertools.accumulate((math.prod(shape) for shape in shapes), initial=0)
-    return [(slice(*ends), tuple(shape)) for ends, shape in zip(itertools.pairwise(ends), shapes, strict=True)]
+    return [
+        (slice(start, end) if shape else start, tuple(shape))
+        for (start, end), shape in zip(itertools.pairwise(ends), shapes, strict=True)
+    ]
 
 
 def _part(table: NDArray[Any], place: Place) -> NDArray[Any]:
     columns, shape = place
-    return table[:, columns].reshape(len(table), *shape)
+    part = table[:, columns]
+    return part.reshape(len(table), *shape) if len(shape) > 1 else part
 
 
 def _kernel_of(step: Step, instruction_set: str, route: str) -> _kernel.Kernel:

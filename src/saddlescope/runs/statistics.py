@@ -20,7 +20,7 @@ TOGETHER = 8192
 """Largest ensemble whose variables are summarised in one table; in larger ones the bits of a sum of squares depend on
 the rows beside it, because einsum buffers as many numbers."""
 
-SAVES = 32
+SAVES = 64
 """Most saves that are summarised in one pass."""
 
 
@@ -28,7 +28,7 @@ def saves_together(trajectories: int) -> int:
     """Number of saves of an ensemble that are summarised in one pass.
 
     >>> saves_together(4), saves_together(2000), saves_together(100_000)
-    (32, 4, 1)
+    (64, 4, 1)
     """
     return max(1, min(SAVES, TOGETHER // trajectories))
 

@@ -45,7 +45,8 @@ def advance(engine: Engine, problem: Problem, plan: Plan, sink: Sink, progress: 
             if fresh and (due or len(fresh) == together):
                 records.append(kept(fresh, problem, plan))
                 fresh = []
-            if due or _bytes(records) > COMMIT_BYTES:
+                due = due or _bytes(records) > COMMIT_BYTES
+            if due:
                 sink.commit(state, records)
                 records, committed = [], time.monotonic()
             if stop.wanted:
@@ -53,7 +54,8 @@ def advance(engine: Engine, problem: Problem, plan: Plan, sink: Sink, progress: 
 
 
 def _bytes(records: Sequence[Record]) -> int:
-    return len(records) * sum(value.nbytes for value in records[0].values()) if records else 0
+    """Bytes of records of equally many saves."""
+    return len(records) * sum(value.nbytes for value in records[0].values())
 
 
 class _Pace:
