@@ -17,7 +17,7 @@ from saddlescope.runs.checkpoint import DamagedStore
 GOOD = {"refused", "right"}
 
 
-def tally(found: Counter[str]) -> str:
+def counts(found: Counter[str]) -> str:
     return ", ".join(f"{count} {what}" for what, count in sorted(found.items()))
 
 
@@ -41,7 +41,7 @@ def test_no_damage_is_used_in_300(tmp_path, monkeypatch, capsys):
         found += got
         refused[kind] += "refused" in got
     with capsys.disabled():
-        print(f"\n308 damages, {sum(found.values())} uses: {tally(found)}; refused of 22 each: {tally(refused)}")
+        print(f"\n308 damages, {sum(found.values())} uses: {counts(found)}; refused of 22 each: {counts(refused)}")
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ import saddlescope as sc
 import stores
 from saddlescope.observables import OBSERVABLES, STANDARD
 from saddlescope.runfile import run_to_toml
-from saddlescope.runs.run import earlier, events, final_state, parts
-from saddlescope.runs.statistics import STATISTICS, statistics
-from saddlescope.runs.variables import CHECKPOINT, COORDINATES, EVENTS, variables
+from saddlescope.runs.run import Save, earlier, events, final_state, joined_saves, kept, parts
+from saddlescope.runs.statistics import STATISTICS, saves_together, statistics
+from saddlescope.runs.variables import CHECKPOINT, COORDINATES, EVENTS, sizes, variables
 from support import ENGINES, PROBLEMS, engine_class
 
 METHOD = sc.SGD(lr=0.05, batch_size=2)
@@ -161,6 +161,22 @@ def test_one_trajectory_has_no_spread():
     table = statistics({"a": np.array([2.0])}, np.ones(1, bool))["a"]
     found = dict(zip(STATISTICS, table, strict=True))
     assert found["mean"] == found["q05"] == found["q95"] == 2 and np.isnan(found["var"])
+
+
+@pytest.mark.parametrize("n", [1, 2, 9, 128, 700, 2000])
+def test_saves_summarised_together_have_the_bits_of_each_alone(n):
+    problem, plan, rng = PROBLEMS["wide"], replace(PLAN, trajectories=n), np.random.default_rng(n)
+    lengths, kinds = sizes(problem, plan), variables(problem, plan).items()
+    alive = [np.ones(n, bool), rng.random(n) < 0.8, np.zeros(n, bool)]
+    saves = [
+        Save({name: rng.lognormal(0, 3, (n, *(lengths[dim] for dim in kind.dims[2:]))) for name, kind in kinds}, living)
+        for living in alive[: saves_together(n)]
+        for _ in range(saves_together(n) // 3)
+    ]
+    together, alone = kept(saves, problem, plan), [kept([save], problem, plan) for save in saves]
+    for name, _ in kinds:
+        np.testing.assert_array_equal(together[name], joined_saves(alone, name))
+    assert len(saves) > 2
 
 
 # --- events
