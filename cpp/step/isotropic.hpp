@@ -57,6 +57,7 @@ struct Isotropic {
       v = next_v, e = next_e, suffix = next_suffix;
       norm = squared_norm(suffix, int64_t(dy) * inner);
     }
+    if (samples) trace = select<T>(trace < T(0), V{}, trace);  // where all samples have the same gradient: rounding
     const T factor = T(variance_rate / double(net.parameters));
     return sqrt(trace * factor);
   }

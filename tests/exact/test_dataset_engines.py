@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from saddlescope import GD, SGD, DeepLinear, GradientFlow, Langevin, Plan, Problem, _kernel, init
+from saddlescope import GD, SGD, Dataset, DeepLinear, GradientFlow, Langevin, Plan, Problem, _kernel, init, simulate
 from saddlescope.engines.native import Native
 from saddlescope.engines.reference import Reference
 from saddlescope.schedules import Cosine, Step, Warmup
@@ -133,6 +133,26 @@ def test_a_noise_peak_is_the_largest_mode_noise_that_a_run_shows(engine, method)
     waiting = np.isinf(state.learned[:, -1])
     assert waiting.mean() > 0.5
     np.testing.assert_allclose(state.peak[:, 0][waiting], np.max(shown, axis=0)[waiting], rtol=1e-9)
+
+
+@pytest.mark.parametrize("widths", [(3, 4, 2), (3, 2), (3, 5, 4, 2)])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_samples_with_the_same_gradient_have_no_isotropic_noise(engine, widths):
+    """The difference of two equal moments, which rounding must not leave negative: the path is that of GD."""
+    x = np.random.default_rng(5).standard_normal((1, 3))
+    signs = np.array([[1.0], [-1.0], [1.0]])
+    for rows in (x, signs * x):
+        data = Dataset(rows, rows @ [[1.0, 0.3], [-0.5, 2.0], [0.2, 0.7]])
+        given = Problem(DeepLinear(widths), data, init.Gaussian(scale=0.4))
+        noise, plan = ("diffusion_norm", "noise_to_drift"), Plan(steps=30, trajectories=N)
+        for dtype, atol in (("float64", 1e-6), ("float32", 1e-2)):
+            run, still = (
+                simulate(given, method, replace(plan, dtype=dtype, observe=noise, keep="weights"), engine=engine)
+                for method in (Langevin(LR, 2.5, noise="isotropic"), GD(LR))
+            )
+            assert not run.status.any()
+            assert (run.diffusion_norm < 1e-6).all()
+            np.testing.assert_allclose(run.W1, still.W1, atol=atol)
 
 
 @pytest.mark.parametrize("method", ["replacement 3", "shuffle 4", "full", "isotropic", "replacement 2, momentum"])

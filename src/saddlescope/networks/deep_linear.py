@@ -168,7 +168,7 @@ def gradient_trace(data: Data, weights: Weights, error: Array, root: Array, shar
             trace = trace + share * (_second_moment(data, above, pulled, seen) - mean) + labels * _square(seen)
         else:
             trace = trace + (_square(pulled) + labels) * _square(seen) + mean
-    return np.asarray(trace)
+    return np.maximum(trace, 0.0)  # where all samples have the same gradient, rounding can be negative
 
 
 def _second_moment(data: Dataset, above: Array, pulled: Array, seen: Array) -> Array:
