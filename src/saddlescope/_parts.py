@@ -91,7 +91,10 @@ def _shown(part: Any) -> str:
 
 def _one_sentence(model: type, error: pydantic.ValidationError) -> Exception:
     # A misspelt name also leaves the right one missing; report the misspelling.
-    first = min(error.errors(), key=lambda e: e["type"] != "unexpected_keyword_argument")
+    errors = error.errors()
+    first = min(errors, key=lambda e: e["type"] != "unexpected_keyword_argument")
+    # Of the alternatives for an argument, report the one that fits up to an entry.
+    first = max((e for e in errors if e["loc"][:1] == first["loc"][:1]), key=lambda e: len(e["loc"]))
     kind, name, got = first["type"], str(first["loc"][0]) if first["loc"] else "", first.get("input")
     fields = {f.name: f for f in dataclasses.fields(model)}
     if kind == "unexpected_keyword_argument":

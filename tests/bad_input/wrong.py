@@ -149,6 +149,9 @@ WRONG: dict[str, Wrong] = {
     # initialisation
     "scale zero": wrong(VALUE, "scale", "such as 1e-2", init__scale=0.0),
     "scale negative": wrong(VALUE, "scale", "such as 1e-2", init__scale=-1.0),
+    "a scale negative": wrong(VALUE, "scale must be greater than 0, got -1", "such as 1e-2", init__scale=[0.1, -1.0]),
+    "a scale a word": wrong(KIND, "scale must be a number, got 'x'", "such as 1e-2", init__scale=[0.1, "x"]),
+    "scale of one layer": wrong(VALUE, "each of the 2 layers, got 1", "give 2", init__scale=[0.1]),
     "scale and gamma": wrong(VALUE, "exactly one of scale and gamma", "use", init__gamma=2.0),
     "neither scale nor gamma": wrong(VALUE, "exactly one of scale and gamma", "use", init__scale=None),
     "gamma without hidden layers": wrong(

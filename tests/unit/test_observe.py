@@ -169,11 +169,14 @@ def test_a_test_split_is_needed_for_its_loss():
 @pytest.mark.parametrize(
     ("make", "match"),
     [
-        (lambda d: d.split(0), "test must be 1 to 39"),
-        (lambda d: d.split(40), "test must be 1 to 39"),
+        (lambda d: d.split(0), "test must be at least 1 and less than the 40 samples, got 0; leave some"),
+        (lambda d: d.split(40), "test must be at least 1 and less than the 40 samples, got 40; leave some"),
+        (lambda d: d.split(4, seed=-1), "seed must be at least 0, got -1"),
         (lambda d: d.split(5).split(5), "split the whole data set"),
         (lambda d: sc.Dataset(d.X, d.Y, X_test=d.X), "given together"),
         (lambda d: sc.Dataset(d.X, d.Y, X_test=d.X, Y_test=d.X), "drop or add columns"),
+        (lambda d: sc.Dataset(d.X, d.Y, X_test=1e200 * d.X, Y_test=d.Y), "X_test must have columns between"),
+        (lambda d: sc.Dataset(d.X, d.Y, X_test=d.X, Y_test=1e200 * d.Y), "Y_test must have columns between"),
     ],
 )
 def test_wrong_splits_are_refused(make, match):

@@ -59,8 +59,9 @@ class Dataset(Data):
         require(
             data_bytes(self), f"a data set with X {self.X.shape} and Y {self.Y.shape}", "leave out inputs or samples"
         )
-        for name, values in (("X", self.X), ("Y", self.Y)):
-            sizes = np.abs(values).max(axis=0)
+        for name in ("X", "Y", "X_test", "Y_test"):
+            values = getattr(self, name)
+            sizes = np.zeros(1) if values is None else np.abs(values).max(axis=0)
             if (sizes > LARGEST).any() or ((sizes < SMALLEST) & (sizes > 0)).any():
                 raise ValueError(
                     f"{name} must have columns between {SMALLEST} and {LARGEST} in size, got one of "
@@ -95,7 +96,11 @@ class Dataset(Data):
         if self.X_test is not None:
             raise ValueError("split needs a data set of which no samples are held out; split the whole data set")
         if not 0 < test < self.samples:
-            raise ValueError(f"test must be 1 to {self.samples - 1} of the {self.samples} samples, got {test}")
+            raise ValueError(
+                f"test must be at least 1 and less than the {self.samples} samples, got {test}; leave some to train on"
+            )
+        if seed < 0:
+            raise ValueError(f"seed must be at least 0, got {seed}")
         order = np.random.default_rng(np.random.SeedSequence(seed)).permutation(self.samples)
         held, kept = np.sort(order[:test]), np.sort(order[test:])
         return replace(self, X=self.X[kept], Y=self.Y[kept], X_test=self.X[held], Y_test=self.Y[held])
