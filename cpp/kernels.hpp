@@ -205,7 +205,8 @@ struct ModeKernel {
   void (*run)(const Mode&, const ModeEnsemble&, int64_t first);
 };
 
-// Everything there is for one network. To add a network: a header in networks/, and an entry in kernels.cpp.
+// Everything there is for one network. To add a network: a header in networks/, an entry in kernels.cpp, and
+// kNetworks.
 struct NetworkKernels {
   const char* name;
   bool gradient_noise;                   // whether it takes (alpha, offset, floor)

@@ -40,6 +40,13 @@ class Copy:
         (self.package / file).write_text("".join([*lines[:place], f"{line}\n", *lines[place:]]))
         self.changed.add(file)
 
+    def replace(self, file, old, new):
+        """Replace text that occurs once."""
+        text = (self.package / file).read_text()
+        assert text.count(old) == 1
+        (self.package / file).write_text(text.replace(old, new))
+        self.changed.add(file)
+
     def run(self, code):
         prefix = f"{PREFER_COPY} sys.path.insert(0, {str(self.folder)!r}); "
         return subprocess.run(
@@ -133,6 +140,94 @@ def test_add_an_observable(copy):
     done = copy.run("import runpy; runpy.run_path('check.py')")
     assert done.returncode == 0, done.stderr
     assert copy.changed == {"observables.py"}
+
+
+RESIDUAL = '''
+"""Residual linear networks ``x -> (I + W_L) … (I + W_1) x``."""
+
+import numpy as np
+
+from saddlescope._parts import frozen
+from saddlescope.networks import deep_linear
+from saddlescope.networks.deep_linear import DeepLinear
+
+
+def factors(weights):
+    return [np.eye(layer.shape[1], dtype=layer.dtype) + layer for layer in weights]
+
+
+@frozen
+class Residual(DeepLinear):
+    kernel = ""
+    mode_sde = False
+
+    def check(self, data):
+        DeepLinear.check(self, data)
+        if not all(np.array_equal(basis, np.eye(len(basis))) for basis in data.bases):
+            raise ValueError("teacher must be diagonal with decreasing entries for a Residual network")
+
+    def end_to_end(self, weights):
+        return deep_linear.end_to_end(factors(weights))
+
+    def pull_back(self, weights, gradient):
+        return deep_linear.pull_back(factors(weights), gradient)
+
+    def imbalance(self, weights):
+        return deep_linear.imbalance(factors(weights))
+
+    def mode_noise(self, data, temperature, weights, share=1.0):
+        return deep_linear.mode_noise(data, temperature, factors(weights), share)
+
+    def layer_noise(self, data, temperature, weights, share=1.0):
+        return deep_linear.layer_noise(data, temperature, factors(weights), share)
+'''
+DESCEND = """
+import warnings
+import numpy as np, pytest, saddlescope as sc
+from saddlescope.simulation.estimate import size
+warnings.simplefilter("error")
+teacher, sigma = np.diag([2.0, 1.5, 0.7]), np.array([[1.5, 0.3, 0.0], [0.3, 1.0, 0.2], [0.0, 0.2, 0.8]])
+problem = sc.Problem(sc.Residual((3, 3, 3)), sc.GaussianData(teacher, sigma), sc.init.Gaussian(scale=0.2))
+assert sc.Problem.from_toml(problem.to_toml()) == problem
+plan = sc.Plan(steps=10, trajectories=2, saves=2, keep="weights")
+for method in (sc.SGD(0.02, 4), sc.Langevin(0.02, 4, "isotropic", order=2), sc.GradientFlow(0.02)):
+    sc.simulate(problem, method, plan, progress=False)
+white = sc.Problem(problem.network, sc.GaussianData(teacher, label_noise=0.3), problem.init)
+sc.simulate(white, sc.SGD(0.02, 4), plan, progress=False)
+sc.simulate(white, sc.GD(0.6), sc.Plan(steps=2), progress=False)  # beyond the edge of a deep linear network
+assert size(white, sc.GD(0.02), plan) == size(white, sc.GD(0.02), plan, "reference")
+run = sc.simulate(problem, sc.GD(lr=0.02), plan, out="run.zarr", progress=False)
+assert sc.load("run.zarr").attrs["engine"] == "reference" and "saxe2013" in sc.cite(run)
+
+def loss(weights):
+    error = (np.eye(3) + weights[1]) @ (np.eye(3) + weights[0]) - teacher
+    return 0.5 * np.trace(error @ sigma @ error.T)
+
+weights = np.stack([run.W1[0, 0], run.W2[0, 0]])
+steps = 1e-5 * np.eye(18).reshape(18, 2, 3, 3)
+for _ in range(10):
+    slopes = [(loss(weights + step) - loss(weights - step)) / 2e-5 for step in steps]
+    weights = weights - 0.02 * np.reshape(slopes, (2, 3, 3))
+np.testing.assert_allclose(np.stack([run.W1[0, -1], run.W2[0, -1]]), weights, atol=1e-9)
+np.testing.assert_allclose(run.excess_loss[0, -1], loss(weights), atol=1e-9)
+with pytest.raises(ValueError, match='"native" has no kernel of a Residual network; use engine="reference"$'):
+    sc.simulate(problem, sc.GD(lr=0.02), plan, engine="native")
+with pytest.raises(ValueError, match="modes of a Residual network have no closed SDE"):
+    sc.theory.mode_sde(white, sc.GD(lr=0.02), 0)
+"""
+
+
+def test_add_a_network(copy):
+    """One module, and its name in two lists: without a kernel it runs on the reference engine, without false advice."""
+    copy.add("networks/residual.py", RESIDUAL)
+    home = "networks/__init__.py"
+    copy.insert(home, "Network = ", "from saddlescope.networks.residual import Residual")
+    copy.replace(home, "Network = DeepLinear | Diagonal", "Network = DeepLinear | Diagonal | Residual")
+    copy.insert("__init__.py", '    "cite": "runs.cite"', '    "Residual": "networks",')
+    (copy.folder / "check.py").write_text(DESCEND)
+    done = copy.run("import runpy; runpy.run_path('check.py')")
+    assert done.returncode == 0, done.stderr
+    assert copy.changed == {"networks/residual.py", home, "__init__.py"}
 
 
 ROOT = Path(__file__).resolve().parents[2]

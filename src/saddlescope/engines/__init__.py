@@ -7,6 +7,7 @@ from saddlescope._parts import allowed
 from saddlescope.engines.protocol import Engine
 from saddlescope.engines.reference import Reference
 from saddlescope.methods import Rule
+from saddlescope.networks import Network
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 
@@ -14,15 +15,28 @@ ENGINES = ("auto", "native", "reference")
 
 
 def make_engine(name: str, problem: Problem, method: Rule, plan: Plan) -> Engine:
-    """The engine of one run; "auto" is the compiled one where it is built."""
+    """The engine of one run, by its name or "auto"; ValueError where it cannot run the problem."""
     if not isinstance(name, str) or name not in ENGINES:
         raise ValueError(f"engine = {shown(name)} is unknown; {allowed(str(name), ENGINES)}")
-    if name == "reference":
+    if chosen(name, problem.network) == "reference":
         return Reference(problem, method, plan)
+    native = _native()
+    if native is None:
+        raise ValueError('engine "native" is not built here; reinstall the package, or use "reference"')
+    return native(problem, method, plan)
+
+
+def chosen(name: str, network: Network) -> str:
+    """The engine that a name stands for: "auto" is the compiled one, where it is built and has the network."""
+    if name != "auto":
+        return name
+    return "native" if network.kernel and _native() else "reference"
+
+
+def _native() -> type[Engine] | None:
+    """The compiled engine; None where it is not built."""
     try:
         from saddlescope.engines.native import Native
     except ImportError:
-        if name == "native":
-            raise ValueError('engine "native" is not built here; reinstall the package, or use "reference"') from None
-        return Reference(problem, method, plan)
-    return Native(problem, method, plan)
+        return None
+    return Native

@@ -39,7 +39,8 @@ class Native:
     Small networks run with their trajectories in lanes, wide ones one by one through blocked products; ``route``
     ("lanes", "one by one") forces either. The bits are the same.
 
-    Raises ValueError for a network deeper than 256 layers, gradient flow in float32, or an unknown instruction set.
+    Raises ValueError for a network without a kernel or deeper than 256 layers, gradient flow in float32, or an unknown
+    instruction set.
 
     >>> from saddlescope import DeepLinear, GaussianData, SGD, init
     >>> problem = Problem(DeepLinear((2, 3, 2)), GaussianData([[2.0, 0.0], [0.0, 1.0]]), init.Gaussian(scale=0.1))
@@ -53,6 +54,10 @@ class Native:
     def __init__(
         self, problem: Problem, method: Rule, plan: Plan, instruction_set: str = "auto", route: str = "auto"
     ) -> None:
+        if not problem.network.kernel:
+            raise ValueError(
+                f'engine "native" has no kernel of a {type(problem.network).__name__} network; use engine="reference"'
+            )
         if problem.network.depth > _kernel.max_depth:
             raise ValueError(
                 f"widths make {problem.network.depth} layers, the compiled engine takes at most {_kernel.max_depth}; "

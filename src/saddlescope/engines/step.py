@@ -19,7 +19,7 @@ from saddlescope import init
 from saddlescope._arrays import Floats
 from saddlescope.data import Data, is_finite
 from saddlescope.methods import Rule
-from saddlescope.networks import Network
+from saddlescope.networks.base import NetworkType
 from saddlescope.observables import observed
 from saddlescope.plan import Accumulate, Plan
 from saddlescope.problem import Problem
@@ -40,7 +40,7 @@ class Step:
     can be given. ``passages`` and ``peaks``: whether learning times and noise peaks are looked for at every step.
     """
 
-    network: Network
+    network: NetworkType
     data: Data
     method: Rule
     source: str

@@ -1,7 +1,8 @@
 """The protocol of a network; everything special to a network is in its own file, behind this protocol.
 
 ``weights`` are the layers, first to last, each (n, rows, columns) for n trajectories, which lead every result; P is the
-end-to-end map (n, dy, dx) and Ḡ its gradient. Weights that are not finite give NaN.
+end-to-end map (n, dy, dx) and Ḡ its gradient. Weights that are not finite give NaN. Engines hold weights in the
+teacher's basis, ``W_1V`` and ``UᵀW_L`` for ``W_1`` and ``W_L``: of these ``end_to_end`` must give ``UᵀPV``.
 """
 
 from __future__ import annotations
@@ -24,11 +25,14 @@ class NetworkType(Protocol):
     citation: str
     """Key of the work that introduced it, in ``runs/cite.py``."""
     kernel: str
-    """Name of its compiled kernel."""
+    """Name of its compiled kernel; "" where the reference engine alone runs it."""
     scalar: bool
     """One input and one output, so that Langevin noise takes one normal a step."""
     directions: bool
     """Whether balanced initial weights have directions that can be drawn."""
+    mode_sde: bool
+    """Whether aligned balanced modes follow the SDE of a deep linear network; if not, theory and advice leave them out.
+    """
 
     @property
     def depth(self) -> int:
@@ -81,7 +85,7 @@ class NetworkType(Protocol):
         ...
 
     def check(self, data: Data) -> None:
-        """Raise ValueError for data that it cannot be trained on."""
+        """Raise ValueError for data that it cannot be trained on, or whose teacher's basis it cannot take."""
         ...
 
     def layer_dims(self, layer: int) -> tuple[str, str]:

@@ -292,6 +292,7 @@ class DeepLinear:
     kernel = "deep_linear"
     scalar = False
     directions = True
+    mode_sde = True
     chains = 1
     speed = 1.0
 

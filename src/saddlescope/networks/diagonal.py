@@ -202,6 +202,7 @@ class Diagonal:
     kernel = "diagonal"
     scalar = True
     directions = False
+    mode_sde = True
 
     @property
     def chains(self) -> int:

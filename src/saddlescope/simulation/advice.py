@@ -52,7 +52,8 @@ def _against_divergence(problem: Problem, method: Method) -> str:
     name, edge = method.step_argument, _edge(problem, method)
     if method.time_step > edge:
         return f"lower {name} = {method.time_step:.3g} below the stability edge {edge:.3g}"
-    return f"lower {name} = {method.time_step:.3g} (stable without noise below {edge:.3g}), or raise batch_size"
+    stable = f" (stable without noise below {edge:.3g})" if np.isfinite(edge) else ""
+    return f"lower {name} = {method.time_step:.3g}{stable}, or raise batch_size"
 
 
 def _on_absorption(problem: Problem, method: Method, plan: Plan, state: State) -> Iterator[str]:
@@ -87,13 +88,15 @@ def _on_absorption(problem: Problem, method: Method, plan: Plan, state: State) -
 def stability_edge(problem: Problem, weight_decay: float = 0.0) -> float:
     """Learning rate ``2/(L s*^{2κ} λ_max + γ)``, ``κ = 1 − 1/L``, above which GD does not converge to the teacher.
 
-    s* is the strongest mode, λ_max the largest eigenvalue of Σ. Infinite for a zero teacher, L ≥ 2 and γ = 0. For a
-    diagonal network it is that of equal chains.
+    s* is the strongest mode, λ_max the largest eigenvalue of Σ. Infinite for a zero teacher, L ≥ 2 and γ = 0, and
+    where it is not known (no ``mode_sde``). For a diagonal network it is that of equal chains.
 
     >>> from saddlescope import DeepLinear, GaussianData, init
     >>> stability_edge(Problem(DeepLinear((1, 1, 1)), GaussianData([[4.0]]), init.Balanced(scale=0.1)))
     0.25
     """
+    if not problem.network.mode_sde:
+        return np.inf
     depth, strongest = problem.network.depth, float(problem.data.modes.strengths[0])
     curvature = depth * strongest ** (2 - 2 / depth) * float(np.linalg.eigvalsh(problem.data.sigma)[-1])
     curvature = curvature * problem.network.speed + weight_decay
@@ -165,7 +168,7 @@ def _it(modes: Collection[int]) -> str:
 def _modes(problem: Problem) -> Iterator[tuple[int, float]]:
     """Modes, with their s*, that obey a scalar SDE: within the widths, with inputs that decouple them and see them."""
     data = problem.data
-    if data.diagonal_in_modes:
+    if problem.network.mode_sde and data.diagonal_in_modes:
         for mode, target in enumerate(data.modes.strengths[: min(problem.network.widths)]):
             countable = 0 < target < LARGEST**0.5 and np.isfinite(data.mode_moments(mode)).all()
             if countable and data.sigma_in_modes[mode, mode] > 0:

@@ -11,8 +11,8 @@ import numpy as np
 from saddlescope import _threads
 from saddlescope._memory import in_bytes, require
 from saddlescope.data.base import data_bytes
+from saddlescope.engines import chosen, make_engine
 from saddlescope.engines import correlator as accumulate
-from saddlescope.engines import make_engine
 from saddlescope.engines.step import ORDERED
 from saddlescope.methods import Method
 from saddlescope.observables import THRESHOLDS
@@ -69,7 +69,7 @@ def size(problem: Problem, method: Method, plan: Plan, engine: str = "auto") -> 
         saves=plan.most_saves * _save_bytes(problem, plan),
         listed=LISTED * plan.most_saves,
         checkpoint=plan.count * trajectories + histogram,
-        engine=_scratch(problem, plan, engine) + data_bytes(problem.data),
+        engine=_scratch(problem, plan, chosen(engine, problem.network)) + data_bytes(problem.data),
     )
 
 
@@ -110,7 +110,7 @@ def check_memory(problem: Problem, method: Method, plan: Plan, stored: bool = Tr
     _, largest = max(
         (3 * needs.checkpoint, ensemble),
         (needs.kept(stored), f"saves (now {plan.most_saves:,}), trajectories, or keep"),
-        (needs.engine, ensemble if engine == "reference" else f"threads, or {widest}"),
+        (needs.engine, ensemble if chosen(engine, problem.network) == "reference" else f"threads, or {widest}"),
     )
     require(needs.memory(stored), "the run", f"lower {largest}")
 

@@ -40,7 +40,8 @@ def simulate(
 
     ``problem`` may also be a run. The same method and a plan of more steps then extend it, bit-identical to one
     uninterrupted run; another method continues it from its last weights, with time and step starting at 0.
-    ``engine`` is "native" (compiled), "reference" (plain NumPy), or "auto" (native where it is built).
+    ``engine`` is "native" (compiled), "reference" (plain NumPy), or "auto" (native where it is built
+    and has the network).
     Warns at the end when trajectories have diverged, which are then excluded from statistics, or stick at 0.
     ``out`` names a Zarr store, written during the run: if the process is killed at any time, the same call resumes it.
     One process at a time writes it; other files are left alone, links are followed, an empty folder is used as it is.

@@ -22,8 +22,8 @@ def mode_sde(problem: Problem, method: Method, mode: int) -> ModeSDE:
     A ``Diagonal`` network of width d is one mode, s = v: exact where all chains are equal and balanced, and at two
     layers where each chain is balanced and all have the same sign. Then time and T run c = d^{2/L−1} times as fast,
     which is what β's multiplied by c and α's by c² say.
-    Raises ValueError for other covariances, a mode that the data or the widths do not have, isotropic noise, momentum,
-    a schedule or order 2, and TypeError for arguments of another kind.
+    Raises ValueError for other networks and covariances, a mode that the data or the widths do not have, isotropic
+    noise, momentum, a schedule or order 2, and TypeError for arguments of another kind.
     Source: Corlouer et al. 2026, arXiv 2604.06366, section 3.
 
     >>> import saddlescope as sc
@@ -51,6 +51,10 @@ def mode_sde(problem: Problem, method: Method, mode: int) -> ModeSDE:
 def _check(problem: Problem, method: Method, mode: int) -> None:
     """Raise ValueError where the mode has no closed SDE."""
     data, strengths = problem.data, problem.data.modes.strengths
+    if not problem.network.mode_sde:
+        raise ValueError(
+            f"the modes of a {type(problem.network).__name__} network have no closed SDE; use a DeepLinear network"
+        )
     reachable = min(len(strengths), *problem.network.widths)
     if not 0 <= mode < reachable:
         raise ValueError(f"mode must be 0 to {reachable - 1} for this teacher and these widths, got {mode}")
