@@ -414,7 +414,7 @@ def layer_singular_values(network: Network, weights: Weights) -> Floats:
     sides = [min(shape) for shape in network.matrices]
     values = np.full((len(weights[0]), network.depth, max(sides)), np.nan)
     for l, (layer, side) in enumerate(zip(weights, sides, strict=True)):
-        if network.scalar:
+        if network.matrices[l] != network.shapes[l]:  # a diagonal matrix
             values[:, l, :side] = -np.sort(-np.abs(layer[:, :, 0]), axis=1)
         else:
             finite = np.isfinite(layer).all(axis=(1, 2))
