@@ -79,9 +79,12 @@ def test_a_toml_without_its_arrays(tmp_path, monkeypatch):
     }.items():
         with pytest.raises(ValueError, match=message):
             run_from_toml(f'{run.attrs["toml"]}\n[arrays]\nstore = "{wrong}"\n', tmp_path)
-    monkeypatch.setattr(run_module, "_PARSED", {})
-    with pytest.raises(ValueError, match="data_X in 'the run' is not the one that was used"):
-        parts(run.assign(data_X=run.data_X + 1))
+    for _ in range(2):  # before and after the TOML has been read
+        with pytest.raises(ValueError, match="data_X in 'the run' is not the one that was used"):
+            parts(run.assign(data_X=run.data_X + 1))
+        with pytest.raises(ValueError, match="data_X is not in this TOML"):
+            parts(run.drop_vars("data_X"))
+        assert parts(run)[0] == problem
 
 
 def test_small_arrays_stay_in_the_toml():

@@ -248,12 +248,20 @@ def parts(run: xr.Dataset) -> Parts:
 
 
 def parsed(toml: str, arrays: Mapping[Any, Any]) -> Parts:
-    """Problem, method and plan from the TOML of a run and the arrays that it names; each text is read once."""
+    """Problem, method and plan from the TOML of a run and the arrays that it names; each text is read once.
+
+    Raises ValueError where an array is missing or has been changed, also after the text has been read.
+    """
     found = _PARSED.get(toml)
-    if found is None:
+    if found is None or not _holds(arrays, found[0]):
         found = run_from_toml(toml, arrays=arrays)
         remember(toml, found)
     return found
+
+
+def _holds(arrays: Mapping[Any, Any], problem: Problem) -> bool:
+    """Whether all arrays that the TOML of this problem names are there, unchanged."""
+    return all(name in arrays and np.array_equal(arrays[name], array) for name, array in large_arrays(problem).items())
 
 
 def remember(toml: str, run: Parts) -> None:
