@@ -114,7 +114,7 @@ class Given:
         if len(lengths) > 1:
             got = [layer.shape for layer in self.weights]
             raise ValueError(
-                f"weights must be matrices, or stacks of them for one number of trajectories, got the shapes {got}; "
+                f"weights must all be matrices, or all be stacks of the same length, got the shapes {got}; "
                 "give every layer the same first axis"
             )
 
@@ -146,19 +146,19 @@ def check(init: Init, network: Network) -> None:
 
 
 def check_members(init: Init, trajectories: int, members: tuple[int, ...] | None) -> None:
-    """Raise ValueError when given weights are not those of the trajectories of a plan."""
+    """Raise ValueError unless given weights have a set for every trajectory of a plan."""
     given = init.members if isinstance(init, Given) else None
     if given is None:
         return
     if members is None and trajectories != given:
         raise ValueError(
-            f"trajectories must be {given}, the number of given sets of weights, got {trajectories}; "
+            f"trajectories must be {given}, the number of sets of weights that are given, got {trajectories}; "
             f"use trajectories = {given}, or one set of weights for all"
         )
     if members is not None and max(members) >= given:
         raise ValueError(
-            f"members must be 0 to {given - 1}, the sets of weights that are given, got {max(members)}; "
-            "leave it out, or give more"
+            f"members must be from 0 to {given - 1}, as {given} sets of weights are given, got {max(members)}; "
+            "leave it out, or give more sets"
         )
 
 

@@ -34,7 +34,7 @@ class Sight:
     """What an observable is computed from: n sets of weights of a network on data, at temperature T.
 
     ``share`` is the fraction of the sampling variance that remains, less than 1 where a data set is drawn without
-    replacement.
+    replacement; ``decay`` is the weight decay γ.
     """
 
     network: Network

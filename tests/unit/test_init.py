@@ -93,9 +93,9 @@ def test_given_weights_for_each_trajectory(engine, tmp_path):
 
 def test_sets_of_weights_are_as_many_as_trajectories():
     problem = Problem(NETWORK, DATA, init.Given(stacks(4)))
-    with pytest.raises(ValueError, match="trajectories must be 4, the number of given sets of weights, got 5"):
+    with pytest.raises(ValueError, match="trajectories must be 4, the number of sets of weights that are given, got 5"):
         simulate(problem, GD(0.01), Plan(2, 5))
-    with pytest.raises(ValueError, match="members must be 0 to 3"):
+    with pytest.raises(ValueError, match="members must be from 0 to 3, as 4 sets of weights are given"):
         simulate(problem, GD(0.01), Plan(2, members=(0, 4)))
     with pytest.raises(ValueError, match="the same first axis"):
         init.Given([np.ones((4, 7, 5)), np.ones((6, 7))])

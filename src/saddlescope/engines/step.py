@@ -114,7 +114,7 @@ class Step:
     def share(self) -> float:
         """Fraction of the sampling variance that remains: of n samples without replacement ``(n − B)/(n − 1)``.
 
-        Full batches leave label noise alone.
+        0 for full batches, whose only noise is label noise.
         """
         if self.sampling == "full":
             return 0.0
