@@ -49,8 +49,8 @@ def advance(engine: Engine, problem: Problem, plan: Plan, sink: Sink, progress: 
             if due:
                 sink.commit(state, records)
                 records, committed = [], time.monotonic()
-            if stop.wanted:
-                break
+                if stop.wanted:  # only after a commit: a signal that comes later waits for the next block
+                    break
 
 
 def _bytes(records: Sequence[Record]) -> int:
