@@ -30,6 +30,7 @@ def map_drift(data: Data, temperature: float, weights: Weights, lr: float = 0.0,
     ``lr`` η adds ``η ΔΣXΔΣ``, the second order of discrete steps, which for two layers is exact.
     Source: Itô's formula for a product of layers; Corlouer et al. 2026, arXiv 2604.06366, give the gradient noise.
 
+    >>> from saddlescope import GaussianData
     >>> scalar = GaussianData([[2.0]], label_noise=1.0)
     >>> float(map_drift(scalar, 0.1, [np.ones((1, 1, 1)), np.ones((1, 1, 1))])[0, 0, 0])   # 2s(s* − s) + T s g(s)
     2.3
@@ -56,6 +57,7 @@ def map_covariance(data: Data, temperature: float, weights: Weights, share: floa
 
     With ``map_drift`` the exact Itô law of P. Source: Corlouer et al. 2026, arXiv 2604.06366.
 
+    >>> from saddlescope import GaussianData
     >>> scalar = GaussianData([[2.0]], label_noise=1.0)
     >>> float(map_covariance(scalar, 0.1, [np.ones((1, 1, 1)), np.ones((1, 1, 1))]).squeeze())   # 4 T s² g(s)
     1.2
@@ -86,6 +88,7 @@ def singular_value_sde(data: Data, temperature: float, weights: Weights, share: 
     Singular values must be positive and differ. ``strength_drift`` and ``singular_value_drift`` are its form at
     aligned, balanced, white states. Source: second-order perturbation of singular values.
 
+    >>> from saddlescope import GaussianData
     >>> law = singular_value_sde(GaussianData(np.diag([1.0, 0.5]), label_noise=1.0), 0.1, [np.diag([1.0, 0.5])[None]])
     >>> law.repulsion.round(3)
     array([[ 0.133, -0.067]])
