@@ -1,12 +1,14 @@
 """Divergence is reported and marked; an infinite loss is one, and so is a step that overshoots to 0."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import xarray as xr
 
 import saddlescope as sc
+from saddlescope.engines import make_engine
 from saddlescope.observables import STANDARD
 from saddlescope.runs.run import parts
 from saddlescope.runs.selection import selected
@@ -51,6 +53,18 @@ def test_one_warning_with_numbers_and_remedy(engine, keep):
         assert run[name].attrs["diverged"] == run.attrs["diverged"]
     comparison = sc.compare(run, Law())
     assert comparison.verdict == "inconclusive" and f"{lost / 300:.2%} diverged" in repr(comparison) == str(comparison)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_weights_whose_rotation_overflows_are_shown_without_a_warning_of_numpy(engine):
+    """As of the last save before a trajectory diverges; RuntimeWarning is an error in these tests."""
+    data = sc.GaussianData.from_spectrum([2.0, 1.0], 3, 2, seed=1)
+    problem = sc.Problem(sc.DeepLinear((3, 2)), data, sc.init.Balanced(scale=1.0))
+    made = make_engine(engine, problem, sc.GD(0.1), sc.Plan(1, observe=("diffusion_norm",)))
+    state = made.init()
+    state = replace(state, weights=(np.full_like(state.weights[0], 1.7e308),))
+    assert not np.isfinite(made.weights(state)[0]).all()
+    assert not np.isfinite(made.observe(state)["diffusion_norm"]).any()
 
 
 def test_the_remedy_is_that_of_the_method():

@@ -191,8 +191,9 @@ def out_of_modes(data: Data, weights: Layers) -> tuple[Floats, ...]:
     """Weights in the original basis, float64."""
     left, right = data.bases
     layers = tuple(np.asarray(layer, np.float64) for layer in weights)
-    first = (layers[0] @ right.T, *layers[1:])
-    return (*first[:-1], _turned(left, first[-1]))
+    with np.errstate(over="ignore", invalid="ignore"):  # of a trajectory that is about to diverge
+        first = (layers[0] @ right.T, *layers[1:])
+        return (*first[:-1], _turned(left, first[-1]))
 
 
 def _turned(basis: Floats, layer: Floats) -> Floats:
