@@ -14,8 +14,9 @@ import stores
 from saddlescope.observables import OBSERVABLES, STANDARD
 from saddlescope.runfile import run_to_toml
 from saddlescope.runs.run import Save, earlier, events, final_state, joined_saves, kept, parts
-from saddlescope.runs.statistics import STATISTICS, saves_together, statistics
+from saddlescope.runs.statistics import SAVES_BYTES, STATISTICS, saves_together, statistics
 from saddlescope.runs.variables import CHECKPOINT, COORDINATES, EVENTS, sizes, variables
+from saddlescope.simulation import loop
 from support import ENGINES, PROBLEMS, engine_class
 
 METHOD = sc.SGD(lr=0.05, batch_size=2)
@@ -170,13 +171,26 @@ def test_saves_summarised_together_have_the_bits_of_each_alone(n):
     alive = [np.ones(n, bool), rng.random(n) < 0.8, np.zeros(n, bool)]
     saves = [
         Save({name: rng.lognormal(0, 3, (n, *(lengths[dim] for dim in kind.dims[2:]))) for name, kind in kinds}, living)
-        for living in alive[: saves_together(n)]
-        for _ in range(saves_together(n) // 3)
+        for living in alive[: saves_together(n, 1)]
+        for _ in range(saves_together(n, 1) // 3)
     ]
     together, alone = kept(saves, problem, plan), [kept([save], problem, plan) for save in saves]
     for name, _ in kinds:
         np.testing.assert_array_equal(together[name], joined_saves(alone, name))
     assert len(saves) > 2
+
+
+def test_saves_that_wait_for_a_summary_take_little_memory(monkeypatch):
+    waiting: list[int] = []
+
+    def counted(saves, *others):
+        waiting.append(sum(values.nbytes for save in saves for values in save.values.values()))
+        return kept(saves, *others)
+
+    monkeypatch.setattr(loop, "kept", counted)
+    problem = sc.Problem(sc.DeepLinear((100, 100, 100)), sc.GaussianData(np.eye(100)), sc.init.Balanced(scale=0.1))
+    sc.simulate(problem, sc.GD(0.01), sc.Plan(40, 10, saves=40, keep="weights"))
+    assert 8 * 10 * 20_000 < max(waiting) <= SAVES_BYTES < sum(waiting)
 
 
 # --- events

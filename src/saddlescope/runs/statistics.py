@@ -23,14 +23,17 @@ the rows beside it, because einsum buffers as many numbers."""
 SAVES = 64
 """Most saves that are summarised in one pass."""
 
+SAVES_BYTES = 16 << 20
+"""Bytes of the saves that are summarised in one pass, unless one takes more."""
 
-def saves_together(trajectories: int) -> int:
-    """Number of saves of an ensemble that are summarised in one pass.
 
-    >>> saves_together(4), saves_together(2000), saves_together(100_000)
-    (64, 4, 1)
+def saves_together(trajectories: int, numbers: int) -> int:
+    """Number of saves of an ensemble, ``numbers`` of each trajectory, that are summarised in one pass.
+
+    >>> saves_together(4, 30), saves_together(2000, 30), saves_together(100_000, 30), saves_together(4, 100_000)
+    (64, 4, 1, 5)
     """
-    return max(1, min(SAVES, TOGETHER // trajectories))
+    return max(1, min(SAVES, TOGETHER // trajectories, SAVES_BYTES // (8 * trajectories * numbers)))
 
 
 def statistics(values: Mapping[str, Floats], alive: NDArray[np.bool_]) -> Record:

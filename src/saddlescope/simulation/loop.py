@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -20,6 +21,7 @@ from saddlescope.problem import Problem
 from saddlescope.runs.run import Save, kept, record
 from saddlescope.runs.sink import COMMIT_BYTES, Sink
 from saddlescope.runs.statistics import Record, saves_together
+from saddlescope.runs.variables import shapes
 
 BLOCK_SECONDS = 0.2
 """Time between two looks at signals and the progress bar."""
@@ -33,7 +35,7 @@ def advance(engine: Engine, problem: Problem, plan: Plan, sink: Sink, progress: 
     state = sink.state
     saves = set(plan.save_steps.tolist())
     goals = sorted(saves | {plan.steps})
-    together = saves_together(plan.count)
+    together = saves_together(plan.count, sum(math.prod(shape[2:]) for shape in shapes(problem, plan).values()))
     pace, fresh, records, committed = _Pace(), list[Save](), list[Record](), time.monotonic()
     with _bar(plan, state, progress) as show, _Stop(sink) as stop:
         while state.step < plan.steps:
