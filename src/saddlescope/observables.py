@@ -21,6 +21,7 @@ from saddlescope._numbers import as_numbers, shown
 from saddlescope._parts import allowed
 from saddlescope.data import Data
 from saddlescope.data.base import into_modes
+from saddlescope.data.dataset import CHUNK
 from saddlescope.networks import Network
 from saddlescope.networks.deep_linear import end_to_end
 from saddlescope.problem import Problem
@@ -302,9 +303,11 @@ def held_out_loss(data: Data, weights: Weights) -> Floats:
     """
     if data.test_samples is None:
         raise ValueError("data must be a Dataset with a test split; use Dataset.split")
-    inputs, labels = data.test_samples
-    square = ((end_to_end(weights) @ inputs.T - labels.T) ** 2).sum(axis=(1, 2)) / len(inputs)
-    return np.asarray(0.5 * square + 0.5 * data.dim_out * data.label_noise**2)
+    (inputs, labels), maps, square = data.test_samples, end_to_end(weights), np.zeros(len(weights[0]))
+    for first in range(0, len(inputs), CHUNK):
+        part = slice(first, first + CHUNK)
+        square += ((maps @ inputs[part].T - labels[part].T) ** 2).sum(axis=(1, 2))
+    return 0.5 * square / len(inputs) + 0.5 * data.dim_out * data.label_noise**2
 
 
 # --- modes and spectrum

@@ -9,7 +9,7 @@ import saddlescope as sc
 from saddlescope import DeepLinear, GaussianData, Problem, init
 from saddlescope.engines.reference import Reference
 from saddlescope.init import draw
-from saddlescope.observables import OBSERVABLES, STANDARD, Observable
+from saddlescope.observables import OBSERVABLES, STANDARD, Observable, held_out_loss
 from support import PROBLEMS, dataset
 
 TRACE = Observable((), "y/x", "trace", "Tr P", of=lambda seen: np.trace(seen.maps[0], axis1=1, axis2=2), extra=True)
@@ -159,6 +159,15 @@ def test_the_loss_on_held_out_samples():
     whole = dataset(40, 4, 3)
     together = np.concatenate([data.X, data.X_test])
     assert sorted(map(tuple, together)) == sorted(map(tuple, whole.X)) and len(data.X_test) == 10
+
+
+@pytest.mark.parametrize("held", [255, 256, 257, 700])
+def test_the_loss_on_many_held_out_samples(held):
+    """Samples are processed 256 at a time, so that memory does not grow with their number."""
+    data, maps = dataset(held + 5, 4, 3).split(held), np.random.default_rng(2).standard_normal((6, 3, 4))
+    errors = np.einsum("nij,kj->nki", maps, data.X_test) - data.Y_test
+    expected = 0.5 * (errors**2).sum(axis=2).mean(axis=1) + 0.5 * 3 * data.label_noise**2
+    np.testing.assert_allclose(held_out_loss(data, [maps]), expected, rtol=1e-12)
 
 
 def test_a_test_split_is_needed_for_its_loss():
