@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 from saddlescope._arrays import Floats
 from saddlescope._memory import require
@@ -30,6 +30,11 @@ def _listed(value: Any, info: ValidationInfo) -> Any:
             f"{info.field_name} must list at most {MOST_LISTED:,} numbers, got {len(value):,}; use {fix} instead"
         )
     return value
+
+
+def _sorted(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Distinct names in one order, so that plans that ask for the same are equal."""
+    return tuple(sorted(set(names)))
 
 
 _LISTED = BeforeValidator(_listed)
@@ -128,7 +133,9 @@ class Plan:
     )
 
     accumulate: Accumulate | None = Field(default=None, description="a part such as Accumulate(low=0.0, high=3.0)")
-    observe: tuple[str, ...] = Field(default=(), description='a list of extra observables such as ["mode_matrix"]')
+    observe: Annotated[tuple[str, ...], AfterValidator(_sorted)] = Field(
+        default=(), description='a list of extra observables such as ["mode_matrix"]'
+    )
 
     def __post_init__(self) -> None:
         if self.save_at == ():

@@ -185,6 +185,17 @@ def test_aligned_initial_weights_are_in_the_modes_of_the_data():
     np.testing.assert_allclose(run.alignment.sel(statistic="mean").isel(time=0), 1, atol=1e-12)
 
 
+def test_a_file_can_be_split_in_its_table(tmp_path):
+    data = dataset(20, 3, 2)
+    np.savez(tmp_path / "data.npz", X=data.X, Y=data.Y)
+    table = 'network = {type = "DeepLinear", widths = [3, 2]}\ninit = {type = "Gaussian", scale = 0.1}\n'
+    text = table + 'data = {type = "Dataset", path = "data.npz", label_noise = 0.3, test = 5, seed = 4}'
+    assert Problem.from_toml(text, tmp_path).data == data.split(5, seed=4)
+    for wrong, match in (("test = 20", "less than the 20 samples"), ("seed = 4", "add test"), ("split = 4", "'split'")):
+        with pytest.raises((TypeError, ValueError), match=match):
+            Problem.from_toml(table + f'data = {{type = "Dataset", path = "data.npz", {wrong}}}', tmp_path)
+
+
 def test_full_batches_and_gradient_descent_are_one():
     problem = Problem(DeepLinear((3, 4, 2)), dataset(30, 3, 2), init.Gaussian(scale=0.3))
     plan = Plan(steps=5, trajectories=3, keep="weights")

@@ -53,6 +53,11 @@ def test_a_standard_name_is_there_once():
     assert engine.step.observed == STANDARD
 
 
+def test_the_order_of_names_does_not_matter():
+    one, other = (sc.Plan(2, observe=names) for names in (("drift_norm", "mode_matrix"), ["mode_matrix", "drift_norm"]))
+    assert one == other and Reference(PROBLEMS["wide"], METHOD, one).step.observed[-2:] == ("mode_matrix", "drift_norm")
+
+
 def test_an_unknown_name_is_refused():
     with pytest.raises(ValueError, match=r"observe = 'los' is unknown; allowed: "):
         sc.simulate(PROBLEMS["wide"], METHOD, sc.Plan(steps=2, observe=("los",)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated
 
@@ -53,6 +53,14 @@ class GradientNoise:
     def __call__(self, strength: Array) -> Array:
         """g; shape of ``strength``."""
         return self.alpha * (strength - self.center) ** 2 + self.floor
+
+    def about(self, strength: float) -> GradientNoise:
+        """The same as a function of the distance from this strength.
+
+        >>> GradientNoise(2.0, 1.0, 0.25).about(1.0)
+        GradientNoise(alpha=2.0, center=0.0, floor=0.25)
+        """
+        return replace(self, center=self.center - strength)
 
 
 class Data:

@@ -132,9 +132,8 @@ class Reference:
         """Diffusive noise of K (n, dy, r): √(T/dt) times that of one sample."""
         step, data = self.step, self.step.data
         if step.noise_from == "scalar":
-            gradient_noise = data.gradient_noise()
-            about_target = replace(gradient_noise, center=gradient_noise.center - float(data.modes.strengths[0]))
-            one = np.sqrt(about_target(now.error / self.root)) / self.root * now.draw(1)[:, :, None]
+            gradient_noise = data.gradient_noise().about(float(data.modes.strengths[0]))
+            one = np.sqrt(gradient_noise(now.error / self.root)) / self.root * now.draw(1)[:, :, None]
         elif self.finite:
             one = self.finite.noise(now.error, now.draw)
         else:

@@ -11,7 +11,6 @@ Source: Ziyin, Li & Ueda 2023, arXiv 2308.06671.
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -110,9 +109,8 @@ def layer_noise(data: Data, temperature: float, weights: Weights, share: float =
 
 def gradient_trace(data: Data, weights: Weights, error: Array, root: Array, share: float = 1.0) -> Array:
     """Trace of the covariance of one sample's gradient, ``g(v) Σ_l ‖o_l‖²`` (n, 1, 1), from ``E = ΔR``."""
-    noise = data.gradient_noise(share)
-    about_target = replace(noise, center=noise.center - float(data.modes.strengths[0]))
-    return np.asarray(about_target(error / root) * sum(_square(o)[:, :, None] for o in others(weights)))
+    noise = data.gradient_noise(share).about(float(data.modes.strengths[0]))
+    return np.asarray(noise(error / root) * sum(_square(o)[:, :, None] for o in others(weights)))
 
 
 # --- initial weights
@@ -223,8 +221,8 @@ class Diagonal:
 
     def kernel_arguments(self, data: Data, share: float) -> dict[str, Any]:
         """The variance of one sample's gradient, as a function of Δ."""
-        noise = data.gradient_noise(share)
-        return {"gradient_noise": (noise.alpha, float(data.modes.strengths[0]) - noise.center, noise.floor)}
+        noise = data.gradient_noise(share).about(float(data.modes.strengths[0]))
+        return {"gradient_noise": (noise.alpha, -noise.center, noise.floor)}
 
     end_to_end = staticmethod(end_to_end)
     pull_back = staticmethod(pull_back)
