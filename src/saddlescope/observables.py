@@ -72,9 +72,7 @@ class Sight:
     def diffusion(self) -> Floats:
         """``√(T Tr C)`` over all weights (n,), C the covariance of one sample's gradient."""
         layers, root = into_modes(self.data, self.weights), self.data.root
-        error = self.in_modes.copy()
-        for mode, strength in enumerate(self.data.modes.strengths):
-            error[:, mode, mode] -= strength
+        error = self.in_modes - self.data.teacher_in_modes
         trace = self.network.gradient_trace(self.data, layers, error @ root, root, self.share)
         return np.sqrt(self.temperature * trace[:, 0, 0])
 

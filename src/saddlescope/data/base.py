@@ -112,6 +112,13 @@ class Data:
         return _complete(self.modes.left), _complete(self.modes.right)
 
     @cached_property
+    def teacher_in_modes(self) -> Floats:
+        """The teacher in its basis, ``diag(s*)`` (dy, dx)."""
+        teacher = np.zeros((self.dim_out, self.dim_in))
+        np.fill_diagonal(teacher, self.modes.strengths)
+        return teacher
+
+    @cached_property
     def sigma_in_modes(self) -> Floats:
         """Input covariance in the teacher's basis, VᵀΣV (dx, dx)."""
         right = self.bases[1]

@@ -124,7 +124,7 @@ class Native:
     def observe(self, state: State) -> dict[str, Floats]:
         """The observables of the step's description for every trajectory, leading axis n."""
         step, data, shown = self.step, self.step.data, self._shown(state)
-        temperature = step.temperature * step.factor(state.step)
+        temperature = step.temperature_at(state.step)
         table = self._kernel.observe(shown, temperature, self.threads) if self._columns else shown
         found = {name: _part(table, place) for name, place in self._columns.items()}
         if found and len(data.modes.strengths) > _kernel.jacobi_modes:

@@ -59,7 +59,7 @@ class Reference:
     def __init__(self, problem: Problem, method: Rule, plan: Plan) -> None:
         self.problem, self.plan, self.step = problem, plan, decode(problem, method, plan)
         data = problem.data
-        self.root = data.root.astype(plan.dtype)
+        self.root = self.step.root
         self._goals = np.outer(THRESHOLDS, data.modes.strengths).astype(plan.dtype)
         self.finite = Finite(data, self.step) if is_finite(data) else None
 
@@ -79,7 +79,7 @@ class Reference:
     def observe(self, state: State) -> dict[str, Floats]:
         """The observables of the step's description for every trajectory, leading axis n."""
         step = self.step
-        temperature = step.temperature * step.factor(state.step)
+        temperature = step.temperature_at(state.step)
         return observables.observe(
             self.problem, temperature, self.weights(state), step.share, step.observed, step.decay
         )
@@ -174,7 +174,7 @@ class Reference:
 
     def _record_peak(self, state: State, strengths: Array, passed: Array) -> State:
         """``State.peak``: the largest noise strictly before learning, and the noise when learned."""
-        step, temperature = self.step, self.step.temperature * self.step.factor(state.step)
+        step, temperature = self.step, self.step.temperature_at(state.step)
         weights = out_of_modes(step.data, state.weights)
         noise = step.network.mode_noise(step.data, temperature, weights, step.share)
         higher = np.isinf(state.learned[:, -1]) & (noise > state.peak[:, 0])

@@ -139,14 +139,11 @@ def weights(step: Step, state: State) -> Layers:
 
 def descent(step: Step, layers: Layers) -> Layers:
     """``−∇𝓛 − γW`` of weights in the teacher's basis."""
-    root = step.data.root.astype(step.dtype)
-    gradient = error(step, layers) @ root @ root.T
+    gradient = error(step, layers) @ step.root @ step.root.T
     slopes = step.network.pull_back(layers, gradient)
     return tuple(-slope - step.decay * layer for slope, layer in zip(slopes, layers, strict=True))
 
 
 def error(step: Step, layers: Layers) -> Array:
     """``Δ = P − diag(s*)`` (n, dy, dx) of weights in the teacher's basis."""
-    teacher = np.zeros((step.data.dim_out, step.data.dim_in), step.dtype)
-    np.fill_diagonal(teacher, step.data.modes.strengths)
-    return np.asarray(step.network.end_to_end(layers) - teacher)
+    return np.asarray(step.network.end_to_end(layers) - step.teacher)

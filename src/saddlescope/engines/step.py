@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 
 from saddlescope import init
-from saddlescope._arrays import Floats
+from saddlescope._arrays import Array, Floats
 from saddlescope.data import Data, is_finite
 from saddlescope.methods import Rule
 from saddlescope.networks.base import NetworkType
@@ -67,6 +67,20 @@ class Step:
     def factors(self, first: int, last: int) -> Floats | None:
         """The factors from step ``first`` to ``last``, both included; None for a constant learning rate."""
         return None if self.schedule is None else self.schedule.at(np.arange(first, last + 1))
+
+    def temperature_at(self, step: int) -> float:
+        """Temperature of the noise of Ḡ at a step."""
+        return self.temperature * self.factor(step)
+
+    @cached_property
+    def teacher(self) -> Array:
+        """``diag(s*)`` (dy, dx) in the type of the run."""
+        return self.data.teacher_in_modes.astype(self.dtype)
+
+    @cached_property
+    def root(self) -> Array:
+        """R (dx, r) in the type of the run."""
+        return self.data.root.astype(self.dtype)
 
     @property
     def continuous(self) -> bool:
