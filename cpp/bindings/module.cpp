@@ -1,5 +1,5 @@
 // The Python module: one file a family converts arguments, checks the shapes of arrays and releases the interpreter's
-// lock; what is computed, and which numbers are allowed, is said elsewhere.
+// lock; ensemble.hpp and mode.hpp define what is computed and which numbers are allowed.
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 

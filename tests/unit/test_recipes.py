@@ -18,7 +18,7 @@ PREFER_COPY = "import sys; from importlib.machinery import PathFinder; sys.meta_
 
 
 class Copy:
-    """The package in a folder of its own; ``changed`` lists the files that were edited or added."""
+    """The package in a separate folder; ``changed`` lists the files that were edited or added."""
 
     def __init__(self, folder):
         self.folder, self.changed = folder, set()

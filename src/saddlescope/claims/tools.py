@@ -28,7 +28,7 @@ COARSE_LAW: Region = (0.0, 0.05)
 """The same for quick runs, which have smaller ensembles."""
 
 OTHER_LAW: Region = (0.1, 1.0)
-"""Kolmogorov distance from which on distributions count as different."""
+"""Kolmogorov distances at which distributions count as different."""
 
 ALWAYS: Region = (0.95, 1.0)
 """Fraction of trajectories that counts as always."""

@@ -27,7 +27,7 @@ SYMMETRIC = {"linear": networks.linear, "ReLU": networks.relu, "attention": netw
 BROKEN = {"tanh": networks.tanh, "query bias": networks.attention(0.5)}
 LR, BATCH, DECAYS = 0.05, 4, (0.0, 0.1)
 ROUNDING: Region = (9.0, np.inf)
-"""Correct digits from which on an identity holds to rounding."""
+"""Correct digits at which an identity holds to rounding."""
 
 Step = Callable[[Floats, Floats, Floats, Floats, float, float], Floats]
 """‖u‖² − ‖w‖² after a step, from u, w, their gradients, η and γ."""

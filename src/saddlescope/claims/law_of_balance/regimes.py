@@ -247,8 +247,8 @@ CLAIM = Claim(
         "is Hill's estimator below s = 0.02. On either side of T_c (0.9 and 1.1, σ = s*) ensembles from s* are "
         "compared with the predicted distribution at t = 20. Discrete SGD (B = 1): σ = 10 s* at 0.15, 0.6, 0.7 and 1.2 "
         "T_c, where T_c is still accurate enough to separate the regimes; its exponent below s = 10⁻³ is compared with "
-        "that of its own steps. The bimodal regime needs T > 1/(10s*), where SGD with B = 1 no longer follows the "
-        "Langevin model."
+        "that predicted for its discrete steps. The bimodal regime needs T > 1/(10s*), where SGD with B = 1 no longer "
+        "follows the Langevin model."
     ),
     control=(
         "The diagram with T_c twice as large (a loss without ½ read in this convention), 1.6 times and half as large "

@@ -17,7 +17,7 @@ def mode_sde(problem: Problem, method: Method, mode: int) -> ModeSDE:
     """The SDE of one mode of a problem under a method, exact for aligned balanced weights and aligned noise.
 
     The input covariance must be white or diagonal in the teacher's right singular vectors; with variance λ there
-    β₁ = λ, β₂ = λs*, α₁ = 2λ², α₂ = 2λ²s*, α₃ = 2λ²s*² + λσ². A data set has the moments of its own samples, and
+    β₁ = λ, β₂ = λs*, α₁ = 2λ², α₂ = 2λ²s*, α₃ = 2λ²s*² + λσ². A data set has the moments of its samples, and
     they must be drawn with replacement. T and γ are the method's (no noise: T = 0).
     A ``Diagonal`` network of width d is one mode, s = v: exact where all chains are equal and balanced, and at two
     layers where each chain is balanced and all have the same sign. Then time and T run c = d^{2/L−1} times as fast,
