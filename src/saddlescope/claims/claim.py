@@ -144,7 +144,9 @@ class Evidence:
 class Claim:
     """A statement with its source, the experiment that could refute it, and the figure that shows it.
 
-    ``experiment(quick)`` returns the evidence; ``draw(axes, evidence)`` fills ``panels`` axes.
+    ``experiment(quick)`` returns the evidence; ``draw(axes, evidence)`` fills ``panels`` axes. For readers: ``why`` it
+    matters to someone who trains networks, in two sentences; ``equations``, the formulas tested, in TeX; what is
+    ``proved`` and what is ``unknown``; ``related`` claims by name.
     """
 
     name: str
@@ -157,6 +159,11 @@ class Claim:
     experiment: Callable[[bool], Evidence]
     draw: Callable[[Sequence[Axes], Evidence], None]
     panels: int = 3
+    why: str = ""
+    equations: tuple[str, ...] = ()
+    proved: str = ""
+    unknown: str = ""
+    related: tuple[str, ...] = ()
 
 
 def judge(evidence: Evidence) -> tuple[Verdict, str]:
