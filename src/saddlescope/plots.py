@@ -63,6 +63,7 @@ STYLE: dict[Any, Any] = {
     "ytick.labelcolor": INK,
     "lines.linewidth": 1.6,
     "lines.markersize": 4.5,
+    "mathtext.default": "regular",
     "legend.frameon": False,
     "legend.fontsize": 8,
     "legend.handlelength": 1.6,

@@ -174,12 +174,12 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
     measured, held = evidence.curves["measured"], evidence.curves["held"]
     offset = measured.means[0].value - lag(RAMPS[0])
     times = np.geomspace(RAMPS[0] / 2, 2 * RAMPS[-1], 50)
-    growth.semilogx(times, [offset + lag(time) for time in times], color=plots.INK, lw=1.0, label="C (V²/4v)^{1/3}")
+    growth.semilogx(times, [offset + lag(time) for time in times], color=plots.INK, lw=1.0, label="C (V²/4v)$^{1/3}$")
     for steps, mean in zip(RAMPS, measured.means, strict=True):
-        plots.interval(growth, steps, mean, color=plots.COLOURS[0], label="ramp to T_c" if steps == RAMPS[0] else None)
+        plots.interval(growth, steps, mean, color=plots.COLOURS[0], label="ramp to $T_c$" if steps == RAMPS[0] else None)
     for steps, mean in zip(WAITS, held.means, strict=True):
-        plots.interval(growth, steps, mean, color=plots.COLOURS[1], label="at T_c" if steps == WAITS[0] else None)
-    growth.set(title="Lag of the strength", xlabel="steps of the ramp, or at T_c", ylabel="⟨−log s⟩", ylim=(0, None))
+        plots.interval(growth, steps, mean, color=plots.COLOURS[1], label="at $T_c$" if steps == WAITS[0] else None)
+    growth.set(title="Lag of the strength", xlabel="steps of the ramp, or at $T_c$", ylabel="⟨−log s⟩", ylim=(0, None))
     growth.legend(loc="upper left")
     for colour, steps, values in zip(plots.COLOURS, RAMPS, measured.lags, strict=False):
         shape.hist(

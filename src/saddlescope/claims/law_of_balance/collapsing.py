@@ -193,7 +193,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
     plane.contourf(noises, heats, lingering, levels=[0.5, 1.5], colors=[plots.COLOURS[2]], alpha=0.25)
     for noise, seen in evidence.curves["lingers"].items():
         plane.plot(noise, HEAT, "o", color=plots.COLOURS[2] if seen else plots.GREY, mec=plots.INK, ms=6)
-    plane.set(title="Above T_c", xlabel="label noise σ / s*", ylabel="T / T_c")
+    plane.set(title="Above $T_c$", xlabel="label noise σ / s*", ylabel="T / $T_c$")
     plane.text(0.15, 1.8, "lingers", color=plots.COLOURS[2])
     plane.text(1.3, 1.8, "collapses", color=plots.INK)
 

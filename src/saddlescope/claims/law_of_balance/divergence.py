@@ -184,7 +184,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
     for B, colour in zip(BATCHES, plots.COLOURS, strict=False):
         rates = np.linspace(0.6, 1.4, 40)
         line = [sgd_tail(float(rate) * sgd_divergence(B), B) for rate in rates]
-        steps.plot(rates, line, color=colour, label=f"E|1 − η mean x²|^k = 1, B = {B}")
+        steps.plot(rates, line, color=colour, label=f"E|1 − η mean x²|$^k$ = 1, B = {B}")
         for factor in BESIDE:
             plots.interval(steps, factor, evidence.curves["steps"][B, factor], color=colour)
     steps.set(title="L = 1, discrete SGD", xlabel="η / η(k = 2)", ylabel="tail exponent k")

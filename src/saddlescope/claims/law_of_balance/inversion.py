@@ -210,8 +210,8 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
     """Mean and variance against T/T_c at depth 2, variance against T at depths 1 to 3."""
     mean, spread, depths = axes
     heats = np.linspace(0.01, 0.99, 60)
-    mean.plot(heats, 1 - heats, color=plots.COLOURS[0], label="1 − T/T_c")
-    spread.plot(heats, 2 * heats * (1 - heats), color=plots.COLOURS[0], label="2 (T/T_c)(1 − T/T_c)")
+    mean.plot(heats, 1 - heats, color=plots.COLOURS[0], label="1 − T/$T_c$")
+    spread.plot(heats, 2 * heats * (1 - heats), color=plots.COLOURS[0], label="2 (T/$T_c$)(1 − T/$T_c$)")
     spread.plot(heats, [expected(at(heat)) for heat in heats], color=plots.COLOURS[2], label="exact, clipped at 10 s*")
     spread.plot(heats, 2 * heats, color=plots.COLOURS[1], ls="--", lw=1.2, label="Boltzmann")
     for heat in HEATS:
@@ -219,10 +219,10 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
         plots.interval(spread, heat, evidence.curves["found"][heat], color=plots.INK)
     for heat, found in evidence.curves["sgd"].items():
         plots.interval(spread, heat + 0.02, found, color=plots.COLOURS[3], fmt="s", ms=4)
-    mean.set(title="Depth 2, s* ≪ σ: mean falls", xlabel="T / T_c", ylabel="E[s] / s*", ylim=(0, 1))
+    mean.set(title="Depth 2, s* ≪ σ: mean falls", xlabel="T / $T_c$", ylabel="E[s] / s*", ylim=(0, 1))
     mean.legend(loc="upper right")
-    spread.set(title="Fluctuations turn at T_c/2", xlabel="T / T_c", ylabel="Var[s] / s*²", ylim=(0, 1.3))
-    spread.legend(title="dots: SDE; squares: SGD", loc="upper right", alignment="left")
+    spread.set(title="Fluctuations turn at $T_c$/2", xlabel="T / $T_c$", ylabel="Var[s] / s*²", ylim=(0, 2.1))
+    spread.legend(title="dots: SDE; squares: SGD", loc="upper left", alignment="left")
     for L, colour in zip((1, 2, 3), plots.COLOURS, strict=False):
         last = {1: 0.8, 2: 0.97 * WARM.critical_temperature, 3: 3.0}[L]
         temperatures = np.geomspace(3e-3, last, 40)

@@ -211,7 +211,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
     density.set(title="A density of each", xlabel="s", ylabel="density", ylim=(0, 4.5), xlim=(0, 2.2))
     density.legend(loc="upper right")
     heats = np.linspace(0.25, 1, 50)
-    zero.plot(heats, 0.5 / heats - 1.5, color=plots.INK, label="T_c/(2T) − 3/2")
+    zero.plot(heats, 0.5 / heats - 1.5, color=plots.INK, label="$T_c$/(2T) − 3/2")
     for (noise, heat), point in points.items():
         if 0.5 < heat < 1:
             spot = heat + 0.012 * (NOISES.index(noise) - 2)
@@ -220,7 +220,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
     zero.plot([], [], "o", color=plots.GREY, label="measured, five σ")
     best = extrema(at(0.5, 0.55))
     density.axvline(best.maxima[0], color=plots.GREY, lw=0.8, ls=":")
-    zero.set(title="Density near 0", xlabel="T / T_c", ylabel="exponent of s", xlim=(0.25, 1), ylim=(-1.1, 0.5))
+    zero.set(title="Density near 0", xlabel="T / $T_c$", ylabel="exponent of s", xlim=(0.25, 1), ylim=(-1.1, 0.5))
     zero.legend()
 
 

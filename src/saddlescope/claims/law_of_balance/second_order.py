@@ -145,7 +145,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
             bars.plot(place + 0.15, theory(data, B) / base, "s", color=colour, label=None if place else name)
     bars.axhline(1, color=plots.GREY, lw=0.8, ls=":", label="Langevin model")
     bars.set_xticks(range(3), [f"{data}\nB = {B}" for data, B in evidence.curves["found"]])
-    bars.set(title="Where SGD collapses", ylabel="η / (B T_c)", xlim=(-0.5, 2.6))
+    bars.set(title="Where SGD collapses", ylabel="η / (B $T_c$)", xlim=(-0.5, 2.6))
     bars.legend()
     noises = np.geomspace(7, 40, 12)
     for B, colour in zip(BATCHES, plots.COLOURS, strict=False):
@@ -154,7 +154,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
         course.plot(
             noises, (2 + noises**2) / (2 + noises**2 + B), color=colour, ls="--", lw=1, label=f"second order, B = {B}"
         )
-    course.set(title="Gaussian data", xlabel="σ / s*", ylabel="threshold / T_c", xscale="log")
+    course.set(title="Gaussian data", xlabel="σ / s*", ylabel="threshold / $T_c$", xscale="log")
     course.set_xticks([7, 10, 20, 40], ["7", "10", "20", "40"])
     course.minorticks_off()
     course.legend()

@@ -211,18 +211,18 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
         order.axvline(scale, color=colour, lw=0.8, ls=":")
         for heat in HEATS:
             plots.interval(order, heat, intervals.median(evidence.curves["ends"][decay, heat]), color=colour)
-    order.set(title="Depth 2: transition at T_c", xlabel="T / T_c(γ = 0)", ylabel="median s", xlim=(0, 2.1))
+    order.set(title="Depth 2: transition at $T_c$", xlabel="T / $T_c$(γ = 0)", ylabel="median s", xlim=(0, 2.1))
     order.legend(title="dots: ensembles", alignment="left")
     noises, rates = np.geomspace(3, 40, 16), np.geomspace(0.7, 30, 24)
     grown = [[collapse_rate(rate * _critical(noise), 1, 1.0, noise) for noise in noises] for rate in rates]
     plane.contourf(noises, rates, grown, levels=[-np.inf, 0.0], colors=[plots.COLOURS[0]], alpha=0.15)
     plane.contour(noises, rates, grown, levels=[0.0], colors=[plots.COLOURS[0]])
     plane.plot([], [], color=plots.COLOURS[0], label="E log|1 + η xy| = 0")
-    plane.axhline(1, color=plots.COLOURS[1], ls="--", lw=1.2, label="T_c of the Langevin model")
+    plane.axhline(1, color=plots.COLOURS[1], ls="--", lw=1.2, label="$T_c$ of the Langevin model")
     for noise, found in evidence.curves["sgd"].items():
         plots.interval(plane, noise, found / _critical(noise), color=plots.INK)
     plane.text(12, 2.2, "collapse", color=plots.COLOURS[0], ha="left")
-    plane.set(title="Discrete SGD, B = 1", xlabel="label noise σ / s*", ylabel="η / T_c", xscale="log", yscale="log")
+    plane.set(title="Discrete SGD, B = 1", xlabel="label noise σ / s*", ylabel="η / $T_c$", xscale="log", yscale="log")
     plane.set(xlim=(3, 40), ylim=(0.7, 30))
     plane.set_xticks([3, 5, 10, 20, 40], ["3", "5", "10", "20", "40"])
     plane.minorticks_off()
