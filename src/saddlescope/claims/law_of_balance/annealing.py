@@ -176,7 +176,8 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
     times = np.geomspace(RAMPS[0] / 2, 2 * RAMPS[-1], 50)
     growth.semilogx(times, [offset + lag(time) for time in times], color=plots.INK, lw=1.0, label="C (V²/4v)$^{1/3}$")
     for steps, mean in zip(RAMPS, measured.means, strict=True):
-        plots.interval(growth, steps, mean, color=plots.COLOURS[0], label="ramp to $T_c$" if steps == RAMPS[0] else None)
+        label = "ramp to $T_c$" if steps == RAMPS[0] else None
+        plots.interval(growth, steps, mean, color=plots.COLOURS[0], label=label)
     for steps, mean in zip(WAITS, held.means, strict=True):
         plots.interval(growth, steps, mean, color=plots.COLOURS[1], label="at $T_c$" if steps == WAITS[0] else None)
     growth.set(title="Lag of the strength", xlabel="steps of the ramp, or at $T_c$", ylabel="⟨−log s⟩", ylim=(0, None))
