@@ -13,7 +13,7 @@ REPORT := report
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DELETE_ON_ERROR:
-.PHONY: demo test soak test-native mutants lint format build setup bench claims clean
+.PHONY: demo test soak test-native mutants lint format build setup bench claims docs site clean
 
 demo: $(VENV)/.built
 	$(BIN)/saddlescope reproduce saddle-to-saddle --quick -o $(REPORT)
@@ -49,6 +49,15 @@ format: setup
 claims: $(VENV)/.built
 	$(BIN)/saddlescope reproduce -o $(REPORT)
 
+# The documentation site; every notebook is executed. With a report, the pages of the claims show its numbers.
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -W --keep-going -q -j 2 -d build/doctrees docs build/docs
+	@echo "documentation: $(abspath build/docs/index.html)"
+
+site: $(VENV)/.docs
+	$(BIN)/saddlescope reproduce --quick -o $(REPORT) || [ $$? = 1 ]  # 1: a claim was refuted, which its page shows
+	$(MAKE) docs
+
 bench: $(VENV)/.built $(VENV)/.bench
 	$(BIN)/saddlescope bench -o $(REPORT)/bench
 
@@ -73,6 +82,10 @@ $(VENV)/.built: $(VENV)/.tools CMakeLists.txt $(CPP)
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/.built
 	$(PIP) install --quiet --no-build-isolation --editable '.[dev]'
+	touch $@
+
+$(VENV)/.docs: pyproject.toml | $(VENV)/.built
+	$(PIP) install --quiet --no-build-isolation --editable '.[docs]'
 	touch $@
 
 $(VENV)/.bench: pyproject.toml | $(VENV)/.built

@@ -1,0 +1,130 @@
+"""Formulas as MathML, made when the site is built: pages need no JavaScript and no network to show them.
+
+What ``latex2mathml`` does not know, or writes in a way that browsers show badly, is replaced before and after it.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from typing import Any
+
+from docutils import nodes
+from latex2mathml.converter import convert
+from sphinx.application import Sphinx
+from sphinx.util import logging
+from sphinx.util.math import get_node_equation_number
+from sphinx.writers.html5 import HTML5Translator
+
+LOGGER = logging.getLogger(__name__)
+
+BEFORE = (
+    (r"\\(begin|end)\{(?:aligned|split|align|alignat|gathered|gather|equation)\*?\}", r"\\\1{align*}"),
+    (r"\\(?:mathrm|mathop|textrm|rm)\{(\w+)\}", r"\\text{\1}"),
+    (r"\\arg\b", r"\\operatorname{arg}"),
+    (r"\\(?:label|nonumber|notag)(?:\{[^}]*\})?", ""),
+)
+"""TeX that is rewritten before the conversion."""
+
+AFTER = (
+    ("<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>"),
+    ("&#x0002A;", "&#x02217;"),
+    ('<mo accent="true">&#x02015;</mo>', '<mo stretchy="true">&#x000AF;</mo>'),
+)
+"""MathML that is replaced after it."""
+
+ALPHABETS = {
+    "bold": "MATHEMATICAL BOLD",
+    "bold-italic": "MATHEMATICAL BOLD ITALIC",
+    "script": "MATHEMATICAL SCRIPT",
+    "double-struck": "MATHEMATICAL DOUBLE-STRUCK",
+    "fraktur": "MATHEMATICAL FRAKTUR",
+}
+"""Letters of a variant: browsers ignore the attribute ``mathvariant`` except for "normal"."""
+
+
+def to_mathml(tex: str, block: bool = False) -> str:
+    r"""TeX as MathML; ``block`` displays it on a line of its own.
+
+    Raises ValueError for a command that cannot be shown.
+
+    >>> "<mo>&#x0223C;</mo>" in to_mathml(r"x \sim y")
+    True
+    >>> to_mathml(r"\unknown x")
+    Traceback (most recent call last):
+    ValueError: the formula holds \unknown, which cannot be shown; use another command: \unknown x
+    """
+    source = tex.strip()
+    if block and re.search(r"\\\\|(?<!\\)&", source) and not source.startswith(r"\begin"):
+        source = rf"\begin{{align*}}{source}\end{{align*}}"
+    for pattern, new in BEFORE:
+        source = re.sub(pattern, new, source)
+    try:
+        found = convert(source, display="block" if block else "inline")
+    except Exception as error:  # every mistake in TeX ends here, whatever the converter raises
+        raise ValueError(f"the formula is not valid ({type(error).__name__}); correct it: {tex}") from error
+    for old, new in AFTER:
+        found = found.replace(old, new)
+    found = re.sub(r'<m([ion]) mathvariant="([a-z-]+)">([^<]+)</m\1>', _variant, found)
+    found = re.sub(r"<mi>([^<]+)</mi>", _operator, found)
+    found = re.sub(r"(<mi>[a-z]{2,}</mi>)(?!<mo[^>]*>&#x00028;|</mrow>)", r'\1<mspace width="0.167em"/>', found)
+    if unknown := re.search(r">\s*(\\[A-Za-z]+|&)\s*<", found):
+        raise ValueError(f"the formula holds {unknown[1]}, which cannot be shown; use another command: {tex}")
+    return found.replace("<math ", f'<math alttext="{html.escape(tex.strip())}" ', 1)
+
+
+def _variant(found: re.Match[str]) -> str:
+    """A letter of another alphabet, as its own character."""
+    kind, variant, text = found.groups()
+    letter = html.unescape(text)
+    if variant not in ALPHABETS or len(letter) > 1:
+        return found[0]
+    case = "CAPITAL" if letter.isupper() else "SMALL"
+    name = unicodedata.name(letter).removeprefix("GREEK ").replace(" LETTER", "").split()[-1]
+    for full in (f"{ALPHABETS[variant]} {case} {name}", f"{ALPHABETS[variant]} DIGIT {name}", f"SCRIPT {case} {name}"):
+        try:
+            return f"<m{kind}>{unicodedata.lookup(full)}</m{kind}>"
+        except KeyError:
+            continue
+    return found[0]
+
+
+def _operator(found: re.Match[str]) -> str:
+    """A relation or an operator that was taken for a variable."""
+    text = html.unescape(found[1])
+    wrong = len(text) == 1 and text not in "∞∂∇" and (unicodedata.category(text) == "Sm" or text in ":‖")
+    return f"<mo>{found[1]}</mo>" if wrong else found[0]
+
+
+def _shown(translator: HTML5Translator, node: nodes.Element, block: bool) -> str:
+    try:
+        return to_mathml(node.astext(), block)
+    except ValueError as error:
+        LOGGER.warning("%s", error, location=node)
+        return f"<code>{html.escape(node.astext())}</code>"
+
+
+def visit_math(translator: HTML5Translator, node: nodes.math) -> None:
+    """A formula in a line."""
+    translator.body.append(f'<span class="math">{_shown(translator, node, block=False)}</span>')
+    raise nodes.SkipNode
+
+
+def visit_math_block(translator: HTML5Translator, node: nodes.math_block) -> None:
+    """A formula on a line of its own, with its number if it has one."""
+    translator.body.append(translator.starttag(node, "div", CLASS="math"))
+    translator.body.append(f'<div class="formula">{_shown(translator, node, block=True)}</div>')
+    if node["number"]:
+        number = get_node_equation_number(translator, node)
+        translator.body.append(f'<span class="eqno">({number})')
+        translator.add_permalink_ref(node, "Link to this equation")
+        translator.body.append("</span>")
+    translator.body.append("</div>\n")
+    raise nodes.SkipNode
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Make this the renderer "mathml"."""
+    app.add_html_math_renderer("mathml", (visit_math, None), (visit_math_block, None))
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

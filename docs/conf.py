@@ -1,0 +1,60 @@
+"""The documentation site: ``make docs`` builds it into ``build/docs``, without the network."""
+
+import importlib.metadata
+import os
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "_ext"))
+os.environ["IPYTHONDIR"] = str(HERE / "_ipython")  # how notebooks show figures
+os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
+
+project = "saddlescope"
+author = "The saddlescope developers"
+copyright = author
+version = release = importlib.metadata.version("saddlescope")
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx_design", "sphinx_copybutton", "mathml", "offline"]
+root_doc = "index"
+exclude_patterns = ["_ext", "_ipython", "_parts"]
+nitpicky = True
+suppress_warnings = ["config.cache"]
+
+myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+myst_update_mathjax = False
+math_number_all = False
+math_eqref_format = "({number})"
+
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 120
+nb_merge_streams = True
+
+html_theme = "pydata_sphinx_theme"
+html_title = "saddlescope"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_favicon = "_static/logo.svg"
+html_math_renderer = "mathml"
+html_copy_source = False
+html_show_sourcelink = False
+html_show_sphinx = False
+html_sidebars = {"index": [], "first-ten-minutes": [], "faq": [], "which-method": [], "changes": []}
+html_context = {"default_mode": "auto"}
+html_theme_options = {
+    "logo": {"text": "saddlescope", "image_light": "_static/logo.svg", "image_dark": "_static/logo.svg"},
+    "header_links_before_dropdown": 6,
+    "navbar_align": "left",
+    "navbar_end": ["theme-switcher"],
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "show_prev_next": True,
+    "show_toc_level": 2,
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
+}
+copybutton_exclude = ".linenos, .gp, .go"
