@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from saddlescope.plan import Accumulate, Plan, logspaced
     from saddlescope.problem import Problem
     from saddlescope.runs.cite import cite
-    from saddlescope.runs.store import load
+    from saddlescope.runs.store import load, read
     from saddlescope.simulation.simulate import simulate
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "init",
     "load",
     "logspaced",
+    "read",
     "schedules",
     "simulate",
     "theory",
@@ -62,6 +63,7 @@ _HOMES = {
     "compare": "comparison",
     "load": "runs.store",
     "logspaced": "plan",
+    "read": "runs.store",
     "simulate": "simulation.simulate",
 }
 """The module of each name; other public names are modules."""

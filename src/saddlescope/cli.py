@@ -20,11 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from saddlescope.engines import make_engine
-from saddlescope.methods import Method
 from saddlescope.observables import THRESHOLDS
-from saddlescope.plan import Plan
-from saddlescope.problem import Problem
-from saddlescope.runfile import run_from_toml
 from saddlescope.runs import store
 from saddlescope.runs.run import earlier, final_state, parsed, parts
 from saddlescope.simulation import estimate
@@ -105,7 +101,7 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar, no summary.")] = False,
 ) -> None:
     """Simulate the run of a TOML file; an interrupted run is resumed."""
-    problem, method, plan = _read(file)
+    problem, method, plan = store.read(file)
     if threads is not None:
         plan = replace(plan, threads=threads)
     estimate.check_memory(problem, method, estimate.sample(plan) if dry_run else plan, engine=engine)
@@ -193,16 +189,6 @@ def bench(
     from saddlescope import bench as benchmark
 
     raise typer.Exit(benchmark.bench(works or (), repeats, quick, out))
-
-
-def _read(file: Path) -> tuple[Problem, Method, Plan]:
-    if not file.is_file():
-        raise FileNotFoundError(f"FILE {str(file)!r} does not exist; give a TOML file that describes a run")
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError(f"FILE {str(file)!r} is not text; give a TOML file that describes a run") from None
-    return run_from_toml(text, file.parent)
 
 
 def _summary(run: xr.Dataset, name: str) -> None:

@@ -181,4 +181,4 @@ def test_as_a_process(tmp_path):
     words = [*program, "run", "no.toml", "-o", "x.zarr"]
     done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: FILE 'no.toml' does not exist; give a TOML file that describes a run\n"
+    assert done.stderr == "error: path 'no.toml' does not exist; give a run file (TOML) or a store\n"

@@ -30,14 +30,16 @@ from typing import Self
 import xarray as xr
 
 from saddlescope import _files
+from saddlescope._numbers import shown
 from saddlescope.engines.state import State
 from saddlescope.methods import Method
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
-from saddlescope.runfile import run_to_toml
+from saddlescope.runfile import run_from_toml, run_to_toml
+from saddlescope.runs import reading
 from saddlescope.runs.place import NEW, clear, is_run
-from saddlescope.runs.reading import check_saves, dataset, opened, read
-from saddlescope.runs.run import Frame, earlier, saved
+from saddlescope.runs.reading import check_saves, dataset, opened
+from saddlescope.runs.run import Frame, Parts, earlier, saved
 from saddlescope.runs.saves import Layout, lay_out, write
 from saddlescope.runs.statistics import Record
 from saddlescope.runs.variables import variables
@@ -49,7 +51,7 @@ class Store:
     stored = True
 
     def __init__(self, path: Path) -> None:
-        self._content = content = read(path)
+        self._content = content = reading.read(path)
         self.path, self.attrs, self.state, self.complete = path, content.attrs, content.state, content.complete
         self.held = ExitStack()
         self._layout = Layout(content.problem, content.plan, content.saves, content.digests)
@@ -141,6 +143,40 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
             stacklevel=2,
         )
     return dataset(content)
+
+
+def read(path: str | os.PathLike[str]) -> Parts:
+    """Problem, method and plan of a run file (TOML) or of a store, so that ``simulate(*read(path))`` is that run.
+
+    Warns when the store continues a run of another method, which these three do not repeat.
+    Raises FileNotFoundError when nothing is there, TypeError or ValueError when it is neither or has an error, and
+    DamagedStore (a ValueError).
+
+    >>> read("missing.toml")
+    Traceback (most recent call last):
+    FileNotFoundError: path 'missing.toml' does not exist; give a run file (TOML) or a store
+    """
+    place = _files.place(path, "path")
+    if place.is_dir():
+        content = opened(path)
+        if before := len(earlier(content.attrs)):
+            warnings.warn(
+                f"the run in {str(place)!r} continues {before} earlier run{'s' * (before > 1)} of another method: "
+                "simulate(load(path), …) continues it, but problem, method and plan alone do not repeat it",
+                stacklevel=2,
+            )
+        return content.problem, content.method, content.plan
+    with _files.in_words(place, "path"):
+        if not place.exists():
+            raise FileNotFoundError(f"path {shown(os.fspath(path))} does not exist; give a run file (TOML) or a store")
+        try:
+            text = place.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError:
+            raise ValueError(f"path {shown(os.fspath(path))} is not text; give a run file (TOML) or a store") from None
+    try:
+        return run_from_toml(text, place.parent)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"run file {shown(os.fspath(path))}: {error}") from None
 
 
 def check(path: str | os.PathLike[str]) -> None:
