@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 import re
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar, dataclass_transform
@@ -23,7 +24,7 @@ from saddlescope._numbers import as_matrix, python_number, shown
 T = TypeVar("T")
 Array = np.ndarray
 
-_ALIASES = {"learning_rate": "lr", "eta": "lr", "batch": "batch_size", "sigma": "label_noise"}
+_ALIASES = {"learning_rate": "lr", "eta": "lr", "batch": "batch_size", "sigma": "label_noise", "t": "temperature"}
 """Common other names of an argument."""
 
 _OF_OTHERS = ("nesterov", "dampening", "betas", "beta", "amsgrad", "eps", "optimizer")
@@ -99,7 +100,8 @@ def _one_sentence(model: type, error: pydantic.ValidationError) -> Exception:
     fields = {f.name: f for f in dataclasses.fields(model)}
     if kind == "unexpected_keyword_argument":
         unsupported = f": {_UNSUPPORTED}" if name.lower() in _OF_OTHERS else ""
-        return TypeError(f"{model.__name__} has no argument {name!r}{unsupported}; {allowed(name, fields)}")
+        names = inspect.signature(model).parameters
+        return TypeError(f"{model.__name__} has no argument {name!r}{unsupported}; {allowed(name, names)}")
     if kind.startswith("missing"):
         return TypeError(f"{model.__name__} needs the argument {name!r}{_fix(fields.get(name))}")
     if kind in ("value_error", "assertion_error"):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import ArgsKwargs
 
 from saddlescope._arrays import Floats
-from saddlescope._numbers import as_numbers
+from saddlescope._numbers import as_number, as_numbers, shown
 from saddlescope._parts import NO_BOOLEAN, Count, Real, frozen
 from saddlescope.schedules import Schedule, counted
 
@@ -238,6 +239,8 @@ class SGD(Rule):
 class Langevin(Rule):
     """Itô: ``dθ = −∇𝓛 dt + √T C(θ)^{1/2} dW`` with ``T = lr / batch_size``, integrated with step ``dt`` (lr if None).
 
+    Give ``batch_size``, any B > 0, or ``temperature``, any T > 0, which sets ``batch_size = lr / temperature`` up to
+    rounding; the method keeps, compares and writes lr and batch_size.
     ``noise="gradient"``: C is the covariance of the per-sample gradient (never formed). ``"aligned"``: its part off
     the teacher's modes is removed, so that the mode reduction is exact. ``"isotropic"``: ``(Tr C / d) I``,
     a control that breaks the exact identities. dt = lr matches the first two moments of a step of SGD.
@@ -247,14 +250,17 @@ class Langevin(Rule):
     ``schedule`` multiplies η = lr, dt and T of a step by its factor.
     Keeps: the exact balance and determinant identities of a step for order 1 and noise that is not isotropic, with γ
     and the step's own dt in them; order 2 keeps none, as ‖∇𝓛‖² depends on each layer, not only on their product.
+    Raises TypeError or ValueError unless exactly one of ``batch_size`` and ``temperature`` is given.
     Source: Corlouer et al. 2026, arXiv 2604.06366, section 3; order 2: Li, Tai & E 2019, JMLR 20(40).
 
     >>> Langevin(lr=1e-2, batch_size=0.5, noise="gradient").temperature
     0.02
+    >>> Langevin(lr=1e-3, temperature=0.1)
+    Langevin(lr=0.001, batch_size=0.01)
     """
 
     lr: LearningRate = Field(description=_LR)
-    batch_size: Annotated[Real, Field(gt=0)] = Field(description=_BATCH)
+    batch_size: Annotated[Real, Field(gt=0)] = Field(description=f"{_BATCH}, or temperature = 0.1")
     noise: Literal["gradient", "isotropic", "aligned"] = Field(
         default="gradient", description='use "gradient", "isotropic" or "aligned"'
     )
@@ -264,6 +270,35 @@ class Langevin(Rule):
     schedule: Schedule | None = Field(default=None, kw_only=True, description=_SCHEDULE)
 
     diffusive: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        lr: float,
+        batch_size: float | None = None,
+        noise: Literal["gradient", "isotropic", "aligned"] = "gradient",
+        dt: float | None = None,
+        order: Literal[1, 2] = 1,
+        *,
+        temperature: float | None = None,
+        weight_decay: float = 0.0,
+        schedule: Schedule | None = None,
+    ) -> None:
+        """Signature alone: ``frozen`` makes the initialiser, and temperature is an argument without a field."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_temperature(cls, given: ArgsKwargs) -> ArgsKwargs:
+        """The arguments with batch_size in place of temperature."""
+        arguments: dict[str, Any] = dict(given.kwargs or {})
+        temperature, batch_size = arguments.pop("temperature", None), arguments.pop("batch_size", None)
+        if temperature is not None and batch_size is not None:
+            raise ValueError(
+                f"batch_size and temperature = lr / batch_size must not both be given, got {shown(batch_size)} and "
+                f"{shown(temperature)}; give one of them"
+            )
+        if temperature is not None:
+            batch_size = _batch_size(arguments.get("lr"), temperature)
+        return ArgsKwargs((), arguments if batch_size is None else arguments | {"batch_size": batch_size})
 
     @property
     def source(self) -> str:
@@ -294,6 +329,23 @@ class Langevin(Rule):
     def time_step(self) -> float:
         """Time of one step; the longest under a schedule."""
         return self.lr if self.dt is None else self.dt
+
+
+def _batch_size(lr: Any, temperature: Any) -> float:
+    """B with ``T = lr / B``; 1 for a learning rate that will be refused."""
+    given = as_number(temperature, "temperature")
+    if not 0 < given < math.inf:
+        raise ValueError(
+            f"temperature must be finite and above 0, got {given:g}; use GradientFlow(lr) or GD(lr) for dynamics "
+            "without noise"
+        )
+    try:
+        rate = as_number(lr, "lr")
+    except (TypeError, ValueError):
+        return 1.0
+    if 0 < rate < math.inf and not 0 < rate / given < math.inf:
+        raise ValueError(f"temperature must be such that lr / temperature is a number, got {rate:g} / {given:g}")
+    return rate / given
 
 
 Method = GradientFlow | GD | SGD | Langevin

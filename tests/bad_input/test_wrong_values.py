@@ -130,7 +130,7 @@ def test_not_a_text(tmp_path):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["run", "missing.toml", "-o", "run.zarr"], "FILE 'missing.toml' does not exist"),
+        (["run", "missing.toml", "-o", "run.zarr"], "path 'missing.toml' does not exist"),
         (["run", "run.toml"], "-o is missing"),
         (["run", "run.toml", "-o", "run.zarr", "--threads", "0"], "threads"),
         (["run", "run.toml", "-o", "run.zarr", "--engine", "warp"], "engine = 'warp' is unknown"),

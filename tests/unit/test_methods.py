@@ -1,8 +1,11 @@
 """Temperatures, times and other properties of methods."""
 
+from dataclasses import replace
+
 import pytest
 
-from saddlescope import GD, SGD, GradientFlow, Langevin
+from saddlescope import GD, SGD, DeepLinear, GaussianData, GradientFlow, Langevin, Plan, Problem, init
+from saddlescope.runfile import run_from_toml, run_to_toml
 from saddlescope.schedules import Cosine
 
 
@@ -10,6 +13,26 @@ def test_temperature_is_learning_rate_over_batch_size():
     assert SGD(0.1, 4).temperature == 0.025
     assert Langevin(0.1, 0.5).temperature == 0.2
     assert GD(0.1).temperature == GradientFlow(0.1).temperature == 0.0
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1 / 3, 1e-12, 7e5, 0.3])
+def test_a_temperature_sets_the_batch_size(temperature):
+    method = Langevin(1e-3, temperature=temperature, noise="aligned")
+    assert method == Langevin(1e-3, 1e-3 / temperature, "aligned")
+    assert method.temperature == pytest.approx(temperature, rel=3e-16, abs=0)
+    assert replace(method, lr=2e-3).batch_size == method.batch_size
+    assert replace(method, batch_size=None, temperature=2.0).temperature == 2.0
+
+
+def test_a_temperature_in_a_run_file():
+    problem = Problem(DeepLinear((1, 1)), GaussianData([[1.0]]), init.Balanced(scale=0.5))
+    run = problem, Langevin(1e-3, temperature=1 / 3), Plan(steps=3)
+    text = run_to_toml(*run)
+    assert run_from_toml(text) == run and "temperature" not in text
+    given = text.replace(f"batch_size = {run[1].batch_size}", f"temperature = {1 / 3}")
+    assert given != text and run_from_toml(given) == run
+    with pytest.raises(ValueError, match=r"\[method\] batch_size and temperature"):
+        run_from_toml(text.replace("batch_size =", "temperature = 0.1\nbatch_size ="))
 
 
 def test_time_of_a_step():
@@ -50,6 +73,22 @@ def test_methods_are_shown_without_their_defaults():
         (lambda: Langevin(0.1, 0.0), ValueError, "batch_size"),
         (lambda: Langevin(0.1, 4, noise="white"), ValueError, "noise"),
         (lambda: Langevin(0.1, 4, dt=0), ValueError, "dt"),
+        (lambda: Langevin(0.1), TypeError, "batch_size.*or temperature = 0.1"),
+        (
+            lambda: Langevin(0.1, temperature=0),
+            ValueError,
+            r"temperature must be .*above 0.*use GradientFlow\(lr\) or GD",
+        ),
+        (lambda: Langevin(0.1, temperature=-1), ValueError, "temperature must be finite and above 0, got -1"),
+        (lambda: Langevin(0.1, temperature=float("nan")), ValueError, "temperature must be finite"),
+        (lambda: Langevin(0.1, temperature=True), TypeError, "temperature must be a number"),
+        (lambda: Langevin(0.1, 4, temperature=0.1), ValueError, "batch_size and temperature .* give one"),
+        (lambda: Langevin(-1, temperature=0.1), ValueError, "lr must be greater than 0, got -1"),
+        (lambda: Langevin("fast", temperature=0.1), TypeError, "lr must be a number"),
+        (lambda: Langevin(temperature=0.1), TypeError, "needs the argument 'lr'"),
+        (lambda: Langevin(1e300, temperature=1e-300), ValueError, "lr / temperature is a number"),
+        (lambda: Langevin(0.1, T=0.1), TypeError, "did you mean 'temperature'"),
+        (lambda: Langevin(0.1, temprature=0.1), TypeError, "did you mean 'temperature'"),
         (lambda: SGD(0.1, 4, nesterov=True), TypeError, "nesterov"),
         (lambda: Langevin(0.1, 4, momentum=0.9), TypeError, "momentum"),
         (lambda: SGD(0.1, 4, momentum=1.0), ValueError, "momentum"),
