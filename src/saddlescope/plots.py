@@ -105,7 +105,7 @@ def panels(draw: Callable[[Sequence[Axes], T], None], content: T, count: int) ->
 
 
 def to_svgs(figure: Figure) -> list[str]:
-    """Every panel as a separate SVG, identical for identical figures; text is kept as text.
+    """Every panel as a separate SVG, identical for identical figures; text is text, the background transparent.
 
     >>> len(to_svgs(panels(lambda axes, content: None, None, count=3)))
     3
@@ -120,7 +120,7 @@ def _alone(figure: Figure, part: SubFigure) -> str:
     for other in figure.subfigs:
         other.set_visible(other is part)
     place = part.bbox.transformed(figure.dpi_scale_trans.inverted())
-    figure.savefig(buffer, format="svg", bbox_inches=place, metadata={"Date": None})
+    figure.savefig(buffer, format="svg", bbox_inches=place, metadata={"Date": None}, transparent=True)
     for other in figure.subfigs:
         other.set_visible(True)
     return re.sub(r' d="[^"]*"', _rounded, buffer.getvalue())

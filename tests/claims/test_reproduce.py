@@ -1,5 +1,6 @@
 """The command that runs claims and writes the report, tested on synthetic claims."""
 
+import base64
 import json
 import re
 from dataclasses import replace
@@ -9,12 +10,13 @@ import pytest
 
 from saddlescope import claims
 from saddlescope.claims import report
+from saddlescope.claims._mathml import mathml
 from saddlescope.claims.claim import Claim, Evidence, Number, Rival, Run
 from saddlescope.claims.intervals import Interval
 from saddlescope.claims.reproduce import KEPT, reproduce, select
 
 
-def make_claim(name, value=0.5, experiment=None):
+def make_claim(name, value=0.5, experiment=None, related=()):
     def found(quick):
         shown = Number("<share> & more", Interval(value, value - 0.01, value + 0.01), (0.4, 0.6), catches="T × <1.1>")
         open_ended = Number("large", Interval(2.0, 1.5, 2.5, miss=4e-5), (1.0, np.inf), moved=True)
@@ -25,9 +27,26 @@ def make_claim(name, value=0.5, experiment=None):
 
     def draw(axes, evidence):
         axes[0].plot(evidence.curves["x"])
+        axes[0].set(xlabel="T / T_c")
 
-    words = ("title", "statement <b>", "source", "how", "control", "caption")
-    return Claim(name, f"{name} {words[0]}", *words[1:], experiment or found, draw, panels=2)
+    texts = {
+        text: f"{text} <b> of T_c"
+        for text in ("statement", "source", "method", "control", "caption", "why", "proved", "unknown")
+    }
+    return Claim(
+        name=name,
+        title=f"{name} title",
+        **texts,
+        equations=(r"T_c < \infty",),
+        experiment=experiment or found,
+        draw=draw,
+        related=related,
+        panels=2,
+    )
+
+
+def stop(quick):
+    raise KeyboardInterrupt
 
 
 @pytest.fixture
@@ -49,19 +68,79 @@ def test_report_is_complete_and_stands_alone(paper, tmp_path):
     for shown in (
         "good title",
         "bad title",
-        "statement &lt;b&gt;",
+        *(
+            f"{text} &lt;b&gt; of T<sub>c</sub>"
+            for text in ("statement", "why", "proved", "unknown", "method", "source")
+        ),
+        "<msub><mi>T</mi><mi>c</mi></msub>",
         "&lt;share&gt; &amp; more",
         "key = &quot;&lt;&amp;&gt;",
     ):
         assert shown in page
-    loaded = re.findall(r'(?:src|srcset|href|url)\s*[=(]\s*"?([^"\s>)]+)', page)
-    assert all(link.startswith(("data:", "#", "figures/", "runs/")) for link in loaded)
+    assert loaded(page) and all(address.startswith("data:image/svg+xml;base64,") for address in loaded(page))
+    links = re.findall(r'href="([^"]+)"', page)
+    assert all(link.startswith(("#", "figures/", "runs/")) for link in links)
+    assert all(f'id="{link[1:]}"' in page for link in links if link.startswith("#"))
     assert (tmp_path / "figures" / "paper-good.pdf").stat().st_size > 1000
     assert sorted(path.name for path in tmp_path.iterdir()) == ["figures", "index.html", "report.json", "runs"]
     for claim in record["claims"]:
         for kept in claim["runs"]:
             assert (tmp_path / kept["file"]).read_text() == kept["toml"] and kept["file"] in page
         assert f"saddlescope reproduce {claim['name']} --quick" in page
+
+
+def loaded(page):
+    """What a browser would load with the page, and inside its figures."""
+    figures = [base64.b64decode(data).decode() for data in re.findall(r"base64,([^\"]+)", page)]
+    assert not re.search(
+        r"<(link|script|iframe|object|embed|base)\b|@import|srcset|http-equiv", "".join([page, *figures])
+    )
+    inside = re.findall(r"(?:xlink:href=\"|url\(\"?)([^#\")][^\")]*)", "".join(figures))
+    return re.findall(r"(?:src=\"|url\(\"?)([^\")]+)", page) + inside
+
+
+def test_a_resource_of_another_server_would_be_found():
+    assert loaded('<img src="https://example.org/a.png"> <style>p { background: url(http://b) }</style>') == [
+        "https://example.org/a.png",
+        "http://b",
+    ]
+    with pytest.raises(AssertionError):
+        loaded('<script src="https://example.org/a.js"></script>')
+
+
+def test_related_claims_are_links_where_they_are_on_the_page(paper, tmp_path):
+    paper(make_claim("good", related=("better", "best")), make_claim("better"), make_claim("best"))
+    reproduce(["good", "better"], out=tmp_path, progress=False)
+    page = (tmp_path / "index.html").read_text()
+    assert '<li><a href="#paper-better">better title</a></li><li>best title (<code>paper/best</code>)</li>' in page
+    record = json.loads((tmp_path / "report.json").read_text())
+    assert record["claims"][0]["related"][1] == {"name": "paper/best", "title": "best title"}
+    paper(make_claim("good", related=("bettr",)))
+    with pytest.raises(ValueError, match="no claim 'bettr'"):
+        reproduce(out=tmp_path, progress=False)
+
+
+def test_symbols_of_figures_are_set(paper, tmp_path):
+    paper(make_claim("good"))
+    reproduce(out=tmp_path, progress=False)
+    page = (tmp_path / "index.html").read_text()
+    svg = base64.b64decode(re.search(r"base64,([^\"]+)", page)[1]).decode()
+    assert "T_c" not in re.sub(r"<!--.*?-->", "", svg) and ">c</tspan>" in svg
+
+
+@pytest.mark.parametrize(
+    ("tex", "why"),
+    [
+        (r"\frac{a}{", "NoAvailableTokensError"),
+        (r"\fract{1}{2}", r"at '\\\\fract'"),
+        ("a}", "at '}'"),
+        ("a & b", "ParseError"),
+        ("", "NoAvailableTokensError"),
+    ],
+)
+def test_bad_tex_names_the_claim(tex, why):
+    with pytest.raises(ValueError, match=rf"equation of claim 'a/b' must be TeX with a MathML form, got .*{why}"):
+        mathml(tex, "claim 'a/b'")
 
 
 def test_report_shows_what_each_number_catches_and_every_rival(paper, tmp_path):
@@ -143,9 +222,9 @@ def test_claims_stand_under_their_papers(monkeypatch, tmp_path, capsys):
     )
     monkeypatch.setattr(claims, "SOURCES", {"one": "First paper", "two": "Second paper"})
     assert reproduce(out=tmp_path) == 1
-    page = (tmp_path / "index.html").read_text()
+    page = re.sub("<[^>]*>", "", (tmp_path / "index.html").read_text())
     places = [
-        page.index(words) for words in ("First paper: 1 confirmed, 1 refuted", "Second paper: 1 confirmed", "<pre>")
+        page.index(words) for words in ("First paper: 1 confirmed, 1 refuted", "Second paper: 1 confirmed", "✗ refuted")
     ]
     assert places == sorted(places)
     shown = capsys.readouterr()
@@ -186,9 +265,6 @@ def test_interrupted_report_goes_on(paper, tmp_path):
 
         return experiment
 
-    def stop(quick):
-        raise KeyboardInterrupt
-
     first = make_claim("first", experiment=count("first"))
     paper(first, make_claim("second", experiment=stop))
     with pytest.raises(KeyboardInterrupt):
@@ -201,14 +277,24 @@ def test_interrupted_report_goes_on(paper, tmp_path):
 
 
 def test_what_was_kept_of_another_form_is_not_taken(paper, tmp_path):
-    def stop(quick):
-        raise KeyboardInterrupt
-
     paper(make_claim("first"), make_claim("second", experiment=stop))
     with pytest.raises(KeyboardInterrupt):
         reproduce(quick=True, out=tmp_path, progress=False)
     paper(make_claim("first", value=0.9), make_claim("second"))
     assert reproduce(quick=False, out=tmp_path, progress=False) == 1
+
+
+@pytest.mark.parametrize("change", [{"why": None}, {"statement": "other words"}, {"equations": []}])
+def test_what_was_kept_of_an_earlier_layout_or_text_is_recomputed(paper, tmp_path, change):
+    """A kept outcome without the keys of the present report (None here), or with other texts, is not taken."""
+    paper(make_claim("first"), make_claim("second", experiment=stop))
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(out=tmp_path, progress=False)
+    kept = tmp_path / KEPT / "paper-first.json"
+    outcome = json.loads(kept.read_text()) | change | {"verdict": "refuted"}
+    kept.write_text(json.dumps({key: value for key, value in outcome.items() if value is not None}))
+    paper(make_claim("first"), make_claim("second"))
+    assert reproduce(out=tmp_path, progress=False) == 0
 
 
 def test_wrong_names_and_folders(tmp_path):

@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from html import escape
 from operator import itemgetter
 from pathlib import Path
@@ -20,11 +20,16 @@ from typing import Any
 import numpy as np
 
 from saddlescope._files import replace
-from saddlescope.claims._template import MOVED, PAGE, QUICK, SECTION, STYLE
+from saddlescope.claims._mathml import mathml
+from saddlescope.claims._symbols import html
+from saddlescope.claims._template import MOVED, PAGE, QUICK, QUICK_STYLE, RUNS, SECTION, STYLE
 from saddlescope.plots import columns
 
 Json = Mapping[str, Any]
 """An object of report.json."""
+
+MARKS = {"confirmed": "✓", "refuted": "✗", "inconclusive": "?"}
+"""A mark beside each verdict, so that none depends on its colour alone."""
 
 LONG = 20_000
 """Longer TOMLs (embedded data) are linked, not inlined."""
@@ -118,38 +123,48 @@ def _format(value: float | None, digits: int) -> str:
 
 def page(record: Json) -> str:
     """The whole report as one HTML document."""
-    claims = record["claims"]
+    claims, quick = record["claims"], record["quick"]
     papers = [(paper, list(group)) for paper, group in itertools.groupby(claims, key=itemgetter("paper"))]
     seconds = sum(claim["seconds"] for claim in claims)
-    form = "quick form" if record["quick"] else "full form"
+    form = "quick form" if quick else "full form"
+    shown = {claim["name"] for claim in claims}
     return PAGE.format(
-        style=STYLE,
-        banner=QUICK if record["quick"] else "",
+        title="claims tested (quick: coarser)" if quick else "claims tested",
+        style=STYLE + QUICK_STYLE * quick,
+        banner=QUICK * quick,
         counts=_counts(claims),
+        contents="".join(_content(place, paper, group) for place, (paper, group) in enumerate(papers, start=1)),
+        groups="".join(_group(place, paper, group) for place, (paper, group) in enumerate(papers, start=1)),
+        papers="".join(
+            _paper(place, paper, group, quick, shown) for place, (paper, group) in enumerate(papers, start=1)
+        ),
         about=escape(f"saddlescope {record['version']}, {form}, {seconds:.0f} s of computing on {record['machine']}"),
-        groups="".join(_group(paper, group) for paper, group in papers),
-        papers="".join(_paper(paper, group, record["quick"]) for paper, group in papers),
     )
 
 
 def _counts(claims: Sequence[Json]) -> str:
     found = [claim["verdict"] for claim in claims]
-    verdicts = ("confirmed", "refuted", "inconclusive")
-    return ", ".join(f"{found.count(verdict)} {verdict}" for verdict in verdicts if verdict in found)
+    return ", ".join(f"{found.count(verdict)} {verdict}" for verdict in MARKS if verdict in found)
 
 
-def _group(paper: str, claims: Sequence[Json]) -> str:
+def _content(place: int, paper: str, claims: Sequence[Json]) -> str:
+    """A paper in the table of contents."""
+    return f'<li><a href="#paper-{place}">{html(paper)}</a>: {_counts(claims)}</li>\n'
+
+
+def _group(place: int, paper: str, claims: Sequence[Json]) -> str:
     """The rows of a paper in the summary table."""
-    head = f'<tr class="paper"><th colspan="6">{_text(paper)}: {_counts(claims)}</th></tr>\n'
+    link = f'<a href="#paper-{place}">{html(paper)}</a>: {_counts(claims)}'
+    head = f'<tr class="paper"><th colspan="6" scope="rowgroup">{link}</th></tr>\n'
     return f"<tbody>\n{head}{''.join(map(_row, claims))}</tbody>\n"
 
 
 def _row(claim: Json) -> str:
     head = claim["numbers"][0]
     cells = (
-        ("claim", f'<a href="#{_anchor(claim)}">{_text(claim["title"])}</a>'),
+        ("claim", f'<a href="#{_anchor(claim["name"])}">{html(claim["title"])}</a>'),
         ("verdict", _badge(claim["verdict"])),
-        ("effect", _text(head["name"])),
+        ("effect", html(head["name"])),
         ("measured", f'<span class="n">{escape(measured(head))}</span>'),
         ("predicted", f'<span class="n">{escape(predicted(head))}</span>'),
         ("time", f'<span class="n">{claim["seconds"]:.1f}&nbsp;s</span>'),
@@ -157,62 +172,85 @@ def _row(claim: Json) -> str:
     return "<tr>" + "".join(f'<td class="{name}">{cell}</td>' for name, cell in cells) + "</tr>\n"
 
 
-def _paper(paper: str, claims: Sequence[Json], quick: bool) -> str:
-    return f'<h2 class="paper">{_text(paper)}</h2>\n' + "".join(_section(claim, quick) for claim in claims)
+def _paper(place: int, paper: str, claims: Sequence[Json], quick: bool, shown: Container[str]) -> str:
+    sections = "".join(_section(claim, quick, shown) for claim in claims)
+    return f'<h2 class="paper" id="paper-{place}">{html(paper)}</h2>\n{sections}'
 
 
-def _section(claim: Json, quick: bool) -> str:
+def _section(claim: Json, quick: bool, shown: Container[str]) -> str:
+    """One claim; ``shown`` are the names of the claims on the page, to which others can link."""
+    texts = ("title", "reason", "statement", "why", "control", "proved", "unknown", "method")
     return SECTION.format(
-        anchor=_anchor(claim),
-        title=_text(claim["title"]),
+        **{name: html(claim[name]) for name in texts},
+        anchor=_anchor(claim["name"]),
         badge=_badge(claim["verdict"]),
-        reason=_text(claim["reason"]),
-        statement=_text(claim["statement"]),
-        source=_text(claim["source"]),
-        method=_text(claim["method"]),
-        control=_text(claim["control"]),
+        quick='<span class="badge quick">quick: coarser</span>' * quick,
+        equations="".join(_equation(tex, claim["name"]) for tex in claim["equations"]),
+        source=_source(claim["source"]),
         figure=_figure(claim),
         numbers=_numbers(claim["numbers"], "must be inside"),
         controls=_numbers(claim["controls"], "must be outside"),
         rivals=_rivals(claim["rivals"]),
         command=escape(f"saddlescope reproduce {claim['name']}{' --quick' if quick else ''}"),
         runs=_runs(claim["runs"]),
+        related=_related(claim["related"], shown),
     )
+
+
+def _equation(tex: str, name: str) -> str:
+    return (
+        f'<div class="equation" tabindex="0" role="group" aria-label="equation">{mathml(tex, f"claim {name!r}")}</div>'
+    )
+
+
+def _source(source: str) -> str:
+    """A source with links to arXiv.
+
+    >>> _source("arXiv 2604.06366")
+    '<a href="https://arxiv.org/abs/2604.06366">arXiv 2604.06366</a>'
+    """
+    return re.sub(r"arXiv (\d{4}\.\d{5})", r'<a href="https://arxiv.org/abs/\1">\g<0></a>', html(source))
+
+
+def _related(related: Sequence[Json], shown: Container[str]) -> str:
+    """Related claims, as links if they are on the page."""
+    if not related:
+        return ""
+    titles = [
+        f'<a href="#{_anchor(other["name"])}">{html(other["title"])}</a>'
+        if other["name"] in shown
+        else f"{html(other['title'])} (<code>{escape(other['name'])}</code>)"
+        for other in related
+    ]
+    return f"<h4>Related claims</h4>\n<ul>{''.join(f'<li>{title}</li>' for title in titles)}</ul>"
 
 
 def _runs(runs: Sequence[Json]) -> str:
     """The TOML of every run, inlined unless it embeds a data set."""
     if not runs:
         return ""
-    shown = "".join(
-        f"<details><summary>{_text(run['name'])}</summary>"
-        f'<p><a href="{_beside(run["file"])}">{_beside(run["file"])}</a></p>'
-        + (f"<pre>{escape(run['toml'])}</pre>" if len(run["toml"]) <= LONG else "<p>includes its data set</p>")
-        + "</details>"
+    items = "".join(
+        f'<li>{html(run["name"])}: <a href="{_beside(run["file"])}">{_beside(run["file"])}</a>{_toml(run["toml"])}</li>'
         for run in runs
     )
-    return f"<p>Each run as TOML, for <code>saddlescope run FILE.toml -o RUN.zarr</code>:</p>\n{shown}"
+    return f'{RUNS}\n<ul class="runs">{items}</ul>'
 
 
-def _text(words: str) -> str:
-    """Text of a claim as HTML: ``^(…)`` becomes a superscript, ``_{…}`` and an index after ``_`` a subscript.
-
-    >>> _text("s_α^(2κ) < T_c")
-    's<sub>α</sub><sup>2κ</sup> &lt; T<sub>c</sub>'
-    """
-    raised = re.sub(r"\^\(([^()]*)\)", r"<sup>\1</sup>", escape(words))
-    return re.sub(r"_(?:\{([^{}]*)\}|([ij]{2}|xx|[A-Za-z0-9α-ω])(?![a-z0-9α-ω]))", r"<sub>\1\2</sub>", raised)
+def _toml(toml: str) -> str:
+    if len(toml) > LONG:
+        return " (includes its data set)"
+    return f"<details><summary>TOML</summary><pre>{escape(toml)}</pre></details>"
 
 
-def _anchor(claim: Json) -> str:
-    return escape(claim["name"].replace("/", "-"))
+def _anchor(name: str) -> str:
+    return escape(name.replace("/", "-"))
 
 
 def _badge(verdict: str) -> str:
-    """A coloured verdict. Raises ValueError for any other word: a record on disk may hold anything."""
-    if verdict not in ("confirmed", "refuted", "inconclusive"):
+    """A verdict, with a mark and a colour. Raises ValueError for any other word: a record may hold anything."""
+    if verdict not in MARKS:
         raise ValueError(f"verdict must be confirmed, refuted or inconclusive, got {verdict!r:.80}")
-    return f'<span class="badge {verdict}">{verdict}</span>'
+    return f'<span class="badge {verdict}"><span aria-hidden="true">{MARKS[verdict]}</span> {verdict}</span>'
 
 
 def _beside(file: str) -> str:
@@ -236,7 +274,7 @@ def _figure(claim: Json) -> str:
     across = f"panels across-{columns(len(figure['panels']))}"
     return (
         f'<div class="{across}" role="img" aria-label="{escape(caption)}">{panels}</div>'
-        f'<figcaption>{_text(caption)} <a href="{_beside(figure["pdf"])}">PDF</a></figcaption>'
+        f'<figcaption>{html(caption)} <a href="{_beside(figure["pdf"])}">PDF</a></figcaption>'
     )
 
 
@@ -249,7 +287,7 @@ def _numbers(numbers: Sequence[Json], wanted: str) -> str:
     verdicts = {"confirmed": "inside", "refuted": "outside", "inconclusive": "unclear", None: "shown"}
     power = wanted == "must be inside"
     rows = "".join(
-        f'<tr><td data-label="Number"><span>{_text(number["name"])}{_notes(number)}</span></td>'
+        f'<tr><td data-label="Number"><span>{html(number["name"])}{_notes(number)}</span></td>'
         f'<td data-label="Measured"><span class="n">{escape(measured(number))}</span></td>'
         f'<td data-label="Region"><span class="n">{escape(predicted(number))}{MOVED * number["moved"]}</span></td>'
         + (f'<td data-label="Catches"><span>{escape(catches(number))}</span></td>' if power else "")
@@ -278,8 +316,8 @@ def _rivals(rivals: Sequence[Json]) -> str:
         judged = [number for number in rival["numbers"] if number["verdict"] is not None] or rival["numbers"]
         decides = next((number for number in judged if number["verdict"] == "refuted"), judged[0])
         rows.append(
-            f'<tr><td data-label="Theory"><span>{_text(rival["theory"])}</span></td>'
-            f'<td data-label="Number"><span>{_text(decides["name"])}</span></td>'
+            f'<tr><td data-label="Theory"><span>{html(rival["theory"])}</span></td>'
+            f'<td data-label="Number"><span>{html(decides["name"])}</span></td>'
             f'<td data-label="Measured"><span class="n">{escape(measured(decides))}</span></td>'
             f'<td data-label="Region"><span class="n">{escape(predicted(decides))}</span></td>'
             f'<td data-label="Verdict">{found[rival["verdict"]]}</td></tr>'

@@ -13,10 +13,12 @@ import json
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -26,10 +28,14 @@ from saddlescope import claims as registry
 from saddlescope import plots
 from saddlescope._files import in_words, place, sole
 from saddlescope.claims import report
-from saddlescope.claims.claim import Claim, Number, judge
+from saddlescope.claims._symbols import typeset
+from saddlescope.claims.claim import Claim, Evidence, Number, judge
 
 KEPT = ".saddlescope-judged"
 """Folder inside a report that holds the claims judged so far, until the report is written."""
+
+TEXTS = ("title", "statement", "why", "proved", "unknown", "source", "method", "control", "caption")
+"""The texts of a claim in report.json, by their names there and in ``Claim``."""
 
 Outcome = dict[str, Any]
 """A judged claim as it appears in report.json."""
@@ -95,13 +101,7 @@ def _outcomes(claims: dict[str, Claim], quick: bool, folder: Path, progress: boo
         task = bar.add_task("claims", total=len(claims))
         for name, claim in claims.items():
             bar.update(task, description=escape(claim.title))
-            paper, stem = name.split("/")[0], _stem(name)
-            identity = {
-                "name": name,
-                "paper": registry.SOURCES.get(paper, paper),
-                "quick": quick,
-                "version": importlib.metadata.version("saddlescope"),
-            }
+            identity, stem = _identity(name, claim, quick), _stem(name)
             kept = folder / KEPT / f"{stem}.json"
             outcome = _read(kept, identity)
             if outcome is None:
@@ -111,6 +111,21 @@ def _outcomes(claims: dict[str, Claim], quick: bool, folder: Path, progress: boo
             console.print(found, soft_wrap=True, highlight=False)
             yield outcome
             bar.advance(task)
+
+
+def _identity(name: str, claim: Claim, quick: bool) -> dict[str, Any]:
+    """What a claim says, in which form and version; an outcome kept on disk is used only if all of it is the same."""
+    paper = name.split("/")[0]
+    related = select(claim.related) if claim.related else {}
+    return {
+        "name": name,
+        "paper": registry.SOURCES.get(paper, paper),
+        "quick": quick,
+        "version": importlib.metadata.version("saddlescope"),
+        **{text: getattr(claim, text) for text in TEXTS},
+        "equations": list(claim.equations),
+        "related": [{"name": full, "title": other.title} for full, other in related.items()],
+    }
 
 
 def _stem(name: str) -> str:
@@ -141,15 +156,9 @@ def _run(claim: Claim, quick: bool, folder: Path, stem: str) -> Outcome:
     evidence = claim.experiment(quick)
     seconds = time.perf_counter() - start
     verdict, reason = judge(evidence)
-    figure, pdf = plots.panels(claim.draw, evidence, claim.panels), f"figures/{stem}.pdf"
+    figure, pdf = plots.panels(partial(_draw, claim), evidence, claim.panels), f"figures/{stem}.pdf"
     plots.save(figure, folder / pdf)
     return {
-        "title": claim.title,
-        "statement": claim.statement,
-        "source": claim.source,
-        "method": claim.method,
-        "control": claim.control,
-        "caption": claim.caption,
         "verdict": verdict,
         "reason": reason,
         "seconds": round(seconds, 2),
@@ -169,6 +178,12 @@ def _run(claim: Claim, quick: bool, folder: Path, stem: str) -> Outcome:
         ],
         "figure": {"pdf": pdf, "panels": plots.to_svgs(figure)},
     }
+
+
+def _draw(claim: Claim, axes: Sequence[Axes], evidence: Evidence) -> None:
+    """The figure of a claim, with its symbols typeset."""
+    claim.draw(axes, evidence)
+    typeset(axes)
 
 
 def _number(number: Number) -> dict[str, Any]:
