@@ -99,14 +99,12 @@ def _from_spectrum(table: Mapping[str, Any]) -> GaussianData:
 
 
 def _from_file(table: Mapping[str, Any], folder: str | os.PathLike[str]) -> Dataset:
-    arguments = _short_form(table, "Dataset with a path", ("path", "label_noise", "test", "seed"))
-    split = {key: arguments.pop(key) for key in ("test", "seed") if key in arguments}
-    if split and "test" not in split:
-        raise TypeError("[data] seed is for a test split; add test = a number of samples to hold out, or leave it out")
+    names = ("path", "inputs", "targets", "standardise", "label_noise", "test", "seed")
+    arguments = _short_form(table, "Dataset with a path", names)
     if not isinstance(arguments["path"], str):
         raise TypeError(f'[data] path must be a string such as "data.npz", got {arguments["path"]!r:.80}')
-    arguments["path"] = Path(folder, arguments["path"])
-    return _made(lambda: Dataset.load(**arguments).split(**split) if split else Dataset.load(**arguments))
+    arguments["path"] = Path(folder, os.path.expanduser(arguments["path"]))
+    return _made(lambda: Dataset.load(**arguments))
 
 
 def _short_form(table: Mapping[str, Any], what: str, names: tuple[str, ...]) -> dict[str, Any]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from pydantic import Field
 
 from saddlescope._arrays import Array, Floats, Layers
 from saddlescope._parts import Real
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 ModeMoments = tuple[float, float, float, float, float]
 """``α₁ = Var[x²], α₂ = Cov[x², xy], α₃ = Var[xy], β₁ = E[x²], β₂ = E[xy]`` of one input and one label."""
@@ -75,6 +78,10 @@ class Data:
     """Number of given samples n; 0 where samples are always fresh."""
     gaussian = False
     """Whether inputs and label noise are Gaussian, determined by their covariances."""
+    inputs: tuple[str, ...] | None = None
+    """Names of the inputs."""
+    targets: tuple[str, ...] | None = None
+    """Names of the outputs."""
     moments_alone = False
     """Whether only moments of one input and one label are known, which do not determine the distribution of a batch."""
 
@@ -105,6 +112,37 @@ class Data:
         top = np.abs(rows).argmax(axis=1)
         signs = np.sign(rows[np.arange(len(rows)), top])
         return modes_of(left * signs, strengths, (rows * signs[:, None]).T)
+
+    @property
+    def loadings(self) -> xr.Dataset:
+        """What every mode is made of: ``input_loading`` V, ``output_loading`` U, and s* as the coordinate ``target``.
+
+        Inputs and outputs are labelled by their names, or numbered.
+
+        >>> from saddlescope import Dataset
+        >>> data = Dataset([[1.0, 0.0], [0.0, 1.0]], [[2.0], [0.0]], inputs=["age", "bmi"], targets=["sugar"])
+        >>> float(data.loadings.input_loading.sel(mode=0, input="age"))
+        1.0
+        """
+        import xarray as xr  # slow to import
+
+        def labels(names: tuple[str, ...] | None, count: int) -> Array:
+            return np.arange(count) if names is None else np.array(names, object)
+
+        modes = self.modes
+        loading = {"units": "1", "long_name": "loading"}
+        return xr.Dataset(
+            {
+                "input_loading": (("mode", "input"), modes.right.T.copy(), loading | {"definition": "v_α"}),
+                "output_loading": (("mode", "output"), modes.left.T.copy(), loading | {"definition": "u_α"}),
+            },
+            {
+                "mode": np.arange(len(modes.strengths)),
+                "target": ("mode", modes.strengths.copy(), {"units": "y/x", "long_name": "target strength"}),
+                "input": labels(self.inputs, self.dim_in),
+                "output": labels(self.targets, self.dim_out),
+            },
+        )
 
     @cached_property
     def bases(self) -> tuple[Floats, Floats]:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Self, TypeGuard
+from typing import Annotated, Any, Self, TypeGuard
 
 import numpy as np
-from pydantic import Field
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
+from pydantic_core import ArgsKwargs
 from scipy import linalg
 
 from saddlescope._arrays import Floats, transposed
 from saddlescope._memory import require
-from saddlescope._numbers import as_whole
+from saddlescope._numbers import as_whole, shown
 from saddlescope._parts import Matrix, OptionalMatrix, frozen
 from saddlescope.data.base import ROUNDING, Data, LabelNoise, ModeMoments, data_bytes
-from saddlescope.data.samples import read_samples
+from saddlescope.data.samples import as_names, from_table, read_samples
 
 SMALLEST, LARGEST = 1e-152, 1e152
 """Range of sizes of inputs, labels and noise in which squares neither underflow nor overflow."""
@@ -29,13 +31,21 @@ NORMAL = 16
 """Cost of a normal in multiply-adds, measured on the compiled engine."""
 
 
+def _names(value: Any, info: ValidationInfo) -> tuple[str, ...] | None:
+    return None if value is None else as_names(value, str(info.field_name))
+
+
+Names = Annotated[tuple[str, ...] | None, BeforeValidator(_names)]
+
+
 @frozen
 class Dataset(Data):
     """n given samples ``(x_i, y_i)``; every use of a label adds fresh noise ``N(0, δ² I)``.
 
     ``X`` (n, dx) and ``Y`` (n, dy), one sample a row; ``label_noise`` δ ≥ 0; ``X_test`` and ``Y_test``, samples held
-    out for the observable "test_loss" (see ``split``). The teacher is the least-squares map
-    ``M = S_yx S_xx⁺`` and Σ is ``S_xx = XᵀX/n`` (uncentred, as in the loss).
+    out for the observable "test_loss" (see ``split``); ``inputs`` and ``targets``, names of the columns of X and Y,
+    taken from DataFrames and DataArrays that have names. The teacher is the least-squares map
+    ``M = S_yx S_xx⁺`` and Σ is ``S_xx = XᵀX/n`` (uncentred, as in the loss): see ``standardise``.
     Raises ValueError for X and Y of different length, inputs that are all zero, NaN, or empty data.
     Source: Varre, Sagitova & Flammarion 2024, NeurIPS 37:60133, section 2 (label noise added at every step).
 
@@ -49,6 +59,27 @@ class Dataset(Data):
     label_noise: LabelNoise = Field(default=0.0, description="use 0 for labels as they are")
     X_test: OptionalMatrix = None
     Y_test: OptionalMatrix = None
+    inputs: Names = Field(default=None, kw_only=True, description='use names such as ["age", "bmi"]')
+    targets: Names = Field(default=None, kw_only=True, description='use names such as ["y"]')
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_tables(cls, given: ArgsKwargs) -> ArgsKwargs:
+        """The arguments with matrices in place of tables, whose names become inputs and targets."""
+        arguments: dict[str, Any] = dict(given.kwargs or {})
+        for name, key in (("X", "inputs"), ("Y", "targets"), ("X_test", "inputs"), ("Y_test", "targets")):
+            if name not in arguments:
+                continue
+            arguments[name], found = from_table(arguments[name], name)
+            known = arguments.get(key)
+            known = None if known is None else as_names(known, key)
+            if found is not None and known not in (None, found):
+                raise ValueError(
+                    f"{name} must have the columns {shown(known)}, got {shown(found)}; select or rename its columns"
+                )
+            if found is not None:
+                arguments[key] = found
+        return ArgsKwargs((), arguments)
 
     def __post_init__(self) -> None:
         if len(self.X) != len(self.Y):
@@ -66,6 +97,12 @@ class Dataset(Data):
                 raise ValueError(
                     f"{name} must have columns between {SMALLEST} and {LARGEST} in size, got one of "
                     f"{sizes[(sizes > LARGEST) | ((sizes < SMALLEST) & (sizes > 0))][0]:.3g}; choose another unit"
+                )
+        for name, key in (("X", "inputs"), ("Y", "targets")):
+            names, width = getattr(self, key), getattr(self, name).shape[1]
+            if names is not None and len(names) != width:
+                raise ValueError(
+                    f"{key} must name the {width} columns of {name}, got {len(names)} names; complete them"
                 )
         self._check_test()
         if not self.X.any():
@@ -105,15 +142,59 @@ class Dataset(Data):
         held, kept = np.sort(order[:test]), np.sort(order[test:])
         return replace(self, X=self.X[kept], Y=self.Y[kept], X_test=self.X[held], Y_test=self.Y[held])
 
-    @classmethod
-    def load(cls, path: str | os.PathLike[str], label_noise: float = 0.0) -> Self:
-        """The samples in a file: an ``.npz`` with arrays X and Y, or a ``.csv`` with a header.
+    def standardise(self) -> Self:
+        """The data set with inputs and targets centred and scaled to unit variance, ``(x − mean) / √mean(x − mean)²``.
 
-        Columns of a CSV whose names begin with x are inputs, those with y are labels, in their order.
-        Raises FileNotFoundError for no file, ValueError for one that holds something else or needs more memory than
-        there is.
+        Mean and variance are those of the training samples, for the test samples too. ``label_noise`` stays as it is,
+        now in units of the standardised targets.
+        Raises ValueError naming a column that is constant.
+
+        >>> data = Dataset([[1.0], [2.0], [3.0], [4.0]], [[0.0], [0.0], [1.0], [1.0]]).standardise()
+        >>> data.Y.ravel(), data.sigma
+        (array([-1., -1.,  1.,  1.]), array([[1.]]))
         """
-        return cls(*read_samples(path), label_noise)
+        x, x_test = _standardised("X", self.inputs, self.X, self.X_test)
+        y, y_test = _standardised("Y", self.targets, self.Y, self.Y_test)
+        return replace(self, X=x, Y=y, X_test=x_test, Y_test=y_test)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        label_noise: float = 0.0,
+        *,
+        inputs: Sequence[str] | str | None = None,
+        targets: Sequence[str] | str | None = None,
+        standardise: bool = False,
+        test: int | None = None,
+        seed: int = 0,
+    ) -> Self:
+        """The samples in a file: a ``.csv`` or ``.tsv`` with a header, or an ``.npz`` with arrays X and Y.
+
+        ``inputs`` and ``targets`` name the columns, in this order; with ``targets`` alone all other columns that have a
+        name are inputs. The data set keeps these names. Without both, columns of a table whose names begin with x are
+        inputs, those with y are labels, no others are allowed, and no names are kept. An ``.npz`` may hold the names
+        of its columns as arrays ``inputs`` and ``targets``. Tables are separated by commas, semicolons or tabs.
+        ``test`` samples are held out by ``split(test, seed)``, then ``standardise`` centres and scales all samples by
+        the training samples. A table ``[data]`` of a run file has the same keys.
+        Raises FileNotFoundError for no file, ValueError for one that holds something else, with the row and column of
+        values that are missing or not numeric, or needs more memory than there is.
+
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp(), "patients.csv")
+        >>> _ = path.write_text("id,age,bmi,sugar\\n1,59,32.1,151\\n2,48,21.6,75\\n3,72,30.5,141\\n")
+        >>> data = Dataset.load(path, inputs=["age", "bmi"], targets=["sugar"], standardise=True)
+        >>> data.inputs, data.X.shape, data.loadings.input_loading.sel(mode=0, input="bmi").item() > 0
+        (('age', 'bmi'), (3, 2), True)
+        """
+        if not isinstance(standardise, (bool, np.bool_)):
+            raise TypeError(f"standardise must be True or False, got {shown(standardise)}")
+        if test is None and seed != 0:
+            raise TypeError("seed is for a test split; add test = a number of samples to hold out, or leave it out")
+        found = read_samples(path, inputs, targets)
+        data = cls(found.X, found.Y, label_noise, inputs=found.inputs, targets=found.targets)
+        data = data if test is None else data.split(test, seed)
+        return data.standardise() if standardise else data
 
     @property
     def test_samples(self) -> tuple[Floats, Floats] | None:
@@ -250,6 +331,27 @@ class Dataset(Data):
             centred = pulled * (q @ self.X[part].T) - mean
             square += centred @ transposed(centred)
         return share * square / self.samples + noise
+
+
+def _standardised(
+    name: str, names: tuple[str, ...] | None, train: Floats, test: Floats | None
+) -> tuple[Floats, Floats | None]:
+    """Columns of training and test samples, centred and scaled by the mean and variance of the training samples."""
+    units = _units(train)
+    first = (train / units).mean(axis=0)
+    second = (train / units - first).mean(axis=0)  # what rounding has left of the mean
+    deviation = np.sqrt(((train / units - first - second) ** 2).mean(axis=0))
+    constant = np.flatnonzero(deviation <= ROUNDING * np.abs(train / units).max(axis=0))
+    if constant.size:
+        column = constant[0]
+        which = f"{column} of {name} (from 0)" if names is None else repr(names[column])
+        raise ValueError(
+            f"standardise needs columns that vary, got {train[0, column]:g} in all {len(train)} training samples of "
+            f"column {which}; leave that column out"
+        )
+    return (train / units - first - second) / deviation, (
+        None if test is None else (test / units - first - second) / deviation
+    )
 
 
 def is_finite(data: Data) -> TypeGuard[Dataset]:

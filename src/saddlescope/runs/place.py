@@ -87,7 +87,7 @@ def clear(place: Path) -> None:
         (place / NEW).unlink()
 
 
-_NAMES = "|".join((*COORDINATES, *OBSERVABLES, *EVENTS, r"checkpoint|W\d+|data_\w+|init_\w+"))
+_NAMES = "|".join((*COORDINATES, *OBSERVABLES, *EVENTS, r"checkpoint|W\d+|unit\d+|data_\w+|init_\w+"))
 _OUR_NAMES = re.compile(rf"zarr\.json|{re.escape(NEW)}|{_NAMES}")
 _OUR_FOLDERS = re.compile(rf"(?:{_NAMES})(?:/c(?:/\d+)*)?")
 _OURS = re.compile(

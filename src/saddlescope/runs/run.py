@@ -30,7 +30,7 @@ from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.runfile import large_arrays, run_from_toml, run_to_toml
 from saddlescope.runs.statistics import Record, statistics
-from saddlescope.runs.variables import CHECKPOINT, COORDINATES, EVENTS, coordinates, variables
+from saddlescope.runs.variables import CHECKPOINT, COORDINATES, EVENTS, Variable, coordinates, unit_names, variables
 
 HUGE = 1e30
 """While all weights are smaller, no loss overflows."""
@@ -70,7 +70,8 @@ def frame(problem: Problem, method: Method, plan: Plan, attrs: Mapping[str, Any]
     if plan.keep != "statistics":
         unused.add("statistic")
     axes = coordinates(problem, plan) | {"time": method.time(plan.save_steps)}
-    used = {name: variable for name, variable in COORDINATES.items() if name in axes and name not in unused}
+    named = {dim: Variable((dim,), "1", "name", "name of the column") for dim in unit_names(problem, plan)}
+    used = {name: one for name, one in (COORDINATES | named).items() if name in axes and name not in unused}
     return Frame(
         coords={name: (variable.dims, axes[name], variable.attrs) for name, variable in used.items()},
         arrays={

@@ -109,17 +109,30 @@ def shapes(problem: Problem, plan: Plan) -> dict[str, tuple[int, ...]]:
 def coordinates(problem: Problem, plan: Plan) -> dict[str, NDArray[Any]]:
     """Values of every coordinate except time."""
     depth, strengths = problem.network.depth, problem.data.modes.strengths
-    return {
-        "step": plan.save_steps,
-        "target": strengths,
-        "trajectory": plan.member_indices,
-        "mode": np.arange(len(strengths)),
-        "rank": np.arange(len(strengths)),
-        "layer": np.arange(1, depth + 1),
-        "interface": np.arange(1, depth),
-        "threshold": np.array(THRESHOLDS),
-        "statistic": np.array(STATISTICS, object),
-    } | _accumulated_coordinates(plan)
+    return (
+        {
+            "step": plan.save_steps,
+            "target": strengths,
+            "trajectory": plan.member_indices,
+            "mode": np.arange(len(strengths)),
+            "rank": np.arange(len(strengths)),
+            "layer": np.arange(1, depth + 1),
+            "interface": np.arange(1, depth),
+            "threshold": np.array(THRESHOLDS),
+            "statistic": np.array(STATISTICS, object),
+        }
+        | _accumulated_coordinates(plan)
+        | {dim: np.array(names, object) for dim, names in unit_names(problem, plan).items()}
+    )
+
+
+def unit_names(problem: Problem, plan: Plan) -> dict[str, tuple[str, ...]]:
+    """Names of the inputs and outputs along the weights that end at them, by dim; only for data with names."""
+    network, data = problem.network, problem.data
+    if plan.keep != "weights" or network.scalar:
+        return {}
+    ends = {network.layer_dims(1)[1]: data.inputs, network.layer_dims(network.depth)[0]: data.targets}
+    return {dim: names for dim, names in ends.items() if names is not None}
 
 
 def _accumulated_coordinates(plan: Plan) -> dict[str, NDArray[Any]]:
