@@ -15,17 +15,23 @@ author = "The saddlescope developers"
 copyright = author
 version = release = importlib.metadata.version("saddlescope")
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx_design", "sphinx_copybutton", "mathml", "offline"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx_design", "sphinx_copybutton"]
+extensions += ["docstrings", "listings", "mathml", "offline"]  # in _ext
 root_doc = "index"
 exclude_patterns = ["_ext", "_ipython", "_parts"]
 nitpicky = True
-suppress_warnings = ["config.cache"]
+suppress_warnings = ["config.cache", "ref.python"]  # two modules have a Balance
 
 myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 myst_update_mathjax = False
 math_number_all = False
 math_eqref_format = "({number})"
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # signatures are made by docstrings.py
+python_maximum_signature_line_length = 88
+nitpick_ignore_regex = [("py:class", r"(?!saddlescope\.).*")]  # types in signatures, as the source writes them
 
 nb_execution_mode = "force"
 nb_execution_in_temp = True

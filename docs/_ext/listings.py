@@ -1,0 +1,179 @@
+"""Tables made from the package itself, by the directive ``{listing} NAME``; ``LISTINGS`` has their names."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, get_args
+
+import typer.main
+from docstrings import arguments, public
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+from typer.testing import CliRunner
+
+from saddlescope.cli import app as command_line
+from saddlescope.data import Dataset, GaussianData, Moments
+from saddlescope.init import Balanced, Gaussian, Given
+from saddlescope.methods import METHODS
+from saddlescope.networks import Network
+from saddlescope.observables import OBSERVABLES, Variable
+from saddlescope.plan import Accumulate, Logspaced, Plan
+from saddlescope.runs.cite import ENTRIES
+from saddlescope.runs.variables import COORDINATES, EVENTS
+from saddlescope.schedules import SCHEDULES
+
+
+def markdown(text: str) -> str:
+    """Plain text as Markdown: nothing in it is markup.
+
+    >>> print(markdown("u_α * |x|"))
+    u\\_α \\* \\|x\\|
+    """
+    return re.sub(r"([\\`*_|<\[\]$])", r"\\\1", text)
+
+
+def rows(head: Iterable[str], body: Iterable[Iterable[str]]) -> str:
+    """A Markdown table."""
+    names = list(head)
+    return "\n".join(
+        f"| {' | '.join(cells)} |" for cells in [names, ["---"] * len(names), *(list(line) for line in body)]
+    )
+
+
+def _variables(chosen: dict[str, Variable], time: bool) -> str:
+    axis = "time, " if time else ""
+    return rows(
+        ("variable", "dims", "units", "definition"),
+        (
+            (f"`{name}`", (axis + ", ".join(one.dims)).rstrip(", "), markdown(one.units), markdown(one.definition))
+            for name, one in chosen.items()
+        ),
+    )
+
+
+def variables() -> str:
+    """Observables of every run, those on request, what is known once, and coordinates."""
+    standard = {name: one for name, one in OBSERVABLES.items() if not one.extra}
+    extra = {name: one for name, one in OBSERVABLES.items() if one.extra}
+    return (
+        f"## In every run\n\n{_variables(standard, True)}\n\n"
+        f"## On request\n\nBy `Plan(observe=[…])`.\n\n{_variables(extra, True)}\n\n"
+        f"## Once in a run\n\n{_variables(EVENTS, False)}\n"
+    )
+
+
+def coordinates() -> str:
+    """Coordinates of runs."""
+    body = (
+        (f"`{name}`", ", ".join(one.dims), markdown(one.units), markdown(one.long_name), markdown(one.definition))
+        for name, one in COORDINATES.items()
+    )
+    return rows(("coordinate", "dim", "units", "name on an axis", "what it is"), body)
+
+
+def commands() -> str:
+    """Every verb of the command line, as its ``--help`` shows it."""
+    run, verbs = CliRunner(), typer.main.get_command(command_line).commands  # type: ignore[attr-defined]
+    shown = (run.invoke(command_line, [verb, "--help"], prog_name="saddlescope").stdout for verb in verbs)
+    return "\n\n".join(f"## {verb}\n\n```text\n{text.strip()}\n```" for verb, text in zip(verbs, shown, strict=True))
+
+
+TABLES: dict[str, tuple[type, ...]] = {
+    "network": get_args(Network),
+    "data": (GaussianData, Dataset, Moments),
+    "init": (Gaussian, Balanced, Given),
+    "method": METHODS,
+    "method.schedule": SCHEDULES,
+    "plan": (Plan,),
+    "plan.saves": (Logspaced,),
+    "plan.accumulate": (Accumulate,),
+}
+"""Tables of a run file, and the parts that they can describe."""
+
+
+def run_file() -> str:
+    """Every table of a run file with its types and keys."""
+    return "\n\n".join("\n\n".join([f"## {name}", *map(_type, parts)]) for name, parts in TABLES.items())
+
+
+def _type(part: type) -> str:
+    body = (
+        (f"`{name}`", markdown(kind), f"`{default}`" if default not in ("", "None") else "", markdown(advice))
+        for name, kind, default, advice in arguments(part)
+    )
+    return f'**`type = "{part.__name__}"`**\n\n{rows(("key", "allowed", "default", ""), body)}'
+
+
+def names() -> str:
+    """Every public name of ``saddlescope`` and of ``saddlescope.theory``, with its first line."""
+    return "\n\n".join(
+        f"## `{short}`\n\n"
+        + rows(
+            ("name", "what it is"),
+            (
+                (f"{{py:obj}}`{name} <{module}.{name}>`", markdown(_first(value)))
+                for name, value in public(module)
+                if not inspect.ismodule(value)
+            ),
+        )
+        for short, module in (("sc", "saddlescope"), ("sc.theory", "saddlescope.theory"))
+    )
+
+
+def _first(value: Any) -> str:
+    return (inspect.getdoc(value) or "").split("\n\n")[0].replace("\n", " ").replace("``", "").split(". ")[0]
+
+
+def sources() -> str:
+    """The works that the package builds on, with anchors by their keys."""
+    return "\n\n".join(
+        f"({key})=\n**{key}** {markdown(_reference(entry))}" for key, entry in ENTRIES.items() if key != "saddlescope"
+    )
+
+
+def _reference(entry: str) -> str:
+    """A BibTeX entry as one line of text.
+
+    >>> _reference("@misc{a, author = {Doe, Jane and Roe, R. W.}, title = {On {X}}, year = {2020}, eprint = {1.2},}")
+    'Jane Doe, R. W. Roe: On X, 2020, arXiv:1.2.'
+    """
+    about = {
+        key.lower(): " ".join(re.sub(r"[{}]", "", value).replace("--", "–").split())
+        for key, value in re.findall(r"(\w+)\s*=\s*\{((?:[^{}]|\{[^{}]*\})*)\}", entry)
+    }
+    authors = ", ".join(" ".join(reversed(one.split(", "))) for one in about["author"].split(" and "))
+    number = f"({about['number']})" if "number" in about else ""
+    volume = about.get("volume", "") + number
+    place = " ".join(filter(None, (about.get("journal") or about.get("booktitle"), volume)))
+    eprint = f"arXiv:{about['eprint']}" if "eprint" in about else ""
+    return f"{authors}: {', '.join(filter(None, (about['title'], place, about.get('pages'), about['year'], eprint)))}."
+
+
+LISTINGS: dict[str, Callable[[], str]] = {
+    "variables": variables,
+    "coordinates": coordinates,
+    "commands": commands,
+    "run-file": run_file,
+    "names": names,
+    "sources": sources,
+}
+
+
+class Listing(SphinxDirective):
+    """The table of this name."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        if self.arguments[0] not in LISTINGS:
+            raise self.error(f"there is no listing {self.arguments[0]!r}; allowed: {', '.join(LISTINGS)}")
+        return self.parse_text_to_nodes(LISTINGS[self.arguments[0]](), allow_section_headings=True)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Add the directive."""
+    app.add_directive("listing", Listing)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
