@@ -192,7 +192,7 @@ pre { background: var(--soft); padding: .8rem; font-size: .8rem; line-height: 1.
   h2, h3, h4, tr, figure, .equation, .numbers, .pair > div, .banner { break-inside: avoid; }
   thead { display: table-header-group; }
   .equation { overflow: visible; }
-  .n { white-space: normal; }
+  p:has(+ .numbers) { break-after: avoid; }
   .badge, .banner { print-color-adjust: exact; }
   figcaption a::after { content: ": " attr(href); }
   details, .up { display: none; }
