@@ -7,8 +7,11 @@ from xml.etree import ElementTree
 
 from latex2mathml.converter import convert
 
-BROKEN = re.compile(r"<mi>(\\\w*|[{}])</mi>")
+BROKEN = re.compile(r"(?<=>)\s*(\\\w*)(?=\s*<)|(?<=<mi>)([{}])(?=</mi>)")
 """What the converter passes through instead of refusing it: unknown commands and single braces."""
+
+FUNCTION = re.compile(r"(<mi>[a-z]{2,}</mi>)(?!<mo[^>]*>&#x00028;|</mrow>)")
+"""A function such as log before its argument, from which browsers would not separate it."""
 
 
 def mathml(tex: str, name: str) -> str:
@@ -28,8 +31,8 @@ def mathml(tex: str, name: str) -> str:
     except Exception as error:  # the converter has no common error, and fails on some input with those of Python
         raise _refusal(tex, name, type(error).__name__) from error
     if broken := BROKEN.search(found):
-        raise _refusal(tex, name, f"at {broken[1]!r}")
-    return found
+        raise _refusal(tex, name, f"at {broken[0]!r}")
+    return FUNCTION.sub(r'\1<mspace width="0.167em"/>', found)
 
 
 def _refusal(tex: str, name: str, why: str) -> ValueError:

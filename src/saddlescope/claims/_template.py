@@ -115,7 +115,8 @@ a { color: var(--link); }
 figcaption, footer { color: var(--grey); font-size: .9rem; }
 .statement { font-size: 1.05rem; }
 .equations { margin: .8rem 0; max-width: 62rem; }
-.equation { overflow-x: auto; padding: .3rem 0 .3rem 1rem; border-left: 3px solid var(--line); }
+.equation { display: flex; flex-wrap: wrap; align-items: center; gap: .3rem 2rem; overflow-x: auto;
+  padding: .3rem 0 .3rem 1rem; border-left: 3px solid var(--line); }
 math { font-family: "STIX Two Math", "Latin Modern Math", "Cambria Math", math, serif; font-size: 1.1rem;
   text-align: left; }
 math[display="block"] { width: max-content; margin: 0; }

@@ -198,9 +198,9 @@ def _section(claim: Json, quick: bool, shown: Container[str]) -> str:
 
 
 def _equation(tex: str, name: str) -> str:
-    return (
-        f'<div class="equation" tabindex="0" role="group" aria-label="equation">{mathml(tex, f"claim {name!r}")}</div>'
-    )
+    """A line of formulas; narrow pages break it where the TeX has ``\\qquad``."""
+    parts = "".join(mathml(part, f"claim {name!r}") for part in tex.split(r"\qquad"))
+    return f'<div class="equation" tabindex="0" role="group" aria-label="equation">{parts}</div>\n'
 
 
 def _source(source: str) -> str:

@@ -245,6 +245,27 @@ CLAIM = Claim(
         "limit. Fall under label noise 2 against η·t: dots are means over networks, lines predicted from the initial "
         "weights, dotted the line alone. The start of training; lines: line and gradient term, dotted: the line alone."
     ),
+    why=(
+        "Label noise makes the weights of a linear network lose rank at a rate that learning rate and noise set, "
+        "while gradient descent with small steps keeps the rank of the initial weights. Large steps lower the "
+        "determinant even without noise, so a statement about rank needs the learning rate beside the noise."
+    ),
+    equations=(
+        r"\log\det N(t) = \log\det N(0) - 2 \eta \delta^2 d_y \operatorname{Tr}(S_{xx}) \frac{t}{n} - 2 \eta \int "
+        r"\lVert \Delta S_{xx} \rVert^2 dt",
+        r"N = \Theta^\top \Theta, \qquad \Theta = \left[W_1,\, W_2^\top\right]",
+    ),
+    proved=(
+        "For two layers and square loss in continuous time the source proves that gradient flow keeps the determinant "
+        "and that label noise lowers its logarithm along the line. The gradient term is the expansion, to order η² in "
+        "each step, of the exact change 2 Σ log|1 − η²s_i(J)²| of a step."
+    ),
+    unknown=(
+        "The fall predicted from the initial weights rests on averaging, to first order in η, without a bound of its "
+        "error. The determinant does not tell which singular values fall; other claims do. Tested at one size of "
+        "network and data."
+    ),
+    related=("singular-values", "eigenvalues", "deeper", "step-size"),
     experiment=experiment,
     draw=draw,
 )

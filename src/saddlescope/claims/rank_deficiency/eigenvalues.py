@@ -268,6 +268,28 @@ CLAIM = Claim(
         "(blue lines) and without (dotted); standard deviation of the change against prediction; repulsion of two "
         "eigenvalues against their distance (lines: theory)."
     ),
+    why=(
+        "Rank is lost because noise pushes the eigenvalues of the weights apart: the small ones shrink relative to "
+        "the large ones, from any initial weights. Label noise does so, and so do ordinary minibatches whose labels "
+        "cannot all be fitted."
+    ),
+    equations=(
+        r"d\lambda_i = -2 \lambda_i\, v_i^\top \langle S \rangle v_i\, dt + \sum_j c_{ij} q_{ij}\, dt + 2 "
+        r"\lambda_i\, v_i^\top dZ\, v_i",
+        r"c_{ij} = \frac{\lambda_i (\lambda_i + 3 \lambda_j)}{\lambda_i - \lambda_j}, \qquad c_{ii} = \lambda_i",
+        r"q_{ij} = T \operatorname{Var}[v_i^\top S v_j] + \eta \langle v_i^\top S v_j \rangle^2, \qquad S = "
+        r"\begin{pmatrix} 0 & J^\top \\ J & 0 \end{pmatrix}",
+    ),
+    proved=(
+        "The source derives the SDE of the eigenvalues for two layers under label noise in continuous time. The "
+        "coefficients in this form, and minibatch noise, follow from perturbation theory to second order, exact for "
+        "small steps as long as eigenvalues differ."
+    ),
+    unknown=(
+        "Single steps from given weights are tested, not paths; the claim on the paths follows whole runs. "
+        "Eigenvalues closer than a step moves them are outside the theory. One size of network and data is tested."
+    ),
+    related=("eigenvalue-paths", "determinant", "singular-values"),
     experiment=experiment,
     draw=draw,
 )

@@ -359,6 +359,28 @@ CLAIM = Claim(
         "against the step; strengths while modes are learned, network against mode SDE; drift beyond the mode SDE, "
         "measured against the exact Itô SDE."
     ),
+    why=(
+        "The effect of learning rate and batch size on one feature of a linear network can be computed from one "
+        "scalar equation, without simulating all weights. The claim also shows where that ends: with real minibatch "
+        "noise the features disturb each other, the weaker ones are late, and only the coupled equations are right."
+    ),
+    equations=(
+        r"ds = \left[L s^{2\kappa}(s^* - s) + \tfrac12 L(L-1)\, T s^{3-4/L} g(s)\right] dt + L s^{2\kappa} \sqrt{T "
+        r"g(s)}\; dW",
+        r"g(s) = 2 (s - s^*)^2 + \sigma^2, \qquad \kappa = 1 - \tfrac1L, \qquad T = \tfrac{\eta}{B}",
+        r"W_{>l} W_{>l}^\top = (P P^\top)^{1-l/L}, \qquad W_{<l}^\top W_{<l} = (P^\top P)^{(l-1)/L}",
+    ),
+    proved=(
+        "The source derives the scalar SDE for Langevin dynamics from aligned, balanced weights (its proposition "
+        "3.5); it is exact if noise acts on the modes alone. The SDE of the whole map is Itô's formula; it is closed "
+        "in P only as long as the layers are balanced."
+    ),
+    unknown=(
+        "How large an error the SDE of P has under full noise: it neglects the imbalance of the layers, which is also "
+        "of order T, and no bound is known. Tested at L = 3, T = 0.02, two modes, with Langevin dynamics; other "
+        "depths are in a claim of their own."
+    ),
+    related=("depths", "noise-peak", "stationary-law", "whole-map"),
     experiment=experiment,
     draw=draw,
     panels=4,

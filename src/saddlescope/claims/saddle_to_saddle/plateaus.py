@@ -279,6 +279,29 @@ CLAIM = Claim(
         "on the first plateau, SGD against first order (bars) and all orders in η (marks); time at which the strongest "
         "mode is half learned."
     ),
+    why=(
+        "Minibatch noise does not change which feature is learned first as long as η/B is small, but it delays the "
+        "weak features by a larger fraction than the strong ones. The formula gives the delay for a learning rate, a "
+        "batch size and an amount of label noise."
+    ),
+    equations=(
+        r"\frac{d \log s_\alpha}{dt} = 2 s_\alpha^* - \eta s_\alpha^{*2} - T \Big[2 s_\alpha^{*2} + \sigma^2 + "
+        r"\sum_{s_\beta^* > s_\alpha^*} \left(\tfrac12 (s_\alpha^* + s_\beta^*)^2 + \sigma^2\right)\Big]",
+        r"\mathrm{E}[t] \approx \frac{\ell}{\mu}, \quad \operatorname{Var}[t] \approx \frac{4 T (2 s^{*2} + "
+        r"\sigma^2)\, \ell}{\mu^3}",
+        r"\ell = \log \frac{s^*}{s_0}, \qquad \mu = 2 s^* - T (2 s^{*2} + \sigma^2)",
+    ),
+    proved=(
+        "That the times approach those of gradient flow as η → 0, and those of GD as B → ∞, is the usual convergence "
+        "over a fixed training time. The rate holds to first order in η for weights so small that cubic terms can be "
+        "neglected, the inverse Gaussian to leading order in log(s*/s₀); neither has a proved bound."
+    ),
+    unknown=(
+        "How often trajectories change the order at large T is measured at T = 0.032, not predicted. The rate is "
+        "tested on the first plateau, at L = 2 with white inputs; the effect of weaker modes on stronger ones, about "
+        "2 %, is neglected. Delays in deeper networks have no formula."
+    ),
+    related=("critical-batch", "coloured-inputs", "small-start", "mode-sde"),
     experiment=experiment,
     draw=draw,
     panels=4,

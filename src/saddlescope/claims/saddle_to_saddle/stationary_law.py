@@ -260,6 +260,30 @@ CLAIM = Claim(
         "0.3; Kolmogorov distance of Boltzmann from the exact distribution (lines) and from the ensembles (dots, σ = "
         "0.55)."
     ),
+    why=(
+        "Without label noise SGD ends where gradient flow ends; with it every feature keeps fluctuating, and learning "
+        "rate over batch size sets how far. The usual picture of SGD as a thermal sampler of the loss (a Boltzmann "
+        "distribution) holds only at small η/B: beyond that the distribution leans towards 0 and has heavy tails."
+    ),
+    equations=(
+        r"p(s) \propto \frac{s^{-3\kappa}}{g(s)} \exp\left(-\frac{2}{TL} \int \frac{s - s^*}{s^{2\kappa} g(s)}\, "
+        r"ds\right), \qquad g(s) = 2(s - s^*)^2 + \sigma^2",
+        r"p_{\mathrm{Boltzmann}}(s) \propto \exp\left(-\frac{(s - s^*)^2}{L s^{*2\kappa} T \sigma^2}\right)",
+        r"T L s^{*2\kappa} \ll 1, \qquad \tfrac12 T L s^{*2\kappa - 2} \sigma^2 \ll 1",
+        r"\Pr(s \to 0) = 1 - I_{s_0/s^*}\left(\tfrac12 - \theta,\, 1 + \theta\right), \quad \theta = \frac{1}{2 T "
+        r"s^*} \qquad (\sigma = 0,\ L = 2,\ T > 1/s^*)",
+    ),
+    proved=(
+        "For the mode SDE the source derives that without label noise the stationary distribution is that of gradient "
+        "flow, and that with label noise it is approximately Boltzmann. The exact density is the solution without "
+        "flux of the same SDE; the case T > 1/s* and the conditions for Boltzmann are derived in this project."
+    ),
+    unknown=(
+        "Under full noise the distribution is known to first order in T only. Networks are tested at L = 3, T = 0.03; "
+        "hotter temperatures and other depths with ensembles of the mode SDE. SGD in discrete steps under label noise "
+        "has a distribution of its own, which other claims test."
+    ),
+    related=("label-noise", "stationary-density", "tail-exponents", "fluctuation-inversion"),
     experiment=experiment,
     draw=draw,
 )

@@ -179,6 +179,27 @@ CLAIM = Claim(
         "Total diffusion of the entries on and off the diagonal, SGD against the Itô SDE at its weights; total drift, "
         "and its ratio to the root of the total diffusion, means over trajectories."
     ),
+    why=(
+        "From random weights nothing is aligned, and minibatch noise also stirs combinations of features that the "
+        "task does not contain. The drift and noise of the whole input–output map still follow from the current "
+        "weights, so both can be computed at any time of training a linear network."
+    ),
+    equations=(
+        r"dP = \left[-\sum_l A_l\, \Delta\Sigma\, D_l + O(T)\right] dt - \sqrt{T} \sum_l A_l\, d\tilde{G}\, D_l",
+        r"A_l = W_{>l} W_{>l}^\top, \qquad D_l = W_{<l}^\top W_{<l}",
+        r"\operatorname{Cov}[G_{ij}, G_{kl}] = (\Delta\Sigma\Delta^\top)_{ik} \Sigma_{jl} + (\Delta\Sigma)_{il} "
+        r"(\Delta\Sigma)_{kj} + \sigma^2 \delta_{ik} \Sigma_{jl}",
+    ),
+    proved=(
+        "The SDE is Itô's formula for a product of layers with Gaussian inputs; it assumes neither alignment nor "
+        "balance. A step of SGD has this drift and diffusion to leading order in η."
+    ),
+    unknown=(
+        "The Itô part of the drift, of order T, is below the resolution here. Each step is predicted from the weights "
+        "before it; the SDE is not integrated over the run, so the growth of errors along a path is not tested. "
+        "Tested at L = 3."
+    ),
+    related=("mode-sde", "isotropic-noise", "small-start"),
     experiment=experiment,
     draw=draw,
 )
