@@ -223,9 +223,9 @@ CLAIM = Claim(
     name="exact-balance",
     title="Rescaling symmetry determines ‖u‖² − ‖w‖² step by step, for any loss",
     statement=(
-        "If ℓ(λu, w/λ) = ℓ(u, w), then on every batch u·g_u = w·g_w, and a step of SGD changes ‖u‖² − ‖w‖² by exactly "
-        "η²(‖g_u‖² − ‖g_w‖²); weight decay multiplies its previous value by (1−ηγ)²: for linear and ReLU layers as "
-        "well as for the queries and keys of attention. Neighbouring linear layers obey the same identity for the "
+        "If ℓ(λu, w/λ) = ℓ(u, w), then u·g_u = w·g_w on every batch, and a step of SGD changes ‖u‖² − ‖w‖² by exactly "
+        "η²(‖g_u‖² − ‖g_w‖²); weight decay multiplies the previous value by (1−ηγ)². This holds for linear and ReLU "
+        "layers and for the queries and keys of attention. Neighbouring linear layers obey the same identity for the "
         "matrix W₂ᵀW₂ − W₁W₁ᵀ."
     ),
     source=(
@@ -250,4 +250,30 @@ CLAIM = Claim(
     ),
     experiment=experiment,
     draw=draw,
+    why=(
+        "Where a network has a rescaling symmetry (linear or ReLU layers, queries and keys of attention), the loss "
+        "does not decide how the norm is divided between two layers; learning rate, gradients and weight decay do, and "
+        "this claim gives their effect in every step. The identity holds for discrete SGD at any learning rate and "
+        "batch size, so it can check training code, and it shows that weight decay shrinks any initial imbalance of "
+        "two layers by the factor (1−ηγ)² per step."
+    ),
+    equations=(
+        r"u\cdot g_u=w\cdot g_w",
+        (
+            r"\lVert u'\rVert^2-\lVert w'\rVert^2=(1-\eta\gamma)^2\left(\lVert u\rVert^2-\lVert w\rVert^2\right) "
+            r"+\eta^2\left(\lVert g_u\rVert^2-\lVert g_w\rVert^2\right)"
+        ),
+        r"\Delta\left(W_2^{\top}W_2-W_1W_1^{\top}\right)=\eta^2\left(g_2^{\top}g_2-g_1g_1^{\top}\right)",
+    ),
+    proved=(
+        "The identity follows from the derivative of ℓ(λu, w/λ) = ℓ(u, w) at λ = 1 and the square of one step (this "
+        "project). It assumes the symmetry and plain SGD, and nothing about data, batch or learning rate. Its limit of "
+        "small steps, with the gradient noise averaged, is the law of balance of Ziyin, Li & Ueda."
+    ),
+    unknown=(
+        "The identity gives each change, not where training ends, which depends on the gradients along the path. "
+        "Momentum has an identity of another form (claim heavy-ball); adaptive methods such as Adam rescale gradients "
+        "and are not covered. The checks use small networks in double precision."
+    ),
+    related=("balance-decay", "heavy-ball", "noise-balance", "determinant"),
 )

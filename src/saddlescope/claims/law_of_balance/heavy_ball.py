@@ -371,7 +371,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
 
 CLAIM = Claim(
     name="heavy-ball",
-    title="Momentum keeps an exact balance identity and acts like SGD at η/(1 − μ)",
+    title="SGD with momentum keeps an exact balance identity and acts like SGD at learning rate η/(1 − μ)",
     statement=(
         "Under p ← μp − ηg, W ← W + p, neighbouring layers obey at every step, on every batch, C′ = μC − ηγQ + D′ and "
         "Q′ = Q + A + Aᵀ + D′ with A = μC − ηγQ, Q = W₂ᵀW₂ − W₁W₁ᵀ, C = W₂ᵀp₂ − p₁W₁ᵀ, D = p₂ᵀp₂ − p₁p₁ᵀ. As a "
@@ -397,9 +397,9 @@ CLAIM = Claim(
         "T/(1 − μ)."
     ),
     control=(
-        "The identity must fail for tanh layers, which lack the symmetry, and under Nesterov's momentum, whose "
-        "gradient is taken elsewhere. SGD without momentum must not decay at the rate of η/(1 − μ), and at η/(1 − μ) = "
-        "0.1 momentum must differ from SGD. Rivals: the identity without momentum, with μ ± 0.01, without weight "
+        "The identity must fail for tanh layers, which lack the symmetry, and under Nesterov's momentum, which takes "
+        "the gradient at another point. SGD without momentum must not decay at the rate of η/(1 − μ), and at η/(1 − μ) "
+        "= 0.1 momentum must differ from SGD. Rivals: the identity without momentum, with μ ± 0.01, without weight "
         "decay, without the schedule; other powers of 1 − μ for temperature and clock, and T/(1 − μ) × 0.95 and 1.05."
     ),
     caption=(
@@ -409,4 +409,28 @@ CLAIM = Claim(
     ),
     experiment=experiment,
     draw=draw,
+    why=(
+        "Most training by SGD uses momentum, while theories of gradient noise often leave it out; the conversion is "
+        "that learning rate η with momentum μ acts like plain SGD with learning rate η/(1 − μ), hence at temperature "
+        "T/(1 − μ). Raising μ from 0.9 to 0.99 at the same η and batch size therefore raises learning rate and noise "
+        "tenfold, as long as steps remain small: for the pair of weights tested here the rate of balancing is at most "
+        "1 % below this prediction at η/(1 − μ) = 0.01 and 9 % below it at 0.1."
+    ),
+    equations=(
+        r"p'=\mu p-\eta g,\quad W'=W+p'",
+        r"Q=W_2^{\top}W_2-W_1W_1^{\top},\quad C=W_2^{\top}p_2-p_1W_1^{\top},\quad D=p_2^{\top}p_2-p_1p_1^{\top}",
+        r"C'=A+D',\quad Q'=Q+A+A^{\top}+D',\quad A=\mu C-\eta\gamma Q",
+        r"\eta\to\frac{\eta}{1-\mu},\quad T\to\frac{T}{1-\mu}",
+    ),
+    proved=(
+        "The identity is derived by this project: in C the gradients of neighbouring layers cancel by the rescaling "
+        "symmetry. It holds for linear layers as a matrix, for ReLU layers and attention as a difference of norms, for "
+        "any loss, batch, learning rate and weight decay. The corollary is derived to leading order in η at fixed μ, "
+        "with its first correction for one pair of weights."
+    ),
+    unknown=(
+        "Adam and Nesterov's momentum are not covered by the identity. How small η must be was measured for one pair "
+        "of scalar weights; a further deviation of order T, 2 % at B = 16, was seen and is not derived."
+    ),
+    related=("exact-balance", "balance-decay", "stationary-density"),
 )
