@@ -235,12 +235,12 @@ CLAIM = Claim(
     name="stationary-density",
     title="One formula gives the stationary density at every depth; SGD follows it while steps are small",
     statement=(
-        "The strength v = Π u_l of a balanced diagonal network of depth L = D + 1 has the stationary density p(v) ∝ "
-        "v^(−3κ) g(v)⁻¹ exp(−(2/(TL)) ∫ (β₁v − β₂)/(v^(2κ) g) dv), κ = 1 − 1/L, g = α₁v² − 2α₂v + α₃: on v > 0 for L ≥ "
-        "2, on all real v for L = 1. This is the distribution of the Langevin model. Finding of this project: discrete "
-        "SGD (B = 1) follows it where η s*^(2κ) ≪ 1. At s* = σ/20 that holds even when the noise term is a third of "
-        "the drift, far from Boltzmann; at s* = σ only up to T = 0.005 for L ≤ 4 (within 0.015 in the distribution "
-        "function), and at T = 0.05 depth 4 no longer does."
+        "The strength v = Π u_l of a balanced diagonal network of depth L (the paper counts D = L − 1) has the "
+        "stationary density p(v) ∝ v^(−3κ) g(v)⁻¹ exp(−(2/(TL)) ∫ (β₁v − β₂)/(v^(2κ) g) dv), κ = 1 − 1/L, g = α₁v² − "
+        "2α₂v + α₃: on v > 0 for L ≥ 2, on all real v for L = 1. This is the distribution of the Langevin model. "
+        "Finding of this project: discrete SGD (B = 1) follows it where η s*^(2κ) ≪ 1. At s* = σ/20 that holds even "
+        "when the noise term is a third of the drift, far from Boltzmann; at s* = σ only up to T = 0.005 for L ≤ 4 "
+        "(within 0.015 in the distribution function), and at T = 0.05 depth 4 no longer does."
     ),
     source="Ziyin, Li & Ueda 2023, arXiv 2308.06671, theorem on D ≥ 0 and its figure of D = 0 … 3; Student-t at L = 1",
     method=(
@@ -253,10 +253,11 @@ CLAIM = Claim(
         "between g and σ² is of the order of its finite steps. Only the SDE is compared with g = σ²."
     ),
     control=(
-        "SGD must reject the distribution of the next depth at the same LT and Boltzmann; networks of depth 3 and 4 "
-        "under Langevin dynamics must also reject Boltzmann. Rivals, on the same samples: T × 0.9 and 1.1 (quick: × "
-        "0.6 and 1.6) for each ensemble; g = σ² and the next depth with the same width near s* for the SDE; no Itô "
-        "term, Boltzmann and, in full, the next depth with the same width for SGD at s* = σ/20."
+        "For SGD the distribution of the next depth at the same LT and the Boltzmann distribution must be rejected; "
+        "for networks of depth 3 and 4 under Langevin dynamics Boltzmann must be rejected too. Rivals, on the same "
+        "samples: T × 0.9 and 1.1 (quick: × 0.6 and 1.6) for each ensemble; g = σ² and the next depth with the same "
+        "width near s* for the SDE; no Itô term, Boltzmann and, in full, the next depth with the same width for SGD at "
+        "s* = σ/20."
     ),
     caption=(
         "Densities at four depths and at three temperatures (lines: theory; dots: ensembles of the SDE with standard "
@@ -265,4 +266,30 @@ CLAIM = Claim(
     ),
     experiment=experiment,
     draw=draw,
+    why=(
+        "Training at a constant learning rate ends in a distribution of weights, not at a point, and for diagonal "
+        "linear networks this claim gives it in closed form for any depth, any temperature T = η/B at which it exists, "
+        "and any data. The formula is exact for the Langevin model and holds for discrete SGD only while η s*^(2κ) is "
+        "small, which for s* = σ = 1 and B = 1 means a learning rate of at most about 0.005."
+    ),
+    equations=(
+        (
+            r"p(v)\propto\frac{v^{-3\kappa}}{g(v)}\,\exp\left(-\frac{2}{TL}\int\frac{\beta_1v-\beta_2}{v^{2\kappa}g(v)}\,dv\right),\quad\kappa=1-\frac{1}{L}"
+        ),
+        r"g(v)=\alpha_1v^2-2\alpha_2v+\alpha_3",
+        (
+            r"\alpha_1=\operatorname{Var}[x^2],\quad\alpha_2=\operatorname{Cov}[x^2,xy],\quad\alpha_3=\operatorname{Var}[xy],\quad\beta_1=\mathbb{E}[x^2],\quad\beta_2=\mathbb{E}[xy]"
+        ),
+    ),
+    proved=(
+        "Ziyin, Li & Ueda derive the density in the Langevin model for balanced diagonal networks of any depth. At L = "
+        "2 it can be normalised only for T < T_c (claim phase-transition). At L = 1 with Gaussian data it is a "
+        "Student-t distribution."
+    ),
+    unknown=(
+        "No theorem covers discrete SGD: the range in which it follows the formula was measured, at B = 1 on Gaussian "
+        "data. In that range SGD cannot tell g from the constant σ², so only the SDE tests how the noise depends on "
+        "the strength. At L ≥ 2 SGD on Gaussian inputs leaves this distribution in the end (claim metastable)."
+    ),
+    related=("stationary-law", "phase-transition", "tail-exponents", "metastable"),
 )

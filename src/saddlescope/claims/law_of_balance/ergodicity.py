@@ -169,7 +169,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
 
 CLAIM = Claim(
     name="broken-ergodicity",
-    title="A balanced product never changes sign; any imbalance, however small, changes it after a known time",
+    title="A balanced product of weights never changes sign; with any imbalance it does, after a predicted time",
     statement=(
         "From exactly balanced weights of the wrong sign, v < 0 < s*, SGD at L ≥ 2 never reaches v > 0 but ends at 0 "
         "(at odd L as long as no single step moves weights past 0); L = 1 learns. Findings of this project: this "
@@ -194,4 +194,25 @@ CLAIM = Claim(
     ),
     experiment=experiment,
     draw=draw,
+    why=(
+        "A unit of two or more exactly balanced weights that starts with the wrong sign stays dead under SGD: it "
+        "shrinks to zero and neither noise nor more training brings it to the right sign. This needs exact balance, so "
+        "random initial weights escape after a time that grows only logarithmically as they are better balanced (depth "
+        "2, below T_c), and a tanh unit, which lacks the symmetry, escapes as well."
+    ),
+    equations=(
+        r"u\pm w\leftarrow(1\mp\eta\bar{G})(u\pm w),\quad\bar{G}=\frac{1}{B}\sum_{i=1}^{B}(vx_i-y_i)x_i\quad(L=2)",
+        r"\mathbb{E}[t]=\frac{1}{2s^{*}}\,\log\,\frac{\left| u-w\right|}{\left| u+w\right|}",
+    ),
+    proved=(
+        "At L = 2 the recursion of u ± w is exact for SGD on any data, so u + w = 0 is kept for ever. Broken "
+        "ergodicity is described by Ziyin, Li & Ueda in the Langevin model. The time to leave is derived by this "
+        "project for small v, to first order in η."
+    ),
+    unknown=(
+        "The time to leave is tested at L = 2 only; at L ≥ 3 nothing is predicted for weights that are not balanced. "
+        "At odd L a single large step can move balanced weights past 0. The tanh unit is observed, without a "
+        "prediction of its time."
+    ),
+    related=("exact-balance", "width", "stationary-density"),
 )

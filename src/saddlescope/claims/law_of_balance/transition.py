@@ -240,7 +240,9 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
 
 CLAIM = Claim(
     name="phase-transition",
-    title="Depth 2 collapses above T_c, weight decay lowers it; discrete SGD has its own threshold, or none",
+    title=(
+        "Networks of depth 2 collapse above T_c, which weight decay lowers; discrete SGD has another threshold or none"
+    ),
     statement=(
         "At L = 2 the stationary density on s > 0 exists iff T < T_c = 2(β₂ − γ)/α₃ (weight decay γ); above, all mass "
         "goes to s = 0. Findings of this project: T_c holds for the Langevin model. Balanced discrete SGD collapses "
@@ -270,4 +272,25 @@ CLAIM = Claim(
     ),
     experiment=experiment,
     draw=draw,
+    why=(
+        "Above a critical ratio of learning rate to batch size, label noise drives the weights of a two-layer model to "
+        "zero, and weight decay lowers this limit. T_c belongs to the Langevin model of a diagonal network: discrete "
+        "SGD has another threshold, near T_c only if labels are very noisy (σ ≫ s*), and at B = 1 none below σ ≈ 4.5 "
+        "s*, while three or more layers have no transition without weight decay."
+    ),
+    equations=(
+        r"T_c=\frac{2(\beta_2-\gamma)}{\alpha_3},\quad p(s)\propto s^{(\beta_2-\gamma)/(T\alpha_3)-3/2}\quad(s\to0)",
+        r"\mathbb{E}\,\log\left|1-\eta\gamma+\frac{\eta}{B}\sum_{i=1}^{B}x_iy_i\right|<0",
+    ),
+    proved=(
+        "In the Langevin model at L = 2, for balanced weights of the right sign and α₃ > 0, the density can be "
+        "normalised at 0 if and only if T < T_c (Ziyin, Li & Ueda). The condition for SGD is derived by this project: "
+        "near 0 a step multiplies balanced weights by an independent random factor, so the mean of its logarithm "
+        "decides whether they grow."
+    ),
+    unknown=(
+        "Weights that are not balanced are not covered. Thresholds of SGD are measured at B = 1, near 0, without "
+        "weight decay. Whether wider or nonlinear networks collapse at a comparable temperature is not tested."
+    ),
+    related=("second-order", "regimes", "annealing", "broken-ergodicity"),
 )
