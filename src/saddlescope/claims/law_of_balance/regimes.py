@@ -261,4 +261,30 @@ CLAIM = Claim(
     ),
     experiment=experiment,
     draw=draw,
+    why=(
+        "Learning rate over batch size and label noise decide what a two-layer model ends with: strengths near the "
+        "learned one, a mixture of these with values near zero, mostly values near zero, or collapse. Above a third of "
+        "T_c zero is where the density is largest, so the useful range of learning rates ends before the collapse; "
+        "this holds for the Langevin model of a diagonal network, and for discrete SGD if labels are very noisy (σ ≫ "
+        "s*)."
+    ),
+    equations=(
+        r"p(s)\propto s^{T_c/(2T)-3/2}\quad(s\to0)",
+        r"(1+4Ts^{*})^2>42\,T^2\sigma^2,\quad10\,Ts^{*}>1",
+        (
+            r"p(s)\propto "
+            r"s^{k/2-1},\quad\mathbb{E}\left|1+\frac{\eta}{B}\sum_{i=1}^{B}x_iy_i\right|^{-k}=1\quad(\text{SGD},\;s\to0)"
+        ),
+    ),
+    proved=(
+        "Exponent and maxima follow from the stationary density of the Langevin model at L = 2 (Ziyin, Li & Ueda); the "
+        "condition for the second maximum is this project's, for white Gaussian data. The exponent of SGD follows from "
+        "the stationary distribution of a random product near 0, for balanced weights."
+    ),
+    unknown=(
+        "The bimodal regime is shown for the mode SDE only, because SGD with B = 1 does not follow it there. In "
+        "principle the density of SGD is infinite at 0 at every learning rate, with a tiny mass where the Langevin "
+        "model has learned. The diagram is checked at 24 points, its lines in between are not."
+    ),
+    related=("phase-transition", "collapsing", "fluctuation-inversion", "most-likely"),
 )

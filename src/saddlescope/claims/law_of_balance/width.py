@@ -179,11 +179,11 @@ CLAIM = Claim(
     name="width",
     title="Noise conserves the ratios of parallel chains at depth 2 and equalises them in deeper networks",
     statement=(
-        "Balanced chains v = Σ_j a_j^L. At L = 2 the ratios of chains of the same sign never change, exactly, and "
-        "chains of opposite signs decay, d log|v_iv_j| = −2T g dt. At L ≥ 3, with x = |a|^(−(L−2)), d log|x_i − x_j| = "
-        "−½(L−1)(L−2) T g |a_ia_j|^(L−2) dt, path by path and not only on average: noise makes chains alike (for "
-        "opposite signs x_i + x_j grows at the same rate, which removes the smaller). Without noise all of these are "
-        "conserved. Finding of this project; finite steps add η(v − s*)² to T g."
+        "Balanced chains v = Σ_j a_j^(L). At L = 2 the ratios of chains of the same sign never change, exactly, and "
+        "chains of opposite signs decay, d log|v_i v_j| = −2T g dt. At L ≥ 3, with x = |a|^(−(L−2)), d log|x_i − x_j| "
+        "= −½(L−1)(L−2) T g |a_i a_j|^(L−2) dt, path by path and not only on average: noise makes chains of the same "
+        "sign alike. For opposite signs log(x_i + x_j) grows at the same rate, so the smaller chain vanishes. Without "
+        "noise all of these are conserved. Finding of this project; finite steps add η(v − s*)² to T g."
     ),
     source="Ziyin, Li & Ueda 2023, arXiv 2308.06671, diagonal networks of any width; L ≥ 3 is this project's",
     method=(
@@ -203,4 +203,28 @@ CLAIM = Claim(
     ),
     experiment=experiment,
     draw=draw,
+    why=(
+        "Parallel units share what is learned, and minibatch noise decides how: in a diagonal network of depth 2 it "
+        "keeps the ratios of units as they were at initialisation, in deeper ones it makes them alike. Of two units "
+        "with opposite signs the smaller one is driven to zero, at a rate proportional to learning rate over batch "
+        "size, which gradient flow does not do."
+    ),
+    equations=(
+        r"v=\sum_ja_j^L,\quad d\,\log\left| v_iv_j\right|=-2Tg\,dt\quad(L=2,\;\text{opposite signs})",
+        (
+            r"d\,\log\left| x_i-x_j\right|=-\frac{(L-1)(L-2)}{2}\,Tg\,\left| a_ia_j\right|^{L-2}\,dt,\quad x=\left| "
+            r"a\right|^{-(L-2)}"
+        ),
+        r"d\,\log(x_i+x_j)=+\frac{(L-1)(L-2)}{2}\,Tg\,\left| a_ia_j\right|^{L-2}\,dt\quad(\text{opposite signs})",
+        r"Tg\to Tg+\eta(v-s^{*})^2\quad(\text{SGD})",
+    ),
+    proved=(
+        "At L = 2 constant ratios are exact for SGD on any data. The other equations are derived by this project with "
+        "Itô's formula, path by path, for balanced chains in the Langevin model; the term of finite steps is of first "
+        "order in η. Ziyin, Li & Ueda introduce diagonal networks of any width."
+    ),
+    unknown=(
+        "Chains that are not balanced, more than two chains at L ≥ 3, and units of nonlinear networks are not tested."
+    ),
+    related=("broken-ergodicity", "deep-limit", "wide-and-deep"),
 )
