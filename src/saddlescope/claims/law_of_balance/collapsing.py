@@ -202,10 +202,10 @@ CLAIM = Claim(
     name="collapsing",
     title="A fifth regime: above T_c the surviving trajectories linger at a strength s > 0",
     statement=(
-        "At L = 2 and T > T_c there is no stationary distribution, but the density of the theory, m(s), which is not "
-        "normalisable at 0, still has a maximum at s > 0 where (1 + 4Ts*)² > 42T²σ² and 10Ts* > 1: the part of an "
-        "ensemble that has not collapsed has a maximum there, and none otherwise. At T = 1.3 T_c this holds for σ ≤ "
-        "0.6 s* and not for σ ≥ s*."
+        "At L = 2 and T > T_c there is no stationary distribution, but the formula of its density, m(s), which cannot "
+        "be normalised at 0, still has a maximum at s > 0 if (1 + 4Ts*)² > 42T²σ² and 10Ts* > 1. Then the trajectories "
+        "that have not collapsed have a maximum of their density there, and otherwise none. At T = 1.3 T_c this holds "
+        "for σ ≤ 0.6 s* and not for σ ≥ s*."
     ),
     source=(
         "Ziyin, Li & Ueda 2023, arXiv 2308.06671, fifth regime of the phase diagram; the condition is this project's"
@@ -229,4 +229,24 @@ CLAIM = Claim(
     ),
     experiment=experiment,
     draw=draw,
+    why=(
+        "Training that is too hot to last can look stable for a while: above T_c the trajectories that have not yet "
+        "collapsed linger near a learned strength if the label noise is small compared with s*. A short run can thus "
+        "mistake a temperature above T_c for a safe one; this is a result on the Langevin model of a two-layer "
+        "diagonal network, which SGD with B = 1 does not follow at these temperatures."
+    ),
+    equations=(
+        r"(1+4Ts^{*})^2>42\,T^2\sigma^2,\quad10\,Ts^{*}>1,\quad T>T_c",
+        r"m(s)\propto\frac{s^{-3/2}}{g(s)}\,\exp\left(-\frac{1}{T}\int\frac{\beta_1s-\beta_2}{s\,g(s)}\,ds\right)",
+    ),
+    proved=(
+        "The regime is in the phase diagram of Ziyin, Li & Ueda; the condition, that d log m/ds has two positive "
+        "zeros, is worked out by this project for white Gaussian data. Distributions at finite times are solved "
+        "numerically from the mode SDE."
+    ),
+    unknown=(
+        "That the trajectories left take the shape of m(s) is measured at one time, not proved. One temperature, 1.3 "
+        "T_c, and one start, s*, are tested. How long they linger has no closed form here."
+    ),
+    related=("regimes", "phase-transition", "metastable"),
 )
