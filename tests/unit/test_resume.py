@@ -1,6 +1,7 @@
 """Runs that are interrupted, killed, resumed, extended and continued."""
 
 import errno
+import math
 import os
 import resource
 import signal
@@ -16,6 +17,7 @@ import xarray as xr
 
 import saddlescope as sc
 from saddlescope import _zarr
+from saddlescope.claims import tools
 from saddlescope.runs import store
 from saddlescope.runs.place import take
 from saddlescope.runs.run import earlier, final_state, parts, record
@@ -112,14 +114,102 @@ def test_sigterm_commits_and_is_passed_on(tmp_path, monkeypatch):
     assert run.step.values.tolist() == [0, 10, 20] and not run.attrs["complete"]
 
 
-def test_ctrl_c_in_memory_is_just_that(monkeypatch):
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
-    try:
-        at_save(monkeypatch, 3, lambda: signal.raise_signal(signal.SIGINT))
-        with pytest.raises(KeyboardInterrupt):
-            sc.simulate(PROBLEM, METHOD, PLAN)
-    finally:
-        signal.signal(signal.SIGINT, previous)
+@pytest.fixture
+def usual_handler(monkeypatch):
+    """Ctrl-C as in a program of its own: jobs in the background ignore it; no Ctrl-C came before."""
+    monkeypatch.setattr(loop._Stop, "_ended", -math.inf)
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+@pytest.mark.usefixtures("usual_handler")
+@pytest.mark.parametrize("keep", ["statistics", "weights"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_ctrl_c_in_memory_returns_what_was_computed(monkeypatch, engine, keep):
+    plan = replace(PLAN, keep=keep, accumulate=sc.Accumulate(0.0, 3.0, bins=5, levels=2))
+    with (
+        monkeypatch.context() as patch,
+        pytest.warns(UserWarning, match=r"stopped by Ctrl-C at step 30 of 60") as caught,
+    ):
+        at_save(patch, 4, lambda: signal.raise_signal(signal.SIGINT))
+        left = sc.simulate(PROBLEM, METHOD, plan, engine=engine)
+    assert left.attrs["complete"] == 0 and left.step.values.tolist() == [0, 10, 20, 30]
+    assert "\n" not in str(caught[0].message) and caught[0].filename == __file__
+    whole = sc.simulate(PROBLEM, METHOD, plan, engine=engine)
+    same(sc.simulate(left, engine=engine), whole)
+    longer = sc.simulate(left, plan=replace(plan, steps=90, saves=9), engine=engine)
+    same(longer, sc.simulate(PROBLEM, METHOD, replace(plan, steps=90, saves=9), engine=engine))
+
+
+@pytest.mark.usefixtures("usual_handler")
+def test_ctrl_c_twice_ends_a_loop_over_runs(monkeypatch):
+    """Also in a later run; but after two seconds it again ends that run alone."""
+    with monkeypatch.context() as patch, pytest.warns(UserWarning, match="Ctrl-C twice within 2 seconds ends"):
+        at_save(patch, 3, lambda: signal.raise_signal(signal.SIGINT))
+        sc.simulate(PROBLEM, METHOD, PLAN)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        at_save(patch, 3, lambda: signal.raise_signal(signal.SIGINT))
+        sc.simulate(PROBLEM, METHOD, PLAN)
+    monkeypatch.setattr(loop, "TWICE_SECONDS", 0.0)
+    with monkeypatch.context() as patch, pytest.warns(UserWarning, match="stopped"):
+        at_save(patch, 3, lambda: signal.raise_signal(signal.SIGINT))
+        assert not sc.simulate(PROBLEM, METHOD, PLAN).attrs["complete"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.usefixtures("usual_handler")
+def test_a_program_that_handles_ctrl_c_itself_is_left_alone(monkeypatch):
+    received = []
+    signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
+    at_save(monkeypatch, 3, lambda: signal.raise_signal(signal.SIGINT))
+    assert sc.simulate(PROBLEM, METHOD, PLAN).attrs["complete"] and received == [signal.SIGINT]
+
+
+@pytest.mark.usefixtures("usual_handler")
+def test_a_claim_is_not_judged_by_half_a_run(monkeypatch):
+    at_save(monkeypatch, 3, lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        tools.run(PROBLEM, METHOD, PLAN)
+
+
+IN_MEMORY = """
+import signal, sys
+import numpy as np
+import saddlescope as sc
+from saddlescope.simulation import loop
+signal.signal(signal.SIGINT, signal.default_int_handler)
+problem, method, plan = sc.read(sys.argv[1])
+record = loop.record
+
+def recording(*args):
+    print("saving", flush=True)
+    loop.record = record
+    return record(*args)
+
+loop.record = recording
+run = sc.simulate(problem, method, plan)
+step = sc.runs.run.final_state(run).step
+print(run.attrs["complete"], run.sizes["time"], step, flush=True)
+other = sc.Plan(steps=step + 5000, saves=1, trajectories=plan.count)
+one, whole = sc.simulate(run, plan=other), sc.simulate(problem, method, other)
+print(one.attrs["complete"], np.array_equal(one.checkpoint, whole.checkpoint))
+"""
+
+
+def test_a_real_ctrl_c_in_memory(tmp_path):
+    file = tmp_path / "run.toml"
+    file.write_text(sc.runfile.run_to_toml(PROBLEM, METHOD, sc.Plan(steps=10**9, saves=10**5, trajectories=2)))
+    child = subprocess.Popen(
+        [sys.executable, "-W", "always", "-c", IN_MEMORY, str(file)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert child.stdout.readline() == "saving\n"
+    child.send_signal(signal.SIGINT)
+    out, errors = child.communicate(timeout=100)
+    (complete, saves, step), end = (line.split() for line in out.splitlines())
+    assert child.returncode == 0 and complete == "0" and int(saves) == 1 + int(step) // 10**4 and end == ["1", "True"]
+    assert errors.count("stopped by Ctrl-C at step") == 1 and "Traceback" not in errors
 
 
 def test_handlers_are_given_back(tmp_path):

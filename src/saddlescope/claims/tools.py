@@ -135,10 +135,16 @@ def at(problem: Problem, strengths: Sequence[float] | Floats) -> Problem:
 
 
 def run(problem: Problem, method: Method, plan: Plan) -> xr.Dataset:
-    """The run, without a progress bar; warnings are silenced because these regimes are intended."""
+    """The run, without a progress bar; warnings are silenced because these regimes are intended.
+
+    Raises KeyboardInterrupt for a run that Ctrl-C has ended early.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        return simulate(problem, method, plan, progress=False)
+        found = simulate(problem, method, plan, progress=False)
+    if not found.attrs["complete"]:
+        raise KeyboardInterrupt
+    return found
 
 
 def learning_times(dataset: xr.Dataset, threshold: float = 0.5) -> Floats:

@@ -29,6 +29,9 @@ BLOCK_SECONDS = 0.2
 COMMIT_SECONDS = 30.0
 """Time between commits to a store, which also commits when COMMIT_BYTES wait to be written."""
 
+TWICE_SECONDS = 2.0
+"""Time within which a second Ctrl-C ends the program instead of the next run in memory."""
+
 
 def advance(engine: Engine, problem: Problem, plan: Plan, sink: Sink, progress: bool) -> None:
     """Advance the run in ``sink`` to the end of the plan, or until a signal asks to stop."""
@@ -98,16 +101,23 @@ def _perhaps_terminal() -> bool:
 
 
 class _Stop:
-    """While a store is written, Ctrl-C and SIGTERM take effect after the next commit, at the end of the block.
+    """Ctrl-C, and for a store SIGTERM, take effect after the next commit, at the end of the block.
 
-    A second signal takes effect at once. For a run in memory there is nothing to commit: signals act as usual.
+    A run in memory then ends as it is; a store raises KeyboardInterrupt. A second signal takes effect at once, and so
+    does Ctrl-C within TWICE_SECONDS of one that ended another run in memory, so that it ends a loop over runs. For a
+    run in memory, a program that handles Ctrl-C itself is left alone.
     """
+
+    _ended = -math.inf
+    """When Ctrl-C last ended a run in memory."""
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
         self.wanted: int | None = None
-        in_main = threading.current_thread() is threading.main_thread()
-        self._signals = (signal.SIGINT, signal.SIGTERM) if sink.stored and in_main else ()
+        self._signals: tuple[signal.Signals, ...] = ()
+        if threading.current_thread() is threading.main_thread():
+            usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+            self._signals = (signal.SIGINT, signal.SIGTERM) if sink.stored else (signal.SIGINT,) if usual else ()
         self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -115,7 +125,8 @@ class _Stop:
         return self
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.wanted is not None:
+        again = not self._sink.stored and time.monotonic() - _Stop._ended < TWICE_SECONDS
+        if self.wanted is not None or again:
             self._restore()
             signal.raise_signal(number)
         self.wanted = number
@@ -126,7 +137,11 @@ class _Stop:
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         self._restore()
-        if kind is None and self.wanted == signal.SIGINT:
+        if kind is not None or self.wanted is None:
+            return
+        if not self._sink.stored:
+            _Stop._ended = time.monotonic()
+        elif self.wanted == signal.SIGINT:
             raise KeyboardInterrupt(f"stopped at step {self._sink.state.step}; run the same again to resume")
-        if kind is None and self.wanted is not None:
+        else:
             signal.raise_signal(self.wanted)

@@ -22,7 +22,7 @@ from saddlescope.runs.run import attributes, frame, joined, kept, record
 from saddlescope.runs.sink import Memory, Sink
 from saddlescope.runs.store import Store
 from saddlescope.simulation import advice, estimate
-from saddlescope.simulation.loop import advance
+from saddlescope.simulation.loop import TWICE_SECONDS, advance
 from saddlescope.simulation.start import Start, begin
 
 
@@ -45,6 +45,9 @@ def simulate(
     Warns at the end when trajectories have diverged, which are then excluded from statistics, or stick at 0.
     ``out`` names a Zarr store, written during the run: if the process is killed at any time, the same call resumes it.
     One process at a time writes it; other files are left alone, links are followed, an empty folder is used as it is.
+    Ctrl-C ends a run in memory early, with a warning: what was computed is returned, ``attrs["complete"]`` is 0, and
+    ``simulate(run)`` finishes it, bit-identical. Ctrl-C twice within two seconds raises KeyboardInterrupt, as does
+    Ctrl-C while a store is written, after a commit.
     Raises TypeError or ValueError naming the argument at fault, FileExistsError when ``out`` holds a different or
     a finished run and ``overwrite`` is not set, or something that is not a run, BlockingIOError when another process
     writes it, DamagedStore (a ValueError) when it cannot be resumed, OSError when the disk is full.
@@ -66,9 +69,18 @@ def simulate(
         advance(made, start.problem, start.plan, sink, progress)
         with np.errstate(all="ignore"):
             sentences = list(advice.on_end(start.problem, start.method, start.plan, sink.state))
+        if not sink.stored and sink.state.step < start.plan.steps:
+            sentences.insert(0, _stopped(sink.state.step, start.plan.steps))
         for sentence in sentences:
             warnings.warn(sentence, stacklevel=2)
         return sink.dataset()
+
+
+def _stopped(step: int, steps: int) -> str:
+    return (
+        f"stopped by Ctrl-C at step {step:,} of {steps:,}: the run holds what was computed, simulate(run) finishes it, "
+        f"bit-identical; Ctrl-C twice within {TWICE_SECONDS:g} seconds ends the program"
+    )
 
 
 def _sink(start: Start, engine: Engine, out: Any, overwrite: bool) -> Sink:
