@@ -170,6 +170,7 @@ class Listing(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         if self.arguments[0] not in LISTINGS:
             raise self.error(f"there is no listing {self.arguments[0]!r}; allowed: {', '.join(LISTINGS)}")
+        self.env.note_reread()  # the package may have changed, not the page
         return self.parse_text_to_nodes(LISTINGS[self.arguments[0]](), allow_section_headings=True)
 
 

@@ -1,0 +1,183 @@
+"""A page for each claim, written before the build from the claims of the package, and from the report if there is one.
+
+The pages are in ``docs/claims/PAPER/``, out of version control. The report is ``report/`` at the root of the
+repository, as ``saddlescope reproduce`` writes it.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from listings import LISTINGS, rows
+from sphinx.application import Sphinx
+
+from saddlescope.claims import PAPERS, SOURCES
+from saddlescope.claims._symbols import html as typeset
+from saddlescope.claims.claim import Claim
+from saddlescope.claims.report import catches, measured, predicted
+from saddlescope.claims.reproduce import select
+
+DOCS = Path(__file__).parents[1]
+REPORT = DOCS.parent / "report"
+
+Outcome = Mapping[str, Any]
+"""A judged claim as it appears in report.json."""
+
+MARKS = {"confirmed": "✓ confirmed", "refuted": "✗ refuted", "inconclusive": "? inconclusive"}
+FOUND = {"confirmed": "inside", "refuted": "outside", "inconclusive": "unclear", None: "shown"}
+RIVALS = {"confirmed": "would be confirmed", "refuted": "refuted", "inconclusive": "not confirmed"}
+
+
+def text(words: str) -> str:
+    """Text of a claim as Markdown, with its indices and exponents.
+
+    >>> text("s_α^(2κ) < T_c * 2")
+    's{sub}`α`{sup}`2κ` &lt; T{sub}`c` \\\\* 2'
+    """
+    shown = re.sub(r"([\\\\`*_|\[\]$])", r"\\\1", typeset(words))
+    return re.sub(r"<(su[bp])>([^<>]*)</\1>", lambda found: f"{{{found[1]}}}`{html.unescape(found[2])}`", shown)
+
+
+def outcomes(folder: Path = REPORT) -> dict[str, Outcome]:
+    """The claims of the report by name, each with the SVG of its panels; none without a report."""
+    try:
+        record = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        page = (folder / "index.html").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    about = {key: record[key] for key in ("version", "machine")}
+    return {claim["name"]: {**claim, **about, "panels": panels(page, claim["name"])} for claim in record["claims"]}
+
+
+def panels(page: str, name: str) -> list[bytes]:
+    """The panels of a claim in a report, as SVG.
+
+    >>> panels('<section id="a-b"><img src="data:image/svg+xml;base64,PHN2Zz4="></section>', "a/b")
+    [b'<svg>']
+    """
+    section = re.search(rf'<section id="{re.escape(name.replace("/", "-"))}".*?</section>', page, re.DOTALL)
+    found = re.findall(r'src="data:image/svg\+xml;base64,([^"]*)"', section[0]) if section else []
+    return [base64.b64decode(one) for one in found]
+
+
+def overview() -> str:
+    """Every claim by paper, with its verdict where it was measured."""
+    return "\n\n".join(_paper(paper, outcomes()) for paper in PAPERS)
+
+
+def _paper(paper: str, found: Mapping[str, Outcome]) -> str:
+    body = []
+    for name, claim in select([paper]).items():
+        outcome = found.get(name)
+        head = outcome["numbers"][0] if outcome else None
+        body.append(
+            (
+                f"[{text(claim.title)}]({name}.md)",
+                MARKS[outcome["verdict"]] if outcome else "",
+                f"{text(head['name'])}: {measured(head)}" if head else "",
+                predicted(head) if head else "",
+            )
+        )
+    pages = "\n".join(select([paper]))
+    columns = ("claim", "verdict", "measured", "predicted") if any(line[1] for line in body) else ("claim",)
+    table = rows(columns, (line[: len(columns)] for line in body))
+    return f"## {text(SOURCES[paper])}\n\n{table}\n\n```{{toctree}}\n:hidden:\n\n{pages}\n```"
+
+
+def page(name: str, claim: Claim, outcome: Outcome | None) -> str:
+    """The page of a claim in Markdown; ``outcome`` is None where it was not measured."""
+    related = [f"- [{text(other.title)}](../{full}.md)" for full, other in _related(claim).items()]
+    sections = [
+        ("", text(claim.statement)),
+        ("", "\n\n".join(f"$$\n{equation}\n$$" for equation in claim.equations)),
+        ("Why it matters", text(claim.why)),
+        ("Measured", _measured(name, claim, outcome)),
+        ("What is proved", text(claim.proved)),
+        ("What is not known", text(claim.unknown)),
+        ("Method", text(claim.method)),
+        ("Negative control", text(claim.control)),
+        ("Source", text(claim.source)),
+        ("Related claims", "\n".join(related)),
+    ]
+    body = "\n\n".join(f"## {head}\n\n{words}" if head else words for head, words in sections if words)
+    return f"(claim-{claim.name})=\n# {text(claim.title)}\n\n{body}\n"
+
+
+def _related(claim: Claim) -> dict[str, Claim]:
+    return select(claim.related) if claim.related else {}
+
+
+def _measured(name: str, claim: Claim, outcome: Outcome | None) -> str:
+    command = f"```shell\nsaddlescope reproduce {claim.name}\n```"
+    if outcome is None:
+        return f"This site was built without a report. To measure the numbers of this claim:\n\n{command}"
+    coarse = " This was the quick form: small ensembles and wide regions." if outcome["quick"] else ""
+    images = " ".join(f"![]({claim.name}-{n}.svg)" for n in range(1, len(outcome["panels"]) + 1))
+    parts = [
+        f"**{MARKS[outcome['verdict']]}**: {text(outcome['reason'])}.{coarse}",
+        f":::{{div}} panels\n{images}\n:::\n\n:::{{div}} caption\n{text(claim.caption)}\n:::" if images else "",
+        _numbers(outcome["numbers"]),
+        f"**Negative controls**, which must lie outside.\n\n{_controls(outcome['controls'])}",
+        f"**Rival theories**, judged by the same rule; none may be confirmed.\n\n{_rivals(outcome['rivals'])}",
+        f"saddlescope {outcome['version']}, {outcome['seconds']:.0f} s on {text(outcome['machine'])}. To repeat it:",
+        command,
+    ]
+    return "\n\n".join(filter(None, parts))
+
+
+def _numbers(numbers: Sequence[Mapping[str, Any]]) -> str:
+    moved = " (set after a first look)"
+    return rows(
+        ("number", "measured [interval]", "region", "smallest error caught", "result"),
+        (
+            (
+                text(one["name"]),
+                measured(one),
+                predicted(one) + moved * one["moved"],
+                text(catches(one)),
+                FOUND[one["verdict"]],
+            )
+            for one in numbers
+        ),
+    )
+
+
+def _controls(numbers: Sequence[Mapping[str, Any]]) -> str:
+    return rows(
+        ("number", "measured [interval]", "region", "result"),
+        ((text(one["name"]), measured(one), predicted(one), FOUND[one["verdict"]]) for one in numbers),
+    )
+
+
+def _rivals(rivals: Sequence[Mapping[str, Any]]) -> str:
+    return rows(("theory", "verdict"), ((text(rival["theory"]), RIVALS[rival["verdict"]]) for rival in rivals))
+
+
+def write(app: Sphinx) -> None:
+    """Write the pages that changed, and remove those of claims that no longer exist."""
+    files: dict[Path, bytes] = {}
+    found, folder = outcomes(), DOCS / "claims"
+    for name, claim in select().items():
+        outcome = found.get(name)
+        files[folder / f"{name}.md"] = page(name, claim, outcome).encode()
+        for n, panel in enumerate(outcome["panels"] if outcome else (), start=1):
+            files[folder / f"{name}-{n}.svg"] = panel
+    for old in {*folder.glob("*/*")} - files.keys():
+        old.unlink()
+    for file, content in files.items():
+        if not file.exists() or file.read_bytes() != content:
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(content)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Write the pages before the build."""
+    LISTINGS["claims"] = overview
+    app.connect("builder-inited", write)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
