@@ -88,9 +88,9 @@ class Variable:
 
     @property
     def attrs(self) -> dict[str, str]:
-        """As attributes of a labelled array."""
-        attrs = {"units": self.units, "long_name": self.long_name}
-        return attrs | {"definition": self.definition} if self.definition else attrs
+        """As attributes of a labelled array; without units where there are none, so that axes show none."""
+        named = {"units": self.units, "long_name": self.long_name, "definition": self.definition}
+        return {name: text for name, text in named.items() if text and (name, text) != ("units", "1")}
 
 
 @dataclass(frozen=True)

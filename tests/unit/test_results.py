@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import xarray as xr
+from xarray.plot.utils import label_from_attrs
 
 import saddlescope as sc
 import stores
@@ -74,15 +75,27 @@ def test_every_variable_has_a_name_for_an_axis_and_a_definition(runs):
     for run in runs.values():
         for name, found in run.variables.items():
             assert re.fullmatch(r"[a-z0-9 ]{3,30}", found.attrs["long_name"]), name
-            assert found.attrs["units"] and found.attrs["definition"], name
+            assert found.attrs["definition"] and found.attrs.get("units", "y/x") not in ("", "1"), name
 
 
 def test_every_variable_says_what_it_is(runs):
     for keep, run in runs.items():
         for name in (*variables(PROBLEMS["wide"], replace(PLAN, keep=keep)), *EVENTS):
-            assert run[name].attrs["units"] and run[name].attrs["long_name"], name
-        for name in ("time", "step", "target"):
-            assert run[name].attrs["units"], name
+            assert run[name].attrs["long_name"], name
+        assert run.mode_strength.attrs["units"] == run.target.attrs["units"] == "y/x"
+
+
+def test_axes_of_xarray_show_units_only_where_there_are_some(runs):
+    run = runs["statistics"]
+    labels = {name: label_from_attrs(run[name]) for name in ("time", "step", "mode", "alignment", "learning_time")}
+    assert labels == {
+        "time": "time",
+        "step": "step",
+        "mode": "mode",
+        "alignment": "alignment",
+        "learning_time": "learning time [step]",
+    }
+    assert label_from_attrs(run.mode_strength) == "mode strength [y/x]"
 
 
 def test_dims_and_coordinates(runs):
