@@ -19,6 +19,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic_core import PydanticCustomError
 
+from saddlescope import _show
 from saddlescope._numbers import as_matrix, python_number, shown
 
 T = TypeVar("T")
@@ -58,7 +59,8 @@ def frozen(cls: type[T]) -> type[T]:
     overrides: dict[str, Any] = {
         "__init__": __init__,
         "__eq__": lambda self, other: type(self) is type(other) and to_table(self) == to_table(other),
-        "__repr__": _shown,
+        "__repr__": _text,
+        "_repr_html_": _html,
         "__hash__": lambda self: hash(repr(to_table(self))),
         "__getstate__": lambda self: {f.name: getattr(self, f.name) for f in dataclasses.fields(model)},
         "__setstate__": lambda self, state: self.__dict__.update({k: _read_only(v) for k, v in state.items()}),
@@ -80,14 +82,36 @@ def _read_only(value: Any) -> Any:
     return tuple(map(_read_only, value)) if isinstance(value, tuple) else value
 
 
-def _shown(part: Any) -> str:
-    """A part as a user would write it: without arguments that have their default value."""
+def _facts(part: Any) -> _show.Rows:
+    """What a part shows: its own ``_facts``, or its arguments without those that have their default value."""
+    if hasattr(part, "_facts"):
+        return part._facts()
     arguments = []
     for field in dataclasses.fields(part):
         value, default = getattr(part, field.name), getattr(field.default, "default", field.default)
         if isinstance(value, np.ndarray) or value != default:
-            arguments.append(f"{field.name}={value!r}")
-    return f"{type(part).__name__}({', '.join(arguments)})"
+            arguments.append((field.name, _show.value(value)))
+    return arguments
+
+
+def _results(part: Any) -> _show.Rows:
+    """What follows from the arguments of a part and is shown below them."""
+    return part._results() if hasattr(part, "_results") else ()
+
+
+def as_call(part: Any) -> str:
+    """A part as a user would write it, arrays summarised; only its name where it has nothing but results."""
+    facts, name = _facts(part), type(part).__name__
+    return _show.call(name, facts) if facts or not _results(part) else name
+
+
+def _text(part: Any) -> str:
+    """A part as a call, with what follows from its arguments below it."""
+    return _show.text(as_call(part), _results(part))
+
+
+def _html(part: Any) -> str:
+    return _show.html(type(part).__name__, [*_facts(part), *_results(part)])
 
 
 def _one_sentence(model: type, error: pydantic.ValidationError) -> Exception:

@@ -16,6 +16,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from saddlescope import _show
 from saddlescope._arrays import Floats
 from saddlescope._numbers import as_numbers, as_whole, shown
 from saddlescope.observables import THRESHOLDS
@@ -43,6 +44,11 @@ class HasCDF(Protocol):
         ...
 
 
+NUMBERS = ("simulated", "expected", "difference", "stderr", "bound")
+HEAD = ("", "simulated", "expected", "difference", "std. error", "bound", "verdict")
+_FOOT = "bound: exceeded by chance in one of 10⁶ comparisons; the mean is not judged, since tails are heavy"
+
+
 @dataclass(frozen=True)
 class Row:
     """One compared quantity; ``bound`` is the difference that chance exceeds in one of 10⁶ comparisons."""
@@ -56,7 +62,7 @@ class Row:
     verdict: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """Rows of compared quantities, the number of trajectories, and the fraction of them that diverged."""
 
@@ -72,13 +78,31 @@ class Comparison:
 
     @property
     def table(self) -> Any:
-        """The rows as a ``pandas.DataFrame``."""
+        """The rows as a ``pandas.DataFrame``, with all digits."""
         columns = {name: ("quantity", [asdict(row)[name] for row in self.rows]) for name in asdict(self.rows[0])}
         return xr.Dataset(columns).set_coords("quantity").to_dataframe()
 
     def __repr__(self) -> str:
-        share = f", {self.diverged:.2%} diverged" if self.diverged else ""
-        return f"{self.verdict} over {self.trajectories} trajectories{share}\n{self.table.to_string()}"
+        return "\n".join([self._headline, *_show.grid(HEAD, self._cells), _FOOT])
+
+    def _repr_html_(self) -> str:
+        return _show.html(self._headline, self._cells, HEAD, _FOOT)
+
+    @property
+    def _headline(self) -> str:
+        lost = f" ({self.diverged:.2%} diverged)" if self.diverged else ""
+        plural = "y" if self.trajectories == 1 else "ies"
+        return f"{self.verdict}: {self.trajectories:,} trajector{plural}{lost}"
+
+    @property
+    def _cells(self) -> list[list[str]]:
+        """The rows with three significant digits; probabilities far below what a run can show are 0."""
+
+        def shown(row: Row, name: str) -> str:
+            x = getattr(row, name)
+            return _show.number(0.0 if abs(x) < 1e-12 and row.quantity != "mean" else x, 3)
+
+        return [[row.quantity, *(shown(row, name) for name in NUMBERS), row.verdict] for row in self.rows]
 
 
 def compare(run: xr.Dataset, law: HasCDF | xr.Dataset, mode: int = 0, step: int | None = None) -> Comparison:
@@ -106,7 +130,7 @@ def compare(run: xr.Dataset, law: HasCDF | xr.Dataset, mode: int = 0, step: int 
     given = selected(run)
     samples, diverged = _strengths(given, mode, step)
     target = float(given.problem.data.modes.strengths[mode])
-    points = [theta * target for theta in THRESHOLDS] if target > 0 else []
+    points = {f"fraction up to {theta} s*": theta * target for theta in THRESHOLDS} if target > 0 else {}
     level = FALSE_ALARM / (1 + len(points))
     if isinstance(law, xr.Dataset):
         others, lost = _strengths(selected(law), mode, step)
@@ -114,7 +138,10 @@ def compare(run: xr.Dataset, law: HasCDF | xr.Dataset, mode: int = 0, step: int 
         diverged = max(diverged, lost)
     elif isinstance(law, HasCDF):
         cdf = _probabilities(law)
-        rows = [_largest_difference(samples, cdf, level), *(_share(samples, cdf, at, level) for at in points)]
+        rows = [
+            _largest_difference(samples, cdf, level),
+            *(_fraction(samples, cdf, *point, level) for point in points.items()),
+        ]
         rows.append(_mean(samples, float(np.asarray(law.mean())), 0.0))
     else:
         raise TypeError(
@@ -216,7 +243,7 @@ def gaps(ordered: Floats, cdf: Callable[[Floats], ArrayLike]) -> Floats:
     return np.maximum(np.arange(1, n + 1) / n - at, before - np.arange(n) / n)
 
 
-def _share(samples: Floats, cdf: Callable[[ArrayLike], Floats], at: float, level: float) -> Row:
+def _fraction(samples: Floats, cdf: Callable[[ArrayLike], Floats], quantity: str, at: float, level: float) -> Row:
     """Fraction of trajectories up to a strength, against the binomial distribution."""
     n, p = len(samples), float(cdf(at))
     found = int((samples <= at).sum())
@@ -225,7 +252,7 @@ def _share(samples: Floats, cdf: Callable[[ArrayLike], Floats], at: float, level
     high = int((special.bdtrc(counts, n, p) > level / 2).sum())
     bound = max(p - low / n, high / n - p)
     difference, stderr = found / n - p, math.sqrt(p * (1 - p) / n)
-    return Row(f"share up to {at:.4g}", found / n, p, difference, stderr, bound, _verdict(low <= found <= high))
+    return Row(quantity, found / n, p, difference, stderr, bound, _verdict(low <= found <= high))
 
 
 def _mean(samples: Floats, expected: float, variance: float) -> Row:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated
 
 import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import BeforeValidator, Field, ValidationInfo
 
+from saddlescope import _show
 from saddlescope._arrays import Layers
 from saddlescope._numbers import as_matrices, shown
 from saddlescope._parts import Array, Real, frozen
@@ -117,6 +119,14 @@ class Given:
                 f"weights must all be matrices, or all be stacks of the same length, got the shapes {got}; "
                 "give every layer the same first axis"
             )
+
+    def _facts(self) -> _show.Rows:
+        layers = [_show.shape(layer.shape[-2:]) for layer in self.weights]
+        runs = [(shape, len(list(same))) for shape, same in itertools.groupby(layers)]
+        texts = [f"{shape} ({count} times)" if count > 1 else shape for shape, count in runs]
+        listed = ", ".join(texts if len(texts) <= 4 else [*texts[:2], "…", texts[-1]])
+        members = [] if self.members is None else [("trajectories", f"{self.members:,}")]
+        return [("layers", str(len(layers))), ("weights", f"[{listed}]"), *members]
 
     @property
     def members(self) -> int | None:

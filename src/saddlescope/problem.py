@@ -7,6 +7,7 @@ from typing import Self
 
 from pydantic import Field
 
+from saddlescope import _show
 from saddlescope import init as _init
 from saddlescope._parts import frozen
 from saddlescope._tables import PARTS, parse, problem_parts, problem_tables, text_of
@@ -35,6 +36,14 @@ class Problem:
     def __post_init__(self) -> None:
         self.network.check(self.data)
         _init.check(self.init, self.network)
+
+    def _facts(self) -> _show.Rows:
+        return ()
+
+    def _results(self) -> _show.Rows:
+        network = self.network
+        rows = [(name, repr(getattr(self, name))) for name in PARTS]
+        return [*rows, ("weights", f"{network.parameters:,} in {network.depth:,} layer{'s' * (network.depth > 1)}")]
 
     def to_toml(self) -> str:
         """The problem as TOML, without loss."""

@@ -67,7 +67,7 @@ def test_shares_see_what_the_distribution_function_does_not():
 
     table = sc.compare(late, Leaky()).table
     assert table.loc["largest CDF difference", "verdict"] == "agrees"
-    assert table.loc["share up to 1", "verdict"] == "differs"
+    assert table.loc["fraction up to 0.5 s*", "verdict"] == "differs"
 
 
 def test_a_statistics_run_is_compared_by_the_trajectories_in_its_checkpoint(run):
@@ -187,13 +187,13 @@ def test_the_bound_oncdf_differences_holds(n, m):
 
 def test_the_false_alarm_is_what_it_says():
     """At a level of 5 % in place of 1e-6, on samples of the distribution itself."""
-    from saddlescope.comparison import _largest_difference, _share
+    from saddlescope.comparison import _fraction, _largest_difference
 
     rng = np.random.default_rng(0)
     alarms = 0
     for _ in range(2000):
         sample = LAW.rvs(200, random_state=rng)
-        rows = [_largest_difference(sample, LAW.cdf, 0.05), _share(sample, LAW.cdf, float(LAW.ppf(0.2)), 0.05)]
+        rows = [_largest_difference(sample, LAW.cdf, 0.05), _fraction(sample, LAW.cdf, "", float(LAW.ppf(0.2)), 0.05)]
         alarms += np.array([row.verdict == "differs" for row in rows])
     bound = stats.binom.isf(1e-6, 2000, 0.05)
     assert (alarms <= bound).all() and (alarms > 20).all()

@@ -20,6 +20,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
+from saddlescope import _show
 from saddlescope.claims.intervals import Interval
 from saddlescope.comparison import DIVERGED
 from saddlescope.methods import Method
@@ -32,8 +33,8 @@ Verdict = Literal["confirmed", "refuted", "inconclusive"]
 Region = tuple[float, float]
 
 
-@dataclass(frozen=True)
-class Number:
+@dataclass(frozen=True, repr=False)
+class Number(_show.Shown):
     """A measured number with its interval, and the region the claim predicts (None: reported, not judged).
 
     ``catches`` describes the smallest error that the number does not confirm, such as "T × 0.96, T × 1.05"
@@ -49,6 +50,15 @@ class Number:
     region: Region | None = None
     catches: str = ""
     moved: bool = False
+
+    def _summary(self) -> tuple[str, _show.Rows]:
+        rows = [("measured", _in(self.interval.value, self.interval.low, self.interval.high))]
+        if self.region is not None:
+            low, high = (_show.number(end) for end in self.region)
+            rows += [("predicted", f"{low} to {high}"), ("verdict", str(self.verdict))]
+        if self.catches:
+            rows.append(("catches", self.catches))
+        return f"Number: {self.name}", rows
 
     def __post_init__(self) -> None:
         if self.region is not None and not self.region[0] <= self.region[1]:
@@ -82,13 +92,16 @@ class Number:
         return "inconclusive"
 
 
-@dataclass(frozen=True)
-class Run:
+@dataclass(frozen=True, repr=False)
+class Run(_show.Shown):
     """A run behind a claim: its name, the TOML that repeats it, the fraction of trajectories that diverged."""
 
     name: str
     toml: str
     diverged: float
+
+    def _summary(self) -> tuple[str, _show.Rows]:
+        return f"Run: {self.name}", [("diverged", f"{self.diverged:.2%}"), ("toml", f"{len(self.toml):,} characters")]
 
     @classmethod
     def of(cls, name: str, run: xr.Dataset) -> Run:
@@ -101,8 +114,8 @@ class Run:
         return cls(name, run_to_toml(problem, method, plan), float((status != 0).mean()))
 
 
-@dataclass(frozen=True)
-class Rival:
+@dataclass(frozen=True, repr=False)
+class Rival(_show.Shown):
     """A wrong theory, and the claim's numbers judged as if it were right.
 
     ``theory`` says what is wrong with it ("T × 1.1", "no Itô term"). ``numbers`` are those that it predicts
@@ -115,6 +128,13 @@ class Rival:
     theory: str
     numbers: Sequence[Number]
 
+    def _summary(self) -> tuple[str, _show.Rows]:
+        rows = [
+            (n.name, f"{n.verdict}, would have to be {' to '.join(map(_show.number, n.region or ()))}")
+            for n in self.numbers[:6]
+        ]
+        return f"Rival theory: {self.theory}, {self.verdict}", rows
+
     @property
     def verdict(self) -> Verdict:
         """Confirmed if every judged number is, refuted if one is refuted, else inconclusive."""
@@ -124,8 +144,8 @@ class Rival:
         return "confirmed" if verdicts == {"confirmed"} else "inconclusive"
 
 
-@dataclass(frozen=True)
-class Evidence:
+@dataclass(frozen=True, repr=False)
+class Evidence(_show.Shown):
     """The results of an experiment.
 
     ``numbers``: the first is the headline, those with a region decide. ``controls``: the same question where the
@@ -139,9 +159,24 @@ class Evidence:
     curves: Mapping[str, Any] = field(default_factory=dict)
     rivals: Sequence[Rival] = ()
 
+    def _summary(self) -> tuple[str, _show.Rows]:
+        verdict, reason = judge(self)
+        measured = [
+            (
+                number.name,
+                f"{_in(number.interval.value, number.interval.low, number.interval.high)} {number.verdict or ''}",
+            )
+            for number in self.numbers[:4]
+        ]
+        counts = [
+            f"{len(listed):,} {name}" for name, listed in (("numbers", self.numbers), ("controls", self.controls))
+        ]
+        counts += [f"{len(self.rivals):,} rivals", f"{len(self.runs):,} runs"]
+        return f"Evidence: {verdict}, {reason}", [*measured, ("", ", ".join(counts))]
 
-@dataclass(frozen=True)
-class Claim:
+
+@dataclass(frozen=True, repr=False)
+class Claim(_show.Shown):
     """A statement with its source, the experiment that could refute it, and the figure that shows it.
 
     ``experiment(quick)`` returns the evidence; ``draw(axes, evidence)`` fills ``panels`` axes. For readers: ``why`` it
@@ -164,6 +199,15 @@ class Claim:
     proved: str = ""
     unknown: str = ""
     related: tuple[str, ...] = ()
+
+    def _summary(self) -> tuple[str, _show.Rows]:
+        rows = [(name, " ".join(getattr(self, name).split())) for name in ("statement", "source", "method", "control")]
+        return f"Claim {self.name}: {self.title}", rows
+
+
+def _in(value: float, low: float, high: float) -> str:
+    """A number with its interval."""
+    return f"{_show.number(value)} ({_show.number(low)} to {_show.number(high)})"
 
 
 def judge(evidence: Evidence) -> tuple[Verdict, str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from pydantic import Field
 
+from saddlescope import _show
 from saddlescope._arrays import Array, Floats, Layers
 from saddlescope._parts import Real
 
@@ -28,8 +29,12 @@ ROUNDING = 1e-13
 """Relative size below which a number counts as zero."""
 
 
-@dataclass(frozen=True)
-class Modes:
+CHEAP = 2e6
+"""Multiplications that a text may cost."""
+
+
+@dataclass(frozen=True, repr=False)
+class Modes(_show.Shown):
     """Singular modes of the teacher, ``M = U diag(s*) Vᵀ``, strongest first, min(dx, dy) of them.
 
     ``left`` U (dy, m), ``strengths`` s* (m,), ``right`` V (dx, m); ``blocks`` groups equal singular values.
@@ -130,7 +135,7 @@ class Data:
             return np.arange(count) if names is None else np.array(names, object)
 
         modes = self.modes
-        loading = {"units": "1", "long_name": "loading"}
+        loading = {"long_name": "loading"}
         return xr.Dataset(
             {
                 "input_loading": (("mode", "input"), modes.right.T.copy(), loading | {"definition": "v_α"}),
@@ -143,6 +148,22 @@ class Data:
                 "output": labels(self.targets, self.dim_out),
             },
         )
+
+    @property
+    def _strengths_shown(self) -> str:
+        """The first s*; MISSING where they are not known and would take long to compute."""
+        if "modes" in vars(self):
+            return _show.numbers(self.modes.strengths)
+        teacher = self._teacher_if_cheap
+        if teacher is None:
+            return _show.MISSING
+        strengths = np.linalg.svd(teacher, compute_uv=False)
+        return _show.numbers(np.where(strengths > ROUNDING * strengths.max(), strengths, 0.0))
+
+    @property
+    def _teacher_if_cheap(self) -> Floats | None:
+        """The teacher if its singular values are computed at once."""
+        return self.teacher if self.teacher.size * min(self.teacher.shape) <= CHEAP else None
 
     @cached_property
     def bases(self) -> tuple[Floats, Floats]:

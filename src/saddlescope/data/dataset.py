@@ -14,11 +14,12 @@ from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 from pydantic_core import ArgsKwargs
 from scipy import linalg
 
+from saddlescope import _show
 from saddlescope._arrays import Floats, transposed
 from saddlescope._memory import require
 from saddlescope._numbers import as_whole, shown
 from saddlescope._parts import Matrix, OptionalMatrix, frozen
-from saddlescope.data.base import ROUNDING, Data, LabelNoise, ModeMoments, data_bytes
+from saddlescope.data.base import CHEAP, ROUNDING, Data, LabelNoise, ModeMoments, data_bytes
 from saddlescope.data.samples import as_names, from_table, read_samples
 
 SMALLEST, LARGEST = 1e-152, 1e152
@@ -195,6 +196,26 @@ class Dataset(Data):
         data = cls(found.X, found.Y, label_noise, inputs=found.inputs, targets=found.targets)
         data = data if test is None else data.split(test, seed)
         return data.standardise() if standardise else data
+
+    def _facts(self) -> _show.Rows:
+        held = [] if self.X_test is None else [("held_out", f"{len(self.X_test):,}")]
+        return [
+            ("samples", f"{self.samples:,}"),
+            *held,
+            ("dx", str(self.dim_in)),
+            ("dy", str(self.dim_out)),
+            ("s*", self._strengths_shown),
+            ("label_noise", _show.number(self.label_noise)),
+            *[(name, _show.value(names)) for name in ("inputs", "targets") if (names := getattr(self, name)) is not None],
+        ]
+
+    @property
+    def _teacher_if_cheap(self) -> Floats | None:
+        known = "_fit" in vars(self)
+        cost = self.X.size * min(self.X.shape) * (not known) + self.dim_in * self.dim_out * min(
+            self.dim_in, self.dim_out
+        )
+        return self._fit.teacher if cost <= CHEAP else None
 
     @property
     def test_samples(self) -> tuple[Floats, Floats] | None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import Field
 
+from saddlescope import _show
 from saddlescope._arrays import Floats, transposed
 from saddlescope._memory import require
 from saddlescope._numbers import as_vector, as_whole
@@ -52,6 +53,23 @@ class GaussianData(Data):
             raise ValueError("left and right must be given together; give both bases or neither")
         if self.left is not None and self.right is not None:
             _check_bases(self.teacher, self.left, self.right)
+
+    def _facts(self) -> _show.Rows:
+        white = self.covariance is None or self.white
+        return [
+            ("dx", str(self.dim_in)),
+            ("dy", str(self.dim_out)),
+            ("covariance", "white" if white else f"not white, trace {_show.number(float(np.trace(self.sigma)))}"),
+            ("s*", self._strengths_shown),
+            ("label_noise", _show.number(self.label_noise)),
+        ]
+
+    @property
+    def _strengths_shown(self) -> str:
+        if self.left is None or self.right is None:
+            return super()._strengths_shown
+        left, right = self.left[:, :7], self.right[:, :7]
+        return _show.numbers(modes_of(left, (left * (self.teacher @ right)).sum(axis=0), right).strengths)
 
     @classmethod
     def from_spectrum(

@@ -51,7 +51,9 @@ EVENTS = {
 """Known once for a run: what happened in each trajectory, and what was accumulated over all of them."""
 
 COORDINATES = {
-    "time": Variable(("time",), "", "time", "sum over all earlier steps of lr, for Langevin of dt; lr · step if constant"),
+    "time": Variable(
+        ("time",), "", "time", "sum over all earlier steps of lr, for Langevin of dt; lr · step if constant"
+    ),
     "step": Variable(("time",), "", "step", "number of steps taken"),
     "target": Variable(("mode",), "y/x", "target strength", "singular value s* of the teacher"),
     "trajectory": Variable(("trajectory",), "1", "trajectory", "index of the member in its ensemble"),

@@ -129,6 +129,17 @@ def _usual() -> Iterator[None]:
         _computing.reset(token)
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Theory without warnings of NumPy inside the block, for what is only shown."""
+    token = _computing.set(True)
+    try:
+        with np.errstate(all="ignore"):
+            yield
+    finally:
+        _computing.reset(token)
+
+
 _PLAIN: dict[str, Callable[[Any, str], Any]] = {
     "float": as_number,
     "int": as_whole,

@@ -15,10 +15,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from saddlescope import _show
 from saddlescope._arrays import Floats
 from saddlescope._numbers import as_numbers, shown
 from saddlescope.theory import _checks
 from saddlescope.theory._checks import steady
+
+EIGENVALUES_SHOWN = 128
+"""Largest matrix whose eigenvalues are computed only to be shown."""
 
 Gradients = Callable[[Floats, Floats], tuple[ArrayLike, ArrayLike]]
 
@@ -47,8 +51,8 @@ def balance_step(
     return np.asarray((1 - lr * weight_decay) ** 2 * before + lr**2 * gained)[()]
 
 
-@dataclass(frozen=True)
-class Rescaling:
+@dataclass(frozen=True, repr=False)
+class Rescaling(_show.Shown):
     """Whether a pair (u, w) has the rescaling symmetry.
 
     ``violation``: the part of the gradients that breaks it, relative to their size. "symmetric": at most what rounding
@@ -124,8 +128,8 @@ def euler_violation(u: Floats, w: Floats, grad_u: Floats, grad_w: Floats) -> flo
 
 
 @steady
-@dataclass(frozen=True, eq=False)
-class Balance:
+@dataclass(frozen=True, eq=False, repr=False)
+class Balance(_show.Shown):
     """Noise balance at a point (u, w): the rate of ``‖u‖² − ‖w‖²`` there, and the ratio of norms it approaches.
 
     ``C₁ = ⟨AᵀA⟩ − ⟨A⟩ᵀ⟨A⟩`` (m, m) and ``C₂ = ⟨AAᵀ⟩ − ⟨A⟩⟨A⟩ᵀ`` (n, n) do not change when u and w are rescaled.
@@ -153,6 +157,24 @@ class Balance:
                 raise ValueError(
                     f"{name} must be a finite matrix ({size}, {size}), got {C.shape} or NaN; see Balance.of"
                 )
+
+    def _summary(self) -> tuple[str, _show.Rows]:
+        def range_of(ends: tuple[float, float]) -> str:
+            return f"{_show.number(ends[0])} to {_show.number(ends[1])}"
+
+        arguments = [("temperature", _show.number(self.temperature)), ("weight_decay", _show.number(self.weight_decay))]
+        norms = _square(self.u), _square(self.w)
+        rows = [
+            ("numbers in u and w", f"{self.u.size:,} and {self.w.size:,}"),
+            ("‖u‖² and ‖w‖²", f"{_show.number(float(norms[0]))} and {_show.number(float(norms[1]))}"),
+            ("drift of the difference", _show.number(_show.computed(getattr, self, "drift"))),
+            ("ratio ‖u‖²/‖w‖²", _show.number(_show.computed(lambda: norms[0] / norms[1]))),
+            ("ratio where noise balances", _show.number(_show.computed(getattr, self, "ratio"))),
+            ("rate of return", _show.number(_show.computed(getattr, self, "rate"))),
+        ]
+        if max(self.u.size, self.w.size) <= EIGENVALUES_SHOWN:
+            rows.append(("bounds of the ratio", _show.tried(lambda: range_of(self.ratio_bounds), _show.MISSING)))
+        return _show.call("Balance", arguments), rows
 
     @classmethod
     def of(

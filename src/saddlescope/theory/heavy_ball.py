@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from numpy.typing import ArrayLike
 
+from saddlescope import _show
 from saddlescope._arrays import Floats, transposed
 from saddlescope._numbers import as_numbers
 
@@ -30,12 +31,15 @@ class Balance(NamedTuple):
     mixed: Floats
     velocity: Floats
 
+    def __repr__(self) -> str:
+        return _show.call("Balance", [(name, _show.value(array)) for name, array in self._asdict().items()])
+
 
 def balance(lower: ArrayLike, upper: ArrayLike, lower_velocity: ArrayLike, upper_velocity: ArrayLike) -> Balance:
     """Q, C and D of ``W_l`` (…, n_l, n_{l−1}), ``W_{l+1}`` (…, n_{l+1}, n_l) and their velocities of the same shapes.
 
     >>> balance([[1.0]], [[2.0]], [[0.5]], [[0.25]])
-    Balance(weights=array([[3.]]), mixed=array([[0.]]), velocity=array([[-0.1875]]))
+    Balance(weights=[[3.]], mixed=[[0.]], velocity=[[-0.1875]])
     """
     w, v = as_numbers(lower, "lower"), as_numbers(upper, "upper")
     p, q = as_numbers(lower_velocity, "lower_velocity"), as_numbers(upper_velocity, "upper_velocity")

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
+from saddlescope import _show
 from saddlescope._arrays import Floats
 from saddlescope._numbers import as_number
 from saddlescope.theory._checks import steady
@@ -72,8 +73,8 @@ REGIMES: dict[Regime, str] = {
 """What each regime of depth 2 means."""
 
 
-@dataclass(frozen=True)
-class Extrema:
+@dataclass(frozen=True, repr=False)
+class Extrema(_show.Shown):
     """Strengths at which a stationary density is largest and smallest, each sorted; ``at_zero`` when infinite at 0."""
 
     maxima: Floats

@@ -11,11 +11,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from saddlescope import _show
 from saddlescope._arrays import Floats
-from saddlescope._numbers import as_choice, as_number, shown
-from saddlescope._parts import frozen
+from saddlescope._numbers import as_choice, as_number, as_numbers, shown
+from saddlescope._parts import as_call, frozen
 from saddlescope.kernel.mode_paths import integrate, walk
-from saddlescope.theory._checks import steady
+from saddlescope.theory._checks import quiet, steady
 from saddlescope.theory.mode import passages, stationary
 from saddlescope.theory.mode.coefficients import ModeCoefficients
 from saddlescope.theory.mode.flow import mode_flow, plateau_time
@@ -23,7 +24,7 @@ from saddlescope.theory.mode.log_strength import LogStrength
 from saddlescope.theory.sde.boundaries import Boundaries
 from saddlescope.theory.sde.diffusion1d import Diffusion1D
 from saddlescope.theory.sde.in_time import LawInTime
-from saddlescope.theory.sde.laws import Law
+from saddlescope.theory.sde.laws import Law, titled
 from saddlescope.theory.sde.start import Start
 
 
@@ -44,6 +45,33 @@ class ModeSDE(ModeCoefficients):
     >>> mode.stationary().mean()
     1.1991...
     """
+
+    def _results(self) -> _show.Rows:
+        with quiet():
+            rest, critical = (_show.computed(getattr, self, name) for name in ("fixed_point", "critical_temperature"))
+            regime: str | None = _show.tried(lambda: self._regime, None)
+            rows = [
+                ("fixed point without noise", None if rest == self.target else _show.number(rest)),
+                ("critical temperature T_c", _show.number(critical)),
+                ("regime", regime),
+                ("noise peak", _show.tried(self._peak, _show.MISSING)),
+            ]
+        return [(name, text) for name, text in rows if text is not None]
+
+    def _peak(self) -> str:
+        peak = self.noise_peak()
+        return "none" if peak is None else f"at s = {_show.number(peak)}"
+
+    @property
+    def _regime(self) -> str | None:
+        """Where T lies between 0 and T_c; None where that is not all, see ``phases.regime``."""
+        share = self.temperature / self.critical_temperature if self.critical_temperature > 0 else np.inf
+        if self.depth != 2 or self.frozen or self.crossing is not None:
+            return None
+        below = (
+            "T < T_c/3, the density vanishes at 0" if share < 1 / 3 else "T_c/3 ≤ T < T_c, the density is infinite at 0"
+        )
+        return f"T = {_show.number(share, 3)} T_c: {below if share < 1 else 'all mass ends at 0'}"
 
     @cached_property
     def _log(self) -> LogStrength:
@@ -97,7 +125,7 @@ class ModeSDE(ModeCoefficients):
         >>> ModeSDE(depth=2, target=1.0, temperature=2.0).stationary(start=0.3).probabilities
         array([0.21450048, 0.78549952])
         """
-        return stationary.stationary(self._log, start)
+        return titled(stationary.stationary(self._log, start), f"stationary distribution of {as_call(self)}")
 
     def boltzmann(self) -> Law:
         """The Boltzmann law near β₂/β₁: normal with variance ``½L s*^{2κ} T g(s*)/β₁``.
@@ -110,7 +138,7 @@ class ModeSDE(ModeCoefficients):
         >>> ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.01).boltzmann().std()
         0.0500000
         """
-        return stationary.boltzmann(self)
+        return titled(stationary.boltzmann(self), f"Boltzmann distribution of {as_call(self)}")
 
     def passage(self, start: ArrayLike, target: float) -> tuple[Floats, Floats]:
         """Mean and variance of the time at which s first reaches ``target``; each of the shape of ``start``.
@@ -135,7 +163,8 @@ class ModeSDE(ModeCoefficients):
         >>> law.mean(), law.var()
         (3.6597378, 0.4622624)
         """
-        return stationary.plateau_passage(self, start, target)
+        law = stationary.plateau_passage(self, start, target)
+        return titled(law, f"time on the plateau from {_show.number(start)} of {as_call(self)}")
 
     def simulate(
         self,
@@ -222,7 +251,9 @@ class ModeSDE(ModeCoefficients):
         >>> law.mean(), law.std()
         (0.6..., 0.3...)
         """
-        return passages.evolve(self._log, start, times, tol)
+        laws = passages.evolve(self._log, start, times, tol)
+        name, when = as_call(self), np.atleast_1d(as_numbers(times, "times"))
+        return [titled(law, f"at time {_show.number(time)}, {name}") for law, time in zip(laws, when, strict=True)]
 
     def passage_cdf(self, times: ArrayLike, start: float, target: float, tol: float = 1e-5) -> Floats:
         """Probability that s has gone from ``start`` to ``target`` by ``times`` (increasing); shape of ``times``.

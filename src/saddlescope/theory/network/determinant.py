@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from saddlescope import _show
 from saddlescope._arrays import Floats, Weights
 from saddlescope._arrays import transposed as _t
 from saddlescope._numbers import as_number, as_numbers, as_whole
@@ -150,8 +151,8 @@ def settled_rate(data: Data, temperature: float, weights: Weights, lr: float = 0
     return np.asarray(-rate * (2 * dim_out * np.trace(sigma) + lr * pull))
 
 
-@dataclass(frozen=True)
-class EigenvalueSDE:
+@dataclass(frozen=True, repr=False)
+class EigenvalueSDE(_show.Shown):
     """``dλ_i = (pull_i + repulsion_i) dt + noise``: λ (n, m) descending, and the noise's covariance rate (n, m, m).
 
     ``squares`` q (n, m, m) is how strongly i and j meet; each repels the other in proportion to q_ij.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from saddlescope import _show
 from saddlescope._arrays import Floats, Weights
 from saddlescope._arrays import transposed as _t
 from saddlescope._numbers import as_numbers, as_whole
@@ -66,8 +67,8 @@ def map_covariance(data: Data, temperature: float, weights: Weights, share: floa
     return _covariance_between(data, temperature, weights, np.eye(data.dim_out), np.eye(data.dim_in), share)
 
 
-@dataclass(frozen=True)
-class SingularValueSDE:
+@dataclass(frozen=True, repr=False)
+class SingularValueSDE(_show.Shown):
     """``dσ_α = drift_α dt + noise``: σ (n, m) descending, drift (n, m) and the covariance rate of the noise (n, m, m).
 
     ``repulsion`` (n, m) is the drift in excess of that of ``u_αᵀPv_α``.

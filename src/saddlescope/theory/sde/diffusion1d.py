@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
+from saddlescope import _show
 from saddlescope._arrays import Floats
 from saddlescope._numbers import as_choice, as_number, as_numbers
 from saddlescope.theory._checks import given, steady
@@ -22,6 +23,7 @@ from saddlescope.theory.sde.coordinate import Coordinate, Tails, on_domain
 from saddlescope.theory.sde.density import Density
 from saddlescope.theory.sde.evolution import MOST_RATES, spectrum
 from saddlescope.theory.sde.in_time import LawInTime
+from saddlescope.theory.sde.laws import titled
 from saddlescope.theory.sde.mass import tabulate
 from saddlescope.theory.sde.scale_speed import ScaleSpeed
 from saddlescope.theory.sde.start import Start, check_law
@@ -31,8 +33,8 @@ _MOST_TIMES = 10_000
 
 
 @steady
-@dataclass(frozen=True)
-class Diffusion1D:
+@dataclass(frozen=True, repr=False)
+class Diffusion1D(_show.Shown):
     """``dx = drift(x) dt + diffusion(x) dW`` (Itô) on ``lower < x < upper``, where the diffusion is positive.
 
     ``drift`` and ``diffusion`` map arrays to arrays, or to one number, and may jump. ``center`` and ``scale`` say where
@@ -69,6 +71,25 @@ class Diffusion1D:
             object.__setattr__(self, name, given(getattr(self, name), name))
         for name in ("at_lower", "at_upper"):
             as_choice(getattr(self, name), name, "reflecting", "absorbing")
+
+    def _summary(self) -> tuple[str, _show.Rows]:
+        rows = []
+        for name in ("drift", "diffusion"):
+            function = getattr(self, name)
+            there = _show.number(_show.computed(function, self._origin))
+            rows.append((name, f"{_show.value(function.function)}, {there} at x = {_show.number(self._origin)}"))
+
+        def ends() -> str:
+            return (
+                f"lower {self.boundaries.lower.kind}, upper {self.boundaries.upper.kind}; {self.boundaries.recurrence}"
+            )
+
+        rows.append(("ends", _show.tried(ends, _show.MISSING)))
+        return f"{self._name}: dx = drift(x) dt + diffusion(x) dW", rows
+
+    @property
+    def _name(self) -> str:
+        return f"Diffusion1D on ({_show.number(self.lower)}, {_show.number(self.upper)})"
 
     @cached_property
     def scale_speed(self) -> ScaleSpeed:
@@ -130,7 +151,8 @@ class Diffusion1D:
         """
         if self.boundaries.no_law is not None:
             raise ValueError(self.boundaries.no_law)
-        return Density(tabulate(self.scale_speed.log_speed, self.scale_speed.potential.edges), self.coordinate)
+        mass = tabulate(self.scale_speed.log_speed, self.scale_speed.potential.edges)
+        return titled(Density(mass, self.coordinate), f"stationary distribution of {self._name}")
 
     def exit_probability(self, start: ArrayLike, lower: float | None = None, upper: float | None = None) -> Floats:
         """Probability to reach ``upper`` before ``lower`` (None: an end of the domain); shape of ``start``.
@@ -212,7 +234,8 @@ class Diffusion1D:
         (0.6065..., 0.3160...)
         """
         first, when = self._asked(start, times, lower, upper, tol)
-        return in_time.evolve(self.scale_speed, first, when, self._levels(lower, upper), tol)
+        laws = in_time.evolve(self.scale_speed, first, when, self._levels(lower, upper), tol)
+        return [titled(law, f"{self._name} at time {_show.number(time)}") for law, time in zip(laws, when, strict=True)]
 
     def spectrum(
         self, count: int = 2, lower: float | None = None, upper: float | None = None, tol: float = 1e-6

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from saddlescope import _show
 from saddlescope._arrays import Floats
 from saddlescope._memory import require
 from saddlescope._numbers import as_number, as_numbers, as_vector, as_whole, shown
-from saddlescope.theory._checks import finite, steady
+from saddlescope.theory._checks import finite, quiet, steady
 from saddlescope.theory.sde._piecewise import Function, weighted_integral
+
+_PERCENT = (5, 50, 95)
+"""Quantiles that a law shows."""
 
 Seed = int | np.random.Generator | None
 
@@ -42,15 +47,47 @@ class Law(Protocol):
 
 
 @steady
-class BaseLaw:
+class BaseLaw(_show.Shown):
     """What every law here derives from its ``cdf`` and ``ppf``."""
 
-    def __repr__(self) -> str:
-        (low, high), (inner, outer) = self.support(), self.interval(0.9)
-        return (
-            f"{type(self).__name__}: median {self.median():.6g}, 90 % from {inner:.6g} to {outer:.6g}, "
-            f"all from {low:.6g} to {high:.6g}"
-        )
+    _title = ""
+    """What it is the law of."""
+
+    def _summary(self) -> tuple[str, _show.Rows]:
+        """Mean, standard deviation, quantiles and point masses."""
+
+        with quiet():
+            variance, mean, (low, *quantiles, high) = (
+                _show.computed(self.var),
+                _show.computed(self.mean),
+                [_show.computed(self.ppf, q / 100) for q in (0, *_PERCENT, 100)],
+            )
+        deviation = math.sqrt(variance) if variance >= 0 else math.nan
+
+        def shown(x: float) -> str:
+            return _show.number(0.0 if abs(x) < 1e-12 * deviation < np.inf else x)
+
+        rows = [
+            ("mean", shown(mean)),
+            ("standard deviation", _show.number(deviation)),
+            ("quantiles", ", ".join(f"{shown(x)} ({q} %)" for x, q in zip(quantiles, _PERCENT, strict=True))),
+            ("range", f"{shown(low)} to {shown(high)}"),
+            *self._parameters(),
+        ]
+        masses = sorted(self._point_masses(), key=lambda mass: -mass[1])
+        listed = [f"{_show.number(p)} at {_show.number(x)}" for x, p in masses[:4]]
+        if listed:
+            rows.append(("point masses", ", ".join([*listed, "…"] if len(masses) > 4 else listed)))
+        name = type(self).__name__
+        return (f"{name}: {self._title}" if self._title else name), rows
+
+    def _parameters(self) -> _show.Rows:
+        """Rows that this kind of law adds."""
+        return ()
+
+    def _point_masses(self) -> list[tuple[float, float]]:
+        """Values of positive probability, with it."""
+        return []
 
     def cdf(self, x: ArrayLike) -> Floats:
         """Probability of values up to x."""
@@ -159,6 +196,16 @@ class BaseLaw:
         return float(self.ppf(0.0)), float(self.ppf(1.0))
 
 
+L = TypeVar("L")
+
+
+def titled(law: L, title: str) -> L:
+    """The same law with a title, which is shown on one line."""
+    law = copy(law)
+    object.__setattr__(law, "_title", " ".join(title.split()))
+    return law
+
+
 @steady
 @dataclass(frozen=True, repr=False)
 class Atoms(BaseLaw):
@@ -222,6 +269,9 @@ class Atoms(BaseLaw):
         """``E[function(x)]``; raises ValueError where the function is not finite at a value."""
         return float(finite(function, self._held) @ self.probabilities[self.probabilities > 0])
 
+    def _point_masses(self) -> list[tuple[float, float]]:
+        return [(float(x), float(p)) for x, p in zip(self.values, self.probabilities, strict=True) if p > 0]
+
     @property
     def _held(self) -> Floats:
         return self.values[self.probabilities > 0]
@@ -240,6 +290,15 @@ class Mixture(BaseLaw):
 
     laws: tuple[Law, ...]
     shares: tuple[float, ...]
+
+    def _parameters(self) -> _show.Rows:
+        pairs = zip(self.laws, self.shares, strict=True)
+        parts = [f"{_show.number(share)} {type(law).__name__}" for law, share in pairs]
+        return [("shares", ", ".join([*parts[:4], "…"] if len(parts) > 4 else parts))]
+
+    def _point_masses(self) -> list[tuple[float, float]]:
+        held = [(law, share) for law, share in zip(self.laws, self.shares, strict=True) if isinstance(law, BaseLaw)]
+        return [(x, share * p) for law, share in held if share > 0 for x, p in law._point_masses()]
 
     def _mixed(self, name: str, x: ArrayLike) -> Floats:
         x = as_numbers(x, "x")
@@ -313,6 +372,13 @@ class Known(BaseLaw):
     """
 
     law: Any
+
+    def _parameters(self) -> _show.Rows:
+        name = getattr(getattr(self.law, "dist", self.law), "name", type(self.law).__name__)
+        arguments = [("", _show.value(a)) for a in getattr(self.law, "args", ())]
+        named = [(key, _show.value(a)) for key, a in getattr(self.law, "kwds", {}).items()]
+        parts = [text if not key else f"{key}={text}" for key, text in [*arguments, *named]]
+        return [("scipy.stats", f"{name}({', '.join(parts)})")]
 
     def pdf(self, x: ArrayLike) -> Floats:
         """Density."""

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.interpolate import CubicHermiteSpline
 from scipy.special import ndtr, ndtri
 
+from saddlescope import _show
 from saddlescope._arrays import Floats
 from saddlescope._numbers import as_numbers
 from saddlescope.theory._checks import finite, steady
@@ -34,6 +35,9 @@ class QuantileLaw(BaseLaw):
     coordinate: Coordinate
 
     absorbed = (0.0, 0.0)
+
+    def _parameters(self) -> _show.Rows:
+        return [("error of its cdf", f"at most {_show.number(self.error, 2)}")]
 
     @cached_property
     def _quantile(self) -> CubicHermiteSpline:

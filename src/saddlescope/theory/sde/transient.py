@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.interpolate import CubicHermiteSpline, PchipInterpolator
 
+from saddlescope import _show
 from saddlescope._arrays import Floats
 from saddlescope._numbers import as_numbers
 from saddlescope.theory._checks import finite, steady
@@ -41,6 +42,12 @@ class Transient(BaseLaw):
     def absorbed(self) -> tuple[float, float]:
         """Probability to have been absorbed at the lower and at the upper end."""
         return float(self.cumulated[0]), float(1 - self.cumulated[-1])
+
+    def _parameters(self) -> _show.Rows:
+        return [("error of its cdf", f"at most {_show.number(self.error, 2)}")]
+
+    def _point_masses(self) -> list[tuple[float, float]]:
+        return [(float(end), p) for p, end in zip(self.absorbed, self._ends, strict=True) if p > 0]
 
     @cached_property
     def _spline(self) -> CubicHermiteSpline:
