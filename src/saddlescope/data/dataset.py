@@ -65,8 +65,10 @@ class Dataset(Data):
 
     @model_validator(mode="before")
     @classmethod
-    def _of_tables(cls, given: ArgsKwargs) -> ArgsKwargs:
+    def _of_tables(cls, given: Any) -> Any:
         """The arguments with matrices in place of tables, whose names become inputs and targets."""
+        if not isinstance(given, ArgsKwargs):  # data of another kind, which the next check refuses
+            return given
         arguments: dict[str, Any] = dict(given.kwargs or {})
         for name, key in (("X", "inputs"), ("Y", "targets"), ("X_test", "inputs"), ("Y_test", "targets")):
             if name not in arguments:
@@ -206,7 +208,11 @@ class Dataset(Data):
             ("dy", str(self.dim_out)),
             ("s*", self._strengths_shown),
             ("label_noise", _show.number(self.label_noise)),
-            *[(name, _show.value(names)) for name in ("inputs", "targets") if (names := getattr(self, name)) is not None],
+            *[
+                (name, _show.value(names))
+                for name in ("inputs", "targets")
+                if (names := getattr(self, name)) is not None
+            ],
         ]
 
     @property
