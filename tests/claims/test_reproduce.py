@@ -1,6 +1,7 @@
 """The command that runs claims and writes the report, tested on synthetic claims."""
 
 import base64
+import itertools
 import json
 import re
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 from saddlescope import claims
 from saddlescope.claims import report
 from saddlescope.claims._mathml import mathml
+from saddlescope.claims._template import STYLE
 from saddlescope.claims.claim import Claim, Evidence, Number, Rival, Run
 from saddlescope.claims.intervals import Interval
 from saddlescope.claims.reproduce import KEPT, reproduce, select
@@ -318,3 +320,40 @@ def test_selection():
     assert list(select(["saddle-to-saddle/plateaus"])) == ["saddle-to-saddle/plateaus"]
     assert len({claim.title for claim in every.values()}) == len(every)
     assert claims.PAPERS.keys() <= claims.SOURCES.keys()
+
+
+def test_page_can_be_read_by_a_screen_reader(paper, tmp_path):
+    paper(make_claim("good"), make_claim("better"))
+    reproduce(quick=True, out=tmp_path, progress=False)
+    page = (tmp_path / "index.html").read_text()
+    levels = [int(level) for level in re.findall(r"<h(\d)", page)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    names = re.findall(r'id="([^"]+)"', page)
+    assert len(set(names)) == len(names)
+    assert '<html lang="en">' in page
+    assert len(re.findall(r'role="img" aria-label="caption [^"]+"', page)) == 2
+    assert page.count("quick: coarser") == 5  # title, printed pages, banner, both claims
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colours_of_the_page_have_contrast(scheme):
+    light, dark = re.findall(r":root \{([^}]*--ink[^}]*)\}", STYLE)
+    colours = dict(re.findall(r"--([\w-]+): (#\w+)", light if scheme == "light" else dark))
+    pairs = [(front, "paper") for front in ("ink", "grey", "link", "open")] + [("ink", "soft")]
+    pairs += [(verdict, f"{verdict}-soft") for verdict in ("good", "bad", "open")]
+    assert min(contrast(colours[front], colours[back]) for front, back in pairs) >= 4.5
+    assert contrast("#888888", "#ffffff") < 4.5
+
+
+def contrast(front, back):
+    """Contrast of two colours as the Web Content Accessibility Guidelines define it."""
+    first, second = sorted(map(luminance, (front, back)), reverse=True)
+    return (first + 0.05) / (second + 0.05)
+
+
+def luminance(colour):
+    digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+    levels = [int(digits[place : place + 2], 16) / 255 for place in (0, 2, 4)]
+    linear = [level / 12.92 if level <= 0.04045 else ((level + 0.055) / 1.055) ** 2.4 for level in levels]
+    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))

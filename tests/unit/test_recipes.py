@@ -97,6 +97,11 @@ CLAIM = Claim(
     caption="A line.",
     experiment=experiment,
     draw=draw,
+    why="Training without noise finds the teacher. It is the case to compare others with.",
+    equations=("s \\to s^*",),
+    proved="Convergence from small weights.",
+    unknown="Other rates.",
+    related=("noise-peak",),
     panels=1,
 )
 '''

@@ -12,8 +12,11 @@ from matplotlib.text import Text
 RAISED = re.compile(r"\^(?:\(((?:[^()]|\([^()]*\))*)\)|([A-Za-z0-9α-ω])(?!\w))")
 """An exponent: ``^(…)``, with at most one pair of parentheses inside, or ``^`` and one character."""
 
-LOWERED = re.compile(r"_(?:\{([^{}]*)\}|((?:min|max|GD|xx|[ij]{2})(?![A-Za-z])|[α-ω]|[A-Za-z0-9](?![a-z0-9α-ω](?!_))))")
+LOWERED = re.compile(r"_(?:\{([^{}]*)\}|((?:min|max|GD|xx|[ij]{2})(?![a-z])|[α-ω]|[A-Za-z0-9](?![a-z0-9α-ω](?!_))))")
 """An index: ``_{…}``, or ``_`` and a known index; names of functions, such as ``mode_sde``, are left as they are."""
+
+CODE = re.compile(r"\btheory\.[a-z_]+")
+"""The name of a function."""
 
 EITHER = re.compile(f"{RAISED.pattern}|{LOWERED.pattern}")
 
@@ -25,7 +28,8 @@ def html(words: str) -> str:
     's<sub>α</sub><sup>2κ</sup> &lt; T<sub>c</sub>, v<sub>i</sub>v<sub>j</sub>, λ<sub>min</sub>,
     s<sup>T<sub>c</sub>/(2T)</sup>, mode_sde'
     """
-    return LOWERED.sub(r"<sub>\1\2</sub>", RAISED.sub(r"<sup>\1\2</sup>", escape(words)))
+    raised = RAISED.sub(r"<sup>\1\2</sup>", escape(words))
+    return CODE.sub(r"<code>\g<0></code>", LOWERED.sub(r"<sub>\1\2</sub>", raised))
 
 
 def mathtext(words: str) -> str:

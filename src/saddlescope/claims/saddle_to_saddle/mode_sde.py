@@ -377,8 +377,8 @@ CLAIM = Claim(
     ),
     unknown=(
         "How large an error the SDE of P has under full noise: it neglects the imbalance of the layers, which is also "
-        "of order T, and no bound is known. Tested at L = 3, T = 0.02, two modes, with Langevin dynamics; other "
-        "depths are in a claim of their own."
+        "of order T, and no bound is known. Tested at L = 3, T = 0.02, two modes, with Langevin dynamics; another "
+        "claim tests other depths."
     ),
     related=("depths", "noise-peak", "stationary-law", "whole-map"),
     experiment=experiment,

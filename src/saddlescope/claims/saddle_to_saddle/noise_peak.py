@@ -307,9 +307,9 @@ CLAIM = Claim(
         "zero, at every depth L ≥ 2."
     ),
     unknown=(
-        "Tested with discrete SGD in batches of 16 at depths 2 and 3, from aligned, balanced weights; starts without "
-        "alignment are in a claim of their own. Momentum, adaptive methods and nonlinear networks are not tested. In "
-        "other coordinates, such as the weights, the peak lies elsewhere."
+        "Tested with discrete SGD in batches of 16 at depths 2 and 3, from aligned, balanced weights; another claim "
+        "starts from random weights. Momentum, adaptive methods and nonlinear networks are not tested. In other "
+        "coordinates, such as the weights, the peak lies elsewhere."
     ),
     related=("small-start", "depths", "mode-sde", "isotropic-noise"),
     experiment=experiment,

@@ -281,7 +281,7 @@ CLAIM = Claim(
     unknown=(
         "Under full noise the distribution is known to first order in T only. Networks are tested at L = 3, T = 0.03; "
         "hotter temperatures and other depths with ensembles of the mode SDE. SGD in discrete steps under label noise "
-        "has a distribution of its own, which other claims test."
+        "has another distribution, which other claims test."
     ),
     related=("label-noise", "stationary-density", "tail-exponents", "fluctuation-inversion"),
     experiment=experiment,
