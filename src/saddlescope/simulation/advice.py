@@ -1,9 +1,20 @@
-"""Warnings about a run, before it starts and at its end: each is given once, with its number, and stops nothing."""
+"""Warnings about a run, before it starts and at its end: each with its number, once in a process, and stops nothing.
+
+Python shows a warning once for each line of code, but forgets that it did so whenever any library enters
+``warnings.catch_warnings``. So ``give`` remembers which advice was given on which problem, method and plan, whatever
+the seed and the numbers in the sentence: a loop over seeds warns once, another problem again. A filter of the user that
+matches decides alone: "always" shows and "error" raises every warning, and ``pytest.warns`` sees all. Every process has
+its own memory; ``forget`` clears it.
+"""
 
 from __future__ import annotations
 
+import re
+import sys
+import warnings
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -21,11 +32,47 @@ from saddlescope.runs.run import divergence, status
 SMALL = 0.1
 """What counts as ≪ 1."""
 
+_NUMBER = re.compile(r"\d[\d,.]*(e[-+]?\d+)?")
+
 RARE = 20
 """Nats below its maximum at which a density counts as 0."""
 
 SMALLEST_UPDATE = 1e-6
 """Median relative update of a weight below which rounding in float32, 6e-8, is a noticeable part of it."""
+
+
+_given: set[tuple[str, ...]] = set()
+
+
+def give(sentences: Collection[str], problem: Problem, method: Method, plan: Plan, stacklevel: int) -> None:
+    """Warn of these sentences, unless the same advice was given in this process before."""
+    if not sentences:
+        return
+    run = repr(problem), repr(method), repr(replace(plan, seed=0, threads=None))
+    keys = {sentence: (_NUMBER.sub("#", sentence), *run) for sentence in sentences}
+    module = sys._getframe(stacklevel).f_globals.get("__name__", "")
+    new = [sentence for sentence in sentences if keys[sentence] not in _given or _filtered(sentence, module)]
+    for sentence in new:
+        warnings.warn(sentence, stacklevel=stacklevel + 1)
+        if not _filtered(sentence, module):
+            _given.add(keys[sentence])
+
+
+def forget() -> None:
+    """Give all advice again."""
+    _given.clear()
+
+
+def _filtered(sentence: str, module: str) -> bool:
+    """Whether a filter of the user says what happens to this warning."""
+    return any(
+        issubclass(UserWarning, category) and _fits(text, sentence) and _fits(where, module)
+        for _, text, category, where, _ in warnings.filters
+    )
+
+
+def _fits(pattern: Any, text: str) -> bool:
+    return pattern is None or bool(pattern.match(text) if hasattr(pattern, "match") else pattern == text)
 
 
 def on_run(problem: Problem, method: Method, plan: Plan, engine: Engine, state: State) -> Iterator[str]:

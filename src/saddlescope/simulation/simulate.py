@@ -42,7 +42,8 @@ def simulate(
     uninterrupted run; another method continues it from its last weights, with time and step starting at 0.
     ``engine`` is "native" (compiled), "reference" (plain NumPy), or "auto" (native where it is built
     and has the network).
-    Warns at the end when trajectories have diverged, which are then excluded from statistics, or stick at 0.
+    Warns at the end when trajectories have diverged, which are then excluded from statistics, or stick at 0. The same
+    warning on the same problem, method and plan is given once in a process, whatever the seed.
     ``out`` names a Zarr store, written during the run: if the process is killed at any time, the same call resumes it.
     One process at a time writes it; other files are left alone, links are followed, an empty folder is used as it is.
     Ctrl-C ends a run in memory early, with a warning: what was computed is returned, ``attrs["complete"]`` is 0, and
@@ -70,9 +71,8 @@ def simulate(
         with np.errstate(all="ignore"):
             sentences = list(advice.on_end(start.problem, start.method, start.plan, sink.state))
         if not sink.stored and sink.state.step < start.plan.steps:
-            sentences.insert(0, _stopped(sink.state.step, start.plan.steps))
-        for sentence in sentences:
-            warnings.warn(sentence, stacklevel=2)
+            warnings.warn(_stopped(sink.state.step, start.plan.steps), stacklevel=2)
+        advice.give(sentences, start.problem, start.method, start.plan, stacklevel=2)
         return sink.dataset()
 
 
@@ -96,8 +96,7 @@ def _sink(start: Start, engine: Engine, out: Any, overwrite: bool) -> Sink:
         state = engine.init() if start.state is None else start.state
         with np.errstate(all="ignore"):
             sentences = list(advice.on_run(problem, method, plan, engine, state))
-        for sentence in sentences:
-            warnings.warn(sentence, stacklevel=3)
+        advice.give(sentences, problem, method, plan, stacklevel=3)
         records = start.records
         if not records and plan.save_steps[0] == state.step:
             records = [kept([record(engine, plan, state)], problem, plan)]
