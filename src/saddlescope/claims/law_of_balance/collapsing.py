@@ -204,8 +204,8 @@ CLAIM = Claim(
     statement=(
         "At L = 2 and T > T_c there is no stationary distribution, but the formula of its density, m(s), which cannot "
         "be normalised at 0, still has a maximum at s > 0 if (1 + 4Ts*)² > 42T²σ² and 10Ts* > 1. Then the trajectories "
-        "that have not collapsed have a maximum of their density there, and otherwise none. At T = 1.3 T_c this holds "
-        "for σ ≤ 0.6 s* and not for σ ≥ s*."
+        "that have not collapsed have a maximum of their density there, and otherwise none. At T = 1.3 T_c there is "
+        "such a maximum for σ ≤ 0.6 s* and none for σ ≥ s*."
     ),
     source=(
         "Ziyin, Li & Ueda 2023, arXiv 2308.06671, fifth regime of the phase diagram; the condition is this project's"

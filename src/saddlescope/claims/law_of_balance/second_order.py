@@ -137,7 +137,7 @@ def _exact_at(batch_size: int, label_noise: float) -> float:
 def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
     """Measured thresholds and those of each order; the exact threshold against σ/s*."""
     bars, course = axes
-    orders = (exact, "E log|1 + ηX| = 0", plots.COLOURS[0]), (second, "second order", plots.COLOURS[1])
+    orders = (exact, "E log|1 + η mean(xy)| = 0", plots.COLOURS[0]), (second, "second order", plots.COLOURS[1])
     for place, ((data, B), found) in enumerate(evidence.curves["found"].items()):
         base = first(data, B)
         plots.interval(bars, place, found / base, color=plots.INK, label=None if place else "SGD")
@@ -145,7 +145,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
             bars.plot(place + 0.15, theory(data, B) / base, "s", color=colour, label=None if place else name)
     bars.axhline(1, color=plots.GREY, lw=0.8, ls=":", label="Langevin model")
     bars.set_xticks(range(3), [f"{data}\nB = {B}" for data, B in evidence.curves["found"]])
-    bars.set(title="Where SGD collapses", ylabel="η / (B $T_c$)", xlim=(-0.5, 2.6))
+    bars.set(title="Where SGD collapses", ylabel="η / (B $T_c$)", xlim=(-0.5, 2.6), ylim=(0.88, 1.14))
     bars.legend()
     noises = np.geomspace(7, 40, 12)
     for B, colour in zip(BATCHES, plots.COLOURS, strict=False):
