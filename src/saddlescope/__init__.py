@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from saddlescope import convert, init, schedules, theory
+    from saddlescope import convert, init, plots, schedules, theory
     from saddlescope.comparison import compare
     from saddlescope.data import Dataset, GaussianData, Moments
     from saddlescope.methods import GD, SGD, GradientFlow, Langevin
     from saddlescope.networks import DeepLinear, Diagonal
     from saddlescope.plan import Accumulate, Plan, logspaced
+    from saddlescope.plots.picture import plot
     from saddlescope.problem import Problem
     from saddlescope.runs.cite import cite
     from saddlescope.runs.store import load, read
@@ -40,6 +42,8 @@ __all__ = [
     "init",
     "load",
     "logspaced",
+    "plot",
+    "plots",
     "read",
     "schedules",
     "simulate",
@@ -63,6 +67,7 @@ _HOMES = {
     "compare": "comparison",
     "load": "runs.store",
     "logspaced": "plan",
+    "plot": "plots.picture",
     "read": "runs.store",
     "simulate": "simulation.simulate",
 }
@@ -73,6 +78,8 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
         globals()[name] = value
+        if "xarray" in sys.modules:  # now there are runs, and here is what they can do
+            importlib.import_module(f"{__name__}.accessor")
         return value
     if not name.startswith("__") and importlib.util.find_spec(f"{__name__}.{name}"):
         return importlib.import_module(f"{__name__}.{name}")

@@ -142,11 +142,13 @@ def info(path: Source) -> None:
 def plot(
     path: Source,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FIGURE", help="File to write: png, pdf or svg.")],
+    theory: Annotated[bool, typer.Option("--theory/--no-theory", help="Draw theory beside the simulation.")] = True,
 ) -> None:
-    """Plot a run: loss, mode strengths and mode noise."""
-    from saddlescope.plots import plot_run
+    """Plot a run: mode strengths with theory, mode noise, loss, balance of the layers, rank."""
+    from saddlescope.plots import save
+    from saddlescope.plots.picture import plot
 
-    plot_run(store.load(path), out)
+    save(plot(store.load(path), theory), out)
 
 
 @app.command()

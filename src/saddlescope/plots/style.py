@@ -1,11 +1,12 @@
-"""Figures for a paper: one style, panels together or one by one, and the picture of a run."""
+"""One style for all figures, their panels together or one by one, and the files they are written to."""
 
 from __future__ import annotations
 
 import io
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -17,7 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.rcsetup import cycler
 
-from saddlescope.runs.run import parts
+from saddlescope._numbers import shown
 
 T = TypeVar("T")
 
@@ -40,8 +41,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ("DejaVu Sans", "Verdana", "Arial"),
-    "font.size": 8.5,
-    "axes.titlesize": 9.5,
+    "font.size": 9,
+    "axes.titlesize": 9,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.titlepad": 8,
@@ -65,7 +66,7 @@ STYLE: dict[Any, Any] = {
     "lines.markersize": 4.5,
     "mathtext.default": "regular",
     "legend.frameon": False,
-    "legend.fontsize": 8,
+    "legend.fontsize": 9,
     "legend.handlelength": 1.6,
     "errorbar.capsize": 2,
     "pdf.fonttype": 42,
@@ -75,6 +76,63 @@ STYLE: dict[Any, Any] = {
 
 PANEL = (3.5, 2.9)
 """Width and height of a panel, inches."""
+
+ALONE = (5.6, 3.6)
+"""Width and height of a panel that is a figure, inches."""
+
+
+class Picture(Figure):
+    """A figure without pyplot: it has no window, shows itself in notebooks, and is drawn in the style everywhere.
+
+    ``picture.savefig(path)`` or ``save(picture, path)`` write it to a file.
+    """
+
+    def __init__(self, width: float, height: float) -> None:
+        with mpl.rc_context(STYLE):
+            super().__init__(figsize=(width, height), layout="constrained")
+            FigureCanvasAgg(self)
+
+    def savefig(self, fname: Any, **options: Any) -> None:
+        """As ``Figure.savefig``, in the style; 200 dots per inch unless ``dpi`` says otherwise."""
+        with mpl.rc_context(STYLE):
+            super().savefig(fname, **({"dpi": 200} | options))
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        """For notebooks, with two pixels for each of the screen's."""
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png")
+        width, height = self.get_size_inches()
+        return buffer.getvalue(), {"width": round(100 * width), "height": round(100 * height)}
+
+
+def drawn(draw: Callable[[Axes], None], axes: Axes | None, size: tuple[float, float] = ALONE) -> Figure:
+    """The figure of ``axes`` after ``draw(axes)``; a new ``Picture`` in the style where ``axes`` is None.
+
+    Raises TypeError when ``axes`` is not one panel of matplotlib.
+
+    >>> len(drawn(lambda axes: None, None).axes)
+    1
+    """
+    if axes is not None:
+        if not isinstance(axes, Axes):
+            raise TypeError(f"axes must be one matplotlib Axes, or None for a new figure, got {shown(axes)}")
+        draw(axes)
+        figure = axes.figure
+        return figure if isinstance(figure, Figure) else figure.figure
+    with mpl.rc_context(STYLE), quiet():
+        picture = Picture(*size)
+        draw(picture.add_subplot())
+        picture.canvas.draw()  # fixes ticks and text while the style holds
+    return picture
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the warnings of axes that have no room or no positive values, and of slices that are all NaN."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield
 
 
 def columns(count: int) -> int:
@@ -146,51 +204,16 @@ def save(figure: Figure, path: str | Path) -> None:
         figure.savefig(path, dpi=200)
 
 
-def plot_run(dataset: xr.Dataset, path: str | Path) -> None:
-    """Write a picture of a run to ``path``: loss, mode strengths, and the gradient noise along the modes.
-
-    Lines are ensemble means (with ``keep="trajectories"`` the first eight trajectories), bands hold 90 % of the
-    trajectories. Raises ValueError for a suffix that is not a figure format, FileNotFoundError when the folder does
-    not exist.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a log axis without positive values
-        figure = panels(_draw_run, dataset, count=3)
-        figure.suptitle(_title(dataset), fontsize=8.5, color=GREY)
-        save(figure, path)
-
-
-def _title(run: xr.Dataset) -> str:
-    """The method, and what the lines mean."""
-    _, method, plan = parts(run)
-    lines = "lines: means; bands: 5–95 % of trajectories" if plan.keep == "statistics" else "lines: trajectories"
-    return f"{method} — {lines}; dotted: s*"
-
-
-def _draw_run(axes: Sequence[Axes], run: xr.Dataset) -> None:
-    loss, strength, noise = axes
-    spread(loss, run["excess_loss"], COLOURS[0])
-    loss.set(title="Loss above label noise", yscale="log", ylabel=label(run["excess_loss"]))
-    for index, target in enumerate(run["target"].values):
-        colour = COLOURS[index % len(COLOURS)]
-        spread(strength, run["mode_strength"].isel(mode=index), colour)
-        strength.axhline(target, color=colour, lw=0.7, ls=":")
-        spread(noise, run["mode_noise"].isel(mode=index), colour, f"s* = {target:.3g}")
-    strength.set(title="Mode strength", ylabel=label(run["mode_strength"]))
-    noise.set(title="Gradient noise along the mode", ylabel=label(run["mode_noise"]))
-    if len(run["target"]) <= len(COLOURS):
-        noise.legend(loc="upper right")
-    for panel in axes:
-        panel.set(xlabel="time", xlim=(0, float(run["time"][-1])))
-
-
 def label(variable: xr.DataArray) -> str:
-    """The label of an axis: display name and units, as xarray writes them.
+    """The label of an axis: display name and units; units that are 1 or repeat the name are left out.
 
     >>> label(xr.DataArray(0.0, attrs={"long_name": "mode strength", "units": "y/x"}))
     'mode strength [y/x]'
+    >>> label(xr.DataArray(0.0, attrs={"long_name": "time", "units": "time"}))
+    'time'
     """
-    return f"{variable.attrs['long_name']} [{variable.attrs['units']}]"
+    name, units = variable.attrs.get("long_name", str(variable.name)), variable.attrs.get("units", "1")
+    return name if units in ("1", name) else f"{name} [{units}]"
 
 
 def interval(panel: Axes, place: float, number: Interval, **style: Any) -> None:

@@ -1,0 +1,216 @@
+"""A run as it is plotted: its variables as curves over time, whatever the run keeps and whatever was selected."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from saddlescope._arrays import Floats
+from saddlescope.methods import Method
+from saddlescope.observables import OBSERVABLES
+from saddlescope.plan import Plan
+from saddlescope.plots.style import label, quiet
+from saddlescope.problem import Problem
+from saddlescope.runs.run import divergence, final_state, parts
+from saddlescope.runs.variables import EVENTS
+
+BANDS_FROM = 8
+"""Number of trajectories from which a band is drawn instead of each of them."""
+
+PATHS = 3
+"""Number of single trajectories over a band."""
+
+MOST_NUMBERS = 20_000_000
+"""Numbers of kept trajectories that are read for one panel."""
+
+OPTIONS = (
+    {name: f'Plan(observe=["{name}"])' for name, variable in OBSERVABLES.items() if variable.extra}
+    | {"learning_time": 'Plan(events=["learning_time"])'}
+    | dict.fromkeys(("noise_peak_step", "noise_peak_strength"), 'Plan(events=["noise_peak"])')
+    | dict.fromkeys(
+        ("histogram", "autocorrelation", "correlation_time", "samples", "effective_samples"),
+        "Plan(accumulate=Accumulate(low, high))",
+    )
+)
+"""The option of a plan that keeps each variable which is not kept by default."""
+
+
+class CannotPlot(ValueError):
+    """A panel that a run has nothing for; ``reason`` says it in a few words."""
+
+    def __init__(self, what: str, reason: str, fix: str) -> None:
+        super().__init__(f"run has no {what} to plot: {reason}; {fix}")
+        self.reason = f"{what} ({reason})"
+
+
+@dataclass(frozen=True)
+class Curves:
+    """A variable over time: ``mean``, ``low`` and ``high`` (t, k), and single ``paths`` (n, t, k).
+
+    Bands are NaN where there are none. ``places`` and ``names`` say what each of the k curves is.
+    """
+
+    time: Floats
+    mean: Floats
+    low: Floats
+    high: Floats
+    paths: Floats
+    places: NDArray[np.int64]
+    names: tuple[str, ...]
+    label: str
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def only(self, keep: NDArray[np.bool_]) -> Curves:
+        """Some of the curves."""
+        names = tuple(name for name, kept in zip(self.names, keep, strict=True) if kept)
+        arrays = {name: getattr(self, name)[..., keep] for name in ("mean", "low", "high", "paths", "places")}
+        return replace(self, names=names, **arrays)
+
+    @property
+    def values(self) -> Floats:
+        """All finite numbers that are drawn."""
+        together = np.concatenate([part.ravel() for part in (self.mean, self.low, self.high, self.paths)])
+        return together[np.isfinite(together)]
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A run from a user with its problem, method and plan."""
+
+    run: xr.Dataset
+    problem: Problem
+    method: Method
+    plan: Plan
+
+    @cached_property
+    def targets(self) -> Floats:
+        """s* of all modes of the teacher."""
+        return np.asarray(self.problem.data.modes.strengths)
+
+    @cached_property
+    def learnable(self) -> NDArray[np.bool_]:
+        """Modes with s* > 0, up to rounding; all where there are none."""
+        found = self.targets > 1e-9 * self.targets.max(initial=0.0)
+        return found if found.any() else np.ones_like(found)
+
+    @cached_property
+    def time(self) -> Floats:
+        """Times of the saves, ascending."""
+        return np.sort(np.atleast_1d(self.run["time"].values)) if "time" in self.run.coords else np.array([])
+
+    @property
+    def log_time(self) -> bool:
+        """Whether the saves are spread over orders of magnitude."""
+        later = self.time[self.time > 0]
+        return len(later) > 4 and later[-1] > 50 * later[0] and np.median(later) < 0.15 * later[-1]
+
+    @cached_property
+    def reached(self) -> int:
+        """Last step of the run."""
+        return final_state(self.run).step
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know: trajectories that diverged, a run that is not complete."""
+        found = []
+        if "status" in self.run and (lost := divergence(np.atleast_1d(self.run["status"].values))):
+            found.append(f"Diverged: {lost}; means and bands are those of the others.")
+        if self.reached < self.plan.steps:
+            found.append(f"The run is not complete: {self.reached:,} of {self.plan.steps:,} steps.")
+        return found
+
+    def needed(self, name: str) -> xr.DataArray:
+        """A variable; raises ValueError with the option of the plan that keeps it where it is missing."""
+        if name in self.run:
+            return self.run[name]
+        if name in OPTIONS:
+            raise CannotPlot(name, "the plan did not ask for it", f"simulate with {OPTIONS[name]}")
+        if name in OBSERVABLES or name in EVENTS:
+            raise CannotPlot(name, "it was dropped from the run", "keep it when you select variables")
+        known = sorted(str(key) for key in self.run if "time" in self.run[key].dims)
+        raise ValueError(
+            f"name must be a variable of the run with a time axis, one of {', '.join(known)}, got {name!r}"
+        )
+
+    def curves(self, name: str) -> Curves:
+        """A variable over time. Raises ``CannotPlot`` where there is none, or no finite number in it."""
+        found = self.needed(name)
+        for dim in ("time", "statistic", "trajectory", "mode"):
+            if dim not in found.dims and dim in found.coords and (dim != "statistic"):
+                found = found.expand_dims(dim)
+        what = found.attrs.get("long_name", name)
+        if "time" not in found.dims:
+            raise CannotPlot(what, "it has no time axis", "keep the dim time")
+        if not found.sizes["time"]:
+            raise CannotPlot(what, "no save yet", "finish the run")
+        found = found.sortby("time")
+        rest = [dim for dim in found.dims if dim not in ("time", "statistic", "trajectory")]
+        lines = self._lines(found, rest)
+        curves = Curves(np.asarray(found["time"].values, float), *lines, *self._names(found, rest), label(found))
+        if not len(curves.values):
+            raise CannotPlot(what, "it is not defined for this network or run", "choose another variable")
+        return curves
+
+    def _lines(self, found: xr.DataArray, rest: Sequence[Any]) -> tuple[Floats, Floats, Floats, Floats]:
+        """Mean, low, high (t, k) and paths (n, t, k)."""
+        t, k = found.sizes["time"], int(np.prod([found.sizes[dim] for dim in rest]))
+        none, no_paths = np.full((t, k), np.nan), np.empty((0, t, k))
+        if "statistic" in found.dims:
+            table = {
+                str(key): found.sel(statistic=key).transpose("time", *rest).values.reshape(t, k)
+                for key in found["statistic"].values
+            }
+            middle = next((table[key] for key in ("mean", "q50") if key in table), none)
+            return middle, table.get("q05", none), table.get("q95", none), no_paths
+        if "trajectory" not in found.dims:
+            return found.transpose("time", *rest).values.reshape(t, k), none, none, no_paths
+        found = found.isel(trajectory=slice(max(BANDS_FROM, MOST_NUMBERS // max(1, t * k))))
+        paths = found.transpose("trajectory", "time", *rest).values.reshape(-1, t, k).astype(float)
+        if "status" in found.coords or "status" in self.run:
+            paths = np.where(self._alive(found)[..., None], paths, np.nan)
+        paths = np.where(np.isfinite(paths), paths, np.nan)
+        with quiet():
+            mean = np.nanmean(paths, axis=0)
+            if len(paths) < BANDS_FROM:
+                return (mean if len(paths) == 1 else none), none, none, (paths if len(paths) > 1 else no_paths)
+            low, high = np.nanquantile(paths, (0.05, 0.95), axis=0)
+        return mean, low, high, paths[:PATHS]
+
+    def _alive(self, found: xr.DataArray) -> NDArray[np.bool_]:
+        """Whether each trajectory (n, t) has not diverged yet."""
+        status = np.atleast_1d(self.run["status"].values)[: found.sizes["trajectory"], None]
+        steps = np.atleast_1d(found["step"].values) if "step" in found.coords else np.zeros(found.sizes["time"])
+        return np.asarray((status == 0) | (status > steps))
+
+    def _names(self, found: xr.DataArray, rest: Sequence[Any]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+        """The index of every curve that decides its colour, and its name."""
+        axes = [
+            np.atleast_1d(found[dim].values) if dim in found.coords else np.arange(found.sizes[dim]) for dim in rest
+        ]
+        grid = (
+            np.stack([part.ravel() for part in np.meshgrid(*axes, indexing="ij")], axis=1) if rest else np.zeros((1, 1))
+        )
+        names = tuple(
+            ", ".join(self._name(str(dim), int(value)) for dim, value in zip(rest, row, strict=True)) if rest else ""
+            for row in grid
+        )
+        places = grid[:, 0] - (rest[0] in ("interface", "layer")) if len(rest) == 1 else np.arange(len(grid))
+        return places.astype(np.int64), names
+
+    def _name(self, dim: str, value: int) -> str:
+        if dim in ("mode", "input_mode"):
+            return f"s* = {self.targets[value]:.3g}"
+        return f"layers {value}, {value + 1}" if dim == "interface" else f"{dim.replace('_', ' ')} {value}"
+
+
+def view(run: xr.Dataset) -> View:
+    """A run to be plotted. Raises TypeError or ValueError for what is not a run from simulate or load."""
+    return View(run, *parts(run))
