@@ -13,7 +13,7 @@ REPORT := report
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DELETE_ON_ERROR:
-.PHONY: demo test soak test-native mutants lint format build setup bench claims docs site clean
+.PHONY: demo test soak test-native test-arm test-min wheel mutants lint format build setup bench claims docs site clean
 
 demo: $(VENV)/.built
 	$(BIN)/saddlescope reproduce saddle-to-saddle --quick -o $(REPORT)
@@ -29,6 +29,13 @@ test-native: $(VENV)/.tools
 	$(BIN)/cmake -S cpp/tests -B build/native -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja >/dev/null
 	$(BIN)/cmake --build build/native
 	$(BIN)/ctest --test-dir build/native --output-on-failure --parallel 2
+
+# The same tests for 64-bit ARM, in an emulator; minutes long.
+test-arm: $(VENV)/.tools
+	$(BIN)/cmake -S cpp/tests -B build/arm -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja \
+		-DCMAKE_TOOLCHAIN_FILE=aarch64.cmake >/dev/null
+	$(BIN)/cmake --build build/arm
+	$(BIN)/ctest --test-dir build/arm --output-on-failure --parallel 2
 
 # Small mistakes put into a copy of the tree one at a time; each must make the test named beside it fail.
 mutants: setup

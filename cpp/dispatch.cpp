@@ -1,7 +1,6 @@
 #include "dispatch.hpp"
 
 #include <atomic>
-#include <cstdlib>
 #include <memory>
 #include <new>
 #include <stdexcept>
@@ -23,13 +22,14 @@ std::vector<const Kernels*> available() {
   return sets;
 }
 
-using Scratch = std::unique_ptr<void, decltype(&std::free)>;
+constexpr std::align_val_t kCacheLine{64};
 
-Scratch scratch_memory(int64_t bytes) {
-  void* memory = std::aligned_alloc(64, size_t(bytes + 63) / 64 * 64 + 64);
-  if (!memory) throw std::bad_alloc();
-  return Scratch(memory, &std::free);
-}
+struct Free {
+  void operator()(void* memory) const { ::operator delete(memory, kCacheLine); }
+};
+using Scratch = std::unique_ptr<void, Free>;
+
+Scratch scratch_memory(int64_t bytes) { return Scratch(::operator new(size_t(bytes) + 64, kCacheLine)); }
 
 }  // namespace
 

@@ -181,14 +181,22 @@ using BlockWork = void (*)(const T*, int64_t, int64_t, const T*, int64_t, T*, in
                            const Part<T>&);
 
 template <class T, int N, int... M>
-SADDLESCOPE_INLINE BlockWork<T> block_of(int rows, std::integer_sequence<int, M...>) {
+SADDLESCOPE_INLINE BlockWork<T> block_of_rows(int rows, std::integer_sequence<int, M...>) {
   static constexpr BlockWork<T> work[] = {&block<T, M + 1, N>...};
   return work[rows - 1];
 }
+template <class T, int... N>
+SADDLESCOPE_INLINE BlockWork<T> block_of(int rows, int vectors, std::integer_sequence<int, N...>) {
+  BlockWork<T> work = nullptr;
+  ((vectors == N + 1 ? void(work = block_of_rows<T, N + 1>(rows, std::make_integer_sequence<int, kBlockRows>{}))
+                     : void()),
+   ...);
+  return work;
+}
+// The tile of this many rows, up to kBlockRows, and vectors, up to kBlockVectors.
 template <class T>
 SADDLESCOPE_INLINE BlockWork<T> block_of(int rows, int vectors) {
-  constexpr std::make_integer_sequence<int, kBlockRows> all;
-  return vectors == 1 ? block_of<T, 1>(rows, all) : block_of<T, 2>(rows, all);
+  return block_of<T>(rows, vectors, std::make_integer_sequence<int, kBlockVectors>{});
 }
 
 // Bytes of B that stay in the second cache while the rows of A pass.
