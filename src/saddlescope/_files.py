@@ -11,7 +11,6 @@ other folders with these names are removed. No other file is ever changed.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 import secrets
@@ -22,6 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from saddlescope._numbers import shown
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 _URL = re.compile(r"(?:[A-Za-z][\w+.-]*::)*([A-Za-z][\w+.-]+):/")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -88,8 +92,10 @@ def in_words(
 def sole(path: Path, name: str) -> Iterator[None]:
     """The exclusive right to write at ``path``, which need not exist: for one thread of one process at a time.
 
-    Raises BlockingIOError when another holds it.
+    Raises BlockingIOError when another holds it, OSError on a system without such locks.
     """
+    if fcntl is None:
+        raise OSError(f"{name} cannot be written: stores and reports need file locks of Linux or macOS; use WSL here")
     with ExitStack() as held:
         try:
             with in_words(path, name):

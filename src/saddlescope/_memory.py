@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
-import resource
 from pathlib import Path
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 ALWAYS = 64 << 20
 """Bytes that are assumed to be available."""
@@ -50,7 +54,7 @@ def _of_machine() -> int | None:
             return 1024 * int(line.split()[1])
     try:
         return int(os.sysconf("SC_PHYS_PAGES")) * int(os.sysconf("SC_PAGE_SIZE"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError):  # Windows has no sysconf
         return None
 
 
@@ -64,6 +68,8 @@ def _of_group() -> int | None:
 
 
 def _of_process() -> int | None:
+    if resource is None:
+        return None  # type: ignore[unreachable]
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     pages = _text("/proc/self/statm").split()
     if limit == resource.RLIM_INFINITY or not pages:

@@ -62,3 +62,22 @@ def test_every_name_is_there():
     assert sc.plots is importlib.import_module("saddlescope.plots")  # modules are found too
     with pytest.raises(AttributeError, match="module 'saddlescope' has no attribute 'Adam'"):
         _ = sc.Adam
+
+
+WITHOUT_LOCKS = """
+import sys
+sys.modules["fcntl"] = sys.modules["resource"] = None  # as on Windows
+{run}
+import saddlescope.cli, saddlescope.plots
+try:
+    sc.simulate(problem, sc.SGD(lr=1e-2, batch_size=4), sc.Plan(steps=10), out="run.zarr")
+except OSError as error:
+    assert "out cannot be written" in str(error), error
+else:
+    raise AssertionError("a store without locks")
+"""
+
+
+def test_a_system_without_file_locks_runs_in_memory_and_refuses_stores(tmp_path):
+    subprocess.run([sys.executable, "-c", WITHOUT_LOCKS.format(run=RUN)], check=True, cwd=tmp_path)
+    assert not list(tmp_path.iterdir())
