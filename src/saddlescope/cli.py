@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,11 +20,16 @@ from rich.console import Console
 from rich.table import Table
 
 from saddlescope.engines import make_engine
+from saddlescope.methods import Method
 from saddlescope.observables import THRESHOLDS
+from saddlescope.plan import Plan
+from saddlescope.problem import Problem
 from saddlescope.runs import store
+from saddlescope.runs.place import is_run
 from saddlescope.runs.run import earlier, final_state, parsed, parts
 from saddlescope.simulation import estimate
 from saddlescope.simulation.simulate import simulate
+from saddlescope.simulation.start import lengthened
 
 WRONG, INTERRUPTED = 2, 130
 
@@ -36,7 +41,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-File = Annotated[Path, typer.Argument(metavar="FILE.toml", help="Problem, method and plan.")]
+RunSource = Annotated[
+    Path, typer.Argument(metavar="FILE.toml|STORE", help="Problem, method and plan, or a store to finish or extend.")
+]
 Source = Annotated[Path, typer.Argument(metavar="STORE", help="A store written by run.")]
 
 
@@ -90,9 +97,12 @@ def _options(
 @app.command()
 @one_sentence()
 def run(
-    file: File,
+    source: RunSource,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="STORE.zarr", help="Where to write the run.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", metavar="N", help="Steps in total: a shorter run in STORE is extended.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run.")] = False,
     threads: Annotated[int | None, typer.Option(help="Number of threads; all cores by default.")] = None,
@@ -100,25 +110,82 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only estimate time, memory and size.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar, no summary.")] = False,
 ) -> None:
-    """Simulate the run of a TOML file; an interrupted run is resumed."""
-    problem, method, plan = store.read(file)
-    if threads is not None:
-        plan = replace(plan, threads=threads)
-    estimate.check_memory(problem, method, estimate.sample(plan) if dry_run else plan, engine=engine)
-    make_engine(engine, problem, method, plan)  # raises before any output if the run is not possible
-    needs = estimate.size(problem, method, plan, engine)
+    """Simulate the run of a TOML file, or finish that of a store; an interrupted run is resumed.
+
+    With --steps N a run of fewer steps, finished or not, is extended to N in its store, bit-identical to one run of N
+    steps. Its saves stay; later ones are at the steps at which the plan for N steps would save.
+    """
+    job = _job(source, out, steps, overwrite)
+    plan = job.plan if threads is None else replace(job.plan, threads=threads)
+    estimate.check_memory(job.problem, job.method, estimate.sample(plan) if dry_run else plan, engine=engine)
+    make_engine(engine, job.problem, job.method, plan)  # raises before any output if the run is not possible
+    needs = estimate.size(job.problem, job.method, plan, engine)
+    if job.done and not quiet:
+        typer.echo(f"{job.done:,} of {plan.steps:,} steps are done: their saves stay, {job.later:,} will follow")
     if dry_run:
-        takes = estimate.in_time(estimate.seconds(problem, method, plan, engine))
+        left = 1 - job.done / plan.steps
+        takes = estimate.in_time(left * estimate.seconds(job.problem, job.method, plan, engine))
         typer.echo(f"time {takes}, memory about {estimate.in_bytes(needs.memory())}, {needs}")
-        estimate.check_memory(problem, method, plan, engine=engine)
+        estimate.check_memory(job.problem, job.method, plan, engine=engine)
         return
-    if out is None:
+    if job.out is None:
         raise ValueError("-o is missing: give the store to write, such as -o run.zarr, or --dry-run")
     if not quiet:
-        typer.echo(f"{out}: {needs}")
-    finished = simulate(problem, method, plan, engine=engine, out=out, overwrite=overwrite, progress=not quiet)
+        typer.echo(f"{job.out}: {needs}")
+    finished = simulate(
+        job.start, job.method, plan, engine=engine, out=job.out, overwrite=job.overwrite, progress=not quiet
+    )
     if not quiet:
-        _summary(finished, str(out))
+        _summary(finished, str(job.out))
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """What run simulates; ``start`` is the problem, or a run of ``done`` steps that is extended to the plan."""
+
+    start: Problem | xr.Dataset
+    problem: Problem
+    method: Method
+    plan: Plan
+    out: Path | None
+    overwrite: bool
+    done: int = 0
+
+    @property
+    def later(self) -> int:
+        """Number of saves after the steps done."""
+        return int((self.plan.save_steps > self.done).sum())
+
+
+def _job(source: Path, out: Path | None, steps: int | None, overwrite: bool) -> _Job:
+    """What the arguments of run ask for: a run file from its start, or a store that is finished or extended."""
+    stored = source if source.is_dir() else None
+    if stored is None and steps is not None and not overwrite and out is not None and is_run(out):
+        stored = out
+    if stored is None:
+        problem, method, plan = store.read(source)
+        return _Job(problem, problem, method, plan if steps is None else replace(plan, steps=steps), out, overwrite)
+    out = stored if out is None else out
+    before = store.load(stored)
+    problem, method, old = parts(before)
+    asked = (problem, method, old) if source.is_dir() else store.read(source)
+    if asked[:2] != (problem, method):
+        raise FileExistsError(
+            f"{str(stored)!r} holds a run of another problem or method, which {str(source)!r} does not extend; "
+            "pass --overwrite to replace it, or another path"
+        )
+    if steps is not None and steps < old.steps:
+        raise ValueError(
+            f"--steps must be at least the {old.steps:,} steps of {str(stored)!r}, got {steps:,}; raise it"
+        )
+    plan, done = asked[2] if steps is None else replace(asked[2], steps=steps), final_state(before).step
+    if done >= plan.steps:
+        raise ValueError(f"{str(stored)!r} is complete with {done:,} steps; give --steps with more to extend it")
+    same = out.resolve() == stored.resolve()
+    if same and overwrite:
+        raise ValueError(f"--overwrite would replace {str(stored)!r}, which is to be extended; leave it out")
+    plan = lengthened(old, plan) if plan.steps > old.steps else old
+    return _Job(before, problem, method, plan, out, same or overwrite, done)
 
 
 @app.command()

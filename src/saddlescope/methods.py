@@ -287,8 +287,10 @@ class Langevin(Rule):
 
     @model_validator(mode="before")
     @classmethod
-    def _of_temperature(cls, given: ArgsKwargs) -> ArgsKwargs:
+    def _of_temperature(cls, given: Any) -> Any:
         """The arguments with batch_size in place of temperature."""
+        if not isinstance(given, ArgsKwargs):  # a part of another part
+            return given
         arguments: dict[str, Any] = dict(given.kwargs or {})
         temperature, batch_size = arguments.pop("temperature", None), arguments.pop("batch_size", None)
         if temperature is not None and batch_size is not None:

@@ -5,16 +5,18 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import xarray as xr
 from typer.testing import CliRunner
 
 import saddlescope as sc
 from saddlescope import _memory, cli
 from saddlescope.engines import reference, state
 from saddlescope.runfile import run_to_toml
-from saddlescope.runs.run import parts, record
+from saddlescope.runs.run import final_state, parts, record
 from support import PROBLEMS, on_save
 
 METHOD = sc.SGD(lr=0.05, batch_size=16)
@@ -117,6 +119,99 @@ def test_info_of_a_run_that_was_stopped(call, tmp_path, monkeypatch, keep):
     assert (code, errors) == (130, "stopped at step 20; run the same again to resume\n")
     assert "not complete, 20 of 60 steps, 3 saves" in call("info", "run.zarr")[1]
     assert call("run", "run.toml", "-o", "run.zarr")[0] == 0
+
+
+def test_a_finished_run_is_extended(call, tmp_path):
+    """In place, by its file or by its store, to the bits of one run; saves that were made stay."""
+    call("run", "run.toml", "-o", "run.zarr", "--quiet")
+    code, out, errors = call("run", "run.toml", "-o", "run.zarr", "--steps", "240")
+    assert (code, errors) == (0, "") and "120 of 240 steps are done: their saves stay, 3 will follow" in out
+    assert "complete, 240 of 240 steps, 10 saves" in out and "240 of 240 steps, 10 saves" in call("info", "run.zarr")[1]
+    assert call("run", "run.zarr", "--steps", "300", "--quiet") == (0, "", "")
+    run = sc.load(tmp_path / "run.zarr")
+    assert run.step.values.tolist() == [0, 20, 40, 60, 80, 100, 120, 160, 200, 240, 250, 300]
+    whole = sc.simulate(PROBLEMS["wide"], METHOD, replace(PLAN, steps=300))
+    np.testing.assert_array_equal(run.checkpoint, whole.checkpoint)
+    np.testing.assert_array_equal(run.learning_time, whole.learning_time)
+    np.testing.assert_array_equal(run.loss.sel(time=whole.time[[0, 2, 4, 5, 6]]), whole.loss[:, [0, 2, 4, 5, 6]])
+    assert call("run", "run.zarr", "--steps", "400", "-o", "other.zarr", "--quiet")[0] == 0
+    assert final_state(sc.load(tmp_path / "run.zarr")).step == 300
+    assert final_state(sc.load(tmp_path / "other.zarr")).step == 400
+    assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith(".")) == [
+        "other.zarr",
+        "run.toml",
+        "run.zarr",
+    ]
+
+
+def test_an_extension_with_the_saves_of_one_run_is_that_run(call, tmp_path):
+    call("run", "run.toml", "-o", "run.zarr", "--quiet")
+    longer = replace(PLAN, steps=240, saves=12)
+    (tmp_path / "longer.toml").write_text(run_to_toml(PROBLEMS["wide"], METHOD, replace(longer, steps=20)))
+    assert call("run", "longer.toml", "-o", "run.zarr", "--steps", "240", "--quiet") == (0, "", "")
+    run, whole = sc.load(tmp_path / "run.zarr"), sc.simulate(PROBLEMS["wide"], METHOD, longer)
+    xr.testing.assert_identical(run.load().assign_attrs(created_at=""), whole.assign_attrs(created_at=""))
+
+
+@pytest.mark.parametrize("again", [["run.toml", "-o", "run.zarr", "--steps", "240"], ["run.zarr"]])
+@pytest.mark.parametrize("first", [0, 3])
+def test_an_interrupted_extension_resumes(call, tmp_path, first, again):
+    """Of a finished run, or of one that was itself interrupted."""
+
+    def interrupted(number, *words):
+        seen = []
+
+        def recording(*args):
+            seen.append(None)
+            if len(seen) == number:
+                signal.raise_signal(signal.SIGINT)
+            return record(*args)
+
+        with pytest.MonkeyPatch.context() as patch:
+            on_save(recording, patch.setattr)
+            return call("run", *words)[0]
+
+    assert interrupted(first, "run.toml", "-o", "run.zarr") == (130 if first else 0)
+    assert interrupted(2, "run.toml", "-o", "run.zarr", "--steps", "240") == 130
+    code, out, _ = call("run", *again)
+    assert code == 0 and "complete, 240 of 240 steps, 10 saves" in out
+    whole = sc.simulate(PROBLEMS["wide"], METHOD, replace(PLAN, steps=240))
+    np.testing.assert_array_equal(sc.load(tmp_path / "run.zarr").checkpoint, whole.checkpoint)
+
+
+def test_a_dry_run_of_an_extension(call, tmp_path):
+    call("run", "run.toml", "-o", "run.zarr", "--quiet")
+    code, out, _ = call("run", "run.zarr", "--steps", "240", "--dry-run")
+    assert code == 0 and re.match("120 of 240 steps are done: .*\ntime .*, memory about .*, store at most", out)
+    assert final_state(sc.load(tmp_path / "run.zarr")).step == 120
+    assert call("run", "run.toml", "--steps", "10", "-o", "new.zarr")[0] == 0
+    assert final_state(sc.load(tmp_path / "new.zarr")).step == 10
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["run.zarr"], "is complete with 120 steps; give --steps with more"),
+        (["run.zarr", "--steps", "120"], "is complete with 120 steps"),
+        (["run.zarr", "--steps", "60"], "--steps must be at least the 120 steps of 'run.zarr', got 60"),
+        (
+            ["run.toml", "-o", "run.zarr", "--steps", "60"],
+            "--steps must be at least the 120 steps of 'run.zarr', got 60",
+        ),
+        (["run.zarr", "--steps", "240", "--overwrite"], "--overwrite would replace 'run.zarr'"),
+        (["other.toml", "-o", "run.zarr", "--steps", "240"], "'run.zarr' holds a run of another problem or method"),
+        (["seed.toml", "-o", "run.zarr", "--steps", "240"], "plan.seed must be that of the run"),
+        (["run.toml", "-o", "new.zarr", "--steps", "0"], "steps must be greater"),
+        ([".", "--steps", "240"], "is not a run"),
+    ],
+)
+def test_extensions_that_are_refused(call, tmp_path, words, expected):
+    call("run", "run.toml", "-o", "run.zarr", "--quiet")
+    (tmp_path / "other.toml").write_text(run_to_toml(PROBLEMS["wide"], sc.GD(0.05), PLAN))
+    (tmp_path / "seed.toml").write_text(run_to_toml(PROBLEMS["wide"], METHOD, replace(PLAN, seed=1)))
+    code, _, errors = call("run", *words)
+    assert code == 2 and expected in errors and errors.count("\n") == 1
+    assert final_state(sc.load(tmp_path / "run.zarr")).step == 120
 
 
 def test_warnings_are_one_line(call, tmp_path):

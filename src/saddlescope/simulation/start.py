@@ -52,6 +52,23 @@ def begin(problem: Any, method: Any, plan: Any) -> Start:
     return _continued(problem, method, plan) if isinstance(problem, xr.Dataset) else _new(problem, method, plan)
 
 
+def lengthened(old: Plan, new: Plan) -> Plan:
+    """The plan that extends ``old`` to the steps of ``new``: all saves of the old one, then those of the new one.
+
+    Where the new plan lists its saves and none is later, its ``saves`` equal intervals are used instead.
+
+    >>> plan = Plan(steps=100, saves=4)
+    >>> lengthened(plan, Plan(steps=300, saves=4)).save_steps
+    array([  0,  25,  50,  75, 100, 150, 225, 300])
+    """
+    later = new.save_steps[new.save_steps > old.steps]
+    if not later.size:
+        grid = replace(new, save_at=None).save_steps
+        later = grid[grid > old.steps]
+    saves = np.concatenate([old.save_steps, later])
+    return new if np.array_equal(saves, new.save_steps) else replace(new, save_at=tuple(saves.tolist()))
+
+
 def _new(problem: Any, method: Any, plan: Any) -> Start:
     for name, value, kinds, example in (
         ("problem", problem, Problem, "Problem(network, data, init), or a finished run"),
