@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from saddlescope.claims._mathml import mathml
+from saddlescope.claims._mathml import line
 from saddlescope.claims._symbols import html, mathtext
 from saddlescope.claims.reproduce import TEXTS, select
 
@@ -39,7 +39,7 @@ def test_it_says_what_is_proved_and_what_is_unknown(claim):
 def test_equations_are_mathml(claim):
     assert 1 <= len(claim.equations) <= 4
     for tex in claim.equations:
-        assert mathml(tex, claim.name).startswith("<math")
+        assert line(tex, claim.name).startswith("<math")
 
 
 def test_related_claims_exist(claim):

@@ -150,7 +150,8 @@ figure { margin: 1.2rem 0; display: grid; grid-template-columns: repeat(3, minma
 .across-1 + figcaption { grid-column: 2 / -1; padding-left: 1rem; }
 .across-2 + figcaption { padding-left: 1rem; }
 .pair { display: grid; grid-template-columns: 1fr 1fr; column-gap: 2rem; }
-details { margin: .3rem 0; }
+details { display: inline-block; vertical-align: top; max-width: 100%; margin-left: .6rem; }
+.runs li { margin: .2rem 0; }
 summary { cursor: pointer; }
 sup, sub { line-height: 0; }
 code { overflow-wrap: anywhere; }
@@ -163,7 +164,7 @@ pre { background: var(--soft); padding: .8rem; font-size: .8rem; line-height: 1.
 @media screen and (max-width: 40rem) {
   .pair { grid-template-columns: 1fr; }
   .equation { padding-left: .6rem; }
-  math { font-size: 1rem; }
+  math { font-size: .95rem; }
   thead { display: none; }
   tr { display: block; padding: .6rem 0; border-bottom: 1px solid var(--line); }
   td { display: flex; gap: .8rem; padding: .12rem 0; border: 0; }

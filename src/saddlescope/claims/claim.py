@@ -180,8 +180,8 @@ class Claim(_show.Shown):
     """A statement with its source, the experiment that could refute it, and the figure that shows it.
 
     ``experiment(quick)`` returns the evidence; ``draw(axes, evidence)`` fills ``panels`` axes. For readers: ``why`` it
-    matters to someone who trains networks, in two sentences; ``equations``, the formulas tested, in TeX (``\\qquad``
-    where a narrow page may break a line); what is ``proved`` and what is ``unknown``; ``related`` claims by name.
+    matters to someone who trains networks, in two sentences; ``equations``, the formulas tested, in TeX (narrow
+    pages break them at ``\\qquad``); what is ``proved`` and what is ``unknown``; ``related`` claims by name.
     """
 
     name: str

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from saddlescope._files import replace
-from saddlescope.claims._mathml import mathml
+from saddlescope.claims._mathml import line
 from saddlescope.claims._symbols import html
 from saddlescope.claims._template import MOVED, PAGE, QUICK, QUICK_STYLE, RUNS, SECTION, STYLE
 from saddlescope.plots import columns
@@ -198,9 +198,8 @@ def _section(claim: Json, quick: bool, shown: Container[str]) -> str:
 
 
 def _equation(tex: str, name: str) -> str:
-    """A line of formulas; narrow pages break it where the TeX has ``\\qquad``."""
-    parts = "".join(mathml(part, f"claim {name!r}") for part in tex.split(r"\qquad"))
-    return f'<div class="equation" tabindex="0" role="group" aria-label="equation">{parts}</div>\n'
+    formulas = line(tex, f"claim {name!r}")
+    return f'<div class="equation" tabindex="0" role="group" aria-label="equation">{formulas}</div>\n'
 
 
 def _source(source: str) -> str:
@@ -290,7 +289,7 @@ def _numbers(numbers: Sequence[Json], wanted: str) -> str:
         f'<tr><td data-label="Number"><span>{html(number["name"])}{_notes(number)}</span></td>'
         f'<td data-label="Measured"><span class="n">{escape(measured(number))}</span></td>'
         f'<td data-label="Region"><span class="n">{escape(predicted(number))}{MOVED * number["moved"]}</span></td>'
-        + (f'<td data-label="Catches"><span>{escape(catches(number))}</span></td>' if power else "")
+        + (f'<td data-label="Catches"><span>{html(catches(number))}</span></td>' if power else "")
         + f'<td data-label="Result">{verdicts[number["verdict"]]}</td></tr>'
         for number in numbers
     )

@@ -277,8 +277,8 @@ CLAIM = Claim(
         r"d\lambda_i = -2 \lambda_i\, v_i^\top \langle S \rangle v_i\, dt + \sum_j c_{ij} q_{ij}\, dt + 2 "
         r"\lambda_i\, v_i^\top dZ\, v_i",
         r"c_{ij} = \frac{\lambda_i (\lambda_i + 3 \lambda_j)}{\lambda_i - \lambda_j}, \qquad c_{ii} = \lambda_i",
-        r"q_{ij} = T \operatorname{Var}[v_i^\top S v_j] + \eta \langle v_i^\top S v_j \rangle^2, \qquad S = "
-        r"\begin{pmatrix} 0 & J^\top \\ J & 0 \end{pmatrix}",
+        r"q_{ij} = T \operatorname{Var}[v_i^\top S v_j] + \eta \langle v_i^\top S v_j \rangle^2",
+        r"v_i^\top S v_j = b_i^\top J a_j + b_j^\top J a_i, \qquad v_i = (a_i, b_i)",
     ),
     proved=(
         "The source derives the SDE of the eigenvalues for two layers under label noise in continuous time. The "
