@@ -172,10 +172,10 @@ CLAIM = Claim(
     title="A balanced product of weights never changes sign; with any imbalance it does, after a predicted time",
     statement=(
         "From exactly balanced weights of the wrong sign, v < 0 < s*, SGD at L ≥ 2 never reaches v > 0 but ends at 0 "
-        "(at odd L as long as no single step moves weights past 0); L = 1 learns. Findings of this project: this "
-        "requires exact balance. Since u ± w ← (1 ∓ ηḠ)(u ± w) at L = 2, a pair with u + w ≠ 0 reaches the right sign "
-        "below T_c after the mean time log(|u − w|/|u + w|)/(2s*) from a small v, independent of the noise; and a unit "
-        "w tanh(ux), which has no rescaling symmetry to keep it balanced, also leaves u = −w."
+        "(at odd L as long as no single step moves weights past 0), whereas at L = 1 it learns. Findings of this "
+        "project: this requires exact balance. Since u ± w ← (1 ∓ ηḠ)(u ± w) at L = 2, a pair with u + w ≠ 0 and a "
+        "small v reaches the right sign below T_c, after the mean time log(|u − w|/|u + w|)/(2s*), independent of the "
+        "noise. A unit w tanh(ux), which has no rescaling symmetry to keep it balanced, also leaves u = −w."
     ),
     source="Ziyin, Li & Ueda 2023, arXiv 2308.06671, broken ergodicity; the findings are this project's",
     method=(

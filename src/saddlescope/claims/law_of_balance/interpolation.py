@@ -213,9 +213,9 @@ CLAIM = Claim(
     draw=draw,
     why=(
         "A model that fits every sample exactly has no gradient noise at the fit, but with weight decay the mean "
-        "gradient does not vanish there, so training comes to rest elsewhere. In the Langevin model it then fluctuates "
-        "below the fit and never crosses it (at depth 2 with γ = 0.1 and T = 0.2 half of the strengths lie below 0.917 "
-        "s*), whereas discrete SGD crosses it in single steps."
+        "gradient does not vanish there, so training settles elsewhere. In the Langevin model it then fluctuates below "
+        "the fit and never crosses it (at depth 2 with γ = 0.1 and T = 0.2 half of the strengths lie below 0.917 s*), "
+        "whereas discrete SGD crosses it in single steps."
     ),
     equations=(
         r"g(v)=\alpha_1(v-k)^2,\quad P(v<k)=1\quad(\beta_2<\beta_1k)",

@@ -289,8 +289,9 @@ CLAIM = Claim(
         "decides whether they grow."
     ),
     unknown=(
-        "Weights that are not balanced are not covered. Thresholds of SGD are measured at B = 1, near 0, without "
-        "weight decay. Whether wider or nonlinear networks collapse at a comparable temperature is not tested."
+        "Weights that are not balanced are not covered. Thresholds of SGD are measured from the growth of tiny "
+        "weights, at B = 1 and without weight decay. Whether wider or nonlinear networks collapse at a comparable "
+        "temperature is not tested."
     ),
     related=("second-order", "regimes", "annealing", "broken-ergodicity"),
 )

@@ -205,9 +205,9 @@ CLAIM = Claim(
     draw=draw,
     why=(
         "Parallel units share what is learned, and minibatch noise decides how: in a diagonal network of depth 2 it "
-        "keeps the ratios of units as they were at initialisation, in deeper ones it makes them alike. Of two units "
-        "with opposite signs the smaller one is driven to zero, at a rate proportional to learning rate over batch "
-        "size, which gradient flow does not do."
+        "keeps the ratios of units of the same sign as they were at initialisation, in deeper ones it makes them "
+        "alike. Of two units with opposite signs the smaller one is driven to zero, at a rate proportional to learning "
+        "rate over batch size, which gradient flow does not do."
     ),
     equations=(
         r"v=\sum_ja_j^L,\quad d\,\log\left| v_iv_j\right|=-2Tg\,dt\quad(L=2,\;\text{opposite signs})",
