@@ -48,7 +48,7 @@ html_math_renderer = "mathml"
 html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False
-html_sidebars = {"index": [], "first-ten-minutes": [], "faq": [], "which-method": [], "changes": []}
+html_sidebars = {page.stem: [] for page in HERE.glob("*.md")}  # pages outside the sections have no section to show
 html_context = {"default_mode": "auto"}
 html_theme_options = {
     "logo": {"text": "saddlescope", "image_light": "_static/logo.svg", "image_dark": "_static/logo.svg"},

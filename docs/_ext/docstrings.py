@@ -6,7 +6,6 @@ is allowed, as its own checks read them. A public name that is on no page is a w
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import importlib
 import inspect
@@ -87,10 +86,12 @@ def arguments(part: type) -> list[tuple[str, str, str, str]]:
     >>> arguments(SGD)[0]
     ('lr', 'number > 0', '', 'use a learning rate such as 1e-3')
     """
-    rows = []
-    for name, field in part.__pydantic_fields__.items():  # type: ignore[attr-defined]
-        default = "" if field.is_required() else shown(field.get_default(call_default_factory=True))
-        rows.append((name, allowed(field.annotation, field.metadata), default, field.description or ""))
+    rows, fields = [], part.__pydantic_fields__  # type: ignore[attr-defined]
+    for name, given in inspect.signature(part, eval_str=True).parameters.items():
+        default = "" if given.default is given.empty else shown(given.default)
+        field = fields.get(name)
+        kind = allowed(field.annotation, field.metadata) if field else allowed(given.annotation)
+        rows.append((name, kind, default, (field and field.description) or ""))
     return rows
 
 
@@ -115,6 +116,8 @@ def allowed(annotation: Any, metadata: Iterable[Any] = ()) -> str:
         return " or ".join(map(shown, inner))
     if origin is tuple:
         return re.sub(r"\b(number|array)\b", r"\1s", f"list of {allowed(inner[0])}")
+    if isinstance(annotation, str):
+        annotation = {"float": float, "int": int, "str": str}.get(annotation.split(" |")[0], annotation)
     names = {float: "number", int: "whole number", str: "text", bool: "True or False", np.ndarray: "array"}
     return f"{names.get(annotation, getattr(annotation, '__name__', str(annotation)))} {limits}".rstrip()
 
@@ -158,31 +161,34 @@ def signature(
     """Arguments as the source writes them; those of a part of a run without types, which are in its table."""
     if what in ("function", "method"):
         written = inspect.signature(obj)
-        return _text(written.replace(parameters=_free(written, what, obj), return_annotation=written.empty)), (
-            written.return_annotation if isinstance(written.return_annotation, str) else None
-        )
+        given = [one.replace(annotation=Written(one.annotation)) for one in _free(written, what)]
+        returned = written.return_annotation
+        return _text(inspect.Signature(given)), returned if isinstance(returned, str) else None
     if what != "class" or not hasattr(obj, "__pydantic_fields__"):
         return None
-    kind, parameters = inspect.Parameter, []
-    for field in dataclasses.fields(obj):
-        about = obj.__pydantic_fields__[field.name]
-        default = kind.empty if about.is_required() else about.get_default(call_default_factory=True)
-        place = kind.KEYWORD_ONLY if field.kw_only else kind.POSITIONAL_OR_KEYWORD
-        parameters.append(kind(field.name, place, default=default))
-    parameters.sort(key=lambda one: one.kind)
-    return _text(inspect.Signature(parameters)), None
+    written = inspect.signature(obj)
+    bare = [one.replace(annotation=one.empty) for one in written.parameters.values()]
+    return _text(inspect.Signature(bare)), None
 
 
-def _free(written: inspect.Signature, what: str, obj: Any) -> list[inspect.Parameter]:
-    """Parameters that a caller gives: not ``self``."""
-    given = list(written.parameters.values())
-    return given[1:] if what == "method" and given and given[0].name in ("self", "cls") else given
+class Written(str):
+    """A type as the source writes it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _free(written: inspect.Signature, what: str) -> list[inspect.Parameter]:
+    """Parameters that a caller gives, not ``self``; annotations are text throughout the package."""
+    given = [one for one in written.parameters.values() if one.name not in ("self", "cls") or what != "method"]
+    return [one if isinstance(one.annotation, str) else one.replace(annotation="") for one in given]
 
 
 def _text(written: inspect.Signature) -> str:
-    """A signature with its annotations as they are written, and defaults in double quotes."""
-    defaults = re.sub(r"(= ?)'([^']*)'", r'\1"\2"', str(written))
-    return re.sub(r"'([^']*)'", r"\1", defaults)
+    """A signature with text in double quotes."""
+    return str(written).replace("'", '"').replace(": ,", ",")
 
 
 def public(module: str) -> Iterator[tuple[str, Any]]:

@@ -34,6 +34,12 @@ AFTER = (
 )
 """MathML that is replaced after it."""
 
+NAME = r"<mi>[A-Za-z]{2,}</mi>"
+"""The name of a function, such as log or Tr."""
+
+THIN = '<mspace width="0.167em"/>'
+"""The space before the name of a function, and after it where no bracket follows."""
+
 ALPHABETS = {
     "bold": "MATHEMATICAL BOLD",
     "bold-italic": "MATHEMATICAL BOLD ITALIC",
@@ -68,7 +74,9 @@ def to_mathml(tex: str, block: bool = False) -> str:
         found = found.replace(old, new)
     found = re.sub(r'<m([ion]) mathvariant="([a-z-]+)">([^<]+)</m\1>', _variant, found)
     found = re.sub(r"<mi>([^<]+)</mi>", _operator, found)
-    found = re.sub(r"(<mi>[a-z]{2,}</mi>)(?!<mo[^>]*>&#x00028;|</mrow>)", r'\1<mspace width="0.167em"/>', found)
+    found = re.sub(r"<mo>([A-Za-z]{2,})</mo>", r"<mi>\1</mi>", found)
+    found = re.sub(rf"(</m(?:i|n|sub|sup|subsup|frac|sqrt)>)(?={NAME})", rf"\1{THIN}", found)
+    found = re.sub(rf"({NAME})(?!<mo[^>]*>(?:&#x00028;|\[|&#x0005B;)|</m|<mspace)", rf"\1{THIN}", found)
     if unknown := re.search(r">\s*(\\[A-Za-z]+|&)\s*<", found):
         raise ValueError(f"the formula holds {unknown[1]}, which cannot be shown; use another command: {tex}")
     return found.replace("<math ", f'<math alttext="{html.escape(tex.strip())}" ', 1)
