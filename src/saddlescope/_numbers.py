@@ -6,7 +6,8 @@ that NumPy reads), and nested lists of these; not booleans, text, bytes, dates, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -118,8 +119,18 @@ def as_choice(value: Any, name: str, *choices: str) -> str:
     """
     if not (isinstance(value, str) and value in choices):
         words = " or ".join(f'"{choice}"' for choice in choices)
-        raise ValueError(f"{name} must be {words}, got {shown(value)}")
+        raise ValueError(f"{name} must be {words}, got {shown(value)}{hint(value, choices)}")
     return value
+
+
+def hint(given: Any, names: Iterable[str], cutoff: float = 0.6) -> str:
+    """The closest of some names to one that is not among them, as the end of a sentence; empty if none is close.
+
+    >>> hint("shufle", ["replacement", "shuffle"])
+    " (did you mean 'shuffle'?)"
+    """
+    close = difflib.get_close_matches(given[:80], list(names), n=1, cutoff=cutoff) if isinstance(given, str) else []
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def python_number(value: Any) -> Any:

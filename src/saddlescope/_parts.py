@@ -7,7 +7,6 @@ allowed and the usual fix (the field's description).
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
 import re
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic_core import PydanticCustomError
 
 from saddlescope import _show
-from saddlescope._numbers import as_matrix, python_number, shown
+from saddlescope._numbers import as_matrix, hint, python_number, shown
 
 T = TypeVar("T")
 Array = np.ndarray
@@ -132,7 +131,9 @@ def _one_sentence(model: type, error: pydantic.ValidationError) -> Exception:
         return ValueError(str(first["ctx"]["error"]))
     if kind in ("too_short", "too_long"):
         got = first["ctx"]["actual_length"]
-    sentence = f"{model.__name__}: {name} must {_must(first, error, name)}, got {shown(got)}{_fix(fields.get(name))}"
+    close = hint(got, re.findall(r"'([^']*)'", first["ctx"]["expected"])) if kind == "literal_error" else ""
+    must = f"{model.__name__}: {name} must {_must(first, error, name)}"
+    sentence = f"{must}, got {shown(got)}{close}{_fix(fields.get(name))}"
     wrong_kind = kind.endswith(("_type", "_parsing", "_from_float")) or kind == "is_instance_of"
     return TypeError(sentence) if wrong_kind else ValueError(sentence)
 
@@ -162,9 +163,8 @@ def _fix(field: Any) -> str:
 def allowed(name: str, names: Any) -> str:
     """The end of an error sentence on an unknown name: what is allowed, and the closest of these."""
     usual = _ALIASES.get(name.lower())
-    close = [usual] if usual in names else difflib.get_close_matches(name, list(names), n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
-    return f"allowed: {', '.join(names) or 'none'}{hint}"
+    close = f" (did you mean {usual!r}?)" if usual in names else hint(name, names)
+    return f"allowed: {', '.join(names) or 'none'}{close}"
 
 
 def _real(value: Any) -> Any:

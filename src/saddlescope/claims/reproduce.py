@@ -6,7 +6,6 @@ A claim is stored in the report's folder as soon as it is judged, so an interrup
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib.metadata
 import itertools
 import json
@@ -27,6 +26,7 @@ from rich.table import Table
 from saddlescope import claims as registry
 from saddlescope import plots
 from saddlescope._files import in_words, place, sole
+from saddlescope._numbers import hint
 from saddlescope.claims import report
 from saddlescope.claims._symbols import typeset
 from saddlescope.claims.claim import Claim, Evidence, Number, judge
@@ -55,9 +55,8 @@ def select(names: Sequence[str] = ()) -> dict[str, Claim]:
     known = {*registry.PAPERS, *every, *(claim.name for claim in every.values())}
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
-            raise ValueError(f"there is no claim {name!r}{hint}; list them with 'saddlescope claims'")
+            close = hint(name, known, cutoff=0.5)
+            raise ValueError(f"there is no claim {name!r}{close}; list them with 'saddlescope claims'")
     chosen = set(names)
     return {
         full: claim for full, claim in every.items() if not names or chosen & {full, claim.name, full.split("/")[0]}
