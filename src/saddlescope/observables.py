@@ -10,6 +10,7 @@ that is ``extra`` is computed only for a plan that asks for it by ``observe``.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -85,11 +86,14 @@ class Variable:
     units: str
     long_name: str
     definition: str = ""
+    note: str = ""
+    """Why it is NaN in this run, where it is."""
 
     @property
     def attrs(self) -> dict[str, str]:
         """As attributes of a labelled array; without units where there are none, so that axes show none."""
         named = {"units": self.units, "long_name": self.long_name, "definition": self.definition}
+        named |= {"why_nan": self.note}
         return {name: text for name, text in named.items() if text and (name, text) != ("units", "1")}
 
 
@@ -101,6 +105,8 @@ class Observable(Variable):
     extra: bool = field(default=False, kw_only=True)
     missing: Callable[[Problem], str] = field(default=lambda problem: "", kw_only=True)
     """What a problem lacks for it, as the end of an error sentence; "" where it can be observed."""
+    why_nan: Callable[[Problem], str] = field(default=lambda problem: "", kw_only=True)
+    """Where it is NaN for a problem, and why, as a sentence; "" where it is not."""
 
 
 SIZES: dict[str, Callable[[Network, Data], int]] = {
@@ -147,6 +153,7 @@ OBSERVABLES = {
         "log determinant",
         "log det ΘᵀΘ, Θ = [W_l, W_{l+1}ᵀ]",
         of=lambda s: s.network.log_det(s.weights),
+        why_nan=lambda problem: narrow_interfaces(problem.network),
     ),
     "mode_noise": Observable(
         ("mode",),
@@ -400,6 +407,25 @@ def learned_modes(data: Data, weights: Weights) -> Floats:
     strengths, target = mode_strength(data, weights), data.modes.strengths
     learned = ((strengths >= THRESHOLDS[-1] * target) & (target > 0)).sum(axis=1)
     return np.where(np.isfinite(strengths).all(axis=1), learned, np.nan)
+
+
+def narrow_interfaces(network: Network) -> str:
+    """Why ``log det ΘᵀΘ`` is NaN: the interfaces l whose width n_l is below n_{l−1} + n_{l+1}; "" without any.
+
+    >>> from saddlescope import DeepLinear
+    >>> narrow_interfaces(DeepLinear((2, 5, 3, 1)))
+    'NaN at interface 2: width 3 is below 5 + 1; it needs a width of 6 or more'
+    """
+    if network.matrices != network.shapes:
+        return "NaN at every interface: the determinant is that of dense layers"
+    needs = [below + above for (_, below), (above, _) in itertools.pairwise(network.matrices)]
+    narrow = [
+        f"interface {l}: width {width} is below {below} + {need - below}; it needs a width of {need} or more"
+        for l, ((width, below), need) in enumerate(zip(network.matrices, needs, strict=False), start=1)
+        if width < need
+    ]
+    more = f" and {len(narrow) - 3} more" if len(narrow) > 3 else ""
+    return f"NaN at {', at '.join(narrow[:3])}{more}" if narrow else ""
 
 
 def layer_singular_values(network: Network, weights: Weights) -> Floats:

@@ -61,7 +61,8 @@ def logspaced(count: int) -> Logspaced:
 class Accumulate:
     """Histogram and autocorrelation of every mode's strength, at every ``every``-th step from ``start``.
 
-    The histogram has ``bins`` equal bins from ``low`` to ``high`` and one beyond each end; correlations reach lags of
+    The histogram has ``bins`` equal bins from ``low`` to ``high`` and one beyond each end; ``density`` is the same per
+    unit of strength, with an integral of 1 minus the fraction ``outside`` these bins; correlations reach lags of
     ``2^(levels + 3) · every`` steps. Takes ``280 · levels`` bytes for each mode of each trajectory.
     Raises ValueError unless ``high`` is above ``low``.
 
@@ -103,7 +104,8 @@ class Plan:
 
     ``saves`` is the number of equal intervals between saves (step 0 is always saved), or ``logspaced(n)``;
     ``save_at`` lists the steps instead. ``members`` replays these members of a larger ensemble with the same seed.
-    ``observe`` names extra observables to save in addition to the standard ones (see ``observables.OBSERVABLES``).
+    ``observe`` names extra observables to save in addition to the standard ones: "mode_matrix", "drift_norm",
+    "diffusion_norm", "noise_to_drift", "layer_singular_values" or "test_loss" (see ``observables.OBSERVABLES``).
     ``events`` are tested at every step; "noise_peak" more than doubles the cost of a step.
     ``accumulate`` counts mode strengths during the run.
 

@@ -90,15 +90,23 @@ def correlation_samples(correlation: Floats, lags: NDArray[np.int64]) -> Floats:
 def summary(
     wanted: Accumulate, correlator: Floats, histogram: NDArray[np.int64], alive: NDArray[np.bool_]
 ) -> dict[str, NDArray[Any]]:
-    """What a run shows: histogram, autocorrelation, its time in steps, samples, and the effective sample size.
+    """What a run shows: histogram, its density, autocorrelation, its time in steps, samples, effective sample size.
 
-    ``effective_samples = samples / (2 · autocorrelation time)``; all but the histogram leave out what has diverged.
+    ``effective_samples = samples / (2 · autocorrelation time)``; the histogram and its density count a trajectory that
+    diverges until it does, all others leave it out. The density's integral is ``1 − outside``, the fraction of all
+    samples that the infinite bins hold.
     """
+    counted = histogram.sum(axis=1)
+    with np.errstate(invalid="ignore"):  # before the first sample
+        density = histogram[:, 1:-1] / (counted[:, None] * ((wanted.high - wanted.low) / wanted.bins))
+        outside = (histogram[:, 0] + histogram[:, -1]) / counted
     correlation = autocorrelation(correlator[alive])
     samples = correlator[alive][:, :, 0, _COUNT].sum(axis=0)
     between = correlation_samples(correlation, wanted.lags)
     return {
         "histogram": histogram,
+        "density": density,
+        "outside": outside,
         "autocorrelation": correlation,
         "correlation_time": between * wanted.every,
         "samples": samples,

@@ -57,8 +57,9 @@ _PARSED: dict[str, Parts] = {}
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A run without results: its coordinates at all saves, the arrays that its TOML names, its attributes."""
+    """A run without results: its method, coordinates at all saves, the arrays that its TOML names, its attributes."""
 
+    method: Method
     coords: dict[str, Labelled]
     arrays: dict[str, Labelled]
     attrs: dict[str, Any]
@@ -70,9 +71,10 @@ def frame(problem: Problem, method: Method, plan: Plan, attrs: Mapping[str, Any]
     if plan.keep != "statistics":
         unused.add("statistic")
     axes = coordinates(problem, plan) | {"time": method.time(plan.save_steps)}
-    named = {dim: Variable((dim,), "1", "name", "name of the column") for dim in unit_names(problem, plan)}
+    named = {dim: Variable((dim,), "1", "column", "name of the input or output") for dim in unit_names(problem, plan)}
     used = {name: one for name, one in (COORDINATES | named).items() if name in axes and name not in unused}
     return Frame(
+        method=method,
         coords={name: (variable.dims, axes[name], variable.attrs) for name, variable in used.items()},
         arrays={
             name: (tuple(f"{name}_{axis}" for axis in range(values.ndim)), values, _described(name))
@@ -88,7 +90,8 @@ def _described(name: str) -> dict[str, str]:
 
 def fill(frame: Frame, arrays: Mapping[str, Any], problem: Problem, plan: Plan, state: State) -> xr.Dataset:
     """The run up to this state: the saves up to there, in ``arrays``, and what the state itself holds."""
-    done, kept, happened = saved(plan, state), variables(problem, plan), events(problem, plan, state)
+    done, kept = saved(plan, state), variables(problem, plan)
+    happened = with_times(events(problem, plan, state), frame.method)
     diverged = divergence(happened["status"])
     mark, timed = {"diverged": diverged} if diverged else {}, {"time_step": frame.attrs["time_step"]}
     data: dict[str, Labelled] = dict(frame.arrays)
@@ -187,7 +190,7 @@ def status(problem: Problem, state: State) -> NDArray[np.int64]:
 
 
 def events(problem: Problem, plan: Plan, state: State) -> dict[str, NDArray[Any]]:
-    """The variables of ``EVENTS`` that the plan asks for.
+    """The variables of ``EVENTS`` that the plan asks for, but for ``learned_at``, which also needs the method.
 
     A noise peak counts if the noise had fallen to 0.9 of it by the time the mode was learned; otherwise it is NaN.
     """
@@ -202,6 +205,13 @@ def events(problem: Problem, plan: Plan, state: State) -> dict[str, NDArray[Any]
     if plan.accumulate is not None:
         found |= correlator.summary(plan.accumulate, state.correlator, state.histogram, found["status"] == 0)
     return found
+
+
+def with_times(happened: Mapping[str, NDArray[Any]], method: Method) -> dict[str, NDArray[Any]]:
+    """Events with the times of learning, where there are any."""
+    if "learning_time" not in happened:
+        return dict(happened)
+    return dict(happened) | {"learned_at": method.time(happened["learning_time"])}
 
 
 def divergence(status: NDArray[np.int64]) -> str:

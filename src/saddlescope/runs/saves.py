@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from saddlescope import _files, _zarr
 from saddlescope._arrays import Floats
 from saddlescope.engines.state import State
+from saddlescope.methods import Method
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.runs.checkpoint import DIGEST, DamagedStore, Sums, checksum, digest, pack
-from saddlescope.runs.run import Frame, events, joined_saves
+from saddlescope.runs.run import Frame, events, joined_saves, with_times
 from saddlescope.runs.statistics import Record
 from saddlescope.runs.variables import CHECKPOINT, EVENTS, shapes, variables
 
@@ -28,6 +29,7 @@ class Layout:
     """What never changes in a store: its run, the arrays of its saves, the digests of the files written once."""
 
     problem: Problem
+    method: Method
     plan: Plan
     saves: dict[str, _zarr.Array]
     digests: dict[str, bytes]
@@ -55,8 +57,10 @@ def chunks(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (min(ensemble, max(1, _zarr.CHUNK_BYTES // (row * saves))), saves, *rest)
 
 
-def _event_arrays(problem: Problem, plan: Plan, state: State) -> Iterator[tuple[str, _zarr.Array, NDArray[Any]]]:
-    for name, values in events(problem, plan, state).items():
+def _event_arrays(
+    problem: Problem, method: Method, plan: Plan, state: State
+) -> Iterator[tuple[str, _zarr.Array, NDArray[Any]]]:
+    for name, values in with_times(events(problem, plan, state), method).items():
         variable = EVENTS[name]
         yield name, _zarr.of(values, variable.dims, variable.attrs, whole=True), values
 
@@ -65,14 +69,14 @@ def lay_out(folder: Path, frame: Frame, problem: Problem, plan: Plan, state: Sta
     """Write all metadata, coordinates and large arrays into a folder."""
     given, saves = frame.arrays | frame.coords, save_arrays(problem, plan)
     fixed = {name: _zarr.of(values, dims, attrs) for name, (dims, values, attrs) in given.items()}
-    happened = {name: array for name, array, _ in _event_arrays(problem, plan, state)}
+    happened = {name: array for name, array, _ in _event_arrays(problem, frame.method, plan, state)}
     names = [_zarr.METADATA, *(f"{name}/{_zarr.METADATA}" for name in (*fixed, *saves, *happened, "checkpoint"))]
     names += [
         _zarr.chunk_file(Path(), name, index).as_posix()
         for name, array in fixed.items()
         for index in itertools.product(*map(range, array.grid))
     ]
-    layout = Layout(problem, plan, saves, dict.fromkeys(names, bytes(DIGEST)))
+    layout = Layout(problem, frame.method, plan, saves, dict.fromkeys(names, bytes(DIGEST)))
     length = len(pack(state, layout.digests, layout.no_sums))
     checkpoint = _zarr.Array(CHECKPOINT.dims, (length,), (length,), "int8", CHECKPOINT.attrs)
     apart = [name for name, (dims, _, _) in frame.coords.items() if dims != (name,)]
@@ -88,8 +92,9 @@ def write(folder: Path, layout: Layout, state: State, records: Sequence[Record],
     sums = {name: values.copy() for name, values in sums.items()}
     for name, array in layout.saves.items() if records else ():
         _append(folder, name, array, joined_saves(records, name), done, sums[name])
-    for name, array, values in _event_arrays(layout.problem, layout.plan, state):
-        _zarr.write(folder, name, array, values)
+    for name, array, values in _event_arrays(layout.problem, layout.method, layout.plan, state):
+        if f"{name}/{_zarr.METADATA}" in layout.digests:  # earlier versions had fewer
+            _zarr.write(folder, name, array, values)
     packed = np.frombuffer(pack(state, layout.digests, sums), np.int8)
     checkpoint = _zarr.Array(CHECKPOINT.dims, packed.shape, packed.shape, "int8", {})
     _zarr.write(folder, "checkpoint", checkpoint, packed)

@@ -54,7 +54,7 @@ class Store:
         self._content = content = reading.read(path)
         self.path, self.attrs, self.state, self.complete = path, content.attrs, content.state, content.complete
         self.held = ExitStack()
-        self._layout = Layout(content.problem, content.plan, content.saves, content.digests)
+        self._layout = Layout(content.problem, content.method, content.plan, content.saves, content.digests)
         self._sums = content.sums or {}
 
     def check(self) -> None:

@@ -6,6 +6,7 @@ trajectory (divergence, learning, noise peak) has no ``time``.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -25,6 +26,12 @@ EVENTS = {
         "learning time",
         "first step with a mode strength of θ s* or more; inf if there is none, NaN where s* = 0",
     ),
+    "learned_at": Variable(
+        ("trajectory", "threshold", "mode"),
+        "",
+        "time of learning",
+        "time of the step learning_time, method.time(step); inf if there is none, NaN where s* = 0",
+    ),
     "noise_peak_step": Variable(
         ("trajectory", "mode"), "step", "step of the noise peak", "step of the largest mode noise before learning"
     ),
@@ -33,6 +40,15 @@ EVENTS = {
     ),
     "histogram": Variable(
         ("mode", "bin"), "1", "samples in the bin", "number of samples, of all trajectories, with a strength in the bin"
+    ),
+    "density": Variable(
+        ("mode", "bin_center"),
+        "1/(y/x)",
+        "probability density",
+        "samples in the bin / (all samples · width of the bin); its integral over the bins is 1 − outside",
+    ),
+    "outside": Variable(
+        ("mode",), "1", "fraction outside the bins", "samples below the lowest or above the highest bin / all samples"
     ),
     "autocorrelation": Variable(
         ("mode", "lag"), "1", "autocorrelation", "Cov[s(t), s(t + lag)]/Var[s] of the mode strength s"
@@ -64,6 +80,12 @@ COORDINATES = {
     "threshold": Variable(("threshold",), "s*", "threshold", "fraction θ of s*"),
     "bin_low": Variable(("bin",), "y/x", "lower bin edge", "mode strength at the lower edge of the bin"),
     "bin_high": Variable(("bin",), "y/x", "upper bin edge", "mode strength at the upper edge of the bin"),
+    "bin_center": Variable(
+        ("bin_center",),
+        "y/x",
+        "strength at the bin center",
+        "mode strength in the middle of the bin, without the two infinite bins",
+    ),
     "lag": Variable(("lag",), "step", "lag", "lag of the autocorrelation"),
     "statistic": Variable(("statistic",), "1", "statistic", "statistic over trajectories that have not diverged"),
 }
@@ -75,7 +97,10 @@ CHECKPOINT = Variable(("byte",), "1", "checkpoint", "state of the ensemble at it
 def variables(problem: Problem, plan: Plan) -> dict[str, Variable]:
     """The variables with a time axis that this run keeps; a network of one layer has no interfaces."""
     dims = tuple(problem.network.layer_dims(l) for l in range(1, problem.network.depth + 1))
-    return dict(_variables(plan.keep, dims, observed(problem, plan.observe)))
+    names = observed(problem, plan.observe)
+    notes = {name: note for name in names if (note := OBSERVABLES[name].why_nan(problem))}
+    found = _variables(plan.keep, dims, names)
+    return found | {name: replace(found[name], note=note) for name, note in notes.items() if name in found}
 
 
 @lru_cache(maxsize=64)
@@ -141,4 +166,6 @@ def _accumulated_coordinates(plan: Plan) -> dict[str, NDArray[Any]]:
     wanted = plan.accumulate
     if wanted is None:
         return {}
-    return {"bin_low": wanted.edges[:-1], "bin_high": wanted.edges[1:], "lag": wanted.lags}
+    edges = wanted.edges
+    centers = 0.5 * (edges[1:-2] + edges[2:-1])
+    return {"bin_low": edges[:-1], "bin_high": edges[1:], "bin_center": centers, "lag": wanted.lags}
