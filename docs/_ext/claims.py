@@ -29,7 +29,11 @@ REPORT = DOCS.parent / "report"
 Outcome = Mapping[str, Any]
 """A judged claim as it appears in report.json."""
 
-MARKS = {"confirmed": "✓ confirmed", "refuted": "✗ refuted", "inconclusive": "? inconclusive"}
+MARKS = {
+    "confirmed": "{bdg-success}`✓ confirmed`",
+    "refuted": "{bdg-danger}`✗ refuted`",
+    "inconclusive": "{bdg-warning}`? inconclusive`",
+}
 FOUND = {"confirmed": "inside", "refuted": "outside", "inconclusive": "unclear", None: "shown"}
 RIVALS = {"confirmed": "would be confirmed", "refuted": "refuted", "inconclusive": "not confirmed"}
 
@@ -42,6 +46,11 @@ def text(words: str) -> str:
     """
     shown = re.sub(r"([\\\\`*_|\[\]$])", r"\\\1", typeset(words))
     return re.sub(r"<(su[bp])>([^<>]*)</\1>", lambda found: f"{{{found[1]}}}`{html.unescape(found[2])}`", shown)
+
+
+def sentence(words: str) -> str:
+    """The text with a capital first letter."""
+    return text(words[:1].upper() + words[1:])
 
 
 def outcomes(folder: Path = REPORT) -> dict[str, Outcome]:
@@ -120,7 +129,7 @@ def _measured(name: str, claim: Claim, outcome: Outcome | None) -> str:
     coarse = " This was the quick form: small ensembles and wide regions." if outcome["quick"] else ""
     images = " ".join(f"![]({claim.name}-{n}.svg)" for n in range(1, len(outcome["panels"]) + 1))
     parts = [
-        f"**{MARKS[outcome['verdict']]}**: {text(outcome['reason'])}.{coarse}",
+        f"{MARKS[outcome['verdict']]} {sentence(outcome['reason'])}.{coarse}",
         f":::{{div}} panels\n{images}\n:::\n\n:::{{div}} caption\n{text(claim.caption)}\n:::" if images else "",
         _numbers(outcome["numbers"]),
         f"**Negative controls**, which must lie outside.\n\n{_controls(outcome['controls'])}",

@@ -27,6 +27,9 @@ BEFORE = (
 )
 """TeX that is rewritten before the conversion."""
 
+PAIRS = ((r"(?<!\\)\{", r"(?<!\\)\}"), (r"\\left(?![a-z])", r"\\right(?![a-z])"), (r"\\begin", r"\\end"))
+"""What comes in pairs; the converter accepts one without the other."""
+
 AFTER = (
     ("<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>"),
     ("&#x0002A;", "&#x02217;"),
@@ -53,7 +56,7 @@ ALPHABETS = {
 def to_mathml(tex: str, block: bool = False) -> str:
     r"""TeX as MathML; ``block`` displays it on a line of its own.
 
-    Raises ValueError for a command that cannot be shown.
+    Raises ValueError for a command that cannot be shown, and for braces and other pairs of which one is missing.
 
     >>> "<mo>&#x0223C;</mo>" in to_mathml(r"x \sim y")
     True
@@ -64,6 +67,11 @@ def to_mathml(tex: str, block: bool = False) -> str:
     source = tex.strip()
     if block and re.search(r"\\\\|(?<!\\)&", source) and not source.startswith(r"\begin"):
         source = rf"\begin{{align*}}{source}\end{{align*}}"
+    for first, last in PAIRS:
+        if len(re.findall(first, source)) != len(re.findall(last, source)):
+            raise ValueError(
+                f"braces, \\left and \\right, \\begin and \\end must come in pairs; correct the formula {tex}"
+            )
     for pattern, new in BEFORE:
         source = re.sub(pattern, new, source)
     try:

@@ -1,0 +1,130 @@
+"""The documentation: its extensions, what its pages point to, and that it must not need the network."""
+
+import importlib
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(page for page in DOCS.rglob("*.md") if not page.relative_to(DOCS).match("claims/*/*"))
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
+
+
+@pytest.fixture
+def extension(monkeypatch):
+    """An extension of the site by name; skips where the site's packages are not installed."""
+    for needed in ("sphinx", "myst_nb", "sphinx_design"):
+        pytest.importorskip(needed)
+    monkeypatch.syspath_prepend(str(DOCS / "_ext"))
+    yield importlib.import_module
+    for file in (DOCS / "_ext").glob("*.py"):
+        sys.modules.pop(file.stem, None)
+
+
+def without_code(text):
+    return re.sub(r"`[^`\n]*`", "", re.sub(r"^(`{3,}).*?^\1", "", text, flags=re.M | re.S))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_links_to_files_have_targets(page):
+    for target in LINK.findall(without_code(page.read_text(encoding="utf-8"))):
+        generated = re.match(r"(\.\./)*claims/[\w-]+/[\w-]+\.md$|[\w-]+/[\w-]+\.md$", target) and "claims" in target
+        assert re.match(r"https?://|mailto:", target) or generated or (page.parent / target).exists(), target
+
+
+def test_pages_that_are_included_exist():
+    for page in PAGES:
+        for target in re.findall(r"^```\{include\} (\S+)", page.read_text(encoding="utf-8"), re.M):
+            assert (page.parent / target).is_file(), f"{page}: {target}"
+
+
+def test_every_notebook_names_its_kernel():
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        if "{code-cell}" in without_code("") + text:
+            assert text.startswith("---\n") and "file_format: mystnb" in text.split("---")[1], page
+
+
+def test_what_the_site_needs_is_in_the_extra():
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["docs"]
+    named = {re.match(r"[\w-]+", one)[0].replace("-", "_") for one in extra}
+    conf = (DOCS / "conf.py").read_text()
+    listed = re.search(r"^extensions = (\[.*\])", conf, re.M)[1]
+    used = {name.split(".")[0] for name in re.findall(r'"([\w.]+)"', listed)}
+    theme = re.search(r'^html_theme = "(\w+)"', conf, re.M)[1]
+    assert used | {theme} <= named
+
+
+@pytest.mark.parametrize("name", ["claims", "docstrings", "listings", "mathml", "offline"])
+def test_examples_of_the_extensions(extension, name):
+    import doctest
+
+    failed, tried = doctest.testmod(extension(name))
+    assert tried > 0
+    assert failed == 0
+
+
+@pytest.mark.parametrize(
+    ("page", "found"),
+    [
+        ('<a href="https://arxiv.org/abs/1312.6120">paper</a>', 0),
+        ('<link rel="stylesheet" href="_static/site.css"><img src="data:image/png;base64,AA==">', 0),
+        ('<script defer src="https://cdn.example/mathjax.js"></script>', 1),
+        ("<img alt='x' src='//cdn.example/x.png'>", 1),
+        ('<link rel="stylesheet" href="https://fonts.example/css">', 1),
+        ("body { background: url(http://cdn.example/x.png) }", 1),
+        ('@import "https://fonts.example/css";', 1),
+    ],
+)
+def test_loads_from_elsewhere_are_seen(extension, page, found):
+    assert len(extension("offline").loads(page)) == found
+
+
+@pytest.mark.parametrize(
+    ("tex", "wanted"),
+    [
+        (r"T_{\mathrm{c}} \sim s^*", "&#x0223C;"),
+        (r"a &= b \\ c &= d", "<mtable"),
+        (r"\operatorname{Tr} C", "<mi>Tr</mi><mspace"),
+        (r"\mathscr{B} \mathbf{W}", "ℬ"),
+    ],
+)
+def test_formulas(extension, tex, wanted):
+    assert wanted in extension("mathml").to_mathml(tex, block=True)
+
+
+@pytest.mark.parametrize("tex", [r"\nothing x", r"\frac{a", r"\begin{array}{c} a"])
+def test_formulas_that_cannot_be_shown_are_refused(extension, tex):
+    with pytest.raises(ValueError, match="formula"):
+        extension("mathml").to_mathml(tex)
+
+
+def test_sentences_of_docstrings_become_fields(extension):
+    lines = ["Law of s_α.", "", "Raises ValueError for T < 0, TypeError for text. Source: Saxe 2013.", "", ">>> 1", "1"]
+    found = extension("docstrings").to_rst(lines)
+    assert ":Raises: ValueError for T < 0, TypeError for text." in found
+    assert ":Source: Saxe 2013." in found
+    assert found[0] == r"Law of s\_α."
+    assert found[-3:] == [">>> 1", "1", ""]
+
+
+def test_a_claim_without_a_report_says_how_to_measure_it(extension):
+    claims = extension("claims")
+    (name, claim), *_ = claims.select(["noise-peak"]).items()
+    page = claims.page(name, claim, None)
+    assert "saddlescope reproduce noise-peak" in page
+    assert "(claim-noise-peak)=" in page
+    assert "{bdg-" not in page
+
+
+def test_every_public_name_is_looked_for(extension):
+    names = {
+        f"{module}.{name}"
+        for module in ("saddlescope", "saddlescope.theory")
+        for name, _ in extension("docstrings").public(module)
+    }
+    assert {"saddlescope.simulate", "saddlescope.theory.ModeSDE"} <= names
