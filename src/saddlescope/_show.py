@@ -196,7 +196,7 @@ def grid(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
 
 def html(title: str, rows: Sequence[Sequence[str]], head: Sequence[str] = (), foot: str = "") -> str:
     """A table for a notebook: the first cell of a row is its name."""
-    left = ' style="text-align: left"'
+    left = ' style="text-align: left; vertical-align: top"'
     lines = [f"<div><strong>{escape(' '.join(title.split()))}</strong>", "<table>"]
     if head:
         lines.append(f"<thead><tr>{''.join(f'<th{left}>{escape(cell)}</th>' for cell in head)}</tr></thead>")

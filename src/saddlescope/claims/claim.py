@@ -168,10 +168,7 @@ class Evidence(_show.Shown):
             )
             for number in self.numbers[:4]
         ]
-        counts = [
-            f"{len(listed):,} {name}" for name, listed in (("numbers", self.numbers), ("controls", self.controls))
-        ]
-        counts += [f"{len(self.rivals):,} rivals", f"{len(self.runs):,} runs"]
+        counts = [f"{name} {len(getattr(self, name)):,}" for name in ("numbers", "controls", "rivals", "runs")]
         return f"Evidence: {verdict}, {reason}", [*measured, ("", ", ".join(counts))]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
+from saddlescope import _show
 from saddlescope._arrays import Floats
 from saddlescope.comparison import FALSE_ALARM, cdf_difference, gaps
 
@@ -16,8 +17,8 @@ FEWEST = 48
 """Smallest sample for a mean at 1e-6: fewer values do not reveal their skewness."""
 
 
-@dataclass(frozen=True)
-class Interval:
+@dataclass(frozen=True, repr=False)
+class Interval(_show.Shown):
     """An estimate and its interval, which misses the true value with probability at most ``miss``.
 
     Raises ValueError if the value lies outside its interval.

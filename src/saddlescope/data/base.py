@@ -46,8 +46,8 @@ class Modes(_show.Shown):
     blocks: tuple[tuple[int, ...], ...]
 
 
-@dataclass(frozen=True)
-class GradientNoise:
+@dataclass(frozen=True, repr=False)
+class GradientNoise(_show.Shown):
     """``g(s) = alpha (s − center)² + floor``, the variance of one sample's gradient at strength s.
 
     >>> GradientNoise(2.0, 1.0, 0.25)(np.array([0.0, 1.0]))

@@ -136,6 +136,11 @@ class Balance(_show.Shown):
     ``uᵀC₁u = Tr Cov[g_w]`` and ``wᵀC₂w = Tr Cov[g_u]``. T = η/B; batches of B without replacement from N samples have
     ``T(N−B)/(N−1)``. Weight decay γ (loss + ½γ‖θ‖²) adds 2γ to each of TC₁ and TC₂: D₁ and D₂ below.
 
+    From PyTorch, for two layers without biases with nothing or a ReLU between them: per-sample gradients are
+    ``torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(parameters, x, y)``, where ``loss(parameters, x, y)``
+    is that of one sample, through ``torch.func.functional_call(network, parameters, x)``. u is the upper layer, w the
+    lower one, each with its gradients as ``tensor.numpy()``, for ``Balance.of``.
+
     >>> x, xi = 6**0.5 * np.eye(6), 2**0.5 * np.eye(2)     # white inputs and label noise, dx = 6, dy = 2
     >>> A = np.array([-sign * np.outer(a, b) for sign in (1, -1) for a in x for b in xi])  # a linear unit, no error
     >>> Balance.of_product(np.ones(2), np.ones(6), A, temperature=0.1).ratio   # dy/dx: balanced noise, not norms

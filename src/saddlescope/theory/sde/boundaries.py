@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from saddlescope import _show
 from saddlescope._arrays import Floats
 from saddlescope.theory._checks import steady
 from saddlescope.theory.sde._piecewise import Function, integrals, nodes
@@ -25,8 +26,8 @@ Condition = Literal["reflecting", "absorbing"]
 Recurrence = Literal["positive recurrent", "null recurrent", "transient"]
 
 
-@dataclass(frozen=True)
-class Boundary:
+@dataclass(frozen=True, repr=False)
+class Boundary(_show.Shown):
     """An end of a domain: ``kind``, whether it is ``attracting`` (S finite) and ``integrable`` (M finite), x ``there``.
 
     A regular end is what it is assumed to be, "reflecting" or "absorbing"; an exit absorbs; entrances and natural ends
@@ -49,6 +50,9 @@ class Boundaries(NamedTuple):
 
     lower: Boundary
     upper: Boundary
+
+    def __repr__(self) -> str:
+        return _show.call("Boundaries", [(name, repr(end)) for name, end in self._asdict().items()])
 
     @property
     def recurrence(self) -> Recurrence:
