@@ -56,7 +56,7 @@ TABLE = "age,bmi,sex,y\n1,2,m,3\n4,5,f,6\n7,8,m,9\n"
         (TABLE, {"inputs": ["age"]}, "targets is missing"),
         (TABLE, {"targets": ["yy"]}, "has no column 'yy'; its columns are 'age', .*did you mean 'y'"),
         (TABLE, {"targets": ["y"], "inputs": ["agee"]}, "no column 'agee'.*did you mean 'age'"),
-        (TABLE, {"targets": ["y"]}, "column 'sex' of .* must hold numbers, got text such as 'm'; encode"),
+        (TABLE, {"targets": ["y"]}, "number in column 'sex', got 'm'; encode the column as"),
         (TABLE, {"targets": ["y"], "inputs": []}, "inputs must name at least one column"),
         (TABLE, {"targets": ["y"], "inputs": ["age", "age"]}, "inputs must be distinct, got 'age' twice"),
         (TABLE, {"targets": 3}, "targets must be names"),
@@ -98,7 +98,7 @@ def test_tables_with_errors(tmp_path, text, how, words):
 
 
 def test_a_table_in_another_encoding(tmp_path):
-    with pytest.raises(ValueError, match="in UTF-8"):
+    with pytest.raises(ValueError, match="is not a CSV in UTF-8; save it"):
         load(tmp_path, TABLE, encoding="utf-16", targets=["y"])
 
 
@@ -122,6 +122,7 @@ def test_tables_in_memory():
     array = xr.DataArray(x.to_numpy(), dims=("i", "feature"), coords={"feature": ["age", "bmi"]})
     assert Dataset(x, y) == plain == Dataset(array, xr.DataArray(y.to_numpy(), dims="i", name="sugar"))
     assert Dataset(pd.DataFrame(x.to_numpy()), y).inputs is None
+    assert Dataset(x.to_numpy(), y, inputs=iter(["age", "bmi"])) == plain
     holed = x.copy()
     holed.loc[7, "age"] = np.nan
     for wrong, words in (

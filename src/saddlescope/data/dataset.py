@@ -70,12 +70,14 @@ class Dataset(Data):
         if not isinstance(given, ArgsKwargs):  # data of another kind, which the next check refuses
             return given
         arguments: dict[str, Any] = dict(given.kwargs or {})
+        for key in ("inputs", "targets"):
+            if arguments.get(key) is not None:
+                arguments[key] = as_names(arguments[key], key)
         for name, key in (("X", "inputs"), ("Y", "targets"), ("X_test", "inputs"), ("Y_test", "targets")):
             if name not in arguments:
                 continue
             arguments[name], found = from_table(arguments[name], name)
             known = arguments.get(key)
-            known = None if known is None else as_names(known, key)
             if found is not None and known not in (None, found):
                 raise ValueError(
                     f"{name} must have the columns {shown(known)}, got {shown(found)}; select or rename its columns"

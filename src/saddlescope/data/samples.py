@@ -125,6 +125,7 @@ def _places(columns: Sequence[str], chosen: Names, file: Path) -> list[int]:
         if name not in places:
             close = difflib.get_close_matches(name, [column for column in columns if column], n=1)
             hint = f" (did you mean {close[0]!r}?)" if close else ""
+            hint = "; separate columns by commas, semicolons or tabs" if len(columns) == 1 else hint
             raise ValueError(f"{str(file)!r} has no column {name!r}; its columns are {_listed(columns)}{hint}")
         if counts[name] > 1:
             raise ValueError(f"{str(file)!r} has {counts[name]} columns {name!r}; rename all but one of them")
@@ -247,10 +248,10 @@ def _read_csv(file: Path, inputs: Names | None, targets: Names | None) -> Sample
         with file.open(encoding="utf-8-sig", newline="") as stream:
             text = stream.read()
         header, rows = _rows(text)
-    except (UnicodeDecodeError, csv.Error):
-        raise ValueError(
-            f"{str(file)!r} is not a CSV with a header in UTF-8; start it with a line such as x1,x2,y1"
-        ) from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{str(file)!r} is not a CSV in UTF-8; save it with this encoding") from None
+    except csv.Error:
+        raise ValueError(f"{str(file)!r} is not a CSV with a header; start it with a line such as x1,x2,y1") from None
     if targets is None:
         columns = _by_first_letter(header, file)
     else:
@@ -310,21 +311,24 @@ def _numbers(rows: list[_Row], place: int, name: str, file: Path) -> list[float]
     values = [_number(entry) for entry in entries]
     if all(map(math.isfinite, values)):
         return values
-    if all(map(math.isnan, values)) and (text := [e for e in entries if e.strip().lower() not in _MISSING]):
-        raise ValueError(
-            f"column {name!r} of {str(file)!r} must hold numbers, got text such as {shown(text[0])}; "
-            f"encode it as numbers, or {_BY_NAME} without it"
-        )
     wrong = [n for n, value in enumerate(values) if not math.isfinite(value)]
     entry, where = entries[wrong[0]], f"row {wrong[0] + 1} (line {rows[wrong[0]][0]}) of {str(file)!r}"
-    if entry.strip().lower() in _MISSING:
-        lacking = sum(entry.strip().lower() in _MISSING for entry in entries)
+    if lacking := sum(_missing(one) for one in entries) if _missing(entry) else 0:
         raise ValueError(
             f"{where} has no value in column {name!r}, as {lacking} of {len(rows)} rows; fill or drop them, or "
             f"{_BY_NAME} without it"
         )
-    decimal = "; write decimals with a point" if math.isfinite(_number(entry.replace(",", "."))) else "; correct it"
-    raise ValueError(f"{where} must hold a finite number in column {name!r}, got {shown(entry)}{decimal}")
+    if math.isfinite(_number(entry.replace(",", ".", 1))):
+        fix = "write decimals with a point, and no commas between digits"
+    elif len(wrong) == len(rows):
+        fix = f"encode the column as numbers, or {_BY_NAME} without it"
+    else:
+        fix = "correct it"
+    raise ValueError(f"{where} must hold a finite number in column {name!r}, got {shown(entry)}; {fix}")
+
+
+def _missing(entry: str) -> bool:
+    return entry.strip().lower() in _MISSING
 
 
 def _number(entry: str) -> float:
