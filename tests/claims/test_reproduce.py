@@ -164,7 +164,7 @@ def test_report_shows_what_each_number_catches_and_every_rival(paper, tmp_path):
         "quick: coarser",
         "T × &lt;1.1&gt;; refutes from 0.39",
         "&lt;T&gt; × 1.1",
-        "miss probability 4e-05",
+        "miss probability 4 × 10<sup>−5</sup>",
         "first look",
     ):
         assert words in page

@@ -165,8 +165,8 @@ def _row(claim: Json) -> str:
         ("claim", f'<a href="#{_anchor(claim["name"])}">{html(claim["title"])}</a>'),
         ("verdict", _badge(claim["verdict"])),
         ("effect", html(head["name"])),
-        ("measured", f'<span class="n">{escape(measured(head))}</span>'),
-        ("predicted", f'<span class="n">{escape(predicted(head))}</span>'),
+        ("measured", f'<span class="n">{_numerals(measured(head))}</span>'),
+        ("predicted", f'<span class="n">{_numerals(predicted(head))}</span>'),
         ("time", f'<span class="n">{claim["seconds"]:.1f}&nbsp;s</span>'),
     )
     return "<tr>" + "".join(f'<td class="{name}">{cell}</td>' for name, cell in cells) + "</tr>\n"
@@ -198,8 +198,7 @@ def _section(claim: Json, quick: bool, shown: Container[str]) -> str:
 
 
 def _equation(tex: str, name: str) -> str:
-    formulas = line(tex, f"claim {name!r}")
-    return f'<div class="equation" tabindex="0" role="group" aria-label="equation">{formulas}</div>\n'
+    return f'<div class="equation">{line(tex, f"claim {name!r}")}</div>\n'
 
 
 def _source(source: str) -> str:
@@ -239,6 +238,15 @@ def _toml(toml: str) -> str:
     if len(toml) > LONG:
         return " (includes its data set)"
     return f"<details><summary>TOML</summary><pre>{escape(toml)}</pre></details>"
+
+
+def _numerals(words: str) -> str:
+    """Numbers with minus signs in place of hyphens.
+
+    >>> _numerals("-0.5 [-0.6, -1e-7] of T_c")
+    '−0.5 [−0.6, −1e-7] of T<sub>c</sub>'
+    """
+    return html(re.sub(r"(?<!\w)-(?=\d)", "−", words))
 
 
 def _anchor(name: str) -> str:
@@ -286,10 +294,10 @@ def _numbers(numbers: Sequence[Json], wanted: str) -> str:
     verdicts = {"confirmed": "inside", "refuted": "outside", "inconclusive": "unclear", None: "shown"}
     power = wanted == "must be inside"
     rows = "".join(
-        f'<tr><td data-label="Number"><span>{html(number["name"])}{_notes(number)}</span></td>'
-        f'<td data-label="Measured"><span class="n">{escape(measured(number))}</span></td>'
-        f'<td data-label="Region"><span class="n">{escape(predicted(number))}{MOVED * number["moved"]}</span></td>'
-        + (f'<td data-label="Catches"><span>{html(catches(number))}</span></td>' if power else "")
+        f'<tr><td data-label="Number"><span>{html(number["name"] + _notes(number))}</span></td>'
+        f'<td data-label="Measured"><span class="n">{_numerals(measured(number))}</span></td>'
+        f'<td data-label="Region"><span class="n">{_numerals(predicted(number))}{MOVED * number["moved"]}</span></td>'
+        + (f'<td data-label="Catches"><span>{_numerals(catches(number))}</span></td>' if power else "")
         + f'<td data-label="Result">{verdicts[number["verdict"]]}</td></tr>'
         for number in numbers
     )
@@ -302,7 +310,10 @@ def _numbers(numbers: Sequence[Json], wanted: str) -> str:
 
 def _notes(number: Json) -> str:
     """The probability that an interval misses the true value, if above 1e-6."""
-    return f" (miss probability {number['miss']:.1g})" if number["miss"] > 1.001e-6 else ""
+    if number["miss"] <= 1.001e-6:
+        return ""
+    digit, exponent = f"{number['miss']:.0e}".split("e-")
+    return f" (miss probability {digit} × 10^(−{int(exponent)}))"
 
 
 def _rivals(rivals: Sequence[Json]) -> str:
@@ -317,8 +328,8 @@ def _rivals(rivals: Sequence[Json]) -> str:
         rows.append(
             f'<tr><td data-label="Theory"><span>{html(rival["theory"])}</span></td>'
             f'<td data-label="Number"><span>{html(decides["name"])}</span></td>'
-            f'<td data-label="Measured"><span class="n">{escape(measured(decides))}</span></td>'
-            f'<td data-label="Region"><span class="n">{escape(predicted(decides))}</span></td>'
+            f'<td data-label="Measured"><span class="n">{_numerals(measured(decides))}</span></td>'
+            f'<td data-label="Region"><span class="n">{_numerals(predicted(decides))}</span></td>'
             f'<td data-label="Verdict">{found[rival["verdict"]]}</td></tr>'
         )
     return (
