@@ -92,11 +92,12 @@ SECTION = """<section id="{anchor}" aria-labelledby="{anchor}-title">
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --grey: #5b636e; --line: #e1e4e8; --soft: #f6f7f9;
-  --link: #0b5cad; --good: #0a5c36; --good-soft: #d8f3e3; --bad: #8c1d18; --bad-soft: #fbdedc;
+  --shade: #9aa3ae; --link: #0b5cad; --good: #0a5c36; --good-soft: #d8f3e3; --bad: #8c1d18; --bad-soft: #fbdedc;
   --open: #6b4a00; --open-soft: #fdeec9; }
 @media screen and (prefers-color-scheme: dark) {
   :root { --ink: #e4e7eb; --paper: #15181c; --grey: #a4acb7; --line: #323840; --soft: #1e2227; --link: #82bbf8;
-    --good: #93e3b6; --good-soft: #123d27; --bad: #ffb8b1; --bad-soft: #521b18; --open: #f6d484; --open-soft: #453407; }
+    --shade: #77818d; --good: #93e3b6; --good-soft: #123d27; --bad: #ffb8b1; --bad-soft: #521b18;
+    --open: #f6d484; --open-soft: #453407; }
   .panels img { filter: invert(.92) hue-rotate(180deg); }
 }
 * { box-sizing: border-box; }
@@ -115,8 +116,10 @@ a { color: var(--link); }
 figcaption, footer { color: var(--grey); font-size: .9rem; }
 .statement { font-size: 1.05rem; }
 .equations { margin: .8rem 0; max-width: 62rem; }
-.equation { display: flex; flex-wrap: wrap; align-items: center; gap: .3rem 2rem; overflow-x: auto;
-  padding: .3rem 0 .3rem 1rem; border-left: 3px solid var(--line); }
+.equation { display: flex; flex-wrap: wrap; align-items: center; gap: .3rem 1.6rem; overflow-x: auto;
+  padding: .3rem 0 .3rem 1rem; border-left: 3px solid var(--line);
+  background: linear-gradient(to left, var(--paper) 50%, transparent) right / 3rem calc(100% + 2px) no-repeat local,
+    linear-gradient(to left, var(--shade), transparent) right / 1.2rem calc(100% - 2px) no-repeat scroll; }
 math { font-family: "STIX Two Math", "Latin Modern Math", "Cambria Math", math, serif; font-size: 1.1rem;
   text-align: left; }
 math[display="block"] { width: max-content; margin: 0; }
@@ -164,7 +167,7 @@ pre { background: var(--soft); padding: .8rem; font-size: .8rem; line-height: 1.
 @media screen and (max-width: 40rem) {
   .pair { grid-template-columns: 1fr; }
   .equation { padding-left: .6rem; }
-  math { font-size: .95rem; }
+  math { font-size: .9rem; }
   thead { display: none; }
   tr { display: block; padding: .6rem 0; border-bottom: 1px solid var(--line); }
   td { display: flex; gap: .8rem; padding: .12rem 0; border: 0; }
@@ -193,7 +196,7 @@ pre { background: var(--soft); padding: .8rem; font-size: .8rem; line-height: 1.
   h2, h3, h4, .statement { break-after: avoid; }
   h2, h3, h4, tr, figure, .equation, .numbers, .pair > div, .banner { break-inside: avoid; }
   thead { display: table-header-group; }
-  .equation { overflow: visible; }
+  .equation { overflow: visible; background: none; }
   p:has(+ .numbers) { break-after: avoid; }
   .badge, .banner { print-color-adjust: exact; }
   figcaption a::after { content: ": " attr(href); }

@@ -334,8 +334,8 @@ CLAIM = Claim(
         "layers, so conclusions from two layers need not be guessed for deeper networks."
     ),
     equations=(
-        r"ds = \left[L s^{2\kappa}(s^* - s) + \tfrac12 L(L-1)\, T s^{3-4/L} g(s)\right] dt + L s^{2\kappa} \sqrt{T "
-        r"g(s)}\; dW",
+        r"ds = \left[L s^{2\kappa}(s^* - s) + \tfrac12 L(L-1)\, T s^{3-4/L} g(s)\right] dt \qquad {} + L "
+        r"s^{2\kappa} \sqrt{T g(s)}\; dW",
         r"s_{\mathrm{peak}} = s^* - \frac{s^* + \sqrt{s^{*2} - 4\kappa(2\kappa + 1)\sigma^2}}{2(2\kappa + 1)}, "
         r"\qquad \kappa = 1 - \tfrac1L",
         r"\sigma_{\mathrm{max}} = \frac{s^*}{\sqrt{4\kappa(2\kappa + 1)}}",

@@ -365,8 +365,8 @@ CLAIM = Claim(
         "noise the features disturb each other, the weaker ones are late, and only the coupled equations are right."
     ),
     equations=(
-        r"ds = \left[L s^{2\kappa}(s^* - s) + \tfrac12 L(L-1)\, T s^{3-4/L} g(s)\right] dt + L s^{2\kappa} \sqrt{T "
-        r"g(s)}\; dW",
+        r"ds = \left[L s^{2\kappa}(s^* - s) + \tfrac12 L(L-1)\, T s^{3-4/L} g(s)\right] dt \qquad {} + L "
+        r"s^{2\kappa} \sqrt{T g(s)}\; dW",
         r"g(s) = 2 (s - s^*)^2 + \sigma^2, \qquad \kappa = 1 - \tfrac1L, \qquad T = \tfrac{\eta}{B}",
         r"W_{>l} W_{>l}^\top = (P P^\top)^{1-l/L}, \qquad W_{<l}^\top W_{<l} = (P^\top P)^{(l-1)/L}",
     ),
