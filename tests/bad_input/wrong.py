@@ -20,6 +20,7 @@ CHAINS = {"type": "Diagonal", "depth": 2, "width": 3}
 ONE = {"type": "GaussianData", "teacher": [[1.0]]}
 MOMENTS = {"type": "Moments", "alpha1": 2.0, "alpha2": 2.0, "alpha3": 3.0, "beta1": 1.0, "beta2": 1.0}
 LANGEVIN = {"type": "Langevin", "lr": 0.05, "batch_size": 4.0}
+TEMPERED = {"type": "Langevin", "lr": 0.05, "temperature": 0.1}
 COSINE, HALVING = {"type": "Cosine", "steps": 10}, {"type": "Step", "every": 10, "factor": 0.5}
 GIVEN = [[[0.1] * 3] * 4, [[0.1] * 4] * 2]
 
@@ -107,6 +108,12 @@ WRONG: dict[str, Wrong] = {
     "samples all zero": wrong(VALUE, "X must not be all zero", data=SAMPLES | {"X": [[0.0] * 3] * 2}),
     "samples of another width": wrong(VALUE, "widths", "the first width 2", data=SAMPLES | {"X": [[1.0, 2.0]] * 2}),
     "label noise of samples": wrong(VALUE, "label_noise", "use 0", data=SAMPLES | {"label_noise": -1.0}),
+    "names of inputs that lack one": wrong(VALUE, "inputs must name the 3", data=SAMPLES | {"inputs": ["age", "bmi"]}),
+    "names of inputs twice": wrong(VALUE, "inputs must be distinct", data=SAMPLES | {"inputs": ["a", "b", "a"]}),
+    "names of targets numbers": wrong(KIND, "targets must be names", "got 1 among", data=SAMPLES | {"targets": [1, 2]}),
+    "names of targets a line break": wrong(
+        VALUE, "targets must be printable", data=SAMPLES | {"targets": ["a\nb", "c"]}
+    ),
     "teacher of samples": wrong(KIND, "has no argument 'teacher'", data=SAMPLES | {"teacher": [[1.0]]}),
     "more than there is": wrong(
         VALUE,
@@ -186,6 +193,19 @@ WRONG: dict[str, Wrong] = {
     "momentum": wrong(VALUE, "momentum", "less than 1", method__momentum=1.5),
     "nesterov": wrong(KIND, "nesterov", "allowed: lr, batch_size", method__nesterov=True),
     "langevin batch size zero": wrong(VALUE, "batch_size", "such as 16", method=LANGEVIN | {"batch_size": 0.0}),
+    "neither batch size nor temperature": wrong(
+        KIND, "batch_size", "or temperature = 0.1", method={"type": "Langevin", "lr": 0.05}
+    ),
+    "temperature zero": wrong(
+        VALUE, "temperature must be finite and above 0, got 0", "GD(lr)", method=TEMPERED | {"temperature": 0}
+    ),
+    "temperature negative": wrong(VALUE, "temperature must be", method=TEMPERED | {"temperature": -0.1}),
+    "temperature NaN": wrong(VALUE, "temperature must be", "got nan", method=TEMPERED | {"temperature": NAN}),
+    "temperature a text": wrong(KIND, "temperature must be a number", method=TEMPERED | {"temperature": "warm"}),
+    "temperature and batch size": wrong(VALUE, "give one of them", method=TEMPERED | {"batch_size": 4.0}),
+    "temperature of SGD": wrong(
+        KIND, "SGD has no argument 'temperature'", method={"type": "SGD", "lr": 0.05, "temperature": 0.1}
+    ),
     "dt zero": wrong(VALUE, "dt", "leave it out", method=LANGEVIN | {"dt": 0.0}),
     "unknown noise": wrong(VALUE, "noise", 'use "gradient"', method=LANGEVIN | {"noise": "pink"}),
     "aligned noise on tilted inputs": wrong(
