@@ -277,6 +277,28 @@ MUTANTS = (
         "17253 / 339200",
         "tests/order/test_flow_order.py::test_one_step_errs_at_order_six_and_its_estimate_at_order_five",
     ),
+    # --- advice and texts
+    Mutant(
+        "advice: runs with other seeds are other runs",
+        "src/saddlescope/simulation/advice.py",
+        "replace(plan, seed=0, threads=None)",
+        "plan",
+        "tests/unit/test_advice.py::test_a_loop_over_seeds_warns_once",
+    ),
+    Mutant(
+        "advice: remembered where a filter has decided",
+        "src/saddlescope/simulation/advice.py",
+        "        if not _filtered(sentence, module):\n",
+        "        if True:\n",
+        "tests/unit/test_advice.py::test_what_a_filter_has_decided_is_not_remembered",
+    ),
+    Mutant(
+        "texts: large matrices are decomposed",
+        "src/saddlescope/data/base.py",
+        "CHEAP = 2e6",
+        "CHEAP = 2e12",
+        "tests/unit/test_reprs.py::test_a_text_decomposes_no_large_matrix",
+    ),
     # --- kernel
     Mutant(
         "kernel, streams: accepted lanes move on a redraw",

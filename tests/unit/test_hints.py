@@ -93,6 +93,13 @@ def test_toml(right, wrong, meant):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("key", "meant"), [("lable_noise", "label_noise"), ("tset", "test"), ("target", "targets")])
+def test_toml_of_a_data_set(key, meant):
+    data = f'data = {{type = "Dataset", path = "data.csv", {key} = 1}}'
+    with pytest.raises(TypeError, match=rf"\(did you mean '{meant}'\?\)"):
+        run_from_toml(TOML.replace(TOML.splitlines()[2], data))
+
+
 @pytest.mark.parametrize("meant", CALLS)
 def test_calls(meant):
     name = {"trajectory count": "trajectories"}.get(meant, meant)

@@ -169,7 +169,7 @@ def test_a_text_decomposes_no_large_matrix(monkeypatch):
     assert sizes and max(sizes) <= CHEAP
     sizes.clear()
     for data in (sc.GaussianData(LARGE), sc.Dataset(SAMPLES, SAMPLES[:, :3])):
-        assert "s*=–" in repr(data)
+        assert "s*=not computed yet" in repr(data)
     assert not sizes and "s*=[399, " in repr(HUGE["spectrum"]) and not sizes
 
 
@@ -205,7 +205,7 @@ def test_texts_as_documented():
     assert "weights=[64 × 32, 64 × 64 (510 times), 32 × 64]" in repr(HUGE["problem"])
     assert "512 entries" in repr(sc.init.Gaussian(scale=(0.1,) * 512))
     assert "s*=[399, 398, 397, 396, 395, 394, …]" in repr(HUGE["spectrum"])
-    assert "s*=–" in repr(HUGE["teacher"]) and "modes" not in vars(HUGE["teacher"])
+    assert "s*=not computed yet" in repr(HUGE["teacher"]) and "modes" not in vars(HUGE["teacher"])
 
 
 def test_a_data_set_still_warns_after_it_was_shown():

@@ -151,12 +151,12 @@ class Data:
 
     @property
     def _strengths_shown(self) -> str:
-        """The first s*; MISSING where they are not known and would take long to compute."""
+        """The first s*, unless they are not known and would take long to compute."""
         if "modes" in vars(self):
             return _show.numbers(self.modes.strengths)
         teacher = self._teacher_if_cheap
         if teacher is None:
-            return _show.MISSING
+            return "not computed yet"
         strengths = np.linalg.svd(teacher, compute_uv=False)
         return _show.numbers(np.where(strengths > ROUNDING * strengths.max(), strengths, 0.0))
 
