@@ -16,6 +16,7 @@ from typing import Any
 
 from listings import LISTINGS, rows
 from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
 
 from saddlescope.claims import PAPERS, SOURCES
 from saddlescope.claims._symbols import html as typeset
@@ -168,15 +169,25 @@ def _rivals(rivals: Sequence[Mapping[str, Any]]) -> str:
     return rows(("theory", "verdict"), ((text(rival["theory"]), RIVALS[rival["verdict"]]) for rival in rivals))
 
 
+def pages() -> dict[str, bytes]:
+    """Every page and figure by its path in ``docs/claims``. Raises ExtensionError for a report that cannot be read."""
+    files: dict[str, bytes] = {}
+    try:
+        found = outcomes()
+        for name, claim in select().items():
+            outcome = found.get(name)
+            files[f"{name}.md"] = page(name, claim, outcome).encode()
+            for n, panel in enumerate(outcome["panels"] if outcome else (), start=1):
+                files[f"{name}-{n}.svg"] = panel
+    except (KeyError, TypeError, ValueError) as error:
+        raise ExtensionError(f"{REPORT} is not a report of this version; delete it, or make it again", error) from None
+    return files
+
+
 def write(app: Sphinx) -> None:
     """Write the pages that changed, and remove those of claims that no longer exist."""
-    files: dict[Path, bytes] = {}
-    found, folder = outcomes(), DOCS / "claims"
-    for name, claim in select().items():
-        outcome = found.get(name)
-        files[folder / f"{name}.md"] = page(name, claim, outcome).encode()
-        for n, panel in enumerate(outcome["panels"] if outcome else (), start=1):
-            files[folder / f"{name}-{n}.svg"] = panel
+    folder = DOCS / "claims"
+    files = {folder / path: content for path, content in pages().items()}
     for old in {*folder.glob("*/*")} - files.keys():
         old.unlink()
     for file, content in files.items():
