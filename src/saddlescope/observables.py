@@ -10,7 +10,6 @@ that is ``extra`` is computed only for a plan that asks for it by ``observe``.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,7 +23,7 @@ from saddlescope.data import Data
 from saddlescope.data.base import into_modes
 from saddlescope.data.dataset import CHUNK
 from saddlescope.networks import Network
-from saddlescope.networks.deep_linear import end_to_end
+from saddlescope.networks.deep_linear import end_to_end, narrow_interfaces
 from saddlescope.problem import Problem
 
 THRESHOLDS = (0.5, 0.9)
@@ -407,25 +406,6 @@ def learned_modes(data: Data, weights: Weights) -> Floats:
     strengths, target = mode_strength(data, weights), data.modes.strengths
     learned = ((strengths >= THRESHOLDS[-1] * target) & (target > 0)).sum(axis=1)
     return np.where(np.isfinite(strengths).all(axis=1), learned, np.nan)
-
-
-def narrow_interfaces(network: Network) -> str:
-    """Why ``log det ΘᵀΘ`` is NaN: the interfaces l whose width n_l is below n_{l−1} + n_{l+1}; "" without any.
-
-    >>> from saddlescope import DeepLinear
-    >>> narrow_interfaces(DeepLinear((2, 5, 3, 1)))
-    'NaN at interface 2: width 3 is below 5 + 1; it needs a width of 6 or more'
-    """
-    if network.matrices != network.shapes:
-        return "NaN at every interface: the determinant is that of dense layers"
-    needs = [below + above for (_, below), (above, _) in itertools.pairwise(network.matrices)]
-    narrow = [
-        f"interface {l}: width {width} is below {below} + {need - below}; it needs a width of {need} or more"
-        for l, ((width, below), need) in enumerate(zip(network.matrices, needs, strict=False), start=1)
-        if width < need
-    ]
-    more = f" and {len(narrow) - 3} more" if len(narrow) > 3 else ""
-    return f"NaN at {', at '.join(narrow[:3])}{more}" if narrow else ""
 
 
 def layer_singular_values(network: Network, weights: Weights) -> Floats:

@@ -9,6 +9,7 @@ import xarray as xr
 
 import saddlescope as sc
 from saddlescope import observables
+from saddlescope.networks import deep_linear
 from saddlescope.runs import saves
 from saddlescope.runs.run import record
 from saddlescope.schedules import Step, Warmup
@@ -124,7 +125,7 @@ def test_a_determinant_that_is_nan_says_why(engine, tmp_path):
     ],
 )
 def test_why_a_determinant_is_nan(network, why):
-    found = observables.narrow_interfaces(network)
+    found = deep_linear.narrow_interfaces(network)
     assert found.endswith(why) and bool(found) == bool(why)
 
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Annotated, Any, Self, TypeGuard
 
 import numpy as np
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 from pydantic_core import ArgsKwargs
-from scipy import linalg
 
 from saddlescope import _show
 from saddlescope._arrays import Floats, transposed
 from saddlescope._memory import require
 from saddlescope._numbers import as_whole, shown
 from saddlescope._parts import Matrix, OptionalMatrix, frozen
-from saddlescope.data.base import CHEAP, ROUNDING, Data, LabelNoise, ModeMoments, data_bytes
+from saddlescope.data.base import CHEAP, Data, LabelNoise, ModeMoments, data_bytes
+from saddlescope.data.columns import Fit, fit, standardised
 from saddlescope.data.samples import as_names, from_table, read_samples
 
 SMALLEST, LARGEST = 1e-152, 1e152
@@ -158,8 +158,8 @@ class Dataset(Data):
         >>> data.Y.ravel(), data.sigma
         (array([-1., -1.,  1.,  1.]), array([[1.]]))
         """
-        x, x_test = _standardised("X", self.inputs, self.X, self.X_test)
-        y, y_test = _standardised("Y", self.targets, self.Y, self.Y_test)
+        x, x_test = standardised("X", self.inputs, self.X, self.X_test)
+        y, y_test = standardised("Y", self.targets, self.Y, self.Y_test)
         return replace(self, X=x, Y=y, X_test=x_test, Y_test=y_test)
 
     @classmethod
@@ -362,86 +362,6 @@ class Dataset(Data):
         return share * square / self.samples + noise
 
 
-def _standardised(
-    name: str, names: tuple[str, ...] | None, train: Floats, test: Floats | None
-) -> tuple[Floats, Floats | None]:
-    """Columns of training and test samples, centred and scaled by the mean and variance of the training samples."""
-    units = _units(train)
-    first = (train / units).mean(axis=0)
-    second = (train / units - first).mean(axis=0)  # what rounding has left of the mean
-    deviation = np.sqrt(((train / units - first - second) ** 2).mean(axis=0))
-    constant = np.flatnonzero(deviation <= ROUNDING * np.abs(train / units).max(axis=0))
-    if constant.size:
-        column = constant[0]
-        which = f"{column} of {name} (from 0)" if names is None else repr(names[column])
-        raise ValueError(
-            f"standardise needs columns that vary, got {train[0, column]:g} in all {len(train)} training samples of "
-            f"column {which}; leave that column out"
-        )
-    return (train / units - first - second) / deviation, (
-        None if test is None else (test / units - first - second) / deviation
-    )
-
-
 def is_finite(data: Data) -> TypeGuard[Dataset]:
     """Whether the data are given samples."""
     return isinstance(data, Dataset)
-
-
-@dataclass(frozen=True)
-class Fit:
-    """Least squares by ``x_i = R c_i`` with ``mean(c cᵀ) = I``.
-
-    ``whitened`` c (n, r), ``root`` R (dx, r), ``teacher`` M (dy, dx), ``fitted`` MR (dy, r), ``residuals`` (n, dy).
-    """
-
-    whitened: Floats
-    root: Floats
-    teacher: Floats
-    fitted: Floats
-    residuals: Floats
-
-    @property
-    def rank(self) -> int:
-        """Rank r of the inputs up to rounding, independent of their units."""
-        return self.whitened.shape[1]
-
-
-def fit(x: Floats, y: Floats) -> Fit:
-    """The least-squares map of smallest norm, with each column of inputs and labels in its own unit.
-
-    Source: column scaling, van der Sluis 1969, Numer. Math. 14, 14–23; projection in place of ``Y − XM``.
-
-    >>> fit(np.array([[1e9, 0.0], [0.0, 1e-9]]), np.array([[1.0], [1.0]])).teacher
-    array([[1.e-09, 1.e+09]])
-    """
-    n, (units, sizes) = len(x), (_units(x), _units(y))
-    left, values, rows = np.linalg.svd(x / units, full_matrices=False)
-    rank = int((values > max(x.shape) * np.finfo(float).eps * values[0]).sum())
-    left, values, rows = left[:, :rank], values[:rank], rows[:rank]
-    scaled = y / sizes
-    along = left.T @ scaled
-    residuals = scaled - left @ along
-    residuals -= left @ (left.T @ residuals)
-    residuals[:, np.abs(residuals).max(axis=0) <= ROUNDING * np.abs(scaled).max(axis=0)] = 0.0
-    root, fitted = units[:, None] * rows.T * values / n**0.5, along.T / n**0.5
-    teacher = (along / values[:, None]).T @ rows / units if rank == len(root) else _smallest(root, fitted)
-    return Fit(left * n**0.5, root, sizes[:, None] * teacher, sizes[:, None] * fitted, residuals * sizes)
-
-
-def _smallest(root: Floats, fitted: Floats) -> Floats:
-    """The smallest M with ``MR`` = fitted, R of full column rank.
-
-    Source: rows in falling order and pivots make QR stable row by row, Cox & Higham 1998, in Numerical Analysis 1997.
-    """
-    order = np.argsort(-np.abs(root).max(axis=1), kind="stable")
-    q, triangle, pivots = linalg.qr(root[order], mode="economic", pivoting=True)
-    teacher = np.empty((len(fitted), len(root)))
-    teacher[:, order] = (q @ linalg.solve_triangular(triangle, fitted.T[pivots], trans="T")).T
-    return teacher
-
-
-def _units(columns: Floats) -> Floats:
-    """A power of 2 of the size of each column, 1 for a column of zeros: dividing by it rounds nothing."""
-    largest = np.abs(columns).max(axis=0)
-    return np.where(largest > 0, np.exp2(np.floor(np.log2(np.where(largest > 0, largest, 1.0)))), 1.0)

@@ -18,7 +18,7 @@ from saddlescope._parts import frozen
 from saddlescope.data import Data, Dataset, is_finite
 from saddlescope.data.dataset import CHUNK
 from saddlescope.kernel.streams import Streams
-from saddlescope.networks.base import Width
+from saddlescope.networks.base import NetworkType, Width
 
 # --- the map, and its gradient pulled back through the layers
 
@@ -112,6 +112,24 @@ def log_det(weights: Weights) -> Floats:
             triangle = np.linalg.qr(theta, mode="r")
             values.append(2 * np.log(np.abs(np.diagonal(triangle, axis1=1, axis2=2))).sum(axis=1))
     return _columns(len(weights[0]), values)
+
+
+def narrow_interfaces(network: NetworkType) -> str:
+    """Why ``log det ΘᵀΘ`` is NaN: the interfaces l whose width n_l is below n_{l−1} + n_{l+1}; "" without any.
+
+    >>> narrow_interfaces(DeepLinear((2, 5, 3, 1)))
+    'NaN at interface 2: width 3 is below 5 + 1; it needs a width of 6 or more'
+    """
+    if network.matrices != network.shapes:
+        return "NaN at every interface: the determinant is that of dense layers"
+    needs = [below + above for (_, below), (above, _) in itertools.pairwise(network.matrices)]
+    narrow = [
+        f"interface {l}: width {width} is below {below} + {need - below}; it needs a width of {need} or more"
+        for l, ((width, below), need) in enumerate(zip(network.matrices, needs, strict=False), start=1)
+        if width < need
+    ]
+    more = f" and {len(narrow) - 3} more" if len(narrow) > 3 else ""
+    return f"NaN at {', at '.join(narrow[:3])}{more}" if narrow else ""
 
 
 # --- gradient noise, from the closed form of Cov[G]
