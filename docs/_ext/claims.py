@@ -7,19 +7,17 @@ repository, as ``saddlescope reproduce`` writes it.
 from __future__ import annotations
 
 import base64
-import html
 import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from listings import LISTINGS, rows
+from listings import LISTINGS, rows, stacked, text
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
 from saddlescope.claims import PAPERS, SOURCES
-from saddlescope.claims._symbols import html as typeset
 from saddlescope.claims.claim import Claim
 from saddlescope.claims.report import catches, measured, predicted
 from saddlescope.claims.reproduce import select
@@ -37,16 +35,6 @@ MARKS = {
 }
 FOUND = {"confirmed": "inside", "refuted": "outside", "inconclusive": "unclear", None: "shown"}
 RIVALS = {"confirmed": "would be confirmed", "refuted": "refuted", "inconclusive": "not confirmed"}
-
-
-def text(words: str) -> str:
-    """Text of a claim as Markdown, with its indices and exponents.
-
-    >>> text("s_α^(2κ) < T_c * 2")
-    's{sub}`α`{sup}`2κ` &lt; T{sub}`c` \\\\* 2'
-    """
-    shown = re.sub(r"([\\\\`*_|\[\]$])", r"\\\1", typeset(words))
-    return re.sub(r"<(su[bp])>([^<>]*)</\1>", lambda found: f"{{{found[1]}}}`{html.unescape(found[2])}`", shown)
 
 
 def sentence(words: str) -> str:
@@ -96,7 +84,7 @@ def _paper(paper: str, found: Mapping[str, Outcome]) -> str:
         )
     pages = "\n".join(select([paper]))
     columns = ("claim", "verdict", "measured", "predicted") if any(line[1] for line in body) else ("claim",)
-    table = rows(columns, (line[: len(columns)] for line in body))
+    table = stacked(columns, (line[: len(columns)] for line in body))
     return f"## {text(SOURCES[paper])}\n\n{table}\n\n```{{toctree}}\n:hidden:\n\n{pages}\n```"
 
 

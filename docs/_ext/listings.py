@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import inspect
 import re
 from collections.abc import Callable, Iterable
@@ -14,6 +15,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from typer.testing import CliRunner
 
+from saddlescope.claims._symbols import html as typeset
 from saddlescope.cli import app as command_line
 from saddlescope.data import Dataset, GaussianData, Moments
 from saddlescope.init import Balanced, Gaussian, Given
@@ -35,6 +37,16 @@ def markdown(text: str) -> str:
     return re.sub(r"([\\`*_|<\[\]$])", r"\\\1", text)
 
 
+def text(words: str) -> str:
+    """Text as Markdown, with the indices and exponents that it writes as ``_`` and ``^``.
+
+    >>> text("s_α^(2κ) < T_c * 2")
+    's{sub}`α`{sup}`2κ` &lt; T{sub}`c` \\\\* 2'
+    """
+    shown = re.sub(r"([\\\\`*_|\[\]$])", r"\\\1", typeset(words))
+    return re.sub(r"<(su[bp])>([^<>]*)</\1>", lambda found: f"{{{found[1]}}}`{html.unescape(found[2])}`", shown)
+
+
 def rows(head: Iterable[str], body: Iterable[Iterable[str]]) -> str:
     """A Markdown table."""
     names = list(head)
@@ -43,12 +55,17 @@ def rows(head: Iterable[str], body: Iterable[Iterable[str]]) -> str:
     )
 
 
+def stacked(head: Iterable[str], body: Iterable[Iterable[str]]) -> str:
+    """A Markdown table whose rows become blocks on a phone."""
+    return f":::{{div}} stacked\n{rows(head, body)}\n:::"
+
+
 def _variables(chosen: dict[str, Variable], time: bool) -> str:
     axis = "time, " if time else ""
-    return rows(
+    return stacked(
         ("variable", "dims", "units", "definition"),
         (
-            (f"`{name}`", (axis + ", ".join(one.dims)).rstrip(", "), markdown(one.units), markdown(one.definition))
+            (f"`{name}`", (axis + ", ".join(one.dims)).rstrip(", "), markdown(one.units), text(one.definition))
             for name, one in chosen.items()
         ),
     )
@@ -68,10 +85,10 @@ def variables() -> str:
 def coordinates() -> str:
     """Coordinates of runs."""
     body = (
-        (f"`{name}`", ", ".join(one.dims), markdown(one.units), markdown(one.long_name), markdown(one.definition))
+        (f"`{name}`", ", ".join(one.dims), markdown(one.units), markdown(one.long_name), text(one.definition))
         for name, one in COORDINATES.items()
     )
-    return rows(("coordinate", "dim", "units", "name on an axis", "what it is"), body)
+    return stacked(("coordinate", "dim", "units", "name on an axis", "what it is"), body)
 
 
 def commands() -> str:
@@ -104,17 +121,17 @@ def _type(part: type) -> str:
         (f"`{name}`", markdown(kind), f"`{default}`" if default not in ("", "None") else "", markdown(advice))
         for name, kind, default, advice in arguments(part)
     )
-    return f'**`type = "{part.__name__}"`**\n\n{rows(("key", "allowed", "default", ""), body)}'
+    return f'**`type = "{part.__name__}"`**\n\n{stacked(("key", "allowed", "default", ""), body)}'
 
 
 def names() -> str:
     """Every public name of ``saddlescope`` and of ``saddlescope.theory``, with its first line."""
     return "\n\n".join(
         f"## `{short}`\n\n"
-        + rows(
+        + stacked(
             ("name", "what it is"),
             (
-                (f"{{py:obj}}`{name} <{module}.{name}>`", markdown(_first(value)))
+                (f"{{py:obj}}`{name} <{module}.{name}>`", text(_first(value)))
                 for name, value in public(module)
                 if not inspect.ismodule(value)
             ),
