@@ -255,8 +255,9 @@ CLAIM = Claim(
     ),
     why=(
         "With noisy labels, a large learning rate or a small batch makes a network learn every feature a little too "
-        "weakly, as if the loss had a penalty on its curvature. At two layers the shift is the same for every "
-        "feature, about η/B times the variance of the label noise, so weak features lose the largest fraction."
+        "weakly, as if the loss had a penalty on its curvature. The shift is proportional to η/B and to the variance "
+        "of the label noise; at two layers it is the same for every feature, so weak features lose the largest "
+        "fraction."
     ),
     equations=(
         r"s^* - \mathrm{E}[s] \approx \tfrac12 (L - 1)\, T \sigma^2 s^{*\,1-2/L} \qquad (\text{noise of the mode "
