@@ -398,6 +398,56 @@ MUTANTS = (
         "nearer = 0.0 * spread",
         "tests/law/test_mode_law.py::test_passage_times",
     ),
+    # --- short ways
+    Mutant(
+        "data set: test samples standardised by themselves",
+        "src/saddlescope/data/columns.py",
+        "None if test is None else (test / units - first - second) / deviation",
+        "None if test is None else (test / units - test.mean(axis=0) / units) / deviation",
+        "tests/unit/test_tables.py::test_standardised_by_the_training_samples",
+    ),
+    Mutant(
+        "data set: standardised before the test split",
+        "src/saddlescope/data/dataset.py",
+        "data = data if test is None else data.split(test, seed)",
+        "data = data.standardise() if test is None else data.standardise().split(test, seed)",
+        "tests/unit/test_tables.py::test_a_table_of_a_run_file",
+    ),
+    Mutant(
+        "density: normalised over the finite bins",
+        "src/saddlescope/engines/correlator.py",
+        "counted = histogram.sum(axis=1)",
+        "counted = histogram[:, 1:-1].sum(axis=1)",
+        "tests/unit/test_once_in_a_run.py::test_a_density_is_the_histogram_per_strength",
+    ),
+    Mutant(
+        "time of learning: without the schedule",
+        "src/saddlescope/runs/run.py",
+        'method.time(happened["learning_time"])',
+        'method.time_step * happened["learning_time"]',
+        "tests/unit/test_once_in_a_run.py::test_times_of_learning",
+    ),
+    Mutant(
+        "extension: saves on the grid of the new plan alone",
+        "src/saddlescope/simulation/start.py",
+        "saves = np.concatenate([old.save_steps, later])",
+        "saves = new.save_steps",
+        "tests/unit/test_cli.py::test_an_interrupted_extension_resumes",
+    ),
+    Mutant(
+        "Ctrl-C in memory: complete all the same",
+        "src/saddlescope/simulation/loop.py",
+        "if stop.wanted:  # only after",
+        "if stop.wanted and sink.stored:  # only after",
+        "tests/unit/test_resume.py::test_ctrl_c_in_memory_returns_what_was_computed",
+    ),
+    Mutant(
+        "log_det: why it is NaN counts one neighbour",
+        "src/saddlescope/networks/deep_linear.py",
+        "needs = [below + above for",
+        "needs = [below for",
+        "tests/unit/test_once_in_a_run.py::test_why_a_determinant_is_nan",
+    ),
 )
 
 BREAKS_IMPORT = Mutant(
