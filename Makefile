@@ -93,7 +93,7 @@ build: $(VENV)/.built
 setup: $(VENV)/.built $(VENV)/.dev
 
 clean:
-	rm -rf build dist $(REPORT) $(VENV)
+	rm -rf build dist docs/claims/*/ $(REPORT) $(VENV)
 
 # Set-up leaves stamps, so nothing is done twice. Python files are used in place; a change of the compiled
 # code rebuilds the extension only.

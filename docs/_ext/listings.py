@@ -131,7 +131,7 @@ def names() -> str:
         + stacked(
             ("name", "what it is"),
             (
-                (f"{{py:obj}}`{name} <{module}.{name}>`", text(_first(value)))
+                (f"{{py:obj}}`{name} <{module}.{name}>`", _first(value))
                 for name, value in public(module)
                 if not inspect.ismodule(value)
             ),
@@ -141,7 +141,12 @@ def names() -> str:
 
 
 def _first(value: Any) -> str:
-    return (inspect.getdoc(value) or "").split("\n\n")[0].replace("\n", " ").replace("``", "").split(". ")[0]
+    """The first sentence of a docstring as Markdown; names stay code, formulas get their indices."""
+    first = (inspect.getdoc(value) or "").split("\n\n")[0].replace("\n", " ").split(". ")[0]
+    parts = re.split(r"``(.+?)``", first)
+    return "".join(
+        f"`{part}`" if n % 2 and re.fullmatch(r"[\w.]+", part) else text(part) for n, part in enumerate(parts)
+    )
 
 
 def sources() -> str:
