@@ -56,6 +56,7 @@ def test_a_finished_store_needs_overwrite(call):
     assert call("run", "run.toml", "-o", "run.zarr")[0] == 0
     code, _, errors = call("run", "run.toml", "-o", "run.zarr")
     assert code == 2 and "--overwrite" in errors and errors.count("\n") == 1
+    assert errors.endswith("; saddlescope run STORE --steps N extends it\n")
     assert call("run", "run.toml", "-o", "run.zarr", "--overwrite")[0] == 0
 
 
