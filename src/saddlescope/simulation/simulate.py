@@ -119,11 +119,10 @@ def _resumed(path: Path, start: Start, attrs: dict[str, Any]) -> Store:
         store.check()
     if store.complete or not store.same_run(start.problem, start.method, start.plan, start.continues):
         what = "a finished run" if store.complete else "an unfinished run of other settings"
-        command = (
-            "saddlescope run STORE --steps N extends it" if store.complete else "saddlescope run STORE finishes it"
-        )
+        verb = "run STORE --steps N extends it" if store.complete else "run STORE finishes it"
         raise FileExistsError(
-            f"out {str(path)!r} holds {what}; pass overwrite=True (--overwrite) to replace it, or another path; {command}"
+            f"out {str(path)!r} holds {what}; pass overwrite=True (--overwrite) to replace it, or another path; "
+            f"saddlescope {verb}"
         )
     _warn_of_other_engine(store.attrs, attrs)
     return store
