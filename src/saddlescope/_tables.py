@@ -99,7 +99,7 @@ def _from_spectrum(table: Mapping[str, Any]) -> GaussianData:
 
 
 def _from_file(table: Mapping[str, Any], folder: str | os.PathLike[str]) -> Dataset:
-    names = ("path", "inputs", "targets", "standardise", "label_noise", "test", "seed")
+    names = ("path", "inputs", "targets", "standardise", "whiten", "label_noise", "test", "seed")
     arguments = _short_form(table, "Dataset with a path", names)
     if not isinstance(arguments["path"], str):
         raise TypeError(f'[data] path must be a string such as "data.npz", got {arguments["path"]!r:.80}')

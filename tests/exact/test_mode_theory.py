@@ -253,7 +253,7 @@ def test_problems_without_a_mode_sde():
     coupled = np.eye(3) + 0.1 * (np.arange(3)[:, None] != np.arange(3))
     data = sc.GaussianData(np.diag([2.0, 1.0, 0.5]), coupled)
     chosen = sc.Problem(sc.DeepLinear((3, 4, 3)), data, sc.init.Balanced(scale=0.1))
-    with pytest.raises(ValueError, match="couples the modes"):
+    with pytest.raises(ValueError, match="correlated across the modes"):
         mode_sde(chosen, sc.GD(0.1), 0)
     with pytest.raises(ValueError, match="mode must be 0 to 2"):
         mode_sde(problem(), sc.GD(0.1), 3)

@@ -86,6 +86,7 @@ TABLE = "age,bmi,sex,y\n1,2,m,3\n4,5,f,6\n7,8,m,9\n"
         ("x1,y1\n", {"targets": ["y1"]}, "has no samples"),
         ("", {"targets": ["y1"]}, "no columns beside|no column 'y1'"),
         (TABLE, {"targets": ["y"], "inputs": ["age"], "standardise": 1}, "standardise must be True or False"),
+        (TABLE, {"targets": ["y"], "inputs": ["age"], "whiten": "yes"}, "whiten must be True or False"),
         (TABLE, {"targets": ["y"], "inputs": ["age"], "seed": 1}, "seed is for a test split"),
         (TABLE, {"targets": ["y"], "inputs": ["age"], "test": 3}, "less than the 3 samples"),
         ("a,b,y\n1,2,3\n1,3,4\n", {"targets": "y", "standardise": True}, "got 1 in all 2 training .* 'a'; leave that"),
@@ -160,11 +161,34 @@ def test_standardised_far_from_zero_and_at_any_size():
         Dataset(np.full((1000, 1), 1e9 + 0.1), x).standardise()
 
 
+def test_whitened_by_the_training_samples():
+    data = Dataset(FRAME[["age", "bmi"]], FRAME["sugar"], 0.3).split(10, seed=1)
+    own = data.whiten()
+    np.testing.assert_allclose(own.sigma, np.eye(2), atol=1e-13)
+    values, vectors = np.linalg.eigh(data.sigma)
+    root = vectors @ np.diag(values**-0.5) @ vectors.T
+    np.testing.assert_allclose(own.X, data.X @ root, rtol=1e-9)
+    np.testing.assert_allclose(own.X_test, data.X_test @ root, rtol=1e-9)
+    assert (own.inputs, own.label_noise, own.Y.tolist()) == (data.inputs, 0.3, data.Y.tolist())
+    np.testing.assert_allclose(own.least_loss, data.least_loss, rtol=1e-12)  # the same best fit
+    np.testing.assert_allclose(own.whiten().X, own.X, atol=1e-12)
+    assert own.diagonal_in_modes and not data.diagonal_in_modes
+
+
+def test_whitened_where_inputs_repeat_others_or_have_other_units():
+    x = np.random.default_rng(0).normal(size=(50, 2))
+    twice = np.column_stack([x[:, 0] * 1e8, x[:, 1] * 1e-8, x[:, 0] * 1e8])
+    with pytest.warns(UserWarning, match="rank 2 of 3"):
+        own = Dataset(twice, x).standardise().whiten()
+        assert own.diagonal_in_modes
+    np.testing.assert_allclose(np.linalg.eigvalsh(own.sigma), [0, 1, 1], atol=1e-12)
+
+
 def test_a_table_of_a_run_file(tmp_path):
     FRAME.to_csv(tmp_path / "a.csv")
-    keys = {"inputs": ["bmi", "age"], "targets": ["sugar"], "standardise": True, "test": 10, "seed": 3}
+    keys = {"inputs": ["bmi", "age"], "targets": ["sugar"], "standardise": True, "whiten": True, "test": 10, "seed": 3}
     data = Dataset.load(tmp_path / "a.csv", 0.5, **keys)
-    assert data == Dataset(FRAME[["bmi", "age"]], FRAME["sugar"], 0.5).split(10, seed=3).standardise()
+    assert data == Dataset(FRAME[["bmi", "age"]], FRAME["sugar"], 0.5).split(10, seed=3).standardise().whiten()
     tables = {
         "network": {"type": "DeepLinear", "widths": [2, 1]},
         "data": {"type": "Dataset", "path": "a.csv", "label_noise": 0.5, **keys},

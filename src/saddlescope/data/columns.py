@@ -1,4 +1,4 @@
-"""Least squares, and standardised columns: each column of inputs and labels in its own unit."""
+"""Least squares, standardised columns, whitened inputs: each column of inputs and labels in its own unit."""
 
 from __future__ import annotations
 
@@ -68,6 +68,17 @@ def _units(columns: Floats) -> Floats:
     """A power of 2 of the size of each column, 1 for a column of zeros: dividing by it rounds nothing."""
     largest = np.abs(columns).max(axis=0)
     return np.where(largest > 0, np.exp2(np.floor(np.log2(np.where(largest > 0, largest, 1.0)))), 1.0)
+
+
+def polar(root: Floats) -> Floats:
+    """The matrix with orthonormal columns closest to ``root`` R: ``R (RᵀR)^{−1/2}``, same shape.
+
+    >>> polar(np.array([[2.0, 0.0], [0.0, 3.0]]))
+    array([[1., 0.],
+           [0., 1.]])
+    """
+    left, _, rows = np.linalg.svd(root, full_matrices=False)
+    return np.asarray(left @ rows)
 
 
 def standardised(

@@ -19,7 +19,7 @@ from saddlescope._memory import require
 from saddlescope._numbers import as_whole, shown
 from saddlescope._parts import Matrix, OptionalMatrix, frozen
 from saddlescope.data.base import CHEAP, Data, LabelNoise, ModeMoments, data_bytes
-from saddlescope.data.columns import Fit, fit, standardised
+from saddlescope.data.columns import Fit, fit, polar, standardised
 from saddlescope.data.samples import as_names, from_table, read_samples
 
 SMALLEST, LARGEST = 1e-152, 1e152
@@ -162,6 +162,20 @@ class Dataset(Data):
         y, y_test = standardised("Y", self.targets, self.Y, self.Y_test)
         return replace(self, X=x, Y=y, X_test=x_test, Y_test=y_test)
 
+    def whiten(self) -> Self:
+        """The data set with uncorrelated inputs of size 1, ``x ← S_xx^{−1/2} x``, so that every mode has a closed SDE.
+
+        Of all whitened inputs these are closest to the given ones; each keeps its name. S_xx is that of the training
+        samples, for the test samples too. Inputs that are linear combinations of others up to rounding remain so.
+
+        >>> data = Dataset([[2.0, 1.0], [1.0, 2.0], [0.0, -3.0]], [[1.0], [2.0], [3.0]]).whiten()
+        >>> bool(np.allclose(data.sigma, np.eye(2)))
+        True
+        """
+        axes = polar(self._fit.root)
+        test = None if self.X_test is None else np.linalg.lstsq(self._fit.root, self.X_test.T, rcond=None)[0].T
+        return replace(self, X=self._fit.whitened @ axes.T, X_test=None if test is None else np.asarray(test @ axes.T))
+
     @classmethod
     def load(
         cls,
@@ -171,6 +185,7 @@ class Dataset(Data):
         inputs: Sequence[str] | str | None = None,
         targets: Sequence[str] | str | None = None,
         standardise: bool = False,
+        whiten: bool = False,
         test: int | None = None,
         seed: int = 0,
     ) -> Self:
@@ -181,7 +196,7 @@ class Dataset(Data):
         inputs, those with y are labels, no others are allowed, and no names are kept. An ``.npz`` may hold the names
         of its columns as arrays ``inputs`` and ``targets``. Tables are separated by commas, semicolons or tabs.
         ``test`` samples are held out by ``split(test, seed)``, then ``standardise`` centres and scales all samples by
-        the training samples. A table ``[data]`` of a run file has the same keys.
+        the training samples, then ``whiten`` removes the correlations of the inputs. A table ``[data]`` of a run file has the same keys.
         Raises FileNotFoundError for no file, ValueError for one that holds something else, with the row and column of
         values that are missing or not numeric, or needs more memory than there is.
 
@@ -192,14 +207,16 @@ class Dataset(Data):
         >>> data.inputs, data.X.shape, data.loadings.input_loading.sel(mode=0, input="bmi").item() > 0
         (('age', 'bmi'), (3, 2), True)
         """
-        if not isinstance(standardise, (bool, np.bool_)):
-            raise TypeError(f"standardise must be True or False, got {shown(standardise)}")
+        for name, wanted in (("standardise", standardise), ("whiten", whiten)):
+            if not isinstance(wanted, (bool, np.bool_)):
+                raise TypeError(f"{name} must be True or False, got {shown(wanted)}")
         if test is None and seed != 0:
             raise TypeError("seed is for a test split; add test = a number of samples to hold out, or leave it out")
         found = read_samples(path, inputs, targets)
         data = cls(found.X, found.Y, label_noise, inputs=found.inputs, targets=found.targets)
         data = data if test is None else data.split(test, seed)
-        return data.standardise() if standardise else data
+        data = data.standardise() if standardise else data
+        return data.whiten() if whiten else data
 
     def _facts(self) -> _show.Rows:
         held = [] if self.X_test is None else [("held_out", f"{len(self.X_test):,}")]
