@@ -196,7 +196,8 @@ class Dataset(Data):
         inputs, those with y are labels, no others are allowed, and no names are kept. An ``.npz`` may hold the names
         of its columns as arrays ``inputs`` and ``targets``. Tables are separated by commas, semicolons or tabs.
         ``test`` samples are held out by ``split(test, seed)``, then ``standardise`` centres and scales all samples by
-        the training samples, then ``whiten`` removes the correlations of the inputs. A table ``[data]`` of a run file has the same keys.
+        the training samples, then ``whiten`` removes the correlations of the inputs. A table ``[data]`` of a run file
+        has the same keys.
         Raises FileNotFoundError for no file, ValueError for one that holds something else, with the row and column of
         values that are missing or not numeric, or needs more memory than there is.
 
