@@ -5,6 +5,8 @@ import os
 import sys
 from pathlib import Path
 
+import matplotlib
+
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
 os.environ["IPYTHONDIR"] = str(HERE / "_ipython")  # how notebooks show figures
@@ -41,7 +43,8 @@ nb_merge_streams = True
 
 html_theme = "pydata_sphinx_theme"
 html_title = "saddlescope"
-html_static_path = ["_static"]
+# Letters of formulas for readers whose machine has no font with them: Matplotlib brings one.
+html_static_path = ["_static", str(Path(matplotlib.get_data_path(), "fonts", "ttf", "STIXGeneral.ttf"))]
 html_css_files = ["site.css"]
 html_favicon = "_static/logo.svg"
 html_math_renderer = "mathml"

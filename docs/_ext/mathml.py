@@ -33,6 +33,8 @@ PAIRS = ((r"(?<!\\)\{", r"(?<!\\)\}"), (r"\\left(?![a-z])", r"\\right(?![a-z])")
 AFTER = (
     ("<mi>&#x0007E;</mi>", "<mo>&#x0223C;</mo>"),
     ("&#x0002A;", "&#x02217;"),
+    ("<mo>&#x02016;</mo>", '<mo stretchy="false">&#x02016;</mo>'),
+    ("<mo>&#x0007C;</mo>", '<mo stretchy="false">&#x0007C;</mo>'),
     ('<mo accent="true">&#x02015;</mo>', '<mo stretchy="true">&#x000AF;</mo>'),
 )
 """MathML that is replaced after it."""
@@ -110,7 +112,8 @@ def _operator(found: re.Match[str]) -> str:
     """A relation or an operator that was taken for a variable."""
     text = html.unescape(found[1])
     wrong = len(text) == 1 and text not in "∞∂∇" and (unicodedata.category(text) == "Sm" or text in ":‖")
-    return f"<mo>{found[1]}</mo>" if wrong else found[0]
+    flat = ' stretchy="false"' * (text in "|‖")
+    return f"<mo{flat}>{found[1]}</mo>" if wrong else found[0]
 
 
 def _shown(translator: HTML5Translator, node: nodes.Element, block: bool) -> str:
