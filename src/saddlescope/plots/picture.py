@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import matplotlib as mpl
@@ -16,9 +16,6 @@ from saddlescope.plots import series
 from saddlescope.plots.predicted import predictions
 from saddlescope.plots.style import GREY, PANEL, STYLE, Picture, quiet
 from saddlescope.plots.views import CannotPlot, View, view
-
-ACROSS = 3
-"""Panels in a row after the first row, which has the mode strengths over two."""
 
 Draw = Callable[[Axes], None]
 
@@ -45,8 +42,8 @@ def plot(run: xr.Dataset, theory: bool = True) -> Figure:
     with mpl.rc_context(STYLE), quiet():
         panels, more = _panels(seen, theory)
         figure = _laid_out(panels)
-        figure.suptitle(_title(seen), x=0.008, ha="left", fontsize=9, color=GREY)
-        footer = [textwrap.fill(note, 150 if len(panels) > 1 else 100) for note in notes + more]
+        figure.suptitle(textwrap.fill(_title(seen), 165 if len(panels) > 1 else 110), x=0.008, ha="left", fontsize=9)
+        footer = [textwrap.fill(note, 165 if len(panels) > 1 else 110) for note in notes + more]
         figure.supxlabel("\n".join(footer), x=0.008, ha="left", fontsize=9, color=GREY)
         figure.canvas.draw()  # fixes ticks and text while the style holds
     return figure
@@ -64,7 +61,7 @@ def _panels(seen: View, theory: bool) -> tuple[list[Draw], list[str]]:
         except CannotPlot as error:
             absent.append(error.reason)
             return False
-        found.append(partial(series.draw, panel=panel, seen=seen, labels=labels))
+        found.append(partial(series.draw, panel=panel, seen=seen, labels=labels, whole=not found))
         return True
 
     predicted, told = predictions(seen, series.shown_modes(seen)) if theory and len(seen.time) else ([], [])
@@ -81,23 +78,33 @@ def _panels(seen: View, theory: bool) -> tuple[list[Draw], list[str]]:
     return found, [" ".join(notes)] if notes else []
 
 
-def _laid_out(panels: list[Draw]) -> Picture:
-    """A figure with the first panel over two columns where another stands beside it."""
-    first, rest = panels[:2], panels[2:]
-    across = 2 if len(rest) in (2, 4) else ACROSS
-    rows = [first, *(rest[start : start + across] for start in range(0, len(rest), across))] if panels else []
-    width = ACROSS * PANEL[0] if len(panels) > 1 else 2 * PANEL[0]
-    figure = Picture(width, max(len(rows), 0.3) * PANEL[1] + 0.5)
+LAYOUTS = {
+    1: ((6,),),
+    2: ((4, 2),),
+    3: ((2, 2, 2),),
+    4: ((3, 3), (3, 3)),
+    5: ((4, 2), (2, 2, 2)),
+    6: ((2, 2, 2), (2, 2, 2)),
+    7: ((4, 2), (2, 2, 2), (3, 3)),
+}
+"""Widths of the panels of every row, in sixths of the figure, by their number."""
+
+
+def _laid_out(panels: Sequence[Draw]) -> Picture:
+    """A figure of these panels."""
+    rows = LAYOUTS.get(len(panels), ())
+    figure = Picture(3 * PANEL[0] if len(panels) > 1 else 2 * PANEL[0], max(len(rows), 0.3) * PANEL[1] + 0.5)
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # type: ignore[union-attr, call-arg]
     if rows:
         grid = figure.add_gridspec(len(rows), 6)
-        for number, row in enumerate(rows):
-            edges = [0, 4, 6] if number == 0 and len(row) == 2 else [6 * i // len(row) for i in range(len(row) + 1)]
-            for place, drawing in enumerate(row):
-                drawing(figure.add_subplot(grid[number, edges[place] : edges[place + 1]]))
+        places = ((number, sum(row[:i]), width) for number, row in enumerate(rows) for i, width in enumerate(row))
+        for draw, (row, start, width) in zip(panels, places, strict=True):
+            draw(figure.add_subplot(grid[row, start : start + width]))
     return figure
 
 
 def _title(seen: View) -> str:
     """Method, network and numbers in short form."""
-    return f"{seen.method!r} · {seen.problem.network!r} · {seen.plan.count:,} trajectories · {seen.reached:,} steps"
+    temperature = f" · T = {seen.method.temperature:.3g}" if seen.method.temperature > 0 else ""
+    words = f"{seen.method!r}{temperature} · {seen.problem.network!r} · {seen.plan.count:,} trajectories"
+    return f"{words} · {seen.reached:,} steps"

@@ -11,7 +11,7 @@ from scipy.special import ndtri
 from saddlescope._arrays import Floats
 from saddlescope.init import Balanced
 from saddlescope.plots.style import quiet
-from saddlescope.plots.views import CannotPlot, View
+from saddlescope.plots.views import View, quantiles
 from saddlescope.runs.run import earlier
 from saddlescope.theory import ModeSDE, mode_sde
 
@@ -58,8 +58,6 @@ def predictions(view: View, modes: Sequence[int]) -> tuple[list[Prediction], lis
     for mode in modes[:MOST_MODES]:
         try:
             found.append(prediction(view, mode))
-        except CannotPlot as error:
-            refused.setdefault(error.reason, []).append(mode)
         except ValueError as error:
             refused.setdefault(str(error).split(";")[0], []).append(mode)
     notes = []
@@ -81,7 +79,7 @@ def prediction(view: View, mode: int) -> Prediction:
     start = start_of(view, mode, sde.depth)
     end = view.time[-1]
     if not end > start.time:
-        raise CannotPlot("theory", "the run has no later save", "finish the run")
+        raise ValueError("no save follows its start")
     if view.log_time:
         times = np.geomspace(max(start.time, view.time[view.time > 0][0]), end, TIMES)
     else:
@@ -103,9 +101,9 @@ def _statistics(sde: ModeSDE, start: Start, elapsed: Floats) -> Floats:
     rng = np.random.default_rng(0)
     curves = np.full((3, len(elapsed)), np.nan)
     with quiet():
-        sample = sde.simulate(rng.permutation(first), elapsed[near], paths, seed=0)
+        sample = np.asarray(sde.simulate(rng.permutation(first), elapsed[near], paths, seed=0), np.float64)
         curves[0, near] = np.nanmean(sample, axis=0)
-        curves[1:, near] = np.nanquantile(sample, (0.05, 0.95), axis=0)
+        curves[1:, near] = quantiles(sample, (0.05, 0.95))
         if not near.all():
             try:
                 law = sde.stationary()
@@ -129,8 +127,8 @@ def start_of(view: View, mode: int, depth: int) -> Start:
         return Start(first, median[:1], "at the initial strengths")
     fit = np.flatnonzero((low > 0) & (median >= EARLY * view.targets[mode]))
     if not len(fit):
-        raise CannotPlot("start", f"strengths stay below {EARLY:g} s* or some are negative", "run it longer")
-    words = f"from the run's own strengths, once their median passes {EARLY:g} s*"
+        raise ValueError(f"strengths stay below {EARLY:g} s*, or some are negative")
+    words = f"from the run's own strengths, once their median passes {EARLY:g} s*, as if they were aligned and balanced"
     return Start(float(saved.time[fit[0]]), saved.sample(int(fit[0])), words)
 
 
@@ -153,7 +151,7 @@ class _Saved:
             self._rows = np.sort(paths.transpose("trajectory", "time").values, axis=0)
             self._levels = None
         with quiet():
-            low, median = np.nanquantile(self._rows, (0.05, 0.5), axis=0)
+            low, median = quantiles(self._rows, (0.05, 0.5))
         self.low, self.median = (low, median) if self._levels is None else self._rows[:2]
 
     def sample(self, place: int) -> Floats:

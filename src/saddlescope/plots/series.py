@@ -15,6 +15,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from saddlescope._arrays import Floats
 from saddlescope.plots.predicted import Prediction, predictions
@@ -35,7 +36,7 @@ class Panel:
     curves: Curves
     log: bool
     decades: float = 6.0
-    limits: tuple[float | None, float | None] = (None, None)
+    limits: tuple[float, float] | None = None
     theory: Sequence[Prediction] = ()
     targets: Sequence[float] = ()
     peaks: Sequence[tuple[int, float, float]] = ()
@@ -143,11 +144,11 @@ def strengths_of(seen: View, theory: Sequence[Prediction]) -> Panel:
     curves = _of_modes(seen, "mode_strength")
     targets = seen.targets[curves.places]
     values, most = curves.values, float(np.abs(targets).max(initial=0.0))
-    ends = np.nanmean(np.abs(curves.mean[-1])) if np.isfinite(curves.mean[-1]).any() else most
+    ends = np.nanmax(np.abs(curves.middle[-1])) if np.isfinite(curves.middle[-1]).any() else most
     apart = targets.max() >= 30 * targets.min() or ends < 0.01 * most
     log = bool(values.min() > 0 and apart)
-    limits: tuple[float | None, float | None] = (None, None)
-    if most > 0 and not log and (values.max() > 3 * most or values.min() < -most):
+    limits = None
+    if most > 0 and not log and (values.max() > 4 * most or values.min() < -most):
         limits = (max(-0.25 * most, values.min()), min(2 * most, values.max()))
     return Panel(curves, log, limits=limits, theory=theory, targets=tuple(targets))
 
@@ -165,8 +166,7 @@ def loss_of(seen: View) -> Panel:
     curves = seen.curves("excess_loss" if "excess_loss" in seen.run else "loss")
     second = seen.curves("test_loss") if "test_loss" in seen.run else None
     single = "population" if second is not None else ""
-    log = bool(curves.values.min() > 0 or curves.values.max() > 0)
-    return Panel(curves, log, decades=10, limits=(None, _cap(curves)), second=second, single=single)
+    return Panel(curves, True, decades=10, second=second, single=single)
 
 
 def balance_of(seen: View) -> Panel:
@@ -174,11 +174,9 @@ def balance_of(seen: View) -> Panel:
     if seen.problem.network.depth == 1:
         raise CannotPlot("imbalance", "a single layer", "use depth ≥ 2")
     curves = seen.curves("imbalance")
-    size = max(float(seen.targets.max(initial=0.0)) ** (2 / seen.problem.network.depth), 1e-30)
-    if curves.values.max() < 1e-12 * size:
+    if curves.values.max() < 1e-12 * _weight(seen):
         raise CannotPlot("imbalance", "0 up to rounding", "use other initial weights or noise")
-    finite = curves.values[curves.values > 0]
-    return Panel(curves, bool(finite.max() > 10 * finite.min()), decades=6, limits=(None, _cap(curves)))
+    return Panel(curves, True)
 
 
 def rank_of(seen: View) -> Panel:
@@ -188,7 +186,8 @@ def rank_of(seen: View) -> Panel:
     curves = seen.curves("effective_rank")
     second = seen.curves("learned_modes") if "learned_modes" in seen.run else None
     if second is not None:
-        second = replace(second, low=np.full_like(second.low, np.nan), high=np.full_like(second.high, np.nan))
+        none = np.full_like(second.low, np.nan)
+        second = replace(second, low=none, high=none, paths=second.paths[:0] if second.kind else second.paths)
     tallest = max(curves.values.max(), second.values.max() if second is not None else 0)
     return Panel(curves, False, limits=(0, 1.08 * tallest), second=second, single="effective rank")
 
@@ -198,11 +197,14 @@ def determinant_of(seen: View) -> Panel:
     if seen.problem.network.depth == 1:
         raise CannotPlot("log det", "a single layer", "use depth ≥ 2")
     try:
-        return _plain(seen, "log_det")
+        curves = seen.curves("log_det")
     except CannotPlot as error:
         if "not defined" in error.reason:
             raise CannotPlot("log det", "no layer as wide as its neighbours together", "widen it") from None
         raise
+    if "imbalance" in seen.run and np.nanmax(_first(seen.curves("imbalance"))) < 1e-12 * _weight(seen):
+        raise CannotPlot("log det", "balanced layers are singular", "use other initial weights")
+    return Panel(curves, False)
 
 
 def _plain(seen: View, name: str) -> Panel:
@@ -223,10 +225,16 @@ def _of_modes(seen: View, name: str) -> Curves:
     return curves
 
 
-def _cap(curves: Curves) -> float | None:
-    """Upper limit where some trajectories run away: a thousand times the first mean."""
-    first = np.nanmax(curves.mean[0]) if np.isfinite(curves.mean[0]).any() else np.nan
-    return 1e3 * float(first) if np.isfinite(first) and first > 0 and curves.values.max() > 1e4 * first else None
+def _weight(seen: View) -> float:
+    """Size of a squared weight of the learned network."""
+    return max(float(seen.targets.max(initial=0.0)) ** (2 / seen.problem.network.depth), 1e-30)
+
+
+def _first(curves: Curves) -> Floats:
+    """Values at the first save."""
+    return (
+        curves.middle[0] if len(curves.middle) and np.isfinite(curves.middle[0]).any() else curves.paths[:, 0].ravel()
+    )
 
 
 def _peaks(seen: View, curves: Curves) -> list[tuple[int, float, float]]:
@@ -252,7 +260,7 @@ def _event_peak(seen: View, steps: xr.DataArray, curves: Curves, index: int) -> 
         return None
     time = float(seen.method.time(np.median(found)))
     return (
-        (time, float(np.interp(time, curves.time, curves.mean[:, index])))
+        (time, float(np.interp(time, curves.time, curves.middle[:, index])))
         if curves.time[0] <= time <= curves.time[-1]
         else None
     )
@@ -264,11 +272,11 @@ def _mean_peak(seen: View, curves: Curves, index: int, mode: int) -> tuple[float
         strength = seen.curves("mode_strength")
     except ValueError:
         return None
-    learned = strength.mean[:, list(strength.places).index(mode)] >= 0.9 * seen.targets[mode]
+    learned = strength.middle[:, list(strength.places).index(mode)] >= 0.9 * seen.targets[mode]
     if not learned.any() or learned[0]:
         return None
     end = int(learned.argmax())
-    before = curves.mean[: end + 1, index]
+    before = curves.middle[: end + 1, index]
     if not np.isfinite(before).any():
         return None
     place = int(np.nanargmax(before))
@@ -280,8 +288,8 @@ def _mean_peak(seen: View, curves: Curves, index: int, mode: int) -> tuple[float
 # --- how they are drawn
 
 
-def draw(axes: Axes, panel: Panel, seen: View, labels: bool = True) -> None:
-    """Draw a panel into axes."""
+def draw(axes: Axes, panel: Panel, seen: View, labels: bool = True, whole: bool = True) -> None:
+    """Draw a panel into axes; without ``whole`` its legend leaves out what that of the first panel says."""
     curves, log_time = panel.curves, seen.log_time
     colours = _colours(curves, len(seen.targets))
     for index, target in enumerate(panel.targets):
@@ -293,16 +301,16 @@ def draw(axes: Axes, panel: Panel, seen: View, labels: bool = True) -> None:
         for index in range(len(panel.second)):
             _curve(axes, panel.second, index, COLOURS[1], bands=True)
     for one in panel.theory:
-        _predicted(axes, one)
+        _predicted(axes, one, bands=len(curves) <= len(COLOURS))
     for index, time, height in panel.peaks:
         axes.plot(time, height, "o", color=colours[index], mec="white", mew=0.8, ms=6, zorder=5)
     _scales(axes, panel, log_time)
     axes.set(xlabel="time", ylabel=curves.label)
-    if len(curves) > len(COLOURS):
+    if labels and len(curves) > len(COLOURS):
         _scale_of_colours(axes, curves)
-    elif labels:
+    elif labels and (len(curves) > 1 or panel.targets):
         beside(axes, [(name, _last(curves, index), colours[index]) for index, name in enumerate(curves.names) if name])
-    _legend(axes, panel)
+    _legend(axes, panel, whole)
 
 
 def _colours(curves: Curves, modes: int) -> list[Any]:
@@ -323,7 +331,7 @@ def _scale_of_colours(axes: Axes, curves: Curves) -> None:
     bar = axes.figure.colorbar(mappable, ax=axes, aspect=30, pad=0.02)
     bar.set_label("mode" if curves.names[0].startswith("s*") else curves.names[0].rsplit(" ", 1)[0])
     bar.outline.set_visible(False)
-    bar.ax.yaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
+    bar.ax.yaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _curve(axes: Axes, curves: Curves, index: int, colour: Any, bands: bool) -> None:
@@ -334,22 +342,22 @@ def _curve(axes: Axes, curves: Curves, index: int, colour: Any, bands: bool) -> 
             axes.vlines(curves.time, low, high, color=colour, lw=4, alpha=0.25)
         else:
             axes.fill_between(curves.time, low, high, color=colour, alpha=0.2, lw=0)
-        alone = not np.isfinite(curves.mean[:, index]).any()
+        alone = not np.isfinite(curves.middle[:, index]).any()
         for path in curves.paths:
             style: dict[str, Any] = {"lw": 0.9, "alpha": 0.8} if alone else {"lw": 0.5, "alpha": 0.55}
             axes.plot(curves.time, path[:, index], color=colour, marker=mark, **style)
-    if np.isfinite(curves.mean[:, index]).any():
-        axes.plot(curves.time, curves.mean[:, index], color=colour, marker=mark, lw=1.8 if bands else 1.0, zorder=3)
+    if np.isfinite(curves.middle[:, index]).any():
+        axes.plot(curves.time, curves.middle[:, index], color=colour, marker=mark, lw=1.8 if bands else 1.0, zorder=3)
     elif not bands:
         axes.plot(curves.time, np.nanmean(curves.paths[:, :, index], axis=0), color=colour, lw=1.0)
 
 
-def _predicted(axes: Axes, one: Prediction) -> None:
-    if one.flow is not None:
+def _predicted(axes: Axes, one: Prediction, bands: bool) -> None:
+    if one.flow is not None and bands:
         axes.plot(one.time, one.flow, color=GREY, lw=1.0, ls="-.", zorder=2.5)
     if one.sde is not None:
         axes.plot(one.time, one.sde[0], color=INK, lw=1.0, ls=(0, (4, 2)), zorder=4)
-        for edge in one.sde[1:]:
+        for edge in one.sde[1:] if bands else ():
             axes.plot(one.time, edge, color=INK, lw=0.6, ls=(0, (1.5, 1.5)), zorder=4)
 
 
@@ -360,19 +368,23 @@ def _scales(axes: Axes, panel: Panel, log_time: bool) -> None:
         axes.set_xlim(curves.time[curves.time > 0][0], curves.time[-1])
     elif len(curves.time) > 1:
         axes.set_xlim(curves.time[0], curves.time[-1])
+    else:
+        axes.set_xticks(curves.time)
     positive = values[values > 0]
-    low, high = panel.limits
-    if panel.log and len(positive):
-        axes.set_yscale("log")
-        top = min(positive.max(), high or np.inf)
-        axes.set_ylim(max(positive.min(), top * 10**-panel.decades) / 1.6, top * 1.8)
-    elif low is not None or high is not None:
+    if panel.limits is not None:
+        axes.set_ylim(*panel.limits)
+    elif panel.log and len(positive) and positive.max() > 10 * positive.min():
+        axes.set_yscale("log", nonpositive="mask")
+        low, high = max(positive.min(), positive.max() * 10**-panel.decades) / 1.5, 1.5 * positive.max()
+        if high < 100 * low:  # two labelled ticks at least
+            low, high = 10 ** np.floor(np.log10(low)), 10 ** np.ceil(np.log10(high))
         axes.set_ylim(low, high)
+        axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _last(curves: Curves, index: int) -> float:
     """Height of the end of a curve."""
-    for line in (curves.mean[:, index], *(path[:, index] for path in curves.paths)):
+    for line in (curves.middle[:, index], *(path[:, index] for path in curves.paths)):
         known = line[np.isfinite(line)]
         if len(known):
             return float(known[-1])
@@ -413,25 +425,29 @@ def apart(places: Floats, gap: float) -> Floats:
     return moved
 
 
-def _legend(axes: Axes, panel: Panel) -> None:
+def _legend(axes: Axes, panel: Panel, whole: bool) -> None:
     """What the kinds of lines mean, above the panel."""
     curves, entries = panel.curves, []
     colour = GREY if panel.second is None else COLOURS[0]
     band = np.isfinite(curves.low).any() and len(curves) <= len(COLOURS)
     lines = Line2D([], [], color=colour, lw=1.8)
-    name = panel.single or ("mean, 5–95 %" if band else "trajectories" if len(curves.paths) else "mean")
-    entries.append(((Patch(color=colour, alpha=0.2, lw=0), lines) if band else lines, name))
+    drawn = [curves.kind, "5–95 %" if band else "", "trajectories" if len(curves.paths) else ""]
+    name = panel.single or ", ".join(word for word in drawn if word) or "trajectory"
+    if whole or panel.single:
+        entries.append(((Patch(color=colour, alpha=0.2, lw=0), lines) if band else lines, name))
     if panel.second is not None:
         entries.append((Line2D([], [], color=COLOURS[1], lw=1.8), panel.second.label.split(" [")[0]))
     if any(one.sde is not None for one in panel.theory):
         dashes = Line2D([], [], color=INK, lw=1.0, ls=(0, (4, 2)))
         entries.append((dashes, "mode SDE"))
-    if any(one.flow is not None for one in panel.theory):
+    if any(one.flow is not None for one in panel.theory) and len(curves) <= len(COLOURS):
         entries.append((Line2D([], [], color=GREY, lw=1.0, ls="-."), "gradient flow"))
     if panel.targets and len(curves) <= len(COLOURS):
         entries.append((Line2D([], [], color=GREY, lw=0.7, ls=":"), "s*"))
     if panel.peaks:
         entries.append((Line2D([], [], color=GREY, marker="o", mec="white", ms=6, lw=0), "peak"))
+    if not entries:
+        return
     handles, names = zip(*entries, strict=True)
     axes.legend(
         handles, names, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(entries), borderaxespad=0.2, borderpad=0.2,

@@ -51,13 +51,15 @@ class CannotPlot(ValueError):
 
 @dataclass(frozen=True)
 class Curves:
-    """A variable over time: ``mean``, ``low`` and ``high`` (t, k), and single ``paths`` (n, t, k).
+    """A variable over time: ``middle``, ``low`` and ``high`` (t, k), and single ``paths`` (n, t, k).
 
-    Bands are NaN where there are none. ``places`` and ``names`` say what each of the k curves is.
+    NaN where there are none. ``kind`` says what the middle is: a mean, or a median where some trajectories run away.
+    ``places`` and ``names`` say what each of the k curves is.
     """
 
     time: Floats
-    mean: Floats
+    kind: str
+    middle: Floats
     low: Floats
     high: Floats
     paths: Floats
@@ -71,13 +73,16 @@ class Curves:
     def only(self, keep: NDArray[np.bool_]) -> Curves:
         """Some of the curves."""
         names = tuple(name for name, kept in zip(self.names, keep, strict=True) if kept)
-        arrays = {name: getattr(self, name)[..., keep] for name in ("mean", "low", "high", "paths", "places")}
+        arrays = {name: getattr(self, name)[..., keep] for name in ("middle", "low", "high", "paths", "places")}
         return replace(self, names=names, **arrays)
 
     @property
     def values(self) -> Floats:
-        """All finite numbers that are drawn."""
-        together = np.concatenate([part.ravel() for part in (self.mean, self.low, self.high, self.paths)])
+        """All finite numbers that are drawn; without single paths where there are bands."""
+        parts: tuple[Floats, ...] = (self.middle, self.low, self.high)
+        if not any(np.isfinite(part).any() for part in parts):
+            parts = (*parts, self.paths)
+        together = np.concatenate([part.ravel() for part in parts])
         return together[np.isfinite(together)]
 
 
@@ -122,7 +127,7 @@ class View:
         """What a reader must know: trajectories that diverged, a run that is not complete."""
         found = []
         if "status" in self.run and (lost := divergence(np.atleast_1d(self.run["status"].values))):
-            found.append(f"Diverged: {lost}; means and bands are those of the others.")
+            found.append(f"Diverged: {lost}; curves are those of the others.")
         if self.reached < self.plan.steps:
             found.append(f"The run is not complete: {self.reached:,} of {self.plan.steps:,} steps.")
         return found
@@ -159,8 +164,8 @@ class View:
             raise CannotPlot(what, "it is not defined for this network or run", "choose another variable")
         return curves
 
-    def _lines(self, found: xr.DataArray, rest: Sequence[Any]) -> tuple[Floats, Floats, Floats, Floats]:
-        """Mean, low, high (t, k) and paths (n, t, k)."""
+    def _lines(self, found: xr.DataArray, rest: Sequence[Any]) -> tuple[str, Floats, Floats, Floats, Floats]:
+        """Kind, middle, low, high (t, k) and paths (n, t, k)."""
         t, k = found.sizes["time"], int(np.prod([found.sizes[dim] for dim in rest]))
         none, no_paths = np.full((t, k), np.nan), np.empty((0, t, k))
         if "statistic" in found.dims:
@@ -168,10 +173,10 @@ class View:
                 str(key): found.sel(statistic=key).transpose("time", *rest).values.reshape(t, k)
                 for key in found["statistic"].values
             }
-            middle = next((table[key] for key in ("mean", "q50") if key in table), none)
-            return middle, table.get("q05", none), table.get("q95", none), no_paths
+            low, high, mean, median = (table.get(key, none) for key in ("q05", "q95", "mean", "q50"))
+            return *_middle(mean, median, low, high), low, high, no_paths
         if "trajectory" not in found.dims:
-            return found.transpose("time", *rest).values.reshape(t, k), none, none, no_paths
+            return "", found.transpose("time", *rest).values.reshape(t, k), none, none, no_paths
         found = found.isel(trajectory=slice(max(BANDS_FROM, MOST_NUMBERS // max(1, t * k))))
         paths = found.transpose("trajectory", "time", *rest).values.reshape(-1, t, k).astype(float)
         if "status" in found.coords or "status" in self.run:
@@ -180,9 +185,9 @@ class View:
         with quiet():
             mean = np.nanmean(paths, axis=0)
             if len(paths) < BANDS_FROM:
-                return (mean if len(paths) == 1 else none), none, none, (paths if len(paths) > 1 else no_paths)
-            low, high = np.nanquantile(paths, (0.05, 0.95), axis=0)
-        return mean, low, high, paths[:PATHS]
+                return "", (mean if len(paths) == 1 else none), none, none, (paths if len(paths) > 1 else no_paths)
+            low, median, high = quantiles(paths, (0.05, 0.5, 0.95))
+        return *_middle(mean, median, low, high), low, high, paths[:PATHS]
 
     def _alive(self, found: xr.DataArray) -> NDArray[np.bool_]:
         """Whether each trajectory (n, t) has not diverged yet."""
@@ -209,6 +214,21 @@ class View:
         if dim in ("mode", "input_mode"):
             return f"s* = {self.targets[value]:.3g}"
         return f"layers {value}, {value + 1}" if dim == "interface" else f"{dim.replace('_', ' ')} {value}"
+
+
+def quantiles(sample: Floats, levels: tuple[float, ...]) -> Floats:
+    """Quantiles (levels, …) over the first axis, without NaN."""
+    known = not np.isnan(sample).any()  # then there is a way that is a hundred times as fast
+    return np.asarray(np.quantile(sample, levels, axis=0) if known else np.nanquantile(sample, levels, axis=0))
+
+
+def _middle(mean: Floats, median: Floats, low: Floats, high: Floats) -> tuple[str, Floats]:
+    """The mean, or the median where the mean is far outside the band, as where some trajectories run away."""
+    with np.errstate(invalid="ignore"):
+        far = np.abs(mean) > 5 * np.maximum(np.abs(low), np.abs(high))
+    if np.isfinite(median).any() and (far.any() or not np.isfinite(mean).any()):
+        return "median", median
+    return ("mean" if np.isfinite(mean).any() else ""), mean
 
 
 def view(run: xr.Dataset) -> View:
