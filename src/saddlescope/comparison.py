@@ -128,12 +128,12 @@ def compare(run: xr.Dataset, law: HasCDF | xr.Dataset, mode: int = 0, step: int 
     """
     mode, step = as_whole(mode, "mode"), None if step is None else as_whole(step, "step")
     given = selected(run)
-    samples, diverged = _strengths(given, mode, step)
+    samples, diverged = strengths(given, mode, step)
     target = float(given.problem.data.modes.strengths[mode])
     points = {f"fraction up to {theta} s*": theta * target for theta in THRESHOLDS} if target > 0 else {}
     level = FALSE_ALARM / (1 + len(points))
     if isinstance(law, xr.Dataset):
-        others, lost = _strengths(selected(law), mode, step)
+        others, lost = strengths(selected(law), mode, step)
         rows = _with_run(samples, others, FALSE_ALARM)
         diverged = max(diverged, lost)
     elif isinstance(law, HasCDF):
@@ -152,7 +152,7 @@ def compare(run: xr.Dataset, law: HasCDF | xr.Dataset, mode: int = 0, step: int 
     return Comparison(tuple(rows), len(samples), diverged)
 
 
-def _strengths(given: Selection, mode: int, step: int | None) -> tuple[Floats, float]:
+def strengths(given: Selection, mode: int, step: int | None) -> tuple[Floats, float]:
     """Strength of a mode in every selected trajectory that has not diverged, and the fraction that has."""
     plan, state, steps = given.plan, given.state, given.run["step"].values
     count = len(given.problem.data.modes.strengths)

@@ -41,7 +41,6 @@ def test_picture_has_the_panels_of_the_run(run):
     assert isinstance(figure, Figure)
     assert labels(figure) == [
         "mode strength [y/x]", "mode noise [(y/x)²/time]", "excess loss [y²]", "imbalance [weight²]", "effective rank",
-        "log determinant",
     ]  # fmt: skip
     assert all(axes.get_xlabel() == "time" for axes in figure.axes)
 
@@ -102,3 +101,210 @@ def test_unknown_suffix_is_refused(run, tmp_path):
 def test_what_is_not_a_run_is_refused():
     with pytest.raises(TypeError, match="run must be a Dataset from simulate or load, got 3"):
         sc.plot(3)
+
+
+# --- what a run may be
+
+
+def test_any_selection_of_a_run_is_drawn(run):
+    kept = run_of(keep="trajectories")
+    for part in (
+        run.isel(time=-1), run.isel(time=slice(5, 20)), run.isel(mode=1), run.sel(statistic="mean"),
+        run.isel(time=slice(None, None, -1)), kept.isel(trajectory=3), kept.isel(trajectory=[1, 3]),
+        kept.transpose(..., "trajectory", "mode", "time"),
+    ):  # fmt: skip
+        assert labels(sc.plot(part))[:2] == ["mode strength [y/x]", "mode noise [(y/x)²/time]"]
+
+
+def test_a_store_is_drawn(run, tmp_path):
+    problem = sc.Problem(sc.DeepLinear((2, 4, 2)), WHITE, sc.init.Balanced(scale=0.1))
+    plan = sc.Plan(steps=400, trajectories=32, saves=40)
+    sc.simulate(problem, SGD, plan, out=tmp_path / "run.zarr", progress=False)
+    (stored,) = sc.plots.modes(sc.load(tmp_path / "run.zarr")).axes
+    (direct,) = sc.plots.modes(run).axes
+    for one, other in zip(stored.lines, direct.lines, strict=True):
+        np.testing.assert_array_equal(one.get_ydata(), other.get_ydata())
+
+
+def test_kept_trajectories_give_the_mean_and_band_of_statistics(run):
+    (kept,), (statistics,) = (sc.plots.modes(one, theory=False).axes for one in (run_of(keep="trajectories"), run))
+    for place in (0, 1):
+        heights = [
+            next(line.get_ydata() for line in lines(axes, sc.plots.COLOURS[place]) if line.get_linewidth() == 1.8)
+            for axes in (kept, statistics)
+        ]
+        np.testing.assert_allclose(*heights, rtol=1e-10)
+
+
+def test_few_trajectories_are_drawn_one_by_one():
+    (axes,) = sc.plots.modes(run_of(keep="trajectories", trajectories=3), theory=False).axes
+    assert sum(line.get_linewidth() == 0.9 for line in axes.lines) == 6
+
+
+def test_no_save_and_an_incomplete_run(run):
+    figure = sc.plot(run.isel(time=slice(0, 0)))
+    assert not figure.axes and "Left out: mode strength (no save yet)" in footer(figure)
+
+
+def test_many_modes_have_a_colour_scale_and_few_theories():
+    data = sc.GaussianData(np.diag(np.linspace(3.0, 1.0, 12)), label_noise=0.1)
+    (axes, bar) = sc.plots.modes(run_of(widths=(12, 12, 12), data=data, saves=10)).axes
+    assert bar.get_ylabel() == "mode" and not axes.texts
+    assert len(lines(axes, sc.plots.INK)) == 4
+    assert "Theory for the first 4 modes only." in footer(sc.plot(run_of(widths=(12, 12, 12), data=data, saves=10)))
+
+
+def test_modes_without_strength_are_left_out():
+    data = sc.GaussianData.from_spectrum([2.0, 1.0], dim_in=4, dim_out=4, label_noise=0.2, seed=0)
+    figure = sc.plot(run_of(widths=(4, 4, 4), data=data))
+    assert [text.get_text() for text in figure.axes[0].texts] == ["s* = 2", "s* = 1"]
+    assert "2 modes with s* = 0 not shown." in footer(figure)
+
+
+def test_labels_beside_curves_do_not_touch():
+    data = sc.GaussianData(np.diag([1.02, 1.01, 1.0]), label_noise=0.1)
+    (axes,) = sc.plots.modes(run_of(widths=(3, 3, 3), data=data)).axes
+    heights = sorted(text.xy[1] for text in axes.texts)
+    assert len(heights) == 3 and np.diff(heights).min() > 0.06 and heights[-1] <= 1
+
+
+@pytest.mark.filterwarnings("ignore:.*diverged")
+@pytest.mark.filterwarnings("ignore:.*stability edge")
+def test_trajectories_that_run_away_do_not_stretch_the_axes():
+    figure = sc.plot(run_of(method=sc.SGD(lr=0.25, batch_size=1), steps=200, trajectories=200))
+    assert "Diverged: " in footer(figure)
+    low, high = figure.axes[0].get_ylim()
+    assert low >= -1 and high < 10
+
+
+@pytest.mark.parametrize(
+    ("method", "reason"),
+    [
+        (sc.SGD(lr=0.01, batch_size=4, momentum=0.5), "without momentum"),
+        (sc.SGD(lr=0.01, batch_size=4, schedule=sc.schedules.Warmup(steps=10)), "follows a schedule"),
+        (sc.Langevin(lr=0.01, batch_size=4, noise="isotropic"), "isotropic"),
+    ],
+)
+def test_the_footer_says_why_there_is_no_theory(method, reason):
+    figure = sc.plot(run_of(method=method))
+    assert not lines(figure.axes[0], sc.plots.INK)
+    assert "No theory: " in footer(figure) and reason in footer(figure)
+
+
+def test_gradient_flow_has_no_noise_and_its_own_theory():
+    figure = sc.plot(run_of(method=sc.GradientFlow(lr=0.01), trajectories=2))
+    assert "mode noise (0 at all saves of GradientFlow)" in footer(figure)
+    (flow, _) = [line for line in figure.axes[0].lines if line.get_linestyle() == "-."]
+    solid = next(line for line in lines(figure.axes[0], sc.plots.COLOURS[0]) if line.get_linewidth() == 1.8)
+    at = np.interp(solid.get_xdata(), flow.get_xdata(), flow.get_ydata())
+    assert np.abs(at - solid.get_ydata()).max() < 2e-3  # interpolation; the curves are equal
+
+
+def test_gaussian_weights_start_theory_late():
+    figure = sc.plot(run_of(init=sc.init.Gaussian(scale=0.02), steps=1000))
+    assert "Theory starts from the run's own strengths" in footer(figure)
+    begin = min(line.get_xdata()[0] for line in lines(figure.axes[0], sc.plots.INK))
+    assert begin > 0.2
+
+
+@pytest.mark.parametrize("events", [["learning_time"], ["learning_time", "noise_peak"]])
+def test_noise_peaks_are_marked_where_they_are(events):
+    data = sc.GaussianData([[2.0, 0.0], [0.0, 1.0]], label_noise=0.1)
+    dataset = run_of(data=data, method=sc.SGD(lr=0.002, batch_size=4), steps=3000, events=events, saves=300)
+    (axes,) = sc.plots.noise(dataset).axes
+    dots = [line for line in axes.lines if line.get_marker() == "o"]
+    assert len(dots) == 2
+    strength = dataset["mode_strength"].sel(statistic="mean")
+    for mode, dot in enumerate(dots):
+        reached = np.interp(dot.get_xdata()[0], dataset["time"], strength.sel(mode=mode))
+        assert 0.5 < reached / float(dataset["target"][mode]) < 0.8  # 0.67 for the aligned mode without label noise
+
+
+# --- distributions
+
+
+def test_stationary_density_holds_the_histogram():
+    dataset = run_of(
+        widths=(1, 1, 1), data=sc.GaussianData([[1.0]], label_noise=1.0), init=sc.init.Balanced(scale=1.0),
+        steps=20_000, accumulate=sc.Accumulate(0.0, 3.0, bins=60, start=2000),
+    )  # fmt: skip
+    (axes,) = sc.plots.stationary(dataset).axes
+    heights, edges, _ = axes.patches[0].get_data()
+    assert heights @ np.diff(edges) == pytest.approx(1.0, abs=1e-3)
+    law, boltzmann = axes.lines
+    centres = (edges[1:] + edges[:-1]) / 2
+    away = [np.abs(np.interp(centres, *line.get_data()) - heights).max() for line in (law, boltzmann)]
+    assert away[0] < 0.05 * heights.max()
+    assert "density" in labels(sc.plot(dataset))
+
+
+def test_point_masses_are_shown_as_such():
+    law = sc.theory.ModeSDE(depth=2, target=1.0, temperature=2.0).stationary(start=0.3)
+    (axes,) = sc.plots.stationary(law).axes
+    assert axes.get_ylabel() == "probability"
+    np.testing.assert_allclose([line.get_ydata()[1] for line in axes.lines], law.probabilities)
+
+
+def test_law_in_time_has_the_quantiles_of_theory():
+    sde = sc.theory.ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.1)
+    axes = sc.plots.density_in_time(sde, start=0.1, end=4.0).axes[0]
+    (exact,) = sde.evolve(0.1, [4.0])
+    ends = sorted(line.get_ydata()[-1] for line in axes.lines)
+    np.testing.assert_allclose(ends, exact.ppf([0.05, 0.5, 0.95]), rtol=5e-3)
+
+
+def test_comparison_shows_the_verdict_and_the_largest_difference(run):
+    sde = sc.theory.mode_sde(sc.Problem(sc.DeepLinear((2, 4, 2)), WHITE, sc.init.Balanced(scale=0.1)), SGD, 0)
+    for law, verdict in ((sde.stationary(), "agrees"), (sde.boltzmann(), "agrees"), (run, "agrees")):
+        (axes,) = sc.plots.comparison(run, law).axes
+        assert axes.get_title(loc="left").startswith(verdict)
+    wrong = sc.theory.ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.0025).stationary()
+    (axes,) = sc.plots.comparison(run, wrong).axes
+    found = sc.compare(run, wrong)
+    bar = next(line for line in axes.lines if line.get_label() == "largest difference")
+    assert np.ptp(bar.get_ydata()) == pytest.approx(found.rows[0].difference)
+    assert axes.get_title(loc="left").startswith("differs")
+
+
+def test_regimes_name_the_regime_of_the_mode():
+    sde = sc.theory.ModeSDE(depth=2, target=1.0, label_noise=2.0, temperature=0.2)
+    (axes,) = sc.plots.regimes(sde).axes
+    critical = next(line for line in axes.lines if "T_c$" in line.get_label())
+    assert np.interp(2.0, *critical.get_data()) == pytest.approx(1 / 3, rel=1e-3)
+    assert {text.get_text() for text in axes.texts} == set(sc.theory.phases.REGIMES)
+    dot = next(line for line in axes.lines if line.get_label() == "this mode")
+    assert dot.get_xydata().tolist() == [[2.0, 0.2]]
+
+
+# --- axes, and bad input
+
+
+def test_panels_draw_into_given_axes(run):
+    figure = Figure()
+    first, second = figure.subplots(1, 2)
+    assert sc.plots.modes(run, axes=first) is figure and sc.plots.loss(run, axes=second) is figure
+    assert first.lines and second.get_yscale() == "log"
+
+
+@pytest.mark.parametrize(
+    ("draw", "kind", "words"),
+    [
+        (lambda run: sc.plots.modes(run, axes=3), TypeError, "axes must be one matplotlib Axes"),
+        (lambda run: sc.plot(run, theory="yes"), TypeError, "theory must be True or False, got 'yes'"),
+        (lambda run: sc.plots.modes(run.drop_vars("mode_strength")), ValueError, "dropped from the run; keep it"),
+        (lambda run: sc.plots.variable(run, "mode_matrix"), ValueError, r"Plan\(observe=\[\"mode_matrix\"\]\)"),
+        (lambda run: sc.plots.variable(run, "histogram"), ValueError, r"Plan\(accumulate=Accumulate\(low, high\)\)"),
+        (lambda run: sc.plots.variable(run, "noise_peak_step"), ValueError, r"Plan\(events=\[\"noise_peak\"\]\)"),
+        (lambda run: sc.plots.variable(run, "nonsense"), ValueError, "one of alignment, .*got 'nonsense'"),
+        (lambda run: sc.plots.stationary(3), TypeError, "run_or_law must be a run, a ModeSDE or a law"),
+        (lambda run: sc.plots.stationary(run, mode=2), ValueError, "mode must be from 0 to 1, got 2"),
+        (lambda run: sc.plots.density_in_time(3), TypeError, "run_or_sde must be a run or a ModeSDE"),
+        (lambda run: sc.plots.density_in_time(run, start=1.0), ValueError, "leave them out"),
+        (lambda run: sc.plots.regimes(-1.0), ValueError, "positive target strength, got -1"),
+        (lambda run: sc.plots.comparison(run, 3), TypeError, "law must have cdf and mean"),
+    ],
+)
+def test_bad_input_is_refused_in_one_sentence(run, draw, kind, words):
+    with pytest.raises(kind, match=words) as error:
+        draw(run)
+    assert "\n" not in str(error.value)

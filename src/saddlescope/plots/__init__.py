@@ -5,6 +5,8 @@ figure. A new figure does not belong to pyplot: a notebook shows it as the last 
 ``figure.savefig(path)``; it has no window, and ``plt.show()`` does not know it.
 """
 
+from saddlescope.plots.laws import comparison, density_in_time, stationary
+from saddlescope.plots.plane import regimes
 from saddlescope.plots.series import balance, determinant, loss, modes, noise, rank, variable
 from saddlescope.plots.style import (
     COLOURS,
@@ -33,6 +35,8 @@ __all__ = [
     "Picture",
     "balance",
     "columns",
+    "comparison",
+    "density_in_time",
     "determinant",
     "interval",
     "label",
@@ -41,8 +45,10 @@ __all__ = [
     "noise",
     "panels",
     "rank",
+    "regimes",
     "save",
     "spread",
+    "stationary",
     "to_svgs",
     "variable",
 ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import matplotlib as mpl
 import xarray as xr
@@ -13,11 +12,13 @@ from matplotlib.figure import Figure
 
 from saddlescope._numbers import shown
 from saddlescope.plots import series
+from saddlescope.plots.laws import draw_stationary
 from saddlescope.plots.predicted import predictions
 from saddlescope.plots.style import GREY, PANEL, STYLE, Picture, quiet
 from saddlescope.plots.views import CannotPlot, View, view
 
-Draw = Callable[[Axes], None]
+Draw = Callable[[Axes, int], None]
+"""Draws into axes, with this many entries in a row of the legend."""
 
 
 def plot(run: xr.Dataset, theory: bool = True) -> Figure:
@@ -42,8 +43,8 @@ def plot(run: xr.Dataset, theory: bool = True) -> Figure:
     with mpl.rc_context(STYLE), quiet():
         panels, more = _panels(seen, theory)
         figure = _laid_out(panels)
-        figure.suptitle(textwrap.fill(_title(seen), 165 if len(panels) > 1 else 110), x=0.008, ha="left", fontsize=9)
-        footer = [textwrap.fill(note, 165 if len(panels) > 1 else 110) for note in notes + more]
+        figure.suptitle(textwrap.fill(_title(seen), 148 if len(panels) > 1 else 96), x=0.008, ha="left", fontsize=9)
+        footer = [textwrap.fill(note, 148 if len(panels) > 1 else 96) for note in notes + more]
         figure.supxlabel("\n".join(footer), x=0.008, ha="left", fontsize=9, color=GREY)
         figure.canvas.draw()  # fixes ticks and text while the style holds
     return figure
@@ -61,14 +62,21 @@ def _panels(seen: View, theory: bool) -> tuple[list[Draw], list[str]]:
         except CannotPlot as error:
             absent.append(error.reason)
             return False
-        found.append(partial(series.draw, panel=panel, seen=seen, labels=labels, whole=not found))
+        whole = not found
+        found.append(lambda axes, across: series.draw(axes, panel, seen, labels, whole, across))
         return True
 
-    predicted, told = predictions(seen, series.shown_modes(seen)) if theory and len(seen.time) else ([], [])
+    predicted, told = (
+        predictions(seen, series.shown_modes(seen))
+        if theory and len(seen.time) and "mode_strength" in seen.run
+        else ([], [])
+    )
     add(lambda seen: series.strengths_of(seen, predicted))
     add(series.noise_of, labels=False)
     for content in (series.loss_of, series.balance_of, series.rank_of, series.determinant_of):
         add(content)
+    if "histogram" in seen.run and (shown_modes := series.shown_modes(seen)):
+        found.append(lambda axes, across: draw_stationary(axes, seen, shown_modes[0], across))
     hidden = int((~seen.learnable).sum())
     if hidden:
         notes.append(f"{hidden} mode{'s' * (hidden > 1)} with s* = 0 not shown.")
@@ -81,7 +89,7 @@ def _panels(seen: View, theory: bool) -> tuple[list[Draw], list[str]]:
 LAYOUTS = {
     1: ((6,),),
     2: ((4, 2),),
-    3: ((2, 2, 2),),
+    3: ((6,), (3, 3)),
     4: ((3, 3), (3, 3)),
     5: ((4, 2), (2, 2, 2)),
     6: ((2, 2, 2), (2, 2, 2)),
@@ -99,7 +107,7 @@ def _laid_out(panels: Sequence[Draw]) -> Picture:
         grid = figure.add_gridspec(len(rows), 6)
         places = ((number, sum(row[:i]), width) for number, row in enumerate(rows) for i, width in enumerate(row))
         for draw, (row, start, width) in zip(panels, places, strict=True):
-            draw(figure.add_subplot(grid[row, start : start + width]))
+            draw(figure.add_subplot(grid[row, start : start + width]), 2 if width == 2 else 5)
     return figure
 
 

@@ -42,7 +42,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Curves of one mode: mean, 5 and 95 % of the SDE (3, t), gradient flow (t,); None where theory has none."""
+    """Curves of one mode: mean, 5, 50 and 95 % of the SDE (4, t), gradient flow (t,); None where theory has none."""
 
     mode: int
     start: Start
@@ -76,7 +76,7 @@ def predictions(view: View, modes: Sequence[int]) -> tuple[list[Prediction], lis
 def prediction(view: View, mode: int) -> Prediction:
     """The prediction of one mode. Raises ValueError where it has none."""
     sde = mode_sde(view.problem, view.method, mode)
-    start = start_of(view, mode, sde.depth)
+    start = prediction_start(view, mode, sde.depth)
     end = view.time[-1]
     if not end > start.time:
         raise ValueError("no save follows its start")
@@ -93,28 +93,28 @@ def prediction(view: View, mode: int) -> Prediction:
 
 
 def _statistics(sde: ModeSDE, start: Start, elapsed: Floats) -> Floats:
-    """Mean, 5 and 95 % of the mode SDE: by paths, and by the stationary law for times that are long after."""
+    """Mean, 5, 50 and 95 % of the mode SDE: by paths, and by the stationary law for times that are long after."""
     rate = sde.pull[0] * max(sde.depth * abs(sde.fixed_point) ** (2 - 2 / sde.depth), 1e-6)
     paths = int(np.clip(WORK / (rate * elapsed[-1] + 1e-300), 256, PATHS))
     near = elapsed * rate * paths <= 1.001 * max(WORK, rate * elapsed[1] * paths)
     first = np.quantile(start.strengths, (np.arange(paths) + 0.5) / paths)
     rng = np.random.default_rng(0)
-    curves = np.full((3, len(elapsed)), np.nan)
+    curves = np.full((4, len(elapsed)), np.nan)
     with quiet():
         sample = np.asarray(sde.simulate(rng.permutation(first), elapsed[near], paths, seed=0), np.float64)
         curves[0, near] = np.nanmean(sample, axis=0)
-        curves[1:, near] = quantiles(sample, (0.05, 0.95))
+        curves[1:, near] = quantiles(sample, (0.05, 0.5, 0.95))
         if not near.all():
             try:
                 law = sde.stationary()
                 if 10 * sde.relaxation_time < elapsed[near][-1]:
-                    curves[:, ~near] = np.array([law.mean(), *law.ppf([0.05, 0.95])])[:, None]
+                    curves[:, ~near] = np.array([law.mean(), *law.ppf([0.05, 0.5, 0.95])])[:, None]
             except ValueError:
                 pass  # the curves end where the paths do
     return curves
 
 
-def start_of(view: View, mode: int, depth: int) -> Start:
+def prediction_start(view: View, mode: int, depth: int) -> Start:
     """Where theory starts. Raises ``CannotPlot`` where no save of the run will do."""
     saved = _Saved(view, mode, depth)
     first, low, median = float(saved.time[0]), saved.low, saved.median
@@ -140,7 +140,7 @@ class _Saved:
         for dim in ("time", "mode"):
             found = found if dim in found.dims else found.expand_dims(dim)
         found = found.sel(mode=mode).sortby("time")
-        self.time, self.steps, self.positive = found["time"].values, found["step"].values, depth > 1
+        self.time, self.steps, self.positive = found["time"].values, np.atleast_1d(found["step"].values), depth > 1
         if "statistic" in found.dims:
             held = [str(name) for name in found["statistic"].values]
             names = ["q05", "q50", "q95"] if {"q05", "q50", "q95"} <= set(held) else [held[0]] * 3
@@ -150,6 +150,8 @@ class _Saved:
             paths = found.expand_dims("trajectory") if "trajectory" not in found.dims else found
             self._rows = np.sort(paths.transpose("trajectory", "time").values, axis=0)
             self._levels = None
+        if not self._rows.size:
+            raise ValueError("no trajectory is selected")
         with quiet():
             low, median = quantiles(self._rows, (0.05, 0.5))
         self.low, self.median = (low, median) if self._levels is None else self._rows[:2]

@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from saddlescope._arrays import Floats
 from saddlescope.plots.predicted import Prediction, predictions
-from saddlescope.plots.style import COLOURS, GREY, INK, drawn
+from saddlescope.plots.style import COLOURS, GREY, INK, drawn, legend_above
 from saddlescope.plots.views import CannotPlot, Curves, View, view
 
 MAP = "viridis"
@@ -122,7 +122,7 @@ def over(run: xr.Dataset, panel: Callable[[View], Panel], axes: Axes | None) -> 
 
 def _figure(panel: Callable[[], Panel], seen: View, axes: Axes | None) -> Figure:
     content = panel()
-    return drawn(lambda place: draw(place, content, seen), axes)
+    return drawn(lambda place: draw(place, content, seen, across=3), axes)
 
 
 def _theory(seen: View, wanted: bool) -> tuple[list[Prediction], list[str]]:
@@ -216,10 +216,9 @@ def _plain(seen: View, name: str) -> Panel:
 def _of_modes(seen: View, name: str) -> Curves:
     """Curves without the modes whose s* is 0."""
     curves = seen.curves(name)
-    if seen.needed(name).dims[-1:] != ("mode",) and "mode" not in seen.needed(name).coords:
+    if curves.axis != "mode":
         return curves
-    if curves.names[0].startswith("s* ="):
-        curves = curves.only(seen.learnable[curves.places])
+    curves = curves.only(seen.learnable[curves.places])
     if not len(curves):
         raise CannotPlot(name.replace("_", " "), "only modes with s* = 0 are selected", "select others")
     return curves
@@ -267,7 +266,9 @@ def _event_peak(seen: View, steps: xr.DataArray, curves: Curves, index: int) -> 
 
 
 def _mean_peak(seen: View, curves: Curves, index: int, mode: int) -> tuple[float, float] | None:
-    """Peak of the mean noise before the mean strength reaches 0.9 s*."""
+    """Peak of the mean noise before the mean strength reaches 0.9 s*; none where some trajectories run away."""
+    if curves.kind == "median":
+        return None
     try:
         strength = seen.curves("mode_strength")
     except ValueError:
@@ -288,8 +289,11 @@ def _mean_peak(seen: View, curves: Curves, index: int, mode: int) -> tuple[float
 # --- how they are drawn
 
 
-def draw(axes: Axes, panel: Panel, seen: View, labels: bool = True, whole: bool = True) -> None:
-    """Draw a panel into axes; without ``whole`` its legend leaves out what that of the first panel says."""
+def draw(axes: Axes, panel: Panel, seen: View, labels: bool = True, whole: bool = True, across: int = 5) -> None:
+    """Draw a panel into axes; without ``whole`` its legend leaves out what that of the first panel says.
+
+    ``across`` is the number of entries in a row of the legend.
+    """
     curves, log_time = panel.curves, seen.log_time
     colours = _colours(curves, len(seen.targets))
     for index, target in enumerate(panel.targets):
@@ -301,7 +305,7 @@ def draw(axes: Axes, panel: Panel, seen: View, labels: bool = True, whole: bool 
         for index in range(len(panel.second)):
             _curve(axes, panel.second, index, COLOURS[1], bands=True)
     for one in panel.theory:
-        _predicted(axes, one, bands=len(curves) <= len(COLOURS))
+        _predicted(axes, one, bands=len(curves) <= len(COLOURS), median=curves.kind == "median")
     for index, time, height in panel.peaks:
         axes.plot(time, height, "o", color=colours[index], mec="white", mew=0.8, ms=6, zorder=5)
     _scales(axes, panel, log_time)
@@ -310,7 +314,7 @@ def draw(axes: Axes, panel: Panel, seen: View, labels: bool = True, whole: bool 
         _scale_of_colours(axes, curves)
     elif labels and (len(curves) > 1 or panel.targets):
         beside(axes, [(name, _last(curves, index), colours[index]) for index, name in enumerate(curves.names) if name])
-    _legend(axes, panel, whole)
+    _legend(axes, panel, whole, across)
 
 
 def _colours(curves: Curves, modes: int) -> list[Any]:
@@ -329,7 +333,7 @@ def _scale_of_colours(axes: Axes, curves: Curves) -> None:
     colours = mpl.colors.ListedColormap(ramp(np.linspace(0, 0.92, 256)))
     mappable = ScalarMappable(Normalize(0, int(curves.places.max())), colours)
     bar = axes.figure.colorbar(mappable, ax=axes, aspect=30, pad=0.02)
-    bar.set_label("mode" if curves.names[0].startswith("s*") else curves.names[0].rsplit(" ", 1)[0])
+    bar.set_label(curves.axis.replace("_", " "))
     bar.outline.set_visible(False)
     bar.ax.yaxis.set_major_locator(MaxNLocator(integer=True))
 
@@ -352,22 +356,24 @@ def _curve(axes: Axes, curves: Curves, index: int, colour: Any, bands: bool) -> 
         axes.plot(curves.time, np.nanmean(curves.paths[:, :, index], axis=0), color=colour, lw=1.0)
 
 
-def _predicted(axes: Axes, one: Prediction, bands: bool) -> None:
+def _predicted(axes: Axes, one: Prediction, bands: bool, median: bool) -> None:
     if one.flow is not None and bands:
         axes.plot(one.time, one.flow, color=GREY, lw=1.0, ls="-.", zorder=2.5)
     if one.sde is not None:
-        axes.plot(one.time, one.sde[0], color=INK, lw=1.0, ls=(0, (4, 2)), zorder=4)
-        for edge in one.sde[1:] if bands else ():
+        axes.plot(one.time, one.sde[2 if median else 0], color=INK, lw=1.0, ls=(0, (4, 2)), zorder=4)
+        for edge in one.sde[[1, 3]] if bands else ():
             axes.plot(one.time, edge, color=INK, lw=0.6, ls=(0, (1.5, 1.5)), zorder=4)
 
 
 def _scales(axes: Axes, panel: Panel, log_time: bool) -> None:
     curves, values = panel.curves, panel.curves.values
+    known = np.isfinite(curves.middle).any(axis=1) | np.isfinite(curves.paths).any(axis=(0, 2))
+    end = curves.time[known][-1]
     if log_time:
         axes.set_xscale("log")
-        axes.set_xlim(curves.time[curves.time > 0][0], curves.time[-1])
-    elif len(curves.time) > 1:
-        axes.set_xlim(curves.time[0], curves.time[-1])
+        axes.set_xlim(curves.time[curves.time > 0][0], end)
+    elif end > curves.time[0]:
+        axes.set_xlim(curves.time[0], end)
     else:
         axes.set_xticks(curves.time)
     positive = values[values > 0]
@@ -411,6 +417,8 @@ def apart(places: Floats, gap: float) -> Floats:
     >>> apart(np.array([0.5, 0.5]), 0.1)
     array([0.55, 0.45])
     """
+    if not len(places):
+        return places
     order = np.argsort(-places, kind="stable")
     found = places[order].astype(float)
     for _ in range(200):
@@ -420,36 +428,33 @@ def apart(places: Floats, gap: float) -> Floats:
         for i in np.flatnonzero(close):
             middle = (found[i] + found[i + 1]) / 2
             found[i], found[i + 1] = middle + gap / 2, middle - gap / 2
+    found[0] = min(found[0], 1.0)
+    for below in range(1, len(found)):
+        found[below] = min(found[below], found[below - 1] - gap)
     moved = np.empty_like(found)
     moved[order] = found
     return moved
 
 
-def _legend(axes: Axes, panel: Panel, whole: bool) -> None:
+def _legend(axes: Axes, panel: Panel, whole: bool, across: int) -> None:
     """What the kinds of lines mean, above the panel."""
-    curves, entries = panel.curves, []
+    curves, few = panel.curves, len(panel.curves) <= len(COLOURS)
     colour = GREY if panel.second is None else COLOURS[0]
-    band = np.isfinite(curves.low).any() and len(curves) <= len(COLOURS)
-    lines = Line2D([], [], color=colour, lw=1.8)
-    drawn = [curves.kind, "5–95 %" if band else "", "trajectories" if len(curves.paths) else ""]
-    name = panel.single or ", ".join(word for word in drawn if word) or "trajectory"
+    band = bool(np.isfinite(curves.low).any()) and few
+    line, patch = Line2D([], [], color=colour, lw=1.8), Patch(color=colour, alpha=0.2, lw=0)
+    words = (curves.kind, "5–95 %" if band else "", "trajectories" if len(curves.paths) else "")
+    entries: dict[str, Any] = {}
     if whole or panel.single:
-        entries.append(((Patch(color=colour, alpha=0.2, lw=0), lines) if band else lines, name))
+        name = panel.single or ", ".join(word for word in words if word) or "run"
+        entries[name] = (patch, line) if band else line
     if panel.second is not None:
-        entries.append((Line2D([], [], color=COLOURS[1], lw=1.8), panel.second.label.split(" [")[0]))
+        entries[panel.second.label.split(" [")[0]] = Line2D([], [], color=COLOURS[1], lw=1.8)
     if any(one.sde is not None for one in panel.theory):
-        dashes = Line2D([], [], color=INK, lw=1.0, ls=(0, (4, 2)))
-        entries.append((dashes, "mode SDE"))
-    if any(one.flow is not None for one in panel.theory) and len(curves) <= len(COLOURS):
-        entries.append((Line2D([], [], color=GREY, lw=1.0, ls="-."), "gradient flow"))
-    if panel.targets and len(curves) <= len(COLOURS):
-        entries.append((Line2D([], [], color=GREY, lw=0.7, ls=":"), "s*"))
+        entries["mode SDE"] = Line2D([], [], color=INK, lw=1.0, ls=(0, (4, 2)))
+    if any(one.flow is not None for one in panel.theory) and few:
+        entries["gradient flow"] = Line2D([], [], color=GREY, lw=1.0, ls="-.")
+    if panel.targets and few:
+        entries["s*"] = Line2D([], [], color=GREY, lw=0.7, ls=":")
     if panel.peaks:
-        entries.append((Line2D([], [], color=GREY, marker="o", mec="white", ms=6, lw=0), "peak"))
-    if not entries:
-        return
-    handles, names = zip(*entries, strict=True)
-    axes.legend(
-        handles, names, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(entries), borderaxespad=0.2, borderpad=0.2,
-        columnspacing=1.4, frameon=False,
-    )  # fmt: skip
+        entries["peak"] = Line2D([], [], color=GREY, marker="o", mec="white", ms=6, lw=0)
+    legend_above(axes, across, entries)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -214,6 +214,18 @@ def label(variable: xr.DataArray) -> str:
     """
     name, units = variable.attrs.get("long_name", str(variable.name)), variable.attrs.get("units", "1")
     return name if units in ("1", name) else f"{name} [{units}]"
+
+
+def legend_above(axes: Axes, across: int, entries: Mapping[str, Any] | None = None) -> None:
+    """A legend above the panel, ``across`` entries in a row: of names with handles, or of all that has a label."""
+    if entries is None:
+        handles, names = axes.get_legend_handles_labels()
+        entries = dict(zip(names, handles, strict=True))
+    if entries:
+        axes.legend(
+            list(entries.values()), list(entries), loc="lower left", bbox_to_anchor=(0, 1), frameon=False,
+            ncols=min(across, len(entries)), borderaxespad=0.2, borderpad=0.2, columnspacing=1.4,
+        )  # fmt: skip
 
 
 def interval(panel: Axes, place: float, number: Interval, **style: Any) -> None:

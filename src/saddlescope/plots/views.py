@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from saddlescope._arrays import Floats
+from saddlescope._numbers import as_whole
 from saddlescope.methods import Method
 from saddlescope.observables import OBSERVABLES
 from saddlescope.plan import Plan
@@ -54,7 +55,7 @@ class Curves:
     """A variable over time: ``middle``, ``low`` and ``high`` (t, k), and single ``paths`` (n, t, k).
 
     NaN where there are none. ``kind`` says what the middle is: a mean, or a median where some trajectories run away.
-    ``places`` and ``names`` say what each of the k curves is.
+    ``places``, along the dim ``axis``, and ``names`` say what each of the k curves is.
     """
 
     time: Floats
@@ -65,6 +66,7 @@ class Curves:
     paths: Floats
     places: NDArray[np.int64]
     names: tuple[str, ...]
+    axis: str
     label: str
 
     def __len__(self) -> int:
@@ -106,6 +108,13 @@ class View:
         found = self.targets > 1e-9 * self.targets.max(initial=0.0)
         return found if found.any() else np.ones_like(found)
 
+    def mode(self, mode: int) -> int:
+        """The index of a mode; raises ValueError for one that does not exist."""
+        mode, count = as_whole(mode, "mode"), len(self.targets)
+        if not 0 <= mode < count:
+            raise ValueError(f"mode must be from 0 to {count - 1}, got {mode}; modes are counted from the strongest")
+        return mode
+
     @cached_property
     def time(self) -> Floats:
         """Times of the saves, ascending."""
@@ -139,7 +148,7 @@ class View:
         if name in OPTIONS:
             raise CannotPlot(name, "the plan did not ask for it", f"simulate with {OPTIONS[name]}")
         if name in OBSERVABLES or name in EVENTS:
-            raise CannotPlot(name, "it was dropped from the run", "keep it when you select variables")
+            raise CannotPlot(name.replace("_", " "), "dropped from the run", "keep it when you select variables")
         known = sorted(str(key) for key in self.run if "time" in self.run[key].dims)
         raise ValueError(
             f"name must be a variable of the run with a time axis, one of {', '.join(known)}, got {name!r}"
@@ -153,13 +162,21 @@ class View:
                 found = found.expand_dims(dim)
         what = found.attrs.get("long_name", name)
         if "time" not in found.dims:
-            raise CannotPlot(what, "it has no time axis", "keep the dim time")
+            raise CannotPlot(what, "it has no time axis", "choose a variable over time")
         if not found.sizes["time"]:
             raise CannotPlot(what, "no save yet", "finish the run")
+        if not found.size:
+            raise CannotPlot(what, "nothing is selected", "select modes and trajectories that the run has")
         found = found.sortby("time")
         rest = [dim for dim in found.dims if dim not in ("time", "statistic", "trajectory")]
         lines = self._lines(found, rest)
-        curves = Curves(np.asarray(found["time"].values, float), *lines, *self._names(found, rest), label(found))
+        curves = Curves(
+            np.asarray(found["time"].values, float),
+            *lines,
+            *self._names(found, rest),
+            str(rest[-1]) if rest else "",
+            label(found),
+        )
         if not len(curves.values):
             raise CannotPlot(what, "it is not defined for this network or run", "choose another variable")
         return curves
@@ -207,7 +224,7 @@ class View:
             ", ".join(self._name(str(dim), int(value)) for dim, value in zip(rest, row, strict=True)) if rest else ""
             for row in grid
         )
-        places = grid[:, 0] - (rest[0] in ("interface", "layer")) if len(rest) == 1 else np.arange(len(grid))
+        places = grid[:, -1] - (rest[-1] in ("interface", "layer") if rest else 0)
         return places.astype(np.int64), names
 
     def _name(self, dim: str, value: int) -> str:
@@ -224,9 +241,10 @@ def quantiles(sample: Floats, levels: tuple[float, ...]) -> Floats:
 
 def _middle(mean: Floats, median: Floats, low: Floats, high: Floats) -> tuple[str, Floats]:
     """The mean, or the median where the mean is far outside the band, as where some trajectories run away."""
-    with np.errstate(invalid="ignore"):
-        far = np.abs(mean) > 5 * np.maximum(np.abs(low), np.abs(high))
-    if np.isfinite(median).any() and (far.any() or not np.isfinite(mean).any()):
+    band = np.concatenate([low, high])
+    reach = np.abs(band[np.isfinite(band)]).max(initial=0.0)
+    far = (np.abs(mean[np.isfinite(mean)]) > 5 * reach).any() and reach > 0
+    if np.isfinite(median).any() and (far or not np.isfinite(mean).any()):
         return "median", median
     return ("mean" if np.isfinite(mean).any() else ""), mean
 
