@@ -13,7 +13,7 @@ REPORT := report
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DELETE_ON_ERROR:
-.PHONY: demo test soak test-native test-arm test-min wheel mutants lint format build setup bench claims docs site clean
+.PHONY: demo test soak test-native test-arm test-min wheel mutants lint format build setup bench claims figures docs site clean
 
 demo: $(VENV)/.built
 	$(BIN)/saddlescope reproduce saddle-to-saddle --quick -o $(REPORT)
@@ -75,6 +75,10 @@ format: setup
 
 claims: $(VENV)/.built
 	$(BIN)/saddlescope reproduce -o $(REPORT)
+
+# The picture in the README.
+figures: $(VENV)/.built
+	$(BIN)/python docs/figures.py
 
 # The documentation site; every notebook is executed. With a report, the pages of the claims show its numbers.
 docs: $(VENV)/.docs
