@@ -174,13 +174,17 @@ def to_svgs(figure: Figure) -> list[str]:
 
 
 def _alone(figure: Figure, part: SubFigure) -> str:
-    buffer = io.StringIO()
     for other in figure.subfigs:
         other.set_visible(other is part)
-    place = part.bbox.transformed(figure.dpi_scale_trans.inverted())
-    figure.savefig(buffer, format="svg", bbox_inches=place, metadata={"Date": None}, transparent=True)
+    svg = _svg(figure, bbox_inches=part.bbox.transformed(figure.dpi_scale_trans.inverted()), transparent=True)
     for other in figure.subfigs:
         other.set_visible(True)
+    return svg
+
+
+def _svg(figure: Figure, **options: Any) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None}, **options)
     return re.sub(r' d="[^"]*"', _rounded, buffer.getvalue())
 
 
@@ -201,7 +205,10 @@ def save(figure: Figure, path: str | Path) -> None:
     if not (folder := Path(path).parent).is_dir():
         raise FileNotFoundError(f"path {str(path)!r}: the folder {str(folder)!r} does not exist; make it first")
     with mpl.rc_context(STYLE):
-        figure.savefig(path, dpi=200)
+        if kind == "svg":
+            Path(path).write_text(_svg(figure), encoding="utf-8")
+        else:
+            figure.savefig(path, dpi=200)
 
 
 def label(variable: xr.DataArray) -> str:
