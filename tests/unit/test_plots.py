@@ -188,7 +188,22 @@ def test_trajectories_that_run_away_do_not_stretch_the_axes():
 def test_the_footer_says_why_there_is_no_theory(method, reason):
     figure = sc.plot(run_of(method=method))
     assert not lines(figure.axes[0], sc.plots.INK)
-    assert "No theory: " in footer(figure) and reason in footer(figure)
+    assert "No mode SDE: " in footer(figure) and reason in footer(figure)
+
+
+def test_without_a_mode_sde_theory_is_gradient_flow_of_the_network():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40, 3)) @ [[1.0, 0.4, 0.0], [0.0, 1.0, 0.2], [0.0, 0.0, 1.0]]
+    data = sc.Dataset(X, X @ rng.normal(size=(3, 2)))
+    init = sc.init.Gaussian(scale=0.1)
+    figure = sc.plot(run_of(widths=(3, 4, 2), data=data, init=init, method=sc.GD(lr=1e-3), steps=3000, trajectories=4))
+    assert "Theory is gradient flow of the network from the initial weights of 4 trajectories" in footer(figure)
+    flows = [line for line in figure.axes[0].lines if line.get_linestyle() == "-."]
+    for place, flow in enumerate(flows):
+        run = next(one for one in lines(figure.axes[0], sc.plots.COLOURS[place]) if one.get_linewidth() == 1.8)
+        gap = np.abs(np.interp(run.get_xdata(), *flow.get_data()) - run.get_ydata()).max()
+        assert gap < 0.02 * run.get_ydata()[-1]
+    assert len(flows) == 2
 
 
 def test_gradient_flow_has_no_noise_and_its_own_theory():

@@ -43,8 +43,8 @@ def plot(run: xr.Dataset, theory: bool = True) -> Figure:
     with mpl.rc_context(STYLE), quiet():
         panels, more = _panels(seen, theory)
         figure = _laid_out(panels)
-        figure.suptitle(textwrap.fill(_title(seen), 148 if len(panels) > 1 else 96), x=0.008, ha="left", fontsize=9)
-        footer = [textwrap.fill(note, 148 if len(panels) > 1 else 96) for note in notes + more]
+        figure.suptitle(textwrap.fill(_title(seen), 156 if len(panels) > 1 else 96), x=0.008, ha="left", fontsize=9)
+        footer = [textwrap.fill(note, 156 if len(panels) > 1 else 96) for note in notes + more]
         figure.supxlabel("\n".join(footer), x=0.008, ha="left", fontsize=9, color=GREY)
         figure.canvas.draw()  # fixes ticks and text while the style holds
     return figure
@@ -90,9 +90,9 @@ LAYOUTS = {
     1: ((6,),),
     2: ((4, 2),),
     3: ((6,), (3, 3)),
-    4: ((3, 3), (3, 3)),
+    4: ((4, 2), (3, 3)),
     5: ((4, 2), (2, 2, 2)),
-    6: ((2, 2, 2), (2, 2, 2)),
+    6: ((4, 2), (3, 3), (3, 3)),
     7: ((4, 2), (2, 2, 2), (3, 3)),
 }
 """Widths of the panels of every row, in sixths of the figure, by their number."""

@@ -10,9 +10,12 @@ from scipy.special import ndtri
 
 from saddlescope._arrays import Floats
 from saddlescope.init import Balanced
+from saddlescope.methods import GradientFlow
+from saddlescope.plan import Plan, logspaced
 from saddlescope.plots.style import quiet
 from saddlescope.plots.views import View, quantiles
 from saddlescope.runs.run import earlier
+from saddlescope.simulation.simulate import simulate
 from saddlescope.theory import ModeSDE, mode_sde
 
 MOST_MODES = 4
@@ -27,13 +30,16 @@ WORK = 3_000_000
 EARLY = 0.05
 """Fraction of s* that the median has reached when theory starts from a run whose initial weights are not exact."""
 
+FLOW_WORK, FLOW_PATHS, FLOW_TIMES, FLOW_SAVES = 4000, 16, 1000, 120
+"""Most weights, trajectories, relaxation times and saves for gradient flow of a whole network."""
+
 TIMES = 160
 """Times of a predicted curve."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """Where theory starts: a time, the strengths there (one, or a sample of them), and a name for the footer."""
+    """Where theory starts: a time, the strengths there (one, or a sample of them), and words for the footer."""
 
     time: float
     strengths: Floats
@@ -61,16 +67,42 @@ def predictions(view: View, modes: Sequence[int]) -> tuple[list[Prediction], lis
         except ValueError as error:
             refused.setdefault(str(error).split(";")[0], []).append(mode)
     notes = []
+    if modes and not found:
+        found = network_flow(view, modes[:MOST_MODES])
     for words in dict.fromkeys(one.start.words for one in found):
-        notes.append(f"Theory starts {words}.")
+        notes.append(f"Theory {words}.")
     if found and any(one.flow is None for one in found):
         notes.append("Gradient flow has no closed form here.")
     if len(modes) > MOST_MODES and found:
         notes.append(f"Theory for the first {MOST_MODES} modes only.")
     for reason, which in refused.items():
         whose = "" if len(which) == len(modes[:MOST_MODES]) else f" for mode {', '.join(map(str, which))}"
-        notes.append(f"No theory{whose}: {reason}.")
+        notes.append(f"No mode SDE{whose}: {reason}.")
     return found, notes
+
+
+def network_flow(view: View, modes: Sequence[int]) -> list[Prediction]:
+    """Gradient flow of the whole network from the run's initial weights, where that takes no time; mean strengths."""
+    network, method, plan = view.problem.network, view.method, view.plan
+    rate = (
+        network.depth
+        * float(view.targets.max()) ** (2 - 2 / network.depth)
+        * float(np.abs(view.problem.data.sigma).max())
+    )
+    end = float(view.time[-1]) * method.pace
+    few = FLOW_WORK // network.parameters
+    if earlier(view.run.attrs) or not 0 < rate * end < FLOW_TIMES or few < 1:
+        return []
+    steps, saves = (100 * FLOW_SAVES, logspaced(FLOW_SAVES)) if view.log_time else (FLOW_SAVES, FLOW_SAVES)
+    flow = GradientFlow(lr=end / steps, weight_decay=method.weight_decay)
+    members = tuple(plan.member_indices[: min(few, FLOW_PATHS)].tolist())
+    with quiet():
+        run = simulate(
+            view.problem, flow, Plan(steps=steps, saves=saves, seed=plan.seed, members=members), progress=False
+        )
+    words = f"is gradient flow of the network from the initial weights of {len(members)} trajectories"
+    strength, times = run["mode_strength"].sel(statistic="mean"), run["time"].values / method.pace
+    return [Prediction(m, Start(0.0, np.zeros(0), words), times, None, strength.sel(mode=m).values) for m in modes]
 
 
 def prediction(view: View, mode: int) -> Prediction:
@@ -120,15 +152,15 @@ def prediction_start(view: View, mode: int, depth: int) -> Start:
     first, low, median = float(saved.time[0]), saved.low, saved.median
     at_zero = saved.steps[0] == 0 and not earlier(view.run.attrs)
     if at_zero and isinstance(view.problem.init, Balanced) and view.problem.init.aligned:
-        return Start(first, median[:1], "at the balanced initial strengths")
+        return Start(first, median[:1], "starts at the balanced initial strengths")
     if depth == 1:
-        return Start(first, saved.sample(0), "from the strengths at the first save")
+        return Start(first, saved.sample(0), "starts from the strengths at the first save")
     if at_zero and 0 < median[0] <= low[0] * (1 + 1e-9) and _aligned(view, mode):
-        return Start(first, median[:1], "at the initial strengths")
+        return Start(first, median[:1], "starts at the initial strengths")
     fit = np.flatnonzero((low > 0) & (median >= EARLY * view.targets[mode]))
     if not len(fit):
         raise ValueError(f"strengths stay below {EARLY:g} s*, or some are negative")
-    words = f"from the run's own strengths, once their median passes {EARLY:g} s*, as if they were aligned and balanced"
+    words = f"starts from the run's own strengths, once their median passes {EARLY:g} s*, as if aligned and balanced"
     return Start(float(saved.time[fit[0]]), saved.sample(int(fit[0])), words)
 
 

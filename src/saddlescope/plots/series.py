@@ -358,7 +358,7 @@ def _curve(axes: Axes, curves: Curves, index: int, colour: Any, bands: bool) -> 
 
 def _predicted(axes: Axes, one: Prediction, bands: bool, median: bool) -> None:
     if one.flow is not None and bands:
-        axes.plot(one.time, one.flow, color=GREY, lw=1.0, ls="-.", zorder=2.5)
+        axes.plot(one.time, one.flow, color=GREY, lw=1.0, ls="-.", zorder=4 if one.sde is None else 2.5)
     if one.sde is not None:
         axes.plot(one.time, one.sde[2 if median else 0], color=INK, lw=1.0, ls=(0, (4, 2)), zorder=4)
         for edge in one.sde[[1, 3]] if bands else ():
