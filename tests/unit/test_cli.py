@@ -229,6 +229,16 @@ def test_plot(call, tmp_path, suffix):
     assert (tmp_path / f"figure.{suffix}").stat().st_size > 1000
 
 
+def test_plot_without_theory(call, tmp_path):
+    call("run", "run.toml", "-o", "run.zarr", "--quiet")
+    assert (
+        call("plot", "run.zarr", "-o", "with.svg")[0]
+        == call("plot", "run.zarr", "-o", "out.svg", "--no-theory")[0]
+        == 0
+    )
+    assert "Theory" in (tmp_path / "with.svg").read_text() and "Theory" not in (tmp_path / "out.svg").read_text()
+
+
 def test_plot_into_no_folder(call, tmp_path):
     call("run", "run.toml", "-o", "run.zarr", "--quiet")
     code, _, errors = call("plot", "run.zarr", "-o", "nowhere/figure.png")

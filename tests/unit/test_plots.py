@@ -323,3 +323,12 @@ def test_bad_input_is_refused_in_one_sentence(run, draw, kind, words):
     with pytest.raises(kind, match=words) as error:
         draw(run)
     assert "\n" not in str(error.value)
+
+
+def test_a_loaded_run_has_the_accessor_in_a_fresh_interpreter(tmp_path):
+    problem = sc.Problem(sc.DeepLinear((2, 4, 2)), WHITE, sc.init.Balanced(scale=0.1))
+    sc.simulate(problem, SGD, sc.Plan(steps=400, saves=4), out=tmp_path / "run.zarr", progress=False)
+    path = str(tmp_path / "run.zarr")
+    code = f"import saddlescope as sc; print(len(sc.load({path!r}).saddlescope.plot().axes))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "5\n" and not done.stderr
