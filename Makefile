@@ -100,14 +100,20 @@ clean:
 	rm -rf build dist docs/claims/*/ $(REPORT) $(VENV)
 
 # Set-up leaves stamps, so nothing is done twice. Python files are used in place; a change of the compiled
-# code rebuilds the extension only.
+# code rebuilds the extension only. The import system lists modules at installation, so one that is new or has
+# moved installs again.
 $(VENV)/.tools: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "saddlescope needs Python 3.11 or newer; set it with make PYTHON=python3.x")'
 	@$(PIP) --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(PIP) install --quiet scikit-build-core nanobind cmake ninja
 	touch $@
 
-$(VENV)/.built: $(VENV)/.tools CMakeLists.txt $(CPP)
+MODULES := $(VENV)/.modules-$(firstword $(shell find src -name '*.py' | LC_ALL=C sort | cksum))
+$(MODULES): | $(VENV)/.tools
+	rm -f $(VENV)/.modules-*
+	touch $@
+
+$(VENV)/.built: $(VENV)/.tools CMakeLists.txt $(CPP) $(MODULES)
 	$(PIP) install --quiet --no-build-isolation --editable .
 	touch $@
 
