@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from saddlescope.claims._mathml import mathml
+
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs" / "theory").glob("*.md"))
 NUMBERED = re.compile(r"^\$\$ \((eq-[a-z0-9-]+)\)\n\n(.*)$", re.M)
@@ -84,17 +86,6 @@ def faults(text):
     return found
 
 
-@cache
-def renderer():
-    """The function that makes the site's formulas; skips where the site's packages are not installed."""
-    pytest.importorskip("sphinx")
-    pytest.importorskip("latex2mathml")
-    spec = importlib.util.spec_from_file_location("mathml", ROOT / "docs" / "_ext" / "mathml.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.to_mathml
-
-
 def faults_in_formulas(text):
     """What is wrong with the formulas of a page, in words."""
     found = []
@@ -103,7 +94,7 @@ def faults_in_formulas(text):
             found.append(f"{tex!r}: {alone} without its partner")
             continue
         try:
-            renderer()(tex)
+            mathml(tex)
         except ValueError as error:
             found.append(str(error))
     return found
