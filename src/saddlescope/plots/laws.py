@@ -16,7 +16,7 @@ from saddlescope._numbers import as_number, as_vector, shown
 from saddlescope.comparison import HasCDF, compare, gaps, strengths
 from saddlescope.plots.predicted import prediction_start
 from saddlescope.plots.style import COLOURS, GREY, INK, drawn, legend_above
-from saddlescope.plots.views import View, quantiles, view
+from saddlescope.plots.views import Curves, View, quantiles, view
 from saddlescope.runs.selection import selected
 from saddlescope.theory import Atoms, Mixture, ModeSDE, mode_sde
 
@@ -37,6 +37,10 @@ def stationary(run_or_law: xr.Dataset | ModeSDE | Any, mode: int = 0, axes: Axes
     ``Plan(accumulate=…)`` has collected, or its trajectories at the last step, and the theory of its mode.
     Draws into ``axes``, or a new figure, and returns the figure. Raises TypeError for other things, ValueError for a
     mode that does not exist, or an SDE whose law depends on its start.
+
+    >>> figure = stationary(ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.1))
+    >>> [line.get_label() for line in figure.axes[0].lines]
+    ['stationary law', 'Boltzmann']
     """
     if isinstance(run_or_law, xr.Dataset):
         seen = view(run_or_law)
@@ -148,26 +152,13 @@ def density_in_time(
     ``start`` until the time ``end``, with its own quantiles. The density at each time is relative to its maximum.
     Draws into ``axes``, or a new figure, and returns the figure. Raises ValueError where the mode has no SDE, has no
     noise, or the run has no suitable start.
+
+    >>> sde = ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.1)
+    >>> figure = density_in_time(sde, start=0.1, end=5.0)
+    >>> [axes.get_ylabel() for axes in figure.axes]
+    ['mode strength [y/x]', 'density / maximum']
     """
-    if isinstance(run_or_sde, xr.Dataset):
-        if start is not None or end is not None:
-            raise ValueError("start and end belong to a ModeSDE; a run has its own, leave them out")
-        seen = view(run_or_sde)
-        sde = mode_sde(seen.problem, seen.method, seen.mode(mode))
-        begin = prediction_start(seen, mode, sde.depth)
-        first, sample, last = begin.time, begin.strengths, float(seen.time[-1])
-        curves = seen.curves("mode_strength")
-    elif isinstance(run_or_sde, ModeSDE):
-        if start is None or end is None:
-            raise TypeError("start and end are missing: give a strength and a time, such as start=1e-3, end=10.0")
-        sde, first, curves = run_or_sde, 0.0, None
-        sample, last = np.array([as_number(start, "start")]), as_number(end, "end")
-    else:
-        raise TypeError(f"run_or_sde must be a run or a ModeSDE, got {shown(run_or_sde)}")
-    if not sde.temperature > 0:
-        raise ValueError("a law in time needs noise, got T = 0; use SGD or Langevin")
-    if not last > first:
-        raise ValueError(f"end must lie after the start at time {first:g}, got {last:g}")
+    sde, sample, first, last, curves = _span(run_or_sde, mode, start, end)
     times = np.linspace(first, last, TIMES + 1)
     levels = np.array([np.quantile(sample, LEVELS), *_law_in_time(sde, sample, times[1:] - first)])
     fine = np.linspace(first, last, 6 * TIMES + 1)[1:]
@@ -197,6 +188,32 @@ def density_in_time(
         legend_above(place, 3)
 
     return drawn(draw, axes)
+
+
+def _span(
+    run_or_sde: xr.Dataset | ModeSDE, mode: int, start: float | None, end: float | None
+) -> tuple[ModeSDE, Floats, float, float, Curves | None]:
+    """The SDE, the strengths it starts from, the first and the last time, and the curves of the run."""
+    if isinstance(run_or_sde, xr.Dataset):
+        if start is not None or end is not None:
+            raise ValueError("start and end belong to a ModeSDE; a run has its own, leave them out")
+        seen = view(run_or_sde)
+        sde = mode_sde(seen.problem, seen.method, seen.mode(mode))
+        begin = prediction_start(seen, mode, sde.depth)
+        first, sample, last = begin.time, begin.strengths, float(seen.time[-1])
+        curves: Curves | None = seen.curves("mode_strength")
+    elif isinstance(run_or_sde, ModeSDE):
+        if start is None or end is None:
+            raise TypeError("start and end are missing: give a strength and a time, such as start=1e-3, end=10.0")
+        sde, first, curves = run_or_sde, 0.0, None
+        sample, last = np.array([as_number(start, "start")]), as_number(end, "end")
+    else:
+        raise TypeError(f"run_or_sde must be a run or a ModeSDE, got {shown(run_or_sde)}")
+    if not sde.temperature > 0:
+        raise ValueError("a law in time needs noise, got T = 0; use SGD or Langevin")
+    if not last > first:
+        raise ValueError(f"end must lie after the start at time {first:g}, got {last:g}")
+    return sde, sample, first, last, curves
 
 
 def _law_in_time(sde: ModeSDE, sample: Floats, elapsed: Floats) -> Floats:
@@ -232,6 +249,13 @@ def comparison(
 
     The band is what chance explains around the run's (Dvoretzky, Kiefer and Wolfowitz, at 1e-6); the bar marks the
     largest difference. Draws into ``axes``, or a new figure, and returns the figure. Raises as ``compare``.
+
+    >>> from scipy.stats import norm
+    >>> from saddlescope import GD, DeepLinear, GaussianData, Plan, Problem, init, simulate
+    >>> problem = Problem(DeepLinear((1, 1)), GaussianData([[1.0]]), init.Gaussian(scale=1.0))
+    >>> run = simulate(problem, GD(lr=0.5), Plan(steps=1, trajectories=200), engine="reference")
+    >>> comparison(run, norm(0.5, 0.5)).axes[0].get_title(loc="left")[:6]
+    'agrees'
     """
     found = compare(run, law, mode, step)
     largest = found.rows[0]

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from saddlescope._numbers import shown
 from saddlescope.plots import series
 from saddlescope.plots.laws import draw_stationary
+from saddlescope.plots.panel import Panel, draw
 from saddlescope.plots.predicted import predictions
 from saddlescope.plots.style import GREY, PANEL, STYLE, Picture, quiet
 from saddlescope.plots.views import CannotPlot, View, view
@@ -56,14 +57,14 @@ def _panels(seen: View, theory: bool) -> tuple[list[Draw], list[str]]:
     absent: list[str] = []
     notes: list[str] = []
 
-    def add(content: Callable[[View], series.Panel], labels: bool = True) -> bool:
+    def add(content: Callable[[View], Panel], labels: bool = True) -> bool:
         try:
             panel = content(seen)
         except CannotPlot as error:
             absent.append(error.reason)
             return False
         whole = not found
-        found.append(lambda axes, across: series.draw(axes, panel, seen, labels, whole, across))
+        found.append(lambda axes, across: draw(axes, panel, seen, labels, whole, across))
         return True
 
     predicted, told = (
@@ -106,8 +107,8 @@ def _laid_out(panels: Sequence[Draw]) -> Picture:
     if rows:
         grid = figure.add_gridspec(len(rows), 6)
         places = ((number, sum(row[:i]), width) for number, row in enumerate(rows) for i, width in enumerate(row))
-        for draw, (row, start, width) in zip(panels, places, strict=True):
-            draw(figure.add_subplot(grid[row, start : start + width]), 2 if width == 2 else 5)
+        for drawing, (row, start, width) in zip(panels, places, strict=True):
+            drawing(figure.add_subplot(grid[row, start : start + width]), 2 if width == 2 else 5)
     return figure
 
 

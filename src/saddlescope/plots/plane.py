@@ -28,25 +28,12 @@ def regimes(run_or_mode: xr.Dataset | ModeSDE | float, mode: int = 0, axes: Axes
     For white Gaussian data: the density vanishes at 0 below T_c/3, and all mass ends at 0 above
     ``T_c = 2s*/(2s*² + σ²)``. Regimes are those of ``theory.phases.REGIMES``.
     Draws into ``axes``, or a new figure, and returns the figure. Raises ValueError at other depths, for other data, and
-    with weight decay.
+    with weight decay. Source: Ziyin, Li & Ueda 2023, arXiv 2308.06671.
+
+    >>> [text.get_text() for text in regimes(1.0).axes[0].texts]
+    ['learned', 'bimodal', 'at zero', 'collapsing', 'collapsed']
     """
-    marked: ModeSDE | None = None
-    if isinstance(run_or_mode, xr.Dataset):
-        seen = view(run_or_mode)
-        marked = mode_sde(seen.problem, seen.method, seen.mode(mode))
-    elif isinstance(run_or_mode, ModeSDE):
-        marked = run_or_mode
-    if marked is not None:
-        if marked.depth != 2 or marked.target is None or marked.weight_decay:
-            raise ValueError(
-                "regimes in this plane are those of depth 2 and white Gaussian data without weight decay, got "
-                f"{shown(marked)}; give a target strength such as 1.0"
-            )
-        target, noise, T = float(marked.target), marked.label_noise, marked.temperature
-    else:
-        target, noise, T = as_number(run_or_mode, "run_or_mode"), 0.0, 0.0
-    if not target > 0:
-        raise ValueError(f"run_or_mode must have a positive target strength, got {target:g}")
+    marked, target, noise, T = _asked(run_or_mode, mode)
     sigma = np.linspace(1e-3 * target, max(3.0 * target, 1.25 * noise), POINTS)
     found = [regime_temperatures(ModeSDE(depth=2, target=target, label_noise=s, temperature=1.0)) for s in sigma]
     zero, critical, bump = (np.array([one[name] for one in found]) for name in ("zero", "critical", "bump"))
@@ -84,3 +71,25 @@ def regimes(run_or_mode: xr.Dataset | ModeSDE | float, mode: int = 0, axes: Axes
         legend_above(place, 4)
 
     return drawn(draw, axes)
+
+
+def _asked(run_or_mode: xr.Dataset | ModeSDE | float, mode: int) -> tuple[ModeSDE | None, float, float, float]:
+    """The mode to be marked, if any, s*, σ and T."""
+    marked: ModeSDE | None = None
+    if isinstance(run_or_mode, xr.Dataset):
+        seen = view(run_or_mode)
+        marked = mode_sde(seen.problem, seen.method, seen.mode(mode))
+    elif isinstance(run_or_mode, ModeSDE):
+        marked = run_or_mode
+    if marked is not None:
+        if marked.depth != 2 or marked.target is None or marked.weight_decay:
+            raise ValueError(
+                "regimes in this plane are those of depth 2 and white Gaussian data without weight decay, got "
+                f"{shown(marked)}; give a target strength such as 1.0"
+            )
+        target, noise, T = float(marked.target), marked.label_noise, marked.temperature
+    else:
+        target, noise, T = as_number(run_or_mode, "run_or_mode"), 0.0, 0.0
+    if not target > 0:
+        raise ValueError(f"run_or_mode must have a positive target strength, got {target:g}")
+    return marked, target, noise, T

@@ -116,7 +116,8 @@ def drawn(draw: Callable[[Axes], None], axes: Axes | None, size: tuple[float, fl
     if axes is not None:
         if not isinstance(axes, Axes):
             raise TypeError(f"axes must be one matplotlib Axes, or None for a new figure, got {shown(axes)}")
-        draw(axes)
+        with quiet():
+            draw(axes)
         figure = axes.figure
         return figure if isinstance(figure, Figure) else figure.figure
     with mpl.rc_context(STYLE), quiet():
