@@ -332,3 +332,18 @@ def test_a_loaded_run_has_the_accessor_in_a_fresh_interpreter(tmp_path):
     code = f"import saddlescope as sc; print(len(sc.load({path!r}).saddlescope.plot().axes))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "5\n" and not done.stderr
+
+
+def test_training_and_test_loss_share_a_scale():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 2))
+    data = sc.Dataset(x, x + rng.normal(size=(60, 2))).split(test=20)
+    problem = sc.Problem(sc.DeepLinear((2, 3, 2)), data, sc.init.Gaussian(scale=0.1))
+    plan = sc.Plan(steps=200, trajectories=9, observe=["test_loss"])
+    run = sc.simulate(problem, sc.SGD(lr=0.02, batch_size=4), plan, engine="reference")
+    (axes,) = sc.plots.loss(run).axes
+    low, high = axes.get_ylim()
+    for name in ("loss", "test_loss"):
+        mean = run[name].sel(statistic="mean")
+        assert low <= mean.min() and mean.max() <= high
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["training loss", "test loss"]

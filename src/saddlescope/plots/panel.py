@@ -120,6 +120,8 @@ def _predicted(axes: Axes, one: Prediction, bands: bool, median: bool) -> None:
 
 def _scales(axes: Axes, panel: Panel, log_time: bool) -> None:
     curves, values = panel.curves, panel.curves.values
+    if panel.second is not None:
+        values = np.concatenate([values.ravel(), panel.second.values.ravel()])
     known = np.isfinite(curves.middle).any(axis=1) | np.isfinite(curves.paths).any(axis=(0, 2))
     end = curves.time[known][-1]
     if log_time:

@@ -50,7 +50,7 @@ def noise(run: xr.Dataset, axes: Axes | None = None) -> Figure:
 
 
 def loss(run: xr.Dataset, axes: Axes | None = None) -> Figure:
-    """Population loss above that of the teacher, and the loss on held-out samples where the run has it.
+    """Loss above that of the teacher; where the run has a test loss, that beside the whole training loss.
 
     Draws into ``axes``, or a new figure, and returns the figure. Raises ValueError where the run holds no loss.
     """
@@ -146,11 +146,10 @@ def noise_of(seen: View) -> Panel:
 
 
 def loss_of(seen: View) -> Panel:
-    """Excess loss and test loss."""
-    curves = seen.curves("excess_loss" if "excess_loss" in seen.run else "loss")
-    second = seen.curves("test_loss") if "test_loss" in seen.run else None
-    single = "population" if second is not None else ""
-    return Panel(curves, True, decades=10, second=second, single=single)
+    """Excess loss; or the loss beside that of held-out samples, which contains the same label noise."""
+    if "test_loss" in seen.run and "loss" in seen.run:
+        return Panel(seen.curves("loss"), True, decades=10, second=seen.curves("test_loss"), single="training loss")
+    return Panel(seen.curves("excess_loss" if "excess_loss" in seen.run else "loss"), True, decades=10)
 
 
 def balance_of(seen: View) -> Panel:
