@@ -74,8 +74,8 @@ def _check(problem: Problem, method: Method, mode: int) -> None:
         raise ValueError("the SDE of a mode is that of order = 1, got order = 2; leave order out")
     if not data.diagonal_in_modes:
         raise ValueError(
-            "the inputs are correlated across the modes, so that no mode has a closed SDE; whiten them "
-            "(Dataset.whiten), or make their covariance diagonal in the teacher's right singular vectors"
+            "the inputs are correlated across the modes, so that no mode has a closed SDE (Dataset.whiten removes the "
+            "correlations); whiten them, or make their covariance diagonal in the teacher's right singular vectors"
         )
     if data.samples and not _is_fresh(method, data):
         raise ValueError(
