@@ -184,6 +184,23 @@ def test_whitened_where_inputs_repeat_others_or_have_other_units():
     np.testing.assert_allclose(np.linalg.eigvalsh(own.sigma), [0, 1, 1], atol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:the inputs X have rank")
+@pytest.mark.parametrize(("outputs", "rank"), [(1, 1), (2, 2), (4, 2), (8, 3)])
+def test_modes_of_inputs_that_repeat_others_decouple_once_whitened(outputs, rank):
+    """Directions without a strength are chosen so that the covariance is diagonal in them."""
+    rng = np.random.default_rng(outputs)
+    base = rng.normal(size=(200, 5)) @ rng.normal(size=(5, 5))
+    x = np.column_stack([base, base[:, 0], base[:, 1] + base[:, 2]])
+    y = base @ rng.normal(size=(5, rank)) @ rng.normal(size=(rank, outputs))
+    given = Dataset(x, y)
+    own = given.whiten()
+    assert own.diagonal_in_modes and not given.diagonal_in_modes
+    np.testing.assert_allclose(own.modes.left * own.modes.strengths @ own.modes.right.T, own.teacher, atol=1e-11)
+    np.testing.assert_allclose(own.bases[1].T @ own.bases[1], np.eye(7), atol=1e-12)
+    np.testing.assert_array_equal(own.bases[1][:, : len(own.modes.strengths)], own.modes.right)
+    assert sc.GaussianData(own.teacher, covariance=own.sigma).diagonal_in_modes
+
+
 def test_a_table_of_a_run_file(tmp_path):
     FRAME.to_csv(tmp_path / "a.csv")
     keys = {"inputs": ["bmi", "age"], "targets": ["sugar"], "standardise": True, "whiten": True, "test": 10, "seed": 3}

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from saddlescope import _show
@@ -116,7 +117,13 @@ class Data:
         left, strengths, rows = np.linalg.svd(self.teacher, full_matrices=False)
         top = np.abs(rows).argmax(axis=1)
         signs = np.sign(rows[np.arange(len(rows)), top])
-        return modes_of(left * signs, strengths, (rows * signs[:, None]).T)
+        found = modes_of(left * signs, strengths, (rows * signs[:, None]).T)
+        learned = int((found.strengths > 0).sum())
+        if learned == len(rows) or self.white:
+            return found
+        return replace(
+            found, right=_decoupled(_complete(found.right), found.strengths[:learned], self.sigma)[:, : len(rows)]
+        )
 
     @property
     def loadings(self) -> xr.Dataset:
@@ -168,7 +175,10 @@ class Data:
     @cached_property
     def bases(self) -> tuple[Floats, Floats]:
         """Orthogonal matrices (dy, dy) and (dx, dx) whose first columns are U and V: the teacher's basis."""
-        return _complete(self.modes.left), _complete(self.modes.right)
+        right = _complete(self.modes.right)
+        if not self.white:
+            right = _decoupled(right, self.modes.strengths, self.sigma)
+        return _complete(self.modes.left), right
 
     @cached_property
     def teacher_in_modes(self) -> Floats:
@@ -198,9 +208,8 @@ class Data:
     @cached_property
     def diagonal_in_modes(self) -> bool:
         """Whether Σ is diagonal in the teacher's right singular vectors, so that modes decouple."""
-        sigma, sizes = self.sigma_in_modes, self.sizes_in_modes
-        small = np.abs(sigma) <= np.maximum(1e-12 * sizes[:, None] * sizes, self._rounding_in_modes)
-        return bool((small | np.eye(len(sigma), dtype=bool)).all())
+        strengths, sizes = self.modes.strengths, self.sizes_in_modes
+        return not _felt(self.sigma_in_modes, sizes, self._rounding_in_modes, strengths).any()
 
     @cached_property
     def sizes_in_modes(self) -> Floats:
@@ -211,8 +220,7 @@ class Data:
     @cached_property
     def _rounding_in_modes(self) -> Floats:
         """What rounding may leave of VᵀΣV where it is 0 (dx, dx)."""
-        right = np.abs(self.bases[1])
-        return np.zeros_like(right) if self.white else 8 * np.finfo(float).eps * (right.T @ np.abs(self.sigma) @ right)
+        return np.zeros_like(self.sigma) if self.white else _rounding(self.bases[1], self.sigma)
 
     def excess_loss(self, maps: Floats) -> Floats:
         """``½ Tr(ΔΣΔᵀ)`` of maps P (n, dy, dx), ``Δ = P − M`` (n,)."""
@@ -317,6 +325,37 @@ def _complete(columns: Floats) -> Floats:
     full = np.linalg.qr(columns, mode="complete")[0]
     full[:, : columns.shape[1]] = columns
     return full
+
+
+def _rounding(basis: Floats, sigma: Floats) -> Floats:
+    """What rounding may leave of ``basisᵀ Σ basis`` where it is 0."""
+    return np.asarray(8 * np.finfo(float).eps * (np.abs(basis).T @ np.abs(sigma) @ np.abs(basis)))
+
+
+def _felt(covariance: Floats, sizes: Floats, rounding: Floats, strengths: Floats) -> NDArray[np.bool_]:
+    """Which entries off the diagonal are more than rounding, of the covariance of inputs of these sizes.
+
+    A right vector is known up to rounding; that of a weak mode less well, by the ratio of the largest strength to its.
+    """
+    doubt = np.full(len(sizes), 16.0)
+    known = strengths > 0
+    doubt[: len(strengths)][known] *= strengths.max(initial=0.0) / strengths[known]
+    small = np.maximum(1e-12 * sizes[:, None] * sizes, rounding * np.maximum(doubt[:, None], doubt))
+    return (np.abs(covariance) > small) & ~np.eye(len(sizes), dtype=bool)
+
+
+def _decoupled(basis: Floats, strengths: Floats, sigma: Floats) -> Floats:
+    """The basis with the columns that no strength determines along the axes of Σ among them.
+
+    Unchanged where Σ couples them to the columns of ``strengths``, so that no choice makes it diagonal, or already is
+    diagonal.
+    """
+    inside, first = basis.T @ sigma @ basis, len(strengths)
+    felt = _felt(inside, np.sqrt(np.maximum(np.diag(inside), 0.0)), _rounding(basis, sigma), strengths)
+    if felt[:first, first:].any() or not felt[first:, first:].any():
+        return basis
+    axes = np.linalg.eigh(inside[first:, first:])[1][:, ::-1]
+    return np.column_stack([basis[:, :first], basis[:, first:] @ axes])
 
 
 def _blocks(strengths: Floats) -> tuple[tuple[int, ...], ...]:
