@@ -207,6 +207,15 @@ def test_null_recurrent_passages_take_infinitely_long():
     np.testing.assert_array_equal(Diffusion1D(constant(0.0), constant(1.0)).passage(0.0, 1.0), [np.inf, np.inf])
 
 
+def test_scale_and_speed_densities():
+    """``S' = e^{−U}``, ``m = 2e^U/b²`` and ``U = ∫ 2a/b²``; for dx = (5 − x) dt + √(2x) dW, U = 5 log x − x."""
+    gamma, x = KNOWN["gamma"][0], np.array([0.3, 1.0, 4.0])
+    scale, speed, potential = gamma.log_scale_density(x), gamma.log_speed_density(x), 5 * np.log(x) - x
+    np.testing.assert_allclose(np.diff(scale), -np.diff(potential), rtol=1e-9)
+    np.testing.assert_allclose(scale + speed, np.log(2 / (2 * x)), rtol=1e-9, atol=1e-12)
+    assert np.abs(np.diff(speed) - np.diff(potential)).min() > 0.1, "without 1/b² it is not the speed density"
+
+
 def test_exit_probabilities():
     brownian = Diffusion1D(constant(0.0), constant(1.0))
     falling = Diffusion1D(constant(-1.0), constant(1.0), tails="exponential")

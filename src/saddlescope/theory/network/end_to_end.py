@@ -190,8 +190,8 @@ def label_noise_shift(
     At rest ``E ∂𝓛/∂W_l = 0`` while weights fluctuate by ``½Tσ²`` in every direction that the map feels, so that
     ``W_{>l}ᵀ (M − E P) W_{<l}ᵀ = ¼Tσ² ∂/∂W_l Σ_m ‖W_{>m}‖²‖W_{<m}‖²``, the trace of the Hessian. For aligned, balanced
     layers, a_α = s*_α^{1/L}, the shift is ``(Tσ²/L) Σ_{k=1}^{L−1} k a_α^{2k−L} A_{L−1−k}`` with ``A_k = Σ_β a_β^{2k}``,
-    ``A_0 = ½(dx + dy)``. With the noise of one mode alone the shift is ``½(L−1)Tσ² s*^{1−2/L}``. For L ≥ 3 layers
-    lose their balance after times of order 1/(Tσ²), which this leaves out.
+    ``A_0 = ½(dx + dy)``. With the noise of one mode alone the shift is ``½(L−1)Tσ² s*^{1−2/L}``. For L ≥ 3, or
+    dx ≠ dy, layers lose their balance after times of order 1/(Tσ²), which this leaves out.
     Source: label noise as a regulariser, Blanc et al. 2020, arXiv 1904.09080; for P and its modes by expansion.
 
     >>> label_noise_shift([1.0], depth=3, temperature=0.01, label_noise=1.0)      # ½(L−1)Tσ²
