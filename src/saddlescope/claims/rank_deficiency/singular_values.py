@@ -190,8 +190,9 @@ CLAIM = Claim(
     statement=(
         "Of the five singular values of W₁, label noise keeps as many as the rank of the teacher and drives the others "
         "to 0; gradient descent keeps all. At fixed δ, in the limit η → 0, those that vanish decay as exp(−ηδ²dy "
-        "λt/2n), with λ the variance of the inputs along directions the teacher does not use: half of an equal share "
-        "of the fall of log det N. Those that remain end where the noise balances: σ_i²(W₁R) = √(Tr(S_xx)/dy) σ_i(MR), "
+        "λt/2n), with λ the variance of the inputs along directions the teacher does not use. With white inputs that "
+        "is, for σ_i², half of an equal share of the fall of log det N among the five eigenvalues of N that vanish. "
+        "Those that remain end where the noise balances: σ_i²(W₁R) = √(Tr(S_xx)/dy) σ_i(MR), "
         "RRᵀ = S_xx. At η = 0.05 the rate is 2 % larger, and the third falls 5 % earlier."
     ),
     source=(

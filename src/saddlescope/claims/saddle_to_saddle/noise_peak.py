@@ -292,9 +292,9 @@ CLAIM = Claim(
         "peaks and falls by 10 % before learning."
     ),
     why=(
-        "Gradient noise along a feature is largest while the feature is being learned, so the variance of minibatch "
-        "gradients can tell when a feature is about to be complete, and the batch size matters most at that time. "
-        "Above a known amount of label noise this signal is lost, because the noise then only grows."
+        "Minibatch noise moves the output of a network along a feature most while that feature is being learned, so "
+        "its variance can tell that a feature is about to be complete. Above a known amount of label noise this signal "
+        "is lost, because the noise then only grows."
     ),
     equations=(
         r"D(s) = T L^2 s^{4\kappa} \left(2 (s - s^*)^2 + \sigma^2\right), \qquad \kappa = 1 - \tfrac1L",

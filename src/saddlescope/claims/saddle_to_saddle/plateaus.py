@@ -280,9 +280,9 @@ CLAIM = Claim(
         "mode is half learned."
     ),
     why=(
-        "Minibatch noise does not change which feature is learned first as long as η/B is small, but it delays the "
-        "weak features by a larger fraction than the strong ones. The formula gives the delay for a learning rate, a "
-        "batch size and an amount of label noise."
+        "Minibatch noise does not change which feature is learned first as long as η/B is small, but until the first "
+        "feature is learned it slows the weak ones by a larger fraction than the strong ones. The formula gives these "
+        "rates for a learning rate, a batch size and an amount of label noise."
     ),
     equations=(
         r"\frac{d \log s_\alpha}{dt} = 2 s_\alpha^* - \eta s_\alpha^{*2} - T \Big[2 s_\alpha^{*2} + \sigma^2 + "
