@@ -329,7 +329,7 @@ CLAIM = Claim(
         r"t \to \lambda t, \qquad T \to \lambda T, \qquad \sigma \to \frac{\sigma}{\sqrt{\lambda}}",
         r"s_{\mathrm{peak}} = s^* - \frac{s^* + \sqrt{s^{*2} - 4\kappa(2\kappa + 1)\sigma^2/\lambda}}{2(2\kappa + "
         r"1)}",
-        r"\frac{d \log s_\mu}{dt} = 2 \mu - \eta \mu^2, \qquad \mu \text{ a singular value of } M \Sigma",
+        r"\frac{d \log s_\mu}{dt} = 2 \mu - \eta \mu^2, \qquad \mu \text{ a singular value of } M \Sigma \quad (L = 2)",
     ),
     proved=(
         "The rescaling is exact for Langevin dynamics with aligned noise if the input covariance is diagonal in the "

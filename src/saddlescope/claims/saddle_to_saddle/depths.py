@@ -329,9 +329,9 @@ CLAIM = Claim(
         "of trajectories, against theory, which ends where the peak does; label noise with and without a peak."
     ),
     why=(
-        "The deeper a linear network is, the less label noise hides the noise peak that precedes a learned feature, "
-        "and the more minibatch noise delays weak features. One equation with the depth L in it covers two to six "
-        "layers, so conclusions from two layers need not be guessed for deeper networks."
+        "The deeper a linear network is, the less label noise it takes to hide the noise peak that precedes a learned "
+        "feature, and the more minibatch noise delays weak features. One equation with the depth L in it covers two to "
+        "six layers, so conclusions from two layers need not be guessed for deeper networks."
     ),
     equations=(
         r"ds = \left[L s^{2\kappa}(s^* - s) + \tfrac12 L(L-1)\, T s^{3-4/L} g(s)\right] dt \qquad {} + L "

@@ -226,9 +226,10 @@ CLAIM = Claim(
     title="Label noise shrinks what is learned; full noise penalises the trace of the Hessian",
     statement=(
         "At any label noise, modes with only their own noise stay in the exact stationary distribution, whose mean "
-        "lies ½(L−1)Tσ²s*^(1−2/L) below s*; Boltzmann keeps it at s*. Under full noise the map shrinks more: to first "
-        "order in T mode α lies (Tσ²/L) Σ_k k a_α^(2k−L) A_{L−1−k} below s*_α, k = 1 … L−1, a = s*^(1/L), A_k = Σ_β "
-        "a_β^(2k), A_0 the mean of dx and dy: the noise acts as a penalty ¼Tσ² Tr H on the trace of the Hessian."
+        "lies, to first order in T, ½(L−1)Tσ²s*^(1−2/L) below s*; Boltzmann keeps it at s*. Under full noise the map "
+        "shrinks more: to first order in T mode α lies (Tσ²/L) Σ_k k a_α^(2k−L) A_{L−1−k} below s*_α, k = 1 … L−1, a = "
+        "s*^(1/L), A_k = Σ_β a_β^(2k), A_0 the mean of dx and dy: the noise acts as a penalty ¼Tσ² Tr H on the trace "
+        "of the Hessian."
     ),
     source=(
         "Corlouer et al. 2026, arXiv 2604.06366 (stationary distribution); Blanc et al. 2020, arXiv 1904.09080 (the "
