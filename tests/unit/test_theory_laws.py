@@ -48,8 +48,9 @@ def test_both_tails(name):
         np.testing.assert_allclose(law.sf(x), known.sf(x), rtol=1e-11)
         np.testing.assert_allclose(law.cdf(x), known.cdf(x), rtol=1e-11)
         np.testing.assert_allclose(law.logsf(x), known.logsf(x), rtol=1e-11, atol=1e-15)
-    np.testing.assert_allclose(law.isf(q), known.isf(q), rtol=1e-11)
-    np.testing.assert_allclose(law.ppf(q), known.ppf(q), rtol=1e-11)
+    # By the tails of SciPy at our quantiles, whose error is that of x times x f(x)/tail: older SciPys have none of t.
+    for x, tail in ((law.isf(q), known.sf), (law.ppf(q), known.cdf)):
+        np.testing.assert_array_less(np.abs(tail(x) - q), 1e-11 * (np.abs(x) * known.pdf(x) + q))
     np.testing.assert_allclose(law.ppf([0.3, 0.5, 0.999]), known.ppf([0.3, 0.5, 0.999]), rtol=1e-11, atol=1e-15)
     assert law.median() == pytest.approx(known.median(), abs=1e-12)
     np.testing.assert_allclose(law.interval(0.9), known.interval(0.9), rtol=1e-11)
