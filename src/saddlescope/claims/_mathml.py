@@ -28,6 +28,10 @@ AFTER = (
     ("<mo>&#x02016;</mo>", '<mo stretchy="false">&#x02016;</mo>'),
     ("<mo>&#x0007C;</mo>", '<mo stretchy="false">&#x0007C;</mo>'),
     ('<mo accent="true">&#x02015;</mo>', '<mo stretchy="true">&#x000AF;</mo>'),
+    *(
+        (f"<mi>{mark}</mi>", f'<mpadded height="0.3em" voffset="-0.35em"><mi mathsize="1.41em">{mark}</mi></mpadded>')
+        for mark in ("&#x02032;", "&#x02033;")  # fonts draw primes small and raised; an exponent is so once more
+    ),
 )
 """MathML that is replaced after it."""
 
