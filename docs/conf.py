@@ -30,6 +30,17 @@ myst_heading_anchors = 3
 myst_update_mathjax = False
 math_number_all = False
 math_eqref_format = "({number})"
+equation_letters = {  # their equations are R.1, R.2, …
+    "theory/conventions": "C",
+    "theory/minibatch-noise": "M",
+    "theory/identities": "I",
+    "theory/one-mode": "O",
+    "theory/stationary": "S",
+    "theory/in-time": "T",
+    "theory/full-network": "F",
+    "theory/rank": "R",
+    "theory/sgd-vs-langevin": "L",
+}
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # signatures are made by docstrings.py

@@ -1,4 +1,7 @@
-"""The formulas of the site as MathML, made when it is built, by the converter of the claims' report."""
+"""The formulas of the site as MathML, made when it is built, by the converter of the claims' report.
+
+Their numbers carry the letter of their page, so that they are unique: R.1, R.2, … on a page with the letter R.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.domains.math import MathDomain
 from sphinx.util import logging
 from sphinx.util.math import get_node_equation_number
 from sphinx.writers.html5 import HTML5Translator
@@ -43,7 +47,20 @@ def visit_math_block(translator: HTML5Translator, node: nodes.math_block) -> Non
     raise nodes.SkipNode
 
 
+class Numbered(MathDomain):
+    """Equations whose numbers begin with the letter of their page, from ``equation_letters``."""
+
+    def note_equation(self, docname: str, labelid: str, location: Any = None) -> None:
+        """Number an equation."""
+        super().note_equation(docname, labelid, location)
+        if letter := self.env.config.equation_letters.get(docname):
+            number = f"{letter}.{self.equations[labelid][1]}"
+            self.equations[labelid] = (docname, number)  # type: ignore[assignment]
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Make this the renderer "mathml"."""
+    """Make this the renderer "mathml" and the numbering of equations."""
+    app.add_config_value("equation_letters", {}, "env", (dict,))
+    app.add_domain(Numbered, override=True)
     app.add_html_math_renderer("mathml", (visit_math, None), (visit_math_block, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

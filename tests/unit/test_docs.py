@@ -4,6 +4,7 @@ import importlib
 import re
 import sys
 import tomllib
+import types
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,7 @@ def test_loads_from_elsewhere_are_seen(extension, page, found):
         (r"a &= b \\ c &= d", "<mtable"),
         (r"\operatorname{Tr} C", "<mi>Tr</mi><mspace"),
         (r"\mathscr{B} \mathbf{W}", "ℬ"),
+        (r"f''", '<mi mathsize="1.41em">&#x02033;</mi>'),
     ],
 )
 def test_formulas(tex, wanted):
@@ -103,6 +105,16 @@ def test_formulas(tex, wanted):
 def test_formulas_that_cannot_be_shown_are_refused(tex):
     with pytest.raises(ValueError, match="formula"):
         mathml(tex)
+
+
+def test_numbers_of_equations_begin_with_the_letter_of_their_page(extension):
+    serial = iter(range(9))
+    config = types.SimpleNamespace(equation_letters={"theory/rank": "R"})
+    env = types.SimpleNamespace(domaindata={}, config=config, new_serialno=lambda _: next(serial))
+    domain = extension("mathml").Numbered(env)
+    for page, label in (("theory/rank", "eq-a"), ("theory/rank", "eq-b"), ("faq", "eq-c")):
+        domain.note_equation(page, label)
+    assert [domain.get_equation_number_for(f"eq-{name}") for name in "abc"] == ["R.1", "R.2", 3]
 
 
 def test_sentences_of_docstrings_become_fields(extension):

@@ -117,6 +117,22 @@ def test_labels_are_unique_and_references_have_a_target():
     assert {name for text in texts for name in re.findall(r"\{eq\}`([^`]+)`", text)} <= set(labels)
 
 
+def test_every_page_with_equations_has_a_letter_and_says_which_numbers_it_has():
+    conf = ast.parse((ROOT / "docs" / "conf.py").read_text(encoding="utf-8"))
+    letters = next(
+        ast.literal_eval(node.value)
+        for node in conf.body
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "equation_letters"
+    )
+    texts = {f"theory/{page.stem}": page.read_text(encoding="utf-8") for page in PAGES}
+    labels = {name: [label for label, _ in NUMBERED.findall(text)] for name, text in texts.items()}
+    assert set(letters) == {name for name, found in labels.items() if found}
+    assert len(set(letters.values())) == len(letters)
+    for name in letters:
+        opening = " ".join(texts[name].split("\n## ")[0].split())
+        assert f"{{eq}}`{labels[name][0]}` to {{eq}}`{labels[name][-1]}`" in opening, name
+
+
 GOOD = """$$
 a
 $$ (eq-a)
