@@ -7,9 +7,12 @@ import tomllib
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tomli_w
 
 from saddlescope.claims._mathml import mathml
+from saddlescope.runfile import run_from_toml
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -142,3 +145,16 @@ def test_every_public_name_is_looked_for(extension):
         for name, _ in extension("docstrings").public(module)
     }
     assert {"saddlescope.simulate", "saddlescope.theory.ModeSDE"} <= names
+
+
+def test_run_files_of_the_reference_describe_runs(tmp_path):
+    """The whole file; then with the method and plan, and with the data, of the other examples."""
+    text = (DOCS / "reference" / "run-file.md").read_text(encoding="utf-8")
+    whole, method_and_plan, data = map(tomllib.loads, re.findall(r"```toml\n(.*?)```", text, re.DOTALL))
+    columns = [*data["data"]["inputs"], *data["data"]["targets"]]
+    rows = np.random.default_rng(0).normal(size=(150, len(columns)))
+    np.savetxt(tmp_path / data["data"]["path"], rows, delimiter=",", header=",".join(columns), comments="")
+    narrow = {"network": whole["network"] | {"widths": [3, 16, 16, 2]}}
+    for tables in (whole, whole | data | method_and_plan | narrow):
+        problem, method, plan = run_from_toml(tomli_w.dumps(tables), tmp_path)
+        assert plan.steps == 20_000 and method.lr and problem.network.depth == 3
