@@ -19,6 +19,9 @@ from saddlescope._memory import require
 DEPTH = 32
 """Maximum nesting of lists."""
 
+SHORTEST = 4
+"""Letters from which on a name is looked for within others."""
+
 _KINDS = {
     "b": "booleans are not allowed; write 0.0 and 1.0 if that is meant",
     "c": "complex numbers are not allowed; take its real part",
@@ -124,13 +127,22 @@ def as_choice(value: Any, name: str, *choices: str) -> str:
 
 
 def hint(given: Any, names: Iterable[str], cutoff: float = 0.6) -> str:
-    """The closest of some names to one that is not among them, as the end of a sentence; empty if none is close.
+    """The names meant by one that is not among them, as the end of a sentence; empty if none is close.
+
+    Up to three names that contain it, otherwise the most similar one.
 
     >>> hint("shufle", ["replacement", "shuffle"])
     " (did you mean 'shuffle'?)"
+    >>> hint("noise", ["label_noise", "noise_peak", "loss"])
+    " (did you mean 'label_noise' or 'noise_peak'?)"
     """
-    close = difflib.get_close_matches(given[:80], list(names), n=1, cutoff=cutoff) if isinstance(given, str) else []
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    if not isinstance(given, str):
+        return ""
+    names = list(names)
+    close = [name for name in names if given.lower() in name.lower()] if len(given) >= SHORTEST else []
+    if not 0 < len(close) <= 3:
+        close = difflib.get_close_matches(given[:80], names, n=1, cutoff=cutoff)
+    return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
 
 
 def python_number(value: Any) -> Any:

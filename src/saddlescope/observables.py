@@ -17,8 +17,7 @@ from functools import cached_property
 import numpy as np
 
 from saddlescope._arrays import Array, Floats, Layers, Weights
-from saddlescope._numbers import as_numbers, shown
-from saddlescope._parts import allowed
+from saddlescope._numbers import as_numbers, hint, shown
 from saddlescope.data import Data
 from saddlescope.data.base import into_modes
 from saddlescope.data.dataset import CHUNK
@@ -242,7 +241,8 @@ def observed(problem: Problem, extra: Sequence[str]) -> tuple[str, ...]:
     for name in extra:
         if name not in OBSERVABLES:
             names = [known for known, observable in OBSERVABLES.items() if observable.extra]
-            raise ValueError(f"observe = {shown(name)} is unknown; {allowed(name, names)}")
+            close = hint(name, OBSERVABLES)
+            raise ValueError(f"observe = {shown(name)} is unknown; allowed: {', '.join(names)}{close}")
         if lacking := OBSERVABLES[name].missing(problem):
             raise ValueError(f'observe = "{name}" needs {lacking}')
     return (*STANDARD, *(name for name in OBSERVABLES if name in extra and name not in STANDARD))

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 import saddlescope as sc
+from saddlescope._numbers import hint
 from saddlescope.claims.reproduce import select
 from saddlescope.cli import app
 from saddlescope.runfile import run_from_toml
@@ -106,6 +107,14 @@ def test_calls(meant):
     with pytest.raises((TypeError, ValueError), match=rf"\(did you mean '{name}'\?\)") as caught:
         CALLS[meant]()
     assert "\n" not in str(caught.value)
+
+
+def test_names_that_contain_the_word():
+    meant = r"\(did you mean 'singular_values' or 'layer_singular_values'\?\)$"
+    with pytest.raises(ValueError, match=meant):
+        sc.simulate(PROBLEM, sc.GD(0.1), sc.Plan(10, observe=["singular"]))
+    assert hint("mode", [f"{letter}_of_a_mode_and_more" for letter in "abcd"]) == "", "too many to name"
+    assert hint("a", ["data", "label"]) == "", "too short to be looked for"
 
 
 @pytest.mark.parametrize("value", ["zzzzzzz", "", "x" * 10**6, 3, None, ["keep"]])

@@ -55,7 +55,7 @@ def select(names: Sequence[str] = ()) -> dict[str, Claim]:
     known = {*registry.PAPERS, *every, *(claim.name for claim in every.values())}
     for name in names:
         if name not in known:
-            close = hint(name, known, cutoff=0.5)
+            close = hint(name, sorted(known), cutoff=0.5)
             raise ValueError(f"there is no claim {name!r}{close}; list them with 'saddlescope claims'")
     chosen = set(names)
     return {
