@@ -25,7 +25,7 @@ from saddlescope.observables import THRESHOLDS
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.runs import store
-from saddlescope.runs.place import is_run
+from saddlescope.runs.place import free, is_run
 from saddlescope.runs.run import earlier, final_state, parsed, parts
 from saddlescope.simulation import estimate
 from saddlescope.simulation.simulate import simulate
@@ -130,6 +130,7 @@ def run(
         return
     if job.out is None:
         raise ValueError("-o is missing: give the store to write, such as -o run.zarr, or --dry-run")
+    free(job.out)
     if not quiet:
         typer.echo(f"{job.out}: {needs}")
     finished = simulate(

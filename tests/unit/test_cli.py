@@ -66,6 +66,12 @@ def test_threads_and_engine(call, tmp_path):
     assert parts(run)[2].threads == 1 and run.attrs["engine"] == "reference"
 
 
+def test_a_place_that_is_taken_is_refused_before_any_output(call, tmp_path):
+    (tmp_path / "thesis").write_text("years of work")
+    code, out, errors = call("run", "run.toml", "-o", "thesis")
+    assert (code, out) == (2, "") and errors == "error: out 'thesis' exists and is not a run; give another path\n"
+
+
 def test_dry_run_writes_nothing(call, tmp_path):
     code, out, _ = call("run", "run.toml", "-o", "run.zarr", "--dry-run")
     assert code == 0 and re.match(r"time .*, memory about .*B, store at most .*B, of that the checkpoint .*B\n", out)

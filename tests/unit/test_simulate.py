@@ -243,6 +243,7 @@ def test_citations(method, keys):
     text = sc.cite(sc.simulate(one_mode(2), method, LONG))
     assert all(f"{{{key},\n" in text for key in keys)
     assert text.count("{") == text.count("}") and "VERSION" not in text
+    assert all("year" in entry for entry in text.split("\n\n")), "every entry has its year"
 
 
 def test_sizes_count_what_is_written():

@@ -19,6 +19,7 @@ ENTRIES = {
   author  = {{The saddlescope developers}},
   title   = {saddlescope},
   version = {VERSION},
+  year    = {2026},
 }""",
     "corlouer2026": """@misc{corlouer2026,
   author = {Corlouer, Guillaume and Semler, Avi and Strang, Alexander and Gietelink Oldenziel, Alexander},

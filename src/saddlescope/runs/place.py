@@ -23,9 +23,8 @@ def take(path: Any, overwrite: bool, held: ExitStack) -> tuple[Path, bool]:
 
     Raises FileExistsError for what is not a run, BlockingIOError when another process writes there.
     """
-    place = _files.place(path, "out")
+    place = free(path)
     with _files.in_words(path, "out"):
-        _check_place(place, path)
         held.enter_context(_files.sole(place, "out"))
         _files.recover(place)
         _check_place(place, path)
@@ -33,6 +32,17 @@ def take(path: Any, overwrite: bool, held: ExitStack) -> tuple[Path, bool]:
             _check_replaceable(place)
             return place, True
         return place, not is_run(place)
+
+
+def free(path: Any) -> Path:
+    """The place of a run to be written, as far as can be seen without locking it.
+
+    Raises FileExistsError for what is not a run.
+    """
+    place = _files.place(path, "out")
+    with _files.in_words(path, "out"):
+        _check_place(place, path)
+    return place
 
 
 def _check_place(place: Path, path: Any) -> None:
