@@ -14,7 +14,9 @@ import xarray as xr
 import processes
 import saddlescope as sc
 import stores
+from saddlescope.engines.reference import Reference
 from saddlescope.runs.variables import EVENTS, OBSERVABLES
+from saddlescope.simulation import loop
 
 HOW = ("new", "overwritten", "extended", "continued")
 
@@ -114,6 +116,35 @@ def kills(cases, total: int, longest: float, seed: int) -> Counter[str]:
 @pytest.mark.parametrize(("name", "how"), [("large data set", "new"), ("float32", "overwritten"), ("flow", "extended")])
 def test_killed_again_and_again(tmp_path, monkeypatch, name, how):
     assert 1 <= kills([case(name, how, tmp_path / "here", monkeypatch)], 3, 0.4, 1).total() <= 3
+
+
+def test_a_killed_run_loses_at_most_a_fifth_of_its_time(monkeypatch):
+    """Every step takes 0.2 s of a clock: gaps between commits stay within what ``simulate`` states."""
+    now, commits = [0.0], [0.0]
+    problem, method, _ = stores.RUNS["float32"]
+    plan = sc.Plan(steps=2000, saves=2000)
+    engine = Reference(problem, method, plan)
+
+    class Slow:
+        step, observe = engine.step, staticmethod(engine.observe)
+
+        def advance(self, state, until):
+            now[0] += 0.2
+            return engine.advance(state, until)
+
+    class Kept:
+        state, stored = engine.init(), False
+
+        def commit(self, state, records):
+            commits.append(now[0])
+            now[0] += 0.01
+
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(loop, "BLOCK_SECONDS", 0.0)
+    loop.advance(Slow(), problem, plan, Kept(), progress=False)
+    times = np.array(commits)
+    assert (np.diff(times) <= np.clip(0.2 * times[1:], 1.0, 30.0) + 0.41).all()
+    assert times[1] < 1.5 and np.diff(times)[-2] > 29 and len(times) < 45
 
 
 @pytest.mark.soak

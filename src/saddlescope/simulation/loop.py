@@ -27,7 +27,10 @@ BLOCK_SECONDS = 0.2
 """Time between two looks at signals and the progress bar."""
 
 COMMIT_SECONDS = 30.0
-"""Time between commits to a store, which also commits when COMMIT_BYTES wait to be written."""
+"""Longest time between commits to a store, which also commits when COMMIT_BYTES wait to be written."""
+
+FIRST_SECONDS, COMMIT_SHARE, COMMIT_COSTS = 1.0, 0.2, 20.0
+"""Time to the first commit; least time between commits as a share of that since the start, and in costs of a commit."""
 
 TWICE_SECONDS = 2.0
 """Time within which a second Ctrl-C ends the program instead of the next run in memory."""
@@ -39,21 +42,22 @@ def advance(engine: Engine, problem: Problem, plan: Plan, sink: Sink, progress: 
     saves = set(plan.save_steps.tolist())
     goals = sorted(saves | {plan.steps})
     together = saves_together(plan.count, sum(math.prod(shape[2:]) for shape in shapes(problem, plan).values()))
-    pace, fresh, records, committed = _Pace(), list[Save](), list[Record](), time.monotonic()
+    pace, fresh, records, clock = _Pace(), list[Save](), list[Record](), _Clock()
     with _bar(plan, state, progress) as show, _Stop(sink) as stop:
         while state.step < plan.steps:
             state = pace.advance(engine, state, goals[bisect_right(goals, state.step)])
             if state.step in saves:
                 fresh.append(record(engine, plan, state))
             show(state.step)
-            due = stop.wanted or state.step == plan.steps or time.monotonic() - committed > COMMIT_SECONDS
+            due = stop.wanted or state.step == plan.steps or clock.due
             if fresh and (due or len(fresh) == together):
                 records.append(kept(fresh, problem, plan))
                 fresh = []
                 due = due or _bytes(records) > COMMIT_BYTES
             if due:
-                sink.commit(state, records)
-                records, committed = [], time.monotonic()
+                with clock.commit():
+                    sink.commit(state, records)
+                records = []
                 if stop.wanted:  # only after a commit: a signal that comes later waits for the next block
                     break
 
@@ -61,6 +65,39 @@ def advance(engine: Engine, problem: Problem, plan: Plan, sink: Sink, progress: 
 def _bytes(records: Sequence[Record]) -> int:
     """Bytes of records of equally many saves."""
     return len(records) * sum(value.nbytes for value in records[0].values())
+
+
+def commit_interval(elapsed: float, cost: float) -> float:
+    """Seconds between commits of a run that started ``elapsed`` seconds ago and whose last commit took ``cost``.
+
+    A killed run loses at most this, and commits take at most a twentieth of the time as long as it is below 30 s.
+
+    >>> [commit_interval(elapsed, 0.01) for elapsed in (0, 60, 3600)], commit_interval(0, 0.5)
+    ([1.0, 12.0, 30.0], 10.0)
+    """
+    return min(max(FIRST_SECONDS, COMMIT_SHARE * elapsed, COMMIT_COSTS * cost), COMMIT_SECONDS)
+
+
+class _Clock:
+    """When to commit."""
+
+    def __init__(self) -> None:
+        self._started = self._committed = time.monotonic()
+        self._cost = 0.0
+
+    @property
+    def due(self) -> bool:
+        """Whether the last commit is too long ago."""
+        now = time.monotonic()
+        return now - self._committed > commit_interval(now - self._started, self._cost)
+
+    @contextmanager
+    def commit(self) -> Iterator[None]:
+        """Around a commit."""
+        began = time.monotonic()
+        yield
+        self._committed = time.monotonic()
+        self._cost = self._committed - began
 
 
 class _Pace:

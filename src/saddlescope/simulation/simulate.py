@@ -45,6 +45,8 @@ def simulate(
     Warns at the end when trajectories have diverged, which are then excluded from statistics, or stick at 0. The same
     warning on the same problem, method and plan is given once in a process, whatever the seed.
     ``out`` names a Zarr store, written during the run: if the process is killed at any time, the same call resumes it.
+    It is committed after a second, then at intervals of a fifth of the time since the start, of at most 30 s, longer
+    in between where a commit takes long (20 times as long as a commit): a killed run loses at most that.
     One process at a time writes it; other files are left alone, links are followed, an empty folder is used as it is.
     Ctrl-C ends a run in memory early, with a warning: what was computed is returned, ``attrs["complete"]`` is 0, and
     ``simulate(run)`` finishes it, bit-identical. Ctrl-C twice within two seconds raises KeyboardInterrupt, as does
