@@ -142,6 +142,19 @@ def test_straight_line_of_the_source():
     np.testing.assert_allclose(rate, -line - bend, rtol=1e-12)
 
 
+def test_what_the_straight_line_leaves_out():
+    """Fourth moments of label noise, ``−(η³δ⁴dy/n²)(Tr(S_xx)² + (dy + 1)Tr S_xx²)`` per time, with no other dy + 1."""
+    n, lr, noise = 12, 0.1, 2.0
+    sigma = dataset(n, 3, 2).sigma
+    normals = np.random.default_rng(3).standard_normal((200_000, 2, 3))
+    gradient = noise / np.sqrt(n) * normals @ np.linalg.cholesky(sigma).T
+    left_out = determinant.log_det_step(gradient, lr) + 2 * lr**2 * np.sum(gradient**2, axis=(1, 2))
+    error = left_out.std() / np.sqrt(len(left_out))
+    for factor, right in ((3, True), (2, False), (4, False)):
+        fourth = 2 * (np.trace(sigma) ** 2 + factor * np.trace(sigma @ sigma)) * lr**4 * noise**4 / n**2
+        assert (abs(left_out.mean() / -fourth - 1) < 0.02 + 5 * error / fourth) == right
+
+
 def fitted(data, widths, seed=0):
     """Two Gaussian layers, the last turned so that the map is the teacher."""
     first, second = draw(widths, seed)
