@@ -9,6 +9,7 @@ from saddlescope.claims.saddle_to_saddle import (
     coloured_inputs,
     depths,
     finite_data,
+    isotropic,
     label_noise,
     mode_sde,
     noise_peak,
@@ -213,6 +214,20 @@ def test_isotropic_noise_unbalances_layers_at_the_predicted_rate():
     gained = square(first + kicks[0], second + kicks[1])[0] - before - linear  # less its martingale part
     expected = (2 * h + 2) * ((first**2).sum() + (second**2).sum()) * step
     assert gained.mean() == pytest.approx(expected, abs=6 * gained.std() / np.sqrt(n) + 0.01 * expected)
+
+
+def test_variances_under_isotropic_noise_follow_its_size():
+    """Every mode has ``½cT`` at the c of the moment, which flat directions let grow: no stationary law."""
+    method = Langevin(lr=isotropic.TEMPERATURE, batch_size=1.0, noise="isotropic", dt=0.02)
+    training = isotropic.Training(run(isotropic.PROBLEM, method, Plan(5000, 1024, saves=10, seed=7, keep="weights")))
+    strengths, level = training.run["mode_strength"].values, training.noise.mean(axis=0)
+    ratio = strengths.var(axis=0).mean(axis=1) / (level / 2)
+    assert ratio[4:] == pytest.approx(1, abs=0.1)
+    time = training.run["time"].values
+    growth = np.log(level[-1] / level[4]) / (time[-1] - time[4])
+    assert growth == pytest.approx(isotropic.TEMPERATURE * 0.25 * 4 * (1 - 16 / 64), rel=0.15)
+    early = strengths[:, -1].var(axis=0).mean() / (level[4] / 2)
+    assert early > 1.2  # a law that kept the c of t = 44 would be wrong at t = 100
 
 
 def test_power_of_the_learning_rate_in_a_ratio_of_variances():
