@@ -212,6 +212,43 @@ def test_the_most_likely_strength_moves_three_times_as_far_as_the_mean():
         assert phases.most_likely_shift(mode) / shift == pytest.approx(3, rel=1e-2)
 
 
+def test_the_shift_is_too_large_by_the_curvature_of_the_noise():
+    """The next order divides it by 1 + 2TLs*^{2κ}: a criterion at every depth, also where T_c is infinite."""
+    for depth, T in ((2, 0.01), (3, 0.01), (6, 0.003)):
+        for label_noise in (0.2, 0.5):
+            exact = phases.extrema(white(depth, T, label_noise)).maxima[-1] - 1
+            assert phases.most_likely_shift(white(depth, T, label_noise)) / exact - 1 == pytest.approx(
+                2 * T * depth, rel=0.2
+            )
+    mode = white(3, 0.1)
+    assert mode.critical_temperature == np.inf
+    assert phases.most_likely_shift(mode) / (phases.extrema(mode).maxima[-1] - 1) > 1.5  # not good, though T ≪ T_c
+
+
+@pytest.mark.parametrize("depth", [3, 4, 10])
+def test_two_maxima_at_depth_three_and_more(depth):
+    kappa = 1 - 1 / depth
+    limit = 2 * 2.0**2 / (3 * kappa * (3 * kappa + 2))
+    for factor, count in ((0.98, 2), (1.02, 1)):
+        for T in (1e2, 1e4):
+            mode = white(depth, T, np.sqrt(factor * limit), target=2.0)
+            assert len(phases.extrema(mode).maxima) == count
+    s = np.linspace(0.01, 1.99, 100_000)
+    fold = depth / 2 * s ** (2 * kappa - 1) / (2 - s)
+    fold *= 3 * kappa * (2 * (s - 2) ** 2 + 1.02 * limit) + 4 * s * (s - 2)
+    turned = np.flatnonzero(np.diff(np.sign(np.diff(fold)))) + 1
+    assert len(turned) == 2
+    low, high = 1 / fold[turned]
+    counts = [
+        len(phases.extrema(white(depth, T, np.sqrt(1.02 * limit), target=2.0)).maxima)
+        for T in (0.99 * low, 1.01 * low, 0.99 * high, 1.01 * high)
+    ]
+    assert counts == [1, 2, 2, 1]
+    mode = ModeSDE(3, target=1.5, label_noise=np.sqrt(0.3), temperature=0.3)
+    assert phases.extrema(mode).maxima == pytest.approx([0.0506, 1.4181], abs=1e-4)
+    assert len(turns(mode)[0]) == 2
+
+
 @pytest.mark.parametrize("decay", [0.0, 0.5])
 def test_where_the_expected_loss_diverges(decay):
     mode = ModeSDE(1, moments=MOMENTS, temperature=0.1, weight_decay=decay)

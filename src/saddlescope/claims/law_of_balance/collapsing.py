@@ -1,4 +1,4 @@
-"""The fifth regime: above T_c all mass goes to 0, but at small label noise it lingers around a strength s > 0."""
+"""The collapsing regime: above T_c all mass goes to 0, but at small label noise it lingers around an s > 0."""
 
 from __future__ import annotations
 
@@ -200,16 +200,14 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
 
 CLAIM = Claim(
     name="collapsing",
-    title="A fifth regime: above T_c the surviving trajectories linger at a strength s > 0",
+    title="The collapsing regime: above T_c the surviving trajectories linger at a strength s > 0",
     statement=(
         "At L = 2 and T > T_c there is no stationary distribution, but the formula of its density, m(s), which cannot "
         "be normalised at 0, still has a maximum at s > 0 if (1 + 4Ts*)² > 42T²σ² and 10Ts* > 1. Then the trajectories "
         "that have not collapsed have a maximum of their density there, and otherwise none. At T = 1.3 T_c there is "
         "such a maximum for σ ≤ 0.6 s* and none for σ ≥ s*."
     ),
-    source=(
-        "Ziyin, Li & Ueda 2023, arXiv 2308.06671, fifth regime of the phase diagram; the condition is this project's"
-    ),
+    source=("Ziyin, Li & Ueda 2023, arXiv 2308.06671, a regime of the phase diagram; the condition is this project's"),
     method=(
         "Ensembles of the mode SDE from s* at T = 1.3 T_c and σ = 0.3, 0.5, 0.6, 1, 2 (s* = 1), sampled at t = 10, 15, "
         "20 and 400. A maximum counts as detected if some bin between 0.25 and 1.15 holds more trajectories than a bin "

@@ -230,13 +230,14 @@ def _mode(noise: float, temperature: float) -> ModeSDE:
 
 CLAIM = Claim(
     name="regimes",
-    title="At depth 2 temperature and label noise select one of four regimes",
+    title="At depth 2 temperature and label noise select one of five regimes",
     statement=(
         "At L = 2 the stationary density vanishes at 0 for T < T_c/3 (learned); for T_c/3 < T < T_c it diverges at 0, "
         "as s^(T_c/(2T) − 3/2), and has a second maximum near s* where (1 + 4Ts*)² > 42T²σ² and 10Ts* > 1 (bimodal), "
-        "or none (at zero); for T > T_c there is no stationary density and all mass goes to 0 (collapsed). Finding of "
-        "this project: discrete SGD shows the same regimes where s* ≪ σ, but its density starts with the exponent k/2 "
-        "− 1 given by E|1 + η mean(xy)|^(−k) = 1, k < 1."
+        "or none (at zero); for T > T_c there is no stationary density and all mass goes to 0, with that maximum in "
+        "the formula of the density (collapsing) or without (collapsed), which this claim does not tell apart. Finding "
+        "of this project: discrete SGD shows the same regimes where s* ≪ σ, but its density starts with the exponent "
+        "k/2 − 1 given by E|1 + η mean(xy)|^(−k) = 1, k < 1."
     ),
     source="Ziyin, Li & Ueda 2023, arXiv 2308.06671, phase diagram; the end of the second maximum is this project's",
     method=(

@@ -70,7 +70,7 @@ REGIMES: dict[Regime, str] = {
     "collapsing": "T ≥ T_c: all mass ends at 0, but the speed density, not integrable, has a maximum where it lingers",
     "collapsed": "T ≥ T_c: all mass ends at 0, and the speed density has no other maximum",
 }
-"""What each regime of depth 2 means."""
+"""What each of the five regimes of depth 2 means."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -87,7 +87,8 @@ def extrema(mode: ModeSDE) -> Extrema:
     """Most and least likely strengths: the roots (positive for L ≥ 2) of ``d log p/ds``.
 
     ``3κ(α₁s − 2α₂ + α₃/s) + 2(α₁s − α₂) + (2/(TL))(β₁s − β₂)s^{−2κ} = 0``, at depth 2 the parabola q.
-    At T ≥ T_c they are those of the mass that has not collapsed yet. Raises ValueError where mass ends in points (T =
+    At T ≥ T_c they are those of the mass that has not collapsed yet. Depth ≥ 3 can have two maxima too, for white
+    Gaussian data and ``σ² < 2s*²/(3κ(3κ+2))`` at all large T. Raises ValueError where mass ends in points (T =
     0, or σ = 0 without weight decay), or for weight decay at depth ≥ 3.
 
     >>> extrema(ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.1)).maxima
@@ -152,8 +153,9 @@ def most_likely_shift(mode: ModeSDE) -> float:
     """How far the most likely strength lies from β₂/β₁, to first order in T.
 
     ``−(TL/(2β₁)) e^{2κ} (3κ g(e)/e + g'(e))`` at e = β₂/β₁, from ``d log p/ds = 0``; white Gaussian data
-    ``−(3/2)(L−1)Tσ² s*^{1−2/L}``, three times the shift of the mean. Good for ``T ≪ T_c``. Raises ValueError where
-    there is no maximum near e: for β₂ ≤ 0 at depth ≥ 2, weight decay at depth ≥ 3, or where noise vanishes.
+    ``−(3/2)(L−1)Tσ² s*^{1−2/L}``, three times the shift of the mean. Good where ``TLe^{2κ}α₁/β₁ ≪ 1``, the fraction by
+    which it is about too large, and ``½TLe^{2κ−2}g(e)/β₁ ≪ 1``. Raises ValueError where there is no maximum near e:
+    for β₂ ≤ 0 at depth ≥ 2, weight decay at depth ≥ 3, or where noise vanishes.
     Source: Ziyin, Li & Ueda 2023, arXiv 2308.06671, for depth 2; any depth here.
 
     >>> most_likely_shift(ModeSDE(depth=3, target=1.0, label_noise=0.5, temperature=0.01))
@@ -194,8 +196,9 @@ def exponent_at_zero(mode: ModeSDE) -> float:
 def regime(mode: ModeSDE) -> Regime:
     """The regime of a mode at depth 2, one of ``REGIMES``: by T_c/3, T_c and the extrema.
 
-    Two maxima need ``β₁ < 5Tα₂`` and a positive discriminant of q, for white Gaussian data ``T > 1/(10s*)`` and
-    ``(1 + 4Ts*)² > 42T²σ²``. Raises ValueError at other depths, which have no transition.
+    Of the five, a second maximum (bimodal, collapsing) needs ``β₁ < 5Tα₂`` and a positive discriminant of q, for
+    white Gaussian data ``T > 1/(10s*)`` and ``(1 + 4Ts*)² > 42T²σ²``. Raises ValueError at other depths, which have no
+    transition.
 
     >>> [regime(ModeSDE(depth=2, target=1.0, label_noise=1.0, temperature=T)) for T in (0.1, 0.3, 0.5, 0.8)]
     ['learned', 'bimodal', 'at zero', 'collapsed']
