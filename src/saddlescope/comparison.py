@@ -22,13 +22,11 @@ from saddlescope._numbers import as_numbers, as_whole, shown
 from saddlescope.observables import THRESHOLDS
 from saddlescope.plan import Plan
 from saddlescope.runs.selection import Selection, selected
-from saddlescope.theory import _checks
+from saddlescope.theory._checks import probabilities
+from saddlescope.theory.sde.laws import BaseLaw
 
 FALSE_ALARM = 1e-6
 """Probability that a comparison says "differs" although both sides have the same distribution."""
-
-DIVERGED = 1e-3
-"""Largest fraction of diverged trajectories at which the others still represent the ensemble."""
 
 
 @runtime_checkable
@@ -47,6 +45,11 @@ class HasCDF(Protocol):
 NUMBERS = ("simulated", "expected", "difference", "stderr", "bound")
 HEAD = ("", "simulated", "expected", "difference", "std. error", "bound", "verdict")
 _FOOT = "bound: exceeded by chance in one of 10⁶ comparisons; the mean is not judged, since tails are heavy"
+_LIMIT = (
+    "point masses of the law: a run may only approach them with time, which no difference within 0.5 s* refutes; "
+    "compare with the law at the run's time, mode.evolve(start, [time])"
+)
+_LOST = "diverged trajectories may lie anywhere: rows differ beyond bound + their fraction, agree below bound − that"
 
 
 @dataclass(frozen=True)
@@ -64,17 +67,18 @@ class Row:
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
-    """Rows of compared quantities, the number of trajectories, and the fraction of them that diverged."""
+    """Rows of compared quantities, the number of trajectories, the fraction that diverged, notes on the verdict."""
 
     rows: tuple[Row, ...]
     trajectories: int
     diverged: float
+    notes: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
-        """Of all rows: "agrees", "differs", or "inconclusive" where more than 0.1 % of trajectories diverged."""
+        """ "differs" if a row does, else "inconclusive" if a row is, else "agrees"."""
         found = {row.verdict for row in self.rows}
-        return next((verdict for verdict in ("inconclusive", "differs") if verdict in found), "agrees")
+        return next((verdict for verdict in ("differs", "inconclusive") if verdict in found), "agrees")
 
     @property
     def table(self) -> Any:
@@ -83,10 +87,10 @@ class Comparison:
         return xr.Dataset(columns).set_coords("quantity").to_dataframe()
 
     def __repr__(self) -> str:
-        return "\n".join([self._headline, *_show.grid(HEAD, self._cells), _FOOT])
+        return "\n".join([self._headline, *_show.grid(HEAD, self._cells), _FOOT, *self.notes])
 
     def _repr_html_(self) -> str:
-        return _show.html(self._headline, self._cells, HEAD, _FOOT)
+        return _show.html(self._headline, self._cells, HEAD, "; ".join([_FOOT, *self.notes]))
 
     @property
     def _headline(self) -> str:
@@ -115,6 +119,11 @@ def compare(run: xr.Dataset, law: HasCDF | xr.Dataset, mode: int = 0, step: int 
     The verdict rests on the Kolmogorov distance (bound of Dvoretzky, Kiefer & Wolfowitz, Massart 1990, Ann. Probab.
     18(3)) and on the fractions of trajectories up to 0.5 s* and 0.9 s* (binomial); together they raise a false alarm
     with probability at most 1e-6. The mean is shown but has no verdict, since tails are heavy.
+    Diverged trajectories may lie anywhere: with a fraction ℓ of them, a row "differs" where the difference exceeds
+    bound + ℓ, "agrees" up to bound − ℓ, and is "inconclusive" between. A point mass of the law, such as that at 0 above
+    T_c, is one that a run may only approach with time: what it can explain of the distance within 0.5 s* of it is
+    "inconclusive", never "agrees"; compare there with the law at the run's time, ``mode.evolve(start, [time])``.
+    The distance between two laws is ``law.distance(other)``.
     Raises TypeError or ValueError naming the argument at fault.
 
     >>> from scipy.stats import norm
@@ -127,29 +136,50 @@ def compare(run: xr.Dataset, law: HasCDF | xr.Dataset, mode: int = 0, step: int 
     'differs'
     """
     mode, step = as_whole(mode, "mode"), None if step is None else as_whole(step, "step")
+    if isinstance(run, HasCDF) and not isinstance(run, xr.Dataset):
+        raise TypeError(
+            f"run must be a Dataset of simulate, got {shown(run)}; use compare(run, law) with the run first, "
+            "or law.distance(other) for the distance between two laws"
+        )
     given = selected(run)
     samples, diverged = strengths(given, mode, step)
     target = float(given.problem.data.modes.strengths[mode])
     points = {f"fraction up to {theta} s*": theta * target for theta in THRESHOLDS} if target > 0 else {}
     level = FALSE_ALARM / (1 + len(points))
+    limit = False
     if isinstance(law, xr.Dataset):
         others, lost = strengths(selected(law), mode, step)
-        rows = _with_run(samples, others, FALSE_ALARM)
+        rows = _with_run(samples, others, FALSE_ALARM, diverged + lost)
         diverged = max(diverged, lost)
     elif isinstance(law, HasCDF):
-        cdf = _probabilities(law)
+        cdf = probabilities(law.cdf, "law.cdf")
+        near = THRESHOLDS[0] * (target or float(given.problem.data.modes.strengths[0]))
+        held = point_mass_near(law, samples, near)
         rows = [
-            _largest_difference(samples, cdf, level),
-            *(_fraction(samples, cdf, *point, level) for point in points.items()),
+            _largest_difference(samples, cdf, level, diverged, held),
+            *(_fraction(samples, cdf, *point, level, diverged) for point in points.items()),
         ]
+        limit = rows[0].verdict != "agrees" and bool(held.any())
         rows.append(_mean(samples, float(np.asarray(law.mean())), 0.0))
     else:
         raise TypeError(
             f"law must have cdf and mean, as a frozen scipy.stats distribution, or be a run, got {shown(law)}"
         )
-    if diverged > DIVERGED:
-        rows = [Row(**asdict(row) | {"verdict": "inconclusive"}) for row in rows]
-    return Comparison(tuple(rows), len(samples), diverged)
+    notes = [note for note, holds in ((_LIMIT, limit), (_LOST, diverged > 0)) if holds]
+    return Comparison(tuple(rows), len(samples), diverged, tuple(notes))
+
+
+def point_mass_near(law: Any, samples: Floats, near: float) -> Floats:
+    """Probability of the point masses of a law that are at most ``near`` from each sample; 0 for laws without.
+
+    >>> from saddlescope.theory import Atoms
+    >>> point_mass_near(Atoms([0.0, 1.0], [0.25, 0.75]), np.array([0.1, 0.5, 0.9]), 0.2)
+    array([0.25, 0.  , 0.75])
+    """
+    held = np.zeros(len(samples))
+    for at, probability in law.point_masses() if isinstance(law, BaseLaw) else ():
+        held[np.abs(samples - at) <= near] += probability
+    return held
 
 
 def strengths(given: Selection, mode: int, step: int | None) -> tuple[Floats, float]:
@@ -201,35 +231,32 @@ def _last(plan: Plan, reached: int, saves: NDArray[np.int64]) -> int:
     )
 
 
-def _verdict(agrees: bool) -> str:
-    return "agrees" if agrees else "differs"
+def _verdict(largest: float, bound: float, lost: float) -> str:
+    """Of a largest difference, when ``lost`` of it may be due to diverged trajectories."""
+    if largest > bound + lost:
+        return "differs"
+    return "agrees" if largest + lost <= bound else "inconclusive"
 
 
-def _probabilities(law: HasCDF) -> Callable[[ArrayLike], Floats]:
-    """The distribution function of a law, with a check that its values are probabilities."""
-    cdf = _checks.given(law.cdf, "law.cdf")
-
-    def checked(x: ArrayLike) -> Floats:
-        shares = cdf(x)
-        if not ((shares >= -1e-9) & (shares <= 1 + 1e-9)).all():
-            raise ValueError(f"law.cdf must return probabilities from 0 to 1, got {shown(shares.ravel().tolist())}")
-        return np.clip(shares, 0.0, 1.0)
-
-    return checked
-
-
-def _largest_difference(samples: Floats, cdf: Callable[[ArrayLike], Floats], level: float) -> Row:
+def _largest_difference(
+    samples: Floats, cdf: Callable[[ArrayLike], Floats], level: float, lost: float = 0.0, held: ArrayLike = 0.0
+) -> Row:
     """The Kolmogorov distance ``sup |F_n − F|``, on both sides of every step of ``F_n``; F may have steps too.
 
-    Its bound is that of Dvoretzky, Kiefer and Wolfowitz with Massart's constant, ``√(ln(2/level) / 2n)``.
+    Its bound is that of Dvoretzky, Kiefer and Wolfowitz with Massart's constant, ``√(ln(2/level) / 2n)``. ``held`` is
+    the probability of point masses near each sample (in any order), up to which a difference there says nothing.
     """
-    ordered, n = np.sort(samples), len(samples)
+    order, n = np.argsort(samples), len(samples)
+    ordered, held = samples[order], np.broadcast_to(held, samples.shape)[order]
     found = gaps(ordered, cdf)
     largest = float(found.max())
     at = float(cdf(ordered[found.argmax()]))
     bound = math.sqrt(math.log(2 / level) / (2 * n))
     stderr = math.sqrt(max(at * (1 - at), 0.0) / n)
-    return Row("largest CDF difference", largest, 0.0, largest, stderr, bound, _verdict(largest <= bound))
+    verdict = _verdict(largest, bound, lost)
+    if verdict == "differs" and _verdict(float((found - held).max()), bound, lost) != "differs":
+        verdict = "inconclusive"
+    return Row("largest CDF difference", largest, 0.0, largest, stderr, bound, verdict)
 
 
 def gaps(ordered: Floats, cdf: Callable[[Floats], ArrayLike]) -> Floats:
@@ -243,16 +270,24 @@ def gaps(ordered: Floats, cdf: Callable[[Floats], ArrayLike]) -> Floats:
     return np.maximum(np.arange(1, n + 1) / n - at, before - np.arange(n) / n)
 
 
-def _fraction(samples: Floats, cdf: Callable[[ArrayLike], Floats], quantity: str, at: float, level: float) -> Row:
-    """Fraction of trajectories up to a strength, against the binomial distribution."""
-    n, p = len(samples), float(cdf(at))
+def _fraction(
+    samples: Floats, cdf: Callable[[ArrayLike], Floats], quantity: str, at: float, level: float, lost: float = 0.0
+) -> Row:
+    """Fraction of trajectories up to a strength, against the binomial distribution of all, the ``lost`` included."""
+    missing = round(len(samples) * lost / (1 - lost))
+    n, p = len(samples) + missing, float(cdf(at))
     found = int((samples <= at).sum())
     counts = np.arange(n + 1)
     low = int((special.bdtr(counts, n, p) <= level / 2).sum())
     high = int((special.bdtrc(counts, n, p) > level / 2).sum())
     bound = max(p - low / n, high / n - p)
-    difference, stderr = found / n - p, math.sqrt(p * (1 - p) / n)
-    return Row(quantity, found / n, p, difference, stderr, bound, _verdict(low <= found <= high))
+    share, stderr = found / len(samples), math.sqrt(p * (1 - p) / n)
+    verdict = "inconclusive"
+    if low <= found and found + missing <= high:
+        verdict = "agrees"
+    elif found > high or found + missing < low:
+        verdict = "differs"
+    return Row(quantity, share, p, share - p, stderr, bound, verdict)
 
 
 def _mean(samples: Floats, expected: float, variance: float) -> Row:
@@ -261,13 +296,13 @@ def _mean(samples: Floats, expected: float, variance: float) -> Row:
     return Row("mean", mean, expected, mean - expected, stderr, math.nan, "not judged")
 
 
-def _with_run(samples: Floats, others: Floats, level: float) -> list[Row]:
+def _with_run(samples: Floats, others: Floats, level: float, lost: float = 0.0) -> list[Row]:
     """Two samples, with the bound of Wei & Dudley 2012, Stat. Probab. Lett. 82(3), and their constant e."""
     n, m = len(samples), len(others)
     largest = cdf_difference(samples, others)
     bound = math.sqrt((1 - math.log(level)) / 2 * (n + m) / (n * m))
     stderr = math.sqrt(0.25 * (n + m) / (n * m))
-    row = Row("largest CDF difference", largest, 0.0, largest, stderr, bound, _verdict(largest <= bound))
+    row = Row("largest CDF difference", largest, 0.0, largest, stderr, bound, _verdict(largest, bound, lost))
     return [row, _mean(samples, float(others.mean()), others.var(ddof=1) / m if m > 1 else math.nan)]
 
 

@@ -5,9 +5,10 @@ import pytest
 from scipy import stats
 
 import saddlescope as sc
-from saddlescope.comparison import FALSE_ALARM, _largest_difference, _probabilities, _with_run, cdf_difference
+from saddlescope.comparison import FALSE_ALARM, _fraction, _largest_difference, _with_run, cdf_difference
 from saddlescope.runfile import run_to_toml
 from saddlescope.runs.run import parts
+from saddlescope.theory._checks import probabilities
 from saddlescope.theory.sde.laws import Mixture
 
 TARGET, SCALE, LR, STEPS = 2.0, 0.5, 0.1, 10
@@ -121,10 +122,10 @@ def test_points_and_a_density(share):
 
     lot = rng.random(4000) < share
     samples = np.where(lot, points.rvs(4000, rng), spread.rvs(4000, rng))
-    found = _largest_difference(samples, _probabilities(mixed(share)), FALSE_ALARM)
+    found = _largest_difference(samples, probabilities(mixed(share).cdf, "cdf"), FALSE_ALARM)
     assert found.verdict == "agrees" and found.difference > 0
     other = mixed(share / 2 if share else 0.3)
-    assert _largest_difference(samples, _probabilities(other), FALSE_ALARM).verdict == "differs"
+    assert _largest_difference(samples, probabilities(other.cdf, "cdf"), FALSE_ALARM).verdict == "differs"
     by_hand = max(
         abs((samples <= x).mean() - float(mixed(share).cdf(x)))
         for at in np.append(samples[:200], [0.0, 1.0])
@@ -187,8 +188,6 @@ def test_the_bound_oncdf_differences_holds(n, m):
 
 def test_the_false_alarm_is_what_it_says():
     """At a level of 5 % in place of 1e-6, on samples of the distribution itself."""
-    from saddlescope.comparison import _fraction, _largest_difference
-
     rng = np.random.default_rng(0)
     alarms = 0
     for _ in range(2000):
@@ -207,9 +206,73 @@ def test_many_diverged_trajectories_leave_no_verdict():
     assert sc.compare(run, stats.norm(1, 1)).verdict == "inconclusive"
 
 
+def test_trajectories_that_are_lost_may_lie_anywhere():
+    """However they lie, a verdict with them in place of lost ones is never the opposite one."""
+    rng = np.random.default_rng(3)
+    cdf = stats.norm.cdf
+    found = set()
+    for shift, lost in [(0.0, 20), (0.0, 300), (0.15, 20), (0.25, 100), (1.0, 20), (1.0, 300)]:
+        samples = rng.normal(shift, 1, 2000 - lost)
+        rows = [
+            _largest_difference(samples, cdf, 1e-6, lost / 2000),
+            _fraction(samples, cdf, "fraction", 0.5, 1e-6, lost / 2000),
+        ]
+        found |= {row.verdict for row in rows}
+        for others in (np.full(lost, -9.0), np.full(lost, 9.0), rng.normal(size=lost), np.full(lost, 0.5)):
+            whole = np.append(samples, others)
+            wholes = _largest_difference(whole, cdf, 1e-6), _fraction(whole, cdf, "fraction", 0.5, 1e-6)
+            for row, certain in zip(rows, wholes, strict=True):
+                assert {row.verdict, certain.verdict} != {"agrees", "differs"}
+                assert row.verdict != "differs" or certain.verdict == "differs"
+    assert found == {"agrees", "inconclusive", "differs"}
+
+
+def test_few_diverged_trajectories_leave_a_verdict(monkeypatch):
+    """Three of 2000, which alone decide nothing."""
+    from saddlescope import comparison
+
+    run, true = ensemble(), comparison.strengths
+    monkeypatch.setattr(comparison, "strengths", lambda *given: (true(*given)[0][:1997], 3 / 2000))
+    assert sc.compare(run, LAW).verdict == "agrees"
+    assert sc.compare(run, stats.norm(LAW.mean() + 0.3 * LAW.std(), LAW.std())).verdict == "differs"
+    assert sc.compare(run, run).verdict == "agrees"
+
+
+def near_zero(size):
+    """A run whose strengths are all about ``size``, with s* = 2."""
+    problem = sc.Problem(sc.DeepLinear((1, 1, 1)), sc.GaussianData([[TARGET]]), sc.init.Balanced(scale=size**0.5))
+    return sc.simulate(problem, sc.GD(1e-6), sc.Plan(steps=1, trajectories=500))
+
+
+def test_a_point_mass_is_approached():
+    """Above T_c the law is a point mass at 0, a limit in time: no run refutes it from near, none confirms it."""
+    hot = sc.theory.ModeSDE(depth=2, target=TARGET, label_noise=2.0, temperature=2.0)
+    law = hot.stationary()
+    assert law.point_masses() == [(0.0, 1.0)]
+    found = sc.compare(near_zero(1e-9), law)
+    assert found.verdict == "inconclusive" and found.rows[0].difference == 1
+    assert "compare with the law at the run's time, mode.evolve" in repr(found)
+    assert [row.verdict for row in found.rows[1:3]] == ["agrees", "agrees"]
+    assert sc.compare(near_zero(1.5), law).verdict == "differs"
+    assert sc.compare(near_zero(1e-9), stats.norm(0, 1e-3)).verdict == "differs"  # not a law with point masses
+
+
+def test_point_masses_explain_no_more_than_their_probability():
+    tiny = near_zero(1e-9)
+    spread = sc.theory.ModeSDE(depth=2, target=TARGET, label_noise=0.5, temperature=0.1).stationary()
+    for share, verdict in ((0.05, "differs"), (0.999, "inconclusive")):
+        law = Mixture((sc.theory.Atoms([0.0], [1.0]), spread), (share, 1 - share))
+        assert sc.compare(tiny, law).verdict == verdict
+    halves = Mixture((sc.theory.Atoms([0.0], [1.0]), sc.theory.Atoms([0.4], [1.0])), (0.4, 0.6))
+    assert sc.compare(tiny, halves).rows[0].verdict == "inconclusive"  # both masses are near
+    far = Mixture((sc.theory.Atoms([0.0], [1.0]), sc.theory.Atoms([1.7], [1.0])), (0.4, 0.6))
+    assert sc.compare(tiny, far).rows[0].verdict == "differs"
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
+        ({"run": LAW}, TypeError, r"run must be a Dataset of simulate, .*law\.distance\(other\)"),
         ({"law": 3.0}, TypeError, "law must have cdf and mean"),
         ({"mode": 1}, ValueError, "mode must be from 0 to 0, got 1"),
         ({"mode": -1}, ValueError, "mode must be from 0 to 0"),
@@ -220,7 +283,7 @@ def test_many_diverged_trajectories_leave_no_verdict():
 )
 def test_bad_arguments(run, arguments, error, message):
     with pytest.raises(error, match=message):
-        sc.compare(run, **{"law": LAW, **arguments})
+        sc.compare(**{"run": run, "law": LAW, **arguments})
 
 
 def test_a_step_that_was_not_saved():

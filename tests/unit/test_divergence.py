@@ -52,7 +52,8 @@ def test_one_warning_with_numbers_and_remedy(engine, keep):
     for name in STANDARD:
         assert run[name].attrs["diverged"] == run.attrs["diverged"]
     comparison = sc.compare(run, Law())
-    assert comparison.verdict == "inconclusive" and f"{lost / 300:.2%} diverged" in repr(comparison) == str(comparison)
+    assert f"{lost / 300:.2%} diverged" in repr(comparison) == str(comparison)
+    assert "diverged trajectories may lie anywhere" in repr(comparison)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from saddlescope.theory import Atoms, Diffusion1D, ModeSDE
+from saddlescope.theory import Atoms, Diffusion1D, Mixture, ModeSDE
 from saddlescope.theory.mode import phases
 from saddlescope.theory.sde.laws import Known
 
@@ -123,3 +123,59 @@ def test_user_error_handling_and_laws_of_scipy():
     for law in laws().values():
         with np.errstate(all="raise"):
             assert law.pdf(1e8) >= 0 and law.cdf(-1e8) == 0 and law.sf(1e8) < 1e-6 and np.isfinite(law.mean())
+
+
+# --- the distance between laws
+
+
+@pytest.mark.parametrize("shift", [0.0, 1e-3, 1.0, 20.0])
+def test_distance_of_shifted_normal_laws(shift):
+    """``2Φ(d/2) − 1``."""
+    one, other = Known(stats.norm(3, 2)), stats.norm(3 + 2 * shift, 2)
+    assert one.distance(other) == pytest.approx(2 * stats.norm.cdf(shift / 2) - 1, abs=1e-5)
+    assert Known(other).distance(one) == pytest.approx(one.distance(other), abs=1e-5)
+
+
+def test_distance_of_normal_laws_of_two_widths():
+    """Largest where the densities are equal: ``x² = 2 log(r) / (1 − 1/r²)``."""
+    x = np.sqrt(2 * np.log(3) / (1 - 1 / 9))
+    expected = stats.norm.cdf(x) - stats.norm.cdf(x / 3)
+    assert Known(stats.norm()).distance(stats.norm(0, 3)) == pytest.approx(expected, abs=1e-5)
+
+
+def test_distance_with_atoms():
+    atoms = Atoms([0.0, 1.0], [0.25, 0.75])
+    expected = stats.norm.cdf(1) - 0.25
+    assert atoms.distance(stats.norm()) == pytest.approx(expected, abs=1e-12)
+    assert Known(stats.norm()).distance(atoms) == pytest.approx(expected, abs=1e-5)
+    assert atoms.distance(atoms) == 0
+    assert atoms.distance(Atoms([0.0, np.nextafter(1.0, 2.0)], [0.25, 0.75])) == pytest.approx(0.75)
+    assert Atoms([0.0], [1.0]).distance(Atoms([1e-300], [1.0])) == 1
+    mixed = Mixture((Atoms([0.0], [1.0]), Known(stats.norm())), (0.25, 0.75))
+    assert mixed.distance(stats.norm()) == pytest.approx(0.125, abs=1e-5)
+    assert Known(stats.norm()).distance(mixed) == pytest.approx(0.125, abs=1e-5)
+
+
+def test_distance_finds_a_jump_that_no_quantile_meets():
+    """Of 0.0003 at a place between quantiles."""
+    other = Mixture((Atoms([0.1234567], [1.0]), Known(stats.uniform())), (3e-4, 1 - 3e-4))
+    expected = 3e-4 * max(0.1234567, 1 - 0.1234567)
+    assert Known(stats.uniform()).distance(other) == pytest.approx(expected, abs=1e-5)
+
+
+def test_distance_of_bad_laws():
+    law = Known(stats.norm())
+    with pytest.raises(TypeError, match="other must have cdf"):
+        law.distance(3.0)
+
+    class Bad:
+        def __init__(self, cdf):
+            self.cdf = cdf
+
+    for cdf, message in (
+        (lambda x: 2 + 0 * x, r"other\.cdf must return probabilities from 0 to 1"),
+        (stats.norm.sf, "cdf must not fall"),
+        (lambda x: np.nan * x, r"other\.cdf must return probabilities"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            law.distance(Bad(cdf))

@@ -22,7 +22,6 @@ from matplotlib.axes import Axes
 
 from saddlescope import _show
 from saddlescope.claims.intervals import Interval
-from saddlescope.comparison import DIVERGED
 from saddlescope.methods import Method
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
@@ -31,6 +30,9 @@ from saddlescope.runs.run import whole_toml
 
 Verdict = Literal["confirmed", "refuted", "inconclusive"]
 Region = tuple[float, float]
+
+DIVERGED = 1e-3
+"""Largest fraction of diverged trajectories at which the others still represent the ensemble."""
 
 
 @dataclass(frozen=True, repr=False)

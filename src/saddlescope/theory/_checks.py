@@ -28,7 +28,11 @@ _FIXES = {
 
 
 class Unresolved(ValueError):
-    """A scheme does not reach the required accuracy of a law within its bounds on work."""
+    """A scheme does not reach the required accuracy of a law within its bounds on work, but the error ``reached``."""
+
+    def __init__(self, reason: str, reached: float = np.inf) -> None:
+        super().__init__(reason)
+        self.reached = float(reached)
 
 
 def not_negative(**numbers: float) -> None:
@@ -113,6 +117,24 @@ def finite(function: Callable[..., Any], at: Floats) -> Floats:
     if not np.isfinite(values).all():
         raise ValueError(f"function must be finite where the law has its mass, got {values[~np.isfinite(values)][0]}")
     return values
+
+
+def probabilities(cdf: Callable[..., Any], name: str) -> Callable[[ArrayLike], Floats]:
+    """A user's distribution function, called ``name`` in messages, with a check that its values are probabilities.
+
+    >>> probabilities(lambda x: 2 * x, "law.cdf")(0.75)
+    Traceback (most recent call last):
+    ValueError: law.cdf must return probabilities from 0 to 1, got [1.5]
+    """
+    function = given(cdf, name)
+
+    def checked(x: ArrayLike) -> Floats:
+        shares = function(x)
+        if not ((shares >= -1e-9) & (shares <= 1 + 1e-9)).all():
+            raise ValueError(f"{name} must return probabilities from 0 to 1, got {shown(shares.ravel().tolist())}")
+        return np.clip(shares, 0.0, 1.0)
+
+    return checked
 
 
 _computing: ContextVar[bool] = ContextVar("computing", default=False)

@@ -242,10 +242,11 @@ class ModeSDE(ModeCoefficients):
     def evolve(self, start: float | Start, times: ArrayLike, tol: float = 1e-5) -> list[LawInTime]:
         """The laws of s at ``times`` (positive, increasing) from a strength or a law of them, to ``tol`` in the cdf.
 
-        ``∂p/∂t = −∂(a p)/∂s + ½ ∂²(b² p)/∂s²`` by ``Diffusion1D.evolve``, at any T > 0. Arrivals that are spread out
-        in time far beyond the rise itself are not resolved: L ≥ 3 from tiny starts, at about their mean
-        time and later (s₀ = 1e-6 at T ≥ 0.1, s₀ = 1e-19 at any T). Raises ValueError there, for T = 0, a
-        start that is not positive at L ≥ 2, or s* itself where noise vanishes there, or where ``tol`` is not reached.
+        ``∂p/∂t = −∂(a p)/∂s + ½ ∂²(b² p)/∂s²`` by ``Diffusion1D.evolve``, at any T > 0, in seconds. Arrivals that are
+        spread out in time far beyond the rise itself are not resolved: L ≥ 3 from small starts, at about their mean
+        time and later (at T = 0.05, s₀ = 1e-4 reaches tol = 1e-4, not 1e-5; s₀ = 1e-6 at T ≥ 0.1 and s₀ = 1e-19 at any
+        T reach none). Raises ValueError where ``tol`` is not reached, with the one that is if that is known; for T = 0,
+        a start that is not positive at L ≥ 2, or s* itself where noise vanishes there.
 
         >>> (law,) = ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.05).evolve(1e-3, [4.0])
         >>> law.mean(), law.std()
@@ -258,7 +259,8 @@ class ModeSDE(ModeCoefficients):
     def passage_cdf(self, times: ArrayLike, start: float, target: float, tol: float = 1e-5) -> Floats:
         """Probability that s has gone from ``start`` to ``target`` by ``times`` (increasing); shape of ``times``.
 
-        The law of a learning time, whose mean and variance are ``passage``'s. Raises ValueError as ``evolve``.
+        The law of a learning time, whose mean and variance are ``passage``'s; takes seconds. Raises ValueError as
+        ``evolve``.
 
         >>> mode = ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.05)
         >>> mode.passage_cdf([3.0, 4.0], start=1e-3, target=0.5, tol=1e-4).round(3)

@@ -224,7 +224,7 @@ class Diffusion1D(_show.Shown):
         ``∂p/∂t = −∂(a p)/∂x + ½ ∂²(b² p)/∂x²``, absorbed at ``lower`` and ``upper`` where given and at the ends of the
         domain as ``boundaries`` say: by finite volumes where noise spreads the law over their cells, else by following
         its quantiles. Both are refined until two results agree to ``tol`` in the cdf; ``error`` of each law is what was
-        reached. A law takes about a second, three at most, a refusal up to five, and some 100 MB.
+        reached. Takes seconds, also to refuse, and some 100 MB.
         Raises ValueError where that does not reach ``tol``, for a start outside the domain, or times that are not
         positive and increasing.
         Source: Scharfetter & Gummel 1969, IEEE Trans. Electron Devices 16(1); Chang & Cooper 1970.

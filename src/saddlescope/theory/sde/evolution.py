@@ -123,7 +123,7 @@ def _in_cells(
             if errors.max() > 9 * tol and not patient:
                 break
         rough, before_that = fine, float(differ.max())
-    raise Unresolved(f"{cells // 3} and {cells} fixed cells differ by {differ.max():.1e} in the cdf")
+    raise Unresolved(f"{cells // 3} and {cells} fixed cells differ by {differ.max():.1e} in the cdf", errors.max())
 
 
 def _in_time(run: Callable[[int], Floats], levels: int, tol: float) -> tuple[Floats, Floats]:

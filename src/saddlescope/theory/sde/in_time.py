@@ -57,13 +57,22 @@ def passage_cdf(sde: ScaleSpeed, start: float, target: float, times: Floats, lev
 def _first_resolved(tol: float, fixed: Callable[[bool], Result], moving: Callable[[], Result] | None) -> Result:
     """The first to reach ``tol``: fixed cells, a scheme that moves with the law, many more cells."""
     reasons: list[str] = []
+    reached = np.inf
     for scheme in (lambda: fixed(False), moving, lambda: fixed(True)):
         try:
             if scheme is not None:
                 return scheme()
         except Unresolved as reason:
             reasons.append(str(reason))
+            reached = min(reached, reason.reached)
+    larger = f"tol = {_rounded_up(1.5 * reached):g}" if tol < reached < 0.03 else "a larger tol"
     raise ValueError(
-        f"the law is not found to tol = {tol:g} in bounded work: {'; '.join(dict.fromkeys(reasons))}; use a larger "
-        "tol, other times, or an ensemble"
+        f"the law at these times cannot be computed to tol = {tol:g} in bounded work; use {larger}, earlier times, or "
+        f"paths (mode.simulate, mode.simulate_passages); tried: {'; '.join(dict.fromkeys(reasons))}"
     )
+
+
+def _rounded_up(x: float) -> float:
+    """To one digit."""
+    digit = 10.0 ** np.floor(np.log10(x))
+    return float(f"{np.ceil(x / digit) * digit:.0e}")

@@ -15,8 +15,9 @@ from saddlescope import _show
 from saddlescope._arrays import Floats
 from saddlescope._memory import require
 from saddlescope._numbers import as_number, as_numbers, as_vector, as_whole, shown
-from saddlescope.theory._checks import finite, quiet, steady
+from saddlescope.theory._checks import finite, probabilities, quiet, steady
 from saddlescope.theory.sde._piecewise import Function, weighted_integral
+from saddlescope.theory.sde.distance import largest_difference, number, rank
 
 _PERCENT = (5, 50, 95)
 """Quantiles that a law shows."""
@@ -44,6 +45,8 @@ class Law(Protocol):
     def support(self) -> tuple[float, float]: ...
     def moment(self, order: int) -> float: ...
     def expect(self, function: Function) -> float: ...
+    def point_masses(self) -> list[tuple[float, float]]: ...
+    def distance(self, other: Any) -> float: ...
 
 
 @steady
@@ -74,7 +77,7 @@ class BaseLaw(_show.Shown):
             ("range", f"{shown(low)} to {shown(high)}"),
             *self._parameters(),
         ]
-        masses = sorted(self._point_masses(), key=lambda mass: -mass[1])
+        masses = sorted(self.point_masses(), key=lambda mass: -mass[1])
         listed = [f"{_show.number(p)} at {_show.number(x)}" for x, p in masses[:4]]
         if listed:
             rows.append(("point masses", ", ".join([*listed, "…"] if len(masses) > 4 else listed)))
@@ -85,8 +88,8 @@ class BaseLaw(_show.Shown):
         """Rows that this kind of law adds."""
         return ()
 
-    def _point_masses(self) -> list[tuple[float, float]]:
-        """Values of positive probability, with it."""
+    def point_masses(self) -> list[tuple[float, float]]:
+        """Values of positive probability and their probabilities, as pairs; empty for a law with a density alone."""
         return []
 
     def cdf(self, x: ArrayLike) -> Floats:
@@ -195,6 +198,26 @@ class BaseLaw(_show.Shown):
         """The smallest and the largest possible x."""
         return float(self.ppf(0.0)), float(self.ppf(1.0))
 
+    def distance(self, other: Any) -> float:
+        """Kolmogorov distance ``sup |F − G|`` to another law, to 1e-5; ``other`` is anything with ``cdf``.
+
+        Jumps of both distribution functions are found. Raises TypeError where ``other`` has no ``cdf``, ValueError
+        where this does not return increasing probabilities.
+
+        >>> from scipy.stats import norm
+        >>> Known(norm(0, 1)).distance(norm(1, 1))           # 2Φ(½) − 1
+        0.3829249
+        >>> Atoms([0.0, 1.0], [0.25, 0.75]).distance(norm(0, 1))
+        0.5913447
+        """
+        if not hasattr(other, "cdf"):
+            raise TypeError(
+                f"other must have cdf, as a law or a frozen scipy.stats distribution, got {shown(other)}; "
+                "to compare a run with a law use compare(run, law)"
+            )
+        levels = np.arange(1, 256) / 256
+        return largest_difference(self.cdf, probabilities(other.cdf, "other.cdf"), self.ppf(levels))
+
 
 L = TypeVar("L")
 
@@ -269,7 +292,8 @@ class Atoms(BaseLaw):
         """``E[function(x)]``; raises ValueError where the function is not finite at a value."""
         return float(finite(function, self._held) @ self.probabilities[self.probabilities > 0])
 
-    def _point_masses(self) -> list[tuple[float, float]]:
+    def point_masses(self) -> list[tuple[float, float]]:
+        """The values with their probabilities."""
         return [(float(x), float(p)) for x, p in zip(self.values, self.probabilities, strict=True) if p > 0]
 
     @property
@@ -296,9 +320,10 @@ class Mixture(BaseLaw):
         parts = [f"{_show.number(share)} {type(law).__name__}" for law, share in pairs]
         return [("shares", ", ".join([*parts[:4], "…"] if len(parts) > 4 else parts))]
 
-    def _point_masses(self) -> list[tuple[float, float]]:
+    def point_masses(self) -> list[tuple[float, float]]:
+        """The point masses of all laws, times their shares."""
         held = [(law, share) for law, share in zip(self.laws, self.shares, strict=True) if isinstance(law, BaseLaw)]
-        return [(x, share * p) for law, share in held if share > 0 for x, p in law._point_masses()]
+        return [(x, share * p) for law, share in held if share > 0 for x, p in law.point_masses()]
 
     def _mixed(self, name: str, x: ArrayLike) -> Floats:
         x = as_numbers(x, "x")
@@ -335,29 +360,17 @@ class Mixture(BaseLaw):
         """By bisection over ranks of floating-point numbers, between the least and the largest quantile of the laws."""
         own = np.array([getattr(law, name)(q) for p, law in zip(self.shares, self.laws, strict=True) if p > 0])
         known = ~np.isnan(own).any(axis=0)
-        low, high = (_rank(np.where(known, end, 0.0)) for end in (own.min(axis=0), own.max(axis=0)))
+        low, high = (rank(np.where(known, end, 0.0)) for end in (own.min(axis=0), own.max(axis=0)))
         low, inside = low - 1, np.where(known, q, 0.5)
         for _ in range(65):
             middle = low // 2 + high // 2 + (low % 2 + high % 2) // 2
-            up = reached(_number(middle), inside)
+            up = reached(number(middle), inside)
             low, high = np.where(up, low, middle), np.where(up, middle, high)
-        return np.where(known, _number(high), np.nan)
+        return np.where(known, number(high), np.nan)
 
     def expect(self, function: Function) -> float:
         """``E[function(x)]``; raises ValueError as the laws do."""
         return float(sum(p * law.expect(function) for p, law in zip(self.shares, self.laws, strict=True) if p > 0))
-
-
-def _rank(x: Floats) -> NDArray[np.int64]:
-    """Rank of a floating-point number; the next larger number has the next rank."""
-    bits = np.asarray(x + 0.0, np.float64).view(np.int64)
-    return np.where(bits < 0, -(bits & 0x7FFF_FFFF_FFFF_FFFF), bits)
-
-
-def _number(rank: NDArray[np.int64]) -> Floats:
-    """The floating-point number of a rank."""
-    size = np.abs(rank).view(np.float64)
-    return np.where(rank < 0, -size, size)
 
 
 @steady

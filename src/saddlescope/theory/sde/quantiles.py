@@ -93,14 +93,20 @@ def evolve(sde: ScaleSpeed, start: float | Start, times: Floats, tol: float) -> 
     """
     sde = sde.with_straight_tails()  # in which more laws are straight lines
     before: list[QuantileLaw] = []
+    errors = np.array([np.inf])
     for level, cells in enumerate(_CELLS):
-        laws = list(_run(sde, start, times, cells, 2e-5 / 4**level, 1e-3 / 4**level))
+        try:
+            laws = list(_run(sde, start, times, cells, 2e-5 / 4**level, 1e-3 / 4**level))
+        except Unresolved as reason:
+            raise Unresolved(str(reason), errors[-1]) from None
         if before:
             errors = np.maximum.accumulate([_distance(*pair) for pair in zip(before, laws, strict=True)])
             if errors[-1] <= tol:
                 return [replace(law, error=float(error)) for law, error in zip(laws, errors, strict=True)]
         before = laws
-    raise Unresolved(f"the quantiles on {cells // 2} and {cells} cells differ by {errors[-1]:.1e} in the cdf")
+    raise Unresolved(
+        f"the quantiles on {cells // 2} and {cells} cells differ by {errors[-1]:.1e} in the cdf", errors[-1]
+    )
 
 
 def _run(
@@ -178,7 +184,9 @@ def march(sde: ScaleSpeed, mesh: Mesh, state: State, times: Floats, tol: float) 
             else:
                 h = taken * min(factor, 0.5)
             if steps > most or h < 1e-14 * goal:
-                raise Unresolved(f"{steps} steps bring the quantiles only to t = {state.time:.6g} of {times[-1]:g}")
+                raise Unresolved(
+                    f"{steps} steps on {len(mesh.z) - 1} cells bring the quantiles only to t = {state.time:.6g}"
+                )
         yield mesh, state
 
 

@@ -35,10 +35,13 @@ _TIMES, _LAGS, _CELLS = 80, 40, 1000
 def passage_cdf(sde: ScaleSpeed, start: float, target: float, times: Floats, tol: float) -> Floats:
     """Probability to have passed from ``start`` to ``target`` by ``times``; raises Unresolved beyond ``tol``."""
     for finer in (1, 2):
-        found, error = _passage_cdf(sde, start, target, times, tol, finer)
+        try:
+            found, error = _passage_cdf(sde, start, target, times, tol, finer)
+        except Unresolved as reason:  # of a law that must be four times as accurate
+            raise Unresolved(str(reason), 4 * reason.reached) from None
         if error <= tol:
             return found
-    raise Unresolved(f"renewal gives the passage to {error:.1e}")
+    raise Unresolved(f"renewal gives the passage to {error:.1e}", error)
 
 
 def _passage_cdf(

@@ -46,7 +46,8 @@ class Transient(BaseLaw):
     def _parameters(self) -> _show.Rows:
         return [("error of its cdf", f"at most {_show.number(self.error, 2)}")]
 
-    def _point_masses(self) -> list[tuple[float, float]]:
+    def point_masses(self) -> list[tuple[float, float]]:
+        """The ends at which x has been absorbed, with the probability of that."""
         return [(float(end), p) for p, end in zip(self.absorbed, self._ends, strict=True) if p > 0]
 
     @cached_property
