@@ -275,15 +275,19 @@ def _summary(run: xr.Dataset, name: str) -> None:
 
 
 def _modes(run: xr.Dataset) -> Table:
-    """Per mode: target, strength at the last save, median learning times, fraction learned."""
+    """Per mode: target, strength at the last save, median learning times, fraction learned without divergence."""
     strength = run["mode_strength"].isel(time=-1)
     strength = strength.sel(statistic="mean") if "statistic" in strength.dims else strength.mean("trajectory")
     times = [f"median steps to {theta} s* (fraction learned)" for theta in THRESHOLDS] if "learning_time" in run else []
-    table = Table("mode", "s*", f"mean at step {int(strength.step):,}", *times, box=None)
+    lost = run["status"].values != 0
+    note = "means leave out diverged trajectories, which count as not learned" if lost.any() else None
+    table = Table("mode", "s*", f"mean at step {int(strength.step):,}", *times, box=None, caption=note)
     for index, target in enumerate(run["target"].values):
-        row = [str(index), f"{target:.4g}", f"{float(strength[index]):.4g}"]
-        if times:
-            row += [_median(run["learning_time"].values[:, q, index]) for q in range(len(THRESHOLDS))]
+        mean = float(strength[index])
+        row = [str(index), f"{target:.4g}", "–" if np.isnan(mean) else f"{mean:.4g}"]
+        for q in range(len(times)):
+            steps = run["learning_time"].values[:, q, index]
+            row.append(_median(np.where(lost & np.isfinite(steps), np.inf, steps)))
         table.add_row(*row)
     return table
 

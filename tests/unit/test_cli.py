@@ -108,6 +108,16 @@ def test_info(call):
     assert out.endswith(run_to_toml(PROBLEMS["wide"], METHOD, PLAN))
 
 
+def test_diverged_trajectories_have_not_learned(call, tmp_path):
+    """They pass 0.9 s* on their way to infinity."""
+    plan = sc.Plan(steps=120, trajectories=8, saves=6)
+    (tmp_path / "run.toml").write_text(run_to_toml(PROBLEMS["wide"], replace(METHOD, lr=5.0), plan))
+    _, out, _ = call("run", "run.toml", "-o", "run.zarr")
+    assert "(8 diverged)" in out and "nan" not in out and "– (0%)" in out
+    assert "means leave out diverged trajectories, which count as not learned" in out
+    assert np.isfinite(sc.load(tmp_path / "run.zarr")["learning_time"].values).any()
+
+
 @pytest.mark.parametrize("keep", ["statistics", "trajectories"])
 def test_info_of_a_run_that_was_stopped(call, tmp_path, monkeypatch, keep):
     (tmp_path / "run.toml").write_text(

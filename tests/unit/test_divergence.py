@@ -30,6 +30,25 @@ def said(*arguments, **options):
     return run, [str(item.message) for item in ends]
 
 
+@pytest.mark.filterwarnings("ignore:.*cannot be learned")
+def test_a_data_set_on_unequal_scales_is_told_to_standardise():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 2)) * [1.0, 3000.0]
+    data = sc.Dataset(x, x[:, :1] + rng.normal(size=(60, 1)))
+    for given, hint in ((data, True), (data.standardise(), False)):
+        problem = sc.Problem(sc.DeepLinear((2, 3, 1)), given, sc.init.Gaussian(scale=1.0))
+        with pytest.warns(UserWarning) as caught:
+            sc.simulate(problem, sc.SGD(lr=5.0, batch_size=4), sc.Plan(steps=100, trajectories=4))
+        before, after = (
+            next(str(one.message) for one in caught if word in str(one.message)) for word in ("beyond", "diverged:")
+        )
+        assert "of all others" not in after and "no trajectory is left for statistics" in after
+        for message in (before, after):
+            assert (
+                "or use Dataset.standardise(): the columns have root mean squares from 0.94 to 2,900" in message
+            ) == hint
+
+
 class Law:
     def cdf(self, x):
         return np.clip(np.asarray(x, float), 0, 1)

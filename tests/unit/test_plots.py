@@ -1,5 +1,6 @@
 """The picture of a run and its panels: what they show, what they leave out and say so."""
 
+import re
 import subprocess
 import sys
 
@@ -40,7 +41,7 @@ def test_picture_has_the_panels_of_the_run(run):
     figure = sc.plot(run)
     assert isinstance(figure, Figure)
     assert labels(figure) == [
-        "mode strength [y/x]", "mode noise [(y/x)²/time]", "excess loss [y²]", "imbalance [weight²]", "effective rank",
+        "mode strength [y/x]", "mode noise [(y/x)²/time]", "excess loss [y²]", "imbalance [weight²]", "rank",
     ]  # fmt: skip
     assert all(axes.get_xlabel() == "time" for axes in figure.axes)
 
@@ -171,10 +172,83 @@ def test_labels_beside_curves_do_not_touch():
 @pytest.mark.filterwarnings("ignore:.*diverged")
 @pytest.mark.filterwarnings("ignore:.*stability edge")
 def test_trajectories_that_run_away_do_not_stretch_the_axes():
-    figure = sc.plot(run_of(method=sc.SGD(lr=0.25, batch_size=1), steps=200, trajectories=200))
-    assert "Diverged: " in footer(figure)
+    figure = sc.plot(run_of(method=sc.SGD(lr=0.18, batch_size=1), steps=200, trajectories=200))
+    assert re.match("Diverged: 1.. of 200 trajectories, .*; curves are those of the others", footer(figure))
     low, high = figure.axes[0].get_ylim()
     assert low >= -1 and high < 10
+    assert all(axes.get_ylim()[1] < 1e6 for axes in figure.axes)
+
+
+@pytest.mark.filterwarnings("ignore:.*diverged")
+@pytest.mark.parametrize(("lr", "who"), [(0.4, "All 200"), (0.2, "1.. of 200")])
+def test_a_sentence_takes_the_place_of_the_panels_where_nearly_all_diverged(lr, who):
+    dataset = run_of(method=sc.SGD(lr=lr, batch_size=1), steps=200, trajectories=200)
+    first = int(dataset["status"].values[dataset["status"].values > 0].min())
+    remedy = rf"lower lr = {lr} \(stable without noise below 0.5\), or raise batch_size"
+    sentence = f"{who} trajectories diverged, the first at step {first}: {remedy}"
+    figure = sc.plot(dataset)
+    (text,) = (text.get_text().replace("\n", " ") for text in figure.texts if "diverged" in text.get_text())
+    assert not figure.axes and not footer(figure) and re.fullmatch(sentence, text)
+    for draw in ("modes", "noise", "loss", "rank", "stationary", "density_in_time"):
+        with pytest.raises(ValueError, match=f"run has nothing to plot: {sentence[0].lower()}{sentence[1:]}$"):
+            getattr(sc.plots, draw)(dataset)
+    before = dataset.isel(time=dataset["step"].values < first)
+    assert len(sc.plot(before).axes) == 5 and "Diverged" not in footer(sc.plot(before))
+
+
+@pytest.mark.filterwarnings("ignore:.*diverged")
+def test_of_one_trajectory_it_is_singular_and_the_others_are_drawn():
+    dataset = run_of(method=sc.SGD(lr=0.2, batch_size=1), steps=200, trajectories=200, keep="trajectories")
+    status = dataset["status"].values
+    with pytest.raises(ValueError, match=r"run has nothing to plot: the trajectory diverged at step \d+: lower lr"):
+        sc.plots.modes(dataset.isel(trajectory=int(np.argmax(status > 0))))
+    assert sc.plots.modes(dataset.isel(trajectory=status == 0)).axes[0].lines
+
+
+def test_a_run_with_one_save_that_is_known_has_one_tick():
+    data = run_of(saves=200)
+    data["excess_loss"] = data["excess_loss"].where(data["step"] == 0)
+    (axes,) = sc.plots.loss(data).axes
+    assert axes.get_xticks().tolist() == [0.0]
+
+
+def test_footers_and_titles_fit_at_any_resolution():
+    method = sc.SGD(lr=0.01, batch_size=4, momentum=0.5, schedule=sc.schedules.Warmup(steps=10))
+    figure = sc.plot(run_of(method=method, widths=(2, 4, 2)))
+    assert "\n" in figure.get_supxlabel()
+    for dpi in (70, 200):
+        figure.set_dpi(dpi)
+        figure.canvas.draw()
+        for text in (figure._supxlabel, figure._suptitle):
+            assert 0.5 * figure.bbox.width < text.get_window_extent().x1 < figure.bbox.width
+
+
+def test_footers_name_only_what_a_reader_may_miss(run):
+    assert "Left out: log det (balanced layers are singular)" in footer(sc.plot(run))
+    for narrow in ({"widths": (2, 2, 2)}, {"widths": (2, 2), "init": sc.init.Gaussian(scale=0.1)}):
+        assert "Left out" not in footer(sc.plot(run_of(**narrow)))
+
+
+def test_legend_names_every_kind_of_line(run):
+    (axes,) = sc.plots.modes(run).axes
+    legend = axes.get_legend()
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == ["mean, 5–95 %", "mode SDE, 5–95 %", "gradient flow", "s*"]
+    level = next(line for line in axes.lines if list(line.get_ydata()) == [2.0, 2.0])
+    dotted = [line for line in axes.lines if line.get_linestyle() == "--" and line.get_linewidth() == 0.6]
+    assert level.get_linestyle() == "-" and len(dotted) == 4  # 5 and 95 % of both modes
+    flow, mean = lines(axes, sc.plots.GREY)[0], lines(axes, sc.plots.COLOURS[0])[-1]
+    assert flow.get_linewidth() > 2 * mean.get_linewidth() and flow.get_zorder() < mean.get_zorder()
+
+
+def test_mode_noise_is_that_of_the_mode_sde(run):
+    dashed = lines(sc.plots.noise(run).axes[0], sc.plots.INK)
+    assert len(dashed) == 2 and not lines(sc.plots.noise(run, theory=False).axes[0], sc.plots.INK)
+    for mode, line in enumerate(dashed):
+        mean = run["mode_noise"].sel(statistic="mean", mode=mode).values
+        ratio = np.interp(run["time"], *line.get_data()) / mean
+        assert np.abs(ratio - 1).max() < 0.25 and np.abs(ratio[-10:] - 1).max() < 0.03
+    assert dashed[0].get_ydata()[-1] == pytest.approx(0.0025 * 4 * 2**2 * 0.25, rel=0.03)  # T L² s*² σ²
 
 
 @pytest.mark.parametrize(
@@ -198,7 +272,7 @@ def test_without_a_mode_sde_theory_is_gradient_flow_of_the_network():
     init = sc.init.Gaussian(scale=0.1)
     figure = sc.plot(run_of(widths=(3, 4, 2), data=data, init=init, method=sc.GD(lr=1e-3), steps=3000, trajectories=4))
     assert "Theory is gradient flow of the network from the initial weights of 4 trajectories" in footer(figure)
-    flows = [line for line in figure.axes[0].lines if line.get_linestyle() == "-."]
+    flows = lines(figure.axes[0], sc.plots.GREY)
     for place, flow in enumerate(flows):
         run = next(one for one in lines(figure.axes[0], sc.plots.COLOURS[place]) if one.get_linewidth() == 1.8)
         gap = np.abs(np.interp(run.get_xdata(), *flow.get_data()) - run.get_ydata()).max()
@@ -209,7 +283,7 @@ def test_without_a_mode_sde_theory_is_gradient_flow_of_the_network():
 def test_gradient_flow_has_no_noise_and_its_own_theory():
     figure = sc.plot(run_of(method=sc.GradientFlow(lr=0.01), trajectories=2))
     assert "mode noise (0 at all saves of GradientFlow)" in footer(figure)
-    (flow, _) = [line for line in figure.axes[0].lines if line.get_linestyle() == "-."]
+    flow, _ = lines(figure.axes[0], sc.plots.GREY)
     solid = next(line for line in lines(figure.axes[0], sc.plots.COLOURS[0]) if line.get_linewidth() == 1.8)
     at = np.interp(solid.get_xdata(), flow.get_xdata(), flow.get_ydata())
     assert np.abs(at - solid.get_ydata()).max() < 2e-3  # interpolation; the curves are equal
@@ -289,6 +363,16 @@ def test_regimes_name_the_regime_of_the_mode():
     assert {text.get_text() for text in axes.texts} == set(sc.theory.phases.REGIMES)
     dot = next(line for line in axes.lines if line.get_label() == "this mode")
     assert dot.get_xydata().tolist() == [[2.0, 0.2]]
+
+
+@pytest.mark.parametrize("noise", [0.5, 5.0, 20.0, 500.0])
+def test_names_of_regimes_lie_in_the_plane(noise):
+    figure = sc.plots.regimes(sc.theory.ModeSDE(depth=2, target=1.0, label_noise=noise, temperature=0.5 / noise))
+    (axes,) = figure.axes
+    assert {text.get_text() for text in axes.texts} == set(sc.theory.phases.REGIMES)
+    for text in axes.texts:
+        box = text.get_window_extent()
+        assert axes.bbox.x0 < box.x0 and box.x1 < axes.bbox.x1
 
 
 # --- axes, and bad input

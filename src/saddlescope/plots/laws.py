@@ -16,7 +16,7 @@ from saddlescope._numbers import as_number, as_vector, shown
 from saddlescope.comparison import HasCDF, compare, gaps, strengths
 from saddlescope.plots.predicted import prediction_start
 from saddlescope.plots.style import COLOURS, GREY, INK, drawn, legend_above
-from saddlescope.plots.views import Curves, View, quantiles, view
+from saddlescope.plots.views import Curves, View, drawable, quantiles
 from saddlescope.runs.selection import selected
 from saddlescope.theory import Atoms, Mixture, ModeSDE, mode_sde
 
@@ -43,7 +43,7 @@ def stationary(run_or_law: xr.Dataset | ModeSDE | Any, mode: int = 0, axes: Axes
     ['stationary law', 'Boltzmann']
     """
     if isinstance(run_or_law, xr.Dataset):
-        seen = view(run_or_law)
+        seen = drawable(run_or_law)
         return drawn(lambda place: draw_stationary(place, seen, seen.mode(mode)), axes)
     if isinstance(run_or_law, ModeSDE):
         laws = _laws(run_or_law, None)
@@ -197,7 +197,7 @@ def _span(
     if isinstance(run_or_sde, xr.Dataset):
         if start is not None or end is not None:
             raise ValueError("start and end belong to a ModeSDE; a run has its own, leave them out")
-        seen = view(run_or_sde)
+        seen = drawable(run_or_sde)
         sde = mode_sde(seen.problem, seen.method, seen.mode(mode))
         begin = prediction_start(seen, mode, sde.depth)
         first, sample, last = begin.time, begin.strengths, float(seen.time[-1])

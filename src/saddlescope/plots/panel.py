@@ -11,6 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
+from matplotlib.legend import Legend
+from matplotlib.legend_handler import HandlerLine2D
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullFormatter
@@ -23,8 +25,18 @@ from saddlescope.plots.views import Curves, View
 MAP = "viridis"
 """Colours of more curves than ``COLOURS``."""
 
+RUNAWAY = 1000
+"""Multiple of the median of what is drawn beyond which an axis does not follow trajectories that diverge."""
+
 GAP = 0.066
 """Least distance of two labels beside a panel, as a fraction of its height."""
+
+
+SDE: dict[str, Any] = {"color": INK, "lw": 1.0, "ls": (0, (4, 2))}
+EDGE: dict[str, Any] = {"color": INK, "lw": 0.6, "ls": (0, (1.5, 1.5))}
+FLOW: dict[str, Any] = {"color": GREY, "lw": 3.8, "ls": "-", "alpha": 0.4, "solid_capstyle": "butt"}
+LEVEL: dict[str, Any] = {"lw": 0.7, "ls": "-", "alpha": 0.5}
+"""Lines of theory: the mode SDE, its 5 and 95 %, gradient flow (under the run, so wide that it shows), and s*."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,7 @@ class Panel:
     decades: float = 6.0
     limits: tuple[float, float] | None = None
     theory: Sequence[Prediction] = ()
+    edges: bool = True
     targets: Sequence[float] = ()
     peaks: Sequence[tuple[int, float, float]] = ()
     second: Curves | None = None
@@ -47,21 +60,22 @@ def draw(axes: Axes, panel: Panel, seen: View, labels: bool = True, whole: bool 
 
     ``across`` is the number of entries in a row of the legend.
     """
-    curves, log_time = panel.curves, seen.log_time
+    curves = panel.curves
     colours = _colours(curves, len(seen.targets))
     for index, target in enumerate(panel.targets):
         if len(curves) <= len(COLOURS):
-            axes.axhline(target, color=colours[index], lw=0.7, ls=":", zorder=1)
+            axes.axhline(target, color=colours[index], **LEVEL, zorder=1)
     for index, colour in enumerate(colours):
         _curve(axes, curves, index, colour, bands=len(curves) <= len(COLOURS))
     if panel.second is not None:
         for index in range(len(panel.second)):
             _curve(axes, panel.second, index, COLOURS[1], bands=True)
     for one in panel.theory:
-        _predicted(axes, one, bands=len(curves) <= len(COLOURS), median=curves.kind == "median")
+        few = len(curves) <= len(COLOURS)
+        _predicted(axes, one, flow=few, edges=few and panel.edges, median=curves.kind == "median")
     for index, time, height in panel.peaks:
         axes.plot(time, height, "o", color=colours[index], mec="white", mew=0.8, ms=6, zorder=5)
-    _scales(axes, panel, log_time)
+    _scales(axes, panel, seen)
     axes.set(xlabel="time", ylabel=curves.label)
     if labels and len(curves) > len(COLOURS):
         _scale_of_colours(axes, curves)
@@ -109,33 +123,35 @@ def _curve(axes: Axes, curves: Curves, index: int, colour: Any, bands: bool) -> 
         axes.plot(curves.time, np.nanmean(curves.paths[:, :, index], axis=0), color=colour, lw=1.0)
 
 
-def _predicted(axes: Axes, one: Prediction, bands: bool, median: bool) -> None:
-    if one.flow is not None and bands:
-        axes.plot(one.time, one.flow, color=GREY, lw=1.0, ls="-.", zorder=4 if one.sde is None else 2.5)
+def _predicted(axes: Axes, one: Prediction, flow: bool, edges: bool, median: bool) -> None:
+    if one.flow is not None and flow:
+        axes.plot(one.time, one.flow, **FLOW, zorder=2.5)
     if one.sde is not None:
-        axes.plot(one.time, one.sde[2 if median else 0], color=INK, lw=1.0, ls=(0, (4, 2)), zorder=4)
-        for edge in one.sde[[1, 3]] if bands else ():
-            axes.plot(one.time, edge, color=INK, lw=0.6, ls=(0, (1.5, 1.5)), zorder=4)
+        axes.plot(one.time, one.sde[2 if median else 0], **SDE, zorder=4)
+        for edge in one.sde[[1, 3]] if edges else ():
+            axes.plot(one.time, edge, **EDGE, zorder=4)
 
 
-def _scales(axes: Axes, panel: Panel, log_time: bool) -> None:
+def _scales(axes: Axes, panel: Panel, seen: View) -> None:
     curves, values = panel.curves, panel.curves.values
     if panel.second is not None:
         values = np.concatenate([values.ravel(), panel.second.values.ravel()])
     known = np.isfinite(curves.middle).any(axis=1) | np.isfinite(curves.paths).any(axis=(0, 2))
     end = curves.time[known][-1]
-    if log_time:
+    if seen.log_time:
         axes.set_xscale("log")
         axes.set_xlim(curves.time[curves.time > 0][0], end)
     elif end > curves.time[0]:
         axes.set_xlim(curves.time[0], end)
     else:
-        axes.set_xticks(curves.time)
+        axes.set_xticks([end])
     positive = values[values > 0]
     if panel.limits is not None:
         axes.set_ylim(*panel.limits)
     elif panel.log and len(positive) and positive.max() > 10 * positive.min():
         axes.set_yscale("log", nonpositive="mask")
+        if seen.status.any():  # the last saves before a divergence do not stretch the axis
+            positive = positive[positive <= RUNAWAY * np.median(positive)]
         low, high = max(positive.min(), positive.max() * 10**-panel.decades) / 1.5, 1.5 * positive.max()
         if high < 100 * low:  # two labelled ticks at least
             low, high = 10 ** np.floor(np.log10(low)), 10 ** np.ceil(np.log10(high))
@@ -191,6 +207,20 @@ def apart(places: Floats, gap: float) -> Floats:
     return moved
 
 
+class _Edged(Line2D):
+    """A line that the legend shows between its edges."""
+
+
+class _Handler(HandlerLine2D):
+    def create_artists(self, legend: Any, handle: Any, *place: Any) -> list[Any]:
+        x, y, width, height, _, transform = place
+        edges = [Line2D([x, x + width], [end, end], transform=transform, **EDGE) for end in (y, y + height)]
+        return [*super().create_artists(legend, handle, *place), *edges]
+
+
+Legend.update_default_handler_map({_Edged: _Handler()})
+
+
 def _legend(axes: Axes, panel: Panel, whole: bool, across: int) -> None:
     """What the kinds of lines mean, above the panel."""
     curves, few = panel.curves, len(panel.curves) <= len(COLOURS)
@@ -205,11 +235,12 @@ def _legend(axes: Axes, panel: Panel, whole: bool, across: int) -> None:
     if panel.second is not None:
         entries[panel.second.label.split(" [")[0]] = Line2D([], [], color=COLOURS[1], lw=1.8)
     if any(one.sde is not None for one in panel.theory):
-        entries["mode SDE"] = Line2D([], [], color=INK, lw=1.0, ls=(0, (4, 2)))
+        edged = few and panel.edges
+        entries["mode SDE, 5–95 %" if edged else "mode SDE"] = (_Edged if edged else Line2D)([], [], **SDE)
     if any(one.flow is not None for one in panel.theory) and few:
-        entries["gradient flow"] = Line2D([], [], color=GREY, lw=1.0, ls="-.")
+        entries["gradient flow"] = Line2D([], [], **FLOW)
     if panel.targets and few:
-        entries["s*"] = Line2D([], [], color=GREY, lw=0.7, ls=":")
+        entries["s*"] = Line2D([], [], color=GREY, **LEVEL)
     if panel.peaks:
         entries["peak"] = Line2D([], [], color=GREY, marker="o", mec="white", ms=6, lw=0)
     legend_above(axes, across, entries)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Sequence
 
 import matplotlib as mpl
@@ -15,7 +14,7 @@ from saddlescope.plots import series
 from saddlescope.plots.laws import draw_stationary
 from saddlescope.plots.panel import Panel, draw
 from saddlescope.plots.predicted import predictions
-from saddlescope.plots.style import GREY, PANEL, STYLE, Picture, quiet
+from saddlescope.plots.style import GREY, PANEL, STYLE, Picture, quiet, wrapped
 from saddlescope.plots.views import CannotPlot, View, view
 
 Draw = Callable[[Axes, int], None]
@@ -26,26 +25,30 @@ def plot(run: xr.Dataset, theory: bool = True) -> Figure:
     """The picture of a run: mode strengths, mode noise, loss, balance, rank or determinant, with theory.
 
     Lines are ensemble means and bands hold 90 % of the trajectories. ``theory`` adds the mode SDE (mean and 5–95 %) and
-    gradient flow to the strengths of the first four modes. What cannot be drawn is left out and named in the
-    footer, with the reason. The figure is independent of pyplot and of its settings: a notebook shows it once, a script
-    writes it with ``figure.savefig(path)``.
+    gradient flow to the strengths of the first four modes, and the mean noise of the mode SDE. What a reader may miss
+    is named in the footer, with the reason. Where nearly all trajectories diverged, a sentence takes the place of the
+    panels; ``run.isel(time=…)`` selects the saves before that. The figure is independent of pyplot and of its settings:
+    a notebook shows it once, a script writes it with ``figure.savefig(path)``.
     Raises TypeError or ValueError for what is not a run from simulate or load.
 
     >>> from saddlescope import GD, DeepLinear, GaussianData, Plan, Problem, init, simulate
     >>> problem = Problem(DeepLinear((2, 3, 2)), GaussianData([[2.0, 0.0], [0.0, 1.0]]), init.Balanced(scale=0.1))
     >>> figure = plot(simulate(problem, GD(lr=0.05), Plan(steps=100), engine="reference"))
     >>> [axes.get_ylabel() for axes in figure.axes]
-    ['mode strength [y/x]', 'excess loss [y²]', 'effective rank']
+    ['mode strength [y/x]', 'excess loss [y²]', 'rank']
     """
     if not isinstance(theory, bool):
         raise TypeError(f"theory must be True or False, got {shown(theory)}")
     seen = view(run)
     notes = list(seen.notes)
     with mpl.rc_context(STYLE), quiet():
-        panels, more = _panels(seen, theory)
+        panels, more = ([], []) if seen.ruin else _panels(seen, theory)
         figure = _laid_out(panels)
-        figure.suptitle(textwrap.fill(_title(seen), 156 if len(panels) > 1 else 96), x=0.008, ha="left", fontsize=9)
-        footer = [textwrap.fill(note, 156 if len(panels) > 1 else 96) for note in notes + more]
+        width = 0.98 * figure.get_figwidth()
+        if seen.ruin:
+            figure.text(0.008, 0.45, wrapped(seen.ruin, width, 11), va="center", fontsize=11)
+        figure.suptitle(wrapped(_title(seen), width), x=0.008, ha="left", fontsize=9)
+        footer = [wrapped(note, width) for note in notes + more]
         figure.supxlabel("\n".join(footer), x=0.008, ha="left", fontsize=9, color=GREY)
         figure.canvas.draw()  # fixes ticks and text while the style holds
     return figure
@@ -57,15 +60,14 @@ def _panels(seen: View, theory: bool) -> tuple[list[Draw], list[str]]:
     absent: list[str] = []
     notes: list[str] = []
 
-    def add(content: Callable[[View], Panel], labels: bool = True) -> bool:
+    def add(content: Callable[[View], Panel], labels: bool = True) -> None:
         try:
             panel = content(seen)
         except CannotPlot as error:
-            absent.append(error.reason)
-            return False
+            absent.extend([error.reason] * error.missed)
+            return
         whole = not found
         found.append(lambda axes, across: draw(axes, panel, seen, labels, whole, across))
-        return True
 
     predicted, told = (
         predictions(seen, series.shown_modes(seen))
@@ -73,7 +75,7 @@ def _panels(seen: View, theory: bool) -> tuple[list[Draw], list[str]]:
         else ([], [])
     )
     add(lambda seen: series.strengths_of(seen, predicted))
-    add(series.noise_of, labels=False)
+    add(lambda seen: series.noise_of(seen, predicted), labels=False)
     for content in (series.loss_of, series.balance_of, series.rank_of, series.determinant_of):
         add(content)
     if "histogram" in seen.run and (shown_modes := series.shown_modes(seen)):
@@ -102,7 +104,7 @@ LAYOUTS = {
 def _laid_out(panels: Sequence[Draw]) -> Picture:
     """A figure of these panels."""
     rows = LAYOUTS.get(len(panels), ())
-    figure = Picture(3 * PANEL[0] if len(panels) > 1 else 2 * PANEL[0], max(len(rows), 0.3) * PANEL[1] + 0.5)
+    figure = Picture(2 * PANEL[0] if len(panels) == 1 else 3 * PANEL[0], max(len(rows), 0.3) * PANEL[1] + 0.5)
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # type: ignore[union-attr, call-arg]
     if rows:
         grid = figure.add_gridspec(len(rows), 6)

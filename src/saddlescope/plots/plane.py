@@ -20,6 +20,12 @@ TINTS = dict(zip(REGIMES, ("#cfe3f1", "#d5ecd9", "#fbe9c6", "#f7d9c4", "#e3e5e8"
 POINTS = 240
 """Label noises and temperatures of the plane, along each axis."""
 
+WIDE = 6
+"""Ratio σ/s* of a marked mode beyond which the axis of σ is logarithmic."""
+
+MARGIN = 20
+"""Least distance of the name of a regime from the left and right, in points of the plane."""
+
 
 def regimes(run_or_mode: xr.Dataset | ModeSDE | float, mode: int = 0, axes: Axes | None = None) -> Figure:
     """The five regimes of a mode at depth 2 and its critical temperature T_c, by label noise σ and temperature T.
@@ -34,7 +40,8 @@ def regimes(run_or_mode: xr.Dataset | ModeSDE | float, mode: int = 0, axes: Axes
     ['learned', 'bimodal', 'at zero', 'collapsing', 'collapsed']
     """
     marked, target, noise, T = _asked(run_or_mode, mode)
-    sigma = np.linspace(1e-3 * target, max(3.0 * target, 1.25 * noise), POINTS)
+    most, wide = max(3.0 * target, 1.25 * noise), noise > WIDE * target
+    sigma = np.geomspace(0.1 * target, most, POINTS) if wide else np.linspace(1e-3 * target, most, POINTS)
     found = [regime_temperatures(ModeSDE(depth=2, target=target, label_noise=s, temperature=1.0)) for s in sigma]
     zero, critical, bump = (np.array([one[name] for one in found]) for name in ("zero", "critical", "bump"))
     low, high = zero.min() / 5, 4 * critical.max()
@@ -61,13 +68,14 @@ def regimes(run_or_mode: xr.Dataset | ModeSDE | float, mode: int = 0, axes: Axes
                 row, column = np.unravel_index(
                     distance_transform_edt(np.pad(inside, 1)).argmax(), np.add(inside.shape, 2)
                 )
-                at = sigma[min(column, POINTS) - 1], temperatures[min(row, POINTS) - 1, 0]
-                place.text(*at, name, ha="center", va="center")
+                across = sigma[np.clip(column - 1, MARGIN, POINTS - MARGIN)]
+                place.text(across, temperatures[row - 1, 0], name, ha="center", va="center")
         if marked is not None and T > 0:
             place.plot(noise, T, "o", color=COLOURS[1], mec="white", ms=8, label="this mode", clip_on=False, zorder=5)
         place.set(
-            yscale="log", xlabel="label noise σ [y]", ylabel="temperature T", xlim=(0, sigma[-1]), ylim=(low, high)
-        )
+            yscale="log", xlabel="label noise σ [y]", ylabel="temperature T", xlim=(sigma[0] if wide else 0, sigma[-1]),
+            ylim=(low, high), xscale="log" if wide else "linear",
+        )  # fmt: skip
         legend_above(place, 4)
 
     return drawn(draw, axes)

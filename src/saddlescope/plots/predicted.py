@@ -48,12 +48,16 @@ class Start:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Curves of one mode: mean, 5, 50 and 95 % of the SDE (4, t), gradient flow (t,); None where theory has none."""
+    """Curves of one mode; None where theory has none.
+
+    Mean, 5, 50 and 95 % of the strength (4, t) and of the noise (4, t) under the SDE, and gradient flow (t,).
+    """
 
     mode: int
     start: Start
     time: Floats
     sde: Floats | None
+    noise: Floats | None
     flow: Floats | None
 
 
@@ -102,7 +106,9 @@ def network_flow(view: View, modes: Sequence[int]) -> list[Prediction]:
         )
     words = f"is gradient flow of the network from the initial weights of {len(members)} trajectories"
     strength, times = run["mode_strength"].sel(statistic="mean"), run["time"].values / method.pace
-    return [Prediction(m, Start(0.0, np.zeros(0), words), times, None, strength.sel(mode=m).values) for m in modes]
+    return [
+        Prediction(m, Start(0.0, np.zeros(0), words), times, None, None, strength.sel(mode=m).values) for m in modes
+    ]
 
 
 def prediction(view: View, mode: int) -> Prediction:
@@ -121,29 +127,32 @@ def prediction(view: View, mode: int) -> Prediction:
         flow = sde.flow(elapsed, float(np.median(start.strengths)))
     except ValueError:
         flow = None
-    return Prediction(mode, start, times, _statistics(sde, start, elapsed) if sde.temperature > 0 else None, flow)
+    strength, noise = _statistics(sde, start, elapsed) if sde.temperature > 0 else (None, None)
+    return Prediction(mode, start, times, strength, noise, flow)
 
 
-def _statistics(sde: ModeSDE, start: Start, elapsed: Floats) -> Floats:
-    """Mean, 5, 50 and 95 % of the mode SDE: by paths, and by the stationary law for times that are long after."""
+def _statistics(sde: ModeSDE, start: Start, elapsed: Floats) -> tuple[Floats, Floats]:
+    """Mean, 5, 50 and 95 % of strength and noise: by paths, and by the stationary law for times that are long after."""
     rate = sde.pull[0] * max(sde.depth * abs(sde.fixed_point) ** (2 - 2 / sde.depth), 1e-6)
     paths = int(np.clip(WORK / (rate * elapsed[-1] + 1e-300), 256, PATHS))
     near = elapsed * rate * paths <= 1.001 * max(WORK, rate * elapsed[1] * paths)
     first = np.quantile(start.strengths, (np.arange(paths) + 0.5) / paths)
     rng = np.random.default_rng(0)
-    curves = np.full((4, len(elapsed)), np.nan)
+    curves, noise = np.full((2, 4, len(elapsed)), np.nan)
     with quiet():
         sample = np.asarray(sde.simulate(rng.permutation(first), elapsed[near], paths, seed=0), np.float64)
-        curves[0, near] = np.nanmean(sample, axis=0)
-        curves[1:, near] = quantiles(sample, (0.05, 0.5, 0.95))
+        for found, values in ((curves, sample), (noise, sde.diffusion(sample) ** 2)):
+            found[0, near] = np.nanmean(values, axis=0)
+            found[1:, near] = quantiles(values, (0.05, 0.5, 0.95))
         if not near.all():
             try:
                 law = sde.stationary()
                 if 10 * sde.relaxation_time < elapsed[near][-1]:
                     curves[:, ~near] = np.array([law.mean(), *law.ppf([0.05, 0.5, 0.95])])[:, None]
+                    noise[:, ~near] = noise[:, near][:, -1:]  # the last sample is one of the stationary law
             except ValueError:
                 pass  # the curves end where the paths do
-    return curves
+    return curves, noise
 
 
 def prediction_start(view: View, mode: int, depth: int) -> Start:
@@ -194,7 +203,7 @@ class _Saved:
         if self._levels is None:
             held = held[np.isfinite(held)]
             return held[held > 0] if self.positive else held
-        z = np.clip(ndtri((np.arange(256) + 0.5) / 256), -2, 2)
+        z = np.clip(ndtri((np.arange(256) + 0.5) / 256), *self._levels[[0, -1]])
         inner = np.log(held) if self.positive else held
         slopes = np.diff(inner) / np.diff(self._levels)
         values = inner[1] + z * np.where(z < 0, slopes[0], slopes[1])

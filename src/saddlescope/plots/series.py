@@ -14,7 +14,7 @@ from saddlescope._arrays import Floats
 from saddlescope.plots.panel import Panel, draw
 from saddlescope.plots.predicted import Prediction, predictions
 from saddlescope.plots.style import drawn
-from saddlescope.plots.views import CannotPlot, Curves, View, view
+from saddlescope.plots.views import CannotPlot, Curves, View, drawable
 
 # --- the public panels
 
@@ -23,11 +23,12 @@ def modes(run: xr.Dataset, axes: Axes | None = None, theory: bool = True) -> Fig
     """Mode strengths ``u_αᵀPv_α`` over time, with the mode SDE and gradient flow where theory has them.
 
     Lines are ensemble means, bands hold 90 % of the trajectories; fewer than 8 kept trajectories are drawn one by one.
-    Dashed: mean and 5–95 % of 4,096 paths of ``theory.mode_sde``; dash-dotted: gradient flow. Theory starts at the
-    initial strengths of balanced weights, and otherwise from the run's own strengths at the first save at which their
-    median is at least 0.05 s*. Modes with s* = 0 are left out.
+    Dashed and dotted: mean and 5–95 % of 4,096 paths of ``theory.mode_sde``; wide grey: gradient flow. Theory starts
+    at the initial strengths of balanced weights, and otherwise from the run's own strengths at the first save at which
+    their median is at least 0.05 s*. Modes with s* = 0 are left out.
     Draws into ``axes``, or a new figure, and returns the figure. Raises TypeError or ValueError for what is not a run,
-    ValueError where the run holds no mode strengths.
+    ValueError where the run holds no mode strengths or nearly all trajectories diverged; select the saves before that
+    by ``run.isel(time=…)``.
 
     >>> from saddlescope import SGD, DeepLinear, GaussianData, Plan, Problem, init, simulate
     >>> problem = Problem(DeepLinear((2, 3, 2)), GaussianData([[2.0, 0.0], [0.0, 1.0]]), init.Balanced(scale=0.1))
@@ -35,18 +36,18 @@ def modes(run: xr.Dataset, axes: Axes | None = None, theory: bool = True) -> Fig
     >>> [text.get_text() for text in modes(run).axes[0].texts]
     ['s* = 2', 's* = 1']
     """
-    seen = view(run)
-    return _figure(lambda: strengths_of(seen, *_theory(seen, theory)[:1]), seen, axes)
+    return over(run, lambda seen: strengths_of(seen, _theory(seen, theory)), axes)
 
 
-def noise(run: xr.Dataset, axes: Axes | None = None) -> Figure:
-    """Variance rate of the gradient noise along every mode, with its peak marked.
+def noise(run: xr.Dataset, axes: Axes | None = None, theory: bool = True) -> Figure:
+    """Variance rate of the gradient noise along every mode, with its peak marked, and that of the mode SDE.
 
+    Dashed: mean of ``T L² s^{4κ} g(s)`` over paths s of ``theory.mode_sde``, from where theory starts (see ``modes``).
     A peak is that of ``Plan(events=["noise_peak"])`` (median over trajectories) where the run has it, otherwise the
     largest mean noise before the mean strength reaches 0.9 s*, if it falls by 10 % until then.
     Draws into ``axes``, or a new figure, and returns the figure. Raises ValueError where there is no noise.
     """
-    return over(run, noise_of, axes)
+    return over(run, lambda seen: noise_of(seen, _theory(seen, theory)), axes)
 
 
 def loss(run: xr.Dataset, axes: Axes | None = None) -> Figure:
@@ -100,18 +101,15 @@ def variable(run: xr.Dataset, name: str, axes: Axes | None = None) -> Figure:
 
 def over(run: xr.Dataset, panel: Callable[[View], Panel], axes: Axes | None) -> Figure:
     """A panel of a run alone."""
-    seen = view(run)
-    return _figure(lambda: panel(seen), seen, axes)
-
-
-def _figure(panel: Callable[[], Panel], seen: View, axes: Axes | None) -> Figure:
-    content = panel()
+    seen = drawable(run)
+    content = panel(seen)
     return drawn(lambda place: draw(place, content, seen, across=3), axes)
 
 
-def _theory(seen: View, wanted: bool) -> tuple[list[Prediction], list[str]]:
-    """Predictions of the modes that are shown."""
-    return predictions(seen, shown_modes(seen)) if wanted else ([], [])
+def _theory(seen: View, wanted: bool) -> list[Prediction]:
+    """Predictions of the modes that are shown; none without mode strengths, from which they start."""
+    held = wanted and len(seen.time) and "mode_strength" in seen.run
+    return predictions(seen, shown_modes(seen))[0] if held else []
 
 
 # --- their content
@@ -137,12 +135,13 @@ def strengths_of(seen: View, theory: Sequence[Prediction]) -> Panel:
     return Panel(curves, log, limits=limits, theory=theory, targets=tuple(targets))
 
 
-def noise_of(seen: View) -> Panel:
+def noise_of(seen: View, theory: Sequence[Prediction]) -> Panel:
     """Noise along the modes, with peaks."""
     curves = _of_modes(seen, "mode_noise")
     if not curves.values.max() > 0:
         raise CannotPlot("mode noise", f"0 at all saves of {type(seen.method).__name__}", "use SGD or Langevin")
-    return Panel(curves, True, decades=5, peaks=_peaks(seen, curves))
+    noisy = [replace(one, sde=one.noise, flow=None) for one in theory if one.noise is not None]
+    return Panel(curves, True, decades=5, peaks=_peaks(seen, curves), theory=noisy, edges=False)
 
 
 def loss_of(seen: View) -> Panel:
@@ -155,7 +154,7 @@ def loss_of(seen: View) -> Panel:
 def balance_of(seen: View) -> Panel:
     """Imbalance of layers."""
     if seen.problem.network.depth == 1:
-        raise CannotPlot("imbalance", "a single layer", "use depth ≥ 2")
+        raise CannotPlot("imbalance", "a single layer", "use depth ≥ 2", missed=False)
     curves = seen.curves("imbalance")
     if curves.values.max() < 1e-12 * _weight(seen):
         raise CannotPlot("imbalance", "0 up to rounding", "use other initial weights or noise")
@@ -165,12 +164,13 @@ def balance_of(seen: View) -> Panel:
 def rank_of(seen: View) -> Panel:
     """Effective rank and learned modes."""
     if len(seen.targets) < 2:
-        raise CannotPlot("effective rank", "at most one mode", "use more inputs and outputs")
+        raise CannotPlot("effective rank", "at most one mode", "use more inputs and outputs", missed=False)
     curves = seen.curves("effective_rank")
     second = seen.curves("learned_modes") if "learned_modes" in seen.run else None
     if second is not None:
         none = np.full_like(second.low, np.nan)
         second = replace(second, low=none, high=none, paths=second.paths[:0] if second.kind else second.paths)
+        curves = replace(curves, label="rank")
     tallest = max(curves.values.max(), second.values.max() if second is not None else 0)
     return Panel(curves, False, limits=(0, 1.08 * tallest), second=second, single="effective rank")
 
@@ -178,12 +178,13 @@ def rank_of(seen: View) -> Panel:
 def determinant_of(seen: View) -> Panel:
     """log det of neighbouring layers."""
     if seen.problem.network.depth == 1:
-        raise CannotPlot("log det", "a single layer", "use depth ≥ 2")
+        raise CannotPlot("log det", "a single layer", "use depth ≥ 2", missed=False)
     try:
         curves = seen.curves("log_det")
     except CannotPlot as error:
         if "not defined" in error.reason:
-            raise CannotPlot("log det", "no layer as wide as its neighbours together", "widen it") from None
+            reason = "no layer as wide as its neighbours together"
+            raise CannotPlot("log det", reason, "widen it", missed=False) from None
         raise
     if "imbalance" in seen.run and np.nanmax(_first(seen.curves("imbalance"))) < 1e-12 * _weight(seen):
         raise CannotPlot("log det", "balanced layers are singular", "use other initial weights")

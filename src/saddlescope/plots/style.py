@@ -16,7 +16,9 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.font_manager import FontProperties
 from matplotlib.rcsetup import cycler
+from matplotlib.textpath import text_to_path
 
 from saddlescope._numbers import shown
 
@@ -224,15 +226,33 @@ def label(variable: xr.DataArray) -> str:
     return name if units in ("1", name) else f"{name} [{units}]"
 
 
+def wrapped(text: str, width: float, size: float = 9) -> str:
+    """Text in lines that fit into ``width`` inches at any resolution, where hinting widens letters by up to a tenth.
+
+    >>> wrapped("a few words " * 3, width=1.0).count("\\n")
+    2
+    """
+    font = FontProperties(size=size, family="DejaVu Sans")
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if 1.1 * text_to_path.get_text_width_height_descent(longer, font, False)[0] < 72 * width or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return "\n".join(lines)
+
+
 def legend_above(axes: Axes, across: int, entries: Mapping[str, Any] | None = None) -> None:
     """A legend above the panel, ``across`` entries in a row: of names with handles, or of all that has a label."""
     if entries is None:
         handles, names = axes.get_legend_handles_labels()
         entries = dict(zip(names, handles, strict=True))
     if entries:
+        rows = -(-len(entries) // across)
         axes.legend(
             list(entries.values()), list(entries), loc="lower left", bbox_to_anchor=(0, 1), frameon=False,
-            ncols=min(across, len(entries)), borderaxespad=0.2, borderpad=0.2, columnspacing=1.4,
+            ncols=-(-len(entries) // rows), borderaxespad=0.2, borderpad=0.2, columnspacing=1.4,
         )  # fmt: skip
 
 

@@ -20,12 +20,16 @@ from saddlescope.plots.style import label, quiet
 from saddlescope.problem import Problem
 from saddlescope.runs.run import divergence, final_state, parts
 from saddlescope.runs.variables import EVENTS
+from saddlescope.simulation.advice import against_divergence
 
 BANDS_FROM = 8
 """Number of trajectories from which a band is drawn instead of each of them."""
 
 PATHS = 3
 """Number of single trajectories over a band."""
+
+FEWEST = 0.1
+"""Fraction of the trajectories that must not have diverged by the last save; statistics of fewer would mislead."""
 
 MOST_NUMBERS = 20_000_000
 """Numbers of kept trajectories that are read for one panel."""
@@ -43,11 +47,11 @@ OPTIONS = (
 
 
 class CannotPlot(ValueError):
-    """A panel that a run has nothing for; ``reason`` says it in a few words."""
+    """A panel that a run has nothing for; ``reason`` says it in a few words, ``missed`` whether a reader expects it."""
 
-    def __init__(self, what: str, reason: str, fix: str) -> None:
+    def __init__(self, what: str, reason: str, fix: str, missed: bool = True) -> None:
         super().__init__(f"run has no {what} to plot: {reason}; {fix}")
-        self.reason = f"{what} ({reason})"
+        self.reason, self.missed = f"{what} ({reason})", missed
 
 
 @dataclass(frozen=True)
@@ -131,11 +135,28 @@ class View:
         """Last step of the run."""
         return final_state(self.run).step
 
+    @cached_property
+    def status(self) -> NDArray[np.int64]:
+        """0 or the step of divergence of every trajectory, as of the last save."""
+        found = np.atleast_1d(self.run["status"].values) if "status" in self.run else np.zeros(0, np.int64)
+        last = np.max(self.run["step"].values, initial=0) if "step" in self.run.coords else self.reached
+        return np.where(found > last, 0, found)
+
+    @property
+    def ruin(self) -> str:
+        """One sentence where all or nearly all trajectories diverged, with the remedy; empty otherwise."""
+        lost, count = self.status[self.status != 0], self.status.size
+        if not count or count - lost.size >= FEWEST * count:
+            return ""
+        many = "All" if lost.size == count else f"{lost.size:,} of"
+        who = f"{many} {count:,} trajectories diverged, the first" if count > 1 else "The trajectory diverged"
+        return f"{who} at step {lost.min():,}: {against_divergence(self.problem, self.method)}"
+
     @property
     def notes(self) -> list[str]:
         """What a reader must know: trajectories that diverged, a run that is not complete."""
         found = []
-        if "status" in self.run and (lost := divergence(np.atleast_1d(self.run["status"].values))):
+        if not self.ruin and (lost := divergence(self.status)):
             found.append(f"Diverged: {lost}; curves are those of the others.")
         if self.reached < self.plan.steps:
             found.append(f"The run is not complete: {self.reached:,} of {self.plan.steps:,} steps.")
@@ -252,3 +273,11 @@ def _middle(mean: Floats, median: Floats, low: Floats, high: Floats) -> tuple[st
 def view(run: xr.Dataset) -> View:
     """A run to be plotted. Raises TypeError or ValueError for what is not a run from simulate or load."""
     return View(run, *parts(run))
+
+
+def drawable(run: xr.Dataset) -> View:
+    """As ``view``; raises ValueError, with the remedy, where all or nearly all trajectories diverged."""
+    seen = view(run)
+    if seen.ruin:
+        raise ValueError(f"run has nothing to plot: {seen.ruin[0].lower()}{seen.ruin[1:]}")
+    return seen

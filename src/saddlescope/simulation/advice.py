@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from saddlescope import observables, theory
+from saddlescope.data import Dataset
 from saddlescope.data.base import LARGEST
 from saddlescope.engines.protocol import Engine
 from saddlescope.engines.state import State, weights
@@ -33,6 +34,9 @@ SMALL = 0.1
 """What counts as ≪ 1."""
 
 _NUMBER = re.compile(r"\d[\d,.]*(e[-+]?\d+)?")
+
+UNEQUAL = 10
+"""Ratio of the root mean squares of columns beyond which a data set should be standardised."""
 
 RARE = 20
 """Nats below its maximum at which a density counts as 0."""
@@ -87,20 +91,34 @@ def on_run(problem: Problem, method: Method, plan: Plan, engine: Engine, state: 
 def on_end(problem: Problem, method: Method, plan: Plan, state: State) -> Iterator[str]:
     """Sentences on what went wrong in a run that ended at this state."""
     if lost := divergence(status(problem, state)):
-        yield (
-            f"diverged: {lost}; statistics are of all others, a biased sample; {_against_divergence(problem, method)}"
-        )
+        left = (status(problem, state) == 0).any()
+        what = "statistics are of all others, a biased sample" if left else "no trajectory is left for statistics"
+        yield f"diverged: {lost}; {what}; {against_divergence(problem, method)}"
     yield from _on_absorption(problem, method, plan, state)
 
 
-def _against_divergence(problem: Problem, method: Method) -> str:
+def against_divergence(problem: Problem, method: Method) -> str:
+    """What to change where trajectories diverge."""
     if method.source == "flow":
         return "lower the scale of the initial weights: the flow is too stiff"
     name, edge = method.step_argument, _edge(problem, method)
     if method.time_step > edge:
-        return f"lower {name} = {method.time_step:.3g} below the stability edge {edge:.3g}"
+        return f"lower {name} = {method.time_step:.3g} below the stability edge {edge:.3g}{_or_standardise(problem)}"
     stable = f" (stable without noise below {edge:.3g})" if np.isfinite(edge) else ""
-    return f"lower {name} = {method.time_step:.3g}{stable}, or raise batch_size"
+    return f"lower {name} = {method.time_step:.3g}{stable}, or raise batch_size{_or_standardise(problem)}"
+
+
+def _or_standardise(problem: Problem) -> str:
+    """The usual remedy for a data set whose columns are large or on different scales; empty for other data."""
+    data = problem.data
+    if not isinstance(data, Dataset):
+        return ""
+    sizes = np.concatenate([np.linalg.norm(columns, axis=0) for columns in (data.X, data.Y)]) / np.sqrt(data.samples)
+    least, most = sizes[sizes > 0].min(), sizes.max()
+    if most <= UNEQUAL * min(least, 1.0):
+        return ""
+    least, most = (f"{float(f'{size:.2g}'):,g}" for size in (least, most))
+    return f", or use Dataset.standardise(): the columns have root mean squares from {least} to {most}"
 
 
 def _on_absorption(problem: Problem, method: Method, plan: Plan, state: State) -> Iterator[str]:
@@ -156,7 +174,7 @@ def _on_stability(problem: Problem, method: Method) -> Iterator[str]:
     if method.source != "flow" and method.time_step > edge:
         yield (
             f"{name} = {method.time_step:.3g} is beyond the stability edge {edge:.3g}, "
-            f"so the strongest mode oscillates or diverges; lower {name}"
+            f"so the strongest mode oscillates or diverges; lower {name}{_or_standardise(problem)}"
         )
 
 
