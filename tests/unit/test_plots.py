@@ -10,6 +10,9 @@ import pytest
 from matplotlib.figure import Figure
 
 import saddlescope as sc
+from saddlescope.comparison import strengths
+from saddlescope.runs.run import parts
+from saddlescope.runs.selection import selected
 
 WHITE = sc.GaussianData([[2.0, 0.0], [0.0, 1.0]], label_noise=0.5)
 SGD = sc.SGD(lr=0.01, batch_size=4)
@@ -332,6 +335,37 @@ def test_point_masses_are_shown_as_such():
     (axes,) = sc.plots.stationary(law).axes
     assert axes.get_ylabel() == "probability"
     np.testing.assert_allclose([line.get_ydata()[1] for line in axes.lines], law.probabilities)
+
+
+@pytest.mark.filterwarnings("ignore:T = lr")
+def test_above_the_critical_temperature_strengths_are_shown_by_their_size():
+    data, method = sc.GaussianData([[1.0]], label_noise=2.0), sc.Langevin(0.4, batch_size=1.0, dt=0.005)
+    dataset = run_of(sc.init.Balanced(scale=0.05), method, (1, 1, 1), data, steps=1000)
+    (axes,) = sc.plots.stationary(dataset).axes
+    shares, edges, _ = axes.patches[0].get_data()
+    sizes = np.abs(strengths(selected(dataset), 0, None)[0])
+    assert axes.get_xscale() == "log" and edges[0] < sizes.min() < 1 < edges[-1]
+    np.testing.assert_allclose(shares, np.histogram(sizes, edges)[0] / len(sizes))
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "simulation", "s*", "stationary law: mass 1 at 0",
+    ]  # fmt: skip
+    law = sc.theory.mode_sde(*parts(dataset)[:2], 0).stationary()
+    assert "approach point masses" in sc.plots.comparison(dataset, law).axes[0].get_title(loc="left")
+
+
+def test_colours_of_a_law_in_time_are_its_density():
+    """Not relative to each time: with the same colour map at all times, mass that spreads is paler."""
+    sde = sc.theory.ModeSDE(depth=3, target=1.0, label_noise=0.5, temperature=0.05)
+    axes, bar = sc.plots.density_in_time(sde, start=1e-2, end=6.0).axes
+    heat = np.ma.getdata(axes.collections[0].get_array())
+    grid = axes.collections[0].get_coordinates()[:, 0, 1]
+    mass = (heat * np.diff(grid)[:, None]).sum(axis=0)
+    assert mass[-1] == pytest.approx(1.0, abs=2e-3) and (mass < 1.001).all()
+    (exact,) = sde.evolve(1e-2, [6.0])
+    centres = (grid[1:] + grid[:-1]) / 2
+    np.testing.assert_allclose(heat[:, -1], exact.pdf(centres), atol=0.03 * heat[:, -1].max())
+    assert np.abs(np.diff(heat[120:], axis=1)).max() < 0.05 * heat[120:].max()  # no jump
+    assert "CDF within" in bar.get_ylabel()
 
 
 def test_law_in_time_has_the_quantiles_of_theory():

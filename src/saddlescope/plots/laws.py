@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from scipy.special import ndtr
@@ -20,8 +21,11 @@ from saddlescope.plots.views import Curves, View, drawable, quantiles
 from saddlescope.runs.selection import selected
 from saddlescope.theory import Atoms, Mixture, ModeSDE, mode_sde
 
-TIMES = 48
+TIMES = 160
 """Times of a law in time."""
+
+DECADES = 3
+"""Of density that the colours of a law in time span."""
 
 LEVELS = ndtr(np.linspace(-3.5, 3.5, 281))
 """Probabilities of the quantiles between which its density is found."""
@@ -34,7 +38,8 @@ def stationary(run_or_law: xr.Dataset | ModeSDE | Any, mode: int = 0, axes: Axes
     """Histogram of a mode's strength against its stationary density and the Boltzmann law; point masses as lines.
 
     ``run_or_law`` is a run, a ``ModeSDE``, or a law with ``pdf`` and ``ppf``. A run gives the histogram that
-    ``Plan(accumulate=…)`` has collected, or its trajectories at the last step, and the theory of its mode.
+    ``Plan(accumulate=…)`` has collected, or its trajectories at the last step, and the theory of its mode. Where that
+    is a point mass at 0 (above T_c), which strengths approach with time, their sizes are shown on a logarithmic axis.
     Draws into ``axes``, or a new figure, and returns the figure. Raises TypeError for other things, ValueError for a
     mode that does not exist, or an SDE whose law depends on its start.
 
@@ -59,6 +64,9 @@ def stationary(run_or_law: xr.Dataset | ModeSDE | Any, mode: int = 0, axes: Axes
 
 def draw_stationary(axes: Axes, seen: View, mode: int, across: int = 3) -> None:
     """The stationary panel of a run."""
+    if seen.plan.accumulate is None and _ends_at_zero(seen, mode):
+        _towards_zero(axes, seen, mode, across)
+        return
     edges, heights = _histogram(seen, mode)
     axes.stairs(heights, edges, fill=True, color=COLOURS[mode % len(COLOURS)], alpha=0.35, label="simulation")
     try:
@@ -69,6 +77,33 @@ def draw_stationary(axes: Axes, seen: View, mode: int, across: int = 3) -> None:
     _densities(axes, laws, (edges, heights), across)
 
 
+def _ends_at_zero(seen: View, mode: int) -> bool:
+    """Whether the stationary law is a point mass at 0."""
+    try:
+        return mode_sde(seen.problem, seen.method, mode).stationary().point_masses() == [(0.0, 1.0)]
+    except ValueError:
+        return False
+
+
+def _towards_zero(axes: Axes, seen: View, mode: int, across: int) -> None:
+    """Sizes of the strengths at the last step on a logarithmic axis, beside s*."""
+    sizes = np.abs(strengths(selected(seen.run), mode, None)[0])
+    scale = float(seen.targets[mode]) or 1.0
+    powers = np.log10(np.maximum(sizes, 1e-300))
+    low, high = min(float(powers.min()), np.log10(scale) - 1), max(float(powers.max()), np.log10(scale))
+    pad = 0.05 * (high - low)
+    edges = np.linspace(low - pad, high + pad, int(np.clip(2 * len(sizes) ** (1 / 3), 8, 60)) + 1)
+    shares = np.histogram(powers, edges)[0] / len(sizes)
+    axes.stairs(shares, 10**edges, fill=True, color=COLOURS[mode % len(COLOURS)], alpha=0.35, label="simulation")
+    if seen.targets[mode] > 0:
+        axes.axvline(scale, color=GREY, lw=1.2, ls=":", label="s*")
+    axes.plot([], [], color=INK, marker="<", ls="", label="stationary law: mass 1 at 0")
+    axes.plot(0.01, 0.03, color=INK, marker="<", ms=7, ls="", transform=axes.transAxes, clip_on=False)
+    axes.set(xscale="log", xlabel="|mode strength| [y/x]", ylabel="fraction in a bin")
+    axes.set(xlim=(10 ** edges[0], 10 ** edges[-1]), ylim=(0, 1.15 * shares.max()))
+    legend_above(axes, across)
+
+
 def _laws(sde: ModeSDE, start: float | None) -> dict[str, Any]:
     """The stationary law and the Boltzmann law, where they exist."""
     try:
@@ -77,6 +112,8 @@ def _laws(sde: ModeSDE, start: float | None) -> dict[str, Any]:
         if start is None:
             raise
         found = {"stationary law": sde.stationary()}
+    if sum(p for _, p in found["stationary law"].point_masses()) > 0.999:  # no density to compare with
+        return found
     try:
         return found | {"Boltzmann": sde.boltzmann()}
     except ValueError:
@@ -109,7 +146,7 @@ def _densities(axes: Axes, laws: dict[str, Any], histogram: tuple[Floats, Floats
     if histogram is not None:  # theory does not stretch the axis far beyond the histogram
         width = histogram[0][-1] - histogram[0][0]
         low, high = max(low, ends[0] - 0.6 * width), min(high, ends[1] + 0.6 * width)
-    pad = 0.04 * (high - low) or 0.5 * max(abs(high), 1e-3)
+    pad = 0.04 * (high - low) or 0.5 * (abs(high) or 1.0)
     x = np.linspace(low - pad, high + pad, 800)
     tops = [] if histogram is None else [histogram[1].max()]
     styles: tuple[dict[str, Any], ...] = ({"color": INK, "lw": 1.4}, {"color": GREY, "lw": 1.2, "ls": "--"})
@@ -146,28 +183,33 @@ def density_in_time(
     start: float | None = None,
     end: float | None = None,
 ) -> Figure:
-    """The law of a mode's strength in time as a heat map, with the 5, 50 and 95 % quantiles of the run over it.
+    """The density of a mode's strength in time as a heat map, under the run's mean and its 5 and 95 % quantiles.
 
-    Of a run, theory is that of its mode from where ``modes`` starts it; of a ``ModeSDE`` it is that from strength
-    ``start`` until the time ``end``, with its own quantiles. The density at each time is relative to its maximum.
+    Of a run, theory is that of its mode from where ``modes`` starts it, and the median is drawn where some paths run
+    away; of a ``ModeSDE`` it is that from strength ``start`` until the time ``end``, with its own 5, 50 and 95 %
+    quantiles. Colours are logarithmic and the same at all times. Their label says how the law was found: within which
+    error of its distribution function, or from how many paths of the SDE.
     Draws into ``axes``, or a new figure, and returns the figure. Raises ValueError where the mode has no SDE, has no
     noise, or the run has no suitable start.
 
     >>> sde = ModeSDE(depth=2, target=1.0, label_noise=0.5, temperature=0.1)
     >>> figure = density_in_time(sde, start=0.1, end=5.0)
     >>> [axes.get_ylabel() for axes in figure.axes]
-    ['mode strength [y/x]', 'density / maximum']
+    ['mode strength [y/x]', 'density [x/y], CDF within ...']
     """
     sde, sample, first, last, curves = _span(run_or_sde, mode, start, end)
     times = np.linspace(first, last, TIMES + 1)
-    levels = np.array([np.quantile(sample, LEVELS), *_law_in_time(sde, sample, times[1:] - first)])
-    fine = np.linspace(first, last, 6 * TIMES + 1)[1:]
+    found, source = _law_in_time(sde, sample, times[1:] - first)
+    levels = np.array([np.quantile(sample, LEVELS), *found])
+    fine = np.linspace(first, last, 4 * TIMES + 1)[1:]
     grid, density = _heat(levels, times, fine)
+    top = 2.0 * float(np.quantile(density.max(axis=0), 0.1))  # beyond: narrow laws, of one colour
 
     def draw(place: Axes) -> None:
-        heat = place.pcolormesh(fine, grid, density, cmap="Blues", vmin=0, vmax=1, shading="nearest", rasterized=True)
-        bar = place.figure.colorbar(heat, ax=place, aspect=30, pad=0.02)
-        bar.set_label("density / maximum")
+        colours = LogNorm(10.0**-DECADES * top, top, clip=True)
+        heat = place.pcolormesh(fine, grid, density, cmap="Blues", norm=colours, shading="nearest", rasterized=True)
+        bar = place.figure.colorbar(heat, ax=place, aspect=30, pad=0.02, extend="both")
+        bar.set_label(f"density [x/y], {source}")
         bar.outline.set_visible(False)
         if curves is None:
             for probability, name, style in (
@@ -216,20 +258,25 @@ def _span(
     return sde, sample, first, last, curves
 
 
-def _law_in_time(sde: ModeSDE, sample: Floats, elapsed: Floats) -> Floats:
-    """Quantiles (t, p) at ``LEVELS``: of the laws in time, or of paths where these are not found or start together."""
+def _law_in_time(sde: ModeSDE, sample: Floats, elapsed: Floats) -> tuple[Floats, str]:
+    """Quantiles (t, p) at ``LEVELS`` and what they are of: laws in time, or paths where these are out of reach.
+
+    Paths also where strengths do not start together.
+    """
     try:
         if len(sample) > 1:
             raise ValueError("laws in time are found from one strength")
-        return np.array([law.ppf(LEVELS) for law in sde.evolve(float(sample[0]), elapsed, tol=1e-3)])
+        laws = sde.evolve(float(sample[0]), elapsed, tol=1e-3)
+        error = max(law.error for law in laws)
+        return np.array([law.ppf(LEVELS) for law in laws]), f"CDF within {error:.1g}"
     except ValueError:
         first = np.quantile(sample, (np.arange(PATHS) + 0.5) / PATHS)
         paths = np.asarray(sde.simulate(np.random.default_rng(0).permutation(first), elapsed, PATHS), np.float64)
-        return quantiles(paths, tuple(LEVELS)).T
+        return quantiles(paths, tuple(LEVELS)).T, f"from {PATHS:,} paths"
 
 
 def _heat(levels: Floats, times: Floats, fine: Floats) -> tuple[Floats, Floats]:
-    """Grid of strengths (x,), and the density relative to its maximum (x, fine), between the quantiles at ``times``."""
+    """Grid of strengths (x,), and the density (x, fine), between the quantiles at ``times``."""
     between = np.stack([np.interp(fine, times, column) for column in levels.T], axis=1)
     low, high = (float(np.quantile(levels, q)) for q in (0.0, 1.0))
     low, high = (
@@ -237,9 +284,9 @@ def _heat(levels: Floats, times: Floats, fine: Floats) -> tuple[Floats, Floats]:
         min(high, levels[:, -20].max() + 0.2 * np.ptp(levels[:, 20:-20])),
     )
     edges = np.linspace(low, high, 241)
-    below = np.array([np.interp(edges, row, LEVELS, left=0.0, right=1.0) for row in between])
-    density = np.diff(below, axis=1)
-    return (edges[1:] + edges[:-1]) / 2, (density / np.maximum(density.max(axis=1, keepdims=True), 1e-300)).T
+    below = np.array([np.interp(edges, row, LEVELS) for row in between])
+    density = np.diff(below, axis=1) / np.diff(edges)
+    return (edges[1:] + edges[:-1]) / 2, density.T
 
 
 def comparison(
@@ -289,6 +336,8 @@ def comparison(
         place.set(xlabel="mode strength [y/x]", ylabel="distribution function", xlim=(x[0], x[-1]), ylim=(0, 1.01))
         legend_above(place, 4)
         verdict = f"{found.verdict}: largest difference {largest.difference:.3g}, chance explains {largest.bound:.3g}"
+        if found.verdict == "inconclusive" and largest.difference > largest.bound + found.diverged:
+            verdict = "inconclusive: a run may only approach point masses of a law"
         place.set_title(verdict, pad=24)
 
     return drawn(draw, axes)
