@@ -110,9 +110,9 @@ def log_det_step(gradient: Floats, lr: float, weight_decay: float = 0.0) -> Floa
 def log_det_rate(
     data: Data, temperature: float, weights: Weights, interface: int = 0, lr: float = 0.0, share: float = 1.0
 ) -> Floats:
-    """Mean rate ``d log det N/dt = −2T Tr Cov[j] − 2η‖⟨J⟩‖²`` per time t = η·step (n,); path by path when η = 0.
+    """Mean rate ``d log det N/dt = −2T Tr Cov[J₁] − 2η‖⟨J⟩‖²`` per time t = η·step (n,); path by path when η = 0.
 
-    j is J of one sample, ``Cov[J] = Cov[j]/B``. The rate is that of a step at given weights, to second order in ηJ.
+    J₁ is J of one sample, ``Cov[J] = Cov[J₁]/B``. The rate is that of a step at given weights, to second order in ηJ.
 
     For two layers and label noise δ at full batch (T = η/n, share 0) it is ``−2ηδ²dy Tr(S_xx)/n − 2η‖ΔS_xx‖²``: the
     straight line of the source, and a term of the same order in η that plain gradient descent has too. It bends
