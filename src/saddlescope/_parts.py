@@ -82,15 +82,18 @@ def _read_only(value: Any) -> Any:
 
 
 def _facts(part: Any) -> _show.Rows:
-    """What a part shows: its own ``_facts``, or its arguments without those that have their default value."""
-    if hasattr(part, "_facts"):
-        return part._facts()
-    arguments = []
+    """What a part shows: its own ``_facts``, or its arguments."""
+    return part._facts() if hasattr(part, "_facts") else arguments(part)
+
+
+def arguments(part: Any) -> _show.Rows:
+    """The arguments of a part without those that have their default value."""
+    given = []
     for field in dataclasses.fields(part):
         value, default = getattr(part, field.name), getattr(field.default, "default", field.default)
         if isinstance(value, np.ndarray) or value != default:
-            arguments.append((field.name, _show.value(value)))
-    return arguments
+            given.append((field.name, _show.value(value)))
+    return given
 
 
 def _results(part: Any) -> _show.Rows:

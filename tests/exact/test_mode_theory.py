@@ -1,5 +1,7 @@
 """Identities of one mode's SDE and of its stationary law."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -417,3 +419,15 @@ def test_the_balance_of_moments_far_out(depth, T, target):
     law = mode.stationary()
     shift = (depth - 1) * T / 2 * law.expect(lambda s: s ** (1 - 2 / depth) * mode.g(s))
     assert (target - law.mean()) / target == pytest.approx(shift / target, rel=1e-6, abs=1e-12)
+
+
+def test_a_mode_of_moments_knows_its_target():
+    mode = ModeSDE(depth=2, moments=MOMENTS, temperature=0.1)
+    assert mode.target == 0.8 / 1.1 and mode.passage(1e-3, 0.5 * mode.target)[0] > 0
+    assert replace(mode, temperature=0.2) == ModeSDE(depth=2, moments=MOMENTS, temperature=0.2) != mode
+    assert replace(mode, target=None, moments=(0.4, 0.3, 0.9, 1.0, 0.8)).target == 0.8
+    assert repr(mode).startswith("ModeSDE(depth=2, temperature=0.1, moments=(") and "fixed point" in repr(mode)
+    with pytest.raises(ValueError, match="exactly one of target and moments"):
+        replace(mode, moments=(0.4, 0.3, 0.9, 1.0, 0.8))
+    with pytest.raises(TypeError, match="target must be a number"):
+        ModeSDE(depth=2, target="1", temperature=0.1)

@@ -90,7 +90,7 @@ def _asked(run_or_mode: xr.Dataset | ModeSDE | float, mode: int) -> tuple[ModeSD
     elif isinstance(run_or_mode, ModeSDE):
         marked = run_or_mode
     if marked is not None:
-        if marked.depth != 2 or marked.target is None or marked.weight_decay:
+        if marked.depth != 2 or marked.moments is not None or marked.weight_decay:
             raise ValueError(
                 "regimes in this plane are those of depth 2 and white Gaussian data without weight decay, got "
                 f"{shown(marked)}; give a target strength such as 1.0"

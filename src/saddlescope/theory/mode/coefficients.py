@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import Field
+from pydantic import Field, WrapValidator
 from scipy.optimize import brentq
 
 from saddlescope._arrays import Floats
@@ -30,6 +30,9 @@ from saddlescope.theory._checks import steady
 
 Where = Literal["product", "weight"]
 
+Target = Annotated[Real, WrapValidator(lambda value, number: None if value is None else number(value))]
+"""A strength, which may be left out (None) where moments are given."""
+
 
 @frozen
 @steady
@@ -37,7 +40,9 @@ class ModeCoefficients:
     """Depth, moments of the data, temperature and weight decay of one mode; ``ModeSDE`` answers questions on them."""
 
     depth: Annotated[Count, Field(ge=1, lt=2**53)] = Field(description="the number of layers, such as 2")
-    target: Real | None = Field(default=None, description="the strength s* of the teacher's mode, such as 1.5")
+    target: Target = Field(  # type: ignore[assignment]  # never None once it is constructed
+        default=None, description="the strength s* of the teacher's mode, such as 1.5"
+    )
     label_noise: Annotated[Real, Field(ge=0)] = Field(default=0.0, description="use 0 for noiseless labels")
     temperature: Annotated[Real, Field(ge=0)] = Field(kw_only=True, description="T = lr / batch_size, such as 0.01")
     moments: tuple[Real, Real, Real, Real, Real] | None = Field(
@@ -48,12 +53,13 @@ class ModeCoefficients:
     )
 
     def __post_init__(self) -> None:
-        if (self.target is None) == (self.moments is None):
-            raise ValueError(
-                f"ModeSDE needs exactly one of target and moments, got target={self.target} and moments={self.moments}"
-            )
-        if self.moments is None:
+        if self.moments is None and self.target is not None:
             return
+        if self.moments is None or self.target not in (None, _end(self.moments)):
+            raise ValueError(
+                f"ModeSDE needs exactly one of target and moments, got target={self.target} and "
+                f"moments={self.moments}; moments alone determine s* = β₂/β₁"
+            )
         if self.label_noise:
             raise ValueError(f"label_noise is part of α₃ when moments are given, got {self.label_noise}; leave it out")
         a1, a2, a3, b1, _ = self.moments
@@ -62,12 +68,13 @@ class ModeCoefficients:
                 "moments must be those of data: α₁ = Var[x²] ≥ 0, α₃ = Var[xy] ≥ 0, α₂² ≤ α₁α₃ and β₁ = E[x²] > 0, "
                 f"got {self.moments}"
             )
+        object.__setattr__(self, "target", _end(self.moments))
 
     @cached_property
     def _moments(self) -> tuple[float, float, float, float, float]:
         if self.moments is not None:
             return self.moments
-        s = float(self.target)  # type: ignore[arg-type]
+        s = self.target
         return 2.0, 2 * s, 2 * s * s + self.label_noise**2, 1.0, s
 
     @property
@@ -287,6 +294,11 @@ class ModeCoefficients:
         """The numbers that the compiled kernel takes."""
         decay = self.weight_decay if self.depth >= 3 else 0.0
         return Mode(self.depth, self.alpha1, *self.vertex, *self.pull, self.temperature, decay)
+
+
+def _end(moments: tuple[float, ...]) -> float:
+    """s* = β₂/β₁, which moments imply."""
+    return moments[4] / moments[3] if moments[3] > 0 else np.nan
 
 
 def _check(coordinate: str) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from saddlescope import _show
 from saddlescope._arrays import Floats
 from saddlescope._numbers import as_choice, as_number, as_numbers, shown
-from saddlescope._parts import as_call, frozen
+from saddlescope._parts import arguments, as_call, frozen
 from saddlescope.kernel.mode_paths import integrate, walk
 from saddlescope.theory._checks import quiet, steady
 from saddlescope.theory.mode import passages, stationary
@@ -34,8 +34,9 @@ class ModeSDE(ModeCoefficients):
     """The SDE of one mode at depth L, from Gaussian white data (``target`` s*, ``label_noise`` σ) or from ``moments``.
 
     White Gaussian inputs have β₁ = 1, β₂ = s*, α₁ = 2, α₂ = 2s*, α₃ = 2s*² + σ², so g = 2(s − s*)² + σ². ``moments`` is
-    (α₁, α₂, α₃, β₁, β₂). ``temperature`` T = lr / batch_size, ``weight_decay`` γ of a loss + (γ/2)‖θ‖². Strengths are
-    positive for L ≥ 2, any number for L = 1.
+    (α₁, α₂, α₃, β₁, β₂), as of a data set; ``target`` is then s* = β₂/β₁, and σ² is part of α₃. ``temperature``
+    T = lr / batch_size, ``weight_decay`` γ of a loss + (γ/2)‖θ‖². Strengths are positive for L ≥ 2, any number for
+    L = 1.
     Raises ValueError when neither or both of target and moments are given, or moments that no data have.
     Source: Corlouer et al. 2026, arXiv 2604.06366, section 3.
 
@@ -46,12 +47,18 @@ class ModeSDE(ModeCoefficients):
     1.1991...
     """
 
+    def _facts(self) -> _show.Rows:
+        return [(name, text) for name, text in arguments(self) if self.moments is None or name != "target"]
+
     def _results(self) -> _show.Rows:
         with quiet():
             rest, critical = (_show.computed(getattr, self, name) for name in ("fixed_point", "critical_temperature"))
             regime: str | None = _show.tried(lambda: self._regime, None)
             rows = [
-                ("fixed point without noise", None if rest == self.target else _show.number(rest)),
+                (
+                    "fixed point without noise",
+                    None if self.moments is None and rest == self.target else _show.number(rest),
+                ),
                 ("critical temperature T_c", _show.number(critical)),
                 ("regime", regime),
                 ("noise peak", _show.tried(self._peak, _show.MISSING)),
