@@ -68,6 +68,8 @@ TABLE = "age,bmi,sex,y\n1,2,m,3\n4,5,f,6\n7,8,m,9\n"
             r"row 2 \(line 3\) .* no value in column 'age'",
         ),
         (TABLE.replace("4,", "NA,").replace("7,", "?,"), {"targets": ["y"], "inputs": ["age"]}, "as 2 of 3 rows; fill"),
+        (TABLE.replace("4,", ","), {"targets": ["y"], "inputs": ["age"]}, r"pandas.read_csv\(path, sep=…\).dropna\(\)"),
+        (TABLE, {"targets": ["y"], "inputs": ["age", "y"]}, "no column in common, got 'y' in both"),
         (
             TABLE.replace("4,", "4 kg,"),
             {"targets": ["y"], "inputs": ["age"]},
@@ -257,3 +259,27 @@ def test_loadings():
     assert data.modes.right.any()
     plain = sc.GaussianData([[2.0, 0.0], [0.0, 1.0]]).loadings
     assert plain.input.values.tolist() == [0, 1] and plain.target.values.tolist() == [2.0, 1.0]
+
+
+def test_a_column_cannot_be_input_and_target():
+    for make in (
+        lambda: Dataset(FRAME[["age", "bmi"]], FRAME[["bmi"]]),
+        lambda: Dataset([[1.0]], [[2.0]], inputs="bmi", targets=["bmi"]),
+    ):
+        with pytest.raises(ValueError, match="no column in common, got 'bmi' in both"):
+            make()
+
+
+def test_one_table_in_place_of_inputs_and_targets():
+    for make, what in (
+        (lambda: Dataset(FRAME), r"needs Y.*\('age', .*, 'sex'\), such as Dataset\(table\[\['age', 'bmi'\]\], table"),
+        (
+            lambda: Dataset(FRAME, inputs="bmi", targets=["sugar"]),
+            r"needs Y.*table\[\['bmi'\]\], table\[\['sugar'\]\]",
+        ),
+        (lambda: Dataset.load(FRAME, inputs=["bmi"], targets="sugar"), r"got a table; .*table\[\['sugar'\]\]\)"),
+        (lambda: Dataset.load(FRAME, inputs=["bmi"], targets=3), "targets must be names"),
+    ):
+        with pytest.raises(TypeError, match=what) as caught:
+            make()
+        assert "\n" not in str(caught.value)

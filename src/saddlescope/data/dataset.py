@@ -20,7 +20,7 @@ from saddlescope._numbers import as_whole, shown
 from saddlescope._parts import Matrix, OptionalMatrix, frozen
 from saddlescope.data.base import CHEAP, Data, LabelNoise, ModeMoments, data_bytes
 from saddlescope.data.columns import Fit, fit, polar, standardised
-from saddlescope.data.samples import as_names, from_table, read_samples
+from saddlescope.data.samples import as_names, columns_chosen, from_table, is_table, read_samples
 
 SMALLEST, LARGEST = 1e-152, 1e152
 """Range of sizes of inputs, labels and noise in which squares neither underflow nor overflow."""
@@ -47,7 +47,8 @@ class Dataset(Data):
     out for the observable "test_loss" (see ``split``); ``inputs`` and ``targets``, names of the columns of X and Y,
     taken from DataFrames and DataArrays that have names. The teacher is the least-squares map
     ``M = S_yx S_xx⁺`` and Σ is ``S_xx = XᵀX/n`` (uncentred, as in the loss): see ``standardise``.
-    Raises ValueError for X and Y of different length, inputs that are all zero, NaN, or empty data.
+    Raises ValueError for X and Y of different length, a name that is among inputs and targets, inputs that are all
+    zero, NaN, or empty data.
     Source: Varre, Sagitova & Flammarion 2024, NeurIPS 37:60133, section 2 (label noise added at every step).
 
     >>> data = Dataset([[1.0, 0.0], [0.0, 1.0]], [[2.0], [0.0]], label_noise=0.5)
@@ -70,6 +71,8 @@ class Dataset(Data):
         if not isinstance(given, ArgsKwargs):  # data of another kind, which the next check refuses
             return given
         arguments: dict[str, Any] = dict(given.kwargs or {})
+        if "Y" not in arguments and is_table(arguments.get("X")):
+            raise TypeError(f"Dataset needs Y, the labels, beside X; {columns_chosen(arguments['X'], arguments)}")
         for key in ("inputs", "targets"):
             if arguments.get(key) is not None:
                 arguments[key] = as_names(arguments[key], key)
@@ -109,6 +112,11 @@ class Dataset(Data):
                 raise ValueError(
                     f"{key} must name the {width} columns of {name}, got {len(names)} names; complete them"
                 )
+        if both := [name for name in self.inputs or () if name in (self.targets or ())]:
+            raise ValueError(
+                f"inputs and targets must have no column in common, got {both[0]!r} in both; leave it out of one of "
+                "them, or rename it if inputs are to be learned from themselves"
+            )
         self._check_test()
         if not self.X.any():
             raise ValueError("X must not be all zero: nothing can be learned from it; give inputs")

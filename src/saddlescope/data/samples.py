@@ -11,7 +11,7 @@ import os
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,10 @@ def read_samples(path: str | os.PathLike[str], inputs: Any = None, targets: Any 
 
     Raises TypeError, ValueError, FileNotFoundError, PermissionError or OSError, in one sentence.
     """
+    if is_table(path):
+        raise TypeError(
+            "path must be that of a file, got a table; " + columns_chosen(path, {"inputs": inputs, "targets": targets})
+        )
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"path must be that of an .npz or .csv, got {shown(path)}")
     chosen = _chosen(inputs, targets)
@@ -139,6 +143,21 @@ def _listed(columns: Sequence[str]) -> str:
 
 
 # --- tables in memory
+
+
+def is_table(value: Any) -> bool:
+    """Whether a value is such as a DataFrame."""
+    return hasattr(value, "columns") and hasattr(value, "iloc")
+
+
+def columns_chosen(table: Any, chosen: Mapping[str, Any]) -> str:
+    """How to make a data set of the columns of a table, as the end of an error sentence."""
+    examples = {"inputs": ("age", "bmi"), "targets": ("y",)}
+    x, y = (
+        list(as_names(example if chosen.get(key) is None else chosen[key], key)) for key, example in examples.items()
+    )
+    listed = _listed([str(name) for name in table.columns])
+    return f"choose columns of the table ({listed}), such as Dataset(table[{shown(x)}], table[{shown(y)}])"
 
 
 def from_table(value: Any, name: str) -> tuple[Any, Names | None]:
@@ -315,7 +334,8 @@ def _numbers(rows: list[_Row], place: int, name: str, file: Path) -> list[float]
     entry, where = entries[wrong[0]], f"row {wrong[0] + 1} (line {rows[wrong[0]][0]}) of {str(file)!r}"
     if lacking := sum(_missing(one) for one in entries) if _missing(entry) else 0:
         raise ValueError(
-            f"{where} has no value in column {name!r}, as {lacking} of {len(rows)} rows; fill or drop them, or "
+            f"{where} has no value in column {name!r}, as {lacking} of {len(rows)} rows; fill or drop them, as by "
+            "table = pandas.read_csv(path, sep=…).dropna() and Dataset(table[[…]], table[[…]]), or "
             f"{_BY_NAME} without it"
         )
     if math.isfinite(_number(entry.replace(",", ".", 1))):
