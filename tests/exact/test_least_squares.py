@@ -92,8 +92,11 @@ def test_a_rank_that_is_cut_is_announced():
     x = rng.standard_normal((20, 3))
     repeated = np.concatenate([x, 1e5 * x[:, :1]], axis=1)
     y = x @ [[1.0], [2.0], [-1.0]]
-    with pytest.warns(UserWarning, match="the inputs X have rank 3 of 4 up to rounding"):
+    with pytest.warns(UserWarning, match="the inputs X have rank 3 of 4 up to rounding") as caught:
         teacher = Dataset(repeated, y).teacher
+        assert len(Dataset(repeated, y).modes.strengths) == 1  # deeper in the package
+        assert Dataset(repeated, y).bases[1].shape == (4, 4)
+    assert [item.filename for item in caught] == 3 * [__file__]
     np.testing.assert_allclose(teacher, y.T @ np.linalg.pinv(repeated).T, rtol=1e-6, atol=1e-10)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # zero inputs, and more inputs than samples, give no warning

@@ -104,7 +104,7 @@ def test_every_mode_is_named_in_the_first_run():
     with warnings.catch_warnings(record=True) as caught:
         warnings.resetwarnings()
         for _ in range(2):
-            advice.give(["mode 0 sticks", "mode 1 sticks"], problem(), FAST, PLAN, 1)
+            advice.give(["mode 0 sticks", "mode 1 sticks"], problem(), FAST, PLAN)
     said = [str(item.message) for item in caught]
     assert said == ["mode 0 sticks", "mode 1 sticks"]
 

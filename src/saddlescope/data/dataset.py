@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -18,6 +17,7 @@ from saddlescope._arrays import Floats, transposed
 from saddlescope._memory import require
 from saddlescope._numbers import as_whole, shown
 from saddlescope._parts import Matrix, OptionalMatrix, frozen
+from saddlescope._warnings import warn
 from saddlescope.data.base import CHEAP, Data, LabelNoise, ModeMoments, data_bytes
 from saddlescope.data.columns import Fit, fit, polar, standardised
 from saddlescope.data.samples import as_names, columns_chosen, from_table, is_table, read_samples
@@ -288,10 +288,9 @@ class Dataset(Data):
         """
         count = min(self.samples, int(self.X.any(axis=0).sum()))
         if self._fit.rank < count and self._fit.rank < (count := min(count, len(np.unique(self.X, axis=0)))):
-            warnings.warn(
+            warn(
                 f"the inputs X have rank {self._fit.rank} of {count} up to rounding: many maps fit the labels best, "
-                "the teacher is the smallest; drop inputs that repeat others",
-                stacklevel=3,
+                "the teacher is the smallest; drop inputs that repeat others"
             )
         return self._fit.teacher
 

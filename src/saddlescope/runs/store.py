@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -31,6 +30,7 @@ import xarray as xr
 
 from saddlescope import _files
 from saddlescope._numbers import shown
+from saddlescope._warnings import warn
 from saddlescope.engines.state import State
 from saddlescope.methods import Method
 from saddlescope.plan import Plan
@@ -137,10 +137,9 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
     """
     content = opened(path)
     if content.sums is None:
-        warnings.warn(
+        warn(
             f"the store {str(content.path)!r} was written without checksums, by an earlier version or by hand: "
-            "damage to it would go unnoticed; simulate anew, or accept it",
-            stacklevel=2,
+            "damage to it would go unnoticed; simulate anew, or accept it"
         )
     return dataset(content)
 
@@ -160,10 +159,9 @@ def read(path: str | os.PathLike[str]) -> Parts:
     if place.is_dir():
         content = opened(path)
         if before := len(earlier(content.attrs)):
-            warnings.warn(
+            warn(
                 f"the run in {str(place)!r} continues {before} earlier run{'s' * (before > 1)} of another method: "
-                "simulate(load(path), …) continues it, but problem, method and plan alone do not repeat it",
-                stacklevel=2,
+                "simulate(load(path), …) continues it, but problem, method and plan alone do not repeat it"
             )
         return content.problem, content.method, content.plan
     with _files.in_words(place, "path"):

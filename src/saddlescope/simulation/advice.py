@@ -10,7 +10,6 @@ its own memory; ``forget`` clears it.
 from __future__ import annotations
 
 import re
-import sys
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from saddlescope import observables, theory
+from saddlescope._warnings import caller
 from saddlescope.data import Dataset
 from saddlescope.data.base import LARGEST
 from saddlescope.engines.protocol import Engine
@@ -48,16 +48,16 @@ SMALLEST_UPDATE = 1e-6
 _given: set[tuple[str, ...]] = set()
 
 
-def give(sentences: Collection[str], problem: Problem, method: Method, plan: Plan, stacklevel: int) -> None:
+def give(sentences: Collection[str], problem: Problem, method: Method, plan: Plan) -> None:
     """Warn of these sentences, unless the same advice was given in this process before."""
     if not sentences:
         return
     run = repr(problem), repr(method), repr(replace(plan, seed=0, threads=None))
     keys = {sentence: (_NUMBER.sub("#", sentence), *run) for sentence in sentences}
-    module = sys._getframe(stacklevel).f_globals.get("__name__", "")
+    module, level = caller()
     new = [sentence for sentence in sentences if keys[sentence] not in _given or _filtered(sentence, module)]
     for sentence in new:
-        warnings.warn(sentence, stacklevel=stacklevel + 1)
+        warnings.warn(sentence, stacklevel=level)
         if not _filtered(sentence, module):
             _given.add(keys[sentence])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from saddlescope._numbers import shown
+from saddlescope._warnings import warn
 from saddlescope.engines import make_engine
 from saddlescope.engines.protocol import Engine
 from saddlescope.methods import Method
@@ -73,8 +73,8 @@ def simulate(
         with np.errstate(all="ignore"):
             sentences = list(advice.on_end(start.problem, start.method, start.plan, sink.state))
         if not sink.stored and sink.state.step < start.plan.steps:
-            warnings.warn(_stopped(sink.state.step, start.plan.steps), stacklevel=2)
-        advice.give(sentences, start.problem, start.method, start.plan, stacklevel=2)
+            warn(_stopped(sink.state.step, start.plan.steps))
+        advice.give(sentences, start.problem, start.method, start.plan)
         return sink.dataset()
 
 
@@ -98,7 +98,7 @@ def _sink(start: Start, engine: Engine, out: Any, overwrite: bool) -> Sink:
         state = engine.init() if start.state is None else start.state
         with np.errstate(all="ignore"):
             sentences = list(advice.on_run(problem, method, plan, engine, state))
-        advice.give(sentences, problem, method, plan, stacklevel=3)
+        advice.give(sentences, problem, method, plan)
         records = start.records
         if not records and plan.save_steps[0] == state.step:
             records = [kept([record(engine, plan, state)], problem, plan)]
@@ -133,7 +133,4 @@ def _resumed(path: Path, start: Start, attrs: dict[str, Any]) -> Store:
 def _warn_of_other_engine(old: dict[str, Any], new: dict[str, Any]) -> None:
     was, now = (f"{attrs['engine']} {attrs['instruction_set']}".strip() for attrs in (old, new))
     if was != now:
-        warnings.warn(
-            f"the run was started on {was} and is resumed on {now}: same distribution, not bit-identical",
-            stacklevel=5,
-        )
+        warn(f"the run was started on {was} and is resumed on {now}: same distribution, not bit-identical")
