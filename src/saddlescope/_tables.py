@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import tomllib
@@ -9,8 +10,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
+import numpy as np
 import tomli_w
 
+from saddlescope import _show
 from saddlescope._numbers import shown
 from saddlescope._parts import allowed, to_table
 from saddlescope.data import Dataset, GaussianData, Moments
@@ -21,6 +24,9 @@ T = TypeVar("T")
 
 PARTS = ("network", "data", "init")
 """The tables of a problem."""
+
+FEW = 8
+"""Most numbers of a list that is shown in full."""
 
 
 def parse(text: str, names: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -45,6 +51,27 @@ def parse(text: str, names: tuple[str, ...], optional: tuple[str, ...] = ()) -> 
 def text_of(tables: Mapping[str, Any]) -> str:
     """TOML with every row of numbers on one line."""
     return re.sub(r'\[\s([^]["]*)\]', lambda row: f"[{' '.join(row[1].split()).rstrip(',')}]", tomli_w.dumps(tables))
+
+
+def brief(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """The same tables for reading: lists of more than FEW numbers are replaced by their size.
+
+    >>> brief({"data": {"X": [[0.5, 1.5]] * 600, "Y": [[2.0]] * 600, "inputs": ["age", "bmi"]}})
+    {'data': {'X': 'array 600 × 2', 'Y': 'array 600 × 1', 'inputs': ['age', 'bmi']}}
+    """
+    return {key: brief(value) if isinstance(value, Mapping) else _brief(value) for key, value in tables.items()}
+
+
+def _brief(value: Any) -> Any:
+    if not isinstance(value, list):
+        return value
+    try:
+        sizes = np.shape(value)
+    except ValueError:  # lists of unequal length
+        return [_brief(entry) for entry in value] if len(value) <= FEW else f"{len(value):,} entries"
+    if math.prod(sizes) <= FEW:
+        return value
+    return f"array {_show.shape(sizes)}" if len(sizes) > 1 else f"{len(value):,} entries"
 
 
 def from_table(name: str, table: Mapping[str, Any], classes: tuple[type[T], ...]) -> T:

@@ -6,6 +6,7 @@ import importlib.metadata
 import io
 import os
 import sys
+import tomllib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ import xarray as xr
 from rich.console import Console
 from rich.table import Table
 
+from saddlescope._tables import brief, text_of
 from saddlescope.engines import make_engine
 from saddlescope.methods import Method
 from saddlescope.observables import THRESHOLDS
@@ -186,23 +188,38 @@ def _job(source: Path, out: Path | None, steps: int | None, overwrite: bool) -> 
     if same and overwrite:
         raise ValueError(f"--overwrite would replace {str(stored)!r}, which is to be extended; leave it out")
     plan = lengthened(old, plan) if plan.steps > old.steps else old
-    return _Job(before, problem, method, plan, out, same or overwrite, done)
+    return _Job(before, problem, method, plan, out, overwrite, done)
 
 
 @app.command()
 @one_sentence()
-def info(path: Source) -> None:
-    """Show a store: progress, modes, and the TOML that reproduces it."""
+def info(
+    path: Source,
+    toml: Annotated[bool, typer.Option("--toml", help="Print the complete TOML alone, as input of run.")] = False,
+) -> None:
+    """Show a store: progress, modes, and its TOML, with long arrays given by their shape.
+
+    "saddlescope info STORE --toml > run.toml" writes the run file that reproduces it.
+    """
     stored = store.load(path)
-    store.check(path)
-    _summary(stored, str(path))
-    for toml in earlier(stored.attrs):
-        _, method, plan = parsed(toml, stored)
+    if not toml:
+        store.check(path)
+        _summary(stored, str(path))
+    for before in earlier(stored.attrs):
+        _, method, plan = parsed(before, stored)
         typer.echo(
-            f"continues {plan.steps:,} steps of {method}; this TOML alone does not reproduce it; use simulate(run, …)"
+            f"continues {plan.steps:,} steps of {method}; this TOML alone does not reproduce it; use simulate(run, …)",
+            err=toml,
         )
+    if toml:
+        typer.echo(stored.attrs["toml"], nl=False)
+        return
     typer.echo()
-    typer.echo(stored.attrs["toml"], nl=False)
+    complete = tomllib.loads(stored.attrs["toml"])
+    short = brief(complete)
+    typer.echo(text_of(short), nl=False)
+    if short != complete:
+        typer.echo("\nshapes stand for long arrays; saddlescope info STORE --toml prints the complete TOML")
 
 
 @app.command()

@@ -56,7 +56,7 @@ def test_a_finished_store_needs_overwrite(call):
     assert call("run", "run.toml", "-o", "run.zarr")[0] == 0
     code, _, errors = call("run", "run.toml", "-o", "run.zarr")
     assert code == 2 and "--overwrite" in errors and errors.count("\n") == 1
-    assert errors.endswith("; saddlescope run STORE --steps N extends it\n")
+    assert errors.endswith(" or saddlescope run STORE --steps N extends it\n")
     assert call("run", "run.toml", "-o", "run.zarr", "--overwrite")[0] == 0
 
 
@@ -105,7 +105,11 @@ def test_info(call):
         and "complete, 120 of 120 steps" in out
         and "median steps to 0.9 s* (fraction learned)" in out
     )
-    assert out.endswith(run_to_toml(PROBLEMS["wide"], METHOD, PLAN))
+    toml = run_to_toml(PROBLEMS["wide"], METHOD, PLAN)
+    assert call("info", "run.zarr", "--toml") == (0, toml, "")
+    assert out.count("\n") <= 44 and 'teacher = "array 4 × 3"' in out and "prints the complete TOML" in out
+    plain = [line for line in toml.splitlines() if re.fullmatch(r"\[\w+\]|\w+ = [^\[]+", line)]
+    assert len(plain) > 15 and all(line in out for line in plain), "all but long lists"
 
 
 def test_diverged_trajectories_have_not_learned(call, tmp_path):

@@ -445,3 +445,54 @@ def test_what_cannot_go_on_is_refused(method, change, message):
 def test_a_dataset_that_is_no_run_is_refused():
     with pytest.raises(ValueError, match="run must be a Dataset from simulate or load"):
         sc.simulate(xr.Dataset(), plan=PLAN)
+
+
+LONGER = replace(PLAN, steps=120, saves=12)
+
+
+def extended(path):
+    return sc.simulate(sc.load(path), plan=LONGER, out=path)
+
+
+def test_a_store_is_extended_in_place(tmp_path):
+    """To the bits of one run, and again."""
+    path = tmp_path / "run.zarr"
+    sc.simulate(PROBLEM, METHOD, PLAN, out=path)
+    loaded = sc.load(path)
+    longer = sc.simulate(loaded, plan=LONGER, out=path)
+    same(longer, sc.simulate(PROBLEM, METHOD, LONGER))
+    with pytest.raises(ValueError, match="load it again"):
+        loaded.load()
+    again = sc.simulate(longer, plan=replace(LONGER, steps=180, saves=18), out=path)
+    np.testing.assert_array_equal(again.checkpoint, sc.simulate(PROBLEM, METHOD, replace(LONGER, steps=180)).checkpoint)
+    assert [file.name for file in tmp_path.iterdir()] == ["run.zarr"]
+
+
+def test_an_extension_in_place_is_resumed(tmp_path, monkeypatch):
+    path = tmp_path / "run.zarr"
+    sc.simulate(PROBLEM, METHOD, PLAN, out=path)
+    with monkeypatch.context() as patch:
+        at_save(patch, 3, lambda: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            extended(path)
+    assert 60 < final_state(sc.load(path)).step < 120 and not sc.load(path).attrs["complete"]
+    same(extended(path), sc.simulate(PROBLEM, METHOD, LONGER))
+
+
+def test_only_the_run_that_a_store_holds_extends_it(tmp_path):
+    path = tmp_path / "run.zarr"
+    run = sc.simulate(PROBLEM, METHOD, replace(PLAN, keep="trajectories"), out=path)
+    longer = replace(LONGER, keep="trajectories")
+    for other in (
+        sc.simulate(PROBLEM, METHOD, replace(PLAN, keep="trajectories", saves=2)),
+        run.isel(time=slice(3, None)),
+    ):
+        with pytest.raises(FileExistsError, match=r"simulate\(load\(out\), plan=…, out=out\) of more steps"):
+            sc.simulate(other, plan=longer, out=path)
+    part = replace(longer, members=(0, 1), trajectories=1)
+    with pytest.raises(FileExistsError, match="finished run"):
+        sc.simulate(run.isel(trajectory=[0, 1]), plan=part, out=path)
+    (path / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"holds a run and also 'notes.txt'"):
+        sc.simulate(run, plan=longer, out=path)
+    same(sc.load(path), run)

@@ -29,7 +29,7 @@ def take(path: Any, overwrite: bool, held: ExitStack) -> tuple[Path, bool]:
         _files.recover(place)
         _check_place(place, path)
         if overwrite and is_run(place):
-            _check_replaceable(place)
+            check_replaceable(place)
             return place, True
         return place, not is_run(place)
 
@@ -50,7 +50,8 @@ def _check_place(place: Path, path: Any) -> None:
         raise FileExistsError(f"out {os.fspath(path)!r} exists and is not a run; give another path")
 
 
-def _check_replaceable(place: Path) -> None:
+def check_replaceable(place: Path) -> None:
+    """Raise FileExistsError unless the folder of a run holds nothing else."""
     if os.path.ismount(place):
         raise FileExistsError(f"out {str(place)!r} is a mount point, which cannot be replaced; give a folder in it")
     for entry in place.rglob("*"):

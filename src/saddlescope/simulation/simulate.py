@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, closing
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from saddlescope.engines.protocol import Engine
 from saddlescope.methods import Method
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
-from saddlescope.runs.place import take
+from saddlescope.runs.place import check_replaceable, take
 from saddlescope.runs.run import attributes, frame, joined, kept, record
 from saddlescope.runs.sink import Memory, Sink
 from saddlescope.runs.store import Store
@@ -47,6 +46,7 @@ def simulate(
     ``out`` names a Zarr store, written during the run: if the process is killed at any time, the same call resumes it.
     It is committed after a second, then at intervals of a fifth of the time since the start, of at most 30 s, longer
     in between where a commit takes long (20 times as long as a commit): a killed run loses at most that.
+    ``simulate(load(path), plan=longer, out=path)`` extends a run in its store, which must hold it at the same step.
     One process at a time writes it; other files are left alone, links are followed, an empty folder is used as it is.
     Ctrl-C ends a run in memory early, with a warning: what was computed is returned, ``attrs["complete"]`` is 0, and
     ``simulate(run)`` finishes it, bit-identical. Ctrl-C twice within two seconds raises KeyboardInterrupt, as does
@@ -94,7 +94,11 @@ def _sink(start: Start, engine: Engine, out: Any, overwrite: bool) -> Sink:
     with ExitStack() as held:
         path, new = (None, True) if out is None else take(out, overwrite, held)
         if path is not None and not new:
-            return _owning(_resumed(path, start, attrs), held)
+            store = Store(path)
+            if not _extends(start, store):
+                return _owning(_resumed(store, start, attrs), held)
+            check_replaceable(path)
+            _warn_of_other_engine(store.attrs, attrs)
         state = engine.init() if start.state is None else start.state
         with np.errstate(all="ignore"):
             sentences = list(advice.on_run(problem, method, plan, engine, state))
@@ -114,17 +118,30 @@ def _owning(store: Store, held: ExitStack) -> Store:
     return store
 
 
-def _resumed(path: Path, start: Start, attrs: dict[str, Any]) -> Store:
+def _extends(start: Start, store: Store) -> bool:
+    """Whether the store holds exactly the run that is extended, at its last step, under a plan of fewer steps."""
+    if start.state is None or start.extends is None or start.state.step != store.state.step:
+        return False
+    old, new = (
+        store.same_run(start.problem, start.method, plan, start.continues) for plan in (start.extends, start.plan)
+    )
+    return old and not new
+
+
+def _resumed(store: Store, start: Start, attrs: dict[str, Any]) -> Store:
     """The store of this run, at its last commit."""
-    store = Store(path)
     if not store.complete:
         store.check()
     if store.complete or not store.same_run(start.problem, start.method, start.plan, start.continues):
         what = "a finished run" if store.complete else "an unfinished run of other settings"
-        verb = "run STORE --steps N extends it" if store.complete else "run STORE finishes it"
+        how = (
+            "simulate(load(out), plan=…, out=out) of more steps or saddlescope run STORE --steps N extends it"
+            if store.complete
+            else "simulate(load(out), out=out) or saddlescope run STORE finishes it"
+        )
         raise FileExistsError(
-            f"out {str(path)!r} holds {what}; pass overwrite=True (--overwrite) to replace it, or another path; "
-            f"saddlescope {verb}"
+            f"out {str(store.path)!r} holds {what}; pass overwrite=True (--overwrite) to replace it, or another path; "
+            f"{how}"
         )
     _warn_of_other_engine(store.attrs, attrs)
     return store

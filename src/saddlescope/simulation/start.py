@@ -28,7 +28,8 @@ class Start:
     """A run before it is advanced.
 
     ``state`` (None: step 0 of the problem) and ``records`` come from the run that it extends or continues;
-    ``continues`` holds the TOML of the earlier runs, first to last, where the method has changed.
+    ``continues`` holds the TOML of the earlier runs, first to last, where the method has changed; ``extends`` is the
+    plan of the run that it extends, None for a selection of it.
     """
 
     problem: Problem
@@ -37,6 +38,7 @@ class Start:
     state: State | None = None
     records: Sequence[Record] = ()
     continues: tuple[str, ...] = ()
+    extends: Plan | None = None
 
 
 def begin(problem: Any, method: Any, plan: Any) -> Start:
@@ -89,8 +91,16 @@ def _continued(run: xr.Dataset, method: Any, plan: Any) -> Start:
     extends = new.method == old_method
     _check_ensemble(old_plan, new.plan, extends)
     if extends:
-        plan = _extended(given.run["step"].values, new.plan, state)
-        return replace(new, plan=plan, state=state, records=[given.saves()], continues=before)
+        steps = given.run["step"].values
+        whole = given.complete and np.array_equal(steps, old_plan.save_steps[old_plan.save_steps <= state.step])
+        return replace(
+            new,
+            plan=_extended(steps, new.plan, state),
+            state=state,
+            records=[given.saves()],
+            continues=before,
+            extends=old_plan if whole else None,
+        )
     if state.step < old_plan.steps:
         raise ValueError(
             f"the run stopped at step {state.step:,} of {old_plan.steps:,}; "
