@@ -102,6 +102,9 @@ class Accumulate:
 class Plan:
     """Steps, ensemble size, saves, seed, and what to keep.
 
+    ``keep``: "statistics" over the ensemble, on the dim ``statistic``, as in ``run.loss.sel(statistic="mean")``;
+    "trajectories", every one on the dim ``trajectory``, as in ``run.loss.mean("trajectory")``; or "weights", these and
+    the weights at every save.
     ``saves`` is the number of equal intervals between saves (step 0 is always saved), or ``logspaced(n)``;
     ``save_at`` lists the steps instead. ``members`` replays these members of a larger ensemble with the same seed.
     ``observe`` names extra observables to save in addition to the standard ones: "mode_matrix", "drift_norm",

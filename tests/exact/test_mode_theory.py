@@ -431,3 +431,15 @@ def test_a_mode_of_moments_knows_its_target():
         replace(mode, moments=(0.4, 0.3, 0.9, 1.0, 0.8))
     with pytest.raises(TypeError, match="target must be a number"):
         ModeSDE(depth=2, target="1", temperature=0.1)
+
+
+def test_wrong_starts_of_a_passage_are_named_shortly():
+    starts = np.linspace(-1.0, 1.0, 128)
+    for start, target, words in (
+        (starts, 0.5, r"positive at depth 2, got start -1 \(as 64 of 128 starts\)$"),
+        (0.0, 0.5, "positive at depth 2, got start 0$"),
+        (np.abs(starts), -2.0, "positive at depth 2, got target -2$"),
+        ([1.0, np.inf], 0.5, r"finite, got start inf \(as 1 of 2 starts\)$"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            mode(2).passage(start, target)

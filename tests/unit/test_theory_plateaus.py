@@ -88,3 +88,11 @@ def test_on_the_first_plateau_all_orders_of_the_learning_rate_are_in():
 def test_critical_batch_sizes_refuse(changes, message):
     with pytest.raises(ValueError, match=message):
         critical_batch_size(**({"targets": [1.0], "lr": 0.1, "label_noise": 1.0, "slow_down": 0.1} | changes))
+
+
+def test_modes_that_are_not_there_have_no_half_time():
+    """They change no other time, and are not negative."""
+    times = half_times([0.0, 2.0, 1.0, 0.0], 1e-4, 0.01, 0.5)
+    np.testing.assert_array_equal(times, [np.nan, *half_times([2.0, 1.0], 1e-4, 0.01, 0.5), np.nan])
+    with pytest.raises(ValueError, match=r"below half of every target but 0, got 0\.0001 and -1; lower it"):
+        half_times([2.0, -1.0], 1e-4, 0.01, 0.5)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import NoReturn, cast
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from saddlescope._arrays import Floats
 from saddlescope._numbers import as_number, as_numbers
@@ -22,9 +22,9 @@ def passage(log: LogStrength, start: ArrayLike, target: float) -> tuple[Floats, 
     mode = log.mode
     first, last = as_numbers(start, "start"), as_number(target, "target")
     if np.isinf(first).any() or np.isinf(last):
-        raise ValueError(f"start and target must be finite, got {start!r:.80} and {target!r}")
+        _refuse("finite", ~np.isfinite(first), first, last)
     if mode.depth >= 2 and not ((first > 0).all() and last > 0):
-        raise ValueError(f"start and target must be positive at depth {mode.depth}, got {start!r} and {target!r}")
+        _refuse(f"positive at depth {mode.depth}", ~(first > 0), first, last)
     if mode.temperature == 0 or mode.alpha1 == mode.alpha3 == 0:
         mode.refuse_deep_decay("the passage of gradient flow")
         return flow_time(last, first, mode.fixed_point, mode.depth, mode.pull[0]), np.zeros(first.shape)
@@ -32,6 +32,14 @@ def passage(log: LogStrength, start: ArrayLike, target: float) -> tuple[Floats, 
     if mode.noiseless_at != mode.fixed_point:
         return log.sde.passage(log.strength.back(first), float(log.strength.back(np.array(last))))
     return _on_one_side(log, first, last)
+
+
+def _refuse(must: str, wrong: NDArray[np.bool_], first: Floats, last: float) -> NoReturn:
+    """Raise ValueError naming the first start that is wrong, or the target where none is."""
+    bad = first[wrong]
+    many = f" (as {bad.size:,} of {first.size:,} starts)" if first.size > 1 else ""
+    got = f"start {bad[0]:g}{many}" if bad.size else f"target {last:g}"
+    raise ValueError(f"start and target must be {must}, got {got}")
 
 
 def _on_one_side(log: LogStrength, first: Floats, last: float) -> tuple[Floats, Floats]:

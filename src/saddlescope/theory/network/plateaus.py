@@ -88,20 +88,29 @@ def half_times(targets: ArrayLike, start: float, temperature: float, label_noise
     learned, it reduces the growth by ``T(½s*_α² + σ²)`` instead of ``T(½(s*_α + s*_β)² + σ²)``. Infinite where the
     noise exceeds the growth. Corrections are of order T without the large factor ``log(s*/start)``: with targets (2,
     1.5, 1, 0.5) and label noise 0.5 the delay of the second mode is 1.5 times too small at T = 0.05, start = 1e-3, and
-    exact at T = 0.0125, start = 1e-7. Raises ValueError for a start that is not positive or not below every ½s*.
+    exact at T = 0.0125, start = 1e-7. NaN for s* = 0, which is not learned.
+
+    ``label_noise`` alone is counted, not the residuals of a ``Dataset``. Where these are independent of whitened
+    inputs, ``label_noise = √(δ² + r²)`` counts both, r² the mean square of the residuals of one label.
+    Raises ValueError for a start that is not positive or not below every ½s* > 0, or a negative s*.
     Source: first-order perturbation about zero and about learned weights of Corlouer et al. 2026, arXiv 2604.06366.
 
     >>> half_times([2.0, 1.0], start=1e-4, temperature=0.01, label_noise=0.5)
     array([2.52799937, 4.72657885])
     """
     s, start = as_numbers(targets, "targets"), as_number(start, "start")
-    if not 0 < start < 0.5 * s.min():
-        raise ValueError(f"start must be positive and below half of every target, got {start:g} and {s.tolist()}")
+    _comparable(s)
+    lowest = s[s != 0].min(initial=np.inf)
+    if not 0 < start < 0.5 * lowest:
+        raise ValueError(
+            f"start must be positive and below half of every target but 0, got {start:g} and {lowest:g}; lower it, or "
+            "leave out negative targets"
+        )
     free, own, _ = growth_rate(s, temperature, label_noise, lr)
     waiting = temperature * (0.5 * (s[:, None] + s) ** 2 + label_noise**2)
     learned = temperature * (0.5 * s**2 + label_noise**2)
-    times = np.full(s.shape, np.inf)
-    for mode in np.argsort(-s):
+    times = np.where(s == 0, np.nan, np.inf)
+    for mode in np.argsort(-s)[: np.count_nonzero(s)]:
         left, now = np.log(s[mode] / start - 1), 0.0
         stronger = sorted(np.flatnonzero(s > s[mode]), key=lambda other: times[other])
         for stage in range(len(stronger) + 1):
