@@ -257,6 +257,16 @@ def test_a_point_mass_is_approached():
     assert sc.compare(near_zero(1e-9), stats.norm(0, 1e-3)).verdict == "differs"  # not a law with point masses
 
 
+@pytest.mark.filterwarnings("ignore:T = lr", "ignore:diverged")
+def test_above_the_critical_temperature_the_law_in_time_decides():
+    data = sc.GaussianData([[1.0]], label_noise=6.0)
+    problem = sc.Problem(sc.DeepLinear((1, 1, 1)), data, sc.init.Balanced(scale=0.1))
+    hot, warm = (sc.Langevin(lr, batch_size=1.0, dt=0.002) for lr in (0.08, 0.04))
+    run = sc.simulate(problem, hot, sc.Plan(steps=5000, trajectories=600, saves=1))
+    laws = [sc.theory.mode_sde(problem, each, 0).evolve(0.01, [10.0], tol=1e-4)[0] for each in (hot, warm)]
+    assert [sc.compare(run, law).verdict for law in laws] == ["agrees", "differs"]
+
+
 def test_point_masses_explain_no_more_than_their_probability():
     tiny = near_zero(1e-9)
     spread = sc.theory.ModeSDE(depth=2, target=TARGET, label_noise=0.5, temperature=0.1).stationary()
