@@ -7,7 +7,6 @@ import pytest
 
 import saddlescope as sc
 from saddlescope.networks import diagonal
-from saddlescope.simulation import advice
 
 GIVEN = sc.Moments(0.4, -0.3, 0.9, 1.1, -0.8)
 RNG = np.random.default_rng(0)
@@ -105,7 +104,7 @@ def test_one_mode_takes_what_equal_chains_do_to_time_and_temperature_into_its_mo
 
 def test_advice_knows_equal_chains():
     slow, wide = chains(4, 1, sc.GaussianData([[1.0]])), chains(4, 16, sc.GaussianData([[1.0]]))
-    assert advice.stability_edge(wide) == pytest.approx(4 * advice.stability_edge(slow))
+    assert sc.theory.stability_edge(wide, sc.GD(1)) == pytest.approx(4 * sc.theory.stability_edge(slow, sc.GD(1)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         sc.simulate(wide, sc.GD(0.01), sc.Plan(steps=5, saves=1), progress=False)

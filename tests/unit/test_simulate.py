@@ -13,7 +13,7 @@ import tomli_w
 import xarray as xr
 
 import saddlescope as sc
-from saddlescope.simulation import advice, loop
+from saddlescope.simulation import loop
 from saddlescope.simulation.estimate import in_time, seconds, size
 from support import ENGINES, METHODS, PROBLEMS, engine_class, pairs
 
@@ -100,28 +100,24 @@ def test_a_sound_run_warns_of_nothing():
     assert warned(one_mode(2), sc.SGD(0.05, 16), LONG) == []
 
 
-@pytest.mark.parametrize("depth", [1, 2, 3, 5])
-def test_the_stability_edge_is_where_gradient_descent_leaves_the_teacher(depth):
-    """Started next to the teacher: stable just inside the limit, unstable just outside."""
-    problem = one_mode(depth, target=1.5, scale=1.5 ** (1 / depth) * (1 + 1e-6))
-    edge = advice.stability_edge(problem)
-    plan = sc.Plan(steps=100)
-    distance = {}
-    for factor in (0.97, 1.03):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            run = sc.simulate(problem, sc.GD(factor * edge), plan)
-        distance[factor] = np.abs(run.mode_strength.sel(statistic="mean").values[:, 0] - 1.5)
-    assert distance[0.97][-1] < distance[0.97][0]
-    assert distance[1.03][-1] > distance[1.03][0]
-
-
 def test_beyond_the_stability_edge():
     assert "lr = 1.1 is beyond the stability edge 1" in warned(one_mode(2), sc.GD(1.1), LONG)[0]
     assert warned(one_mode(2), sc.GD(0.9), LONG) == []
     (message,) = warned(one_mode(2), sc.Langevin(0.1, 16, dt=1.1), LONG)
     assert message.startswith("dt = 1.1 is beyond") and message.endswith("lower dt")
     assert warned(one_mode(2), sc.GradientFlow(1.1), LONG) == []
+
+
+def test_beyond_the_stability_edge_of_small_batches():
+    """2/(a (1 + 2/B)) = 1/3 for one mode with a = 2, B = 1; 1 without noise."""
+    (message,) = warned(one_mode(2), sc.SGD(0.35, 1), LONG)
+    assert message.startswith("lr = 0.35 is beyond the stability edge 0.333 of batches of 1, above which")
+    assert warned(one_mode(2), sc.SGD(0.3, 1), LONG) == []
+    assert "lr = 1.1 is beyond the stability edge 1, so" in warned(one_mode(2), sc.SGD(1.1, 1), LONG)[0]
+
+
+def test_close_to_the_edge_both_numbers_differ():
+    assert "lr = 1.00001 is beyond the stability edge 1," in warned(one_mode(2), sc.GD(1.00001), LONG)[0]
 
 
 def test_above_the_critical_temperature():

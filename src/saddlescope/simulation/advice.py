@@ -24,7 +24,7 @@ from saddlescope.data.base import LARGEST
 from saddlescope.engines.protocol import Engine
 from saddlescope.engines.state import State, weights
 from saddlescope.engines.step import decode
-from saddlescope.methods import GradientFlow, Langevin, Method
+from saddlescope.methods import GD, GradientFlow, Langevin, Method
 from saddlescope.observables import THRESHOLDS
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
@@ -101,10 +101,11 @@ def against_divergence(problem: Problem, method: Method) -> str:
     """What to change where trajectories diverge."""
     if method.source == "flow":
         return "lower the scale of the initial weights: the flow is too stiff"
-    name, edge = method.step_argument, _edge(problem, method)
+    name, edge, without_noise = method.step_argument, theory.stability_edge(problem, method), _edge(problem, method)
     if method.time_step > edge:
-        return f"lower {name} = {method.time_step:.3g} below the stability edge {edge:.3g}{_or_standardise(problem)}"
-    stable = f" (stable without noise below {edge:.3g})" if np.isfinite(edge) else ""
+        is_at, beyond = _apart(method.time_step, edge)
+        return f"lower {name} = {is_at} below the stability edge {beyond}{_or_standardise(problem)}"
+    stable = f" (stable without noise below {without_noise:.3g})" if np.isfinite(without_noise) else ""
     return f"lower {name} = {method.time_step:.3g}{stable}, or raise batch_size{_or_standardise(problem)}"
 
 
@@ -150,39 +151,41 @@ def _on_absorption(problem: Problem, method: Method, plan: Plan, state: State) -
             )
 
 
-def stability_edge(problem: Problem, weight_decay: float = 0.0) -> float:
-    """Learning rate ``2/(L s*^{2κ} λ_max + γ)``, ``κ = 1 − 1/L``, above which GD does not converge to the teacher.
-
-    s* is the strongest mode, λ_max the largest eigenvalue of Σ. Infinite for a zero teacher, L ≥ 2 and γ = 0, and
-    where it is not known (no ``mode_sde``). For a diagonal network it is that of equal chains.
-
-    >>> from saddlescope import DeepLinear, GaussianData, init
-    >>> stability_edge(Problem(DeepLinear((1, 1, 1)), GaussianData([[4.0]]), init.Balanced(scale=0.1)))
-    0.25
-    """
-    if not problem.network.mode_sde:
-        return np.inf
-    depth, strongest = problem.network.depth, float(problem.data.modes.strengths[0])
-    curvature = depth * strongest ** (2 - 2 / depth) * float(np.linalg.eigvalsh(problem.data.sigma)[-1])
-    curvature = curvature * problem.network.speed + weight_decay
-    return 2 / curvature if curvature > 0 else np.inf
-
-
 def _on_stability(problem: Problem, method: Method) -> Iterator[str]:
     """Of the largest learning rate: ``time_step`` is the longest step under a schedule."""
-    edge, name = _edge(problem, method), method.step_argument
-    if method.source != "flow" and method.time_step > edge:
+    name, step, edge = method.step_argument, method.time_step, theory.stability_edge(problem, method)
+    if method.source == "flow" or step <= edge:
+        return
+    without_noise = _edge(problem, method)
+    if step > without_noise:
+        is_at, beyond = _apart(step, without_noise)
         yield (
-            f"{name} = {method.time_step:.3g} is beyond the stability edge {edge:.3g}, "
+            f"{name} = {is_at} is beyond the stability edge {beyond}, "
             f"so the strongest mode oscillates or diverges; lower {name}{_or_standardise(problem)}"
         )
+        return
+    is_at, beyond = _apart(step, edge)
+    yield (
+        f"{name} = {is_at} is beyond the stability edge {beyond} of batches of {method.batch:,}, above which their "
+        f"noise grows next to the teacher until trajectories diverge; lower {name} or raise batch_size"
+    )
 
 
 def _edge(problem: Problem, method: Method) -> float:
-    edge = stability_edge(problem, method.weight_decay) * (1 + method.momentum)
-    if method.order == 2:
-        edge /= 1 + method.lr / edge  # its drift is steeper by a factor of 1 + lr · curvature / 2
-    return edge
+    """The stability edge without noise."""
+    if method.source == "sgd":
+        method = GD(method.lr, weight_decay=method.weight_decay, momentum=method.momentum)
+    return theory.stability_edge(problem, method)
+
+
+def _apart(one: float, other: float) -> tuple[str, str]:
+    """Two numbers to as many digits as tell them apart, three at least.
+
+    >>> _apart(0.11904, 0.119), _apart(2.0, 1.0)
+    (('0.11904', '0.119'), ('2', '1'))
+    """
+    texts = [(f"{one:.{digits}g}", f"{other:.{digits}g}") for digits in range(3, 18)]
+    return next((pair for pair in texts if pair[0] != pair[1]), texts[-1])
 
 
 def _on_temperature(problem: Problem, method: Method, plan: Plan) -> Iterator[str]:

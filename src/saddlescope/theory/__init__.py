@@ -18,6 +18,7 @@ from saddlescope.theory.network.end_to_end import (
 )
 from saddlescope.theory.network.layers import balance_drift, layer_noise, layer_variance, noise_balance
 from saddlescope.theory.network.plateaus import critical_batch_size, growth_rate, half_times
+from saddlescope.theory.network.stability import stability_edge
 from saddlescope.theory.sde.boundaries import Boundaries, Boundary
 from saddlescope.theory.sde.density import Density
 from saddlescope.theory.sde.diffusion1d import Diffusion1D
@@ -58,5 +59,6 @@ __all__ = [
     "rescaling_symmetry",
     "singular_value_drift",
     "singular_value_sde",
+    "stability_edge",
     "strength_drift",
 ]
