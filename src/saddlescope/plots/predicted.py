@@ -159,7 +159,7 @@ def prediction_start(view: View, mode: int, depth: int) -> Start:
     """Where theory starts. Raises ``CannotPlot`` where no save of the run will do."""
     saved = _Saved(view, mode, depth)
     first, low, median = float(saved.time[0]), saved.low, saved.median
-    at_zero = saved.steps[0] == 0 and not earlier(view.run.attrs)
+    at_zero = first == 0 and not earlier(view.run.attrs)
     if at_zero and isinstance(view.problem.init, Balanced) and view.problem.init.aligned:
         return Start(first, median[:1], "starts at the balanced initial strengths")
     if depth == 1:
@@ -181,7 +181,7 @@ class _Saved:
         for dim in ("time", "mode"):
             found = found if dim in found.dims else found.expand_dims(dim)
         found = found.sel(mode=mode).sortby("time")
-        self.time, self.steps, self.positive = found["time"].values, np.atleast_1d(found["step"].values), depth > 1
+        self.time, self.positive = found["time"].values, depth > 1
         if "statistic" in found.dims:
             held = [str(name) for name in found["statistic"].values]
             names = ["q05", "q50", "q95"] if {"q05", "q50", "q95"} <= set(held) else [held[0]] * 3
