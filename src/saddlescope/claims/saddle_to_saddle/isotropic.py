@@ -262,7 +262,7 @@ CLAIM = Claim(
         "when dx = dy."
     ),
     unknown=(
-        "There is no stationary law under isotropic noise: c grows at a rate of order Tσ², in 512 longer runs from 0.19 "
+        "There is no stationary law under isotropic noise: c grows at a rate of order Tσ², in longer runs from 0.19 "
         "at t = 27 to 0.79 at t = 240, and the variances with it. This experiment ends at t = 20, while c is nearly "
         "constant. Learning times are only shown to differ; they are not predicted. Tested for two layers with white "
         "inputs at one temperature, one width and one label noise."
