@@ -187,7 +187,7 @@ def test_trajectories_that_run_away_do_not_stretch_the_axes():
 def test_a_sentence_takes_the_place_of_the_panels_where_nearly_all_diverged(lr, who):
     dataset = run_of(method=sc.SGD(lr=lr, batch_size=1), steps=200, trajectories=200)
     first = int(dataset["status"].values[dataset["status"].values > 0].min())
-    remedy = rf"lower lr = {lr} \(stable without noise below 0.5\), or raise batch_size"
+    remedy = rf"lower lr = {lr} below the stability edge 0\.14"
     sentence = f"{who} trajectories diverged, the first at step {first}: {remedy}"
     figure = sc.plot(dataset)
     (text,) = (text.get_text().replace("\n", " ") for text in figure.texts if "diverged" in text.get_text())
