@@ -54,6 +54,11 @@ class Step:
         levels, where = np.unique(counted(step) // self.every, return_inverse=True)
         return np.array([self.factor**level for level in levels.tolist()], float)[where].reshape(np.shape(step))
 
+    @property
+    def stops(self) -> float:
+        """Step from which on f = 0: never (inf)."""
+        return math.inf
+
     def elapsed(self, step: ArrayLike) -> Floats:
         """``Σ_{k < step} f(k) = N (1 − q^m)/(1 − q) + r q^m``, step = m N + r; shape of ``step``."""
         m, r = np.divmod(counted(step), self.every)
@@ -84,6 +89,11 @@ class Cosine:
         """f at these steps (whole numbers from 0 on); shape of ``step``."""
         half_sines = [math.sin(math.pi / 2 * left) for left in self._left(step).ravel().tolist()]
         return self.floor + (1 - self.floor) * np.square(half_sines).reshape(np.shape(step))
+
+    @property
+    def stops(self) -> float:
+        """Step from which on f = 0: N for c = 0, otherwise never (inf)."""
+        return math.inf if self.floor else self.steps
 
     def elapsed(self, step: ArrayLike) -> Floats:
         """``Σ_{k < step} f(k)``, by ``Σ_{k < n} cos kx = sin(nx/2) cos((n−1)x/2)/sin(x/2)``; shape of ``step``."""
@@ -121,6 +131,11 @@ class Warmup:
         after = np.maximum(k - self.steps, 0)
         later = np.ones(k.shape) if self.then is None else self.then.at(after)
         return np.where(k < self.steps, (k + 1) / self.steps, later)
+
+    @property
+    def stops(self) -> float:
+        """Step from which on f = 0; inf if there is none."""
+        return math.inf if self.then is None else self.steps + self.then.stops
 
     def elapsed(self, step: ArrayLike) -> Floats:
         """``Σ_{k < step} f(k) = n(n + 1)/(2N)``, n = min(step, N), plus the sum of ``then``; shape of ``step``."""

@@ -106,3 +106,13 @@ def test_pieces_for_the_kernel_change_nothing(monkeypatch, name, dtype):
         run = engine_class("native")(PROBLEMS["deep"], method, plan)
         ends.append(run.advance(run.advance(run.init(), 20), 50).to_bytes())
     assert ends[0] == ends[1] == ends[2]
+
+
+def test_where_the_factor_reaches_0():
+    """``stops`` is the first step with f = 0."""
+    cosine = Cosine(7)
+    for schedule in (cosine, Warmup(3, then=cosine)):
+        at = schedule.at(np.arange(20))
+        assert schedule.stops == np.flatnonzero(at == 0)[0]
+    for schedule in (Step(2, 0.1), Cosine(7, floor=0.1), Warmup(3)):
+        assert schedule.stops == np.inf and schedule.at(np.arange(100)).all()

@@ -174,7 +174,23 @@ def test_warnings_know_schedules():
     small, long = one_mode(2, scale=1e-3), replace(LONG, steps=200)
     assert warned(small, sc.GD(0.05), long) == []
     (message,) = warned(small, sc.GD(0.05, schedule=sc.schedules.Cosine(200)), long)
-    assert "cannot be learned in 200 steps: gradient flow needs 138 at full lr at least" in message
+    assert "cannot be learned in 200 steps, which the schedule makes worth 100 at full lr: gradient flow" in message
+    assert message.endswith("needs 138 at least; raise steps or lr")
+
+
+def test_steps_at_which_the_schedule_has_reached_0():
+    schedules, problem = sc.schedules, one_mode(2)
+    decayed = sc.GD(0.05, schedule=schedules.Warmup(20, then=schedules.Cosine(60)))
+    (message,) = warned(problem, decayed, LONG)
+    assert message.startswith("lr is 0 from step 80 of 100 on: nothing changes after it; use steps = 80, a schedule of")
+    assert warned(problem, decayed, replace(LONG, steps=80)) == []
+    for schedule in (schedules.Cosine(80, floor=0.1), schedules.Step(10, factor=0.1), schedules.Warmup(20)):
+        assert warned(problem, sc.GD(0.05, schedule=schedule), LONG) == []
+    run = sc.simulate(problem, decayed, replace(LONG, steps=80))
+    with pytest.warns(UserWarning, match=r"of 100 on: nothing changes after it; continue the run by a method with"):
+        longer = sc.simulate(run, plan=LONG)
+    late = longer.mode_strength.sel(statistic="mean", mode=0).values[longer.step.values >= 80]
+    assert len(late) > 2 and np.ptp(late) == 0
 
 
 def test_order_two_has_a_smaller_stability_edge():

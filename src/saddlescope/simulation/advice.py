@@ -9,6 +9,7 @@ its own memory; ``forget`` clears it.
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Collection, Iterator, Mapping
@@ -81,6 +82,7 @@ def _fits(pattern: Any, text: str) -> bool:
 
 def on_run(problem: Problem, method: Method, plan: Plan, engine: Engine, state: State) -> Iterator[str]:
     """Sentences on what is likely to go wrong in a run that starts at this state."""
+    yield from _on_schedule(method, plan, state)
     yield from _on_stability(problem, method)
     yield from _on_temperature(problem, method, plan)
     yield from _on_horizon(problem, method, plan, state)
@@ -149,6 +151,16 @@ def _on_absorption(problem: Problem, method: Method, plan: Plan, state: State) -
                 f"trajectories that had learned it: a step moved it where the exact law has no mass; lower "
                 f"{method.step_argument} = {method.time_step:.3g}, or use theory.mode_sde(…).simulate"
             )
+
+
+def _on_schedule(method: Method, plan: Plan, state: State) -> Iterator[str]:
+    """Steps at which the schedule has reached 0."""
+    stops = math.inf if method.schedule is None else method.schedule.stops
+    if stops < plan.steps:
+        fix = f"use steps = {stops:,}, a schedule of more steps, or one with a floor"
+        if state.step:
+            fix = "continue the run by a method with another schedule, or by one without"
+        yield f"lr is 0 from step {stops:,} of {plan.steps:,} on: nothing changes after it; {fix}"
 
 
 def _on_stability(problem: Problem, method: Method) -> Iterator[str]:
@@ -267,7 +279,6 @@ def _on_horizon(problem: Problem, method: Method, plan: Plan, state: State) -> I
         return  # its speed depends on how unequal the chains are
     steps, flow = plan.steps - state.step, GradientFlow(method.time_step)
     left = float(method.time(plan.steps) - method.time(state.step)) * method.pace
-    full = "" if method.schedule is None else " at full lr"
     norms = [np.linalg.norm(layer[:16].astype(np.float64), 2, axis=(1, 2)).max() for layer in state.weights]
     with np.errstate(over="ignore"):
         start = float(np.float64(max(norms)) ** problem.network.depth)
@@ -289,9 +300,11 @@ def _on_horizon(problem: Problem, method: Method, plan: Plan, state: State) -> I
             f"at {_span(held, '.3g')}; lower weight_decay"
         )
     if late:
+        full = left / (method.time_step * method.pace)
+        worth = "" if method.schedule is None else f", which the schedule makes worth {full:,.0f} at full lr"
         yield (
-            f"{_named(problem, late)} cannot be learned in {steps} steps: gradient flow needs "
-            f"{_span(late, ',.0f')}{full} at least; raise steps or lr"
+            f"{_named(problem, late)} cannot be learned in {steps:,} steps{worth}: gradient flow needs "
+            f"{_span(late, ',.0f')} at least; raise steps or lr"
         )
 
 
