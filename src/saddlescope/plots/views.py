@@ -178,8 +178,9 @@ class View:
     def curves(self, name: str) -> Curves:
         """A variable over time. Raises ``CannotPlot`` where there is none, or no finite number in it."""
         found = self.needed(name)
-        for dim in ("time", "statistic", "trajectory", "mode"):
-            if dim not in found.dims and dim in found.coords and (dim != "statistic"):
+        chosen = ("time", "mode") if "statistic" in found.coords else ("time", "trajectory", "mode")
+        for dim in chosen:
+            if dim not in found.dims and dim in found.coords:
                 found = found.expand_dims(dim)
         what = found.attrs.get("long_name", name)
         if "time" not in found.dims:
