@@ -232,3 +232,44 @@ def test_the_state_of_some():
     assert some.trajectories == 2 and some.step == state.step
     np.testing.assert_array_equal(some.words, state.words[[1, 3]])
     np.testing.assert_array_equal(some.peak, state.peak[[1, 3]])
+
+
+# --- the last weights
+
+
+@pytest.mark.parametrize(
+    "method", [METHOD, sc.GradientFlow(0.03), sc.GD(0.05, momentum=0.5)], ids=["sgd", "flow", "gd"]
+)
+@pytest.mark.parametrize("keep", ["statistics", "weights"])
+def test_last_weights(method, keep):
+    """Those that keep="weights" saves at the last step, whatever is kept; their P has the saved strengths."""
+    plan = replace(PLAN, keep=keep)
+    found = sc.simulate(PROBLEM, method, plan).saddlescope.weights()
+    saved = sc.simulate(PROBLEM, method, replace(plan, keep="weights"))
+    assert list(found) == ["W1", "W2"] and int(found.step) == 40 and float(found.time) == pytest.approx(method.time(40))
+    for name in found:
+        assert found[name].dims == saved[name].isel(time=-1).dims and found[name].attrs == saved[name].attrs
+        np.testing.assert_allclose(found[name], saved[name].isel(time=-1), rtol=1e-12)
+    maps = found.W2.values @ found.W1.values
+    strengths = np.einsum("nii->ni", PROBLEM.data.modes.left.T @ maps @ PROBLEM.data.modes.right)
+    np.testing.assert_allclose(strengths, saved.mode_strength.isel(time=-1), rtol=1e-12)
+
+
+def test_last_weights_of_selected_trajectories(statistics):
+    everything = statistics.saddlescope.weights()
+    xr.testing.assert_identical(
+        statistics.isel(trajectory=[3, 1]).saddlescope.weights(), everything.isel(trajectory=[1, 3])
+    )
+    one = statistics.sel(trajectory=2).isel(time=1).saddlescope.weights()
+    xr.testing.assert_identical(one, everything.isel(trajectory=[2]))
+    with pytest.raises(ValueError, match="without the attribute 'toml'"):
+        everything.saddlescope.weights()
+    with pytest.raises(ValueError, match="trajectory of the run must be distinct"):
+        statistics.isel(trajectory=[1, 1]).saddlescope.weights()
+
+
+def test_last_weights_have_the_names_of_the_columns():
+    data = sc.Dataset(np.eye(3), np.eye(3)[:, :1], inputs=("a", "b", "c"), targets=("y",))
+    problem = sc.Problem(sc.DeepLinear((3, 2, 1)), data, sc.init.Gaussian(scale=0.3))
+    weights = sc.simulate(problem, sc.GD(0.1), sc.Plan(3)).saddlescope.weights()
+    assert weights.W1.dims[-1] in weights.coords and weights[weights.W1.dims[-1]].values.tolist() == ["a", "b", "c"]

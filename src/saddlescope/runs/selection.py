@@ -52,8 +52,14 @@ class Selection:
     @cached_property
     def strengths(self) -> Floats:
         """Mode strengths (n, m) of the selected trajectories at the step of the state."""
-        layers = weights(decode(self.problem, self.method, self.plan), self.state)
+        layers = tuple(self.last_weights.values())
         return observables.mode_strength(self.problem.data, [self.problem.network.end_to_end(layers)])
+
+    @property
+    def last_weights(self) -> dict[str, Floats]:
+        """Weights ``W1``, … (n, n_l, n_{l−1}) of the selected trajectories at the step of the state."""
+        layers = weights(decode(self.problem, self.method, self.plan), self.state)
+        return {f"W{l}": np.asarray(layer, np.float64) for l, layer in enumerate(layers, start=1)}
 
     @cached_property
     def status(self) -> NDArray[np.int64]:
