@@ -147,8 +147,11 @@ def compare(run: xr.Dataset, law: HasCDF | xr.Dataset, mode: int = 0, step: int 
     points = {f"fraction up to {theta} s*": theta * target for theta in THRESHOLDS} if target > 0 else {}
     level = FALSE_ALARM / (1 + len(points))
     limit = False
+    times = ""
     if isinstance(law, xr.Dataset):
-        others, lost = strengths(selected(law), mode, step)
+        other = selected(law)
+        others, lost = strengths(other, mode, step)
+        times = _other_time(given, other, step)
         rows = _with_run(samples, others, FALSE_ALARM, diverged + lost)
         diverged = max(diverged, lost)
     elif isinstance(law, HasCDF):
@@ -165,7 +168,7 @@ def compare(run: xr.Dataset, law: HasCDF | xr.Dataset, mode: int = 0, step: int 
         raise TypeError(
             f"law must have cdf and mean, as a frozen scipy.stats distribution, or be a run, got {shown(law)}"
         )
-    notes = [note for note, holds in ((_LIMIT, limit), (_LOST, diverged > 0)) if holds]
+    notes = [note for note, holds in ((_LIMIT, limit), (_LOST, diverged > 0), (times, times)) if holds]
     return Comparison(tuple(rows), len(samples), diverged, tuple(notes))
 
 
@@ -204,6 +207,19 @@ def strengths(given: Selection, mode: int, step: int | None) -> tuple[Floats, fl
     if not alive.any():
         raise ValueError("run has no trajectory to compare: all have diverged; lower lr")
     return values[alive], float(1 - alive.mean())
+
+
+def _other_time(one: Selection, other: Selection, step: int | None) -> str:
+    """A note where two runs are compared at times that differ by more than half of the longest step."""
+    both = (one, other)
+    steps = [_last(run.plan, run.state.step, run.run["step"].values) if step is None else step for run in both]
+    times = [float(run.method.time(at)) * run.method.pace for run, at in zip(both, steps, strict=True)]
+    longest = max(run.method.time_step * run.method.pace for run in both)
+    if abs(times[0] - times[1]) <= (0.5 + 1e-6) * longest:
+        return ""
+    meant = ", with momentum lr · step / (1 − momentum)" if any(run.method.momentum for run in both) else ""
+    first, second = (f"{time:.4g} (step {at:,})" for time, at in zip(times, steps, strict=True))
+    return f"the times differ{meant}: {first} and {second}"
 
 
 def _saved(given: Selection, mode: int, step: int) -> Floats:

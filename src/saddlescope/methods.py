@@ -292,6 +292,11 @@ class Langevin(Rule):
         if not isinstance(given, ArgsKwargs):  # a part of another part
             return given
         arguments: dict[str, Any] = dict(given.kwargs or {})
+        if "momentum" in arguments:
+            raise TypeError(
+                "Langevin has no argument 'momentum'; for small lr the heavy ball follows Langevin without momentum, "
+                f"with lr and temperature 1 / (1 − momentum){_times(arguments['momentum'])} times as large"
+            )
         temperature, batch_size = arguments.pop("temperature", None), arguments.pop("batch_size", None)
         if temperature is not None and batch_size is not None:
             raise ValueError(
@@ -331,6 +336,12 @@ class Langevin(Rule):
     def time_step(self) -> float:
         """Time of one step; the longest under a schedule."""
         return self.lr if self.dt is None else self.dt
+
+
+def _times(momentum: Any) -> str:
+    """The value of ``1 / (1 − momentum)``, where it has one."""
+    known = isinstance(momentum, (int, float)) and 0 <= momentum < 1
+    return f" = {1 / (1 - momentum):.4g}" if known else ""
 
 
 def _batch_size(lr: Any, temperature: Any) -> float:

@@ -309,3 +309,20 @@ def test_a_statistics_run_that_stopped_between_saves(run):
     first.attrs["toml"] = run_to_toml(problem, method, sc.Plan(steps=20, trajectories=2000, save_at=[0, 10, 20]))
     with pytest.raises(ValueError, match=r"stopped between saves \(last save 10, now at 15\); finish it"):
         sc.compare(first, LAW)
+
+
+def test_runs_compared_at_different_times_are_noted(run):
+    """At equal times, to within half a step, there is no note; under momentum time is lr · step / (1 − momentum)."""
+    other = ensemble(steps=3 * STEPS)
+    (note,) = sc.compare(run, other).notes
+    first, second = f"{LR * STEPS:.4g} (step {STEPS:,})", f"{3 * LR * STEPS:.4g} (step {3 * STEPS:,})"
+    assert note == f"the times differ: {first} and {second}"
+    assert note in repr(sc.compare(run, other)) and note in sc.compare(run, other)._repr_html_()
+    assert sc.compare(run, ensemble(steps=2 * STEPS, lr=LR / 2)).notes == sc.compare(run, LAW).notes == ()
+    problem = sc.Problem(sc.DeepLinear((1, 1)), sc.GaussianData([[TARGET]]), sc.init.Gaussian(scale=SCALE))
+    for steps, noted in ((STEPS, True), (STEPS // 2, False)):
+        heavy = sc.simulate(problem, sc.GD(LR, momentum=0.5), sc.Plan(steps=steps, trajectories=50))
+        notes = sc.compare(heavy, run).notes
+        assert [note.startswith("the times differ, with momentum lr · step / (1 − momentum): ") for note in notes] == [
+            True
+        ] * noted

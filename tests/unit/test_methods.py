@@ -90,7 +90,8 @@ def test_methods_are_shown_without_their_defaults():
         (lambda: Langevin(0.1, T=0.1), TypeError, "did you mean 'temperature'"),
         (lambda: Langevin(0.1, temprature=0.1), TypeError, "did you mean 'temperature'"),
         (lambda: SGD(0.1, 4, nesterov=True), TypeError, "nesterov"),
-        (lambda: Langevin(0.1, 4, momentum=0.9), TypeError, "momentum"),
+        (lambda: Langevin(0.1, 4, momentum=0.9), TypeError, r"lr and temperature 1 / \(1 − momentum\) = 10 times as"),
+        (lambda: Langevin(0.1, 4, momentum="x"), TypeError, r"lr and temperature 1 / \(1 − momentum\) times as large"),
         (lambda: SGD(0.1, 4, momentum=1.0), ValueError, "momentum"),
     ],
 )
