@@ -29,7 +29,7 @@ from saddlescope.problem import Problem
 from saddlescope.runs import store
 from saddlescope.runs.place import free, is_run
 from saddlescope.runs.run import earlier, final_state, parsed, parts
-from saddlescope.simulation import estimate
+from saddlescope.simulation import advice, estimate
 from saddlescope.simulation.simulate import simulate
 from saddlescope.simulation.start import lengthened
 
@@ -109,7 +109,7 @@ def run(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run.")] = False,
     threads: Annotated[int | None, typer.Option(help="Number of threads; all cores by default.")] = None,
     engine: Annotated[str, typer.Option(help="auto, native or reference.")] = "auto",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only estimate time, memory and size.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only warn, and estimate time, memory and size.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar, no summary.")] = False,
 ) -> None:
     """Simulate the run of a TOML file, or finish that of a store; an interrupted run is resumed.
@@ -120,11 +120,16 @@ def run(
     job = _job(source, out, steps, overwrite)
     plan = job.plan if threads is None else replace(job.plan, threads=threads)
     estimate.check_memory(job.problem, job.method, estimate.sample(plan) if dry_run else plan, engine=engine)
-    make_engine(engine, job.problem, job.method, plan)  # raises before any output if the run is not possible
+    made = make_engine(engine, job.problem, job.method, plan)  # raises before any output if the run is not possible
     needs = estimate.size(job.problem, job.method, plan, engine)
     if job.done and not quiet:
         typer.echo(f"{job.done:,} of {plan.steps:,} steps are done: their saves stay, {job.later:,} will follow")
     if dry_run:
+        if isinstance(job.start, xr.Dataset):
+            advice.before(job.problem, job.method, plan, made, final_state(job.start))
+        else:
+            few = make_engine(engine, job.problem, job.method, estimate.sample(plan))
+            advice.before(job.problem, job.method, plan, few, few.init())
         left = 1 - job.done / plan.steps
         takes = estimate.in_time(left * estimate.seconds(job.problem, job.method, plan, engine))
         typer.echo(f"time {takes}, memory about {estimate.in_bytes(needs.memory())}, {needs}")

@@ -17,6 +17,7 @@ from saddlescope import _memory, cli
 from saddlescope.engines import reference, state
 from saddlescope.runfile import run_to_toml
 from saddlescope.runs.run import final_state, parts, record
+from saddlescope.simulation import advice
 from support import PROBLEMS, on_save
 
 METHOD = sc.SGD(lr=0.05, batch_size=16)
@@ -240,6 +241,21 @@ def test_warnings_are_one_line(call, tmp_path):
     code, _, errors = call("run", "run.toml", "-o", "run.zarr")
     assert code == 0 and errors.startswith("warning: lr = 5 is beyond the stability edge")
     assert all(line.startswith("warning: ") for line in errors.splitlines())
+
+
+def test_a_dry_run_warns_as_the_run_does(call, tmp_path):
+    advice.forget()
+    decayed = sc.SGD(5.0, 4, schedule=sc.schedules.Cosine(40))
+    (tmp_path / "run.toml").write_text(run_to_toml(PROBLEMS["wide"], decayed, sc.Plan(steps=60, dtype="float32")))
+    code, out, dry = call("run", "run.toml", "--dry-run")
+    assert code == 0 and out.startswith("time ") and "lr is 0 from step 40 of 60" in dry and "stability edge" in dry
+    advice.forget()
+    wet = call("run", "run.toml", "-o", "run.zarr", "--quiet")[2]
+    assert wet.startswith(dry)
+    (tmp_path / "run.toml").write_text(run_to_toml(PROBLEMS["wide"], sc.GD(0.05, schedule=decayed.schedule), PLAN))
+    call("run", "run.toml", "-o", "short.zarr", "--steps", "40", "--quiet")
+    errors = call("run", "short.zarr", "--steps", "80", "--dry-run")[2]
+    assert "lr is 0 from step 40 of 80 on: nothing changes after it; continue the run by a method" in errors
 
 
 @pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])

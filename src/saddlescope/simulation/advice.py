@@ -80,6 +80,13 @@ def _fits(pattern: Any, text: str) -> bool:
     return pattern is None or bool(pattern.match(text) if hasattr(pattern, "match") else pattern == text)
 
 
+def before(problem: Problem, method: Method, plan: Plan, engine: Engine, state: State) -> None:
+    """Warn of what is likely to go wrong in a run that starts at this state."""
+    with np.errstate(all="ignore"):
+        sentences = list(on_run(problem, method, plan, engine, state))
+    give(sentences, problem, method, plan)
+
+
 def on_run(problem: Problem, method: Method, plan: Plan, engine: Engine, state: State) -> Iterator[str]:
     """Sentences on what is likely to go wrong in a run that starts at this state."""
     yield from _on_schedule(method, plan, state)

@@ -100,9 +100,7 @@ def _sink(start: Start, engine: Engine, out: Any, overwrite: bool) -> Sink:
             check_replaceable(path)
             _warn_of_other_engine(store.attrs, attrs)
         state = engine.init() if start.state is None else start.state
-        with np.errstate(all="ignore"):
-            sentences = list(advice.on_run(problem, method, plan, engine, state))
-        advice.give(sentences, problem, method, plan)
+        advice.before(problem, method, plan, engine, state)
         records = start.records
         if not records and plan.save_steps[0] == state.step:
             records = [kept([record(engine, plan, state)], problem, plan)]
