@@ -18,8 +18,8 @@ from saddlescope.theory._checks import steady
 def stability_edge(problem: Problem, method: Method) -> float:
     """Learning rate (dt of Langevin) above which the strongest mode does not settle at the teacher.
 
-    It depends on ``method``, but only at order 2 on its lr. Without noise, next to balanced weights that have learned
-    the teacher,
+    The lr of ``method`` itself matters only at order 2. Without noise, next to balanced weights that have learned the
+    teacher,
 
         η = 2 (1 + μ) / (L s*₁^{2κ} λ_max + γ),   κ = 1 − 1/L,
 
