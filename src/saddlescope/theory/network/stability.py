@@ -9,7 +9,7 @@ from scipy import optimize
 
 from saddlescope._arrays import Floats
 from saddlescope._numbers import shown
-from saddlescope.methods import METHODS, Method
+from saddlescope.methods import Method, Rule
 from saddlescope.problem import Problem
 from saddlescope.theory._checks import steady
 
@@ -48,7 +48,7 @@ def stability_edge(problem: Problem, method: Method) -> float:
     """
     if not isinstance(problem, Problem):
         raise TypeError(f"problem must be such as Problem(network, data, init), got {shown(problem)}")
-    if not isinstance(method, METHODS):
+    if not isinstance(method, Rule):
         raise TypeError(f"method must be such as SGD(lr=1e-3, batch_size=16), got {shown(method)}")
     if method.source == "flow" or not problem.network.mode_sde:
         return math.inf
