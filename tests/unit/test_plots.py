@@ -114,7 +114,8 @@ def test_any_selection_of_a_run_is_drawn(run):
     kept = run_of(keep="trajectories")
     for part in (
         run.isel(time=-1), run.isel(time=slice(5, 20)), run.isel(mode=1), run.sel(statistic="mean"),
-        run.isel(time=slice(None, None, -1)), kept.isel(trajectory=3), run.isel(trajectory=0), kept.isel(trajectory=[1, 3]),
+        run.isel(time=slice(None, None, -1)), run.isel(trajectory=0),
+        kept.isel(trajectory=3), kept.isel(trajectory=[1, 3]),
         kept.transpose(..., "trajectory", "mode", "time"), run.drop_vars("step"), kept.drop_vars(["step", "status"]),
     ):  # fmt: skip
         assert labels(sc.plot(part))[:2] == ["mode strength [y/x]", "mode noise [(y/x)²/time]"]
