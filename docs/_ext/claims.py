@@ -19,7 +19,7 @@ from sphinx.errors import ExtensionError
 
 from saddlescope.claims import PAPERS, SOURCES
 from saddlescope.claims.claim import Claim
-from saddlescope.claims.report import catches, measured, predicted
+from saddlescope.claims.report import FOUND, MARKS, RIVALS, catches, measured, predicted
 from saddlescope.claims.reproduce import select
 
 DOCS = Path(__file__).parents[1]
@@ -28,13 +28,9 @@ REPORT = DOCS.parent / "report"
 Outcome = Mapping[str, Any]
 """A judged claim as it appears in report.json."""
 
-MARKS = {
-    "confirmed": "{bdg-success}`✓ confirmed`",
-    "refuted": "{bdg-danger}`✗ refuted`",
-    "inconclusive": "{bdg-warning}`? inconclusive`",
-}
-FOUND = {"confirmed": "inside", "refuted": "outside", "inconclusive": "unclear", None: "shown"}
-RIVALS = {"confirmed": "would be confirmed", "refuted": "refuted", "inconclusive": "not confirmed"}
+COLOURS = {"confirmed": "success", "refuted": "danger", "inconclusive": "warning"}
+BADGES = {verdict: f"{{bdg-{COLOURS[verdict]}}}`{mark} {verdict}`" for verdict, mark in MARKS.items()}
+"""The verdicts of a report as badges of the site."""
 
 
 def sentence(words: str) -> str:
@@ -77,7 +73,7 @@ def _paper(paper: str, found: Mapping[str, Outcome]) -> str:
         body.append(
             (
                 f"[{text(claim.title)}]({name}.md)",
-                MARKS[outcome["verdict"]] if outcome else "",
+                BADGES[outcome["verdict"]] if outcome else "",
                 f"{text(head['name'])}: {measured(head)}" if head else "",
                 predicted(head) if head else "",
             )
@@ -118,7 +114,7 @@ def _measured(name: str, claim: Claim, outcome: Outcome | None) -> str:
     coarse = " This was the quick form: small ensembles and wide regions." if outcome["quick"] else ""
     images = " ".join(f"![]({claim.name}-{n}.svg)" for n in range(1, len(outcome["panels"]) + 1))
     parts = [
-        f"{MARKS[outcome['verdict']]} {sentence(outcome['reason'])}.{coarse}",
+        f"{BADGES[outcome['verdict']]} {sentence(outcome['reason'])}.{coarse}",
         f":::{{div}} panels\n{images}\n:::\n\n:::{{div}} caption\n{text(claim.caption)}\n:::" if images else "",
         _numbers(outcome["numbers"]),
         f"**Negative controls**, which must lie outside.\n\n{_controls(outcome['controls'])}",

@@ -35,7 +35,7 @@ def visit_math(translator: HTML5Translator, node: nodes.math) -> None:
 
 
 def visit_math_block(translator: HTML5Translator, node: nodes.math_block) -> None:
-    """A formula on a line of its own, with its number if it has one."""
+    """A formula on a separate line, with its number if it has one."""
     translator.body.append(translator.starttag(node, "div", CLASS="math"))
     translator.body.append(f'<div class="formula">{_shown(translator, node, block=True)}</div>')
     if node["number"]:

@@ -20,7 +20,7 @@ DEPTH = 32
 """Maximum nesting of lists."""
 
 SHORTEST = 4
-"""Letters from which on a name is looked for within others."""
+"""Fewest letters of a name that is searched for within other names."""
 
 _KINDS = {
     "b": "booleans are not allowed; write 0.0 and 1.0 if that is meant",

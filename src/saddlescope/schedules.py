@@ -56,7 +56,7 @@ class Step:
 
     @property
     def stops(self) -> float:
-        """Step from which on f = 0: never (inf)."""
+        """First step with f = 0; inf, since there is none."""
         return math.inf
 
     def elapsed(self, step: ArrayLike) -> Floats:
@@ -92,7 +92,7 @@ class Cosine:
 
     @property
     def stops(self) -> float:
-        """Step from which on f = 0: N for c = 0, otherwise never (inf)."""
+        """First step with f = 0: N if c = 0, otherwise inf."""
         return math.inf if self.floor else self.steps
 
     def elapsed(self, step: ArrayLike) -> Floats:
@@ -134,7 +134,7 @@ class Warmup:
 
     @property
     def stops(self) -> float:
-        """Step from which on f = 0; inf if there is none."""
+        """First step of the part at the end with f = 0; inf if there is none."""
         return math.inf if self.then is None else self.steps + self.then.stops
 
     def elapsed(self, step: ArrayLike) -> Floats:

@@ -52,7 +52,7 @@ ALPHABETS = {
 
 
 def mathml(tex: str, block: bool = False) -> str:
-    r"""TeX as MathML; ``block`` displays it on a line of its own.
+    r"""TeX as MathML; ``block`` displays it on a separate line.
 
     Raises ValueError for a command that cannot be shown, and for braces and other pairs of which one is missing.
 

@@ -31,6 +31,12 @@ Json = Mapping[str, Any]
 MARKS = {"confirmed": "✓", "refuted": "✗", "inconclusive": "?"}
 """A mark beside each verdict, so that none depends on its colour alone."""
 
+FOUND = {"confirmed": "inside", "refuted": "outside", "inconclusive": "unclear", None: "shown"}
+"""Where the interval of a number lies, by its verdict; None for a number that is not judged."""
+
+RIVALS = {"confirmed": "would be confirmed", "refuted": "refuted", "inconclusive": "not confirmed"}
+"""What the verdict on a rival theory means."""
+
 LONG = 20_000
 """Longer TOMLs (embedded data) are linked, not inlined."""
 
@@ -291,14 +297,13 @@ def _embedded(svg: str) -> str:
 
 def _numbers(numbers: Sequence[Json], wanted: str) -> str:
     """The table of measured numbers, with a column of what each catches unless they are controls."""
-    verdicts = {"confirmed": "inside", "refuted": "outside", "inconclusive": "unclear", None: "shown"}
     power = wanted == "must be inside"
     rows = "".join(
         f'<tr><td data-label="Number"><span>{html(number["name"] + _notes(number))}</span></td>'
         f'<td data-label="Measured"><span class="n">{_numerals(measured(number))}</span></td>'
         f'<td data-label="Region"><span class="n">{_numerals(predicted(number))}{MOVED * number["moved"]}</span></td>'
         + (f'<td data-label="Catches"><span>{_numerals(catches(number))}</span></td>' if power else "")
-        + f'<td data-label="Result">{verdicts[number["verdict"]]}</td></tr>'
+        + f'<td data-label="Result">{FOUND[number["verdict"]]}</td></tr>'
         for number in numbers
     )
     return (
@@ -320,7 +325,6 @@ def _rivals(rivals: Sequence[Json]) -> str:
     """The rival theories, each with the number that decides it: the one that refutes it, else the first."""
     if not rivals:
         return ""
-    found = {"confirmed": "would be confirmed", "refuted": "refuted", "inconclusive": "not confirmed"}
     rows = []
     for rival in rivals:
         judged = [number for number in rival["numbers"] if number["verdict"] is not None] or rival["numbers"]
@@ -330,7 +334,7 @@ def _rivals(rivals: Sequence[Json]) -> str:
             f'<td data-label="Number"><span>{html(decides["name"])}</span></td>'
             f'<td data-label="Measured"><span class="n">{_numerals(measured(decides))}</span></td>'
             f'<td data-label="Region"><span class="n">{_numerals(predicted(decides))}</span></td>'
-            f'<td data-label="Verdict">{found[rival["verdict"]]}</td></tr>'
+            f'<td data-label="Verdict">{RIVALS[rival["verdict"]]}</td></tr>'
         )
     return (
         "<h4>Rival theories</h4>\n<p>The nearest wrong theories, judged by the same rule; none may be confirmed.</p>\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import itertools
 import math
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saddlescope._memory import require
-from saddlescope._numbers import as_numbers, shown
+from saddlescope._numbers import as_numbers, hint, shown
 
 _TEXT = 60
 """Bytes of memory per byte of a CSV while it is read."""
@@ -127,10 +126,9 @@ def _places(columns: Sequence[str], chosen: Names, file: Path) -> list[int]:
     counts, places = Counter(columns), {name: place for place, name in enumerate(columns)}
     for name in chosen:
         if name not in places:
-            close = difflib.get_close_matches(name, [column for column in columns if column], n=1)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
-            hint = "; separate columns by commas, semicolons or tabs" if len(columns) == 1 else hint
-            raise ValueError(f"{str(file)!r} has no column {name!r}; its columns are {_listed(columns)}{hint}")
+            meant = hint(name, filter(None, columns))
+            fix = "; separate columns by commas, semicolons or tabs" if len(columns) == 1 else meant
+            raise ValueError(f"{str(file)!r} has no column {name!r}; its columns are {_listed(columns)}{fix}")
         if counts[name] > 1:
             raise ValueError(f"{str(file)!r} has {counts[name]} columns {name!r}; rename all but one of them")
     return [places[name] for name in chosen]

@@ -69,7 +69,7 @@ def _panels(seen: View, theory: bool) -> tuple[list[Draw], list[str]]:
         whole = not found
         found.append(lambda axes, across: draw(axes, panel, seen, labels, whole, across))
 
-    predicted, told = (
+    predicted, sentences = (
         predictions(seen, series.shown_modes(seen))
         if theory and len(seen.time) and "mode_strength" in seen.run
         else ([], [])
@@ -83,7 +83,7 @@ def _panels(seen: View, theory: bool) -> tuple[list[Draw], list[str]]:
     hidden = int((~seen.learnable).sum())
     if hidden:
         notes.append(f"{hidden} mode{'s' * (hidden > 1)} with s* = 0 not shown.")
-    notes += told
+    notes += sentences
     if absent:
         notes.append(f"Left out: {'; '.join(absent)}.")
     return found, [" ".join(notes)] if notes else []
