@@ -1,0 +1,16 @@
+"""The import of torch, which only the monitor needs."""
+
+from __future__ import annotations
+
+try:
+    import torch
+    from torch import Tensor, nn
+except ImportError:
+    raise ImportError("saddlescope.monitor needs PyTorch: pip install 'saddlescope[torch]'") from None
+
+__all__ = ["Tensor", "nn", "torch", "wide"]
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """float32 for half precision, otherwise the type itself: the type of all sums of the monitor."""
+    return torch.promote_types(dtype, torch.float32)

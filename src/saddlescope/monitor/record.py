@@ -1,0 +1,40 @@
+"""What one sampled step leaves: numbers by variable and by the weight, parameter or pair that they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from saddlescope.monitor._torch import Tensor
+
+Values = dict[str, dict[str, Tensor]]
+"""Variable → key along its first dim, "" if it has the dim ``step`` only → a number, or a vector of its inner dim."""
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """The values at one step, as tensors on the device of the model until results are asked for."""
+
+    step: int
+    batch_size: int
+    lr: float | None
+    values: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+
+    def number(self, variable: str, key: str = "") -> float:
+        """One number of the record; KeyError where it is not there."""
+        return float(self.values[variable][key])
+
+
+def merged(*parts: Values) -> Values:
+    """The values of several quantities together.
+
+    >>> import torch
+    >>> one, two = {"trace": {"fc": torch.tensor(1.0)}}, {"trace": {"out": torch.tensor(2.0)}}
+    >>> sorted(merged(one, two)["trace"])
+    ['fc', 'out']
+    """
+    found: Values = {}
+    for part in parts:
+        for variable, by_key in part.items():
+            found.setdefault(variable, {}).update(by_key)
+    return found
