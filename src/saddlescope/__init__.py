@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from saddlescope import convert, init, plots, schedules, theory
+    from saddlescope import convert, init, monitor, plots, schedules, theory
     from saddlescope.comparison import compare
     from saddlescope.data import Dataset, GaussianData, Moments
     from saddlescope.methods import GD, SGD, GradientFlow, Langevin
@@ -42,6 +42,7 @@ __all__ = [
     "init",
     "load",
     "logspaced",
+    "monitor",
     "plot",
     "plots",
     "read",

@@ -1,0 +1,275 @@
+"""One sampled step: hooks on layers and parameters, and what they saw of every sample.
+
+A forward hook keeps the input of a layer (autograd keeps it too) and puts a hook on its output. When the output
+gradient arrives in the backward pass, the two become a use of each parameter (``layers``), and the use becomes numbers
+of every sample (``uses``): projections on the directions, squares. Nothing else is kept. A hook on each parameter reads
+its gradient when it has been accumulated, before anything clips it.
+
+Micro-batches are told apart by the backward pass that they belong to: uses within one pass are of the same samples and
+are added with their cross term; different passes hold different samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from saddlescope.monitor._torch import Tensor, torch, wide
+from saddlescope.monitor.layers import NotSamples
+from saddlescope.monitor.sites import Layout, Site, Tap
+from saddlescope.monitor.uses import Heads, Use, inner
+
+CHECK, NO_GRADIENT, NOT_FINITE, NOT_RECORDED, REFUSED, NO_CROSS, RESHAPED = 1, 2, 4, 8, 16, 32, 64
+"""Flags of the status of a weight in a record."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """Directions to project on: the columns of U (m, k) and V (n, k), and of the random control beside them."""
+
+    U: Tensor
+    V: Tensor
+    control_U: Tensor
+    control_V: Tensor
+
+    @property
+    def pairs(self) -> tuple[Tensor, Tensor]:
+        """Both in one, (m, 2k) and (n, 2k)."""
+        return torch.cat([self.U, self.control_U], 1), torch.cat([self.V, self.control_V], 1)
+
+
+@dataclass(eq=False)
+class Raw:
+    """What a parameter contributed, in units of its gradient: one entry per backward pass in each list.
+
+    ``projections`` (n, 2k) on directions and control, ``squares`` (b, H). Of the gradient, of all passes together:
+    ``along`` (2k,) ``uᵀgv``, ``norm2`` (H,) its square, ``euler`` (H,) its product with the parameter.
+    """
+
+    projections: list[Tensor] = field(default_factory=list)
+    squares: list[Tensor] = field(default_factory=list)
+    samples: list[int] = field(default_factory=list)
+    along: Tensor | None = None
+    norm2: Tensor | None = None
+    euler: Tensor | None = None
+    flags: int = 0
+    why: str = ""
+    precision: float = 0.0
+    """The largest rounding unit of the signals that were seen."""
+
+
+@dataclass(eq=False)
+class _Pass:
+    """Uses of one parameter in one backward pass."""
+
+    projections: Tensor | None
+    squares: Tensor | None
+    samples: int
+    uses: list[Use] = field(default_factory=list)
+
+
+class Capture:
+    """Hooks from ``open`` to ``close``; what they saw is in ``raw``, by the name of the parameter."""
+
+    def __init__(
+        self, model: Any, layout: Layout, frames: Mapping[str, Frame], squares: int | None, shared: set[str]
+    ) -> None:
+        """``squares`` is the number of samples whose squares are taken in a pass: None for all, 0 for none.
+
+        ``shared`` names parameters with more than one use in a pass, and takes those that turn out to have.
+        """
+        self._model, self._layout, self._frames, self._count = model, layout, frames, squares
+        self._pairs = {name: frame.pairs for name, frame in frames.items()}
+        self._per_sample = not layout.batch_norm and bool(frames or squares != 0)
+        self._shared = shared
+        self._called: set[str] = set()
+        self._handles: list[Any] = []
+        self._passes: dict[str, dict[int, _Pass]] = {}
+        self._before: dict[str, Tensor] = {}
+        self._batch: int | None = None
+        self.raw: dict[str, Raw] = {name: Raw() for name in layout.sites}
+
+    def open(self, gradients: bool = True) -> None:
+        """Put the hooks on; without ``gradients`` they are given to ``take`` instead of being accumulated."""
+        if self._per_sample:
+            self._handles.append(self._model.register_forward_pre_hook(self._enter, with_kwargs=True))
+            self._handles += [tap.layer.register_forward_hook(_Forward(self, tap)) for tap in self._layout.taps]
+        if gradients:
+            for name, site in self._layout.sites.items():
+                if site.parameter.grad is not None and name not in self._before:
+                    self._before[name] = site.parameter.grad.detach().clone()
+                self._handles.append(site.parameter.register_post_accumulate_grad_hook(_Gradient(self, site)))
+
+    def close(self) -> None:
+        """Remove all hooks."""
+        while self._handles:
+            self._handles.pop().remove()
+
+    def finish(self) -> dict[str, Raw]:
+        """What was seen, once all passes are over."""
+        self.close()
+        for name, passes in self._passes.items():
+            raw = self.raw[name]
+            for one in passes.values():
+                if one.projections is not None:
+                    raw.projections.append(one.projections)
+                if one.squares is not None:
+                    raw.squares.append(one.squares)
+                raw.samples.append(one.samples)
+        self._passes, self._before = {}, {}
+        return self.raw
+
+    @property
+    def open_hooks(self) -> int:
+        """Number of hooks that are on."""
+        return len(self._handles)
+
+    def take(self, name: str, gradient: Tensor | None) -> None:
+        """Read the gradient of a parameter, the sum over all passes so far."""
+        if gradient is None:
+            return
+        with torch.no_grad():
+            self._take(name, gradient)
+
+    def _take(self, name: str, gradient: Tensor) -> None:
+        raw, site = self.raw[name], self._layout.sites[name]
+        g = gradient.detach().to(wide(gradient.dtype))
+        if name in self._before:
+            g = g - self._before[name].to(g.dtype)
+        raw.norm2 = blocks(g.square(), site)
+        raw.euler = blocks(g * site.parameter.detach().to(g.dtype), site)
+        if name in self._pairs:
+            U, V = self._pairs[name]
+            raw.along = ((U.T.to(g.dtype) @ g.reshape(site.shape)) * V.T.to(g.dtype)).sum(1)
+
+    def _enter(self, model: Any, args: Any, kwargs: Any) -> None:
+        first = next(iter(_tensors((*args, *kwargs.values()))), None)
+        self._batch = None if first is None else len(first)
+        self._called.clear()
+
+    def called(self, tap: Tap) -> None:
+        """Note a call in the forward pass; a second one shares the parameters. Recomputed calls do not count."""
+        if _task() < 0:
+            if tap.name in self._called:
+                self._shared.update(tap.sites.values())
+            self._called.add(tap.name)
+
+    def add(self, tap: Tap, a: Tensor, d: Tensor, batch: int | None) -> None:
+        """Take one use of a layer: its input and its output gradient."""
+        samples = len(a) if batch is None else batch
+        try:
+            uses = tap.uses(tap.layer, a, d, samples)
+        except (NotSamples, RuntimeError, IndexError) as error:
+            for name in tap.sites.values():
+                self.raw[name].flags |= REFUSED
+                self.raw[name].why = f"{tap.name or type(tap.layer).__name__} {' '.join(str(error).split()):.160}"
+            return
+        task = _task()
+        for key, name in tap.sites.items():
+            if key in uses:
+                self.raw[name].precision = max(self.raw[name].precision, torch.finfo(d.dtype).eps)
+                self._one(name, task, uses[key])
+
+    def _one(self, name: str, task: int, use: Use) -> None:
+        site, count = self._layout.sites[name], len(use) if self._count is None else self._count
+        projections = use.project(*self._pairs[name]) if name in self._pairs else None
+        part = use.first(count) if count else None
+        squares = part.squares(site.heads) if part is not None else None
+        passes = self._passes.setdefault(name, {})
+        if task not in passes:
+            passes[task] = _Pass(projections, squares, len(use))
+        else:
+            self._again(name, passes[task], projections, squares, part, site.heads)
+        if name in self._shared and part is not None:
+            passes[task].uses.append(part)
+
+    def _again(
+        self,
+        name: str,
+        one: _Pass,
+        projections: Tensor | None,
+        squares: Tensor | None,
+        part: Use | None,
+        heads: Heads | None,
+    ) -> None:
+        """A further use of a parameter in the same pass, on the same samples."""
+        if projections is not None and one.projections is not None:
+            one.projections = one.projections + projections if len(projections) == len(one.projections) else None
+        if squares is None or part is None or one.squares is None:
+            return
+        self._shared.add(name)  # if it was not known before, its uses are kept from the next sampled step on
+        if not one.uses or len(squares) != len(one.squares):
+            self.raw[name].flags |= NO_CROSS
+            one.squares = None
+            return
+        one.squares = one.squares + squares + 2 * sum(inner(earlier, part, heads) for earlier in one.uses)
+
+
+class _Forward:
+    """The forward hook of one layer."""
+
+    def __init__(self, capture: Capture, tap: Tap) -> None:
+        self._capture, self._tap = capture, tap
+
+    def __call__(self, layer: Any, args: tuple[Any, ...], out: Any) -> None:
+        if not (torch.is_grad_enabled() and isinstance(out, Tensor) and out.requires_grad and args):
+            return
+        capture, tap, a, batch = self._capture, self._tap, args[0].detach(), self._capture._batch
+        capture.called(tap)
+
+        def seen(d: Tensor) -> None:
+            if capture.open_hooks:
+                with torch.no_grad():
+                    capture.add(tap, a, d.detach(), batch)
+
+        out.register_hook(seen)
+
+
+class _Gradient:
+    """The hook that reads the gradient of one parameter after it was accumulated."""
+
+    def __init__(self, capture: Capture, site: Site) -> None:
+        self._capture, self._site = capture, site
+
+    def __call__(self, parameter: Tensor) -> None:
+        self._capture.take(self._site.name, parameter.grad)
+
+
+def blocks(x: Tensor, site: Site) -> Tensor:
+    """Sums of x, shaped as a parameter, over its heads (H,); over all of it (1,) without heads."""
+    if site.heads is None:
+        return x.sum().reshape(1)
+    if site.shape is None:
+        return x.reshape(site.heads.count, -1).sum(1)
+    x = x.reshape(site.shape)
+    return (
+        x.unflatten(0, (site.heads.count, -1)).sum((1, 2))
+        if site.heads.side == "rows"
+        else x.unflatten(1, (site.heads.count, -1)).sum((0, 2))
+    )
+
+
+def shared(taps: Iterable[Tap]) -> set[str]:
+    """Parameters of more than one layer: their uses are kept until the end of the pass."""
+    seen: set[str] = set()
+    again: set[str] = set()
+    for tap in taps:
+        for name in tap.sites.values():
+            (again if name in seen else seen).add(name)
+    return again
+
+
+def _task() -> int:
+    """The backward pass that runs now; −1 outside."""
+    return int(getattr(torch._C, "_current_graph_task_id", lambda: 0)())
+
+
+def _tensors(values: Iterable[Any]) -> Iterable[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor) and value.dim():
+            yield value
+        elif isinstance(value, Mapping):
+            yield from _tensors(value.values())
+        elif isinstance(value, (list, tuple)):
+            yield from _tensors(value)

@@ -1,0 +1,200 @@
+"""From what hooks saw to moments over samples: units of ``G_i``, all micro-batches, all ranks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from saddlescope.monitor._torch import Tensor, torch
+from saddlescope.monitor.capture import CHECK, NO_CROSS, NO_GRADIENT, NOT_FINITE, NOT_RECORDED, REFUSED, Raw
+from saddlescope.monitor.directions import Directions
+from saddlescope.monitor.moments import Moments
+from saddlescope.monitor.sites import Site
+
+TOLERANCE = 1e3
+"""Rounding units by which the sum of the projections may differ from the gradient's, relative to Σ|p_i|."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The loss that was differentiated: "mean" or "sum" of the losses of samples, times ``loss_scale``."""
+
+    reduction: str = "mean"
+    loss_scale: float = 1.0
+
+    def of_sample(self, samples: int) -> float:
+        """Factor that makes ``G_i`` of the contribution of sample i."""
+        return (samples if self.reduction == "mean" else 1) / self.loss_scale
+
+    def of_gradient(self, samples: int) -> float:
+        """Factor that makes ``ḡ = mean_i G_i`` of the gradient."""
+        return (1 if self.reduction == "mean" else 1 / max(samples, 1)) / self.loss_scale
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What one sampled step says about a parameter; moments are over the samples of all ranks, None if not seen."""
+
+    projections: Moments | None
+    """Of ``u_αᵀG_iv_α``, k columns."""
+    control: Moments | None
+    """Of the same along fixed random pairs."""
+    squares: Moments | None
+    """Of ``‖G_i‖²``, one column per head."""
+    whole: Moments | None
+    """Of ``‖G_i‖²``, the sum over heads; None without heads."""
+    signal: Tensor | None
+    """``u_αᵀḡv_α`` (k,)."""
+    gradient_norm2: Tensor | None
+    """``‖ḡ‖²`` (H,) per head."""
+    euler: Tensor | None
+    """``θ·ḡ`` (H,) per head."""
+    directions: Directions | None
+    check: Tensor
+    """|Σ_i p_i − Σ uᵀgv| relative to Σ_i |p_i|, the largest over directions; NaN without projections."""
+    status: int
+    why: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One sampled step: N samples, what is known of every parameter, and of sums over parameters for every sample."""
+
+    step: int
+    batch_size: int
+    seen: Mapping[str, Seen]
+    total: Moments | None
+    """Of ``Σ ‖G_i‖²`` over all parameters whose squares were seen."""
+    sums: Mapping[str, Moments]
+    """Of further numbers of every sample, such as those of rescaling pairs."""
+
+
+PerSample = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+"""Squares ``‖G_i‖²`` (b, H) by parameter → further numbers (b,) of every sample by name."""
+
+
+def pooled(
+    step: int,
+    sites: Mapping[str, Site],
+    raws: Mapping[str, Raw],
+    directions: Mapping[str, Directions],
+    scale: Scale,
+    refused: str | None = "",
+    per_sample: PerSample = lambda squares: {},
+    group: Any = None,
+) -> Sample:
+    """The sample of a step; ``group`` is the process group whose ranks hold further samples.
+
+    ``refused`` says why no sample could be seen anywhere; None if none was to be seen.
+    """
+    samples = _samples(raws)
+    gathered, squares = _moments(raws, samples, scale)
+    if squares:
+        gathered["", "total"] = Moments.from_samples(sum(one.sum(1, keepdim=True) for one in squares.values()))
+    gathered |= {(name, "sum"): Moments.from_samples(one) for name, one in per_sample(squares).items()}
+    checks = {name: _check(raw) for name, raw in raws.items()}
+    merged, whole = _merged(gathered, samples, group)
+    factor = scale.of_gradient(whole)
+    seen = {
+        name: _seen(sites[name], raw, samples, merged, directions.get(name), factor, checks[name], refused)
+        for name, raw in raws.items()
+    }
+    sums = {name: moments for (name, kind), moments in merged.items() if kind == "sum"}
+    return Sample(step, whole, seen, merged.get(("", "total")), sums)
+
+
+def _samples(raws: Mapping[str, Raw]) -> int:
+    """Samples of this rank: what most parameters say, 0 if none does."""
+    counts = Counter(sum(raw.samples) for raw in raws.values() if raw.samples)
+    return max(counts, key=lambda count: (counts[count], count)) if counts else 0
+
+
+def _moments(
+    raws: Mapping[str, Raw], samples: int, scale: Scale
+) -> tuple[dict[tuple[str, str], Moments], dict[str, Tensor]]:
+    """Moments of projections, control and squares by parameter, and the squares (b, H) themselves."""
+    found: dict[tuple[str, str], Moments] = {}
+    squares: dict[str, Tensor] = {}
+    factor = scale.of_sample(samples)
+    for name, raw in raws.items():
+        if sum(raw.samples) != samples:
+            continue
+        if raw.projections:
+            along = torch.cat(raw.projections).double() * factor
+            k = along.shape[1] // 2
+            found[name, "modes"] = Moments.from_samples(along[:, :k])
+            found[name, "control"] = Moments.from_samples(along[:, k:])
+        if raw.squares:
+            squares[name] = torch.cat(raw.squares).double() * factor**2
+            found[name, "squares"] = Moments.from_samples(squares[name])
+            if squares[name].shape[1] > 1:
+                found[name, "whole"] = Moments.from_samples(squares[name].sum(1))
+    lengths = Counter(len(one) for one in squares.values())
+    usual = lengths.most_common(1)[0][0] if lengths else 0
+    return found, {name: one for name, one in squares.items() if len(one) == usual}
+
+
+def _merged(
+    moments: Mapping[tuple[str, str], Moments], samples: int, group: Any
+) -> tuple[dict[tuple[str, str], Moments], int]:
+    """The moments over all ranks, by one gather of one vector, and the number of samples of all ranks."""
+    if group is None:
+        return dict(moments), samples
+    vectors = [one.to_vector() for one in moments.values()]
+    own = torch.cat([torch.tensor([float(samples)], dtype=torch.float64, device=vectors[0].device), *vectors])
+    ranks = [torch.empty_like(own) for _ in range(torch.distributed.get_world_size(group))]
+    torch.distributed.all_gather(ranks, own, group=group)
+    whole = torch.stack(ranks)
+    parts = whole[:, 1:].split([len(vector) for vector in vectors], dim=1)
+    return {key: Moments.from_vectors(part) for key, part in zip(moments, parts, strict=True)}, int(whole[:, 0].sum())
+
+
+def _check(raw: Raw) -> Tensor:
+    if not raw.projections or raw.along is None:
+        return torch.tensor(torch.nan)
+    along = torch.cat(raw.projections).double()
+    scale = along.abs().sum(0) + torch.finfo(torch.float64).tiny
+    return ((along.sum(0) - raw.along.double()).abs() / scale).max()
+
+
+def _seen(
+    site: Site,
+    raw: Raw,
+    samples: int,
+    merged: Mapping[tuple[str, str], Moments],
+    directions: Directions | None,
+    factor: float,
+    check: Tensor,
+    refused: str | None,
+) -> Seen:
+    status, why = raw.flags, raw.why
+    if raw.norm2 is None:
+        status |= NO_GRADIENT
+    elif not bool(torch.isfinite(raw.norm2).all()):
+        status |= NOT_FINITE
+    elif refused is None:
+        pass
+    elif refused or site.reason:
+        status, why = status | REFUSED, refused or site.reason
+    elif not raw.samples:
+        status |= 0 if raw.flags & REFUSED else NOT_RECORDED
+    elif sum(raw.samples) != samples:
+        status, why = status | REFUSED, f"saw {sum(raw.samples)} rows where the batch has {samples} samples"
+    elif not (directions is None or bool(check <= TOLERANCE * raw.precision)):
+        status |= CHECK
+    shared = status & NO_CROSS
+    return Seen(
+        projections=merged.get((site.name, "modes")),
+        control=merged.get((site.name, "control")),
+        squares=None if shared else merged.get((site.name, "squares")),
+        whole=None if shared else merged.get((site.name, "whole")),
+        signal=None if raw.along is None else raw.along[: len(raw.along) // 2].double() * factor,
+        gradient_norm2=None if raw.norm2 is None else raw.norm2.double() * factor**2,
+        euler=None if raw.euler is None else raw.euler.double() * factor,
+        directions=directions,
+        check=check,
+        status=status,
+        why=why,
+    )

@@ -1,0 +1,111 @@
+"""Which parameters of a model are watched, in which layers, and what is left out with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from saddlescope.monitor._torch import nn, torch
+from saddlescope.monitor.layers import BATCH_NORMS, Uses, uses_of, why_not
+from saddlescope.monitor.uses import Heads
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """A trained parameter: ``shape`` (m, n) as a matrix or None for a vector; ``reason`` if no sample is seen there."""
+
+    name: str
+    parameter: nn.Parameter
+    shape: tuple[int, int] | None
+    heads: Heads | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Tap:
+    """A layer that is listened to, and the sites of its parameters by their names in the layer."""
+
+    name: str
+    layer: nn.Module
+    uses: Uses
+    sites: Mapping[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """The sites and taps of a model, what is skipped, and a fingerprint that changes when the model does."""
+
+    sites: Mapping[str, Site]
+    taps: tuple[Tap, ...]
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    batch_norm: str = ""
+    """Name of a batch norm that is training."""
+    fingerprint: tuple[Any, ...] = ()
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside torch.compile, DistributedDataParallel and DataParallel."""
+    while True:
+        inner = model._modules.get("_orig_mod", model._modules.get("module"))
+        wrappers = ("OptimizedModule", "DistributedDataParallel", "DataParallel")
+        if inner is None or type(model).__name__ not in wrappers:
+            return model
+        model = inner
+
+
+def fingerprint(model: nn.Module) -> tuple[Any, ...]:
+    """What decides the layout: parameters, their shapes, whether they train, and the modes of batch norms."""
+    parameters = tuple((id(p), p.shape, p.requires_grad) for p in model.parameters())
+    return parameters, tuple(m.training for m in model.modules() if isinstance(m, BATCH_NORMS))
+
+
+def layout(model: nn.Module, heads: Mapping[str, Heads]) -> Layout:
+    """The layout of a model; ``heads`` by the name of the parameter."""
+    sites: dict[str, Site] = {}
+    skipped: dict[str, str] = {}
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    reasons = _reasons(model)
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            skipped[name] = "is frozen"
+        elif not torch.is_floating_point(parameter) or parameter.numel() == 0:
+            skipped[name] = "has no real entries"
+        elif hasattr(parameter, "full_tensor"):
+            skipped[name] = "is sharded: its ranks hold parts of the matrix; watch an unsharded copy"
+        else:
+            shape = (len(parameter), parameter[0].numel()) if parameter.dim() > 1 else None
+            sites[name] = Site(
+                name, parameter, shape, _fitting(heads.get(name), shape, parameter), reasons[id(parameter)]
+            )
+    taps = tuple(
+        Tap(name, layer, uses, own)
+        for name, layer in model.named_modules()
+        if (uses := uses_of(layer)) is not None
+        and not why_not(layer)
+        and (
+            own := {
+                key: names[id(p)] for key, p in layer._parameters.items() if p is not None and names[id(p)] in sites
+            }
+        )
+    )
+    training = (name for name, m in model.named_modules() if isinstance(m, BATCH_NORMS) and m.training)
+    return Layout(sites, taps, skipped, next(training, ""), fingerprint(model))
+
+
+def _reasons(model: nn.Module) -> dict[int, str]:
+    """Why no sample is seen at a parameter, by its id; empty where samples are seen."""
+    found: dict[int, str] = {}
+    for layer in model.modules():
+        for parameter in layer._parameters.values():
+            if parameter is not None:
+                found[id(parameter)] = found.get(id(parameter), "") or why_not(layer)
+    return found
+
+
+def _fitting(heads: Heads | None, shape: tuple[int, int] | None, parameter: nn.Parameter) -> Heads | None:
+    """The heads, if they divide the parameter."""
+    if heads is None:
+        return None
+    size = parameter.numel() if shape is None else shape[0 if heads.side == "rows" else 1]
+    return heads if heads.count > 1 and size % heads.count == 0 else None
