@@ -137,8 +137,8 @@ class Capture:
         g = gradient.detach().to(wide(gradient.dtype))
         if name in self._before:
             g = g - self._before[name].to(g.dtype)
-        raw.norm2 = blocks(g.square(), site)
-        raw.euler = blocks(g * site.parameter.detach().to(g.dtype), site)
+        raw.norm2 = products(g, g, site)
+        raw.euler = products(g, site.parameter.detach().to(g.dtype), site)
         if name in self._pairs:
             U, V = self._pairs[name]
             raw.along = ((U.T.to(g.dtype) @ g.reshape(site.shape)) * V.T.to(g.dtype)).sum(1)
@@ -236,18 +236,15 @@ class _Gradient:
         self._capture.take(self._site.name, parameter.grad)
 
 
-def blocks(x: Tensor, site: Site) -> Tensor:
-    """Sums of x, shaped as a parameter, over its heads (H,); over all of it (1,) without heads."""
+def products(x: Tensor, y: Tensor, site: Site) -> Tensor:
+    """``Σ x y`` of two tensors shaped as a parameter, over each of its heads (H,) or, without heads, all of it (1,)."""
     if site.heads is None:
-        return x.sum().reshape(1)
-    if site.shape is None:
-        return x.reshape(site.heads.count, -1).sum(1)
-    x = x.reshape(site.shape)
-    return (
-        x.unflatten(0, (site.heads.count, -1)).sum((1, 2))
-        if site.heads.side == "rows"
-        else x.unflatten(1, (site.heads.count, -1)).sum((0, 2))
-    )
+        return torch.dot(x.reshape(-1), y.reshape(-1)).reshape(1)
+    count = site.heads.count
+    if site.shape is None or site.heads.side == "rows":
+        return torch.linalg.vecdot(x.reshape(count, -1), y.reshape(count, -1))
+    x, y = (one.reshape(site.shape).unflatten(1, (count, -1)) for one in (x, y))
+    return (x * y).sum((0, 2))
 
 
 def shared(taps: Iterable[Tap]) -> set[str]:

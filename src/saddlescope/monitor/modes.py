@@ -16,8 +16,9 @@ from collections.abc import Mapping
 from saddlescope.monitor._torch import Tensor, torch
 from saddlescope.monitor.capture import Frame
 from saddlescope.monitor.directions import Directions
-from saddlescope.monitor.record import Values, merged
-from saddlescope.monitor.sample import Sample, Seen
+from saddlescope.monitor.moments import Moments
+from saddlescope.monitor.record import Values
+from saddlescope.monitor.sample import Sample
 
 
 def frame(directions: Directions, control: tuple[Tensor, Tensor]) -> Frame:
@@ -47,24 +48,29 @@ def measure(sample: Sample) -> Values:
 
     ``check`` is the relative difference of ``Σ_i u_αᵀG_iv_α`` from ``u_αᵀ(Σ_i G_i)v_α``, two ways to the same number.
     """
-    return merged(*(_one(name, seen) for name, seen in sample.seen.items() if seen.directions is not None))
+    seen = {name: one for name, one in sample.seen.items() if one.directions is not None}
+    found: Values = {
+        "check": {name: one.check for name, one in seen.items()},
+        "status": {name: torch.tensor(one.status) for name, one in seen.items()},
+        "mode_signal": {name: one.signal for name, one in seen.items() if one.signal is not None},
+    }
+    along = {name: one.projections for name, one in seen.items() if one.projections is not None}
+    control = {name: one.control for name, one in seen.items() if one.control is not None}
+    if not along:
+        return found
+    return found | _spread("mode", along) | _spread("control", control) | {"control_signal": _split(control, "mean")}
 
 
-def _one(name: str, seen: Seen) -> Values:
-    found: dict[str, Tensor] = {"check": seen.check, "status": torch.tensor(seen.status)}
-    if seen.signal is not None:
-        found["mode_signal"] = seen.signal
-    if seen.projections is not None:
-        found |= {
-            "mode_signal_stderr": seen.projections.mean_stderr,
-            "mode_variance": seen.projections.variance,
-            "mode_variance_stderr": seen.projections.variance_stderr,
-        }
-    if seen.control is not None:
-        found |= {
-            "control_signal": seen.control.mean,
-            "control_signal_stderr": seen.control.mean_stderr,
-            "control_variance": seen.control.variance,
-            "control_variance_stderr": seen.control.variance_stderr,
-        }
-    return {variable: {name: value} for variable, value in found.items()}
+def _spread(prefix: str, moments: Mapping[str, Moments]) -> Values:
+    """Variances, and the standard errors of means and variances."""
+    return {
+        f"{prefix}_signal_stderr": _split(moments, "mean_stderr"),
+        f"{prefix}_variance": _split(moments, "variance"),
+        f"{prefix}_variance_stderr": _split(moments, "variance_stderr"),
+    }
+
+
+def _split(moments: Mapping[str, Moments], estimate: str) -> dict[str, Tensor]:
+    """An estimate of all weights, computed together."""
+    values = getattr(Moments.joined(list(moments.values())), estimate)
+    return dict(zip(moments, values.split([len(one) for one in moments.values()]), strict=True))

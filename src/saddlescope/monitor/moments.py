@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from saddlescope.monitor._torch import Tensor, torch
@@ -68,9 +69,26 @@ class Moments:
             + 4 * d * (share * other.m3 - other_share * self.m3),
         )
 
+    @classmethod
+    def joined(cls, parts: Sequence[Moments]) -> Moments:
+        """The columns of several next to each other: one call instead of many small ones."""
+        return cls(*(torch.cat(fields) for fields in zip(*(one.fields for one in parts), strict=True)))
+
+    def split(self, sizes: Sequence[int]) -> list[Moments]:
+        """The columns in groups of these sizes."""
+        return [Moments(*fields) for fields in zip(*(one.split(list(sizes)) for one in self.fields), strict=True)]
+
+    @property
+    def fields(self) -> tuple[Tensor, ...]:
+        """All numbers, as five tensors (k,)."""
+        return self.n, self.mean, self.m2, self.m3, self.m4
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
     def to_vector(self) -> Tensor:
         """All numbers in one vector (5k,), to be gathered from all ranks at once."""
-        return torch.cat([self.n, self.mean, self.m2, self.m3, self.m4])
+        return torch.cat(self.fields)
 
     @classmethod
     def from_vectors(cls, vectors: Tensor) -> Moments:
@@ -125,6 +143,11 @@ class Trace:
     stderr: Tensor
     gradient_norm2: Tensor
     gradient_norm2_stderr: Tensor
+
+    @property
+    def fields(self) -> tuple[Tensor, ...]:
+        """The four tensors."""
+        return self.value, self.stderr, self.gradient_norm2, self.gradient_norm2_stderr
 
 
 def trace(squares: Moments, gradient_norm2: Tensor, batch_size: int) -> Trace:

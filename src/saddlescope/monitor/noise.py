@@ -9,45 +9,47 @@ sums over a window of records (``intervals``), never that of one record.
 
 from __future__ import annotations
 
-from saddlescope.monitor._torch import Tensor
-from saddlescope.monitor.moments import Moments, trace
-from saddlescope.monitor.record import Values, merged
-from saddlescope.monitor.sample import Sample, Seen
+from collections.abc import Mapping
+
+from saddlescope.monitor._torch import Tensor, torch
+from saddlescope.monitor.moments import Moments, Trace, trace
+from saddlescope.monitor.record import Values
+from saddlescope.monitor.sample import Sample
 
 
 def measure(sample: Sample) -> Values:
     """Traces and squared gradients of parameters, heads and the whole model, with standard errors."""
-    parts, norms = [], []
-    for name, seen in sample.seen.items():
-        if (norm2 := seen.gradient_norm2) is not None:
-            parts.append(_one(name, seen, norm2, sample.batch_size))
-            norms += [norm2.sum()] if seen.squares is not None else []
-    if sample.total is not None:
-        parts.append(_whole(sample.total, sum(norms), sample.batch_size))
-    return merged(*parts)
+    norms = {name: one.gradient_norm2 for name, one in sample.seen.items() if one.gradient_norm2 is not None}
+    squares = {name: squares for name in norms if (squares := sample.seen[name].squares) is not None}
+    heads = {name: one for name, one in squares.items() if len(one) > 1}
+    found: Values = {"gradient_norm2": {name: norm2.sum() for name, norm2 in norms.items()}}
+    if squares and sample.total is not None:
+        wholes = squares | {name: whole for name in heads if (whole := sample.seen[name].whole) is not None}
+        norms |= {name: norms[name].sum(0, keepdim=True) for name in heads}
+        norms[""] = torch.stack([norms[name].sum() for name in squares]).sum(0, keepdim=True)
+        together = _traces(wholes | {"": sample.total}, norms, sample.batch_size)
+        whole = together.pop("")
+        found |= {
+            "trace": {name: one.value[0] for name, one in together.items()},
+            "trace_stderr": {name: one.stderr[0] for name, one in together.items()},
+            "total_trace": {"": whole.value[0]},
+            "total_trace_stderr": {"": whole.stderr[0]},
+            "total_gradient_norm2": {"": whole.gradient_norm2[0]},
+        }
+    if heads:
+        by_head = {name: norm2 for name in heads if (norm2 := sample.seen[name].gradient_norm2) is not None}
+        split = _traces(heads, by_head, sample.batch_size)
+        found |= {
+            "head_trace": {name: one.value for name, one in split.items()},
+            "head_trace_stderr": {name: one.stderr for name, one in split.items()},
+            "head_gradient_norm2": by_head,
+        }
+    return found
 
 
-def _one(name: str, seen: Seen, norm2: Tensor, batch_size: int) -> Values:
-    found: Values = {"gradient_norm2": {name: norm2.sum()}}
-    if seen.squares is None:
-        return found
-    by_head = trace(seen.squares, norm2, batch_size)
-    if seen.whole is None:
-        return found | {"trace": {name: by_head.value[0]}, "trace_stderr": {name: by_head.stderr[0]}}
-    whole = trace(seen.whole, norm2.sum(), batch_size)
-    return found | {
-        "trace": {name: whole.value[0]},
-        "trace_stderr": {name: whole.stderr[0]},
-        "head_trace": {name: by_head.value},
-        "head_trace_stderr": {name: by_head.stderr},
-        "head_gradient_norm2": {name: norm2},
-    }
-
-
-def _whole(total: Moments, gradient_norm2: Tensor, batch_size: int) -> Values:
-    found = trace(total, gradient_norm2, batch_size)
-    return {
-        "total_trace": {"": found.value[0]},
-        "total_trace_stderr": {"": found.stderr[0]},
-        "total_gradient_norm2": {"": found.gradient_norm2[0]},
-    }
+def _traces(squares: Mapping[str, Moments], norms: Mapping[str, Tensor], batch_size: int) -> dict[str, Trace]:
+    """The traces of several parameters, computed together."""
+    found = trace(Moments.joined(list(squares.values())), torch.cat([norms[name] for name in squares]), batch_size)
+    sizes = [len(one) for one in squares.values()]
+    parts = (field.split(sizes) for field in found.fields)
+    return dict(zip(squares, (Trace(*fields) for fields in zip(*parts, strict=True)), strict=True))

@@ -71,6 +71,9 @@ class Sample:
     """Of further numbers of every sample, such as those of rescaling pairs."""
 
 
+Key = tuple[str, str]
+"""Name of a parameter, "" for the model, and what is known of it."""
+
 PerSample = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 """Squares ``‖G_i‖²`` (b, H) by parameter → further numbers (b,) of every sample by name."""
 
@@ -90,10 +93,11 @@ def pooled(
     ``refused`` says why no sample could be seen anywhere; None if none was to be seen.
     """
     samples = _samples(raws)
-    gathered, squares = _moments(raws, samples, scale)
+    columns, squares = _columns(raws, samples, scale)
     if squares:
-        gathered["", "total"] = Moments.from_samples(sum(one.sum(1, keepdim=True) for one in squares.values()))
-    gathered |= {(name, "sum"): Moments.from_samples(one) for name, one in per_sample(squares).items()}
+        columns["", "total"] = torch.stack([one.sum(1) for one in squares.values()]).sum(0).unsqueeze(1)
+    columns |= {(name, "sum"): one.unsqueeze(1) for name, one in per_sample(squares).items()}
+    gathered = _moments(columns)
     checks = {name: _check(raw) for name, raw in raws.items()}
     merged, whole = _merged(gathered, samples, group)
     factor = scale.of_gradient(whole)
@@ -111,11 +115,19 @@ def _samples(raws: Mapping[str, Raw]) -> int:
     return max(counts, key=lambda count: (counts[count], count)) if counts else 0
 
 
-def _moments(
-    raws: Mapping[str, Raw], samples: int, scale: Scale
-) -> tuple[dict[tuple[str, str], Moments], dict[str, Tensor]]:
-    """Moments of projections, control and squares by parameter, and the squares (b, H) themselves."""
-    found: dict[tuple[str, str], Moments] = {}
+def _moments(columns: Mapping[Key, Tensor]) -> dict[Key, Moments]:
+    """The moments of numbers of samples (n, k), those with the same n in one go."""
+    found: dict[Key, Moments] = {}
+    for length in {len(one) for one in columns.values()}:
+        alike = {key: one for key, one in columns.items() if len(one) == length}
+        together = Moments.from_samples(torch.cat(list(alike.values()), 1))
+        found |= zip(alike, together.split([one.shape[1] for one in alike.values()]), strict=True)
+    return {key: found[key] for key in columns}
+
+
+def _columns(raws: Mapping[str, Raw], samples: int, scale: Scale) -> tuple[dict[Key, Tensor], dict[str, Tensor]]:
+    """Projections, control and squares of every sample by parameter, and the squares (b, H) alone."""
+    found: dict[Key, Tensor] = {}
     squares: dict[str, Tensor] = {}
     factor = scale.of_sample(samples)
     for name, raw in raws.items():
@@ -124,21 +136,18 @@ def _moments(
         if raw.projections:
             along = torch.cat(raw.projections).double() * factor
             k = along.shape[1] // 2
-            found[name, "modes"] = Moments.from_samples(along[:, :k])
-            found[name, "control"] = Moments.from_samples(along[:, k:])
+            found[name, "modes"], found[name, "control"] = along[:, :k], along[:, k:]
         if raw.squares:
             squares[name] = torch.cat(raw.squares).double() * factor**2
-            found[name, "squares"] = Moments.from_samples(squares[name])
+            found[name, "squares"] = squares[name]
             if squares[name].shape[1] > 1:
-                found[name, "whole"] = Moments.from_samples(squares[name].sum(1))
+                found[name, "whole"] = squares[name].sum(1, keepdim=True)
     lengths = Counter(len(one) for one in squares.values())
     usual = lengths.most_common(1)[0][0] if lengths else 0
     return found, {name: one for name, one in squares.items() if len(one) == usual}
 
 
-def _merged(
-    moments: Mapping[tuple[str, str], Moments], samples: int, group: Any
-) -> tuple[dict[tuple[str, str], Moments], int]:
+def _merged(moments: Mapping[Key, Moments], samples: int, group: Any) -> tuple[dict[Key, Moments], int]:
     """The moments over all ranks, by one gather of one vector, and the number of samples of all ranks."""
     if group is None:
         return dict(moments), samples
@@ -163,7 +172,7 @@ def _seen(
     site: Site,
     raw: Raw,
     samples: int,
-    merged: Mapping[tuple[str, str], Moments],
+    merged: Mapping[Key, Moments],
     directions: Directions | None,
     factor: float,
     check: Tensor,
