@@ -24,7 +24,7 @@ def measure(sample: Sample) -> Values:
     heads = {name: one for name, one in squares.items() if len(one) > 1}
     found: Values = {"gradient_norm2": {name: norm2.sum() for name, norm2 in norms.items()}}
     if squares and sample.total is not None:
-        wholes = squares | {name: whole for name in heads if (whole := sample.seen[name].whole) is not None}
+        wholes = squares | {name: one for name in heads if (one := sample.seen[name].whole) is not None}
         norms |= {name: norms[name].sum(0, keepdim=True) for name in heads}
         norms[""] = torch.stack([norms[name].sum() for name in squares]).sum(0, keepdim=True)
         together = _traces(wholes | {"": sample.total}, norms, sample.batch_size)
