@@ -1,35 +1,42 @@
 """Leading singular directions of a weight, refreshed from those of the sample before.
 
-One step of block power iteration with Rayleigh–Ritz, on a basis V of k + EXTRA columns:
+A block Krylov iteration with Rayleigh–Ritz. Q (m, c) is an orthonormal basis of left directions, at first of WV, where
+V is the basis of the sample before, k + EXTRA columns. One step:
 
-    Q = orth(WV),  WᵀQ = P R,  Rᵀ = A s Bᵀ,  u = QA,  v = PB,
+    WᵀQ = P R,  Rᵀ = A s Bᵀ,  u = QA,  v = PB,  Q ← orth[Q, Wv],
 
-so that ``Wᵀu = sv`` holds to rounding and ``‖Wv − su‖`` says how far the pair is from a singular one. Steps are
-repeated until that is small beside s. A weight that has moved a little since the last sample needs one.
-Source: Halko, Martinsson & Tropp 2011, SIAM Review 53:217; Stewart & Sun 1990, Matrix Perturbation Theory.
+so that ``Wᵀu = sv`` holds to rounding and ``‖Wv − su‖`` says how far the pair is from a singular one. Steps end when
+that is small beside s. A weight that has moved by one percent since the last sample needs one.
+Source: Musco & Musco 2015, NeurIPS 28; Stewart & Sun 1990, Matrix Perturbation Theory, chapter V.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from saddlescope.monitor._torch import Tensor, torch, wide
 
 EXTRA = 4
-"""Columns beyond k. The error of pair α falls by ``(s_{k+EXTRA+1}/s_α)²`` a step."""
+"""Columns beyond k: the error of pair α falls by about ``(s_{k+EXTRA+1}/s_α)²`` in the first step, then faster."""
 TOLERANCE = 1e-2
-"""Residual, relative to s, at which steps end: s is then known to about its square, 1e-4."""
-WARM_STEPS, COLD_STEPS = 4, 40
-SMALL = 64
-"""Up to this smaller side, a first full SVD is as fast as steps from a random basis."""
+"""Residual, relative to s, at which steps end. The error of s is about its square over the relative gap to the rest."""
+WARM_STEPS, COLD_STEPS = 6, 60
+"""Largest number of steps."""
+CLOSE = 1e-3
+"""Gap, relative to s, up to which directions are one block even if exact: changes of W of that size turn them."""
+WIDEST = 96
+"""Columns of Q at which it is restarted from the leading pairs."""
 
 
 @dataclass(frozen=True, eq=False)
 class Directions:
     """Leading singular triplets ``W ≈ U diag(s) Vᵀ``, s descending.
 
-    ``residual`` is ``‖Wv_α − s_αu_α‖/s_α``. Pairs with one label in ``block`` have singular values too close to tell
-    their directions apart: only sums over the block have a meaning. ``basis`` starts the next call.
+    ``residual`` is ``‖Wv_α − s_αu_α‖/s_α``. Singular values of one ``block`` (0, 1, …) are too close to tell their
+    directions apart: only sums over the block have a meaning, and its directions are turned as close to the earlier
+    ones as the block allows (s and residual are those before the turn). The last block may go on beyond k.
+    ``basis`` (n, k + EXTRA) starts the next call.
     """
 
     U: Tensor
@@ -40,87 +47,91 @@ class Directions:
     basis: Tensor
 
 
-def leading(W: Tensor, k: int, warm: Tensor | None = None) -> Directions:
+def leading(W: Tensor, k: int, warm: Tensor | None = None, tolerance: float = TOLERANCE) -> Directions:
     """The ``min(k, m, n)`` leading singular triplets of W (m, n); signs and blocks follow ``warm``, an earlier basis.
 
-    All NaN where W is not finite. Half precision is computed in float32; no global generator is used.
+    All NaN where W is not finite. Half precision is computed in float32. No global generator is used. Raises ValueError
+    where W is no matrix or k < 1.
 
     >>> found = leading(torch.diag(torch.tensor([3.0, 1.0, 2.0])), k=2)
     >>> found.s, found.block
     (tensor([3., 2.]), tensor([0, 1]))
     """
+    if W.dim() != 2:
+        raise ValueError(f"W must be a matrix, got shape {tuple(W.shape)}; write W.reshape(W.shape[0], -1)")
+    if k < 1:
+        raise ValueError(f"k must be 1 or more, got {k}; it is the number of directions")
     with torch.no_grad():
-        return _leading(W.detach().to(wide(W.dtype)), k, warm)
+        W = W.detach().to(wide(W.dtype))
+        k, columns = min(k, *W.shape), min(k + EXTRA, *W.shape)
+        if warm is not None and warm.shape != (W.shape[1], columns):
+            warm = None
+        Y = W @ (start := _start(W, columns, warm))
+        if k == 0 or not math.isfinite(Y.sum()):
+            if warm is not None and not torch.isfinite(warm).all():
+                return leading(W, k, None, tolerance)
+            return _nothing(W, k, torch.full_like(start, torch.nan) if warm is None else warm)
+        U, s, V, residual = _iterate(W, Y, k, COLD_STEPS if warm is None else WARM_STEPS, tolerance)
+        labels = _blocks(s[:k].tolist(), residual.tolist())
+        if warm is not None:
+            _turn(U[:, :k], V[:, :k], warm[:, :k].to(V), labels)
+        return Directions(U[:, :k], s[:k], V[:, :k], residual, torch.tensor(labels, device=W.device), V)
 
 
-def _leading(W: Tensor, k: int, warm: Tensor | None) -> Directions:
-    m, n = W.shape
-    columns, k = min(k + EXTRA, m, n), min(k, m, n)
-    known = warm is not None and warm.shape == (n, columns) and bool(torch.isfinite(warm).all())
-    if not torch.isfinite(W).all():
-        return _nothing(W, k, warm if known and warm is not None else W.new_full((n, columns), torch.nan))
-    if known and warm is not None:
-        basis, steps = warm.to(W), WARM_STEPS
-    else:
-        basis, steps = _start(W, columns), COLD_STEPS
-    U, s, V, residual = _iterate(W, basis, k, steps)
-    block = _blocks(s[:k], residual[:k])
-    if known:
-        U, V = _continued(U, V, basis, block)
-    return Directions(U[:, :k].contiguous(), s[:k], V[:, :k].contiguous(), residual[:k], block, V)
-
-
-def _start(W: Tensor, columns: int) -> Tensor:
-    """The first basis (n, columns): exact for small matrices, otherwise random from a fixed seed."""
-    if min(W.shape) <= SMALL:
-        return torch.linalg.svd(W, full_matrices=False).Vh[:columns].mT
+def _start(W: Tensor, columns: int, warm: Tensor | None) -> Tensor:
+    """The columns (n, c) of a fixed seed, or the earlier basis and one of them."""
     generator = torch.Generator(W.device).manual_seed(0)
-    return torch.randn(W.shape[1], columns, generator=generator, dtype=W.dtype, device=W.device)
+    size = (W.shape[1], columns if warm is None else 1)
+    fresh = torch.randn(size, generator=generator, dtype=W.dtype, device=W.device)
+    if warm is None:
+        return fresh
+    basis = warm.to(W, copy=True)
+    basis[:, -1:] += fresh / len(fresh) ** 0.5  # lest a direction orthogonal to the basis grows unseen
+    return basis
 
 
-def _iterate(W: Tensor, V: Tensor, k: int, steps: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Steps until the first k residuals are below TOLERANCE: U, s, V, residual."""
-    Y = W @ V
-    for _ in range(steps):
-        Q = torch.linalg.qr(Y).Q
-        P, R = torch.linalg.qr((Q.mT @ W).mT)
+def _iterate(W: Tensor, Y: Tensor, k: int, steps: int, tolerance: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """At most so many steps, from Y = WV (m, c): U (m, c), s, V (n, c), and the residuals of the first k."""
+    columns, rounding = Y.shape[1], torch.finfo(W.dtype)
+    Q = torch.linalg.qr(Y).Q
+    Z = (Q.mT @ W).mT
+    while True:
+        P, R = torch.linalg.qr(Z)
         A, s, Bh = torch.linalg.svd(R.mT)
-        U, V = Q @ A, P @ Bh.mT
-        Y = W @ V
-        zero = max(W.shape) * torch.finfo(W.dtype).eps * s[:1]
-        residual = torch.linalg.vector_norm(Y - U * s, dim=0) / torch.maximum(s, zero)
-        residual = residual.nan_to_num(0.0)
-        if bool((residual[:k] <= TOLERANCE).all()):
-            break
-    return U, s, V, residual
+        U, s, V = Q @ A[:, :columns], s[:columns], P @ Bh[:columns].mT
+        Y = W @ V[:, :k]
+        zero = (s[0] * (max(W.shape) * rounding.eps)).clamp(rounding.tiny)  # smaller values are 0, with residual 0
+        residual = torch.linalg.vector_norm(Y - U[:, :k] * s[:k], dim=0) / torch.maximum(s[:k], zero)
+        steps -= 1
+        if steps == 0 or residual.max() <= tolerance:
+            return U, s, V, residual
+        if Q.shape[1] + k > WIDEST:
+            Q, Z = U, V * s
+        new = torch.linalg.qr(torch.cat([Q, Y], 1)).Q[:, Q.shape[1] :]
+        Q, Z = torch.cat([Q, new], 1), torch.cat([Z, (new.mT @ W).mT], 1)
 
 
-def _blocks(s: Tensor, residual: Tensor) -> Tensor:
-    """Labels 0, 1, … of groups of singular values whose gaps are no larger than twice the larger residual."""
-    error = residual * s
-    together = s[:-1] - s[1:] <= 2 * torch.maximum(error[:-1], error[1:])
-    first = torch.zeros(1, dtype=torch.long, device=s.device)
-    return torch.cat([first, (~together).long().cumsum(0)])
+def _blocks(s: list[float], residual: list[float]) -> list[int]:
+    """Labels 0, 1, … of groups of singular values with gaps up to twice the larger residual, or up to CLOSE."""
+    reach, labels = [one * max(2 * by, CLOSE) for one, by in zip(s, residual, strict=True)], [0]
+    for i in range(1, len(s)):
+        labels.append(labels[-1] + (s[i - 1] - s[i] > max(reach[i - 1], reach[i])))
+    return labels
 
 
-def _continued(U: Tensor, V: Tensor, before: Tensor, block: Tensor) -> tuple[Tensor, Tensor]:
-    """The pairs of every block rotated onto those before by ``O = ABᵀ``, ``VᵀV_before = AsBᵀ``; of single pairs, the sign."""
-    overlap = torch.zeros(V.shape[1], V.shape[1], dtype=V.dtype, device=V.device)
-    overlap.diagonal().copy_((V * before).sum(0))
-    turn = torch.diag(torch.where(overlap.diagonal() < 0, -1.0, 1.0).to(V.dtype))
-    _, sizes = torch.unique_consecutive(block, return_counts=True)
-    start = 0
-    for size in sizes.tolist():
-        here = slice(start, start + size)
-        if size > 1:
-            A, _, Bh = torch.linalg.svd(V[:, here].mT @ before[:, here])
-            turn[here, here] = A @ Bh
-        start += size
-    return U @ turn, V @ turn
+def _turn(U: Tensor, V: Tensor, before: Tensor, labels: list[int]) -> None:
+    """Turn the pairs of a block towards those before by the orthogonal factor of ``V_bᵀV_before``: of one, its sign."""
+    signs = torch.copysign(V.new_ones(()), torch.linalg.vecdot(V, before, dim=0))
+    for pairs in (U, V):
+        pairs *= signs
+    for label in {one for one in labels if labels.count(one) > 1}:
+        here = slice(labels.index(label), labels.index(label) + labels.count(label))
+        A, _, Bh = torch.linalg.svd(V[:, here].mT @ before[:, here])
+        for pairs in (U, V):
+            pairs[:, here] = pairs[:, here] @ (A @ Bh)
 
 
 def _nothing(W: Tensor, k: int, basis: Tensor) -> Directions:
     """Directions of a weight that is not finite."""
-    nan = W.new_full((k,), torch.nan)
-    U, V = W.new_full((W.shape[0], k), torch.nan), W.new_full((W.shape[1], k), torch.nan)
-    return Directions(U, nan, V, nan, torch.arange(k, device=W.device), basis)
+    U, s, V = (W.new_full(shape, torch.nan) for shape in ((W.shape[0], k), (k,), (W.shape[1], k)))
+    return Directions(U, s, V, s, torch.arange(k, device=W.device), basis)
