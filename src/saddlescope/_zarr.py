@@ -113,10 +113,12 @@ def write_chunk(folder: Path, name: str, array: Array, index: tuple[int, ...], v
 
 
 def read_chunk(folder: Path, name: str, array: Array, index: tuple[int, ...]) -> NDArray[Any]:
-    """One chunk of numbers; ValueError when it is missing or its checksum is wrong."""
+    """One chunk; ValueError when it is missing or its checksum is wrong."""
     data = read_bytes(chunk_file(folder, name, index))
     try:
         data = data if array.dtype == "int8" else bytes(_codec("zstd").decode(data))
+        if array.dtype == "string":
+            return np.asarray(_codec("vlen-utf8").decode(data)).reshape(array.chunks)
         return np.frombuffer(data, np.dtype(array.dtype).newbyteorder("<")).reshape(array.chunks)
     except (RuntimeError, ValueError, TypeError):
         raise ValueError("holds something else") from None
@@ -134,8 +136,8 @@ def read_bytes(file: Path) -> bytes:
 
 
 def read(folder: Path, name: str, array: Array) -> NDArray[Any]:
-    """All of an array of numbers."""
-    values = np.empty(array.shape, np.dtype(array.dtype))
+    """All of an array; texts as objects."""
+    values = np.empty(array.shape, object if array.dtype == "string" else np.dtype(array.dtype))
     for index in itertools.product(*map(range, array.grid)):
         inside = _inside(array, index)
         chunk = read_chunk(folder, name, array, index)

@@ -19,8 +19,9 @@ from saddlescope.monitor._torch import Tensor, torch, wide
 from saddlescope.monitor.layers import NotSamples
 from saddlescope.monitor.sites import Layout, Site, Tap
 from saddlescope.monitor.uses import Heads, Use, inner
+from saddlescope.monitor.variables import Status
 
-CHECK, NO_GRADIENT, NOT_FINITE, NOT_RECORDED, REFUSED, NO_CROSS, RESHAPED = 1, 2, 4, 8, 16, 32, 64
+CHECK, NO_GRADIENT, NOT_FINITE, NOT_RECORDED, REFUSED, NO_CROSS, RESHAPED = (flag.value for flag in Status)
 """Flags of the status of a weight in a record."""
 
 

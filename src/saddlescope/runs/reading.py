@@ -6,11 +6,11 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import tomli_w
@@ -25,10 +25,13 @@ from saddlescope.engines.state import State
 from saddlescope.methods import Method
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
+from saddlescope.runs import training
 from saddlescope.runs.checkpoint import CHECKPOINT, UNCHECKED, DamagedStore, Sums, digest, unpack
 from saddlescope.runs.place import is_run
 from saddlescope.runs.run import fill, final_state, frame, parsed, parts, remember, saved
 from saddlescope.runs.saves import chunk_index, read_chunk, save_arrays
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,17 @@ def opened(path: Any) -> Content:
 
     Raises FileNotFoundError when nothing is there, ValueError when it is not a run, DamagedStore when it is damaged.
     """
+    place = located(path)
+    with _files.in_words(place, "path"):
+        if training.is_stored(place):
+            raise ValueError(f"path {os.fspath(path)!r} is not a run but {training.WHAT}")
+        if not is_run(place):
+            raise ValueError(f"path {os.fspath(path)!r} is not a run; give the store that simulate(…, out=…) wrote")
+        return steady(place, read)
+
+
+def located(path: Any) -> Path:
+    """The place of a store, whatever it holds; FileNotFoundError when nothing is there."""
     place = _files.place(path, "path")
     with _files.in_words(place, "path"):
         _bring_back(place)
@@ -67,15 +81,18 @@ def opened(path: Any) -> Content:
             raise FileNotFoundError(
                 f"path {os.fspath(path)!r} does not exist; give the store that simulate(…, out=…) wrote"
             )
-        if not is_run(place):
-            raise ValueError(f"path {os.fspath(path)!r} is not a run; give the store that simulate(…, out=…) wrote")
-        before = _inode(place)
-        try:
-            return read(place)
-        except DamagedStore:
-            if _inode(place) == before:
-                raise
-        return read(place)  # another process has replaced it meanwhile
+    return place
+
+
+def steady(place: Path, read: Callable[[Path], T]) -> T:
+    """What ``read`` finds at a place, also where another process replaces it meanwhile."""
+    before = _inode(place)
+    try:
+        return read(place)
+    except DamagedStore:
+        if _inode(place) == before:
+            raise
+    return read(place)
 
 
 def _bring_back(place: Path) -> None:

@@ -30,6 +30,7 @@ from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.runfile import large_arrays, run_from_toml, run_to_toml
 from saddlescope.runs.statistics import Record, statistics
+from saddlescope.runs.training import WHAT, is_training
 from saddlescope.runs.variables import CHECKPOINT, COORDINATES, EVENTS, Variable, coordinates, unit_names, variables
 
 HUGE = 1e30
@@ -250,6 +251,8 @@ def parts(run: xr.Dataset) -> Parts:
     """
     if not isinstance(run, xr.Dataset):
         raise TypeError(f"run must be a Dataset from simulate or load, got {shown(run)}")
+    if is_training(run):
+        raise ValueError(f"run must be a simulation, got {WHAT}")
     if not isinstance(run.attrs.get("toml"), str) or "checkpoint" not in run:
         raise ValueError(
             "run must be a Dataset from simulate or load, got one without the attribute 'toml' or "
