@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from saddlescope.monitor._torch import Tensor, torch, wide
@@ -88,6 +89,7 @@ class Capture:
         self._handles: list[Any] = []
         self._passes: dict[str, dict[int, _Pass]] = {}
         self._before: dict[str, Tensor] = {}
+        self._begun: set[str] = set()
         self._batch: int | None = None
         self.raw: dict[str, Raw] = {name: Raw() for name in layout.sites}
 
@@ -98,8 +100,7 @@ class Capture:
             self._handles += [tap.layer.register_forward_hook(_Forward(self, tap)) for tap in self._layout.taps]
         if gradients:
             for name, site in self._layout.sites.items():
-                if site.parameter.grad is not None and name not in self._before:
-                    self._before[name] = site.parameter.grad.detach().clone()
+                self._handles.append(site.parameter.register_hook(partial(self._adds, name, site.parameter)))
                 self._handles.append(site.parameter.register_post_accumulate_grad_hook(_Gradient(self, site)))
 
     def close(self) -> None:
@@ -125,6 +126,16 @@ class Capture:
     def open_hooks(self) -> int:
         """Number of hooks that are on."""
         return len(self._handles)
+
+    def _adds(self, name: str, parameter: Tensor, gradient: Tensor) -> None:
+        """Before a pass adds to ``.grad``: keep what earlier steps left there, drop passes that were cleared."""
+        if parameter.grad is None:
+            passes = self._passes.get(name, {})
+            self._passes[name] = {task: one for task, one in passes.items() if task == _task()}
+            self._before.pop(name, None)
+        elif name not in self._begun:
+            self._before[name] = parameter.grad.detach().clone()
+        self._begun.add(name)
 
     def take(self, name: str, gradient: Tensor | None) -> None:
         """Read the gradient of a parameter, the sum over all passes so far."""
