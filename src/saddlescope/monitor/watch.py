@@ -104,10 +104,9 @@ class Watch:
 
     def begin(self) -> None:
         """Start to sample this step, if it is to be sampled; callbacks use it where a context does not fit."""
-        if self._open is not None:
-            return
-        if self._set.due(self._step):
+        if self._open is None and self._set.due(self._step):
             self._open = self._capture()
+        if self._open is not None and not self._open.open_hooks:
             self._open.open()
 
     def end(self, complete: bool = True) -> Record | None:
