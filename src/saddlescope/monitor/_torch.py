@@ -5,10 +5,11 @@ from __future__ import annotations
 try:
     import torch
     from torch import Tensor, nn
+    from torch.optim.optimizer import register_optimizer_step_pre_hook
 except ImportError:
     raise ImportError("saddlescope.monitor needs PyTorch: pip install 'saddlescope[torch]'") from None
 
-__all__ = ["Tensor", "nn", "torch", "wide"]
+__all__ = ["Tensor", "nn", "register_optimizer_step_pre_hook", "torch", "wide"]
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:

@@ -12,6 +12,7 @@ property of the mode.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from saddlescope.monitor._torch import Tensor, torch
 from saddlescope.monitor.capture import Frame
@@ -32,6 +33,14 @@ def random_pairs(shape: tuple[int, int], count: int, like: Tensor, seed: int) ->
     drawn = (torch.randn(side, count, generator=generator, dtype=torch.float64) for side in shape)
     left, right = ((x / x.norm(dim=0)).to(device=like.device, dtype=like.dtype) for x in drawn)
     return left, right
+
+
+def along(W: Tensor, directions: Directions) -> Directions:
+    """Given directions on another weight: ``s_α = u_αᵀWv_α``, residual ``‖Wv_α − s_αu_α‖/|s_α|``."""
+    U, V = directions.U, directions.V
+    image = W.to(U.dtype) @ V
+    s = (U * image).sum(0)
+    return replace(directions, s=s, residual=(image - s * U).norm(dim=0) / s.abs())
 
 
 def strengths(directions: Mapping[str, Directions]) -> Values:

@@ -30,7 +30,7 @@ class Settings:
     reduction: str
     loss_scale: Any
     strict: bool
-    stance: str | None
+    stance: str
 
     @property
     def squares(self) -> int | None:
@@ -72,7 +72,7 @@ def settings(
         reduction=as_choice(reduction, "reduction", "mean", "sum"),
         loss_scale=loss_scale,
         strict=strict,
-        stance=None if stance is None else as_choice(stance, "stance", "probe", "eager"),
+        stance=as_choice(stance, "stance", "probe", "eager"),
     )
 
 

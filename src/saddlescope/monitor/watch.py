@@ -8,31 +8,33 @@ attached to the model.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+import copy
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from saddlescope import _warnings
-from saddlescope.monitor import modes, noise
-from saddlescope.monitor._torch import nn
-from saddlescope.monitor.capture import CHECK, NO_CROSS, NO_GRADIENT, NOT_FINITE, NOT_RECORDED, Capture, shared
-from saddlescope.monitor.directions import Directions, leading
-from saddlescope.monitor.record import Record, Values, merged
-from saddlescope.monitor.sample import Sample, Scale, pooled
+import xarray as xr
+
+from saddlescope._numbers import as_choice, as_whole
+from saddlescope.monitor._torch import nn, torch
+from saddlescope.monitor.alerts import Action, Alert, Alerts, Condition
+from saddlescope.monitor.compiled import eager, first_samples, is_compiled
+from saddlescope.monitor.coverage import Coverage
+from saddlescope.monitor.discover import Search, learning_rate
+from saddlescope.monitor.loggers import Logger, Outlets
+from saddlescope.monitor.measure import Measurement
+from saddlescope.monitor.probe import LossFunction, probe
+from saddlescope.monitor.record import Record
+from saddlescope.monitor.results import to_dataset
 from saddlescope.monitor.settings import checked_heads, checked_model, settings
-from saddlescope.monitor.sites import fingerprint, layout, unwrapped
+from saddlescope.monitor.sites import unwrapped
 
 NOTHING = contextlib.nullcontext()
 """The context of a step that is not sampled."""
 
-ADVICE = {
-    CHECK: "the projections of its samples do not sum to its gradient: something else adds to the gradient (a penalty "
-    "in the loss, a use outside the layer's forward); its variances are not those of the samples",
-    NO_GRADIENT: "it had no gradient in a sampled step; call backward inside watch.step(), or freeze what is not used",
-    NOT_FINITE: "its gradient is not finite; look at the learning rate and at the loss scale",
-    NOT_RECORDED: "its layer was not seen; if the training step is compiled, use watch.probe(loss_fn, batch)",
-    NO_CROSS: "it is used several times in one backward pass; its trace is left out until the next record",
-}
-"""What a flag of the status means to the user, as the end of a sentence."""
+COMPILED = (
+    "the model is compiled, so that hooks cannot fire: call watch.probe(loss_fn, batch) before every step, or use "
+    'Watch(…, stance="eager"); until then only weights are watched'
+)
 
 
 class Watch:
@@ -46,9 +48,12 @@ class Watch:
     quantities: "standard" (all), "weights" (ranks alone: no data, no hooks) or names among "modes", "noise",
     "balance", "rank".
     samples: number of samples whose gradient norms are taken; None for all. modes: singular pairs of every weight.
+    optimizer: found at its first step if it is not given.
+    pairs: rescaling pairs beyond those that are found, as pairs of names; heads: numbers of heads by parameter, where
+    they are not found.
     reduction, loss_scale: the loss that is differentiated is the "mean" or "sum" over samples, times this factor; a
     GradScaler is read.
-    heads: numbers of heads by name of the parameter, where they are not found.
+    loggers: where numbers go while training runs (``saddlescope.monitor.loggers``).
     stance: for compiled models: "probe" leaves them to ``probe``, "eager" runs sampled steps uncompiled.
     strict: raise where the monitor would warn.
     Raises TypeError or ValueError for wrong arguments.
@@ -66,148 +71,223 @@ class Watch:
         self,
         model: nn.Module,
         schedule: str | int | Callable[[int], bool] = "log+50",
-        quantities: str | tuple[str, ...] = "standard",
+        quantities: str | Iterable[str] = "standard",
         samples: int | None = 16,
         modes: int = 8,
         *,
+        optimizer: Any = None,
+        pairs: Iterable[Any] | None = None,
+        heads: Mapping[str, Any] | None = None,
         reduction: str = "mean",
         loss_scale: Any = 1.0,
-        heads: Mapping[str, Any] | None = None,
-        stance: str | None = None,
+        loggers: Iterable[Logger] = (),
+        stance: str = "probe",
         strict: bool = False,
     ) -> None:
         self._wrapped = checked_model(model)
         self.model = unwrapped(model)
         self._set = settings(schedule, quantities, samples, modes, reduction, loss_scale, strict, stance)
-        self._heads = checked_heads(heads, self.model)
-        self._layout = layout(self.model, self._heads)
-        self._shared = shared(self._layout.taps)
-        self._controls: dict[str, Any] = {}
-        self._bases: dict[str, Any] = {}
+        group = getattr(model, "process_group", None)
+        self._measure = Measurement(self.model, self._set, checked_heads(heads, self.model), pairs, group)
+        self._outlets = Outlets(loggers, strict)
+        self._alerts = Alerts(self._outlets.event, strict)
         self._step = 0
-        self._open: Capture | None = None
-        self._directions: dict[str, Directions] = {}
-        self._warned: set[tuple[str, int]] = set()
+        self._probed = False
+        self._sampling = False
+        self._stance = contextlib.ExitStack()
+        self._search: Search | None = None
+        self._optimizer: Any = None
         self.records: list[Record] = []
+        if optimizer is not None:
+            self._found(optimizer)
+        elif "balance" in self._set.quantities:
+            self._search = Search(self.model.parameters(), self._found)
 
     # --- one step
 
     def step(self, complete: bool = True) -> contextlib.AbstractContextManager[Any]:
         """A context around the forward and backward passes of one optimizer step, or of one micro-batch of it.
 
-        With ``complete=False`` further micro-batches of the same step follow.
+        With ``complete=False`` further micro-batches of the same step follow. After ``probe`` it does nothing.
         """
-        if self._open is None and not self._set.due(self._step):
-            self._step += complete
+        if self._probed or not (self._sampling or self._set.due(self._step)):
+            self._step += complete and not self._probed
+            self._probed &= not complete
             return NOTHING
         return _Sampled(self, complete)
 
     def begin(self) -> None:
-        """Start to sample this step, if it is to be sampled; callbacks use it where a context does not fit."""
-        if self._open is None and self._set.due(self._step):
-            self._open = self._capture()
-        if self._open is not None and not self._open.open_hooks:
-            self._open.open()
+        """Start or go on to sample this step, if it is to be sampled; for callbacks, where a context does not fit."""
+        if self._probed or not (self._sampling or self._set.due(self._step)):
+            return
+        if not self._sampling:
+            self._end_search()
+            hooks = not (self._set.stance == "probe" and is_compiled(self._wrapped))
+            if not hooks and self._set.needs_data:
+                self._measure.say("compiled", COMPILED)
+            self._measure.start(hooks)
+            self._sampling = True
+        self._measure.attach()
+        if self._set.stance == "eager":
+            self._stance.enter_context(eager())
 
     def end(self, complete: bool = True) -> Record | None:
         """End the micro-batch or, if it completes the step, the step; the record if one was taken."""
-        capture, record = self._open, None
-        if capture is not None:
-            capture.close()
-        if not complete:
-            return None
-        if capture is not None:
-            self._open = None
-            record = self._record(self._sample(capture))
-        self._step += 1
+        self._stance.close()
+        record = None
+        if self._sampling:
+            self._measure.detach()
+            if complete:
+                self._sampling = False
+                record = self._keep(*self._measure.finish(self._step))
+        self._step += complete and not self._probed
+        self._probed &= not complete
         return record
 
     def abort(self) -> None:
         """Drop the sample of this step and remove all hooks."""
-        if self._open is not None:
-            self._open.close()
-            self._open = None
+        self._stance.close()
+        self._measure.detach()
+        self._sampling = False
 
-    # --- what a step is made of
+    def probe(self, loss_fn: LossFunction, batch: Any) -> Record | None:
+        """Record this step from a forward and backward pass beside training, on the first ``samples`` of the batch.
 
-    def _capture(self) -> Capture:
-        """A capture of the next step, with directions of the weights as they are now."""
-        if fingerprint(self.model) != self._layout.fingerprint:
-            self._layout = layout(self.model, self._heads)
-            self._shared |= shared(self._layout.taps)
-        needs = self._set.quantities
-        self._directions = self._leading() if needs & {"modes", "rank"} else {}
-        frames = {}
-        if "modes" in needs:
-            frames = {name: modes.frame(one, self._control(name, one)) for name, one in self._directions.items()}
-        return Capture(self.model, self._layout, frames, self._set.squares, self._shared)
-
-    def _leading(self) -> dict[str, Directions]:
-        found = {}
-        for name, site in self._layout.sites.items():
-            if site.shape is not None:
-                W = site.parameter.detach().reshape(site.shape)
-                found[name] = leading(W, self._set.modes, self._bases.get(name))
-                self._bases[name] = found[name].basis
-        return found
-
-    def _control(self, name: str, directions: Directions) -> Any:
-        U, V = directions.U, directions.V
-        known = self._controls.get(name)
-        if known is None or known[0].shape != U.shape or known[1].shape != V.shape:
-            shape = (len(U), len(V))
-            known = self._controls[name] = modes.random_pairs(shape, U.shape[1], U, seed=len(self._controls))
-        return known
-
-    def _sample(self, capture: Capture) -> Sample:
-        layout, group = self._layout, self._group
-        raws = capture.finish()
-        if group is not None:  # by now gradients are means over ranks
-            for name, site in layout.sites.items():
-                capture.take(name, site.parameter.grad)
-        refused = f"{layout.batch_norm} is a batch norm that trains: it couples samples" if layout.batch_norm else ""
-        return pooled(
-            self._step,
-            layout.sites,
-            raws,
-            self._directions if "modes" in self._set.quantities else {},
-            Scale(self._set.reduction, self._set.scale()),
-            refused if self._set.needs_data else None,
-            group=group,
-        )
-
-    @property
-    def _group(self) -> Any:
-        """The process group of a distributed model."""
-        return getattr(self._wrapped, "process_group", None)
-
-    def _record(self, sample: Sample) -> Record:
-        parts: list[Values] = []
-        if self._directions:
-            parts.append(modes.strengths(self._directions))
-        if "modes" in self._set.quantities:
-            parts.append(modes.measure(sample))
-        if "noise" in self._set.quantities:
-            parts.append(noise.measure(sample))
-        self._speak(sample)
-        record = Record(self._step, sample.batch_size, None, merged(*parts))
-        self.records.append(record)
+        ``loss_fn(model, batch)`` returns the loss that training differentiates. For compiled models: call it before
+        every training step; on steps that are not sampled it only counts. Random generators, buffers and gradients are
+        restored, and compiled code is not recompiled. Raises TypeError if the loss is not one number.
+        """
+        record = None
+        if self._set.due(self._step):
+            self._end_search()
+            part, whole = first_samples(batch, self._set.samples)
+            self._measure.start(hooks=True)
+            try:
+                gradients = probe(self.model, self._measure.layout.sites, self._measure.capture, loss_fn, part)
+            finally:
+                self._measure.detach()
+            record = self._keep(*self._measure.finish(self._step, gradients, whole))
+        self._step, self._probed = self._step + 1, True
         return record
 
-    # --- what is said
+    def replay(
+        self,
+        checkpoints: Mapping[int, Any] | Iterable[Any],
+        batch: Any,
+        loss_fn: LossFunction,
+        directions: str = "final",
+    ) -> xr.Dataset:
+        """What these quantities would have been at checkpoints of the model, on one batch; nothing is trained.
 
-    def _speak(self, sample: Sample) -> None:
-        """Warn of every flag of every weight once, or raise if strict."""
-        for name, seen in sample.seen.items():
-            for flag, advice in ADVICE.items():
-                if seen.status & flag and (name, flag) not in self._warned:
-                    self._warned.add((name, flag))
-                    self._say(f"{name} at step {sample.step}: {advice}")
+        ``checkpoints`` are state dicts of the model, or paths of them, by step or in order. With ``directions="final"``
+        modes are those of the model as it is now, so that a mode can be followed back to where it began; with "own"
+        those of each checkpoint. Raises TypeError or ValueError for anything else.
+        """
+        given = checkpoints if isinstance(checkpoints, Mapping) else dict(enumerate(checkpoints))
+        fixed, has = as_choice(directions, "directions", "final", "own") == "final", self._set
+        twin = Watch(
+            copy.deepcopy(self.model), 1, has.quantities - {"balance"} or "modes", has.samples, has.modes,
+            heads=self._measure.heads, reduction=has.reduction, loss_scale=has.loss_scale, strict=has.strict,
+        )  # fmt: skip
+        twin._measure.fixed = self._measure.leading() if fixed else {}
+        for step, checkpoint in given.items():
+            twin.model.load_state_dict(checkpoint if isinstance(checkpoint, Mapping) else torch.load(checkpoint))
+            twin._step = as_whole(step, "step")
+            twin.probe(loss_fn, batch)
+        return twin.to_xarray()
 
-    def _say(self, message: str) -> None:
-        if self._set.strict:
-            raise RuntimeError(message)
-        _warnings.warn(f"monitor: {message}")
+    def _keep(self, batch_size: int, values: Mapping[str, Any]) -> Record:
+        record = Record(self._step, batch_size, self._lr(), values)
+        self.records.append(record)
+        self._alerts.check(record)
+        self._outlets.record(record)
+        return record
+
+    # --- the optimizer
+
+    def _found(self, optimizer: Any) -> None:
+        self._optimizer = optimizer
+        self._measure.follow(optimizer)
+
+    def _end_search(self) -> None:
+        if self._search is not None and self._search.over:
+            self._search.close()
+            self._search = None
+
+    def _lr(self) -> float | None:
+        wanted = {id(site.parameter) for site in self._measure.layout.sites.values()}
+        return None if self._optimizer is None else learning_rate(self._optimizer, wanted)
+
+    # --- what it tells
+
+    def to_xarray(self) -> xr.Dataset:
+        """All records as one labelled dataset with the dim ``step``; see the attributes of each variable."""
+        return to_dataset(
+            self.records,
+            quantities=sorted(self._set.quantities),
+            schedule=self._set.schedule,
+            reduction=self._set.reduction,
+            loss_scale=self._set.scale(),
+            coverage=self.coverage(),
+        )
+
+    def coverage(self) -> Coverage:
+        """What is watched, what was recorded, what is skipped, and why."""
+        return Coverage(self._measure.coverage())
+
+    def when(self, condition: Condition, action: Action, name: str | None = None) -> None:
+        """Do something when a condition on the records becomes true.
+
+        The condition is a function of the record, such as ``lambda now: now["noise_scale"] > 4096``, or a ready one,
+        such as ``falls_below("effective_rank_high", 0.5)``. The action is a function of the ``Alert``, "log", or
+        "stop", which sets ``should_stop``. Raises TypeError or ValueError for anything else.
+        """
+        self._alerts.when(condition, action, name)
+
+    @property
+    def alerts(self) -> list[Alert]:
+        """The conditions that became true, in order."""
+        return self._alerts.fired
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether an alert asked to stop the training; callbacks stop it, a plain loop has to look."""
+        return self._alerts.should_stop
+
+    # --- state
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed training needs to go on with the same records: keep it with the model's."""
+        return {
+            "version": 1,
+            "step": self._step,
+            "records": [vars(record) | {"values": _on_cpu(record.values)} for record in self.records],
+            "alerts": self._alerts.state_dict(),
+            **self._measure.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state; ValueError if it is of another kind."""
+        if state.get("version") != 1:
+            raise ValueError(f"state must be from Watch.state_dict, version 1, got version {state.get('version')!r}")
+        self.abort()
+        self._step, self._probed = state["step"], False
+        self.records = [Record(**one) for one in state["records"]]
+        self._alerts.load_state_dict(state["alerts"])
+        self._measure.load_state_dict(state)
+
+    def close(self) -> None:
+        """Remove everything from model and optimizer, and close the loggers; records stay."""
+        self.abort()
+        if self._search is not None:
+            self._search.close()
+            self._search = None
+        self._measure.close()
+        self._outlets.close()
+
+
+def _on_cpu(values: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {variable: {key: value.detach().cpu() for key, value in one.items()} for variable, one in values.items()}
 
 
 class _Sampled(contextlib.AbstractContextManager[Any]):

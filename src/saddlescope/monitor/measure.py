@@ -1,0 +1,184 @@
+"""One measurement of a model: hooks on, what they saw, the values of every quantity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from saddlescope import _warnings
+from saddlescope.monitor import modes, noise
+from saddlescope.monitor._torch import Tensor, nn
+from saddlescope.monitor.capture import CHECK, NO_CROSS, NO_GRADIENT, NOT_FINITE, NOT_RECORDED, REFUSED, Capture, shared
+from saddlescope.monitor.coverage import NOT_RECORDED as MISSED
+from saddlescope.monitor.coverage import SKIPPED, WATCHED, Row
+from saddlescope.monitor.directions import Directions, leading
+from saddlescope.monitor.probe import averaged
+from saddlescope.monitor.record import Values, merged
+from saddlescope.monitor.sample import Sample, Scale, pooled
+from saddlescope.monitor.settings import Settings
+from saddlescope.monitor.sites import fingerprint, layout
+from saddlescope.monitor.uses import Heads
+
+ADVICE = {
+    CHECK: "the projections of its samples do not sum to its gradient: something else adds to the gradient (a penalty "
+    "in the loss, a use outside the layer's forward); its variances are not those of the samples",
+    NO_GRADIENT: "it had no gradient in a sampled step; call backward inside watch.step(), or freeze what is not used",
+    NOT_FINITE: "its gradient is not finite; look at the learning rate and at the loss scale",
+    NOT_RECORDED: "its layer was not seen; if the training step is compiled, use watch.probe(loss_fn, batch)",
+    NO_CROSS: "it is used several times in one backward pass; its trace is left out until the next record",
+}
+"""What a flag of the status means to the user, as the end of a sentence."""
+
+
+class Measurement:
+    """What a ``Watch`` measures with: the layout of the model, warm directions, and what is open at the moment."""
+
+    def __init__(
+        self, model: nn.Module, given: Settings, heads: Mapping[str, Heads], pairs: Iterable[Any] | None, group: Any
+    ) -> None:
+        self._model, self._set, self.heads, self._group = model, given, heads, group
+        self.layout = layout(model, heads)
+        self.capture = Capture(model, self.layout, {}, 0, set())
+        self._hooks = False
+        self._shared = shared(self.layout.taps)
+        self._directions: dict[str, Directions] = {}
+        self._along: dict[str, Directions] = {}
+        self.fixed: Mapping[str, Directions] = {}
+        """Directions of the modes in place of those of the weights as they are."""
+        self._controls: dict[str, tuple[Tensor, Tensor]] = {}
+        self._bases: dict[str, Tensor] = {}
+        self._seen: dict[str, tuple[int, str]] = {}
+        self._said: set[Any] = set()
+
+    # --- one sample
+
+    def start(self, hooks: bool) -> None:
+        """Take the directions of the weights as they are, and prepare the hooks; none without ``hooks``."""
+        if fingerprint(self._model) != self.layout.fingerprint:
+            self.layout = layout(self._model, self.heads)
+            self._shared |= shared(self.layout.taps)
+        needs, self._hooks = self._set.quantities, hooks and self._set.needs_data
+        self._directions = self.leading() if needs & {"modes", "rank"} else {}
+        self._along = (
+            {name: self._fixed(name, one) for name, one in self._directions.items()} if "modes" in needs else {}
+        )
+        frames = {name: modes.frame(one, self._control(name, one)) for name, one in self._along.items()}
+        self.capture = Capture(self._model, self.layout, frames, self._set.squares, self._shared)
+
+    def attach(self) -> None:
+        """Put the hooks on."""
+        if self._hooks and not self.capture.open_hooks:
+            self.capture.open()
+
+    def detach(self) -> None:
+        """Remove all hooks."""
+        self.capture.close()
+
+    def finish(
+        self, step: int, gradients: Mapping[str, Tensor] | None = None, batch_size: int | None = None
+    ) -> tuple[int, Values]:
+        """Batch size and values of the step; a probe gives its gradients, and the batch size of the training step."""
+        raws = self.capture.finish()
+        if self._group is not None and self._hooks:
+            if gradients is None:  # after the backward pass these are means over ranks
+                gradients = {name: site.parameter.grad for name, site in self.layout.sites.items()}
+            else:
+                gradients = averaged(gradients, self._group)
+        for name, gradient in (gradients or {}).items():
+            self.capture.take(name, gradient)
+        refused = f"{self.layout.batch_norm} is a BatchNorm in training, which couples samples"
+        sample = pooled(
+            step,
+            self.layout.sites,
+            raws,
+            self._along,
+            Scale(self._set.reduction, self._set.scale()),
+            (refused if self.layout.batch_norm else "") if self._hooks else None,
+            group=self._group if self._hooks else None,
+        )
+        self._note(sample)
+        return batch_size or sample.batch_size, self._values(sample)
+
+    def _values(self, sample: Sample) -> Values:
+        needs = self._set.quantities
+        parts = [modes.strengths(self._along or self._directions)] if self._directions else []
+        if "modes" in needs and self._hooks:
+            parts.append(modes.measure(sample))
+        if "noise" in needs and self._hooks:
+            parts.append(noise.measure(sample))
+        return merged(*parts)
+
+    def leading(self) -> dict[str, Directions]:
+        """Leading singular pairs of every weight as it is now."""
+        found = {}
+        for name, site in self.layout.sites.items():
+            if site.shape is not None:
+                W = site.parameter.detach().reshape(site.shape)
+                found[name] = leading(W, self._set.modes, self._bases.get(name))
+                self._bases[name] = found[name].basis
+        return found
+
+    def _fixed(self, name: str, own: Directions) -> Directions:
+        site, fixed = self.layout.sites[name], self.fixed.get(name)
+        return own if fixed is None else modes.along(site.parameter.detach().reshape(site.shape), fixed)
+
+    def _control(self, name: str, directions: Directions) -> tuple[Tensor, Tensor]:
+        U, V = directions.U, directions.V
+        known = self._controls.get(name)
+        if known is None or known[0].shape != U.shape or known[1].shape != V.shape:
+            seed = sum(name.encode())  # of the name, so that a resumed training draws the same
+            known = self._controls[name] = modes.random_pairs((len(U), len(V)), U.shape[1], U, seed)
+        return known
+
+    def follow(self, optimizer: Any) -> None:
+        """Follow the steps of an optimizer."""
+
+    # --- what is said
+
+    def _note(self, sample: Sample) -> None:
+        """Keep the state of every parameter; warn once of each kind of fault of each, or raise if strict."""
+        self._seen = {name: (one.status, one.why) for name, one in sample.seen.items()}
+        for name, one in sample.seen.items():
+            for flag, advice in ADVICE.items():
+                if self._hooks and one.status & flag:
+                    self.say((name, flag), f"{name} at step {sample.step}: {advice}")
+
+    def say(self, key: Any, message: str) -> None:
+        """Warn once for a key; raise if strict."""
+        if key in self._said:
+            return
+        self._said.add(key)
+        if self._set.strict:
+            raise RuntimeError(message)
+        _warnings.warn(f"monitor: {message}")
+
+    def coverage(self) -> tuple[Row, ...]:
+        """Name, state and reason of every parameter."""
+        rows = []
+        for name, site in self.layout.sites.items():
+            status, why = self._seen.get(name, (0, ""))
+            if site.reason and self._set.needs_data:
+                rows.append((name, SKIPPED, site.reason))
+            elif status & (REFUSED | NOT_RECORDED | NO_GRADIENT):
+                flag = next(flag for flag in (REFUSED, NOT_RECORDED, NO_GRADIENT) if status & flag)
+                rows.append((name, MISSED, why or ADVICE.get(flag, "")))
+            else:
+                rows.append((name, WATCHED, ""))
+        return (*rows, *((name, SKIPPED, reason) for name, reason in self.layout.skipped.items()))
+
+    # --- state
+
+    def state_dict(self) -> dict[str, Any]:
+        """What directions start from."""
+        return {"bases": {name: basis.cpu() for name, basis in self._bases.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        sites = self.layout.sites
+        self._bases = {
+            name: basis.to(sites[name].parameter.device) for name, basis in state["bases"].items() if name in sites
+        }
+
+    def close(self) -> None:
+        """Remove everything from the model and the optimizer."""
+        self.detach()
