@@ -12,7 +12,7 @@ import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from saddlescope.monitor._torch import Tensor, torch
+from saddlescope.monitor._torch import Tensor, double, torch
 
 FIELDS = 5
 """Numbers per column in the vector of a ``Moments``."""
@@ -40,7 +40,7 @@ class Moments:
         """The moments of samples (N, k), or (N,) for one column; ValueError without samples."""
         if not p.shape or not len(p):
             raise ValueError(f"p must have at least one sample, got the shape {tuple(p.shape)}; give (N, k) samples")
-        p = _double(p).reshape(len(p), -1)
+        p = double(p).reshape(len(p), -1)
         mean = p.mean(0)
         away = p - mean
         mean = mean + away.mean(0)  # the rounding of the first mean
@@ -167,15 +167,9 @@ def trace(squares: Moments, gradient_norm2: Tensor, batch_size: int) -> Trace:
     True
     """
     n = float(batch_size)
-    g2 = _double(gradient_norm2)
+    g2 = double(gradient_norm2)
     scale = n / (n - 1) if n > 1 else torch.nan
     value, stderr = (squares.mean - g2) * scale, squares.mean_stderr * scale
     true = g2 - value / n
     noise = value.clamp(min=0) / n
     return Trace(value, stderr, true, (4 * true.clamp(min=0) * noise + 2 * noise**2).sqrt())
-
-
-def _double(x: Tensor) -> Tensor:
-    """In float64, on the CPU where the device has none."""
-    x = x.detach()
-    return (x.cpu() if x.device.type == "mps" else x).to(torch.float64)

@@ -88,7 +88,7 @@ MODES = {
         "record.",
     ),
     "mode_residual": _measured(
-        "weight mode", "1", "residual of the mode", "√(‖Wv_α − s_αu_α‖² + ‖Wᵀu_α − s_αv_α‖²) / s_1",
+        "weight mode", "1", "residual of the mode", "‖Wv_α − s_αu_α‖ / s_α, where Wᵀu_α = s_αv_α",
         "Small: u_α and v_α are singular vectors. Large: the directions lag behind the weight, and so do their "
         "numbers.",
     ),
