@@ -150,8 +150,8 @@ def call(name: str, arguments: Rows) -> str:
     return _short(lines) if arguments else f"{name}()"
 
 
-def text(title: str, rows: Rows) -> str:
-    """A title with aligned rows below it, as many as fit.
+def text(title: str, rows: Rows, most: int = LINES) -> str:
+    """A title with aligned rows below it, as many as fit into ``most`` lines.
 
     >>> print(text("Law", [("mean", "1"), ("standard deviation", "0.5")]))
     Law
@@ -163,7 +163,7 @@ def text(title: str, rows: Rows) -> str:
     for name, content in rows:
         for index, part in enumerate(_wrapped(content, WIDTH - width - 4, 3) or [""]):
             lines.append(f"  {'' if index else cut(name):<{width}}  {part}")
-    return _short(lines)
+    return _short(lines, most)
 
 
 def _wrapped(line: str, width: int, most: int, indent: str = "") -> list[str]:
@@ -173,8 +173,8 @@ def _wrapped(line: str, width: int, most: int, indent: str = "") -> list[str]:
     return wrap(line, width, max_lines=most, placeholder=" …", subsequent_indent=indent, break_on_hyphens=False)
 
 
-def _short(lines: Sequence[str]) -> str:
-    lines = [*lines[: LINES - 1], "  …"] if len(lines) > LINES else lines
+def _short(lines: Sequence[str], most: int = LINES) -> str:
+    lines = [*lines[: most - 1], "  …"] if len(lines) > most else lines
     return "\n".join(cut(line.rstrip(), WIDTH) for line in lines)
 
 

@@ -23,12 +23,14 @@ from rich.table import Table
 from saddlescope._tables import brief, text_of
 from saddlescope.engines import make_engine
 from saddlescope.methods import Method
+from saddlescope.monitor.summary import summary
 from saddlescope.observables import THRESHOLDS
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.runs import store
 from saddlescope.runs.place import free, is_run
 from saddlescope.runs.run import earlier, final_state, parsed, parts
+from saddlescope.runs.training import WHAT, is_training
 from saddlescope.simulation import advice, estimate
 from saddlescope.simulation.simulate import simulate
 from saddlescope.simulation.start import lengthened
@@ -204,9 +206,15 @@ def info(
 ) -> None:
     """Show a store: progress, modes, and its TOML, with long arrays given by their shape.
 
-    "saddlescope info STORE --toml > run.toml" writes the run file that reproduces it.
+    "saddlescope info STORE --toml > run.toml" writes the run file that reproduces it. Of a watched training it shows
+    the summary.
     """
     stored = store.load(path)
+    if is_training(stored):
+        if toml:
+            raise ValueError(f"--toml needs the store of a run, got {WHAT}")
+        typer.echo(f"{path}: {summary(stored)!r}")
+        return
     if not toml:
         store.check(path)
         _summary(stored, str(path))
@@ -234,7 +242,7 @@ def plot(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FIGURE", help="File to write: png, pdf or svg.")],
     theory: Annotated[bool, typer.Option("--theory/--no-theory", help="Draw theory beside the simulation.")] = True,
 ) -> None:
-    """Plot a run: mode strengths with theory, mode noise, loss, balance of the layers, rank."""
+    """Plot a run, or a watched training: mode strengths with theory, mode noise, loss, balance of the layers, rank."""
     from saddlescope.plots import save
     from saddlescope.plots.picture import plot
 

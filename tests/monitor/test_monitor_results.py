@@ -110,8 +110,8 @@ def test_a_dataset_can_be_netcdf(tmp_path):
 
 def test_coverage_shows_counts_and_reasons():
     text = repr(COVERAGE)
-    assert "2 of 5 recorded" in text and "2: BatchNorm couples samples (bn.weight, bn.bias)" in text
-    assert "not recorded  1: its hook did not fire (out_proj.weight)" in text
+    assert "2 of 5 recorded" in text and "2 skipped       BatchNorm couples samples (bn.weight, bn.bias)" in text
+    assert "1 not recorded  its hook did not fire (out_proj.weight)" in text
     assert "<td" in COVERAGE._repr_html_() and "out_proj.weight" in COVERAGE._repr_html_()
     many = Coverage(tuple((f"layer.{i}", "skipped", "not supported") for i in range(1000)))
     assert "layer.2 and 997 more" in repr(many) and len(repr(many).splitlines()) == 2

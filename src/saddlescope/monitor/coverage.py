@@ -23,7 +23,7 @@ class Coverage(_show.Shown):
 
     >>> Coverage((("fc.weight", WATCHED, ""), ("bn.weight", SKIPPED, "BatchNorm couples samples")))
     Coverage: 1 of 2 recorded
-      skipped  1: BatchNorm couples samples (bn.weight)
+      1 skipped  BatchNorm couples samples (bn.weight)
     """
 
     rows: tuple[Row, ...] = ()
@@ -37,18 +37,21 @@ class Coverage(_show.Shown):
         """How many are recorded, of all."""
         return f"{len(self.of(WATCHED)):,} of {len(self.rows):,} recorded" if self.rows else "nothing to record"
 
-    def reasons(self, state: str) -> list[str]:
-        """For every reason of this state: how many, why, and the first names."""
-        groups: dict[str, list[str]] = {}
-        for name, _, reason in self.of(state):
-            groups.setdefault(reason, []).append(name)
-        return [f"{len(names):,}: {reason or state} ({listed(names)})" for reason, names in groups.items()]
+    @property
+    def reasons(self) -> list[tuple[str, str]]:
+        """What is not recorded or skipped, how often, and for every reason the first names."""
+        groups: dict[tuple[str, str], list[str]] = {}
+        for name, state, reason in (*self.of(NOT_RECORDED), *self.of(SKIPPED)):
+            groups.setdefault((state, reason), []).append(name)
+        return [
+            (f"{len(names):,} {state}", f"{reason or 'no reason given'} ({listed(names)})")
+            for (state, reason), names in groups.items()
+        ]
 
     @property
     def sentence(self) -> str:
         """All of it in one line."""
-        parts = [f"{state} {reason}" for state in (NOT_RECORDED, SKIPPED) for reason in self.reasons(state)]
-        return "; ".join([self.headline, *parts])
+        return "; ".join([self.headline, *(f"{state}: {reason}" for state, reason in self.reasons)])
 
     @property
     def text(self) -> str:
@@ -66,8 +69,7 @@ class Coverage(_show.Shown):
         return cls(tuple((str(name), str(state), str(reason)) for name, state, reason in json.loads(text)))
 
     def _summary(self) -> tuple[str, _show.Rows]:
-        rows = [(state, reason) for state in (NOT_RECORDED, SKIPPED) for reason in self.reasons(state)]
-        return f"Coverage: {self.headline}", rows
+        return f"Coverage: {self.headline}", self.reasons
 
     def _repr_html_(self) -> str:
         return _show.html(f"Coverage: {self.headline}", self.rows, ("", "state", "reason"))
