@@ -11,11 +11,13 @@ are added with their cross term; different passes hold different samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from saddlescope.monitor import nodes
 from saddlescope.monitor._torch import Tensor, torch, wide
 from saddlescope.monitor.layers import NotSamples
 from saddlescope.monitor.sites import Layout, Site, Tap
@@ -98,6 +100,8 @@ class Capture:
         if self._per_sample:
             self._handles.append(self._model.register_forward_pre_hook(self._enter, with_kwargs=True))
             self._handles += [tap.layer.register_forward_hook(_Forward(self, tap)) for tap in self._layout.taps]
+            if self._layout.raw:
+                self._handles.append(self._model.register_forward_hook(self._leave))
         if gradients:
             for name, site in self._layout.sites.items():
                 self._handles.append(site.parameter.register_hook(partial(self._adds, name, site.parameter)))
@@ -156,9 +160,24 @@ class Capture:
             raw.along = ((U.T.to(g.dtype) @ g.reshape(site.shape)) * V.T.to(g.dtype)).sum(1)
 
     def _enter(self, model: Any, args: Any, kwargs: Any) -> None:
-        first = next(iter(_tensors((*args, *kwargs.values()))), None)
+        first = next((x for x in _tensors((*args, *kwargs.values())) if x.dim()), None)
         self._batch = None if first is None else len(first)
         self._called.clear()
+
+    def _leave(self, model: Any, args: Any, out: Any) -> None:
+        """Put hooks on the nodes that use parameters of no supported layer."""
+        if not torch.is_grad_enabled() or not self._batch:
+            return
+        found = nodes.find(_tensors([out]), self._layout.raw, self._batch)
+        again = Counter(one.name for one in found)
+        self._shared.update(name for name, count in again.items() if count > 1)
+        self._handles += [one.node.register_prehook(partial(self._met, one)) for one in found]
+
+    def _met(self, found: nodes.Found, gradients: tuple[Tensor | None, ...]) -> None:
+        with torch.no_grad():
+            given = tuple(one.detach() for one in gradients if one is not None)
+            if self._handles and given:
+                self._guarded([found.name], lambda: self._one(found.name, _task(), found.use(given)), given[0])
 
     def called(self, tap: Tap) -> None:
         """Note a call in the forward pass; a second one shares the parameters. Recomputed calls do not count."""
@@ -170,18 +189,25 @@ class Capture:
     def add(self, tap: Tap, a: Tensor, d: Tensor, batch: int | None) -> None:
         """Take one use of a layer: its input and its output gradient."""
         samples = len(a) if batch is None else batch
-        try:
+
+        def take() -> None:
             uses = tap.uses(tap.layer, a, d, samples)
+            for key, name in tap.sites.items():
+                if key in uses:
+                    self._one(name, _task(), uses[key])
+
+        self._guarded(tap.sites.values(), take, d)
+
+    def _guarded(self, names: Iterable[str], take: Callable[[], None], d: Tensor) -> None:
+        """Take uses of these parameters; what cannot be taken is refused with its reason."""
+        for name in names:
+            self.raw[name].precision = max(self.raw[name].precision, torch.finfo(d.dtype).eps)
+        try:
+            take()
         except (NotSamples, RuntimeError, IndexError) as error:
-            for name in tap.sites.values():
+            for name in names:
                 self.raw[name].flags |= REFUSED
-                self.raw[name].why = f"{tap.name or type(tap.layer).__name__} {' '.join(str(error).split()):.160}"
-            return
-        task = _task()
-        for key, name in tap.sites.items():
-            if key in uses:
-                self.raw[name].precision = max(self.raw[name].precision, torch.finfo(d.dtype).eps)
-                self._one(name, task, uses[key])
+                self.raw[name].why = " ".join(str(error).split())[:160]
 
     def _one(self, name: str, task: int, use: Use) -> None:
         site, count = self._layout.sites[name], len(use) if self._count is None else self._count
@@ -276,7 +302,7 @@ def _task() -> int:
 
 def _tensors(values: Iterable[Any]) -> Iterable[Tensor]:
     for value in values:
-        if isinstance(value, Tensor) and value.dim():
+        if isinstance(value, Tensor):
             yield value
         elif isinstance(value, Mapping):
             yield from _tensors(value.values())

@@ -41,6 +41,8 @@ def why_not(layer: nn.Module) -> str:
         known = next((kind.__name__ for kind in LAYERS if isinstance(layer, kind)), None)
         own = f"is a {known} with its own forward" if known else f"is a {type(layer).__name__}"
         return f"{own}: only its weights are watched"
+    if type(layer).__name__ == "NonDynamicallyQuantizableLinear":
+        return "is called by nn.MultiheadAttention as a function: only its weights are watched"
     if isinstance(layer, nn.Embedding) and (layer.sparse or layer.scale_grad_by_freq):
         return "is an embedding with sparse or rescaled gradients: only its weights are watched"
     return ""

@@ -157,8 +157,8 @@ class Measurement:
         rows = []
         for name, site in self.layout.sites.items():
             status, why = self._seen.get(name, (0, ""))
-            if site.reason and self._set.needs_data:
-                rows.append((name, SKIPPED, site.reason))
+            if site.reason and self._set.needs_data and (name not in self._seen or status & REFUSED):
+                rows.append((name, SKIPPED, why or site.reason))
             elif status & (REFUSED | NOT_RECORDED | NO_GRADIENT):
                 flag = next(flag for flag in (REFUSED, NOT_RECORDED, NO_GRADIENT) if status & flag)
                 rows.append((name, MISSED, why or ADVICE.get(flag, "")))

@@ -185,10 +185,11 @@ def _seen(
         status |= NOT_FINITE
     elif refused is None:
         pass
-    elif refused or site.reason:
-        status, why = status | REFUSED, refused or site.reason
+    elif refused:
+        status, why = status | REFUSED, refused
     elif not raw.samples:
-        status |= 0 if raw.flags & REFUSED else NOT_RECORDED
+        status |= REFUSED if raw.flags & REFUSED or site.reason else NOT_RECORDED
+        why = why or site.reason
     elif sum(raw.samples) != samples:
         status, why = status | REFUSED, f"saw {sum(raw.samples)} rows where the batch has {samples} samples"
     elif not (directions is None or bool(check <= TOLERANCE * raw.precision)):

@@ -13,7 +13,7 @@ from saddlescope.monitor.uses import Heads
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """A trained parameter: ``shape`` (m, n) as a matrix or None for a vector; ``reason`` if no sample is seen there."""
+    """A trained parameter: ``shape`` (m, n) as a matrix or None for a vector; ``reason`` if no layer shows samples."""
 
     name: str
     parameter: nn.Parameter
@@ -39,6 +39,8 @@ class Layout:
     sites: Mapping[str, Site]
     taps: tuple[Tap, ...]
     skipped: Mapping[str, str] = field(default_factory=dict)
+    raw: Mapping[int, tuple[str, bool]] = field(default_factory=dict)
+    """Sites without a tap by the id of the parameter, and whether its layer takes positions before samples."""
     batch_norm: str = ""
     """Name of a batch norm that is training."""
     fingerprint: tuple[Any, ...] = ()
@@ -89,8 +91,11 @@ def layout(model: nn.Module, heads: Mapping[str, Heads]) -> Layout:
             }
         )
     )
+    tapped = {name for tap in taps for name in tap.sites.values()}
+    turned = {id(p) for m in model.modules() if isinstance(m, nn.MultiheadAttention) for p in m.parameters()}
+    raw = {id(s.parameter): (name, id(s.parameter) in turned) for name, s in sites.items() if name not in tapped}
     training = (name for name, m in model.named_modules() if isinstance(m, BATCH_NORMS) and m.training)
-    return Layout(sites, taps, skipped, next(training, ""), fingerprint(model))
+    return Layout(sites, taps, skipped, raw, next(training, ""), fingerprint(model))
 
 
 def _reasons(model: nn.Module) -> dict[int, str]:

@@ -88,12 +88,12 @@ class Outer:
         if self.a.shape[1] == 1:
             return _split(self.d[:, 0].square(), self.a[:, 0].square(), heads)
         if not self.small_grams:
-            return _in_chunks(self, lambda G: _blocks(G.square(), heads))
+            return _in_chunks(self, lambda G: blocks(G.square(), heads))
         if heads is None:
             return torch.linalg.vecdot(self.gram.flatten(1), (self.d @ self.d.mT).flatten(1)).unsqueeze(1)
         whole, parts = (self.gram, self.d) if heads.side == "rows" else (self.d @ self.d.mT, self.a)
-        blocks = parts.unflatten(2, (heads.count, -1)).unbind(2)
-        return torch.stack([((x @ x.mT) * whole).sum((1, 2)) for x in blocks], 1)
+        each = parts.unflatten(2, (heads.count, -1)).unbind(2)
+        return torch.stack([((x @ x.mT) * whole).sum((1, 2)) for x in each], 1)
 
     def formed(self) -> Tensor:
         """The per-sample contributions ``Σ_t δ_it a_itᵀ`` (N, m, n)."""
@@ -208,7 +208,7 @@ class Filter:
         """``‖G_i‖²`` (N, 1), or of every block of rows or columns (N, H)."""
         if heads is None:
             return torch.stack([one.squares() for one in self.maps()]).sum(0)
-        return _blocks(self.formed().square(), heads)
+        return blocks(self.formed().square(), heads)
 
     def formed(self) -> Tensor:
         """The per-sample contributions (N, m, C/groups · kernel)."""
@@ -227,7 +227,7 @@ def inner(one: Use, other: Use, heads: Heads | None = None) -> Tensor:
     G, other_G = one.formed(), other.formed()
     if G.dim() == 2:
         return Rows(G * other_G).g.unflatten(1, (heads.count if heads else 1, -1)).sum(2)
-    return _blocks(G * other_G, heads)
+    return blocks(G * other_G, heads)
 
 
 def _split(rows: Tensor, columns: Tensor, heads: Heads | None) -> Tensor:
@@ -239,7 +239,7 @@ def _split(rows: Tensor, columns: Tensor, heads: Heads | None) -> Tensor:
     return rows.unflatten(1, (heads.count, -1)).sum(2) * columns.sum(1, keepdim=True)
 
 
-def _blocks(squares: Tensor, heads: Heads | None) -> Tensor:
+def blocks(squares: Tensor, heads: Heads | None) -> Tensor:
     """Sums of (N, m, n) over blocks of rows or columns, (N, H)."""
     if heads is None:
         return squares.sum((1, 2)).unsqueeze(1)
