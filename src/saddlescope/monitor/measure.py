@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from saddlescope import _warnings
-from saddlescope.monitor import modes, noise
+from saddlescope.monitor import modes, noise, rank
 from saddlescope.monitor._torch import Tensor, nn
 from saddlescope.monitor.capture import CHECK, NO_CROSS, NO_GRADIENT, NOT_FINITE, NOT_RECORDED, REFUSED, Capture, shared
 from saddlescope.monitor.coverage import NOT_RECORDED as MISSED
@@ -37,10 +37,9 @@ class Measurement:
         self, model: nn.Module, given: Settings, heads: Mapping[str, Heads], pairs: Iterable[Any] | None, group: Any
     ) -> None:
         self._model, self._set, self.heads, self._group = model, given, heads, group
-        self.layout = layout(model, heads)
+        self._lay_out()
         self.capture = Capture(model, self.layout, {}, 0, set())
         self._hooks = False
-        self._shared = shared(self.layout.taps)
         self._directions: dict[str, Directions] = {}
         self._along: dict[str, Directions] = {}
         self.fixed: Mapping[str, Directions] = {}
@@ -50,13 +49,17 @@ class Measurement:
         self._seen: dict[str, tuple[int, str]] = {}
         self._said: set[Any] = set()
 
+    def _lay_out(self) -> None:
+        self.layout = layout(self._model, self.heads)
+        self._shared = shared(self.layout.taps)
+        self._interfaces = rank.interfaces(self._model)
+
     # --- one sample
 
     def start(self, hooks: bool) -> None:
         """Take the directions of the weights as they are, and prepare the hooks; none without ``hooks``."""
         if fingerprint(self._model) != self.layout.fingerprint:
-            self.layout = layout(self._model, self.heads)
-            self._shared |= shared(self.layout.taps)
+            self._lay_out()
         needs, self._hooks = self._set.quantities, hooks and self._set.needs_data
         self._directions = self.leading() if needs & {"modes", "rank"} else {}
         self._along = (
@@ -102,6 +105,8 @@ class Measurement:
     def _values(self, sample: Sample) -> Values:
         needs = self._set.quantities
         parts = [modes.strengths(self._along or self._directions)] if self._directions else []
+        if "rank" in needs:
+            parts.append(rank.measure(self.layout.sites, self._directions, self._interfaces))
         if "modes" in needs and self._hooks:
             parts.append(modes.measure(sample))
         if "noise" in needs and self._hooks:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -27,6 +28,8 @@ from saddlescope.monitor.record import Record
 from saddlescope.monitor.results import to_dataset
 from saddlescope.monitor.settings import checked_heads, checked_model, settings
 from saddlescope.monitor.sites import unwrapped
+from saddlescope.monitor.summary import Summary, summary
+from saddlescope.runs.training import save
 
 NOTHING = contextlib.nullcontext()
 """The context of a step that is not sampled."""
@@ -230,6 +233,20 @@ class Watch:
             loss_scale=self._set.scale(),
             coverage=self.coverage(),
         )
+
+    def summary(self) -> Summary:
+        """What was found, in sentences with numbers, and what is covered; a text at a prompt, a table in a notebook."""
+        return summary(self.to_xarray())
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the records to a Zarr store, which ``saddlescope.load`` and the command line read.
+
+        An earlier one at this path is replaced. Raises ValueError if something else is there.
+        """
+        save(self.to_xarray(), path)
+
+    def __repr__(self) -> str:
+        return repr(self.summary())
 
     def coverage(self) -> Coverage:
         """What is watched, what was recorded, what is skipped, and why."""
