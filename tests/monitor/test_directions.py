@@ -135,7 +135,7 @@ def test_a_direction_that_the_basis_has_missed_is_found():
     warm = leading(W, K, tolerance=1e-12).basis
     warm[-1] = 0  # exactly orthogonal to the direction that comes next
     W[-1, -1] = 3
-    for _ in range(3):
+    for _ in range(6):
         found = leading(W, K, warm)
         warm = found.basis
     assert abs(float(found.s[0]) - 3) < 1e-3
@@ -187,6 +187,7 @@ def test_rank_deficient_matrices_end_at_once(gen, steps):
     assert (found.s[3:] < 1e-12 * found.s[0]).all()
     assert torch.allclose(found.s[:3], spectrum(W)[:3])
     assert torch.isfinite(found.residual).all()
+    assert len(set(found.block[3:].tolist())) == 1
 
 
 def test_zero_matrix():
@@ -212,6 +213,14 @@ def test_not_finite_weights_give_nan_and_pass(gen, value):
         after = leading(W, K, found.basis)
         assert torch.allclose(after.s, spectrum(W), rtol=1e-3)
     assert torch.equal(leading(spoilt, K, basis).basis, basis)
+
+
+@pytest.mark.parametrize("scale", [1e-42, 1e-25, 1e15, 1e30, 1e38])
+def test_extreme_sizes_raise_nothing(gen, scale):
+    W = matrix(gen, 30, 40, 0.8).float() * scale
+    found = leading(W, 3, leading(W, 3).basis)
+    if scale in (1e-25, 1e15):
+        assert torch.allclose(found.s, torch.linalg.svdvals(W)[:3], rtol=1e-3, atol=0)
 
 
 def test_dtypes_layouts_and_gradients(gen):

@@ -12,6 +12,7 @@ Source: Musco & Musco 2015, NeurIPS 28; Stewart & Sun 1990, Matrix Perturbation 
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -25,6 +26,8 @@ WARM_STEPS, COLD_STEPS = 6, 60
 """Largest number of steps."""
 CLOSE = 1e-3
 """Gap, relative to s, up to which directions are one block even if exact: changes of W of that size turn them."""
+ROUNDING = 16
+"""Units of rounding of s_1 at which steps end, where s is 0 or as small."""
 WIDEST = 96
 """Columns of Q at which it is restarted from the leading pairs."""
 
@@ -71,26 +74,34 @@ def leading(W: Tensor, k: int, warm: Tensor | None = None, tolerance: float = TO
             if warm is not None and not torch.isfinite(warm).all():
                 return leading(W, k, None, tolerance)
             return _nothing(W, k, torch.full_like(start, torch.nan) if warm is None else warm)
-        U, s, V, residual = _iterate(W, Y, k, COLD_STEPS if warm is None else WARM_STEPS, tolerance)
-        labels = _blocks(s[:k].tolist(), residual.tolist())
+        try:
+            U, s, V, residual = _iterate(W, Y, k, COLD_STEPS if warm is None else WARM_STEPS, tolerance)
+        except torch.linalg.LinAlgError:  # an overflow on the way
+            return _nothing(W, k, torch.full_like(start, torch.nan))
+        block = _blocks(s[:k].tolist(), residual)
         if warm is not None:
-            _turn(U[:, :k], V[:, :k], warm[:, :k].to(V), labels)
-        return Directions(U[:, :k], s[:k], V[:, :k], residual, torch.tensor(labels, device=W.device), V)
+            _turn(U[:, :k], V[:, :k], warm[:, :k].to(V), block)
+        return Directions(U[:, :k], s[:k], V[:, :k], s.new_tensor(residual), torch.tensor(block, device=W.device), V)
 
 
 def _start(W: Tensor, columns: int, warm: Tensor | None) -> Tensor:
     """The columns (n, c) of a fixed seed, or the earlier basis and one of them."""
-    generator = torch.Generator(W.device).manual_seed(0)
-    size = (W.shape[1], columns if warm is None else 1)
-    fresh = torch.randn(size, generator=generator, dtype=W.dtype, device=W.device)
     if warm is None:
-        return fresh
+        return _random(W.shape[1], columns, W.dtype, W.device)
     basis = warm.to(W, copy=True)
-    basis[:, -1:] += fresh / len(fresh) ** 0.5  # lest a direction orthogonal to the basis grows unseen
+    basis[:, -1:] += _remembered(W.shape[1], 1, W.dtype, W.device)  # lest a direction orthogonal to it grows unseen
     return basis
 
 
-def _iterate(W: Tensor, Y: Tensor, k: int, steps: int, tolerance: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _random(n: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    generator = torch.Generator(device).manual_seed(0)
+    return torch.randn(n, columns, generator=generator, dtype=dtype, device=device) / max(n, 1) ** 0.5
+
+
+_remembered = functools.lru_cache(maxsize=128)(_random)
+
+
+def _iterate(W: Tensor, Y: Tensor, k: int, steps: int, tolerance: float) -> tuple[Tensor, Tensor, Tensor, list[float]]:
     """At most so many steps, from Y = WV (m, c): U (m, c), s, V (n, c), and the residuals of the first k."""
     columns, rounding = Y.shape[1], torch.finfo(W.dtype)
     Q = torch.linalg.qr(Y).Q
@@ -100,11 +111,10 @@ def _iterate(W: Tensor, Y: Tensor, k: int, steps: int, tolerance: float) -> tupl
         A, s, Bh = torch.linalg.svd(R.mT)
         U, s, V = Q @ A[:, :columns], s[:columns], P @ Bh[:columns].mT
         Y = W @ V[:, :k]
-        zero = (s[0] * (max(W.shape) * rounding.eps)).clamp(rounding.tiny)  # smaller values are 0, with residual 0
-        residual = torch.linalg.vector_norm(Y - U[:, :k] * s[:k], dim=0) / torch.maximum(s[:k], zero)
-        steps -= 1
-        if steps == 0 or residual.max() <= tolerance:
-            return U, s, V, residual
+        values, away = torch.stack([s[:k], torch.linalg.vector_norm(Y - U[:, :k] * s[:k], dim=0)]).tolist()
+        steps, floor = steps - 1, rounding.eps * values[0]
+        if steps == 0 or all(r <= max(tolerance * one, ROUNDING * floor) for r, one in zip(away, values, strict=True)):
+            return U, s, V, [r / max(one, floor, rounding.tiny) for r, one in zip(away, values, strict=True)]
         if Q.shape[1] + k > WIDEST:
             Q, Z = U, V * s
         new = torch.linalg.qr(torch.cat([Q, Y], 1)).Q[:, Q.shape[1] :]
