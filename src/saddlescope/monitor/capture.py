@@ -5,8 +5,8 @@ gradient arrives in the backward pass, the two become a use of each parameter (`
 of every sample (``uses``): projections on the directions, squares. Nothing else is kept. A hook on each parameter reads
 its gradient when it has been accumulated, before anything clips it.
 
-Micro-batches are told apart by the backward pass that they belong to: uses within one pass are of the same samples and
-are added with their cross term; different passes hold different samples.
+Micro-batches are told apart by the backward pass that they belong to (``passes``): uses within one pass are of the same
+samples and are added with their cross term; different passes hold different samples.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 from saddlescope.monitor import nodes
 from saddlescope.monitor._torch import Tensor, torch, wide
 from saddlescope.monitor.layers import NotSamples
+from saddlescope.monitor.passes import Call, Passes
 from saddlescope.monitor.sites import Layout, Site, Tap
 from saddlescope.monitor.uses import Heads, Use, inner
 from saddlescope.monitor.variables import Status
@@ -89,6 +90,7 @@ class Capture:
         self._shared = shared
         self._called: set[str] = set()
         self._handles: list[Any] = []
+        self._now, self._reads = Passes(), False
         self._passes: dict[str, dict[int, _Pass]] = {}
         self._before: dict[str, Tensor] = {}
         self._begun: set[str] = set()
@@ -102,6 +104,7 @@ class Capture:
             self._handles += [tap.layer.register_forward_hook(_Forward(self, tap)) for tap in self._layout.taps]
             if self._layout.raw:
                 self._handles.append(self._model.register_forward_hook(self._leave))
+        self._reads = gradients
         if gradients:
             for name, site in self._layout.sites.items():
                 self._handles.append(site.parameter.register_hook(partial(self._adds, name, site.parameter)))
@@ -117,7 +120,9 @@ class Capture:
         self.close()
         for name, passes in self._passes.items():
             raw = self.raw[name]
-            for one in passes.values():
+            for number, one in passes.items():
+                if self._reads and not self._now.added(name, number):
+                    continue
                 if one.projections is not None:
                     raw.projections.append(one.projections)
                 if one.squares is not None:
@@ -135,7 +140,7 @@ class Capture:
         """Before a pass adds to ``.grad``: keep what earlier steps left there, drop passes that were cleared."""
         if parameter.grad is None:
             passes = self._passes.get(name, {})
-            self._passes[name] = {task: one for task, one in passes.items() if task == _task()}
+            self._passes[name] = {task: one for task, one in passes.items() if task == self._now.now()}
             self._before.pop(name, None)
         elif name not in self._begun:
             self._before[name] = parameter.grad.detach().clone()
@@ -147,6 +152,11 @@ class Capture:
             return
         with torch.no_grad():
             self._take(name, gradient)
+
+    def took(self, name: str, gradient: Tensor | None) -> None:
+        """Read the gradient of a parameter after a pass has added to it."""
+        self._now.adds(name)
+        self.take(name, gradient)
 
     def _take(self, name: str, gradient: Tensor) -> None:
         raw, site = self.raw[name], self._layout.sites[name]
@@ -162,7 +172,6 @@ class Capture:
     def _enter(self, model: Any, args: Any, kwargs: Any) -> None:
         first = next((x for x in _tensors((*args, *kwargs.values())) if x.dim()), None)
         self._batch = None if first is None else len(first)
-        self._called.clear()
 
     def _leave(self, model: Any, args: Any, out: Any) -> None:
         """Put hooks on the nodes that use parameters of no supported layer."""
@@ -171,43 +180,48 @@ class Capture:
         found = nodes.find(_tensors([out]), self._layout.raw, self._batch)
         again = Counter(one.name for one in found)
         self._shared.update(name for name, count in again.items() if count > 1)
-        self._handles += [one.node.register_prehook(partial(self._met, one)) for one in found]
+        self._handles += [one.node.register_prehook(partial(self._met, one, Call())) for one in found]
 
-    def _met(self, found: nodes.Found, gradients: tuple[Tensor | None, ...]) -> None:
+    def _met(self, found: nodes.Found, call: Call, gradients: tuple[Tensor | None, ...]) -> None:
         with torch.no_grad():
             given = tuple(one.detach() for one in gradients if one is not None)
             if self._handles and given:
-                self._guarded([found.name], lambda: self._one(found.name, _task(), found.use(given)), given[0])
+                self._guarded([found.name], lambda now: self._one(found.name, now, found.use(given)), given[0], call)
 
     def called(self, tap: Tap) -> None:
-        """Note a call in the forward pass; a second one shares the parameters. Recomputed calls do not count."""
-        if _task() < 0:
+        """Note a call before a pass; a second one shares the parameters. Recomputed calls do not count."""
+        if self._now.now() is None:
             if tap.name in self._called:
                 self._shared.update(tap.sites.values())
             self._called.add(tap.name)
 
-    def add(self, tap: Tap, a: Tensor, d: Tensor, batch: int | None) -> None:
+    def add(self, tap: Tap, call: Call, a: Tensor, d: Tensor, batch: int | None) -> None:
         """Take one use of a layer: its input and its output gradient."""
-        samples = len(a) if batch is None else batch
 
-        def take() -> None:
-            uses = tap.uses(tap.layer, a, d, samples)
+        def take(now: int) -> None:
+            uses = tap.uses(tap.layer, a, d, len(a) if batch is None else batch)
             for key, name in tap.sites.items():
                 if key in uses:
-                    self._one(name, _task(), uses[key])
+                    self._one(name, now, uses[key])
 
-        self._guarded(tap.sites.values(), take, d)
+        self._guarded(tap.sites.values(), take, d, call)
 
-    def _guarded(self, names: Iterable[str], take: Callable[[], None], d: Tensor) -> None:
-        """Take uses of these parameters; what cannot be taken is refused with its reason."""
+    def _guarded(self, names: Iterable[str], take: Callable[[int], None], d: Tensor, call: Call) -> None:
+        """Take uses of these parameters in the pass that runs; what cannot be taken is refused with its reason."""
+        self._called.clear()
+        now = self._now.now(call)
         for name in names:
             self.raw[name].precision = max(self.raw[name].precision, torch.finfo(d.dtype).eps)
         try:
-            take()
-        except (NotSamples, RuntimeError, IndexError) as error:
-            for name in names:
-                self.raw[name].flags |= REFUSED
-                self.raw[name].why = " ".join(str(error).split())[:160]
+            take(now or 0)
+        except (NotSamples, RuntimeError, IndexError, TypeError, ValueError) as error:
+            self.refuse(names, str(error))
+
+    def refuse(self, names: Iterable[str], why: str) -> None:
+        """Mark parameters as not seen; ``why`` is the end of a sentence that starts with their name."""
+        for name in names:
+            self.raw[name].flags |= REFUSED
+            self.raw[name].why = " ".join(why.split())[:160]
 
     def _one(self, name: str, task: int, use: Use) -> None:
         site, count = self._layout.sites[name], len(use) if self._count is None else self._count
@@ -251,15 +265,21 @@ class _Forward:
         self._capture, self._tap = capture, tap
 
     def __call__(self, layer: Any, args: tuple[Any, ...], out: Any) -> None:
+        capture, tap, batch = self._capture, self._tap, self._capture._batch
+        capture.called(tap)
         if not (torch.is_grad_enabled() and isinstance(out, Tensor) and out.requires_grad and args):
             return
-        capture, tap, a, batch = self._capture, self._tap, args[0].detach(), self._capture._batch
-        capture.called(tap)
+        a = args[0].detach()
+        call, version = Call(), None if a.is_inference() else a._version
 
         def seen(d: Tensor) -> None:
-            if capture.open_hooks:
-                with torch.no_grad():
-                    capture.add(tap, a, d.detach(), batch)
+            if not capture.open_hooks:
+                return
+            if version is not None and a._version != version:
+                capture.refuse(tap.sites.values(), "had its input changed in place after it was called")
+                return
+            with torch.no_grad():
+                capture.add(tap, call, a, d.detach(), batch)
 
         out.register_hook(seen)
 
@@ -271,7 +291,7 @@ class _Gradient:
         self._capture, self._site = capture, site
 
     def __call__(self, parameter: Tensor) -> None:
-        self._capture.take(self._site.name, parameter.grad)
+        self._capture.took(self._site.name, parameter.grad)
 
 
 def products(x: Tensor, y: Tensor, site: Site) -> Tensor:
@@ -293,11 +313,6 @@ def shared(taps: Iterable[Tap]) -> set[str]:
         for name in tap.sites.values():
             (again if name in seen else seen).add(name)
     return again
-
-
-def _task() -> int:
-    """The backward pass that runs now; −1 outside."""
-    return int(getattr(torch._C, "_current_graph_task_id", lambda: 0)())
 
 
 def _tensors(values: Iterable[Any]) -> Iterable[Tensor]:

@@ -121,7 +121,8 @@ def _group_norm(layer: Any, a: Tensor, d: Tensor, samples: int) -> dict[str, Use
         raise NotSamples(f"has the input shape {tuple(a.shape)} for {samples} samples")
     d = d.to(wide(d.dtype))
     normal = functional.group_norm(a.to(d.dtype), layer.num_groups, None, None, layer.eps)
-    return {"weight": Rows((d * normal).flatten(2).sum(2)), "bias": Rows(d.flatten(2).sum(2))}
+    shape = (*d.shape[:2], -1)
+    return {"weight": Rows((d * normal).reshape(shape).sum(2)), "bias": Rows(d.reshape(shape).sum(2))}
 
 
 LAYERS: dict[type[nn.Module], Uses] = {
@@ -135,6 +136,9 @@ LAYERS: dict[type[nn.Module], Uses] = {
     nn.GroupNorm: _group_norm,
 }
 """The layers that are supported."""
+
+NORMS = (_layer_norm, _rms_norm, _group_norm)
+"""Uses whose parameters are vectors, whatever their shape."""
 
 BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
 """Layers that couple the samples of a batch while they train, so that no gradient belongs to one sample."""

@@ -39,7 +39,7 @@ class Measurement:
         self._model, self._set, self.heads, self._group = model, given, heads, group
         self._lay_out()
         self.capture = Capture(model, self.layout, {}, 0, set())
-        self._hooks = False
+        self._hooks, self._scale = False, Scale()
         self._directions: dict[str, Directions] = {}
         self._along: dict[str, Directions] = {}
         self.fixed: Mapping[str, Directions] = {}
@@ -60,6 +60,7 @@ class Measurement:
         """Take the directions of the weights as they are, and prepare the hooks; none without ``hooks``."""
         if fingerprint(self._model) != self.layout.fingerprint:
             self._lay_out()
+        self._scale = Scale(self._set.reduction, self._set.scale())  # a GradScaler may change it within the step
         needs, self._hooks = self._set.quantities, hooks and self._set.needs_data
         self._directions = self.leading() if needs & {"modes", "rank"} else {}
         self._along = (
@@ -95,7 +96,7 @@ class Measurement:
             self.layout.sites,
             raws,
             self._along,
-            Scale(self._set.reduction, self._set.scale()),
+            self._scale,
             (refused if self.layout.batch_norm else "") if self._hooks else None,
             group=self._group if self._hooks else None,
         )

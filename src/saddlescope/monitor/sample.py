@@ -138,13 +138,25 @@ def _columns(raws: Mapping[str, Raw], samples: int, scale: Scale) -> tuple[dict[
             k = along.shape[1] // 2
             found[name, "modes"], found[name, "control"] = along[:, :k], along[:, k:]
         if raw.squares:
-            squares[name] = torch.cat(raw.squares).double() * factor**2
+            squares[name] = _squares(raw) * factor**2
             found[name, "squares"] = squares[name]
             if squares[name].shape[1] > 1:
                 found[name, "whole"] = squares[name].sum(1, keepdim=True)
     lengths = Counter(len(one) for one in squares.values())
     usual = lengths.most_common(1)[0][0] if lengths else 0
     return found, {name: one for name, one in squares.items() if len(one) == usual}
+
+
+def _squares(raw: Raw) -> Tensor:
+    """The squares of all passes (b, H), scaled so that their mean is that over all samples.
+
+    A pass of n_j of the N samples, b_j of the b squares, has the weight ``n_j b/(N b_j)``; 1 if passes are alike.
+    """
+    if len(raw.squares) == 1 or len(raw.squares) != len(raw.samples):
+        return torch.cat(raw.squares).double()
+    b, N = sum(len(one) for one in raw.squares), sum(raw.samples)
+    weights = [n * b / (N * len(one)) for one, n in zip(raw.squares, raw.samples, strict=True)]
+    return torch.cat([one.double() * weight for one, weight in zip(raw.squares, weights, strict=True)])
 
 
 def _merged(moments: Mapping[Key, Moments], samples: int, group: Any) -> tuple[dict[Key, Moments], int]:

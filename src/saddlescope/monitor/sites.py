@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from saddlescope.monitor._torch import nn, torch
-from saddlescope.monitor.layers import BATCH_NORMS, Uses, uses_of, why_not
+from saddlescope.monitor.layers import BATCH_NORMS, NORMS, Uses, uses_of, why_not
 from saddlescope.monitor.uses import Heads
 
 
@@ -68,6 +68,7 @@ def layout(model: nn.Module, heads: Mapping[str, Heads]) -> Layout:
     skipped: dict[str, str] = {}
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     reasons = _reasons(model)
+    vectors = {id(p) for layer in model.modules() if uses_of(layer) in NORMS for p in layer._parameters.values()}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             skipped[name] = "is frozen"
@@ -76,7 +77,8 @@ def layout(model: nn.Module, heads: Mapping[str, Heads]) -> Layout:
         elif hasattr(parameter, "full_tensor"):
             skipped[name] = "is sharded: its ranks hold parts of the matrix; watch an unsharded copy"
         else:
-            shape = (len(parameter), parameter[0].numel()) if parameter.dim() > 1 else None
+            matrix = parameter.dim() > 1 and id(parameter) not in vectors
+            shape = (len(parameter), parameter[0].numel()) if matrix else None
             sites[name] = Site(
                 name, parameter, shape, _fitting(heads.get(name), shape, parameter), reasons[id(parameter)]
             )
