@@ -28,7 +28,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+
+from saddlescope._arrays import Floats
 from saddlescope.monitor._torch import Tensor, double, nn, torch, wide
 from saddlescope.monitor.directions import Directions
 from saddlescope.monitor.moments import Moments, trace
@@ -48,17 +52,19 @@ def measure(
     """
     found: Values = {"frobenius": {}, "stable_rank": {}, "effective_rank_low": {}, "effective_rank_high": {}}
     alike: dict[tuple[object, ...], list[str]] = {}
-    for name in directions.keys() & sites.keys():
-        found["frobenius"][name] = frobenius(sites[name].parameter)
+    for name in (name for name in directions if name in sites):
         s = directions[name].s
+        found["frobenius"][name] = frobenius(sites[name].parameter)
         alike.setdefault((len(s), s.dtype, s.device), []).append(name)
     for names in alike.values():
-        s, residual = (torch.stack([getattr(directions[name], part) for name in names]) for part in ("s", "residual"))
-        norm = torch.stack([found["frobenius"][name] for name in names])
-        size = norm.new_tensor([min(sites[name].shape or (0, 0)) for name in names])
+        parts = [(directions[name].s, directions[name].residual, found["frobenius"][name][None]) for name in names]
+        numbers = torch.stack([torch.cat(part) for part in parts]).cpu().numpy()
+        k = numbers.shape[1] // 2
+        s, residual, norm = numbers[:, :k], numbers[:, k:-1], numbers[:, -1]
+        size = np.array([min(sites[name].shape or (0, 0)) for name in names])
         low, high = effective_rank_bounds(s, norm, size, residual)
         for variable, values in zip(list(found)[1:], (stable_rank(s, norm), low, high), strict=True):
-            found[variable] |= zip(names, values.unbind(), strict=True)
+            found[variable] |= zip(names, torch.from_numpy(values).unbind(), strict=True)
     dets = {
         name: log_det(sites[lower].parameter.flatten(1), sites[upper].parameter.flatten(1))
         for name, (lower, upper) in interfaces.items()
@@ -76,64 +82,64 @@ def frobenius(W: Tensor) -> Tensor:
     return torch.linalg.vector_norm(W.detach(), dtype=wide(W.dtype))
 
 
-def stable_rank(s: Tensor, norm: Tensor) -> Tensor:
+def stable_rank(s: Any, norm: Any) -> Floats:
     """``‖W‖_F²/s_1²`` from singular values (…, k), largest first, and the norms (…); 0 for W = 0.
 
-    >>> stable_rank(torch.tensor([4.0]), torch.tensor(5.0))
-    tensor(1.5625)
+    >>> stable_rank([4.0], 5.0)
+    array(1.5625)
     """
-    return torch.where(s[..., 0] == 0, 0.0, (norm / s[..., 0]).square())
+    largest = np.asarray(s, np.float64)[..., 0]
+    return np.asarray((norm / np.where(largest == 0, 1.0, largest)) ** 2)
 
 
-def effective_rank(s: Tensor) -> Tensor:
+def effective_rank(s: Any) -> Floats:
     """``exp(−Σ p log p)``, p all singular values (…, k) over their sum; 0 for W = 0.
 
     Source: Roy & Vetterli 2007, EUSIPCO, definition 2.
 
-    >>> effective_rank(torch.tensor([2.0, 2.0, 0.0]))
-    tensor(2.)
+    >>> effective_rank([2.0, 2.0, 0.0])
+    array(2.)
     """
-    return _exp_entropy(s, torch.ones_like(s))
+    values = np.asarray(s, np.float64)
+    return _exp_entropy(values, np.ones_like(values))
 
 
-def effective_rank_bounds(
-    s: Tensor, norm: Tensor, size: Tensor | int, residual: Tensor | float = 0.0
-) -> tuple[Tensor, Tensor]:
+def effective_rank_bounds(s: Any, norm: Any, size: Any, residual: Any = 0.0) -> tuple[Floats, Floats]:
     """The least and the largest effective rank of matrices (…) with these k largest singular values and norms.
 
     s (…, k), largest first; norm ``‖W‖_F`` (…); size ``min(m, n)`` (…). Both bounds are attained, and equal if k is
     size. The bounds allow for rounding, and for values that are too small by ``residual`` (…, k) relative to s.
 
-    >>> low, high = effective_rank_bounds(torch.tensor([2.0]).double(), torch.tensor(8.0).double().sqrt(), 5)
-    >>> low.round(decimals=6), high.round(decimals=6)   # spectra (2, 2, 0, 0, 0) and (2, 1, 1, 1, 1)
-    (tensor(2., dtype=torch.float64), tensor(4.7622, dtype=torch.float64))
+    >>> low, high = effective_rank_bounds([2.0], 8**0.5, 5)   # the spectra (2, 2, 0, 0, 0) and (2, 1, 1, 1, 1)
+    >>> round(float(low), 6), round(float(high), 6)
+    (2.0, 4.762203)
     """
-    slack = ROUNDING * torch.finfo(s.dtype).eps
-    s, norm, residual = double(s), double(norm), torch.as_tensor(residual, dtype=torch.float64).to(double(s).device)
-    one = torch.ones_like(s)
-    count = torch.as_tensor(size, dtype=s.dtype, device=s.device) - s.shape[-1]
-    cap = (s * (1 + residual))[..., -1]
-    rest = norm.square() - s.square().sum(-1)
-    most = torch.minimum(rest + slack * norm.square(), count * cap.square()).clamp(min=0)
-    missed = (((1 + residual).square() - 1) * s.square()).sum(-1)
-    least = torch.minimum(rest - slack * norm.square() - missed, count * cap.square()).clamp(min=0)
-    full = torch.where(cap > 0, (least / cap.square()).floor(), 0.0)
-    left = (least - full * cap.square()).clamp(min=0).sqrt()
-    equal = torch.where(count > 0, (most / count).sqrt(), 0.0)
-    low = _exp_entropy(_with(s, cap, left), _with(one, full, one[..., 0]))
-    return low, _exp_entropy(_with(s, equal), _with(one, count))
+    s = np.asarray(s) * 1.0
+    slack, norm2 = ROUNDING * np.finfo(s.dtype).eps, np.asarray(norm, np.float64) ** 2
+    s = s.astype(np.float64)
+    top = s * (1 + np.asarray(residual, np.float64))
+    cap, count = top[..., -1], np.asarray(size) - s.shape[-1]
+    least = np.clip(norm2 * (1 - slack) - (top**2).sum(-1), 0, count * cap**2)
+    most = np.clip(norm2 * (1 + slack) - (s**2).sum(-1), 0, count * cap**2)
+    full = np.floor(least / np.where(cap > 0, cap, 1.0) ** 2)
+    left = np.sqrt(np.maximum(least - full * cap**2, 0))
+    equal = np.sqrt(most / np.maximum(count, 1))
+    once = np.ones_like(s)
+    low = _exp_entropy(_with(s, cap, left), _with(once, full, np.ones_like(cap)))
+    return low, _exp_entropy(_with(s, equal), _with(once, count))
 
 
-def _with(values: Tensor, *more: Tensor) -> Tensor:
+def _with(values: Floats, *more: Floats) -> Floats:
     """Further columns (…) beside values (…, k)."""
-    return torch.cat([values, *(one.expand(values.shape[:-1]).unsqueeze(-1) for one in more)], -1)
+    return np.concatenate([values, *(np.broadcast_to(one, values.shape[:-1])[..., None] for one in more)], axis=-1)
 
 
-def _exp_entropy(values: Tensor, times: Tensor) -> Tensor:
+def _exp_entropy(values: Floats, times: Floats) -> Floats:
     """``exp(−Σ p log p)`` of values (…, j) that are there ``times`` (…, j); 0 if all are 0."""
-    total = (times * values).sum(-1, keepdim=True)
-    p = values / torch.where(total == 0, 1.0, total)
-    return torch.where(total[..., 0] == 0, 0.0, (times * torch.special.entr(p)).sum(-1).exp())
+    total = (times * values).sum(-1, keepdims=True)
+    p = values / np.where(total == 0, 1.0, total)
+    entropy = -(times * p * np.log(np.where(p == 0, 1.0, p))).sum(-1)
+    return np.asarray(np.where(total[..., 0] == 0, 0.0, np.exp(entropy)))
 
 
 # --- the determinant of neighbouring linear layers
