@@ -34,7 +34,7 @@ STATE = "saddlescope.pt"
 """The file with the state of the watch in the folder of every checkpoint."""
 
 
-class WatchCallback(TrainerCallback):  # type: ignore[misc]
+class WatchCallback(TrainerCallback):
     """Noise, balance and rank of a model while a Trainer trains it; ``watch`` has the records.
 
     All arguments are those of ``Watch``. Raises TypeError for an argument that ``Watch`` does not have.
