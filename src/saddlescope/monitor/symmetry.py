@@ -13,15 +13,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 
-from saddlescope.monitor._torch import Tensor, nn, torch
+from saddlescope.monitor._torch import Tensor, nn, torch, wide
 from saddlescope.monitor.pairs import Pair, Part
 from saddlescope.monitor.uses import Heads
 
 SLACK, SLACK_HALF = 1000, 8
 """Rounding units that the backward pass may leave in the gradients. In half precision little room is left between the
 rounding of a true pair and the defect of a false one."""
+SMALL = 1 << 18
+"""Numbers of a matrix of signs that is still faster than a sum over parts."""
 
 
 def precise(device: torch.device) -> torch.dtype:
@@ -30,13 +33,16 @@ def precise(device: torch.device) -> torch.dtype:
 
 
 def block_dot(x: Tensor, y: Tensor, heads: Heads | None = None) -> Tensor:
-    """``Σ xy`` over every block of a parameter, (H,), or over all of it, (1,), in the type of x.
+    """``Σ xy`` over every block of a parameter, (H,), or over all of it, (1,), in at least single precision.
 
     >>> block_dot(torch.ones(2, 4), torch.ones(2, 4), Heads(2, "columns"))
     tensor([4., 4.])
     """
+    if x.dtype.itemsize < 4:
+        x, y = x.to(wide(x.dtype)), y.to(wide(y.dtype))
     if heads is None:
-        return torch.linalg.vecdot(x.reshape(1, -1), y.reshape(1, -1))
+        flat = x.reshape(-1)
+        return torch.dot(flat, flat if y is x else y.reshape(-1)).view(1)
     if heads.side == "rows" or x.dim() == 1:
         return torch.linalg.vecdot(x.reshape(heads.count, -1), y.reshape(heads.count, -1))
     return torch.linalg.vecdot(x.flatten(1), y.flatten(1), dim=0).view(heads.count, -1).sum(1)
@@ -57,7 +63,19 @@ class Layout:
 
     def differences(self, values: Sequence[Tensor]) -> Tensor:
         """``Σ_u − Σ_w`` (…, P) of numbers per block, one tensor (…, H) for every parameter."""
+        if self._matrix is not None:  # one launch
+            return torch.cat(list(values), -1).to(self.signs.dtype) @ self._matrix
         return (self._parts(values) * self.signs).sum(-1)
+
+    @cached_property
+    def _matrix(self) -> Tensor | None:
+        """The signs as a matrix (blocks, P), if it is small."""
+        count = sum(split.count if split else 1 for split in self.heads)
+        if count * len(self.signs) > SMALL:
+            return None
+        whole = self.signs.new_zeros(count + 1, len(self.signs))
+        whole.scatter_add_(0, self.places.T, self.signs.T)
+        return whole[:-1]
 
     def sides(self, values: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """``Σ_u`` and ``Σ_w`` of numbers per block, each (…, P)."""
