@@ -49,15 +49,19 @@ class Raw:
     """What a parameter contributed, in units of its gradient: one entry per backward pass in each list.
 
     ``projections`` (n, 2k) on directions and control, ``squares`` (b, H). Of the gradient, of all passes together:
-    ``along`` (2k,) ``uᵀgv``, ``norm2`` (H,) its square, ``euler`` (H,) its product with the parameter.
+    ``along`` (2k,) ``uᵀgv``, and ``own`` of this rank alone, ``norm2`` (H,) its square, ``euler`` (H,) its product with
+    the parameter.
     """
 
     projections: list[Tensor] = field(default_factory=list)
     squares: list[Tensor] = field(default_factory=list)
     samples: list[int] = field(default_factory=list)
     along: Tensor | None = None
+    own: Tensor | None = None
     norm2: Tensor | None = None
     euler: Tensor | None = None
+    touched: bool = False
+    """Whether a pass of this rank added to the gradient."""
     flags: int = 0
     why: str = ""
     precision: float = 0.0
@@ -78,11 +82,18 @@ class Capture:
     """Hooks from ``open`` to ``close``; what they saw is in ``raw``, by the name of the parameter."""
 
     def __init__(
-        self, model: Any, layout: Layout, frames: Mapping[str, Frame], squares: int | None, shared: set[str]
+        self,
+        model: Any,
+        layout: Layout,
+        frames: Mapping[str, Frame],
+        squares: int | None,
+        shared: set[str],
+        reduced: bool = False,
     ) -> None:
         """``squares`` is the number of samples whose squares are taken in a pass: None for all, 0 for none.
 
         ``shared`` names parameters with more than one use in a pass, and takes those that turn out to have.
+        ``reduced``: gradients become means over ranks at the end of a pass.
         """
         self._model, self._layout, self._frames, self._count = model, layout, frames, squares
         self._pairs = {name: frame.pairs for name, frame in frames.items()}
@@ -90,7 +101,7 @@ class Capture:
         self._shared = shared
         self._called: set[str] = set()
         self._handles: list[Any] = []
-        self._now, self._reads = Passes(), False
+        self._now, self._reads = Passes(self._reduced if reduced else None), False
         self._passes: dict[str, dict[int, _Pass]] = {}
         self._before: dict[str, Tensor] = {}
         self._begun: set[str] = set()
@@ -153,10 +164,18 @@ class Capture:
         with torch.no_grad():
             self._take(name, gradient)
 
+    def _reduced(self) -> None:
+        """Read all gradients, now means over ranks."""
+        if self._handles and self._reads:
+            for name, site in self._layout.sites.items():
+                self.take(name, site.parameter.grad)
+
     def took(self, name: str, gradient: Tensor | None) -> None:
         """Read the gradient of a parameter after a pass has added to it."""
         self._now.adds(name)
         self.take(name, gradient)
+        raw = self.raw[name]
+        raw.own, raw.touched = raw.along, True
 
     def _take(self, name: str, gradient: Tensor) -> None:
         raw, site = self.raw[name], self._layout.sites[name]

@@ -12,7 +12,7 @@ from saddlescope.monitor.capture import CHECK, NO_CROSS, NO_GRADIENT, NOT_FINITE
 from saddlescope.monitor.coverage import NOT_RECORDED as MISSED
 from saddlescope.monitor.coverage import SKIPPED, WATCHED, Row
 from saddlescope.monitor.directions import Directions, leading
-from saddlescope.monitor.probe import averaged
+from saddlescope.monitor.probe import averaged, summed
 from saddlescope.monitor.record import Values, merged
 from saddlescope.monitor.sample import Sample, Scale, pooled
 from saddlescope.monitor.settings import Settings
@@ -42,6 +42,7 @@ class Measurement:
         self._hooks, self._scale = False, Scale()
         self._directions: dict[str, Directions] = {}
         self._along: dict[str, Directions] = {}
+        self._ranks: Values = {}
         self.fixed: Mapping[str, Directions] = {}
         """Directions of the modes in place of those of the weights as they are."""
         self._controls: dict[str, tuple[Tensor, Tensor]] = {}
@@ -63,11 +64,15 @@ class Measurement:
         self._scale = Scale(self._set.reduction, self._set.scale())  # a GradScaler may change it within the step
         needs, self._hooks = self._set.quantities, hooks and self._set.needs_data
         self._directions = self.leading() if needs & {"modes", "rank"} else {}
+        of_weights = "rank" in needs  # now, as an optimizer step may follow inside the context
+        self._ranks = rank.measure(self.layout.sites, self._directions, self._interfaces) if of_weights else {}
         self._along = (
             {name: self._fixed(name, one) for name, one in self._directions.items()} if "modes" in needs else {}
         )
         frames = {name: modes.frame(one, self._control(name, one)) for name, one in self._along.items()}
-        self.capture = Capture(self._model, self.layout, frames, self._set.squares, self._shared)
+        self.capture = Capture(
+            self._model, self.layout, frames, self._set.squares, self._shared, self._group is not None
+        )
 
     def attach(self) -> None:
         """Put the hooks on."""
@@ -83,13 +88,12 @@ class Measurement:
     ) -> tuple[int, Values]:
         """Batch size and values of the step; a probe gives its gradients, and the batch size of the training step."""
         raws = self.capture.finish()
-        if self._group is not None and self._hooks:
-            if gradients is None:  # after the backward pass these are means over ranks
-                gradients = {name: site.parameter.grad for name, site in self.layout.sites.items()}
-            else:
-                gradients = averaged(gradients, self._group)
         for name, gradient in (gradients or {}).items():
-            self.capture.take(name, gradient)
+            self.capture.took(name, gradient)
+        if self._group is not None and self._hooks and gradients is not None:
+            for name, gradient in averaged(gradients, self._group).items():
+                self.capture.take(name, gradient)
+            batch_size = summed(batch_size or 0, self._group)
         refused = f"{self.layout.batch_norm} is a BatchNorm in training, which couples samples"
         sample = pooled(
             step,
@@ -106,8 +110,7 @@ class Measurement:
     def _values(self, sample: Sample) -> Values:
         needs = self._set.quantities
         parts = [modes.strengths(self._along or self._directions)] if self._directions else []
-        if "rank" in needs:
-            parts.append(rank.measure(self.layout.sites, self._directions, self._interfaces))
+        parts.append(self._ranks)
         if "modes" in needs and self._hooks:
             parts.append(modes.measure(sample))
         if "noise" in needs and self._hooks:

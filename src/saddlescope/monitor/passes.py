@@ -7,6 +7,7 @@ to no gradient, such as ``autograd.grad`` with respect to an input, is none.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from saddlescope.monitor._torch import torch
@@ -22,7 +23,9 @@ class Call:
 class Passes:
     """Numbers the passes of one step, by the backward pass that runs when it is asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, then: Callable[[], None] | None = None) -> None:
+        """``then`` is called at the end of every pass, after what others do there."""
+        self._then = then
         self._of_task: dict[int, int] = {}
         self._running: int | None = None
         self._added: dict[int, set[str]] = {}
@@ -36,7 +39,7 @@ class Passes:
         if task not in self._of_task:
             if self._running is None:
                 self._running = task
-                torch.autograd.Variable._execution_engine.queue_callback(self._end)
+                _at_the_end(self._end)
             self._of_task[task] = self._running
         if call is not None:
             if call.passed is not None and call.passed in self._added:
@@ -56,3 +59,10 @@ class Passes:
 
     def _end(self) -> None:
         self._running = None
+        if self._then is not None:
+            _at_the_end(self._then)
+
+
+def _at_the_end(function: Callable[[], None]) -> None:
+    """Call a function when the running backward pass has ended, after those that asked before."""
+    torch.autograd.Variable._execution_engine.queue_callback(function)

@@ -47,3 +47,10 @@ def averaged(gradients: Mapping[str, Tensor], group: Any) -> dict[str, Tensor]:
     torch.distributed.all_reduce(flat, group=group)
     parts = (flat / ranks).split([gradient.numel() for gradient in gradients.values()])
     return {name: part.reshape(gradient.shape) for (name, gradient), part in zip(gradients.items(), parts, strict=True)}
+
+
+def summed(count: int, group: Any) -> int:
+    """The sum of a number over the ranks of a process group."""
+    counts: list[Any] = [None] * torch.distributed.get_world_size(group)
+    torch.distributed.all_gather_object(counts, count, group=group)
+    return sum(counts)

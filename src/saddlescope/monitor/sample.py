@@ -11,10 +11,17 @@ from saddlescope.monitor._torch import Tensor, torch
 from saddlescope.monitor.capture import CHECK, NO_CROSS, NO_GRADIENT, NOT_FINITE, NOT_RECORDED, REFUSED, Raw
 from saddlescope.monitor.directions import Directions
 from saddlescope.monitor.moments import Moments
+from saddlescope.monitor.ranks import LINEAR, Key, together
 from saddlescope.monitor.sites import Site
 
-TOLERANCE = 1e3
-"""Rounding units by which the sum of the projections may differ from the gradient's, relative to Σ|p_i|."""
+TOLERANCE, AT_MOST = 1e3, 5e-2
+"""By how much the sum of the projections may differ from the gradient's, relative to Σ|p_i|: rounding units, and the
+largest difference whatever they are."""
+
+
+def tolerance(precision: float) -> float:
+    """The largest difference that rounding explains."""
+    return min(TOLERANCE * precision, AT_MOST)
 
 
 @dataclass(frozen=True)
@@ -71,9 +78,6 @@ class Sample:
     """Of further numbers of every sample, such as those of rescaling pairs."""
 
 
-Key = tuple[str, str]
-"""Name of a parameter, "" for the model, and what is known of it."""
-
 PerSample = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 """Squares ``‖G_i‖²`` (b, H) by parameter → further numbers (b,) of every sample by name."""
 
@@ -93,20 +97,47 @@ def pooled(
     ``refused`` says why no sample could be seen anywhere; None if none was to be seen.
     """
     samples = _samples(raws)
-    columns, squares = _columns(raws, samples, scale)
+    widths = {} if group is None else _widths(sites, directions, per_sample)
+    columns, squares = _columns(raws, samples, scale, widths)
     if squares:
         columns["", "total"] = torch.stack([one.sum(1) for one in squares.values()]).sum(0).unsqueeze(1)
     columns |= {(name, "sum"): one.unsqueeze(1) for name, one in per_sample(squares).items()}
-    gathered = _moments(columns)
+    merged, whole = _moments(columns), samples
     checks = {name: _check(raw) for name, raw in raws.items()}
-    merged, whole = _merged(gathered, samples, group)
+    states = {name: _state(sites[name], raw, samples, directions, checks[name], refused) for name, raw in raws.items()}
+    if group is not None:
+        flags = {name: status for name, (status, _) in states.items()}
+        all_ranks = together(widths, merged, samples, flags, scale.reduction, group)
+        merged, whole = all_ranks.moments, all_ranks.samples
+        states = {name: _elsewhere(state, all_ranks.flags[name]) for name, state in states.items()}
     factor = scale.of_gradient(whole)
     seen = {
-        name: _seen(sites[name], raw, samples, merged, directions.get(name), factor, checks[name], refused)
+        name: _seen(name, raw, merged, directions.get(name), factor, checks[name], *states[name])
         for name, raw in raws.items()
     }
     sums = {name: moments for (name, kind), moments in merged.items() if kind == "sum"}
     return Sample(step, whole, seen, merged.get(("", "total")), sums)
+
+
+def _elsewhere(state: tuple[int, str], flags: int) -> tuple[int, str]:
+    """The state of a parameter with the flags of all ranks."""
+    status, why = state
+    return flags, why or ("was refused on another rank" if flags & ~status & REFUSED else "")
+
+
+def _widths(sites: Mapping[str, Site], directions: Mapping[str, Directions], per_sample: PerSample) -> dict[Key, int]:
+    """What there can be to know, the same on all ranks, and in how many columns."""
+    found: dict[Key, int] = {}
+    heads = {name: 1 if site.heads is None else site.heads.count for name, site in sites.items()}
+    for name, H in heads.items():
+        k = len(directions[name].s) if name in directions else 0
+        found |= {(name, kind): k for kind in LINEAR if k}
+        found[name, "squares"] = H
+        if H > 1:
+            found[name, "whole"] = 1
+    found["", "total"] = 1
+    nothing = {name: torch.zeros(1, H, dtype=torch.float64) for name, H in heads.items()}
+    return found | {(name, "sum"): 1 for name in per_sample(nothing)}
 
 
 def _samples(raws: Mapping[str, Raw]) -> int:
@@ -125,13 +156,18 @@ def _moments(columns: Mapping[Key, Tensor]) -> dict[Key, Moments]:
     return {key: found[key] for key in columns}
 
 
-def _columns(raws: Mapping[str, Raw], samples: int, scale: Scale) -> tuple[dict[Key, Tensor], dict[str, Tensor]]:
-    """Projections, control and squares of every sample by parameter, and the squares (b, H) alone."""
+def _columns(
+    raws: Mapping[str, Raw], samples: int, scale: Scale, widths: Mapping[Key, int]
+) -> tuple[dict[Key, Tensor], dict[str, Tensor]]:
+    """Projections, control and squares of every sample by parameter, and the squares (b, H) alone.
+
+    Parameters that no pass of this rank used have zeros, in columns of these ``widths``.
+    """
     found: dict[Key, Tensor] = {}
     squares: dict[str, Tensor] = {}
     factor = scale.of_sample(samples)
     for name, raw in raws.items():
-        if sum(raw.samples) != samples:
+        if sum(raw.samples) != samples or raw.flags & REFUSED:
             continue
         if raw.projections:
             along = torch.cat(raw.projections).double() * factor
@@ -144,7 +180,18 @@ def _columns(raws: Mapping[str, Raw], samples: int, scale: Scale) -> tuple[dict[
                 found[name, "whole"] = squares[name].sum(1, keepdim=True)
     lengths = Counter(len(one) for one in squares.values())
     usual = lengths.most_common(1)[0][0] if lengths else 0
+    for (name, kind), width in widths.items():
+        if name in raws and _unused(raws[name]) and usual:
+            like = next(iter(squares.values()))
+            found[name, kind] = like.new_zeros(samples if kind in LINEAR else usual, width)
+            if kind == "squares":
+                squares[name] = found[name, kind]
     return found, {name: one for name, one in squares.items() if len(one) == usual}
+
+
+def _unused(raw: Raw) -> bool:
+    """Whether a parameter took part in no pass of this rank, so that its samples contribute 0."""
+    return not (raw.touched or raw.samples or raw.flags)
 
 
 def _squares(raw: Raw) -> Tensor:
@@ -159,37 +206,18 @@ def _squares(raw: Raw) -> Tensor:
     return torch.cat([one.double() * weight for one, weight in zip(raw.squares, weights, strict=True)])
 
 
-def _merged(moments: Mapping[Key, Moments], samples: int, group: Any) -> tuple[dict[Key, Moments], int]:
-    """The moments over all ranks, by one gather of one vector, and the number of samples of all ranks."""
-    if group is None:
-        return dict(moments), samples
-    vectors = [one.to_vector() for one in moments.values()]
-    own = torch.cat([torch.tensor([float(samples)], dtype=torch.float64, device=vectors[0].device), *vectors])
-    ranks = [torch.empty_like(own) for _ in range(torch.distributed.get_world_size(group))]
-    torch.distributed.all_gather(ranks, own, group=group)
-    whole = torch.stack(ranks)
-    parts = whole[:, 1:].split([len(vector) for vector in vectors], dim=1)
-    return {key: Moments.from_vectors(part) for key, part in zip(moments, parts, strict=True)}, int(whole[:, 0].sum())
-
-
 def _check(raw: Raw) -> Tensor:
-    if not raw.projections or raw.along is None:
+    if not raw.projections or raw.own is None:
         return torch.tensor(torch.nan)
     along = torch.cat(raw.projections).double()
     scale = along.abs().sum(0) + torch.finfo(torch.float64).tiny
-    return ((along.sum(0) - raw.along.double()).abs() / scale).max()
+    return ((along.sum(0) - raw.own.double()).abs() / scale).max()
 
 
-def _seen(
-    site: Site,
-    raw: Raw,
-    samples: int,
-    merged: Mapping[Key, Moments],
-    directions: Directions | None,
-    factor: float,
-    check: Tensor,
-    refused: str | None,
-) -> Seen:
+def _state(
+    site: Site, raw: Raw, samples: int, directions: Mapping[str, Directions], check: Tensor, refused: str | None
+) -> tuple[int, str]:
+    """Status of a parameter and its reason, as the end of a sentence."""
     status, why = raw.flags, raw.why
     if raw.norm2 is None:
         status |= NO_GRADIENT
@@ -199,19 +227,33 @@ def _seen(
         pass
     elif refused:
         status, why = status | REFUSED, refused
-    elif not raw.samples:
+    elif not raw.samples and raw.touched:
         status |= REFUSED if raw.flags & REFUSED or site.reason else NOT_RECORDED
         why = why or site.reason
-    elif sum(raw.samples) != samples:
+    elif raw.samples and sum(raw.samples) != samples:
         status, why = status | REFUSED, f"saw {sum(raw.samples)} rows where the batch has {samples} samples"
-    elif not (directions is None or bool(check <= TOLERANCE * raw.precision)):
+    elif raw.samples and site.name in directions and not bool(check <= tolerance(raw.precision)):
         status |= CHECK
-    shared = status & NO_CROSS
+    return status, why
+
+
+def _seen(
+    name: str,
+    raw: Raw,
+    merged: Mapping[Key, Moments],
+    directions: Directions | None,
+    factor: float,
+    check: Tensor,
+    status: int,
+    why: str,
+) -> Seen:
+    given = {} if status & REFUSED else merged
+    squares = {} if status & (REFUSED | NO_CROSS) else merged
     return Seen(
-        projections=merged.get((site.name, "modes")),
-        control=merged.get((site.name, "control")),
-        squares=None if shared else merged.get((site.name, "squares")),
-        whole=None if shared else merged.get((site.name, "whole")),
+        projections=given.get((name, "modes")),
+        control=given.get((name, "control")),
+        squares=squares.get((name, "squares")),
+        whole=squares.get((name, "whole")),
         signal=None if raw.along is None else raw.along[: len(raw.along) // 2].double() * factor,
         gradient_norm2=None if raw.norm2 is None else raw.norm2.double() * factor**2,
         euler=None if raw.euler is None else raw.euler.double() * factor,
