@@ -253,6 +253,17 @@ def test_global_generator_and_weights_are_left_alone(gen):
     assert torch.equal(leading(W, K).U, first.U)
 
 
+def test_autocast_and_inference_mode_change_nothing(gen):
+    W = matrix(gen, 30, 40, 0.8).float()
+    plain = leading(W, K, leading(W, K).basis)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = leading(W, K, leading(W, K).basis)
+    with torch.inference_mode():
+        inferred = leading(W, K, leading(W, K).basis)
+    for found in (cast, inferred):
+        assert torch.equal(found.U, plain.U) and torch.equal(found.s, plain.s)
+
+
 def test_errors_name_the_remedy():
     with pytest.raises(ValueError, match="W must be a matrix, got shape"):
         leading(torch.zeros(3), 1)

@@ -64,7 +64,7 @@ def leading(W: Tensor, k: int, warm: Tensor | None = None, tolerance: float = TO
         raise ValueError(f"W must be a matrix, got shape {tuple(W.shape)}; write W.reshape(W.shape[0], -1)")
     if k < 1:
         raise ValueError(f"k must be 1 or more, got {k}; it is the number of directions")
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(W.device.type, enabled=False):
         W = W.detach().to(wide(W.dtype))
         k, columns = min(k, *W.shape), min(k + EXTRA, *W.shape)
         if warm is not None and warm.shape != (W.shape[1], columns):
