@@ -61,7 +61,7 @@ def record(step, names=("fc1.weight", "fc2.weight"), modes=4, heads=0, batch=32,
             put("head_trace", name, drawn(heads))
             put("head_trace_stderr", name, 0.1 * torch.ones(heads))
             put("head_gradient_norm2", name, 0.1 * drawn(heads))
-    for place, pair in enumerate(f"{one} · {two}" for one, two in zip(names[::2], names[1::2], strict=False)):
+    for place, pair in enumerate(f"{one}~{two}" for one, two in zip(names[::2], names[1::2], strict=False)):
         imbalance = (2 + place) * (math.exp(-3 * time) if place % 3 < 2 else 1 + time)
         rate = -3 * imbalance / LAST if place % 3 < 2 else (2 + place) / LAST
         put("imbalance", pair, imbalance)

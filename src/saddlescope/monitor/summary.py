@@ -26,7 +26,7 @@ RECENT = 20
 CERTAIN = 2.0
 """Standard errors beyond which a sign, or a difference, is taken as real."""
 
-LINES, NAME = 18, 32
+LINES, NAME = 18, 33
 """Most lines of a summary as text, most columns of a name in it."""
 
 
@@ -59,10 +59,10 @@ def summary(training: xr.Dataset) -> Summary:
     if training.sizes["step"]:
         training = training.sortby("step")
         rows += [(name, text) for name, of in TOPICS.items() if (text := of(training))]
-    return Summary(_title(training), tuple(rows))
+    return Summary(title(training), tuple(rows))
 
 
-def _title(training: xr.Dataset) -> str:
+def title(training: xr.Dataset) -> str:
     steps = training["step"].values
     if not len(steps):
         return "Training watched, nothing recorded yet"
@@ -92,20 +92,20 @@ def alarms(training: xr.Dataset) -> str:
 def _where(variable: xr.DataArray, holds: np.ndarray) -> str:
     """The names for which something holds, with the number of records; "" where there are none."""
     counts = zip(_names(variable), holds.sum(axis=0), strict=True)
-    return listed([f"{_short(name)} in {int(n):,} of {len(holds):,} records" for name, n in counts if n], 2)
+    return listed([f"{short(name)} in {int(n):,} of {len(holds):,} records" for name, n in counts if n], 2)
 
 
 def balance(training: xr.Dataset) -> str:
     """Which pairs noise balances, which part it starves, and for which it does not tell."""
     if not {"balance_noise", "balance_stderr", "imbalance"} <= set(training):
         return ""
-    (rate, error), (_, imbalance) = _recent(training, "balance_noise", "balance_stderr"), _ends(training["imbalance"])
+    (rate, error), (_, imbalance) = _recent(training, "balance_noise", "balance_stderr"), ends(training["imbalance"])
     groups: dict[str, list[str]] = {"balances": [], "starves": [], "leaves undecided": []}
     names = _names(training["imbalance"])
-    for i in _order(-np.abs(rate) / error):
-        numbers = f"{_short(names[i])}: {rate[i]:+.2g} ± {error[i]:.1g} a step at {imbalance[i]:.3g}"
+    for i in order(-np.abs(rate) / error):
+        numbers = f"{short(names[i])}: {rate[i]:+.2g} ± {error[i]:.1g} a step at {imbalance[i]:.3g}"
         if abs(rate[i]) <= CERTAIN * error[i]:
-            groups["leaves undecided"].append(_short(names[i]))
+            groups["leaves undecided"].append(short(names[i]))
         elif rate[i] * imbalance[i] < 0:
             groups["balances"].append(numbers)
         else:
@@ -118,8 +118,8 @@ def prediction(training: xr.Dataset) -> str:
     """The change of the imbalance, measured and predicted."""
     if not {"imbalance", "imbalance_predicted", "imbalance_predicted_stderr"} <= set(training):
         return ""
-    start, end = _ends(training["imbalance"])
-    predicted, error = _ends(training["imbalance_predicted"])[1], _ends(training["imbalance_predicted_stderr"])[1]
+    start, end = ends(training["imbalance"])
+    predicted, error = ends(training["imbalance_predicted"])[1], ends(training["imbalance_predicted_stderr"])[1]
     known = np.isfinite(end) & np.isfinite(predicted) & (error > 0)
     if not known.any():
         return ""
@@ -128,7 +128,7 @@ def prediction(training: xr.Dataset) -> str:
     names, agree = _names(training["imbalance"]), int((known & (off <= CERTAIN)).sum())
     largest = int(np.argmax(np.where(known, np.abs(measured), -1)))
     said = [
-        f"{_short(names[i])}: measured {measured[i]:+.3g}, predicted {expected[i]:+.3g} ± {error[i]:.1g}"
+        f"{short(names[i])}: measured {measured[i]:+.3g}, predicted {expected[i]:+.3g} ± {error[i]:.1g}"
         for i in dict.fromkeys((largest, int(np.argmax(off))))
     ]
     return f"change of imbalance as predicted, within two errors, in {agree} of {known.sum()} pairs; {'; '.join(said)}"
@@ -139,7 +139,7 @@ def noise_scale(training: xr.Dataset) -> str:
     if "noise_scale" not in training or not training["noise_scale"].notnull().any():
         return ""
     names = ("noise_scale", "noise_scale_low", "noise_scale_high")
-    value, low, high = (float(_ends(training[name])[1]) if name in training else np.nan for name in names)
+    value, low, high = (float(ends(training[name])[1]) if name in training else np.nan for name in names)
     batch, meaning = int(training["batch_size"][-1]), ""
     if batch < low:
         meaning = f"; the gradient of a batch of {batch:,} is mostly noise"
@@ -154,7 +154,7 @@ def noise(training: xr.Dataset) -> str:
         return ""
     (trace, error), names = _recent(training, "trace", "trace_stderr"), _names(training["trace"])
     total = np.nansum(trace)
-    said = [f"{_short(names[i])} {trace[i] / total:.0%} ({trace[i]:.3g} ± {error[i]:.1g})" for i in _order(-trace)[:3]]
+    said = [f"{short(names[i])} {trace[i] / total:.0%} ({trace[i]:.3g} ± {error[i]:.1g})" for i in order(-trace)[:3]]
     return f"of the total trace of {total:.3g}: {', '.join([*said, *_largest(training, 'head_trace', 'head', 1)])}"
 
 
@@ -174,11 +174,11 @@ def _largest(training: xr.Dataset, name: str, dim: str, most: int) -> list[str]:
         known = training["control_variance"].sel(weight=training[name]["weight"])
         control = _mean(known.values[-RECENT:], (0, 2))
     said = []
-    for flat in _order(-values.ravel())[:most]:
+    for flat in order(-values.ravel())[:most]:
         row, place = divmod(flat, values.shape[1])
         beside = f", {values[row, place] / control[row]:.2g} × a random direction" if control[row] > 0 else ""
         numbers = f"{values[row, place]:.3g} ± {error[row, place]:.1g}{beside}"
-        said.append(f"{dim} {place} of {_short(names[row])} ({numbers})")
+        said.append(f"{dim} {place} of {short(names[row])} ({numbers})")
     return said
 
 
@@ -186,19 +186,19 @@ def rank(training: xr.Dataset) -> str:
     """Weights whose effective rank is certainly below what it was, and the fall of log determinants."""
     parts = []
     if {"effective_rank_low", "effective_rank_high"} <= set(training):
-        low, high = _ends(training["effective_rank_low"]), _ends(training["effective_rank_high"])
+        low, high = ends(training["effective_rank_low"]), ends(training["effective_rank_high"])
         names, left = _names(training["effective_rank_low"]), high[1] / low[0]
         lost = [
-            f"{_short(names[i])} {_span(low[0][i], high[0][i])} → {_span(low[1][i], high[1][i])}"
-            for i in _order(left)
+            f"{short(names[i])} {_span(low[0][i], high[0][i])} → {_span(low[1][i], high[1][i])}"
+            for i in order(left)
             if left[i] < 1
         ]
         where = f": {listed(lost, 2)}" if lost else ""
         parts = [f"effective rank lost in {len(lost)} of {np.isfinite(left).sum()} weights{where}"]
     if "log_det" in training:
-        start, end = _ends(training["log_det"])
-        for i in _order(end - start)[:1]:
-            name = _short(_names(training["log_det"])[i])
+        start, end = ends(training["log_det"])
+        for i in order(end - start)[:1]:
+            name = short(_names(training["log_det"])[i])
             parts.append(f"log det of {name} changed by {end[i] - start[i]:+.3g}")
     return "; ".join(parts)
 
@@ -231,7 +231,7 @@ def _mean(values: Floats, axis: int | tuple[int, ...]) -> Floats:
         return np.asarray(np.where(known, values, 0).sum(axis=axis) / known.sum(axis=axis))
 
 
-def _ends(variable: xr.DataArray) -> tuple[Floats, Floats]:
+def ends(variable: xr.DataArray) -> tuple[Floats, Floats]:
     """The first and the last known numbers along the steps."""
     values = variable.values
     known = np.isfinite(values)
@@ -240,7 +240,7 @@ def _ends(variable: xr.DataArray) -> tuple[Floats, Floats]:
     return first, last
 
 
-def _order(values: ArrayLike) -> list[int]:
+def order(values: ArrayLike) -> list[int]:
     """Places from the smallest value on, without those of NaN."""
     array = np.asarray(values)
     return [int(place) for place in np.argsort(array) if not np.isnan(array[place])]
@@ -250,13 +250,20 @@ def _names(variable: xr.DataArray) -> list[str]:
     return [str(name) for name in variable[variable.dims[1]].values]
 
 
-def _short(name: str) -> str:
-    """The end of a long name, which says most.
+def short(name: str, width: int = NAME) -> str:
+    """The end of a long name, which says most, or of both names of a pair.
 
-    >>> _short("transformer.layers.11.self_attention.output_projection.weight")
+    >>> short("transformer.layers.11.self_attention.output_projection.weight")
     '…tention.output_projection.weight'
+    >>> short("encoder.0.first_linear~encoder.0.second_linear", 24)
+    '…rst_linear~…ond_linear'
     """
-    return name if len(name) <= NAME else f"…{name[-NAME:]}"
+    if len(name) <= width:
+        return name
+    sides = name.split("~")
+    left = width + 1 - len(sides)
+    cuts = [left // len(sides)] * len(sides)
+    return "~".join(side if len(side) <= cut else f"…{side[1 - cut :]}" for side, cut in zip(sides, cuts, strict=True))
 
 
 def _span(low: float, high: float) -> str:

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import matplotlib as mpl
-import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from saddlescope._numbers import shown
-from saddlescope.plots import series
+from saddlescope.plots import series, training
 from saddlescope.plots.laws import draw_stationary
 from saddlescope.plots.panel import Panel, draw
 from saddlescope.plots.predicted import predictions
-from saddlescope.plots.style import GREY, PANEL, STYLE, Picture, quiet, wrapped
+from saddlescope.plots.style import PANEL, STYLE, Picture, quiet, titled, wrapped
 from saddlescope.plots.views import CannotPlot, View, view
+from saddlescope.runs.training import is_training
 
 Draw = Callable[[Axes, int], None]
 """Draws into axes, with this many entries in a row of the legend."""
 
 
-def plot(run: xr.Dataset, theory: bool = True) -> Figure:
+def plot(run: Any, theory: bool = True) -> Figure:
     """The picture of a run: mode strengths, mode noise, loss, balance, rank or determinant, with theory.
+
+    ``run`` is a dataset of simulate or load, or a watched training: a ``Watch``, its dataset, or that from a store. Its
+    picture shows the modes of a few weights, noise, balance and rank, with their errors; ``theory`` adds predictions.
 
     Lines are ensemble means and bands hold 90 % of the trajectories. ``theory`` adds the mode SDE (mean and 5–95 %) and
     gradient flow to the strengths of the first four modes, and the mean noise of the mode SDE. What a reader may miss
@@ -39,18 +43,17 @@ def plot(run: xr.Dataset, theory: bool = True) -> Figure:
     """
     if not isinstance(theory, bool):
         raise TypeError(f"theory must be True or False, got {shown(theory)}")
+    run = run.to_xarray() if hasattr(run, "to_xarray") else run
+    if is_training(run):
+        return training.picture(run, theory)
     seen = view(run)
     notes = list(seen.notes)
     with mpl.rc_context(STYLE), quiet():
         panels, more = ([], []) if seen.ruin else _panels(seen, theory)
         figure = _laid_out(panels)
-        width = 0.98 * figure.get_figwidth()
         if seen.ruin:
-            figure.text(0.008, 0.45, wrapped(seen.ruin, width, 11), va="center", fontsize=11)
-        figure.suptitle(wrapped(_title(seen), width), x=0.008, ha="left", fontsize=9)
-        footer = [wrapped(note, width) for note in notes + more]
-        figure.supxlabel("\n".join(footer), x=0.008, ha="left", fontsize=9, color=GREY)
-        figure.canvas.draw()  # fixes ticks and text while the style holds
+            figure.text(0.008, 0.45, wrapped(seen.ruin, 0.98 * figure.get_figwidth(), 11), va="center", fontsize=11)
+        titled(figure, _title(seen), notes + more)
     return figure
 
 

@@ -243,6 +243,14 @@ def wrapped(text: str, width: float, size: float = 9) -> str:
     return "\n".join(lines)
 
 
+def titled(figure: Picture, title: str, notes: Sequence[str]) -> None:
+    """Add a title and a footer, a paragraph a note, and fix ticks and text while the style holds."""
+    width = 0.98 * figure.get_figwidth()
+    figure.suptitle(wrapped(title, width), x=0.008, ha="left", fontsize=9)
+    figure.supxlabel("\n".join(wrapped(note, width) for note in notes), x=0.008, ha="left", fontsize=9, color=GREY)
+    figure.canvas.draw()
+
+
 def legend_above(axes: Axes, across: int, entries: Mapping[str, Any] | None = None) -> None:
     """A legend above the panel, ``across`` entries in a row: of names with handles, or of all that has a label."""
     if entries is None:
