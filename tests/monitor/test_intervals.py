@@ -5,9 +5,18 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
+from scipy import stats
+
+from support import FALSE_ALARM
 
 torch = pytest.importorskip("torch")
 
+from saddlescope.monitor.intervals import (  # noqa: E402
+    Interval,
+    noise_scale,
+    variance_interval,
+    window_interval,
+)
 from saddlescope.monitor.moments import Moments, trace  # noqa: E402
 
 PARTS = (1, 50, 7, 142, 1, 99)
@@ -94,7 +103,7 @@ def test_the_trace_is_that_of_the_covariance():
 def test_the_trace_of_heads_from_some_samples_is_unbiased():
     generator = torch.Generator().manual_seed(3)
     values = []
-    for _ in range(4000):
+    for _ in range(2000):
         G = torch.randn(12, 2, 3, generator=generator, dtype=torch.float64).square()  # covariance 2, mean 1
         squares = Moments.from_samples(G[:4].square().sum(2))
         found = trace(squares, G.mean(0).square().sum(1), 12)
@@ -105,3 +114,136 @@ def test_the_trace_of_heads_from_some_samples_is_unbiased():
     assert ((values.mean(0) - truth).abs() < 5 * error).all()
     assert not ((values.mean(0) * 12 / 11 - truth).abs() < 5 * error).all()
     assert trace(Moments.from_samples(torch.ones(1)), torch.ones(()), 1).value.isnan()
+
+
+# ------------------------------------------------------------------ coverage, on gradients of a network
+
+DRAWS = 1000
+RECORDS = 20
+
+
+def covers(held: torch.Tensor) -> bool:
+    """Whether the share of independent draws whose interval held the truth can be one from 90 to 98 %."""
+    n, k = held.numel(), int(held.sum())
+    return stats.binom.cdf(k, n, 0.90) > FALSE_ALARM and stats.binom.sf(k - 1, n, 0.98) > FALSE_ALARM
+
+
+def holds(interval, truth: torch.Tensor) -> torch.Tensor:
+    return (interval.low <= truth) & (truth <= interval.high)
+
+
+def raw(value: torch.Tensor, stderr: torch.Tensor) -> Interval:
+    return Interval(value, value - 1.96 * stderr, value + 1.96 * stderr)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Small products are slower on several threads of a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def gradients() -> list[torch.Tensor]:
+    """Per-sample gradients (600, 160) of the last layer of a network on digits, at 20 records of its training."""
+    digits = pytest.importorskip("sklearn.datasets").load_digits()
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.tensor(digits.data[:600] / 16 - 0.3), torch.tensor(digits.target[:600])
+    W = torch.randn(16, 64, generator=generator, dtype=torch.float64) / 8
+    A = torch.randn(10, 16, generator=generator, dtype=torch.float64) / 4
+    found = []
+    for step in range(400 + 10 * RECORDS):
+        record = step >= 400 and step % 10 == 0
+        i = torch.arange(600) if record else torch.randint(600, (32,), generator=generator)
+        hidden = torch.relu(x[i] @ W.T)
+        error = torch.softmax(hidden @ A.T, 1) - torch.nn.functional.one_hot(y[i], 10)
+        if record:
+            found.append((error[:, :, None] * hidden[:, None, :]).flatten(1))
+        else:
+            back = (error @ A) * (hidden > 0)
+            A = A - 0.2 * error.T @ hidden / len(i)
+            W = W - 0.2 * back.T @ x[i] / len(i)
+    return found
+
+
+def draws(seed: int, batch: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randint(600, (DRAWS, batch), generator=generator) for _ in range(RECORDS)]
+
+
+@pytest.mark.parametrize("batch", [32, 256])
+def test_coverage_of_variances(gradients, batch):
+    direction = torch.linalg.svd(gradients[-1], full_matrices=False).Vh[3]
+    p = [G @ direction for G in gradients]
+    found = [Moments.from_samples(one[i].T) for one, i in zip(p, draws(1, batch), strict=True)]
+    values, stderrs = (torch.stack([getattr(m, name) for m in found]) for name in ("variance", "variance_stderr"))
+    truth = torch.stack([one.var(correction=0) for one in p])
+    assert covers(holds(variance_interval(values, stderrs), truth[-1]))
+    assert covers(holds(window_interval(values, stderrs), truth.mean()))
+    if batch == 32:
+        assert not covers(holds(raw(values[-1], stderrs[-1]), truth[-1]))
+        assert not covers(holds(window_interval(values, stderrs / 2), truth.mean()))
+        assert not covers(holds(window_interval(values, stderrs * 2), truth.mean()))
+
+
+def test_coverage_of_traces_and_the_noise_scale(gradients):
+    values, stderrs, norms = [], [], []
+    for G, i in zip(gradients, draws(2, 256), strict=True):
+        counts = torch.zeros(DRAWS, 600, dtype=torch.float64).scatter_add_(
+            1, i, torch.ones_like(i, dtype=torch.float64)
+        )
+        squares = Moments.from_samples(G.square().sum(1)[i[:, :16]].T)
+        found = trace(squares, (counts @ G / 256).square().sum(1), 256)
+        values.append(found.value)
+        stderrs.append(found.stderr)
+        norms.append(found.gradient_norm2)
+    value, norm = torch.stack(values), torch.stack(norms)
+    true_norms = torch.stack([G.mean(0).square().sum() for G in gradients])
+    truth = torch.stack([G.square().sum(1).mean() for G in gradients]) - true_norms
+    assert covers(holds(variance_interval(value, torch.stack(stderrs)), truth[-1]))
+    assert covers(holds(window_interval(value, torch.stack(stderrs)), truth.mean()))
+    ratio = truth.sum() / true_norms.sum()
+    assert covers(torch.stack([holds(noise_scale(value[:, j], norm[:, j]), ratio) for j in range(DRAWS)]))
+    each = value / norm
+    assert not covers(holds(raw(each.mean(0), each.std(0) / RECORDS**0.5), ratio))
+
+
+def test_the_window_is_no_statement_on_a_constant_variance():
+    drifting = torch.tensor([1.0, 2.0, 4.0, 8.0])
+    value, low, high = window_interval(drifting, 0.01 * drifting)
+    assert value == 3.75
+    assert high - low < 0.2  # the standard error of the values, 1.5, does not enter
+
+
+def test_intervals_at_the_edges():
+    nan, inf = torch.nan, torch.inf
+    zero = variance_interval(torch.zeros(3, 2), torch.zeros(3, 2))
+    assert zero.low.tolist() == zero.high.tolist() == [0, 0]
+    exact_value = window_interval(torch.ones(3), torch.zeros(3))
+    assert exact_value.low.item() == pytest.approx(1, rel=1e-5)
+    assert exact_value.high.item() == pytest.approx(1, rel=1e-5)
+    for value in (-1.0, 0.0):
+        found = variance_interval(torch.tensor([value]), torch.ones(1))
+        assert (found.low, found.high) == (0, inf)
+    gap = variance_interval(torch.tensor([9.0, nan, 1.0]), torch.tensor([1.0, nan, 0.1]))
+    without = variance_interval(torch.tensor([9.0, 1.0]), torch.tensor([1.0, 0.1]))
+    assert gap == without
+    assert variance_interval(torch.tensor([1.0, nan]), torch.tensor([0.1, nan])).high.isnan()
+    old = variance_interval(torch.tensor([5.0, *[1.0] * 20]), torch.tensor([5.0, *[0.1] * 20]))
+    assert old == variance_interval(torch.ones(20), torch.full((20,), 0.1))
+    assert window_interval(torch.tensor([nan]), torch.tensor([nan])).value.isnan()
+    one = variance_interval(torch.tensor([1.0]), torch.tensor([0.3]))
+    assert one == window_interval(torch.tensor([1.0]), torch.tensor([0.3]))
+
+
+def test_a_noise_scale_that_is_not_known():
+    value, low, high = noise_scale(torch.tensor([5.0, 6.0, 5.0, 6.0]), torch.tensor([-1.0, 0.5, -1.0, 0.5]))
+    assert value == torch.inf and high == torch.inf and 0 < low < torch.inf
+    lone = noise_scale(torch.tensor([5.0]), torch.tensor([1.0]))
+    assert lone.value.isnan() and lone.low == 0 and lone.high == torch.inf
+    equal = noise_scale(torch.full((5,), 6.0), torch.full((5,), 2.0))
+    assert [end.item() for end in equal] == pytest.approx([3, 3, 3])
+    gap = noise_scale(torch.tensor([5.0, torch.nan, 7.0]), torch.tensor([1.0, 1.0, 2.0]))
+    assert gap == noise_scale(torch.tensor([5.0, 7.0]), torch.tensor([1.0, 2.0]))
