@@ -20,6 +20,7 @@ from saddlescope.cli import app as command_line
 from saddlescope.data import Dataset, GaussianData, Moments
 from saddlescope.init import Balanced, Gaussian, Given
 from saddlescope.methods import METHODS
+from saddlescope.monitor.variables import VARIABLES as MONITORED
 from saddlescope.networks import Network
 from saddlescope.observables import OBSERVABLES, Variable
 from saddlescope.plan import Accumulate, Logspaced, Plan
@@ -124,8 +125,19 @@ def _type(part: type) -> str:
     return f'**`type = "{part.__name__}"`**\n\n{stacked(("key", "allowed", "default", ""), body)}'
 
 
+def monitor() -> str:
+    """The variables of a watched training: name, dims, definition, and how it reads."""
+    return stacked(
+        ("variable", "dims", "definition", "reads as"),
+        (
+            (f"`{name}`", ", ".join(one.dims), text(one.definition), text(one.reads_as))
+            for name, one in MONITORED.items()
+        ),
+    )
+
+
 def names() -> str:
-    """Every public name of ``saddlescope`` and of ``saddlescope.theory``, with its first line."""
+    """Every public name of the package, of its theory and of its monitor, with its first line."""
     return "\n\n".join(
         f"## `{short}`\n\n"
         + stacked(
@@ -136,7 +148,11 @@ def names() -> str:
                 if not inspect.ismodule(value)
             ),
         )
-        for short, module in (("sc", "saddlescope"), ("sc.theory", "saddlescope.theory"))
+        for short, module in (
+            ("sc", "saddlescope"),
+            ("sc.theory", "saddlescope.theory"),
+            ("sc.monitor", "saddlescope.monitor"),
+        )
     )
 
 
@@ -176,6 +192,7 @@ def _reference(entry: str) -> str:
 
 LISTINGS: dict[str, Callable[[], str]] = {
     "variables": variables,
+    "monitor": monitor,
     "coordinates": coordinates,
     "commands": commands,
     "run-file": run_file,
