@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from saddlescope.monitor.capture import CHECK, NO_CROSS, NO_GRADIENT, NOT_FINITE
 from saddlescope.monitor.coverage import NOT_RECORDED as MISSED
 from saddlescope.monitor.coverage import SKIPPED, WATCHED, Row
 from saddlescope.monitor.directions import Directions, leading
+from saddlescope.monitor.intervals import WINDOW
 from saddlescope.monitor.probe import averaged, summed
 from saddlescope.monitor.record import Values, merged
 from saddlescope.monitor.sample import Sample, Scale, pooled
@@ -47,6 +49,7 @@ class Measurement:
         """Directions of the modes in place of those of the weights as they are."""
         self._controls: dict[str, tuple[Tensor, Tensor]] = {}
         self._bases: dict[str, Tensor] = {}
+        self._totals: deque[tuple[Tensor, Tensor]] = deque(maxlen=WINDOW)
         self._seen: dict[str, tuple[int, str]] = {}
         self._said: set[Any] = set()
 
@@ -115,6 +118,7 @@ class Measurement:
             parts.append(modes.measure(sample))
         if "noise" in needs and self._hooks:
             parts.append(noise.measure(sample))
+            parts.append(noise.scale(self._totals, parts[-1]))
         return merged(*parts)
 
     def leading(self) -> dict[str, Directions]:
@@ -178,12 +182,16 @@ class Measurement:
     # --- state
 
     def state_dict(self) -> dict[str, Any]:
-        """What directions start from."""
-        return {"bases": {name: basis.cpu() for name, basis in self._bases.items()}}
+        """What directions start from, and the last records of the noise scale."""
+        return {
+            "bases": {name: basis.cpu() for name, basis in self._bases.items()},
+            "totals": [tuple(value.cpu() for value in pair) for pair in self._totals],
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
         sites = self.layout.sites
+        self._totals.extend(state["totals"])
         self._bases = {
             name: basis.to(sites[name].parameter.device) for name, basis in state["bases"].items() if name in sites
         }

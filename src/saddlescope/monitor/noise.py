@@ -9,9 +9,11 @@ sums over a window of records (``intervals``), never that of one record.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 
 from saddlescope.monitor._torch import Tensor, torch
+from saddlescope.monitor.intervals import noise_scale
 from saddlescope.monitor.moments import Moments, Trace, trace
 from saddlescope.monitor.record import Values
 from saddlescope.monitor.sample import Sample
@@ -45,6 +47,16 @@ def measure(sample: Sample) -> Values:
             "head_gradient_norm2": by_head,
         }
     return found
+
+
+def scale(totals: deque[tuple[Tensor, Tensor]], now: Values) -> Values:
+    """The noise scale over the last records, trace and squared gradient of each in ``totals``; ``now`` is added."""
+    if "total_trace" not in now:
+        return {}
+    totals.append((now["total_trace"][""], now["total_gradient_norm2"][""]))
+    found = noise_scale(*(torch.stack(list(values)) for values in zip(*totals, strict=True)))
+    names = ("noise_scale", "noise_scale_low", "noise_scale_high")
+    return {name: {"": value} for name, value in zip(names, found, strict=True)}
 
 
 def _traces(squares: Mapping[str, Moments], norms: Mapping[str, Tensor], batch_size: int) -> dict[str, Trace]:
