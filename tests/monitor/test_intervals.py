@@ -234,6 +234,9 @@ def test_intervals_at_the_edges():
     old = variance_interval(torch.tensor([5.0, *[1.0] * 20]), torch.tensor([5.0, *[0.1] * 20]))
     assert old == variance_interval(torch.ones(20), torch.full((20,), 0.1))
     assert window_interval(torch.tensor([nan]), torch.tensor([nan])).value.isnan()
+    for empty in (torch.ones(0), torch.ones(2), torch.ones(())):
+        with pytest.raises(ValueError, match="stack the records"):
+            window_interval(empty, torch.ones(0))
     one = variance_interval(torch.tensor([1.0]), torch.tensor([0.3]))
     assert one == window_interval(torch.tensor([1.0]), torch.tensor([0.3]))
 

@@ -49,7 +49,7 @@ def variance_interval(values: Tensor, stderrs: Tensor, window: int = WINDOW) -> 
 
     Estimates and standard errors have the shape (records, …), in the order of steps; records that are not finite are
     left out. One record is enough; the interval is then too short where few samples carry the variance. A value that
-    is not positive has the interval [0, ∞].
+    is not positive has the interval [0, ∞]. ValueError for shapes that differ, or without a record.
 
     >>> import torch
     >>> value, low, high = variance_interval(torch.tensor([1.0]), torch.tensor([0.1]))
@@ -116,6 +116,11 @@ def noise_scale(traces: Tensor, gradient_norm2s: Tensor, window: int = WINDOW) -
 
 def _trailing(values: Tensor, stderrs: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:
     """Estimates and squared standard errors in the window, 0 where not finite, and how many are finite."""
+    if values.shape != stderrs.shape or not values.dim() or not len(values):
+        raise ValueError(
+            f"values and stderrs must have the same shape (records, …) with at least one record, "
+            f"got {tuple(values.shape)} and {tuple(stderrs.shape)}; stack the records"
+        )
     s2, e2 = values[-window:].to(torch.float64), stderrs[-window:].to(torch.float64) ** 2
     finite = s2.isfinite() & e2.isfinite()
     return torch.where(finite, s2, 0.0), torch.where(finite, e2, 0.0), finite.sum(0).to(torch.float64)
