@@ -76,12 +76,31 @@ def run(case: str, rank: int) -> Any:
     return watch.records[0]
 
 
+def trained(rank: int, watched: bool) -> Any:
+    """Weights, gradients and generator after some steps."""
+    inner = model()
+    wrapped = nn.parallel.DistributedDataParallel(inner, gradient_as_bucket_view=True)
+    watch = Watch(wrapped, 2, heads=HEADS) if watched else None
+    optimizer = torch.optim.AdamW(wrapped.parameters(), 0.01)
+    for step in range(5):
+        ids = tokens().roll(step, 0).split(6)[rank]
+        with watch.step() if watch else contextlib.nullcontext():
+            loss(wrapped, ids, other=True).backward()
+        nn.utils.clip_grad_norm_(wrapped.parameters(), 0.5)
+        optimizer.step()
+        gradients = [p.grad.clone() for p in inner.parameters()]
+        optimizer.zero_grad()
+    return [*inner.state_dict().values(), *gradients, torch.get_rng_state()]
+
+
 def worker(rank: int, folder: str, cases: list[str]) -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     os.environ.update(MASTER_ADDR="127.0.0.1", GLOO_SOCKET_IFNAME=os.environ.get("GLOO_SOCKET_IFNAME", "lo"))
     torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=RANKS)
     found = {case: run(case, rank) for case in cases}
+    same = [torch.equal(*both) for both in zip(trained(rank, False), trained(rank, True), strict=True)]
+    torch.save(same, f"{folder}/same{rank}.pt")
     torch.save({case: (one.batch_size, one.values) for case, one in found.items()}, f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -94,6 +113,7 @@ def found(tmp_path_factory) -> Any:
     """Records of all cases, by rank."""
     folder: Path = tmp_path_factory.mktemp("ranks")
     torch.multiprocessing.spawn(worker, (str(folder), CASES), RANKS)
+    assert all(all(torch.load(folder / f"same{rank}.pt")) for rank in range(RANKS)), "training is not bit-identical"
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(RANKS)]
 
 

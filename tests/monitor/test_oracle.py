@@ -70,6 +70,10 @@ LAYERS = {
     "linear, 3-D, formed": (mlp, normal(N, 40, 5)),
     "linear, 3-D, Gram": (lambda: nn.Sequential(nn.Linear(20, 30), nn.Tanh(), nn.Linear(30, 20)), normal(N, 4, 20)),
     "linear, 4-D": (mlp, normal(N, 4, 3, 5)),
+    "linear, changed in place": (
+        lambda: nn.Sequential(nn.Linear(5, 7), nn.ELU(inplace=True), nn.Linear(7, 6), nn.LeakyReLU(inplace=True)),
+        normal(N, 4, 5),
+    ),
     "embedding": (lambda: nn.Sequential(nn.Embedding(10, 5), nn.Linear(5, 3)), tokens(N, 8)),
     "embedding, padding": (lambda: nn.Sequential(nn.Embedding(10, 5, padding_idx=2), nn.Tanh()), tokens(N, 8)),
     "embedding, one id": (lambda: nn.Sequential(nn.Embedding(10, 5), nn.Linear(5, 3)), tokens(N)),

@@ -111,10 +111,10 @@ class Capture:
     def open(self, gradients: bool = True) -> None:
         """Put the hooks on; without ``gradients`` they are given to ``take`` instead of being accumulated."""
         if self._per_sample:
-            self._handles.append(self._model.register_forward_pre_hook(self._enter, with_kwargs=True))
-            self._handles += [tap.layer.register_forward_hook(_Forward(self, tap)) for tap in self._layout.taps]
+            self._handles.append(self._model.register_forward_pre_hook(_Hook(self._enter), with_kwargs=True))
+            self._handles += [tap.layer.register_forward_hook(_Hook(_Forward(self, tap))) for tap in self._layout.taps]
             if self._layout.raw:
-                self._handles.append(self._model.register_forward_hook(self._leave))
+                self._handles.append(self._model.register_forward_hook(_Hook(self._leave)))
         self._reads = gradients
         if gradients:
             for name, site in self._layout.sites.items():
@@ -277,6 +277,19 @@ class Capture:
         one.squares = one.squares + squares + 2 * sum(inner(earlier, part, heads) for earlier in one.uses)
 
 
+class _Hook:
+    """A hook on a module; copies and pickles of the module have one that does nothing."""
+
+    def __init__(self, function: Callable[..., None] = lambda *args: None) -> None:
+        self._function = function
+
+    def __call__(self, *args: Any) -> None:
+        self._function(*args)
+
+    def __reduce__(self) -> Any:
+        return _Hook, ()
+
+
 class _Forward:
     """The forward hook of one layer."""
 
@@ -289,7 +302,7 @@ class _Forward:
         if not (torch.is_grad_enabled() and isinstance(out, Tensor) and out.requires_grad and args):
             return
         a = args[0].detach()
-        call, version = Call(), None if a.is_inference() else a._version
+        call, version, shape = Call(), None if a.is_inference() else a._version, out.shape
 
         def seen(d: Tensor) -> None:
             if not capture.open_hooks:
@@ -298,9 +311,17 @@ class _Forward:
                 capture.refuse(tap.sites.values(), "had its input changed in place after it was called")
                 return
             with torch.no_grad():
-                capture.add(tap, call, a, d.detach(), batch)
+                capture.add(tap, call, a, d.detach().reshape(shape), batch)
 
-        out.register_hook(seen)
+        _own(out).register_hook(seen)
+
+
+def _own(out: Tensor) -> Tensor:
+    """The tensor whose hooks outlive a change of ``out`` in place: where this is a view of all of it, its base."""
+    base = out._base if out._is_view() else None
+    if base is None or base.numel() != out.numel() or not (base.is_contiguous() and out.is_contiguous()):
+        return out
+    return base if base.requires_grad else out
 
 
 class _Gradient:

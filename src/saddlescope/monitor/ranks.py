@@ -1,8 +1,9 @@
 """The samples of all ranks of a distributed training, by one gather of one vector.
 
 Rank r of R holds n_r of the N samples and differentiates the mean loss of its own; the gradient is the mean over
-ranks. Contributions to a rank's own gradient times n_r are ``G_i`` of that rank; those of the training are ``N/(R n_r)``
-times as large: equal if all ranks hold equally many. A rank without a key has none of its samples in the moments.
+ranks. Contributions to a rank's own gradient times n_r are ``G_i`` of that rank; those of the training are
+``N/(R n_r)`` times as large: equal if all ranks hold equally many. A rank without a key has none of its samples in the
+moments.
 """
 
 from __future__ import annotations
