@@ -89,6 +89,16 @@ class Account:
         Q, C = (self.layout.differences(self.layout.dots(x, other)) for other in (x, m))
         return State(Q, C, fresh.to(exact))
 
+    def momentum(self) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
+        """‖m_u‖², ‖m_w‖² and C of every pair by its name, as they are; nothing without momentum."""
+        if not self.rule.momentum:
+            return {}
+        exact = self.layout.signs.dtype
+        x, buffers = [weight.detach().to(exact) for weight in self.weights], self._buffers()
+        m = [torch.zeros_like(a) if b is None else b.to(exact) for a, b in zip(x, buffers, strict=True)]
+        columns = *self.layout.sides(self.layout.dots(m, m)), self.layout.differences(self.layout.dots(x, m))
+        return dict(zip((pair.name for pair in self.pairs), zip(*columns, strict=True), strict=True))
+
     def _buffers(self) -> list[Tensor | None]:
         states = self.optimizer.state
         return [states[weight].get("momentum_buffer") if weight in states else None for weight in self.weights]

@@ -112,6 +112,10 @@ class Ledger:
     def _of(self, optimizer: Any) -> list[Account]:
         return [account for account in self._accounts if account.optimizer is optimizer]
 
+    def _live(self) -> list[Account]:
+        self._accounts = [account for account in self._accounts if account.optimizer is not None]
+        return self._accounts
+
     def _open(self) -> None:
         """One account for the pairs whose weights lie in the same groups of parameters of an optimizer."""
         self._accounts = []
@@ -159,15 +163,17 @@ class Ledger:
 
     def identity(self) -> dict[str, Tensor]:
         """The imbalance by the account; where it starts, before the first step."""
-        self._accounts = [account for account in self._accounts if account.optimizer is not None]
-        for account in self._accounts:
+        for account in self._live():
             account.begin(self._saved)
         return {name: row.imbalance for account in self._accounts for name, row in account.rows().items()}
 
     def rules(self) -> dict[str, Rule]:
         """The constants of the next step, of the pairs that have an account."""
-        live = [account for account in self._accounts if account.optimizer is not None]
-        return {pair.name: account.rule for account in live for pair in account.pairs}
+        return {pair.name: account.rule for account in self._live() for pair in account.pairs}
+
+    def momentum(self) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
+        """‖m_u‖², ‖m_w‖² and ``C = u·m_u − w·m_w`` now, of the pairs that have an account under momentum."""
+        return {name: one for account in self._live() for name, one in account.momentum().items()}
 
     def largest(self, clear: bool = False) -> dict[str, tuple[Tensor, Tensor]]:
         """The largest change of an imbalance in one step since the last call with ``clear``, and how many steps ago."""

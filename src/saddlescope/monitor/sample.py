@@ -63,6 +63,8 @@ class Seen:
     """|Σ_i p_i − Σ uᵀgv| relative to Σ_i |p_i|, the largest over directions; NaN without projections."""
     status: int
     why: str = ""
+    precision: float = 0.0
+    """Rounding unit of the signals, 0 if none was seen."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,4 +263,5 @@ def _seen(
         check=check,
         status=status,
         why=why,
+        precision=raw.precision,
     )
