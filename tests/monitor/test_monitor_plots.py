@@ -149,10 +149,10 @@ def test_nothing_recorded(made):
 
 def test_odd_datasets_are_drawn():
     """One record, missing numbers, negative estimates, weights that come and go."""
-    nan = torch.full((4,), torch.nan)
-    broken = record(5)
-    broken.values["mode_variance"]["fc1.weight"] = nan
-    broken.values["total_trace"][""] = torch.tensor(-1.0)
+    values = {name: dict(by_key) for name, by_key in record(5).values.items()}
+    values["mode_variance"]["fc1.weight"] = torch.full((4,), torch.nan)
+    values["total_trace"][""] = torch.tensor(-1.0)
+    broken = Record(5, 32, None, values)
     sc.plot(to_dataset([record(0)]))
     sc.plot(to_dataset([broken]))
     sc.plot(to_dataset([record(0), broken, record(9, names=("other",))]))

@@ -10,6 +10,7 @@ import xarray as xr
 from made_records import COVERAGE, record, records
 
 from saddlescope.monitor.coverage import Coverage
+from saddlescope.monitor.packed import Packed
 from saddlescope.monitor.record import Record
 from saddlescope.monitor.results import to_dataset
 from saddlescope.monitor.variables import COORDINATES, MEANINGS, VARIABLES, Status
@@ -72,8 +73,9 @@ def test_status_holds_flags_and_marks_what_is_missing():
 
 def test_numbers_of_any_type_keep_their_value():
     types = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.bool)
-    made = [Record(i, 1, None, {"trace": {"a": torch.tensor(1, dtype=dtype)}}) for i, dtype in enumerate(types)]
-    made[0].values["trace"]["a"].requires_grad_()
+    ones = [torch.tensor(1, dtype=dtype) for dtype in types]
+    ones[0].requires_grad_()
+    made = [Record(i, 1, None, {"trace": {"a": one}}) for i, one in enumerate(ones)]
     np.testing.assert_array_equal(to_dataset(made)["trace"], np.ones((len(types), 1)))
 
 
@@ -93,6 +95,24 @@ def test_empty_records(made):
     dataset = to_dataset(made)
     assert dataset.sizes["step"] == len(made)
     assert all(variable.isnull().all() for variable in dataset.values())
+
+
+def test_records_keep_values_in_a_few_tensors():
+    """The same values, each in a tensor of its kind that nothing else can change."""
+    whole = torch.arange(6.0)
+    given = {"trace": {"a": whole[1], "b": torch.tensor(2)}, "mode_strength": {"a": whole[2:5], "b": torch.empty(0)}}
+    expected = {name: {key: value.clone() for key, value in by_key.items()} for name, by_key in given.items()}
+    values = Record(0, 1, None, given).values
+    whole.zero_()
+    for name, by_key in expected.items():
+        assert list(values[name]) == list(by_key)
+        for key, value in by_key.items():
+            torch.testing.assert_close(values[name][key], value, rtol=0, atol=0)
+    assert len(values.tensors) == 3 and set(values) == set(given) and len(values) == 2
+    made = [record(step) for step in range(3)]
+    assert made[0].values.layout is made[2].values.layout
+    with pytest.raises(ValueError, match="numbers or vectors, got a tensor of 2 dims"):
+        Packed({"trace": {"a": torch.ones(2, 2)}})
 
 
 def test_an_unknown_variable_is_an_error():

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from saddlescope.monitor._torch import Tensor
+from saddlescope.monitor.packed import packed
 
 Values = dict[str, dict[str, Tensor]]
 """Variable → key along its first dim, "" if it has the dim ``step`` only → a number, or a vector of its inner dim."""
@@ -19,6 +20,9 @@ class Record:
     batch_size: int
     lr: float | None
     values: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", packed(self.values))
 
     def number(self, variable: str, key: str = "") -> float:
         """One number of the record; KeyError where it is not there."""

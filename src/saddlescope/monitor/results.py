@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import importlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from saddlescope._arrays import Floats
-from saddlescope.monitor._torch import Tensor, torch
+from saddlescope.monitor._torch import torch
 from saddlescope.monitor.coverage import Coverage
+from saddlescope.monitor.packed import Kind, Layout, packed
 from saddlescope.monitor.record import Record
 from saddlescope.monitor.variables import COORDINATES, VARIABLES, Status
 from saddlescope.runs.run import CONVENTIONS, version
@@ -28,6 +30,15 @@ LABELS = ("weight", "parameter", "pair", "interface")
 
 Places = dict[str, dict[str, int]]
 """By dim, the place of every name along it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """The numbers (record, …) of records with one layout, by kind, and the places of these records."""
+
+    rows: NDArray[np.int64]
+    layout: Layout
+    numbers: dict[Kind, Floats]
 
 
 def to_dataset(
@@ -42,7 +53,7 @@ def to_dataset(
 ) -> xr.Dataset:
     """One labelled dataset of all records: float64, ``status`` int64, variables that no record has left out.
 
-    Numbers come from the device once for each variable. Raises ValueError for a variable without an entry in
+    Numbers come from the device at once. Raises ValueError for a variable without an entry in
     ``variables.py``.
 
     >>> record = Record(0, 32, 0.1, {"trace": {"fc.weight": torch.tensor(2.0)}})
@@ -50,10 +61,10 @@ def to_dataset(
     >>> float(dataset["trace"].sel(parameter="fc.weight", step=0)), dict(dataset.sizes)
     (2.0, {'step': 1, 'parameter': 1})
     """
-    names = list(dict.fromkeys(name for record in records for name in record.values))
-    names.sort(key=list(VARIABLES).index)
-    places = _places(records, names)
-    blocks = {name: _block(records, name, places) for name in names}
+    tables = _tables(records)
+    names = sorted({name for table in tables for name in table.layout}, key=list(VARIABLES).index)
+    places = _places(tables, names)
+    blocks = {name: _block(tables, len(records), name, places) for name in names}
     lengths = {dim: len(of) for dim, of in places.items()} | _lengths(blocks)
     data = {
         name: (VARIABLES[name].dims, _padded(name, blocks[name], lengths), VARIABLES[name].attrs | _flags(name))
@@ -85,14 +96,13 @@ def attributes(
     }
 
 
-def _places(records: Sequence[Record], names: Sequence[str]) -> Places:
+def _places(tables: Sequence[Table], names: Sequence[str]) -> Places:
     """The names along every dim that is used, in the order in which they were first recorded."""
     found: dict[str, dict[str, None]] = {}
     for name in names:
         if dim := _label(name):
-            known = found.setdefault(dim, {})
-            for record in records:
-                known.update(dict.fromkeys(record.values.get(name, ())))
+            for table in tables:
+                found.setdefault(dim, {}).update(dict.fromkeys(table.layout.get(name, ())))
     return {dim: {key: place for place, key in enumerate(known)} for dim, known in found.items()}
 
 
@@ -102,21 +112,30 @@ def _label(name: str) -> str:
     return dims[1] if len(dims) > 1 and dims[1] in LABELS else ""
 
 
-def _block(records: Sequence[Record], name: str, places: Places) -> Floats:
+def _tables(records: Sequence[Record]) -> list[Table]:
+    """All numbers of the records, fetched from their device at once where records have the same layout."""
+    groups: dict[int, list[int]] = {}
+    for row, record in enumerate(records):
+        groups.setdefault(id(packed(record.values).layout), []).append(row)
+    tables = []
+    for rows in groups.values():
+        values = [packed(records[row].values) for row in rows]
+        numbers = {
+            kind: torch.stack([one.tensors[kind] for one in values]).cpu().double().numpy()
+            for kind in values[0].tensors
+        }
+        tables.append(Table(np.array(rows), values[0].layout, numbers))
+    return tables
+
+
+def _block(tables: Sequence[Table], records: int, name: str, places: Places) -> Floats:
     """A variable (step, name, inner) of all records, padded with NaN; of length 1 along dims that it does not have."""
     at = places.get(_label(name), {"": 0})
-    groups: dict[tuple[Any, ...], tuple[list[int], list[int], list[Tensor]]] = {}
-    for row, record in enumerate(records):
-        for key, tensor in record.values.get(name, {}).items():
-            kind = (tensor.numel(), tensor.dim(), tensor.dtype, tensor.device)  # its shape would take far longer
-            rows, columns, tensors = groups.setdefault(kind, ([], [], []))
-            rows.append(row)
-            columns.append(at[key])
-            tensors.append(tensor)
-    block = np.full((len(records), len(at), max((kind[0] for kind in groups), default=0)), np.nan)
-    for (length, *_), (rows, columns, tensors) in groups.items():
-        numbers = torch.stack(tensors).detach().cpu().double().numpy()
-        block[rows, columns, :length] = numbers.reshape(len(rows), length)
+    cells = [cell for table in tables for cell in table.layout.get(name, {}).values()]
+    block = np.full((records, len(at), max((cell.length for cell in cells), default=0)), np.nan)
+    for table in tables:
+        for key, (kind, start, length) in table.layout.get(name, {}).items():
+            block[table.rows, at[key], :length] = table.numbers[kind][:, start : start + length]
     return block
 
 
