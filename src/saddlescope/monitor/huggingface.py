@@ -77,9 +77,11 @@ class WatchCallback(TrainerCallback):
         given: dict[str, Any] = {"optimizer": getattr(optimizer, "optimizer", optimizer)}  # inside that of Accelerate
         if (scaler := getattr(optimizer, "scaler", None)) is not None:
             given["loss_scale"] = scaler
-        model = (
-            torch.compile(kwargs["model"]) if args.torch_compile else kwargs["model"]
-        )  # the compiled one is not given
+        if args.parallel_mode.value == "distributed" and not (args.fsdp or args.deepspeed):
+            given["group"] = torch.distributed.group.WORLD
+        model = kwargs["model"]
+        if args.torch_compile:  # the compiled model is not given
+            model = torch.compile(model)
         self.watch = Watch(model, **(given | self._arguments))
         for one in self._conditions:
             self.watch.when(*one)

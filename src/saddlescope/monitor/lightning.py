@@ -115,11 +115,10 @@ class WatchCallback(_callback()):  # type: ignore[misc]
             given["loggers"] = [_TrainerLoggers(trainer)]
         if (scaler := getattr(trainer.precision_plugin, "scaler", None)) is not None:
             given["loss_scale"] = scaler
-        whole = trainer.strategy.model
+        if type(trainer.strategy.model).__name__ == "DistributedDataParallel":
+            given["group"] = trainer.strategy.model.process_group
         if getattr(pl_module, "_compiler_ctx", None) is not None:  # compiled by its methods, which does not show in it
             model = torch.compile(model)
-        elif type(whole).__name__ == "DistributedDataParallel" and whole.module is model:
-            model = whole
         self._compiled = is_compiled(model)
         return Watch(model, **(given | self._arguments))
 

@@ -56,6 +56,7 @@ class Watch:
     they are not found.
     reduction, loss_scale: the loss that is differentiated is the "mean" or "sum" over samples, times this factor; a
     GradScaler is read.
+    group: process group whose ranks train on further samples; that of a DistributedDataParallel by default.
     loggers: where numbers go while training runs (``saddlescope.monitor.loggers``).
     stance: for compiled models: "probe" leaves them to ``probe``, "eager" runs sampled steps uncompiled.
     strict: raise where the monitor would warn.
@@ -83,6 +84,7 @@ class Watch:
         heads: Mapping[str, Any] | None = None,
         reduction: str = "mean",
         loss_scale: Any = 1.0,
+        group: Any = None,
         loggers: Iterable[Logger] = (),
         stance: str = "probe",
         strict: bool = False,
@@ -90,7 +92,7 @@ class Watch:
         self._wrapped = checked_model(model)
         self.model = unwrapped(model)
         self._set = settings(schedule, quantities, samples, modes, reduction, loss_scale, strict, stance)
-        group = getattr(model, "process_group", None)
+        group = getattr(model, "process_group", None) if group is None else group
         self._measure = Measurement(self.model, self._set, checked_heads(heads, self.model), pairs, group)
         self._outlets = Outlets(loggers, strict)
         self._alerts = Alerts(self._outlets.event, strict)
