@@ -130,6 +130,20 @@ def test_weights_alone():
     assert "Not recorded: noise, noise scale, noise of heads, balance, log determinant." in footer(figure)
 
 
+def test_an_open_interval_of_the_noise_scale_reaches_the_top():
+    low, high = np.full(40, 20.0), np.where(np.arange(40) < 20, 60.0, np.inf)
+    value = np.where(np.arange(40) < 30, 40.0, np.inf)
+    made = [
+        Record(step, 8, 0.1, {name: {"": torch.tensor(numbers[step])} for name, numbers in (
+            ("noise_scale", value), ("noise_scale_low", low), ("noise_scale_high", high))})
+        for step in range(40)
+    ]  # fmt: skip
+    (axes,) = sc.plot(to_dataset(made)).axes
+    band, top = axes.collections[0].get_paths()[0].vertices, axes.get_ylim()[1]
+    assert band[:, 0].max() == 39 and np.isfinite(band).all()
+    assert band[band[:, 0] >= 20, 1].max() > top > band[band[:, 0] < 19, 1].max()
+
+
 def test_log_det_beside_its_prediction():
     made = [
         Record(step, 8, 0.1, {

@@ -90,6 +90,11 @@ def test_noise_scale_is_held_against_the_batch(batch, meaning):
 def test_a_noise_scale_that_is_not_bounded():
     ends = {"noise_scale": {"": 5e7}, "noise_scale_low": {"": 80.0}, "noise_scale_high": {"": np.inf}}
     assert "95 % from 80 to inf" in told(ends)["noise scale"]
+    last = {
+        "noise_scale": {"": lambda t: 90.0 if t < 20 else np.inf},
+        "noise_scale_low": {"": 80.0}, "noise_scale_high": {"": lambda t: 130.0 if t < 20 else np.inf},
+    }  # fmt: skip
+    assert told(last)["noise scale"].startswith("at least 80 samples (95 %), since the signal is not told from 0; ")
 
 
 @pytest.mark.parametrize("low, high, lost", [(10.0, 12.0, 0), (9.0, 9.5, 1), (9.0, 10.5, 0)], ids=str)

@@ -145,6 +145,8 @@ def noise_scale(training: xr.Dataset) -> str:
         meaning = f"; the gradient of a batch of {batch:,} is mostly noise"
     elif batch > high:
         meaning = f"; the gradient of a batch of {batch:,} is mostly signal"
+    if not 0 < value < np.inf:
+        return f"at least {_rounded(low)} samples (95 %), since the signal is not told from 0{meaning}"
     return f"{_rounded(value)} samples, 95 % from {_rounded(low)} to {_rounded(high)}{meaning}"
 
 
@@ -234,7 +236,7 @@ def _mean(values: Floats, axis: int | tuple[int, ...]) -> Floats:
 def ends(variable: xr.DataArray) -> tuple[Floats, Floats]:
     """The first and the last known numbers along the steps."""
     values = variable.values
-    known = np.isfinite(values)
+    known = ~np.isnan(values)
     places = known.argmax(axis=0), len(known) - 1 - known[::-1].argmax(axis=0)
     first, last = (np.take_along_axis(values, np.asarray(place)[None], 0)[0] for place in places)
     return first, last

@@ -35,6 +35,9 @@ NAME = 24
 POOLED = 7
 """Number of neighbouring records whose mean is drawn where single records scatter."""
 
+LEVEL: dict[str, Any] = {"color": GREY, "lw": 1.0, "ls": (0, (4, 2))}
+"""The line of a grey level."""
+
 ERRORS = 2.0
 """Standard errors in a band: about 95 %."""
 
@@ -294,32 +297,38 @@ def _known(lines: Sequence[Line]) -> tuple[Line, ...]:
 def draw(axes: Axes, chart: Chart, step: Floats) -> None:
     """Draw a panel into axes."""
     single = len(step) == 1
+    _scales(axes, chart, step)
+    low, high = axes.get_ylim()
+    reach = (0.1 * low, 10 * high) if axes.get_yscale() == "log" else (-np.inf, np.inf)
     if chart.grey is not None:
-        low, high = chart.grey
-        if np.array_equal(low, high, equal_nan=True):
-            axes.plot(step, low, color=GREY, lw=1.0, ls=(0, (4, 2)), zorder=2, marker="_" if single else None)
+        if _is_level(chart.grey):
+            axes.plot(step, chart.grey[0], **LEVEL, zorder=2, marker="_" if single else None)
         else:
-            axes.fill_between(step, low, high, color=GREY, alpha=0.35, lw=0, zorder=1)
+            axes.fill_between(step, *chart.grey, color=GREY, alpha=0.35, lw=0, zorder=1)
     for line, colour in zip(chart.lines, COLOURS, strict=False):
         if line.low is not None and line.high is not None:
-            least = np.maximum(line.low, 1e-3 * line.y) if chart.log else line.low  # a logarithmic axis has no 0
-            axes.fill_between(step, least, line.high, color=colour, alpha=0.2, lw=0)
+            axes.fill_between(step, line.low.clip(*reach), line.high.clip(*reach), color=colour, alpha=0.2, lw=0)
         axes.plot(step, line.y, color=colour, lw=1.4, marker="o" if single else None, zorder=3)
         if line.predicted is not None:
             axes.plot(step, line.predicted, **{**SDE, "zorder": 4})
             if line.error is not None:
-                low, high = (line.predicted + sign * ERRORS * line.error for sign in (-1, 1))
-                axes.fill_between(step, low, high, color=GREY, alpha=0.3, lw=0, zorder=1)
+                error = ERRORS * line.error
+                axes.fill_between(
+                    step, line.predicted - error, line.predicted + error, color=GREY, alpha=0.3, lw=0, zorder=1
+                )
         if line.marks is not None:
             axes.plot(step, line.marks, "x", color=colour, ms=6, mew=1.6, zorder=5)
     axes.set(xlabel="step", ylabel=chart.label, title=chart.subject)
     if not chart.lines:
         axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", color=GREY)
-    _scales(axes, chart, step)
     if len(chart.lines) > 1:
         labels = [(line.name, _end(line.y), colour) for line, colour in zip(chart.lines, COLOURS, strict=False)]
         beside(axes, labels)
     _legend(axes, chart)
+
+
+def _is_level(grey: tuple[Floats, Floats]) -> bool:
+    return np.array_equal(*grey, equal_nan=True)
 
 
 def _scales(axes: Axes, chart: Chart, step: Floats) -> None:
@@ -328,7 +337,8 @@ def _scales(axes: Axes, chart: Chart, step: Floats) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     values = np.concatenate([*(line.y for line in chart.lines), *(chart.grey or ())])
     positive = values[np.isfinite(values) & (values > 0)]
-    if chart.log and len(positive) and positive.max() > 10 * positive.min():
+    open_end = any(line.high is not None and np.isposinf(line.high).any() for line in chart.lines)
+    if chart.log and len(positive) and (open_end or positive.max() > 10 * positive.min()):
         axes.set_yscale("log", nonpositive="mask")
         low, high = max(positive.min(), 1e-4 * positive.max()) / 1.5, 1.5 * positive.max()
         if high < 100 * low:  # two labelled ticks at least
@@ -350,9 +360,7 @@ def _legend(axes: Axes, chart: Chart) -> None:
     }
     entries = {name: kinds[kind] for kind, name in chart.legend}
     if chart.grey is not None:
-        same = np.array_equal(*chart.grey, equal_nan=True)
-        entries[chart.grey_name] = (
-            Line2D([], [], color=GREY, lw=1.0, ls=(0, (4, 2))) if same else Patch(color=GREY, alpha=0.35, lw=0)
-        )
+        patch = Patch(color=GREY, alpha=0.35, lw=0)
+        entries[chart.grey_name] = Line2D([], [], **LEVEL) if _is_level(chart.grey) else patch
     if entries:
         legend_above(axes, 2, entries)
