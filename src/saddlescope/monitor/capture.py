@@ -15,12 +15,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from saddlescope.monitor import nodes
 from saddlescope.monitor._torch import Tensor, torch, wide
 from saddlescope.monitor.layers import NotSamples
 from saddlescope.monitor.passes import Call, Passes
+from saddlescope.monitor.products import Interfaces, Products
 from saddlescope.monitor.sites import Layout, Site, Tap
 from saddlescope.monitor.uses import Heads, Use, inner
 from saddlescope.monitor.variables import Status
@@ -89,6 +91,7 @@ class Capture:
         squares: int | None,
         shared: set[str],
         reduced: bool = False,
+        interfaces: Interfaces = MappingProxyType({}),
     ) -> None:
         """``squares`` is the number of samples whose squares are taken in a pass: None for all, 0 for none.
 
@@ -99,6 +102,7 @@ class Capture:
         self._pairs = {name: frame.pairs for name, frame in frames.items()}
         self._per_sample = not layout.batch_norm and bool(frames or squares != 0)
         self._shared = shared
+        self.products = Products(interfaces)
         self._called: set[str] = set()
         self._handles: list[Any] = []
         self._now, self._reads = Passes(self._reduced if reduced else None), False
@@ -244,6 +248,7 @@ class Capture:
 
     def _one(self, name: str, task: int, use: Use) -> None:
         site, count = self._layout.sites[name], len(use) if self._count is None else self._count
+        self.products.take(name, task, use)
         projections = use.project(*self._pairs[name]) if name in self._pairs else None
         part = use.first(count) if count else None
         squares = part.squares(site.heads) if part is not None else None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from saddlescope import _warnings
-from saddlescope.monitor import modes, noise, rank
-from saddlescope.monitor._torch import Tensor, nn
+from saddlescope.monitor import modes, noise, products, rank
+from saddlescope.monitor._torch import Tensor, nn, torch
 from saddlescope.monitor.capture import CHECK, NO_CROSS, NO_GRADIENT, NOT_FINITE, NOT_RECORDED, REFUSED, Capture, shared
 from saddlescope.monitor.coverage import NOT_RECORDED as MISSED
 from saddlescope.monitor.coverage import SKIPPED, WATCHED, Row
@@ -49,6 +50,8 @@ class Measurement:
         """Directions of the modes in place of those of the weights as they are."""
         self._controls: dict[str, tuple[Tensor, Tensor]] = {}
         self._bases: dict[str, Tensor] = {}
+        self._optimizer: Any = None
+        self._declines: dict[str, products.Decline] = {}
         self._totals: deque[tuple[Tensor, Tensor]] = deque(maxlen=WINDOW)
         self._seen: dict[str, tuple[int, str]] = {}
         self._said: set[Any] = set()
@@ -74,8 +77,9 @@ class Measurement:
         )
         frames = {name: modes.frame(one, self._control(name, one)) for name, one in self._along.items()}
         self.capture = Capture(
-            self._model, self.layout, frames, self._set.squares, self._shared, self._group is not None
-        )
+            self._model, self.layout, frames, self._set.squares, self._shared, self._group is not None,
+            self._interfaces if "rank" in needs and self._group is None else {},
+        )  # fmt: skip
 
     def attach(self) -> None:
         """Put the hooks on."""
@@ -108,6 +112,8 @@ class Measurement:
             group=self._group if self._hooks else None,
         )
         self._note(sample)
+        if "log_det" in self._ranks and self._hooks:
+            self._ranks["log_det_predicted"] = self._predicted(sample)
         return batch_size or sample.batch_size, self._values(sample)
 
     def _values(self, sample: Sample) -> Values:
@@ -120,6 +126,16 @@ class Measurement:
             parts.append(noise.measure(sample))
             parts.append(noise.scale(self._totals, parts[-1]))
         return merged(*parts)
+
+    def _predicted(self, sample: Sample) -> dict[str, Tensor]:
+        """The log determinants predicted from the gradients of the products."""
+        factor = self._scale.of_gradient(sample.batch_size)
+        for name, log_det in self._ranks["log_det"].items():
+            J, ends = self.capture.products.gradients.get(name), self._interfaces[name]
+            weights = tuple(self.layout.sites[end].parameter for end in ends)
+            rate = math.nan if J is None else products.rate(J * factor, self._optimizer, weights)
+            self._declines[name] = products.extended(self._declines.get(name), sample.step, float(log_det), rate)
+        return {name: torch.tensor(one.predicted, dtype=torch.float64) for name, one in self._declines.items()}
 
     def leading(self) -> dict[str, Directions]:
         """Leading singular pairs of every weight as it is now."""
@@ -145,6 +161,7 @@ class Measurement:
 
     def follow(self, optimizer: Any) -> None:
         """Follow the steps of an optimizer."""
+        self._optimizer = optimizer
 
     # --- what is said
 
@@ -185,12 +202,14 @@ class Measurement:
         """What directions start from, and the last records of the noise scale."""
         return {
             "bases": {name: basis.cpu() for name, basis in self._bases.items()},
+            "declines": {name: vars(one) for name, one in self._declines.items()},
             "totals": [tuple(value.cpu() for value in pair) for pair in self._totals],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
         sites = self.layout.sites
+        self._declines = {name: products.Decline(**one) for name, one in state["declines"].items()}
         self._totals.extend(state["totals"])
         self._bases = {
             name: basis.to(sites[name].parameter.device) for name, basis in state["bases"].items() if name in sites

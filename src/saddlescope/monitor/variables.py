@@ -190,9 +190,10 @@ RANK = {
     ),
     "log_det_predicted": _measured(
         "interface", "1", "predicted log determinant",
-        "log_det at the start − 2T ∫ Tr Cov[J] dt, J the gradient of the product of the two layers",
-        "Where log_det follows it, noise reduces rank as theory says; a gap is decay, momentum or a batch that is "
-        "not typical.",
+        "log_det at the start − 2η² Σ ‖J‖², J the gradient of the product of the two layers, summed over steps from "
+        "the sampled ones; E‖J‖² = ‖E J‖² + Tr Cov[J]/B",
+        "Where log_det follows it, the steps of SGD reduce rank as theory says, once the mean gradient is small by "
+        "noise alone; a gap comes from sampled batches that are not typical. For SGD without momentum.",
     ),
 }  # fmt: skip
 """Of the weights alone, without data."""
