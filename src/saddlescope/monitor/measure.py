@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from saddlescope import _warnings
-from saddlescope.monitor import modes, noise, products, rank
+from saddlescope.monitor import modes, noise, products, rank, structure
 from saddlescope.monitor._torch import Tensor, nn, torch
+from saddlescope.monitor.balance import Balance
 from saddlescope.monitor.capture import CHECK, NO_CROSS, NO_GRADIENT, NOT_FINITE, NOT_RECORDED, REFUSED, Capture, shared
 from saddlescope.monitor.coverage import NOT_RECORDED as MISSED
 from saddlescope.monitor.coverage import SKIPPED, WATCHED, Row
@@ -39,7 +40,8 @@ class Measurement:
     def __init__(
         self, model: nn.Module, given: Settings, heads: Mapping[str, Heads], pairs: Iterable[Any] | None, group: Any
     ) -> None:
-        self._model, self._set, self.heads, self._group = model, given, heads, group
+        self._model, self._set, self._group = model, given, group
+        self.heads = structure.heads(model) | dict(heads)
         self._lay_out()
         self.capture = Capture(model, self.layout, {}, 0, set())
         self._hooks, self._scale = False, Scale()
@@ -50,6 +52,7 @@ class Measurement:
         """Directions of the modes in place of those of the weights as they are."""
         self._controls: dict[str, tuple[Tensor, Tensor]] = {}
         self._bases: dict[str, Tensor] = {}
+        self._balance = Balance(model, pairs, self.heads) if "balance" in given.quantities else None
         self._optimizer: Any = None
         self._declines: dict[str, products.Decline] = {}
         self._totals: deque[tuple[Tensor, Tensor]] = deque(maxlen=WINDOW)
@@ -109,14 +112,16 @@ class Measurement:
             self._along,
             self._scale,
             (refused if self.layout.batch_norm else "") if self._hooks else None,
+            self._balance.per_sample if self._balance is not None else lambda squares: {},
             group=self._group if self._hooks else None,
         )
         self._note(sample)
         if "log_det" in self._ranks and self._hooks:
             self._ranks["log_det_predicted"] = self._predicted(sample)
-        return batch_size or sample.batch_size, self._values(sample)
+        batch_size = batch_size or sample.batch_size
+        return batch_size, self._values(sample, batch_size)
 
-    def _values(self, sample: Sample) -> Values:
+    def _values(self, sample: Sample, batch_size: int) -> Values:
         needs = self._set.quantities
         parts = [modes.strengths(self._along or self._directions)] if self._directions else []
         parts.append(self._ranks)
@@ -125,6 +130,8 @@ class Measurement:
         if "noise" in needs and self._hooks:
             parts.append(noise.measure(sample))
             parts.append(noise.scale(self._totals, parts[-1]))
+        if self._balance is not None and self._hooks:
+            parts.append(self._balance.measure(sample, batch_size))
         return merged(*parts)
 
     def _predicted(self, sample: Sample) -> dict[str, Tensor]:
@@ -162,6 +169,8 @@ class Measurement:
     def follow(self, optimizer: Any) -> None:
         """Follow the steps of an optimizer."""
         self._optimizer = optimizer
+        if self._balance is not None:
+            self._balance.follow(optimizer)
 
     # --- what is said
 
@@ -194,7 +203,12 @@ class Measurement:
                 rows.append((name, MISSED, why or ADVICE.get(flag, "")))
             else:
                 rows.append((name, WATCHED, ""))
-        return (*rows, *((name, SKIPPED, reason) for name, reason in self.layout.skipped.items()))
+        rows += [(name, SKIPPED, reason) for name, reason in self.layout.skipped.items()]
+        if self._balance is not None:
+            rows += [(name, SKIPPED, reason) for name, reason in self._balance.refused.items()]
+            uncovered = self._balance.ledger.uncovered
+            rows += [(name, WATCHED, f"no prediction: {reason}") for name, reason in uncovered.items()]
+        return tuple(rows)
 
     # --- state
 
@@ -202,6 +216,7 @@ class Measurement:
         """What directions start from, and the last records of the noise scale."""
         return {
             "bases": {name: basis.cpu() for name, basis in self._bases.items()},
+            "balance": None if self._balance is None else self._balance.state_dict(),
             "declines": {name: vars(one) for name, one in self._declines.items()},
             "totals": [tuple(value.cpu() for value in pair) for pair in self._totals],
         }
@@ -209,6 +224,8 @@ class Measurement:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
         sites = self.layout.sites
+        if self._balance is not None and state["balance"] is not None:
+            self._balance.load_state_dict(state["balance"])
         self._declines = {name: products.Decline(**one) for name, one in state["declines"].items()}
         self._totals.extend(state["totals"])
         self._bases = {
@@ -218,3 +235,5 @@ class Measurement:
     def close(self) -> None:
         """Remove everything from the model and the optimizer."""
         self.detach()
+        if self._balance is not None:
+            self._balance.close()
