@@ -214,3 +214,24 @@ def test_a_store_is_no_run(stored):
 def test_loading_needs_no_torch(stored):
     code = f"import sys; sys.modules['torch'] = None; import saddlescope as sc; sc.load({str(stored)!r})"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_watch_is_saved_loaded_and_drawn(tmp_path):
+    """From the training loop to the command line."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU(), torch.nn.Linear(6, 2))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    watch = sc.monitor.Watch(model, schedule=3)
+    for _ in range(12):
+        with watch.step():
+            model(torch.randn(8, 4)).square().sum(1).mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    watch.save(tmp_path / "training.zarr")
+    loaded, direct = sc.load(tmp_path / "training.zarr"), watch.to_xarray()
+    xr.testing.assert_identical(loaded.assign_attrs(created_at=""), direct.assign_attrs(created_at=""))
+    np.testing.assert_array_equal(loaded["step"], [0, 3, 6, 9])
+    assert repr(watch.summary()).splitlines()[1].endswith("4 of 4 recorded")
+    answer = CliRunner().invoke(cli.app, ["info", str(tmp_path / "training.zarr")])
+    assert answer.stdout.strip().endswith(repr(watch.summary()))
+    assert [axes.get_ylabel() for axes in sc.plot(watch).axes] == [axes.get_ylabel() for axes in sc.plot(loaded).axes]

@@ -79,6 +79,11 @@ def test_prediction_names_the_pair_that_is_off():
     )
 
 
+def test_a_change_that_is_not_predicted_is_measured():
+    said = told({"imbalance": {"a~b": lambda t: 1 - 0.01 * t, "c~d": 1.0}}, steps=101)["prediction"]
+    assert said == "the change of imbalance is not predicted under this optimizer; a~b: measured -1"
+
+
 @pytest.mark.parametrize(
     ("batch", "meaning"), [(32, "mostly noise"), (100, "to 130$"), (512, "mostly signal")], ids=str
 )

@@ -52,6 +52,16 @@ def summary(training: xr.Dataset) -> Summary:
 
     Topics that nothing was recorded for are left out; what is watched, recorded and skipped is always there.
     Raises TypeError for anything but the dataset of a monitor.
+
+    >>> import torch
+    >>> from saddlescope.monitor.record import Record
+    >>> from saddlescope.monitor.results import to_dataset
+    >>> values = {"trace": {"fc": torch.tensor(3.0)}, "trace_stderr": {"fc": torch.tensor(0.4)}}
+    >>> summary(to_dataset([Record(0, 32, 0.1, values)], quantities=["noise"]))
+    Training watched at 1 step, 0 to 0, batch size 32: noise
+      coverage  nothing to record
+      alarms    none
+      noise     of the total trace of 3: fc 100% (3 ± 0.4)
     """
     if not is_training(training):
         raise TypeError(f"training must be the dataset of a monitor, from to_xarray or load, got {shown(training)}")
@@ -63,6 +73,7 @@ def summary(training: xr.Dataset) -> Summary:
 
 
 def title(training: xr.Dataset) -> str:
+    """When it was watched, and what."""
     steps = training["step"].values
     if not len(steps):
         return "Training watched, nothing recorded yet"
@@ -115,23 +126,25 @@ def balance(training: xr.Dataset) -> str:
 
 
 def prediction(training: xr.Dataset) -> str:
-    """The change of the imbalance, measured and predicted."""
-    if not {"imbalance", "imbalance_predicted", "imbalance_predicted_stderr"} <= set(training):
+    """The change of the imbalance, measured and, where the optimizer is covered, predicted."""
+    if "imbalance" not in training or not training["imbalance"].size:
         return ""
-    start, end = ends(training["imbalance"])
-    predicted, error = ends(training["imbalance_predicted"])[1], ends(training["imbalance_predicted_stderr"])[1]
-    known = np.isfinite(end) & np.isfinite(predicted) & (error > 0)
-    if not known.any():
-        return ""
-    measured, expected = end - start, predicted - start
-    off = np.where(known, np.abs(end - predicted), 0) / np.where(known, error, 1)
-    names, agree = _names(training["imbalance"]), int((known & (off <= CERTAIN)).sum())
-    largest = int(np.argmax(np.where(known, np.abs(measured), -1)))
+    (start, end), names = ends(training["imbalance"]), _names(training["imbalance"])
+    measured = end - start
+    largest = order(-np.abs(measured))[:1]
+    if not {"imbalance_predicted", "imbalance_predicted_stderr"} <= set(training):
+        said = [f"{short(names[i])}: measured {measured[i]:+.3g}" for i in largest]
+        return f"the change of imbalance is not predicted under this optimizer; {'; '.join(said)}"
+    expected, error = ends(training["imbalance_predicted"])[1] - start, ends(training["imbalance_predicted_stderr"])[1]
+    known = np.isfinite(measured) & np.isfinite(expected) & (error > 0)
+    off = np.where(known, np.abs(measured - expected), np.nan) / np.where(known, error, 1)
     said = [
         f"{short(names[i])}: measured {measured[i]:+.3g}, predicted {expected[i]:+.3g} ± {error[i]:.1g}"
-        for i in dict.fromkeys((largest, int(np.argmax(off))))
+        for i in dict.fromkeys((*largest, *order(-off)[:1]))
+        if known[i]
     ]
-    return f"change of imbalance as predicted, within two errors, in {agree} of {known.sum()} pairs; {'; '.join(said)}"
+    agree = f"change of imbalance as predicted, within two errors, in {(off <= CERTAIN).sum()} of {known.sum()} pairs"
+    return "; ".join([agree, *said]) if known.any() else ""
 
 
 def noise_scale(training: xr.Dataset) -> str:
