@@ -197,6 +197,32 @@ def test_conditions_stop_the_training_and_loggers_of_the_trainer_get_the_numbers
         WatchCallback(shedule=1)
 
 
+class Flat(Module):
+    """Every row of a sample goes through the network by itself; the module itself is not called."""
+
+    def forward(self, x):
+        rows = x.reshape(-1, 1).repeat(1, 5)
+        return self.net(rows).reshape(len(x), -1).sum(1, keepdim=True)
+
+    def training_step(self, batch, batch_idx):
+        return functional.mse_loss(self.forward(batch[0]), batch[1])
+
+
+def test_the_batch_tells_the_number_of_samples():
+    module, callback = Flat(), WatchCallback(schedule=1, samples=None, strict=True)
+    module.net[2].p = 0.0
+    fit(module, callback, limit_train_batches=1)
+    plain = Flat()
+    plain.net[2].p = 0.0
+    watch = Watch(plain, schedule=1, samples=None)
+    x, y = data()[:8]
+    with watch.step():
+        functional.mse_loss(plain(x), y).backward()
+    (one,), (other,) = callback.watch.records, watch.records
+    assert one.batch_size == other.batch_size == 8
+    torch.testing.assert_close(one.values["trace"], other.values["trace"])
+
+
 class Silent(Module):
     """Without logging, which torch does not compile."""
 

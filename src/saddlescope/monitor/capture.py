@@ -112,8 +112,12 @@ class Capture:
         self._batch: int | None = None
         self.raw: dict[str, Raw] = {name: Raw() for name in layout.sites}
 
-    def open(self, gradients: bool = True) -> None:
-        """Put the hooks on; without ``gradients`` they are given to ``take`` instead of being accumulated."""
+    def open(self, gradients: bool = True, samples: int | None = None) -> None:
+        """Put the hooks on; without ``gradients`` they are given to ``take`` instead of being accumulated.
+
+        ``samples`` is the size of the batch, until the model itself is called and tells.
+        """
+        self._batch = samples
         if self._per_sample:
             self._handles.append(self._model.register_forward_pre_hook(_Hook(self._enter), with_kwargs=True))
             self._handles += [tap.layer.register_forward_hook(_Hook(_Forward(self, tap))) for tap in self._layout.taps]

@@ -38,6 +38,22 @@ def untouched(model: nn.Module) -> Iterator[None]:
                     buffer.copy_(before)
 
 
+def rows(batch: Any) -> int | None:
+    """The length that all tensors of a batch have in common, None if there is none.
+
+    >>> rows([torch.zeros(8, 3), {"y": torch.zeros(8)}]), rows([torch.zeros(8, 3), torch.zeros(4)]), rows(None)
+    (8, None, None)
+    """
+    lengths = {len(leaf) for leaf in _tensors(batch)}
+    return lengths.pop() if len(lengths) == 1 else None
+
+
+def _tensors(batch: Any) -> list[torch.Tensor]:
+    """The tensors of a batch that have rows."""
+    leaves = torch.utils._pytree.tree_leaves(batch)
+    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.dim()]
+
+
 def first_samples(batch: Any, count: int | None) -> tuple[Any, int]:
     """The first samples of all tensors in a batch, and the number of samples of the whole batch.
 
@@ -46,8 +62,7 @@ def first_samples(batch: Any, count: int | None) -> tuple[Any, int]:
     >>> part["x"].shape, part["y"].shape, whole
     (torch.Size([2, 3]), torch.Size([2]), 8)
     """
-    leaves = [leaf for leaf in torch.utils._pytree.tree_leaves(batch) if isinstance(leaf, torch.Tensor) and leaf.dim()]
-    whole = len(leaves[0]) if leaves else 0
+    whole = next((len(leaf) for leaf in _tensors(batch)), 0)
     if count is None or count >= whole:
         return batch, whole
     return (

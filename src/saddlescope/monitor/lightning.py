@@ -129,7 +129,7 @@ class WatchCallback(_callback()):  # type: ignore[misc]
             if not self._sampling:
                 self.watch.probe(self._probe, batch)
         else:
-            self.watch.begin()
+            self.watch.begin(batch)
         self._sampling, self._backward = True, self._backward and self._sampling
 
     def on_before_backward(self, trainer: Any, pl_module: Any, loss: Tensor) -> None:

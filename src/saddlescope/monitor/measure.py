@@ -12,6 +12,7 @@ from saddlescope.monitor import modes, noise, products, rank, structure
 from saddlescope.monitor._torch import Tensor, nn, torch
 from saddlescope.monitor.balance import Balance
 from saddlescope.monitor.capture import CHECK, NO_CROSS, NO_GRADIENT, NOT_FINITE, NOT_RECORDED, REFUSED, Capture, shared
+from saddlescope.monitor.compiled import rows
 from saddlescope.monitor.coverage import NOT_RECORDED as MISSED
 from saddlescope.monitor.coverage import SKIPPED, WATCHED, Row
 from saddlescope.monitor.directions import Directions, leading
@@ -84,10 +85,10 @@ class Measurement:
             self._interfaces if "rank" in needs and self._group is None else {},
         )  # fmt: skip
 
-    def attach(self) -> None:
-        """Put the hooks on."""
+    def attach(self, batch: Any = None) -> None:
+        """Put the hooks on; the batch tells the number of samples until the model is called."""
         if self._hooks and not self.capture.open_hooks:
-            self.capture.open()
+            self.capture.open(samples=rows(batch))
 
     def detach(self) -> None:
         """Remove all hooks."""

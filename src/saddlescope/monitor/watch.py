@@ -121,8 +121,11 @@ class Watch:
             return NOTHING
         return _Sampled(self, complete)
 
-    def begin(self) -> None:
-        """Start or go on to sample this step, if it is to be sampled; for callbacks, where a context does not fit."""
+    def begin(self, batch: Any = None) -> None:
+        """Start or go on to sample this step, if it is to be sampled; for callbacks, where a context does not fit.
+
+        The batch tells the number of samples where not the model but its submodules are called.
+        """
         if self._probed or not (self._sampling or self._set.due(self._step)):
             return
         if not self._sampling:
@@ -132,7 +135,7 @@ class Watch:
                 self._measure.say("compiled", COMPILED)
             self._measure.start(hooks)
             self._sampling = True
-        self._measure.attach()
+        self._measure.attach(batch)
         if self._set.stance == "eager":
             self._stance.enter_context(eager())
 
