@@ -23,6 +23,7 @@ from saddlescope.monitor._torch import Tensor, torch, wide
 from saddlescope.monitor.layers import NotSamples
 from saddlescope.monitor.passes import Call, Passes
 from saddlescope.monitor.products import Interfaces, Products
+from saddlescope.monitor.rows import why_not_samples
 from saddlescope.monitor.sites import Layout, Site, Tap
 from saddlescope.monitor.uses import Heads, Use, inner
 from saddlescope.monitor.variables import Status
@@ -121,6 +122,10 @@ class Capture:
         if self._per_sample:
             self._handles.append(self._model.register_forward_pre_hook(_Hook(self._enter), with_kwargs=True))
             self._handles += [tap.layer.register_forward_hook(_Hook(_Forward(self, tap))) for tap in self._layout.taps]
+            self._handles += [
+                module.register_forward_pre_hook(_Hook(partial(self._turned, name)))
+                for name, module in self._layout.sequence_first
+            ]
             if self._layout.raw:
                 self._handles.append(self._model.register_forward_hook(_Hook(self._leave)))
         self._reads = gradients
@@ -200,6 +205,12 @@ class Capture:
         first = next((x for x in _tensors((*args, *kwargs.values())) if x.dim()), None)
         self._batch = None if first is None else len(first)
 
+    def _turned(self, name: str, module: Any, args: Any) -> None:
+        """Refuse all samples if a layer that takes (positions, samples) has as many positions as the batch is long."""
+        if args and isinstance(args[0], Tensor) and args[0].dim() > 2 and len(args[0]) == self._batch:
+            why = f"{name} takes the batch as its second dimension, so rows may be positions; use batch_first=True"
+            self.refuse(self.raw, why)
+
     def _leave(self, model: Any, args: Any, out: Any) -> None:
         """Put hooks on the nodes that use parameters of no supported layer."""
         if not torch.is_grad_enabled() or not self._batch:
@@ -215,6 +226,15 @@ class Capture:
             if self._handles and given:
                 self._guarded([found.name], lambda now: self._one(found.name, now, found.use(given)), given[0], call)
 
+    def why_not(self, tap: Tap, x: Tensor) -> str:
+        """Why the rows of an input are not samples."""
+        if self._batch is None:
+            return ""
+        key, known = (tap.name, x.shape, self._batch), self._layout.known
+        if key not in known:
+            known[key] = why_not_samples(x, self._batch)
+        return known[key]
+
     def called(self, tap: Tap) -> None:
         """Note a call before a pass; a second one shares the parameters. Recomputed calls do not count."""
         if self._now.now() is None:
@@ -226,7 +246,10 @@ class Capture:
         """Take one use of a layer: its input and its output gradient."""
 
         def take(now: int) -> None:
-            uses = tap.uses(tap.layer, a, d, len(a) if batch is None else batch)
+            samples = len(a) if batch is None else batch
+            flat = len(a) != samples  # samples and positions in one dimension
+            x, y = (a.unflatten(0, (samples, -1)), d.unflatten(0, (samples, -1))) if flat else (a, d)
+            uses = tap.uses(tap.layer, x, y, samples)
             for key, name in tap.sites.items():
                 if key in uses:
                     self._one(name, now, uses[key])
@@ -311,6 +334,9 @@ class _Forward:
         if not (torch.is_grad_enabled() and isinstance(out, Tensor) and out.requires_grad and args):
             return
         a = args[0].detach()
+        if why := capture.why_not(tap, args[0]):
+            capture.refuse(tap.sites.values(), why)
+            return
         call, version, shape = Call(), None if a.is_inference() else a._version, out.shape
 
         def seen(d: Tensor) -> None:

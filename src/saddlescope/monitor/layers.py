@@ -49,8 +49,8 @@ def why_not(layer: nn.Module) -> str:
 
 
 def sequences(x: Tensor, samples: int) -> Tensor:
-    """``(N, …, d)`` or flattened ``(N·T, d)`` as (N, T, d), widened; raises NotSamples."""
-    if x.dim() < 2 or len(x) % samples:
+    """``(N, …, d)`` as (N, T, d), widened; raises NotSamples."""
+    if x.dim() < 2 or len(x) != samples:
         raise NotSamples(f"has the leading dimension {len(x)} for {samples} samples; use inputs with the batch first")
     return x.reshape(samples, -1, x.shape[-1]).to(wide(x.dtype))
 

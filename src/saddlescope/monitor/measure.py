@@ -183,6 +183,10 @@ class Measurement:
                 if self._hooks and one.status & flag:
                     self.say((name, flag), f"{name} at step {sample.step}: {advice}")
 
+        if self._hooks:
+            for why, names in _grouped(sample).items():
+                self.say((REFUSED, why), f"{names} at step {sample.step} not seen per sample: {why}")
+
     def say(self, key: Any, message: str) -> None:
         """Warn once for a key; raise if strict."""
         if key in self._said:
@@ -238,3 +242,15 @@ class Measurement:
         self.detach()
         if self._balance is not None:
             self._balance.close()
+
+
+def _grouped(sample: Sample) -> dict[str, str]:
+    """Names of parameters that were refused, by the reason."""
+    found: dict[str, list[str]] = {}
+    for name, one in sample.seen.items():
+        if one.status & REFUSED:
+            found.setdefault(one.why, []).append(name)
+    return {
+        why: ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        for why, names in found.items()
+    }

@@ -14,7 +14,7 @@ from saddlescope.monitor.moments import Moments
 from saddlescope.monitor.ranks import LINEAR, Key, together
 from saddlescope.monitor.sites import Site
 
-TOLERANCE, AT_MOST = 1e3, 5e-2
+TOLERANCE, AT_MOST = 1e3, 0.1
 """By how much the sum of the projections may differ from the gradient's, relative to Σ|p_i|: rounding units, and the
 largest difference whatever they are."""
 

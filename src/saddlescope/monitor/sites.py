@@ -44,6 +44,10 @@ class Layout:
     batch_norm: str = ""
     """Name of a batch norm that is training."""
     fingerprint: tuple[Any, ...] = ()
+    sequence_first: tuple[tuple[str, nn.Module], ...] = ()
+    """Layers that take (positions, samples, …)."""
+    known: dict[Any, str] = field(default_factory=dict)
+    """Why rows are not samples, by layer and shape of its input; filled as they are met."""
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -97,7 +101,13 @@ def layout(model: nn.Module, heads: Mapping[str, Heads]) -> Layout:
     turned = {id(p) for m in model.modules() if isinstance(m, nn.MultiheadAttention) for p in m.parameters()}
     raw = {id(s.parameter): (name, id(s.parameter) in turned) for name, s in sites.items() if name not in tapped}
     training = (name for name, m in model.named_modules() if isinstance(m, BATCH_NORMS) and m.training)
-    return Layout(sites, taps, skipped, raw, next(training, ""), fingerprint(model))
+    turned_layers = tuple((name, m) for name, m in model.named_modules() if sequence_first(m))
+    return Layout(sites, taps, skipped, raw, next(training, ""), fingerprint(model), turned_layers)
+
+
+def sequence_first(module: nn.Module) -> bool:
+    """Whether a layer takes (positions, samples, …)."""
+    return isinstance(module, nn.MultiheadAttention | nn.RNNBase) and not module.batch_first
 
 
 def _reasons(model: nn.Module) -> dict[int, str]:
