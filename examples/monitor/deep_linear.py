@@ -6,6 +6,7 @@ Writes deep_linear.png. ``python deep_linear.py STEPS`` takes fewer steps than 2
 import itertools
 import sys
 
+import matplotlib.style
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -13,60 +14,72 @@ from matplotlib.figure import Figure
 import saddlescope as sc
 
 DATA = sc.GaussianData(np.diag([2.0, 1.5, 1.0, 0.5]), label_noise=0.5)
-BATCH, LR = 128, 0.02
+BATCH, LR, PERIOD = 128, 0.005, 5
 
 
 def closed_form(weights, layer, U, V):
-    """Mean and variance of uᵀG_iv along every mode of a layer, from the population of inputs and labels."""
-    model = torch.linalg.multi_dot([*reversed(weights), torch.eye(4).double()])
-    loss = 0.5 * (model - torch.tensor(DATA.teacher)).square().sum()
-    (mean,) = torch.autograd.grad(loss, weights[layer])
+    """Mean and variance of uᵀG_iv for every mode of a layer, over the population of inputs and labels."""
+    error = torch.linalg.multi_dot([*reversed(weights), torch.eye(4).double()]) - torch.tensor(DATA.teacher)
+    (mean,) = torch.autograd.grad(0.5 * error.square().sum(), weights[layer])
     one = [W.detach().numpy()[None] for W in weights]
     variance = sc.theory.layer_variance(DATA, 1.0, one, layer, left=U.T, right=V.T)[0]
     return ((U.T @ mean.numpy()) * V.T).sum(1), np.diag(variance)
 
 
 def train(depth, steps, seed=0):
-    """Signal, variance and the closed form of both (records, modes): one row per sampled step and layer."""
+    """Measured signal and variance, then both in closed form: (4, records, layers, modes)."""
     torch.manual_seed(seed)
     sizes = (4, *(8,) * (depth - 1), 4)
-    model = torch.nn.Sequential(*(torch.nn.Linear(n, m, bias=False) for n, m in itertools.pairwise(sizes)))
-    model.double()
-    watch = sc.monitor.Watch(model, schedule=5, quantities="modes", modes=4)
+    model = torch.nn.Sequential(*(torch.nn.Linear(n, m, bias=False) for n, m in itertools.pairwise(sizes))).double()
+    for layer in model:
+        torch.nn.init.normal_(layer.weight, std=0.15)
+    watch = sc.monitor.Watch(model, schedule=PERIOD, quantities="modes", modes=4)
     optimizer, rows = torch.optim.SGD(model.parameters(), LR), []
-    for _ in range(steps):
-        before, known = [layer.weight.detach().clone().requires_grad_() for layer in model], len(watch.records)
+    for step in range(steps):
+        before = [layer.weight.detach().clone().requires_grad_() for layer in model]
         x = torch.randn(BATCH, 4, dtype=torch.float64)
         y = x @ torch.tensor(DATA.teacher).T + DATA.label_noise * torch.randn(BATCH, 4, dtype=torch.float64)
         optimizer.zero_grad()
         with watch.step():
             (0.5 * (model(x) - y).square().sum(1).mean()).backward()
         optimizer.step()
-        for record in watch.records[known:]:
+        if step % PERIOD == 0:
+            values = watch.records[-1].values
             for layer, W in enumerate(before):
                 U, _, Vh = np.linalg.svd(W.detach().numpy(), full_matrices=False)
-                seen = [record.values[name][f"{layer}.weight"].numpy() for name in ("mode_signal", "mode_variance")]
+                seen = [values[name][f"{layer}.weight"].numpy() for name in ("mode_signal", "mode_variance")]
                 rows.append((*seen, *closed_form(before, layer, U[:, :4], Vh[:4].T)))
-    return np.array(rows).transpose(1, 0, 2)
+    return np.array(rows).reshape(-1, depth, 4, 4).transpose(2, 0, 1, 3)
 
 
 def main(steps):
-    figure = Figure(figsize=(7.2, 3.2), layout="constrained")
-    for axes, depth in zip(figure.subplots(1, 2), (2, 3), strict=True):
+    """Prints what was found; the figure."""
+    figure = Figure(figsize=(7.2, 3.0), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for depth in (2, 3):
         signal, variance, mean, expected = train(depth, steps)
         z = (signal - mean) / np.sqrt(expected / BATCH)
-        ratio = (variance / expected).mean(axis=1)
+        ratio = (variance / expected).mean(axis=(1, 2))
         error = ratio.std(ddof=1) / len(ratio) ** 0.5
         print(
             f"{depth} layers: z-scores of {z.size:,} signals have mean {z.mean():.3f} and standard deviation "
             f"{z.std():.3f}; measured variance over closed form {ratio.mean():.4f} ± {error:.4f}"
         )
-        axes.loglog(expected.ravel(), variance.ravel(), ".", ms=2)
-        axes.loglog(*[[expected.min(), expected.max()]] * 2, color="black", lw=1)
-        axes.set(title=f"{depth} layers", xlabel="variance along a mode, closed form", ylabel="measured")
-    figure.savefig("deep_linear.png")
+        right.hist(z.ravel(), np.linspace(-4, 4, 41), density=True, histtype="step", label=f"{depth} layers")
+        if depth == 2:
+            left.plot(PERIOD * np.arange(len(variance)), variance[:, 0], ".", ms=2, alpha=0.5)
+            left.set_prop_cycle(None)
+            left.plot(PERIOD * np.arange(len(variance)), expected[:, 0], label=[f"mode {i}" for i in range(1, 5)])
+    left.set(title="Noise of the first of 2 layers", xlabel="step", ylabel="variance along the mode", yscale="log")
+    left.legend()
+    x = np.linspace(-4, 4, 200)
+    right.plot(x, np.exp(-(x**2) / 2) / (2 * np.pi) ** 0.5, color="black", lw=1, label="normal")
+    right.set(title="Signals against closed form", xlabel="z-score", ylabel="density")
+    right.legend()
+    return figure
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2000)
+    matplotlib.style.use(sc.plots.STYLE)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2000).savefig("deep_linear.png", dpi=150)

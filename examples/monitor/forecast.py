@@ -17,9 +17,12 @@ answer     yes if a sign-flip test on the fresh runs of a task gives p < LEVEL, 
 from itertools import combinations_with_replacement
 from pathlib import Path
 
+import matplotlib.style
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+
+import saddlescope as sc
 
 EVERYWHERE, HEADS = ("trace", "scale", "modes", "leading"), ("head", "spread")
 NOISE = {"grokking": EVERYWHERE + HEADS, "plain": EVERYWHERE + HEADS, "digits": EVERYWHERE}
@@ -88,35 +91,52 @@ def answers(task, development, fresh):
     return pd.DataFrame(rows, columns=["task", "question", "signal", "train", "best control", "error", "p", "yes"])
 
 
+def controls(task, development, fresh):
+    """The mean errors of the controls, in the form of ``answers``."""
+    rows = [
+        (task, question, " ".join(control) or "clock", errors(development, fresh, base + control).mean())
+        for question, base in (("instead", ()), ("besides", ("train",)))
+        for control in CONTROLS[len(base) :]
+    ]
+    return pd.DataFrame(rows, columns=["task", "question", "signal", "error"])
+
+
 def draw(table):
-    """Mean error of every forecaster and task; the band is below the train loss and the best control."""
-    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    """Mean error of every forecast of each task, without the train loss (open) and with it (full)."""
+    figure = Figure(figsize=(7.2, 3.4), layout="constrained")
     for axes, (task, rows) in zip(figure.subplots(1, 3), table.groupby("task", sort=False), strict=True):
-        for question, some in rows.groupby("question", sort=False):
-            axes.plot(
-                some.error, some.signal, "o", label=f"noise {question}", mfc="white" if question == "instead" else None
-            )
+        for (question, noise), some in rows.groupby(["question", rows.train.notna()], sort=False):
+            style = {"color": "C0" if noise else "C1", "mfc": "white" if question == "instead" else None}
+            label = f"{'noise' if noise else 'control'} {question}"
+            axes.plot(some.error, some.signal, "o" if noise else "s", label=label, **style)
         axes.axvline(rows.train.iloc[0], color="black", label="train loss")
-        axes.set(title=task, xlabel="error of log(fall / t)", xlim=(0, None))
-    figure.axes[0].legend(fontsize="small", loc="lower left")
+        axes.set(title=task, xlabel="mean error of log(fall/t)", xlim=(0, 1.08 * rows.error.max()))
+        axes.invert_yaxis()
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize="small")
     return figure
 
 
 def main():
+    """Prints the answers; the figure."""
     found = []
     for task in NOISE:
         development, fresh = runs("development", task), runs("fresh", task)
         table = answers(task, development, fresh)
-        found.append(table)
-        yes = [f"{row.signal} ({row.question})" for row in table[table.yes].itertuples()]
+        found += [table, controls(task, development, fresh)]
+        lower = table[table.p < LEVEL]
         print(
-            f"{task}, {len(fresh)} fresh runs: the train loss misses the time of the fall by a factor of "
-            f"{np.exp(table.train[0]):.2f}; noise signals that do better: {', '.join(yes) or 'none'}"
+            f"{task}, {len(fresh)} fresh runs that fall: the train loss misses log(fall/t) by {table.train[0]:.3f} on "
+            f"average. Noise that forecasts better: {named(table[table.yes])}; better than the train loss, but not "
+            f"than the best control: {named(lower[~lower.yes])}."
         )
-    table = pd.concat(found, ignore_index=True)
-    print(table.round(4).to_string())
-    draw(table).savefig("forecast.png")
+    return draw(pd.concat(found, ignore_index=True))
+
+
+def named(rows):
+    """The signals of some rows, with their errors."""
+    return ", ".join(f"{row.signal} {row.question} {row.error:.3f}" for row in rows.itertuples()) or "none"
 
 
 if __name__ == "__main__":
-    main()
+    matplotlib.style.use(sc.plots.STYLE)
+    main().savefig("forecast.png", dpi=150)

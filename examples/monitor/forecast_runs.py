@@ -94,7 +94,7 @@ def run(task, seed):
 
 def main(seeds):
     torch.set_num_threads(1)
-    with Path(f"forecast_{seeds}.csv").open("w", newline="") as file:
+    with Path(__file__).with_name(f"forecast_{seeds}.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(("task", "seed", "fall", "step", *SIGNALS))
         for task in TASKS:
