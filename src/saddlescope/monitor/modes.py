@@ -11,13 +11,13 @@ property of the mode.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from saddlescope.monitor._torch import Tensor, torch
 from saddlescope.monitor.capture import Frame
 from saddlescope.monitor.directions import Directions
-from saddlescope.monitor.moments import Moments
 from saddlescope.monitor.record import Values
 from saddlescope.monitor.sample import Sample
 
@@ -59,27 +59,29 @@ def measure(sample: Sample) -> Values:
     """
     seen = {name: one for name, one in sample.seen.items() if one.directions is not None}
     found: Values = {
-        "check": {name: one.check for name, one in seen.items()},
-        "status": {name: torch.tensor(one.status) for name, one in seen.items()},
+        "check": _each(seen, [one.check for one in seen.values()]),
+        "status": _each(seen, [one.status for one in seen.values()]),
         "mode_signal": {name: one.signal for name, one in seen.items() if one.signal is not None},
     }
-    along = {name: one.projections for name, one in seen.items() if one.projections is not None}
-    control = {name: one.control for name, one in seen.items() if one.control is not None}
-    if not along:
-        return found
-    return found | _spread("mode", along) | _spread("control", control) | {"control_signal": _split(control, "mean")}
+    for table in sample.along:
+        for estimate, variable in ESTIMATES.items():
+            for (name, kind), value in table.split(getattr(table.moments, estimate)).items():
+                if (kind, estimate) != ("modes", "mean"):  # the signal is known, of all samples
+                    found.setdefault(f"{PREFIX[kind]}_{variable}", {})[name] = value
+    return found
 
 
-def _spread(prefix: str, moments: Mapping[str, Moments]) -> Values:
-    """Variances, and the standard errors of means and variances."""
-    return {
-        f"{prefix}_signal_stderr": _split(moments, "mean_stderr"),
-        f"{prefix}_variance": _split(moments, "variance"),
-        f"{prefix}_variance_stderr": _split(moments, "variance_stderr"),
-    }
+PREFIX = {"modes": "mode", "control": "control"}
+"""How variables of these numbers of samples begin."""
+ESTIMATES = {
+    "mean": "signal",
+    "mean_stderr": "signal_stderr",
+    "variance": "variance",
+    "variance_stderr": "variance_stderr",
+}
+"""Estimates from moments, and the variables that they are."""
 
 
-def _split(moments: Mapping[str, Moments], estimate: str) -> dict[str, Tensor]:
-    """An estimate of all weights, computed together."""
-    values = getattr(Moments.joined(list(moments.values())), estimate)
-    return dict(zip(moments, values.split([len(one) for one in moments.values()]), strict=True))
+def _each(names: Iterable[str], values: list[Any]) -> dict[str, Tensor]:
+    """One number each."""
+    return dict(zip(names, torch.tensor(values).unbind(), strict=True))

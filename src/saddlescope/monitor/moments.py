@@ -8,8 +8,9 @@ variance that is small beside the mean, and averaged variances would leave out h
 from __future__ import annotations
 
 import functools
+import itertools
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from saddlescope.monitor._torch import Tensor, double, torch
@@ -20,7 +21,7 @@ FIELDS = 5
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Count, mean and sums of central powers ``m_j = Σ_i (p_i − mean)^j`` of k columns of samples, float64 (k,).
+    """Count n, mean and sums of central powers ``m_j = Σ_i (p_i − mean)^j`` of k columns of samples, float64 (k,).
 
     >>> import torch
     >>> p = torch.tensor([[1.0], [2.0], [4.0], [7.0]])
@@ -29,7 +30,7 @@ class Moments:
     (3.5, 7.0)
     """
 
-    n: Tensor
+    n: float
     mean: Tensor
     m2: Tensor
     m3: Tensor
@@ -46,8 +47,7 @@ class Moments:
         mean = mean + away.mean(0)  # the rounding of the first mean
         away = p - mean
         square = away.square()
-        count = torch.full_like(mean, len(p))
-        return cls(count, mean, square.sum(0), (square * away).sum(0), square.square().sum(0))
+        return cls(float(len(p)), mean, square.sum(0), (square * away).sum(0), square.square().sum(0))
 
     def __add__(self, other: Moments) -> Moments:
         """The moments of the samples of both."""
@@ -69,26 +69,21 @@ class Moments:
             + 4 * d * (share * other.m3 - other_share * self.m3),
         )
 
-    @classmethod
-    def joined(cls, parts: Sequence[Moments]) -> Moments:
-        """The columns of several next to each other: one call instead of many small ones."""
-        return cls(*(torch.cat(fields) for fields in zip(*(one.fields for one in parts), strict=True)))
-
-    def split(self, sizes: Sequence[int]) -> list[Moments]:
-        """The columns in groups of these sizes."""
-        return [Moments(*fields) for fields in zip(*(one.split(list(sizes)) for one in self.fields), strict=True)]
+    def __getitem__(self, columns: slice) -> Moments:
+        """The moments of some of the columns."""
+        return Moments(self.n, *(field[columns] for field in self.fields))
 
     @property
     def fields(self) -> tuple[Tensor, ...]:
-        """All numbers, as five tensors (k,)."""
-        return self.n, self.mean, self.m2, self.m3, self.m4
+        """Mean and sums of powers, as four tensors (k,)."""
+        return self.mean, self.m2, self.m3, self.m4
 
     def __len__(self) -> int:
         return len(self.mean)
 
     def to_vector(self) -> Tensor:
         """All numbers in one vector (5k,), to be gathered from all ranks at once."""
-        return torch.cat(self.fields)
+        return torch.cat([torch.full_like(self.mean, self.n), *self.fields])
 
     @classmethod
     def from_vectors(cls, vectors: Tensor) -> Moments:
@@ -105,12 +100,13 @@ class Moments:
                 "stack the results of to_vector()"
             )
         parts = vectors.to(torch.float64).unflatten(1, (FIELDS, -1))
-        return functools.reduce(operator.add, (cls(*part) for part in parts))
+        counts = parts[:, 0].amax(1).tolist()
+        return functools.reduce(operator.add, (cls(n, *part[1:]) for n, part in zip(counts, parts, strict=True)))
 
     @property
     def variance(self) -> Tensor:
         """The unbiased variance ``m₂/(N−1)``; NaN for one sample."""
-        return torch.where(self.n > 1, self.m2 / (self.n - 1), torch.nan)
+        return self.m2 / (self.n - 1 if self.n > 1 else torch.nan)
 
     @property
     def mean_stderr(self) -> Tensor:
@@ -121,8 +117,8 @@ class Moments:
     def fourth_cumulant(self) -> Tensor:
         """The unbiased ``k₄ = N((N+1)m₄ − 3(N−1)m₂²/N)/((N−1)(N−2)(N−3))``; NaN for fewer than 4 samples."""
         n = self.n
-        k4 = n * ((n + 1) * self.m4 - 3 * (n - 1) / n * self.m2**2) / ((n - 1) * (n - 2) * (n - 3))
-        return torch.where(n > 3, k4, torch.nan)
+        scale = n * (n + 1) / ((n - 1) * (n - 2) * (n - 3)) if n > 3 else torch.nan
+        return (self.m4 - self.m2.square() * (3 * (n - 1) / (n * (n + 1)))) * scale
 
     @property
     def variance_stderr(self) -> Tensor:
@@ -131,8 +127,34 @@ class Moments:
         Two values that are equally frequent can make the estimate negative; it is then 0.
         """
         n = self.n
-        spread = (2 * n * self.variance**2 + (n - 1) * self.fourth_cumulant) / (n * (n + 1))
+        spread = self.variance.square() * (2 / (n + 1)) + self.fourth_cumulant * ((n - 1) / (n * (n + 1)))
         return spread.clamp(min=0).sqrt()
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """The moments of several groups of columns side by side: estimates are computed of all at once, then split."""
+
+    moments: Moments
+    sizes: Mapping[tuple[str, str], int]
+    """Number of columns by what they are of, such as the name of a parameter, and what they are."""
+
+    @classmethod
+    def joined(cls, parts: Mapping[tuple[str, str], Moments]) -> Table:
+        """A table of moments over the same number of samples."""
+        fields = (torch.cat(field) for field in zip(*(one.fields for one in parts.values()), strict=True))
+        return cls(Moments(next(iter(parts.values())).n, *fields), {key: len(one) for key, one in parts.items()})
+
+    def split(self, estimate: Tensor) -> dict[tuple[str, str], Tensor]:
+        """An estimate (k,) of all columns by group."""
+        return dict(zip(self.sizes, estimate.split(list(self.sizes.values())), strict=True))
+
+    def apart(self) -> dict[tuple[str, str], Moments]:
+        """The moments of every group."""
+        stops = itertools.accumulate(self.sizes.values())
+        return {
+            key: self.moments[stop - size : stop] for (key, size), stop in zip(self.sizes.items(), stops, strict=True)
+        }
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from saddlescope.monitor._torch import Tensor, torch
 from saddlescope.monitor.intervals import noise_scale
-from saddlescope.monitor.moments import Moments, Trace, trace
+from saddlescope.monitor.moments import Table, trace
 from saddlescope.monitor.record import Values
 from saddlescope.monitor.sample import Sample
 
@@ -22,30 +22,20 @@ from saddlescope.monitor.sample import Sample
 def measure(sample: Sample) -> Values:
     """Traces and squared gradients of parameters, heads and the whole model, with standard errors."""
     norms = {name: one.gradient_norm2 for name, one in sample.seen.items() if one.gradient_norm2 is not None}
-    squares = {name: squares for name in norms if (squares := sample.seen[name].squares) is not None}
-    heads = {name: one for name, one in squares.items() if len(one) > 1}
-    found: Values = {"gradient_norm2": {name: norm2.sum() for name, norm2 in norms.items()}}
-    if squares and sample.total is not None:
-        wholes = squares | {name: one for name in heads if (one := sample.seen[name].whole) is not None}
-        norms |= {name: norms[name].sum(0, keepdim=True) for name in heads}
-        norms[""] = torch.stack([norms[name].sum() for name in squares]).sum(0, keepdim=True)
-        together = _traces(wholes | {"": sample.total}, norms, sample.batch_size)
-        whole = together.pop("")
-        found |= {
-            "trace": {name: one.value[0] for name, one in together.items()},
-            "trace_stderr": {name: one.stderr[0] for name, one in together.items()},
-            "total_trace": {"": whole.value[0]},
-            "total_trace_stderr": {"": whole.stderr[0]},
-            "total_gradient_norm2": {"": whole.gradient_norm2[0]},
-        }
-    if heads:
-        by_head = {name: norm2 for name in heads if (norm2 := sample.seen[name].gradient_norm2) is not None}
-        split = _traces(heads, by_head, sample.batch_size)
-        found |= {
-            "head_trace": {name: one.value for name, one in split.items()},
-            "head_trace_stderr": {name: one.stderr for name, one in split.items()},
-            "head_gradient_norm2": by_head,
-        }
+    found: Values = {"gradient_norm2": {name: _whole(norm2) for name, norm2 in norms.items()}}
+    for table in sample.squares:
+        estimates = trace(table.moments, _norms(table, norms), sample.batch_size)
+        values, stderrs, gradients, _ = (table.split(field) for field in estimates.fields)
+        several = {name for name, kind in table.sizes if kind == "whole"}
+        for (name, kind), value in values.items():
+            prefix = "total_" if kind == "total" else "head_" if kind == "squares" and name in several else ""
+            one = slice(None) if prefix == "head_" else 0
+            found.setdefault(f"{prefix}trace", {})[name] = value[one]
+            found.setdefault(f"{prefix}trace_stderr", {})[name] = stderrs[name, kind][one]
+            if prefix == "head_" and name in norms:
+                found.setdefault("head_gradient_norm2", {})[name] = norms[name]
+            if prefix == "total_":
+                found["total_gradient_norm2"] = {"": gradients[name, kind][0]}
     return found
 
 
@@ -59,9 +49,20 @@ def scale(totals: deque[tuple[Tensor, Tensor]], now: Values) -> Values:
     return {name: {"": value} for name, value in zip(names, found, strict=True)}
 
 
-def _traces(squares: Mapping[str, Moments], norms: Mapping[str, Tensor], batch_size: int) -> dict[str, Trace]:
-    """The traces of several parameters, computed together."""
-    found = trace(Moments.joined(list(squares.values())), torch.cat([norms[name] for name in squares]), batch_size)
-    sizes = [len(one) for one in squares.values()]
-    parts = (field.split(sizes) for field in found.fields)
-    return dict(zip(squares, (Trace(*fields) for fields in zip(*parts, strict=True)), strict=True))
+def _norms(table: Table, norms: Mapping[str, Tensor]) -> Tensor:
+    """``‖ḡ‖²`` for every column of a table, NaN where the gradient was not seen."""
+    nothing = torch.full((1,), torch.nan, dtype=torch.float64, device=table.moments.mean.device)
+    squares = {
+        name: norms.get(name, nothing.expand(size)) for (name, kind), size in table.sizes.items() if kind == "squares"
+    }
+    column = {
+        "squares": lambda name: squares[name],
+        "whole": lambda name: _whole(squares[name]).reshape(1),
+        "total": lambda _: torch.cat(list(squares.values())).sum().reshape(1),
+    }
+    return torch.cat([column[kind](name) for name, kind in table.sizes])
+
+
+def _whole(values: Tensor) -> Tensor:
+    """The sum over heads."""
+    return values[0] if values.shape[0] == 1 else values.sum()

@@ -1,16 +1,21 @@
-"""From what hooks saw to moments over samples: units of ``G_i``, all micro-batches, all ranks."""
+"""From what hooks saw to moments over samples: units of ``G_i``, all micro-batches, all ranks.
+
+Numbers of all parameters are put side by side first: a few operations on wide arrays instead of many small ones.
+"""
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
-from saddlescope.monitor._torch import Tensor, torch
+from saddlescope.monitor._torch import Tensor, double, torch
 from saddlescope.monitor.capture import CHECK, NO_CROSS, NO_GRADIENT, NOT_FINITE, NOT_RECORDED, REFUSED, Raw
 from saddlescope.monitor.directions import Directions
-from saddlescope.monitor.moments import Moments
+from saddlescope.monitor.moments import Moments, Table
 from saddlescope.monitor.ranks import LINEAR, Key, together
 from saddlescope.monitor.sites import Site
 
@@ -22,6 +27,9 @@ largest difference whatever they are."""
 def tolerance(precision: float) -> float:
     """The largest difference that rounding explains."""
     return min(TOLERANCE * precision, AT_MOST)
+
+
+Name = TypeVar("Name", str, tuple[str, str])
 
 
 @dataclass(frozen=True)
@@ -42,16 +50,8 @@ class Scale:
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What one sampled step says about a parameter; moments are over the samples of all ranks, None if not seen."""
+    """What one sampled step says about a parameter, over the samples of all ranks; None if not seen."""
 
-    projections: Moments | None
-    """Of ``u_αᵀG_iv_α``, k columns."""
-    control: Moments | None
-    """Of the same along fixed random pairs."""
-    squares: Moments | None
-    """Of ``‖G_i‖²``, one column per head."""
-    whole: Moments | None
-    """Of ``‖G_i‖²``, the sum over heads; None without heads."""
     signal: Tensor | None
     """``u_αᵀḡv_α`` (k,)."""
     gradient_norm2: Tensor | None
@@ -59,7 +59,7 @@ class Seen:
     euler: Tensor | None
     """``θ·ḡ`` (H,) per head."""
     directions: Directions | None
-    check: Tensor
+    check: float
     """|Σ_i p_i − Σ uᵀgv| relative to Σ_i |p_i|, the largest over directions; NaN without projections."""
     status: int
     why: str = ""
@@ -69,16 +69,28 @@ class Seen:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One sampled step: N samples, what is known of every parameter, and of sums over parameters for every sample."""
+    """One sampled step: N samples, what is known of every parameter, and moments over samples.
+
+    There is one table for every number of samples: usually one of a kind, none if nothing was seen.
+    """
 
     step: int
     batch_size: int
     seen: Mapping[str, Seen]
-    total: Moments | None
-    """Of ``Σ ‖G_i‖²`` over all parameters whose squares were seen."""
-    sums: Mapping[str, Moments]
+    along: Sequence[Table] = ()
+    """Of ``u_αᵀG_iv_α``: k columns (name, "modes"), and k along fixed random pairs, (name, "control")."""
+    squares: Sequence[Table] = ()
+    """Of ``‖G_i‖²``: one column per head (name, "squares"), where there are several their sum (name, "whole"), and the
+    sum over all parameters whose squares were seen, ("", "total")."""
+    sums: Mapping[str, Moments] = field(default_factory=dict)
     """Of further numbers of every sample, such as those of rescaling pairs."""
 
+
+KINDS = (LINEAR, ("squares", "whole", "total"), ("sum",))
+"""What is kept in one table."""
+
+Columns = dict[Key, Tensor]
+"""Numbers of every sample (N, k), and what they are."""
 
 PerSample = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 """Squares ``‖G_i‖²`` (b, H) by parameter → further numbers (b,) of every sample by name."""
@@ -98,27 +110,25 @@ def pooled(
 
     ``refused`` says why no sample could be seen anywhere; None if none was to be seen.
     """
-    samples = _samples(raws)
+    samples = whole = _samples(raws)
     widths = {} if group is None else _widths(sites, directions, per_sample)
     columns, squares = _columns(raws, samples, scale, widths)
-    if squares:
-        columns["", "total"] = torch.stack([one.sum(1) for one in squares.values()]).sum(0).unsqueeze(1)
     columns |= {(name, "sum"): one.unsqueeze(1) for name, one in per_sample(squares).items()}
-    merged, whole = _moments(columns), samples
-    checks = {name: _check(raw) for name, raw in raws.items()}
-    states = {name: _state(sites[name], raw, samples, directions, checks[name], refused) for name, raw in raws.items()}
-    if group is not None:
-        flags = {name: status for name, (status, _) in states.items()}
-        all_ranks = together(widths, merged, samples, flags, scale.reduction, group)
-        merged, whole = all_ranks.moments, all_ranks.samples
-        states = {name: _elsewhere(state, all_ranks.flags[name]) for name, state in states.items()}
-    factor = scale.of_gradient(whole)
-    seen = {
-        name: _seen(name, raw, merged, directions.get(name), factor, checks[name], *states[name])
+    tables, checks, finite = _tables(columns), _checks(raws), _finite(raws)
+    states = {
+        name: _state(sites[name], raw, samples, directions, checks.get(name, math.nan), finite.get(name), refused)
         for name, raw in raws.items()
     }
-    sums = {name: moments for (name, kind), moments in merged.items() if kind == "sum"}
-    return Sample(step, whole, seen, merged.get(("", "total")), sums)
+    if group is not None:
+        known = {key: one for table in itertools.chain(*tables) for key, one in table.apart().items()}
+        flags = {name: status for name, (status, _) in states.items()}
+        all_ranks = together(widths, known, samples, flags, scale.reduction, group)
+        states = {name: _elsewhere(state, all_ranks.flags[name]) for name, state in states.items()}
+        tables, whole = _merged(all_ranks.moments, all_ranks.flags), all_ranks.samples
+    seen = _seen(raws, directions, scale.of_gradient(whole), checks, states)
+    along, of_squares, further = tables
+    sums = {name: one for table in further for (name, _), one in table.apart().items()}
+    return Sample(step, whole, seen, along, of_squares, sums)
 
 
 def _elsewhere(state: tuple[int, str], flags: int) -> tuple[int, str]:
@@ -148,47 +158,80 @@ def _samples(raws: Mapping[str, Raw]) -> int:
     return max(counts, key=lambda count: (counts[count], count)) if counts else 0
 
 
-def _moments(columns: Mapping[Key, Tensor]) -> dict[Key, Moments]:
-    """The moments of numbers of samples (n, k), those with the same n in one go."""
-    found: dict[Key, Moments] = {}
-    for length in {len(one) for one in columns.values()}:
-        alike = {key: one for key, one in columns.items() if len(one) == length}
-        together = Moments.from_samples(torch.cat(list(alike.values()), 1))
-        found |= zip(alike, together.split([one.shape[1] for one in alike.values()]), strict=True)
-    return {key: found[key] for key in columns}
+def _tables(columns: Columns) -> list[list[Table]]:
+    """The moments of numbers of samples (n, k): for every kind one table of those with the same n."""
+    tables: list[list[Table]] = []
+    for kinds in KINDS:
+        found = {key: one for key, one in columns.items() if key[1] in kinds}
+        alike = [
+            {key: one for key, one in found.items() if one.shape[0] == length}
+            for length in dict.fromkeys(one.shape[0] for one in found.values())
+        ]
+        tables.append(
+            [
+                Table(
+                    Moments.from_samples(torch.cat(list(one.values()), 1)), {key: x.shape[1] for key, x in one.items()}
+                )
+                for one in alike
+            ]
+        )
+    return tables
+
+
+def _merged(moments: Mapping[Key, Moments], flags: Mapping[str, int]) -> list[list[Table]]:
+    """The moments of all ranks in such tables, without those that were refused on one rank."""
+    refused = {name for name, status in flags.items() if status & REFUSED}
+    no_squares = refused | {name for name, status in flags.items() if status & NO_CROSS}
+    tables = []
+    for kinds in KINDS:
+        left_out = refused if kinds is LINEAR else no_squares
+        found = {key: one for key, one in moments.items() if key[1] in kinds and key[0] not in left_out}
+        lengths = dict.fromkeys(one.n for one in found.values())
+        tables.append([Table.joined({key: one for key, one in found.items() if one.n == n}) for n in lengths])
+    return tables
 
 
 def _columns(
     raws: Mapping[str, Raw], samples: int, scale: Scale, widths: Mapping[Key, int]
-) -> tuple[dict[Key, Tensor], dict[str, Tensor]]:
-    """Projections, control and squares of every sample by parameter, and the squares (b, H) alone.
+) -> tuple[Columns, dict[str, Tensor]]:
+    """Projections, control and squares of every sample, and the squares (b, H) by parameter.
 
     Parameters that no pass of this rank used have zeros, in columns of these ``widths``.
     """
-    found: dict[Key, Tensor] = {}
-    squares: dict[str, Tensor] = {}
+    complete = {name: raw for name, raw in raws.items() if sum(raw.samples) == samples and not raw.flags & REFUSED}
     factor = scale.of_sample(samples)
-    for name, raw in raws.items():
-        if sum(raw.samples) != samples or raw.flags & REFUSED:
-            continue
-        if raw.projections:
-            along = torch.cat(raw.projections).double() * factor
-            k = along.shape[1] // 2
-            found[name, "modes"], found[name, "control"] = along[:, :k], along[:, k:]
-        if raw.squares:
-            squares[name] = _squares(raw) * factor**2
-            found[name, "squares"] = squares[name]
-            if squares[name].shape[1] > 1:
-                found[name, "whole"] = squares[name].sum(1, keepdim=True)
-    lengths = Counter(len(one) for one in squares.values())
+    projections = {name: _joined(raw.projections) for name, raw in complete.items() if raw.projections}
+    halves = {(name, kind): one.shape[1] // 2 for name, one in projections.items() for kind in LINEAR}
+    found = _split(list(projections.values()), halves, factor)
+    squares = {name: _squares(raw) for name, raw in complete.items() if raw.squares and not raw.flags & NO_CROSS}
+    lengths = Counter(one.shape[0] for one in squares.values())
     usual = lengths.most_common(1)[0][0] if lengths else 0
+    squares = {name: one for name, one in squares.items() if one.shape[0] == usual}
+    squares = _split(list(squares.values()), {name: one.shape[1] for name, one in squares.items()}, factor**2)
     for (name, kind), width in widths.items():
         if name in raws and _unused(raws[name]) and usual:
             like = next(iter(squares.values()))
             found[name, kind] = like.new_zeros(samples if kind in LINEAR else usual, width)
             if kind == "squares":
                 squares[name] = found[name, kind]
-    return found, {name: one for name, one in squares.items() if len(one) == usual}
+    if squares:
+        found |= {(name, "squares"): one for name, one in squares.items()}
+        found |= {(name, "whole"): one.sum(1, keepdim=True) for name, one in squares.items() if one.shape[1] > 1}
+        found["", "total"] = torch.cat(list(squares.values()), 1).sum(1, keepdim=True)
+    return found, squares
+
+
+def _split(parts: Sequence[Tensor], sizes: Mapping[Name, int], factor: float) -> dict[Name, Tensor]:
+    """Arrays side by side, in float64 times a factor, as groups of so many columns."""
+    if not parts:
+        return {}
+    together = double(torch.cat(list(parts), -1)) * factor
+    return dict(zip(sizes, together.split(list(sizes.values()), -1), strict=True))
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """The samples of all passes."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def _unused(raw: Raw) -> bool:
@@ -202,28 +245,50 @@ def _squares(raw: Raw) -> Tensor:
     A pass of n_j of the N samples, b_j of the b squares, has the weight ``n_j b/(N b_j)``; 1 if passes are alike.
     """
     if len(raw.squares) == 1 or len(raw.squares) != len(raw.samples):
-        return torch.cat(raw.squares).double()
+        return _joined(raw.squares)
     b, N = sum(len(one) for one in raw.squares), sum(raw.samples)
     weights = [n * b / (N * len(one)) for one, n in zip(raw.squares, raw.samples, strict=True)]
-    return torch.cat([one.double() * weight for one, weight in zip(raw.squares, weights, strict=True)])
+    return torch.cat([double(one) * weight for one, weight in zip(raw.squares, weights, strict=True)])
 
 
-def _check(raw: Raw) -> Tensor:
-    if not raw.projections or raw.own is None:
-        return torch.tensor(torch.nan)
-    along = torch.cat(raw.projections).double()
-    scale = along.abs().sum(0) + torch.finfo(torch.float64).tiny
-    return ((along.sum(0) - raw.own.double()).abs() / scale).max()
+def _checks(raws: Mapping[str, Raw]) -> dict[str, float]:
+    """The self-check of every weight, from projections and gradient of this rank; ∞ where they are not finite."""
+    known = {
+        name: (_joined(raw.projections), own)
+        for name, raw in raws.items()
+        if raw.projections and (own := raw.own) is not None
+    }
+    found: dict[str, float] = {}
+    for length in {p.shape[0] for p, _ in known.values()}:
+        alike = {name: one for name, one in known.items() if one[0].shape[0] == length}
+        along, own = (double(torch.cat(parts, -1)) for parts in zip(*alike.values(), strict=True))
+        off = (along.sum(0) - own).abs() / (along.abs().sum(0) + torch.finfo(torch.float64).tiny)
+        values = iter(off.nan_to_num(nan=torch.inf).tolist())
+        found |= {name: max(next(values) for _ in range(p.shape[1])) for name, (p, _) in alike.items()}
+    return found
+
+
+def _finite(raws: Mapping[str, Raw]) -> dict[str, bool]:
+    """Whether the squared gradient of each parameter is finite: one transfer for all."""
+    norms = {name: raw.norm2 for name, raw in raws.items() if raw.norm2 is not None}
+    values = iter(torch.cat(list(norms.values())).tolist() if norms else ())
+    return {name: math.isfinite(sum(next(values) for _ in range(one.shape[0]))) for name, one in norms.items()}
 
 
 def _state(
-    site: Site, raw: Raw, samples: int, directions: Mapping[str, Directions], check: Tensor, refused: str | None
+    site: Site,
+    raw: Raw,
+    samples: int,
+    directions: Mapping[str, Directions],
+    check: float,
+    finite: bool | None,
+    refused: str | None,
 ) -> tuple[int, str]:
     """Status of a parameter and its reason, as the end of a sentence."""
     status, why = raw.flags, raw.why
-    if raw.norm2 is None:
+    if finite is None:
         status |= NO_GRADIENT
-    elif not bool(torch.isfinite(raw.norm2).all()):
+    elif not finite:
         status |= NOT_FINITE
     elif refused is None:
         pass
@@ -234,34 +299,37 @@ def _state(
         why = why or site.reason
     elif raw.samples and sum(raw.samples) != samples:
         status, why = status | REFUSED, f"saw {sum(raw.samples)} rows where the batch has {samples} samples"
-    elif raw.samples and site.name in directions and not bool(check <= tolerance(raw.precision)):
+    elif raw.samples and site.name in directions and not check <= tolerance(raw.precision):
         status |= CHECK
     return status, why
 
 
 def _seen(
-    name: str,
-    raw: Raw,
-    merged: Mapping[Key, Moments],
-    directions: Directions | None,
+    raws: Mapping[str, Raw],
+    directions: Mapping[str, Directions],
     factor: float,
-    check: Tensor,
-    status: int,
-    why: str,
-) -> Seen:
-    given = {} if status & REFUSED else merged
-    squares = {} if status & (REFUSED | NO_CROSS) else merged
-    return Seen(
-        projections=given.get((name, "modes")),
-        control=given.get((name, "control")),
-        squares=squares.get((name, "squares")),
-        whole=squares.get((name, "whole")),
-        signal=None if raw.along is None else raw.along[: len(raw.along) // 2].double() * factor,
-        gradient_norm2=None if raw.norm2 is None else raw.norm2.double() * factor**2,
-        euler=None if raw.euler is None else raw.euler.double() * factor,
-        directions=directions,
-        check=check,
-        status=status,
-        why=why,
-        precision=raw.precision,
+    checks: Mapping[str, float],
+    states: Mapping[str, tuple[int, str]],
+) -> dict[str, Seen]:
+    """What is known of every parameter, gradients times this factor."""
+    signals, norms, eulers = (
+        _split(list(known.values()), {name: one.shape[0] for name, one in known.items()}, times)
+        for known, times in (
+            ({name: raw.along for name, raw in raws.items() if raw.along is not None}, factor),
+            ({name: raw.norm2 for name, raw in raws.items() if raw.norm2 is not None}, factor**2),
+            ({name: raw.euler for name, raw in raws.items() if raw.euler is not None}, factor),
+        )
     )
+    return {
+        name: Seen(
+            signal=signals[name].chunk(2)[0] if name in signals else None,
+            gradient_norm2=norms.get(name),
+            euler=eulers.get(name),
+            directions=directions.get(name),
+            check=checks.get(name, math.nan),
+            status=states[name][0],
+            why=states[name][1],
+            precision=raw.precision,
+        )
+        for name, raw in raws.items()
+    }
