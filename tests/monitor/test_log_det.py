@@ -11,9 +11,7 @@ def trained(optimizer, steps=400, seed=0):
     net = torch.nn.Sequential(torch.nn.Linear(3, 8, bias=False), torch.nn.Linear(8, 2, bias=False)).double()
     teacher = torch.randn(2, 3).double()
     update = optimizer(net.parameters())
-    watch = Watch(
-        net, schedule=1, quantities=("noise", "rank"), optimizer=update
-    )
+    watch = Watch(net, schedule=1, quantities=("noise", "rank"), optimizer=update)
     for _ in range(steps):
         x = torch.randn(8, 3).double()
         y = x @ teacher.T + torch.randn(8, 2).double()

@@ -39,7 +39,7 @@ def curves(axes):
 
 
 MODES = ["mode strength [weight]", "mode noise [(loss/weight)²]"]
-REST = ["gradient noise [(loss/weight)²]", "noise scale [samples]", "imbalance [weight²]", "effective rank"]
+REST = ["gradient noise [(loss/weight)²]", "noise scale [samples]", "change of imbalance [weight²]", "effective rank"]
 
 
 def test_picture_has_the_panels_of_the_training(training):
@@ -63,8 +63,9 @@ def test_lines_are_the_numbers_of_the_dataset(training):
         assert any(np.array_equal(found, y) for y in curves(axes["a"]))
     assert any(np.array_equal(training["noise_scale"], y) for y in curves(axes["scale"]))
     assert any(np.array_equal(training["batch_size"], y) for y in curves(axes["scale"]))
-    assert any(np.array_equal(training["imbalance"][:, 0], y) for y in curves(axes["balance"]))
-    assert any(np.array_equal(training["imbalance_predicted"][:, 0], y) for y in curves(axes["balance"]))
+    for name in ("imbalance", "imbalance_predicted"):
+        change = training[name][:, 0] - training["imbalance"][0, 0]
+        assert any(np.array_equal(change, y) for y in curves(axes["balance"]))
     grey, pooled = (
         axes["noise b"].collections[0].get_paths()[0].vertices[:, 1],
         _pooled(training["control_variance"].values),

@@ -213,14 +213,18 @@ def _balance(training: xr.Dataset, theory: bool) -> tuple[Chart, str]:
         predicted = one["imbalance_predicted"].values if theory and "imbalance_predicted" in training else None
         error = one["imbalance_predicted_stderr"].values if "imbalance_predicted_stderr" in training else None
         jumps = one["balance_jump"].values == 1 if "balance_jump" in training else np.zeros(len(found), bool)
-        y = one["imbalance"].values
+        y, named = (
+            one["imbalance"].values - start[place],
+            f"{short(str(names[place]), NAME - 8)} from {start[place]:.3g}",
+        )
+        predicted = None if predicted is None else predicted - start[place]
         marks = np.where(jumps, y, np.nan) if jumps.any() else None
-        lines.append(Line(short(str(names[place]), NAME), y, None, None, predicted, error, marks))
+        lines.append(Line(named, y, None, None, predicted, error, marks))
     legend = [("line", "measured")]
     legend += [("predicted", "predicted, 95 %")] if any(line.predicted is not None for line in lines) else []
     legend += [("marks", "jump")] if any(line.marks is not None for line in lines) else []
     note = "" if len(lines) == len(names) else f"The {len(lines)} of {len(names)} pairs whose balance changed most."
-    return Chart(label(found), _known(lines), legend=tuple(legend)), note
+    return Chart(f"change of {label(found)}", _known(lines), legend=tuple(legend)), note
 
 
 def _ranks(training: xr.Dataset, theory: bool) -> tuple[Chart, str]:
