@@ -5,7 +5,9 @@ select, …) to the operation that uses it. That node saves the other factor, an
 The views are undone by calling their own backward functions on the numbers 1, 2, 3, …: the result says which entry of
 the operand is which entry of the parameter.
 
-Rows of flattened matrices are taken as samples × positions, and as positions × samples in ``nn.MultiheadAttention``.
+Which row of a flattened matrix belongs to which sample follows in the same way from the views above it, up to a tensor
+that has the samples in front. Where there is none, rows are taken as samples × positions, and as positions × samples in
+``nn.MultiheadAttention``.
 """
 
 from __future__ import annotations
@@ -165,25 +167,31 @@ def _use(
     kind = _kind(node)
     shape = (len(parameter), parameter[0].numel()) if parameter.dim() > 1 else None
 
+    def order_of(rows: Tensor, other: int) -> Tensor:
+        return _order(rows, _above(node, other), place != other + 1, samples, by_position)
+
     def product(gradients: tuple[Tensor, ...]) -> Use:
-        d = gradients[0]
-        mine = place - (kind in ("Addmm", "Baddbmm"))
-        if mine < 0:
-            return added(gradients)
-        if mine == 1:
+        d, first = gradients[0], int(kind in ("Addmm", "Baddbmm"))
+        if place < first:
+            return summed(_rows(d, samples, order_of(d, first)).flatten(1, 2))
+        if place == first + 1:
             other = node._saved_mat1 if kind == "Addmm" else node._saved_self
-            left, right = other, d
+            left, right, order = other, d, order_of(other, first)
         else:
-            left, right = d.mT, node._saved_mat2.mT
-        left, right = (_rows(x, samples, by_position) for x in (left, right))
+            other = node._saved_mat2
+            left, right, order = d.mT, other.mT, order_of(other.mT, first + 1)
+        left, right = (_rows(x, samples, order) for x in (left, right))
         entries = _entries(views, (left.shape[1], left.shape[3], right.shape[3]), d.dim() == 2, parameter)
         return Operand(left, right, entries, shape or (1, parameter.numel()))
 
     def added(gradients: tuple[Tensor, ...], factor: Tensor | None = None) -> Use:
         d = gradients[0] if factor is None else gradients[0] * factor
+        return summed(_positions(d.to(wide(d.dtype)), samples, by_position))
+
+    def summed(d: Tensor) -> Use:
         if views:
             raise NotSamples("is rearranged before it is added or multiplied")
-        back = _unbroadcast(_positions(d.to(wide(d.dtype)), samples, by_position), parameter.shape)
+        back = _unbroadcast(d, parameter.shape)
         return Rows(back.flatten(1)) if shape is None else Formed(back.unflatten(1, (shape[0], -1)).flatten(2))
 
     def scaled(gradients: tuple[Tensor, ...]) -> Use:
@@ -224,14 +232,40 @@ def _unbroadcast(d: Tensor, shape: tuple[int, ...]) -> Tensor:
     return d.reshape(len(d), *shape)
 
 
-def _rows(x: Tensor, samples: int, by_position: bool) -> Tensor:
-    """A factor ([B,] N·T, p) as (N, B, T, p), widened."""
+def _rows(x: Tensor, samples: int, order: Tensor) -> Tensor:
+    """A factor ([B,] N·T, p) as (N, B, T, p), widened; ``order`` are the rows of the first sample, of the second, …"""
     x = x.unsqueeze(0) if x.dim() == 2 else x
-    if x.shape[1] % samples:
-        raise NotSamples(f"meets a matrix of {x.shape[1]} rows for {samples} samples")
-    split = (-1, samples) if by_position else (samples, -1)
-    x = x.unflatten(1, split)
-    return (x.permute(2, 0, 1, 3) if by_position else x.transpose(0, 1)).to(wide(x.dtype))
+    return x[:, order].unflatten(1, (samples, -1)).transpose(0, 1).to(wide(x.dtype))
+
+
+def _above(node: Any, place: int) -> tuple[Any, ...]:
+    """The views that a factor of a product has come through, last first."""
+    views: list[Any] = []
+    above = node.next_functions[place][0]
+    while above is not None and _kind(above) in VIEWS:
+        views.append(above)
+        above = above.next_functions[0][0]
+    return tuple(views)
+
+
+def _order(rows: Tensor, views: tuple[Any, ...], turned: bool, samples: int, by_position: bool) -> Tensor:
+    """The rows (N·T,) of a factor ([B,] N·T, p), sorted by sample; ``turned`` if the operand is its transpose."""
+    count = rows.shape[-2]
+    if count % samples:
+        raise NotSamples(f"meets a matrix of {count} rows for {samples} samples")
+    numbers = torch.arange(count, dtype=torch.float64, device=rows.device)[:, None].expand(rows.shape) + 1
+    before = _through(views, numbers.mT if turned else numbers) if views else numbers.new_zeros(0)
+    if before.dim() > 1 and len(before) == samples and before.numel() == rows.numel():
+        row = before.flatten(1).long() - 1
+        sample = torch.arange(samples, device=rows.device)[:, None].expand(row.shape)
+        owner = torch.zeros(count, dtype=torch.int64, device=rows.device).scatter_(
+            0, row.reshape(-1), sample.reshape(-1)
+        )
+        if bool((owner[row] != sample).any()) or bool((owner.bincount(minlength=samples) != count // samples).any()):
+            raise NotSamples("meets rows that belong to several samples")
+        return owner.argsort(stable=True)
+    split = torch.arange(count, device=rows.device)
+    return split.unflatten(0, (-1, samples)).T.reshape(-1) if by_position else split
 
 
 def _entries(views: tuple[Any, ...], operand: tuple[int, int, int], flat: bool, parameter: Tensor) -> Tensor:
