@@ -167,8 +167,8 @@ def _use(
     kind = _kind(node)
     shape = (len(parameter), parameter[0].numel()) if parameter.dim() > 1 else None
 
-    def order_of(rows: Tensor, other: int) -> Tensor:
-        return _order(rows, _above(node, other), place != other + 1, samples, by_position)
+    def order_of(rows: Tensor, other: int, turned: bool = False) -> Tensor:
+        return _order(rows, _above(node, other), turned, samples, by_position)
 
     def product(gradients: tuple[Tensor, ...]) -> Use:
         d, first = gradients[0], int(kind in ("Addmm", "Baddbmm"))
@@ -179,7 +179,7 @@ def _use(
             left, right, order = other, d, order_of(other, first)
         else:
             other = node._saved_mat2
-            left, right, order = d.mT, other.mT, order_of(other.mT, first + 1)
+            left, right, order = d.mT, other.mT, order_of(other.mT, first + 1, turned=True)
         left, right = (_rows(x, samples, order) for x in (left, right))
         entries = _entries(views, (left.shape[1], left.shape[3], right.shape[3]), d.dim() == 2, parameter)
         return Operand(left, right, entries, shape or (1, parameter.numel()))
