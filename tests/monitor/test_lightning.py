@@ -223,6 +223,29 @@ def test_the_batch_tells_the_number_of_samples():
     torch.testing.assert_close(one.values["trace"], other.values["trace"])
 
 
+class Rectified(Module):
+    """A pair of layers that can be rescaled."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = torch.nn.Sequential(torch.nn.Linear(5, 6), torch.nn.ReLU(), torch.nn.Linear(6, 1))
+
+
+def test_the_account_of_a_pair_is_exact_although_gradients_arise_within_the_optimizer_step():
+    """Lightning computes and clips gradients in a closure that it hands to the optimizer; two trainings go on."""
+    module, callback = Rectified(), WatchCallback(schedule=1)
+    for _ in range(2):
+        fit(module, callback, precision="64-true", accumulate_grad_batches=2, gradient_clip_val=0.05)
+    assert [record.step for record in callback.watch.records] == list(range(6))
+    measured, account = (
+        [float(record.values[variable]["net.0~net.2"]) for record in callback.watch.records]
+        for variable in ("imbalance", "imbalance_identity")
+    )
+    assert measured[0] != pytest.approx(measured[-1], abs=1e-6)
+    assert account == pytest.approx(measured, abs=1e-13)  # the second optimizer begins without momentum
+
+
 class Silent(Module):
     """Without logging, which torch does not compile."""
 

@@ -62,7 +62,10 @@ class Account:
         return {pair.name: State(*row) for pair, row in zip(self.pairs, zip(*columns, strict=True), strict=True)}
 
     def begin(self, saved: Mapping[str, State]) -> None:
-        """Start from saved states, or from the weights; measure C where momentum has been switched on or off."""
+        """Start from saved states, or from the weights; measure C where momentum has been switched on or off.
+
+        A new optimizer has no buffers yet, whatever C was saved.
+        """
         momentum = bool(self.rule.momentum)
         if self.state is not None and momentum == self._momentum:
             return
@@ -72,7 +75,9 @@ class Account:
             return
         self.state = now
         rows = [saved.get(name, row) for name, row in self.rows().items()]
-        self.state = State(*(torch.stack([getattr(row, one.name) for row in rows]) for one in fields(State)))
+        Q, C, fresh = (torch.stack([getattr(row, one.name) for row in rows]) for one in fields(State))
+        new = now.fresh > 0
+        self.state = State(Q, torch.where(new, now.mixed, C), torch.where(new, now.fresh, fresh))
 
     def _measured(self) -> State:
         """Q, C and where buffers are missing, from weights and buffers as they are."""
