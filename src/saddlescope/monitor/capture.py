@@ -192,7 +192,7 @@ class Capture:
 
     def _take(self, name: str, gradient: Tensor) -> None:
         raw, site = self.raw[name], self._layout.sites[name]
-        g = gradient.detach().to(wide(gradient.dtype))
+        g = (gradient.to_dense() if gradient.is_sparse else gradient).detach().to(wide(gradient.dtype))
         if name in self._before:
             g = g - self._before[name].to(g.dtype)
         raw.norm2 = products(g, g, site)

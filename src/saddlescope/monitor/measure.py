@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -17,6 +18,7 @@ from saddlescope.monitor.coverage import NOT_RECORDED as MISSED
 from saddlescope.monitor.coverage import SKIPPED, WATCHED, Row
 from saddlescope.monitor.directions import Directions, leading
 from saddlescope.monitor.intervals import WINDOW
+from saddlescope.monitor.loss import Listener, couples, doubts, read
 from saddlescope.monitor.probe import averaged, summed
 from saddlescope.monitor.record import Values, merged
 from saddlescope.monitor.sample import Sample, Scale, pooled
@@ -59,6 +61,7 @@ class Measurement:
         self._totals: deque[tuple[Tensor, Tensor]] = deque(maxlen=WINDOW)
         self._seen: dict[str, tuple[int, str]] = {}
         self._said: set[Any] = set()
+        self._heard, self._doubts, self._coupled = False, "", False
 
     def _lay_out(self) -> None:
         self.layout = layout(self._model, self.heads)
@@ -94,6 +97,17 @@ class Measurement:
         """Remove all hooks."""
         self.capture.close()
 
+    def listening(self) -> contextlib.AbstractContextManager[Any]:
+        """A context that hears the first loss that is differentiated."""
+        return contextlib.nullcontext() if self._heard or not self._hooks else Listener(self.hear)
+
+    def hear(self, loss: Tensor) -> None:
+        """Read a loss, if it is the first."""
+        if not self._heard and loss.grad_fn is not None:
+            self._heard = True
+            self._doubts = doubts(read(loss), self._scale.reduction, self._scale.loss_scale)
+            self._coupled = couples(loss)
+
     def finish(
         self, step: int, gradients: Mapping[str, Tensor] | None = None, batch_size: int | None = None
     ) -> tuple[int, Values]:
@@ -105,14 +119,16 @@ class Measurement:
             for name, gradient in averaged(gradients, self._group).items():
                 self.capture.take(name, gradient)
             batch_size = summed(batch_size or 0, self._group)
-        refused = f"{self.layout.batch_norm} is a BatchNorm in training, which couples samples"
+        refused = ""
+        if self.layout.batch_norm or self._coupled:
+            refused = f"{self.layout.batch_norm or 'the model'} has a BatchNorm in training, which couples samples"
         sample = pooled(
             step,
             self.layout.sites,
             raws,
             self._along,
             self._scale,
-            (refused if self.layout.batch_norm else "") if self._hooks else None,
+            refused if self._hooks else None,
             self._balance.per_sample if self._balance is not None else lambda squares: {},
             group=self._group if self._hooks else None,
         )
@@ -183,6 +199,8 @@ class Measurement:
                 if self._hooks and one.status & flag:
                     self.say((name, flag), f"{name} at step {sample.step}: {advice}")
 
+        if self._hooks and self._doubts:
+            self.say("loss", self._doubts)
         if self._hooks:
             for why, names in _grouped(sample).items():
                 self.say((REFUSED, why), f"{names} at step {sample.step} not seen per sample: {why}")

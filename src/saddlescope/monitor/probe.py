@@ -20,11 +20,16 @@ LossFunction = Callable[[nn.Module, Any], Tensor]
 
 
 def probe(
-    model: nn.Module, sites: Mapping[str, Site], capture: Capture, loss_fn: LossFunction, batch: Any
+    model: nn.Module,
+    sites: Mapping[str, Site],
+    capture: Capture,
+    loss_fn: LossFunction,
+    batch: Any,
+    hear: Callable[[Tensor], None] = lambda loss: None,
 ) -> dict[str, Tensor]:
     """Run the pass with the hooks of the capture on; the gradients by parameter, where there are any.
 
-    Raises TypeError if the loss is not one number that depends on the parameters.
+    ``hear`` is called with the loss. Raises TypeError if the loss is not one number that depends on the parameters.
     """
     with untouched(model), eager(), torch.enable_grad():
         capture.open(gradients=False)
@@ -33,6 +38,7 @@ def probe(
             if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
                 got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else shown(loss)
                 raise TypeError(f"loss_fn(model, batch) must return the loss as a tensor with one number, got {got}")
+            hear(loss)
             wanted = [site.parameter for site in sites.values()]
             found = torch.autograd.grad(loss.reshape(()), wanted, allow_unused=True)
         finally:

@@ -112,7 +112,7 @@ def pooled(
     """
     samples = whole = _samples(raws)
     widths = {} if group is None else _widths(sites, directions, per_sample)
-    columns, squares = _columns(raws, samples, scale, widths)
+    columns, squares = _columns({} if refused else raws, samples, scale, widths)
     columns |= {(name, "sum"): one.unsqueeze(1) for name, one in per_sample(squares).items()}
     tables, checks, finite = _tables(columns), _checks(raws), _finite(raws)
     states = {

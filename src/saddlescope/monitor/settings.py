@@ -80,6 +80,8 @@ def checked_model(model: Any) -> nn.Module:
     """The model, refused if it is none or has nothing to watch."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {shown(model)}")
+    if any(nn.parameter.is_lazy(p) for p in model.parameters()):
+        raise ValueError("model must know the shapes of its parameters, got lazy ones; pass a batch through it first")
     if not any(p.requires_grad for p in model.parameters()):
         raise ValueError("model must have a parameter that trains, got none; set requires_grad before it is watched")
     return model

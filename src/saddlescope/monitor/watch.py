@@ -39,6 +39,8 @@ COMPILED = (
     'Watch(…, stance="eager"); until then only weights are watched'
 )
 
+NESTED = "watch.step() inside another counts as one with it; use watch.step(complete=False) around each micro-batch"
+
 
 class Watch:
     """Noise, balance and rank of a model in training.
@@ -97,7 +99,7 @@ class Watch:
         self._outlets = Outlets(loggers, strict)
         self._alerts = Alerts(self._outlets.event, strict)
         self._step = 0
-        self._probed = False
+        self._probed = self._inside = False
         self._sampling = False
         self._stance = contextlib.ExitStack()
         self._search: Search | None = None
@@ -171,7 +173,8 @@ class Watch:
             part, whole = first_samples(batch, self._set.samples)
             self._measure.start(hooks=True)
             try:
-                gradients = probe(self.model, self._measure.layout.sites, self._measure.capture, loss_fn, part)
+                measure = self._measure
+                gradients = probe(self.model, measure.layout.sites, measure.capture, loss_fn, part, measure.hear)
             finally:
                 self._measure.detach()
             record = self._keep(*self._measure.finish(self._step, gradients, whole))
@@ -313,15 +316,28 @@ def _on_cpu(values: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]
 
 
 class _Sampled(contextlib.AbstractContextManager[Any]):
-    """The context of a sampled step; a step that raises leaves no hook behind."""
+    """The context of a sampled step; a step that raises leaves no hook behind. One inside another does nothing."""
 
     def __init__(self, watch: Watch, complete: bool) -> None:
         self._watch, self._complete = watch, complete
+        self._inner = False
 
     def __enter__(self) -> None:
-        self._watch.begin()
+        watch = self._watch
+        self._inner = watch._inside
+        if self._inner:
+            watch._measure.say("nested", NESTED)
+            return
+        watch._inside = True
+        watch.begin()
+        self._listening = watch._measure.listening()
+        self._listening.__enter__()
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if self._inner:
+            return
+        self._watch._inside = False
+        self._listening.__exit__(None, None, None)
         if kind is None:
             self._watch.end(self._complete)
         else:

@@ -1,0 +1,388 @@
+"""Trainings that the monitor cannot follow, or that are wrong: a warning with the remedy, and training goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import pickle
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+from torch.nn import functional  # noqa: E402
+
+from saddlescope.monitor import Watch  # noqa: E402
+
+N = 8
+
+
+def model() -> Any:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3))
+
+
+def batch(n: int = N) -> tuple[Any, Any]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(n, 5, generator=generator), torch.randint(0, 3, (n,), generator=generator)
+
+
+def loss(model: Any, n: int = N, reduction: str = "mean") -> Any:
+    x, y = batch(n)
+    return functional.cross_entropy(model(x), y, reduction=reduction)
+
+
+def plain(watch: Any, model: Any) -> None:
+    with watch.step():
+        loss(model).backward()
+
+
+def summed(watch: Any, model: Any) -> None:
+    with watch.step():
+        loss(model, reduction="sum").backward()
+
+
+def scaled(watch: Any, model: Any) -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
+    with watch.step():
+        scaler.scale(loss(model)).backward()
+
+
+def unscaled_weight(watch: Any, model: Any) -> None:
+    """A penalty on a weight in the loss belongs to no sample."""
+    with watch.step():
+        (loss(model) + 0.1 * model[0].weight.square().sum()).backward()
+
+
+def no_backward(watch: Any, model: Any) -> None:
+    with watch.step():
+        loss(model)
+
+
+def backward_outside(watch: Any, model: Any) -> None:
+    with watch.step():
+        value = loss(model)
+    value.backward()
+
+
+def without_gradients(watch: Any, model: Any) -> None:
+    with watch.step(), torch.no_grad():
+        loss(model)
+    loss(model).backward()
+
+
+def in_inference_mode(watch: Any, model: Any) -> None:
+    with watch.step(), torch.inference_mode():
+        loss(model)
+    loss(model).backward()
+
+
+def everything_in_no_grad(watch: Any, model: Any) -> None:
+    with torch.no_grad(), watch.step():
+        loss(model)
+    loss(model).backward()
+
+
+def not_finite(watch: Any, model: Any) -> None:
+    with watch.step():
+        (loss(model) * float("nan")).backward()
+    model.zero_grad()
+    loss(model).backward()
+
+
+def empty(watch: Any, model: Any) -> None:
+    with watch.step():
+        functional.cross_entropy(model(torch.zeros(0, 5)), torch.zeros(0, dtype=torch.long)).backward()
+    model.zero_grad()
+    loss(model).backward()
+
+
+def one_sample(watch: Any, model: Any) -> None:
+    with watch.step():
+        loss(model, 1).backward()
+
+
+def outside_forward(watch: Any, model: Any) -> None:
+    """The weight is used in another place than its layer."""
+    x, y = batch()
+    with watch.step():
+        out = functional.linear(functional.linear(x, model[0].weight).tanh(), model[2].weight) + model(x)
+        functional.cross_entropy(out, y).backward()
+
+
+def by_function(watch: Any, model: Any) -> None:
+    """Batch norm as a function."""
+    x, y = batch()
+    with watch.step():
+        h = functional.batch_norm(model[0](x), None, None, training=True)
+        functional.cross_entropy(model[2](h), y).backward()
+
+
+def replaced(watch: Any, model: Any) -> None:
+    plain(watch, model)
+    model[2] = nn.Linear(6, 3)
+    model[0].weight = nn.Parameter(torch.randn(6, 5))
+    plain(watch, model)
+
+
+def reshaped(watch: Any, model: Any) -> None:
+    plain(watch, model)
+    model[0], model[2] = nn.Linear(5, 9), nn.Linear(9, 3)
+    plain(watch, model)
+
+
+def unfrozen(watch: Any, model: Any) -> None:
+    model[0].requires_grad_(False)
+    plain(watch, model)
+    model[0].requires_grad_(True)
+    plain(watch, model)
+
+
+def frozen_all(watch: Any, model: Any) -> None:
+    plain(watch, model)
+    model.requires_grad_(False)
+    with watch.step():
+        loss(model)
+    model.requires_grad_(True)
+    loss(model).backward()
+
+
+def nested(watch: Any, model: Any) -> None:
+    with watch.step(), watch.step():
+        loss(model).backward()
+
+
+def two_watches(watch: Any, model: Any) -> None:
+    other = Watch(model, 1)
+    with watch.step(), other.step():
+        loss(model).backward()
+    one, two = watch.records[-1].values, other.records[-1].values
+    assert torch.equal(one["mode_variance"]["0.weight"], two["mode_variance"]["0.weight"])
+
+
+def copied(watch: Any, model: Any) -> None:
+    with watch.step():
+        loss(copy.deepcopy(model)).backward()
+        loss(pickle.loads(pickle.dumps(model))).backward()
+        loss(model).backward()
+
+
+def other_model(watch: Any, model: Any) -> None:
+    """The loss is of a copy, as after ``model = torch.compile(copy)``: nothing reaches the watched one."""
+    with watch.step():
+        loss(copy.deepcopy(model)).backward()
+
+
+def gradients_only(watch: Any, model: Any) -> None:
+    with watch.step():
+        torch.autograd.grad(loss(model), list(model.parameters()))
+
+
+def sparse() -> Any:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Embedding(10, 6, sparse=True), nn.Flatten(), nn.Linear(12, 3))
+
+
+def of_tokens(watch: Any, model: Any) -> None:
+    ids = torch.randint(0, 10, (N, 2), generator=torch.Generator().manual_seed(1))
+    with watch.step():
+        functional.cross_entropy(model(ids), batch()[1]).backward()
+
+
+class Wrong(nn.Linear):
+    """A linear layer that does something else."""
+
+    def forward(self, x: Any) -> Any:
+        return super().forward(x) * 2
+
+
+def of_wrong() -> Any:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(5, 6), nn.Tanh(), Wrong(6, 3))
+
+
+def with_lstm() -> Any:
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm, self.head = nn.LSTM(1, 4, batch_first=True), nn.Linear(4, 3)
+
+        def forward(self, x: Any) -> Any:
+            return self.head(self.lstm(x.unsqueeze(-1))[0][:, -1])
+
+    return Last()
+
+
+def with_batch_norm() -> Any:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.Linear(6, 3))
+
+
+def with_weight_norm() -> Any:
+    torch.manual_seed(0)
+    normed = nn.utils.parametrizations.weight_norm(nn.Linear(5, 6))
+    return nn.Sequential(normed, nn.Tanh(), nn.Linear(6, 3))
+
+
+def compiled(watch: Any, model: Any) -> None:
+    plain(watch, watch._wrapped)
+
+
+def compiled_model() -> Any:
+    torch.compiler.reset()
+    return torch.compile(model(), backend="eager")
+
+
+Train = Callable[[Any, Any], None]
+CASES: dict[str, tuple[Callable[[], Any], Train, dict[str, Any], str]] = {
+    "sum declared as mean": (model, summed, {}, r'looks like a sum .* use Watch\(…, reduction="sum"\)'),
+    "mean declared as sum": (model, plain, {"reduction": "sum"}, "looks like a mean"),
+    "loss scale not given": (model, scaled, {}, "multiplied by 256.*loss_scale=scaler"),
+    "penalty in the loss": (model, unscaled_weight, {}, "0.weight at step 0: .*do not sum to its gradient"),
+    "no backward": (model, no_backward, {}, "0.weight at step 0: it had no gradient"),
+    "backward outside": (model, backward_outside, {}, r"0.weight at step 0: .*inside watch.step\(\)"),
+    "no_grad": (model, without_gradients, {}, "0.weight at step 0: it had no gradient"),
+    "inference mode": (model, in_inference_mode, {}, "0.weight at step 0: it had no gradient"),
+    "watched in no_grad": (model, everything_in_no_grad, {}, "0.weight at step 0: it had no gradient"),
+    "NaN": (model, not_finite, {}, "0.weight at step 0: its gradient is not finite"),
+    "used outside its layer": (model, outside_forward, {}, "0.weight at step 0: .*do not sum"),
+    "batch norm by function": (model, by_function, {}, "BatchNorm in training, which couples samples"),
+    "batch norm": (with_batch_norm, plain, {}, "0.weight.*1 has a BatchNorm in training, which couples samples"),
+    "recurrent layer": (with_lstm, plain, {}, "lstm.weight_ih_l0.*LSTM"),
+    "weight norm": (with_weight_norm, plain, {}, "0.parametrizations.weight.original"),
+    "another model": (model, other_model, {}, "0.weight at step 0: it had no gradient"),
+    "autograd.grad": (model, gradients_only, {}, "0.weight at step 0: it had no gradient"),
+    "frozen": (model, frozen_all, {}, ""),
+    "compiled": (compiled_model, compiled, {}, r"compiled, so that hooks cannot fire: call watch.probe"),
+    "nested": (model, nested, {}, r"watch.step\(\) inside another"),
+    "empty batch": (model, empty, {}, "0.weight"),
+    # and what is no fault
+    "one sample": (model, one_sample, {}, ""),
+    "parameters replaced": (model, replaced, {}, ""),
+    "other shape": (model, reshaped, {}, ""),
+    "unfrozen": (model, unfrozen, {}, ""),
+    "two watches": (model, two_watches, {}, ""),
+    "copied": (model, copied, {}, ""),
+    "sparse embedding": (sparse, of_tokens, {}, ""),
+    "own forward": (of_wrong, plain, {}, ""),
+}
+
+
+def hooks(model: Any) -> list[str]:
+    found = [
+        name
+        for name, module in model.named_modules()
+        if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
+    ]
+    return found + [name for name, p in model.named_parameters() if p._backward_hooks or p._post_accumulate_grad_hooks]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_training_goes_on_with_a_warning(case):
+    make, train, options, message = CASES[case]
+    model = make()
+    watch = Watch(model, 1, samples=None, **options)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        train(watch, watch.model)
+    told = [str(one.message) for one in said if "monitor" in str(one.message)]
+    assert not hooks(watch.model)
+    assert torch.overrides._get_current_function_mode() is None
+    assert len(watch.records) >= 1
+    watch.to_xarray()
+    watch.coverage()
+    if not message:
+        assert not told
+        return
+    import re
+
+    assert any(re.search(message, one) for one in told), told
+    before = len(watch.records)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        watch.model.zero_grad()
+        train(watch, watch.model)
+    assert len(watch.records) > before
+
+
+@pytest.mark.parametrize("case", [case for case, (*_, message) in CASES.items() if message])
+def test_strict_raises_and_leaves_no_hook(case):
+    make, train, options, message = CASES[case]
+    watch = Watch(make(), 1, samples=None, strict=True, **options)
+    with pytest.raises(RuntimeError, match=message):
+        for _ in range(2):
+            train(watch, watch.model)
+    assert not hooks(watch.model)
+    assert torch.overrides._get_current_function_mode() is None
+
+
+def test_values_are_withheld_where_samples_are_not_seen():
+    """A refused parameter has ranks and strengths, but neither variance nor trace."""
+    for make, train in ((with_batch_norm, plain), (model, by_function)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            watch = Watch(make(), 1, samples=None)
+            train(watch, watch.model)
+        values = watch.records[0].values
+        assert {"mode_strength", "mode_signal", "gradient_norm2"} <= set(values)
+        assert not values.get("mode_variance")
+        assert not values.get("trace")
+
+
+def test_sparse_gradients_are_read_as_dense_ones():
+    records = []
+    for kind in (True, False):
+        one = sparse()
+        one[0].sparse = kind
+        watch = Watch(one, 1, samples=None)
+        of_tokens(watch, one)
+        records.append(watch.records[0].values)
+    for variable in ("trace", "mode_variance", "mode_signal"):
+        for name, value in records[1][variable].items():
+            assert torch.allclose(records[0][variable][name], value, rtol=1e-6), (variable, name)
+
+
+def test_a_penalty_is_caught_in_half_precision_too():
+    x, y = torch.randn(64, 5), torch.randint(0, 3, (64,))
+    for penalty, failed in ((0.0, 0), (0.5, 1)):
+        one = model()
+        watch = Watch(one, 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with watch.step():
+                with torch.autocast("cpu", torch.bfloat16):
+                    value = functional.cross_entropy(one(x), y)
+                (value + penalty * one[0].weight.square().sum()).backward()
+        assert int(watch.records[0].values["status"]["0.weight"]) == failed
+
+
+def test_contexts_of_the_user_are_left_as_they_are():
+    """``begin`` and ``end`` may lie in other contexts than each other; a step that raises ends its own."""
+    one = model()
+    watch = Watch(one, 1)
+    with torch.device("cpu"):
+        watch.begin()
+    loss(one).backward()
+    watch.end()
+    with pytest.raises(ZeroDivisionError), watch.step():
+        raise ZeroDivisionError
+    assert torch.overrides._get_current_function_mode() is None
+
+
+def test_a_parameter_without_shape_is_refused_at_the_start():
+    with pytest.raises(ValueError, match="lazy"):
+        Watch(nn.Sequential(nn.LazyLinear(3)))
+
+
+@pytest.mark.parametrize("context", [contextlib.nullcontext, torch.no_grad, torch.inference_mode])
+def test_a_watch_made_in_any_context_works_later(context):
+    one = model()
+    with context():
+        watch = Watch(one, 1)
+        watch.coverage()
+    plain(watch, one)
+    assert watch.records[0].batch_size == N
