@@ -28,6 +28,8 @@ CLOSE = 1e-3
 """Gap, relative to s, up to which directions are one block even if exact: changes of W of that size turn them."""
 ROUNDING = 16
 """Units of rounding of s_1 at which steps end, where s is 0 or as small."""
+EXACT = 32
+"""Smaller side of W up to which all of its singular values are computed, which is then faster than steps."""
 WIDEST = 96
 """Columns of Q at which it is restarted from the leading pairs."""
 
@@ -75,7 +77,10 @@ def leading(W: Tensor, k: int, warm: Tensor | None = None, tolerance: float = TO
                 return leading(W, k, None, tolerance)
             return _nothing(W, k, torch.full_like(start, torch.nan) if warm is None else warm)
         try:
-            U, s, V, residual = _iterate(W, Y, k, COLD_STEPS if warm is None else WARM_STEPS, tolerance)
+            if min(W.shape) <= EXACT:
+                U, s, V, residual = _exact(W, k, columns)
+            else:
+                U, s, V, residual = _iterate(W, Y, k, COLD_STEPS if warm is None else WARM_STEPS, tolerance)
         except torch.linalg.LinAlgError:  # an overflow on the way
             return _nothing(W, k, torch.full_like(start, torch.nan))
         block = _blocks(s[:k].tolist(), residual)
@@ -99,6 +104,17 @@ def _random(n: int, columns: int, dtype: torch.dtype, device: torch.device) -> T
 
 
 _remembered = functools.lru_cache(maxsize=128)(_random)
+
+
+def _exact(W: Tensor, k: int, columns: int) -> tuple[Tensor, Tensor, Tensor, list[float]]:
+    """U (m, c), s, V (n, c), and residuals that are rounding."""
+    tall = W.shape[0] >= W.shape[1]
+    left, s, right = torch.linalg.svd(W if tall else W.mT, full_matrices=False)
+    U, V = (left, right.mT) if tall else (right.mT, left)
+    values, rounding = s[:k].tolist(), torch.finfo(W.dtype)
+    floor = rounding.eps * values[0]
+    residual = [floor / max(one, floor, rounding.tiny) for one in values]
+    return U[:, :columns].contiguous(), s[:columns], V[:, :columns].contiguous(), residual
 
 
 def _iterate(W: Tensor, Y: Tensor, k: int, steps: int, tolerance: float) -> tuple[Tensor, Tensor, Tensor, list[float]]:
