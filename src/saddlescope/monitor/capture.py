@@ -12,7 +12,7 @@ samples and are added with their cross term; different passes hold different sam
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
@@ -93,16 +93,18 @@ class Capture:
         shared: set[str],
         reduced: bool = False,
         interfaces: Interfaces = MappingProxyType({}),
+        scaled: Collection[str] = (),
     ) -> None:
         """``squares`` is the number of samples whose squares are taken in a pass: None for all, 0 for none.
 
         ``shared`` names parameters with more than one use in a pass, and takes those that turn out to have.
-        ``reduced``: gradients become means over ranks at the end of a pass.
+        ``reduced``: gradients become means over ranks at the end of a pass. ``scaled``: parameters whose product with
+        their gradient is wanted.
         """
         self._model, self._layout, self._frames, self._count = model, layout, frames, squares
         self._pairs = {name: frame.pairs for name, frame in frames.items()}
         self._per_sample = not layout.batch_norm and bool(frames or squares != 0)
-        self._shared = shared
+        self._shared, self._scaled = shared, frozenset(scaled)
         self.products = Products(interfaces)
         self._called: set[str] = set()
         self._handles: list[Any] = []
@@ -196,10 +198,11 @@ class Capture:
         if name in self._before:
             g = g - self._before[name].to(g.dtype)
         raw.norm2 = products(g, g, site)
-        raw.euler = products(g, site.parameter.detach().to(g.dtype), site)
+        if name in self._scaled:
+            raw.euler = products(g, site.parameter.detach().to(g.dtype), site)
         if name in self._pairs:
             U, V = self._pairs[name]
-            raw.along = ((U.T.to(g.dtype) @ g.reshape(site.shape)) * V.T.to(g.dtype)).sum(1)
+            raw.along = ((g.reshape(site.shape) @ V.to(g.dtype)) * U.to(g.dtype)).sum(0)
 
     def _enter(self, model: Any, args: Any, kwargs: Any) -> None:
         first = next((x for x in _tensors((*args, *kwargs.values())) if x.dim()), None)

@@ -50,20 +50,31 @@ def why_not(layer: nn.Module) -> str:
 
 def sequences(x: Tensor, samples: int) -> Tensor:
     """``(N, …, d)`` as (N, T, d), widened; raises NotSamples."""
-    if x.dim() < 2 or len(x) != samples:
+    if x.dim() < 2:
+        raise NotSamples("has an input of one dimension; use inputs with the batch first")
+    return _batch_first(x, samples).reshape(samples, -1, x.shape[-1]).to(wide(x.dtype))
+
+
+def _batch_first(x: Tensor, samples: int) -> Tensor:
+    if len(x) != samples:
         raise NotSamples(f"has the leading dimension {len(x)} for {samples} samples; use inputs with the batch first")
-    return x.reshape(samples, -1, x.shape[-1]).to(wide(x.dtype))
+    return x
+
+
+def _summed(d: Tensor) -> Tensor:
+    """(N, T, m) summed to (N, m)."""
+    return d[:, 0] if d.shape[1] == 1 else d.sum(1)
 
 
 def _linear(layer: Any, a: Tensor, d: Tensor, samples: int) -> dict[str, Use]:
     # Under autocast the input was rounded to the type of the output before it was multiplied.
     a, d = sequences(a.to(d.dtype), samples), sequences(d, samples)
-    return {"weight": Outer(a, d), "bias": Rows(d.sum(1))}
+    return {"weight": Outer(a, d), "bias": Rows((d,), _summed)}
 
 
 def _linear_transposed(layer: Any, a: Tensor, d: Tensor, samples: int) -> dict[str, Use]:
     a, d = sequences(a.to(d.dtype), samples), sequences(d, samples)
-    return {"weight": Outer(d, a), "bias": Rows(d.sum(1))}
+    return {"weight": Outer(d, a), "bias": Rows((d,), _summed)}
 
 
 def _embedding(layer: Any, ids: Tensor, d: Tensor, samples: int) -> dict[str, Use]:
@@ -87,21 +98,29 @@ def _convolution(layer: Any, a: Tensor, d: Tensor, samples: int) -> dict[str, Us
         a = functional.pad(a, layer._reversed_padding_repeated_twice, mode=layer.padding_mode)
     d = d.to(a.dtype)
     geometry = (layer.kernel_size, layer.stride, layer.dilation, layer.groups)
-    return {"weight": Filter(a, d, *geometry), "bias": Rows(d.flatten(2).sum(2))}
+    return {"weight": Filter(a, d, *geometry), "bias": Rows((d,), _over_positions)}
 
 
-def _scaled(normal: Tensor, d: Tensor, size: int, samples: int) -> dict[str, Use]:
-    """Uses of a scale and a shift over the last dims, from the normalised input."""
-    if len(d) % samples:
-        raise NotSamples(f"has the leading dimension {len(d)} for {samples} samples; use inputs with the batch first")
+def _over_positions(d: Tensor) -> Tensor:
+    """(N, m, …) summed to (N, m)."""
+    return d.reshape(*d.shape[:2], -1).sum(2)
+
+
+def _scaled(normal: Callable[[Tensor], Tensor], a: Tensor, d: Tensor, size: int) -> dict[str, Use]:
+    """Uses of a scale and a shift over the last dims, where ``normal`` makes the normalised input."""
     d = d.to(wide(d.dtype))
-    scaled = (d * normal.to(d.dtype)).reshape(samples, -1, size).sum(1)
-    return {"weight": Rows(scaled), "bias": Rows(d.reshape(samples, -1, size).sum(1))}
+
+    def scale(a: Tensor, d: Tensor) -> Tensor:
+        return (d * normal(a.to(wide(a.dtype))).to(d.dtype)).reshape(len(d), -1, size).sum(1)
+
+    return {"weight": Rows((a, d), scale), "bias": Rows((d,), lambda d: d.reshape(len(d), -1, size).sum(1))}
 
 
 def _layer_norm(layer: Any, a: Tensor, d: Tensor, samples: int) -> dict[str, Use]:
-    normal = functional.layer_norm(a.to(wide(a.dtype)), layer.normalized_shape, None, None, layer.eps)
-    return _scaled(normal, d, layer.weight.numel(), samples)
+    def normal(a: Tensor) -> Tensor:
+        return functional.layer_norm(a, layer.normalized_shape, None, None, layer.eps)
+
+    return _scaled(normal, _batch_first(a, samples), d, layer.weight.numel())
 
 
 def _epsilon(layer: Any) -> float | None:
@@ -109,20 +128,24 @@ def _epsilon(layer: Any) -> float | None:
 
 
 def _rms_norm(layer: Any, a: Tensor, d: Tensor, samples: int) -> dict[str, Use]:
-    a, dims = a.to(wide(a.dtype)), tuple(range(-layer.weight.dim(), 0))
-    epsilon = _epsilon(layer)
-    epsilon = torch.finfo(a.dtype).eps if epsilon is None else epsilon
-    normal = a * torch.rsqrt(a.square().mean(dims, keepdim=True) + epsilon)
-    return {"weight": _scaled(normal, d, layer.weight.numel(), samples)["weight"]}
+    dims, epsilon = tuple(range(-layer.weight.dim(), 0)), _epsilon(layer)
+
+    def normal(a: Tensor) -> Tensor:
+        least = torch.finfo(a.dtype).eps if epsilon is None else epsilon
+        return a * torch.rsqrt(a.square().mean(dims, keepdim=True) + least)
+
+    return {"weight": _scaled(normal, _batch_first(a, samples), d, layer.weight.numel())["weight"]}
 
 
 def _group_norm(layer: Any, a: Tensor, d: Tensor, samples: int) -> dict[str, Use]:
     if len(a) != samples:
         raise NotSamples(f"has the input shape {tuple(a.shape)} for {samples} samples")
     d = d.to(wide(d.dtype))
-    normal = functional.group_norm(a.to(d.dtype), layer.num_groups, None, None, layer.eps)
-    shape = (*d.shape[:2], -1)
-    return {"weight": Rows((d * normal).reshape(shape).sum(2)), "bias": Rows(d.reshape(shape).sum(2))}
+
+    def scale(a: Tensor, d: Tensor) -> Tensor:
+        return _over_positions(d * functional.group_norm(a.to(d.dtype), layer.num_groups, None, None, layer.eps))
+
+    return {"weight": Rows((a, d), scale), "bias": Rows((d,), _over_positions)}
 
 
 LAYERS: dict[type[nn.Module], Uses] = {

@@ -86,6 +86,7 @@ class Measurement:
         self.capture = Capture(
             self._model, self.layout, frames, self._set.squares, self._shared, self._group is not None,
             self._interfaces if "rank" in needs and self._group is None else {},
+            self._balance.ledger.layout.parameters if self._balance is not None else (),
         )  # fmt: skip
 
     def attach(self, batch: Any = None) -> None:

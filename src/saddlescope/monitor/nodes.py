@@ -192,7 +192,7 @@ def _use(
         if views:
             raise NotSamples("is rearranged before it is added or multiplied")
         back = _unbroadcast(d, parameter.shape)
-        return Rows(back.flatten(1)) if shape is None else Formed(back.unflatten(1, (shape[0], -1)).flatten(2))
+        return Rows((back.flatten(1),)) if shape is None else Formed(back.unflatten(1, (shape[0], -1)).flatten(2))
 
     def scaled(gradients: tuple[Tensor, ...]) -> Use:
         return added(gradients, node._saved_other if place == 0 else node._saved_self)

@@ -133,16 +133,22 @@ class Lookup:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """A vector whose per-sample contributions g (N, m) are formed."""
+    """A vector whose per-sample contributions g (N, m) are formed from parts (N, …) when they are asked for."""
 
-    g: Tensor
+    parts: tuple[Tensor, ...]
+    form: Callable[..., Tensor] = lambda g: g
 
     def __len__(self) -> int:
-        return len(self.g)
+        return len(self.parts[0])
+
+    @cached_property
+    def g(self) -> Tensor:
+        """The contributions (N, m)."""
+        return self.form(*self.parts)
 
     def first(self, count: int) -> Rows:
         """The use on the first samples only."""
-        return Rows(self.g[:count])
+        return self if count >= len(self) else Rows(tuple(part[:count] for part in self.parts), self.form)
 
     def project(self, U: Tensor, V: Tensor) -> Tensor:
         """A vector has no singular directions."""
@@ -226,7 +232,7 @@ def inner(one: Use, other: Use, heads: Heads | None = None) -> Tensor:
         return (rows * (other.a @ one.d.mT)).sum((1, 2)).unsqueeze(1)
     G, other_G = one.formed(), other.formed()
     if G.dim() == 2:
-        return Rows(G * other_G).g.unflatten(1, (heads.count if heads else 1, -1)).sum(2)
+        return (G * other_G).unflatten(1, (heads.count if heads else 1, -1)).sum(2)
     return blocks(G * other_G, heads)
 
 
