@@ -55,6 +55,35 @@ def test_positions_are_refused(relative, T):
     assert "positions.weight" in said[0]
 
 
+@pytest.mark.parametrize("how", ["indexed", "function"])
+def test_raw_positions_are_refused(how):
+    class Raw(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tokens, self.positions, self.head = (
+                nn.Embedding(10, 6),
+                nn.Parameter(torch.randn(32, 6)),
+                nn.Linear(6, 3),
+            )
+
+        def forward(self, ids: Any) -> Any:
+            t = torch.arange(ids.shape[1])
+            at = self.positions[t] if how == "indexed" else nn.functional.embedding(t, self.positions)
+            return self.head(self.tokens(ids) + at)
+
+    for T in (5, N):
+        values, said = record(Raw(), torch.randint(0, 10, (N, T)))
+        assert set(values["trace"]) == {"tokens.weight", "head.weight", "head.bias"}
+        assert "positions at step 0" in said[0]
+
+
+def test_embedding_with_gradients_by_frequency_is_refused():
+    model = nn.Sequential(nn.Embedding(10, 6, scale_grad_by_freq=True), nn.Linear(6, 3))
+    values, said = record(model, torch.randint(0, 10, (N, 4)))
+    assert set(values["trace"]) == {"1.weight", "1.bias"}
+    assert "couples samples" in said[0]
+
+
 class Between(nn.Module):
     """A linear layer, a change of the dims, then further layers."""
 

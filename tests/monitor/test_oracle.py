@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
@@ -55,6 +59,17 @@ class LlamaRMSNorm(nn.Module):
         return self.weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.variance_epsilon)).to(h)
 
 
+class Looked(nn.Module):
+    """A parameter that is looked up by a function, with padding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.head = nn.Parameter(torch.randn(10, 5)), nn.Linear(5, 3)
+
+    def forward(self, ids: Any) -> Any:
+        return self.head(nn.functional.embedding(ids, self.table, padding_idx=2))
+
+
 def conv1d_of_gpt() -> nn.Module:
     Conv1D = pytest.importorskip("transformers.pytorch_utils").Conv1D
     return nn.Sequential(Conv1D(6, 5), nn.GELU(), Conv1D(2, 6))
@@ -76,6 +91,7 @@ LAYERS = {
     ),
     "embedding": (lambda: nn.Sequential(nn.Embedding(10, 5), nn.Linear(5, 3)), tokens(N, 8)),
     "embedding, padding": (lambda: nn.Sequential(nn.Embedding(10, 5, padding_idx=2), nn.Tanh()), tokens(N, 8)),
+    "embedding, raw with padding": (lambda: Looked(), tokens(N, 8)),
     "embedding, one id": (lambda: nn.Sequential(nn.Embedding(10, 5), nn.Linear(5, 3)), tokens(N)),
     "embedding, 3-D": (lambda: nn.Sequential(nn.Embedding(10, 5), nn.Linear(5, 3)), tokens(N, 3, 2)),
     "LayerNorm": (
@@ -451,3 +467,69 @@ def test_frozen_and_unused_parameters():
     with pytest.warns(UserWarning, match="unused.weight at step 1: it had no gradient"), watch.step():
         loss(model, normal(N, 3, 5)).backward()
     assert "unused.weight" not in watch.records[1].values["trace"]
+
+
+# --- any small network
+
+
+KINDS = ("linear", "layer norm", "rms norm", "convolution", "residual", "tanh", "again", "flatten", "group norm")
+
+
+class Stack(nn.Module):
+    """Layers one after the other on (N, T, width); "again" repeats the first layer that keeps the width."""
+
+    def __init__(self, kinds: list[str], widths: list[int], T: int) -> None:
+        super().__init__()
+        torch.manual_seed(len(kinds))
+        self.kinds, self.layers, width = kinds, nn.ModuleList(), widths[0]
+        for kind, new in zip(kinds, widths[1:], strict=True):
+            made: dict[str, Callable[[], nn.Module]] = {
+                "linear": partial(nn.Linear, width, new, bias=new % 2 == 0),
+                "layer norm": partial(nn.LayerNorm, [T, width] if new % 2 else width),
+                "rms norm": partial(nn.RMSNorm, width, eps=0.1),
+                "convolution": partial(
+                    nn.Conv1d, width, 2 * new, new % 3 + 1, padding="same", groups=1 + (width % 2 == 0)
+                ),
+                "residual": partial(nn.Linear, width, width),
+                "group norm": partial(nn.GroupNorm, T, T),
+                "flatten": partial(nn.Linear, width, new),
+            }
+            self.layers.append(made.get(kind, nn.Tanh)())
+            width = {"linear": new, "flatten": new, "convolution": 2 * new}.get(kind, width)
+
+    def forward(self, x: Any) -> Any:
+        same = None
+        for kind, layer in zip(self.kinds, self.layers, strict=True):
+            if kind == "convolution":
+                x = layer(x.mT).mT
+            elif kind == "residual":
+                same, x = layer, x + layer(x)
+            elif kind == "flatten":
+                x = layer(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
+            elif kind == "again":
+                x = same(x) if same is not None and same.in_features == x.shape[-1] else x
+            else:
+                x = layer(x)
+        return x
+
+
+@settings(max_examples=25)
+@given(
+    kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=5),
+    widths=st.lists(st.integers(3, 6), min_size=6, max_size=6),
+    sizes=st.lists(st.integers(1, 4), min_size=1, max_size=3).filter(lambda sizes: sum(sizes) > 1),
+    T=st.integers(2, 5),
+    divided=st.booleans(),
+)
+def test_any_network(kinds, widths, sizes, T, divided):
+    model = Stack(["linear", *kinds], [4, *widths[: len(kinds) + 1]], T).double()
+    batches = list(normal(sum(sizes), T, 4).split(sizes))
+
+    def train(watch, model, of, batches):
+        with watch.step():
+            for each in batches:
+                (of(model, each) / (len(batches) if divided else 1)).backward()
+
+    found = compared(model, loss, batches, train, divided)
+    assert found.worst < 1e-12, found.errors
+    assert not any(found.status.values()), (found.status, found.messages)

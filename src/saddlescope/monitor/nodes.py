@@ -18,6 +18,7 @@ from typing import Any
 
 from saddlescope.monitor._torch import Tensor, torch, wide
 from saddlescope.monitor.layers import NotSamples
+from saddlescope.monitor.rows import why_not_samples
 from saddlescope.monitor.uses import CHUNK, Heads, Lookup, Rows, Use, blocks
 
 VIEWS = {
@@ -202,6 +203,12 @@ def _use(
         d = gradients[0]
         if views or len(ids) != samples or shape is None or parameter.dim() != 2:
             raise NotSamples(f"is looked up with indices of shape {tuple(ids.shape)} for {samples} samples")
+        if why := why_not_samples(ids, samples):
+            raise NotSamples(why)
+        if getattr(node, "_saved_scale_grad_by_freq", False):
+            raise NotSamples("has gradients divided by how often rows are looked up, which couples samples")
+        if kind == "Embedding":
+            d = d * (ids != node._saved_padding_idx).unsqueeze(-1) if node._saved_padding_idx < shape[0] else d
         return Lookup(ids.reshape(samples, -1), d.reshape(samples, -1, d.shape[-1]).to(wide(d.dtype)), shape[0])
 
     makers: dict[str, Maker] = {"Mm": product, "Bmm": product, "Addmm": product, "Baddbmm": product}
