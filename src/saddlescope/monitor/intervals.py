@@ -96,22 +96,23 @@ def noise_scale(traces: Tensor, gradient_norm2s: Tensor, window: int = WINDOW) -
     >>> round(value.item(), 1), high.item()
     (80.0, inf)
     """
-    both = torch.stack([traces[-window:], gradient_norm2s[-window:]]).to(torch.float64)
-    both = both[:, both.isfinite().all(0)]
+    both = torch.stack([traces[-window:], gradient_norm2s[-window:]]).to(torch.float64).cpu().numpy()
+    both = both[:, np.isfinite(both).all(0)]
     records = both.shape[1]
-    nan, inf = both.new_tensor(torch.nan), both.new_tensor(torch.inf)
     if records < 2:
-        return Interval(nan, torch.zeros_like(nan), inf)
-    steps = both.diff(dim=1)
-    trace, norm2 = both.mean(1).clamp(min=0)
-    freedom = _freedom((norm2 * steps[0] - trace * steps[1]).square(), nan.new_tensor(records - 1))
+        return Interval(*traces.new_tensor([np.nan, 0.0, np.inf], dtype=torch.float64))
+    steps = np.diff(both, axis=1)
+    trace, norm2 = both.mean(1).clip(min=0)
+    e2 = torch.from_numpy((norm2 * steps[0] - trace * steps[1]) ** 2)
+    freedom = _freedom(e2, e2.new_tensor(records - 1))
     freedom = freedom.clamp(max=2 / 3 * (records - 1))  # of a variance of Gaussians from successive differences
-    noise = _t_quantile(freedom) ** 2 * (steps @ steps.T) / (2 * (records - 1) * records)
-    a, half, c = norm2**2 - noise[1, 1], trace * norm2 - noise[0, 1], (trace**2 - noise[0, 0]).clamp(min=0)
-    root = (half**2 - a * c).clamp(min=0).sqrt()
-    low = torch.where((c > 0) & (half + root > 0), c / (half + root), 0.0)
-    high = torch.where((a > 0) & (half > 0), (half + root) / a, inf)
-    return Interval(torch.where(norm2 > 0, trace / norm2, inf), low, high)
+    noise = float(_t_quantile(freedom)) ** 2 * (steps @ steps.T) / (2 * (records - 1) * records)
+    a, half, c = norm2**2 - noise[1, 1], trace * norm2 - noise[0, 1], max(trace**2 - noise[0, 0], 0)
+    root = np.sqrt(max(half**2 - a * c, 0))
+    low = c / (half + root) if c > 0 and half + root > 0 else 0.0
+    high = (half + root) / a if a > 0 and half > 0 else np.inf
+    value = trace / norm2 if norm2 > 0 else np.inf
+    return Interval(*traces.new_tensor([value, low, high], dtype=torch.float64))
 
 
 def _trailing(values: Tensor, stderrs: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:
