@@ -25,16 +25,10 @@ from saddlescope.monitor.sample import Sample, Scale, pooled
 from saddlescope.monitor.settings import Settings
 from saddlescope.monitor.sites import fingerprint, layout
 from saddlescope.monitor.uses import Heads
+from saddlescope.monitor.variables import MEANINGS, Status
 
-ADVICE = {
-    CHECK: "the projections of its samples do not sum to its gradient: something else adds to the gradient (a penalty "
-    "in the loss, a use outside the layer's forward); its variances are not those of the samples",
-    NO_GRADIENT: "it had no gradient in a sampled step; call backward inside watch.step(), or freeze what is not used",
-    NOT_FINITE: "its gradient is not finite; look at the learning rate and at the loss scale",
-    NOT_RECORDED: "its layer was not seen; if the training step is compiled, use watch.probe(loss_fn, batch)",
-    NO_CROSS: "it is used several times in one backward pass; its trace is left out until the next record",
-}
-"""What a flag of the status means to the user, as the end of a sentence."""
+WARNED = (CHECK, NO_GRADIENT, NOT_FINITE, NOT_RECORDED, NO_CROSS)
+"""Flags that are warned of; a refusal brings its own reason."""
 
 
 class Measurement:
@@ -196,10 +190,9 @@ class Measurement:
         """Keep the state of every parameter; warn once of each kind of fault of each, or raise if strict."""
         self._seen = {name: (one.status, one.why) for name, one in sample.seen.items()}
         for name, one in sample.seen.items():
-            for flag, advice in ADVICE.items():
+            for flag in WARNED:
                 if self._hooks and one.status & flag:
-                    self.say((name, flag), f"{name} at step {sample.step}: {advice}")
-
+                    self.say((name, flag), f"{name} at step {sample.step}: {MEANINGS[Status(flag)]}")
         if self._hooks and self._doubts:
             self.say("loss", self._doubts)
         if self._hooks:
@@ -224,7 +217,7 @@ class Measurement:
                 rows.append((name, SKIPPED, why or site.reason))
             elif status & (REFUSED | NOT_RECORDED | NO_GRADIENT):
                 flag = next(flag for flag in (REFUSED, NOT_RECORDED, NO_GRADIENT) if status & flag)
-                rows.append((name, MISSED, why or ADVICE.get(flag, "")))
+                rows.append((name, MISSED, why or MEANINGS[Status(flag)]))
             else:
                 rows.append((name, WATCHED, ""))
         rows += [(name, SKIPPED, reason) for name, reason in self.layout.skipped.items()]

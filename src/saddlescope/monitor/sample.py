@@ -262,7 +262,10 @@ def _checks(raws: Mapping[str, Raw]) -> dict[str, float]:
     for length in {p.shape[0] for p, _ in known.values()}:
         alike = {name: one for name, one in known.items() if one[0].shape[0] == length}
         along, own = (double(torch.cat(parts, -1)) for parts in zip(*alike.values(), strict=True))
-        off = (along.sum(0) - own).abs() / (along.abs().sum(0) + torch.finfo(torch.float64).tiny)
+        # Where all projections are small beside the gradient, rounding is relative to the gradient.
+        norms = [double(norm2).sum().sqrt() for name in alike if (norm2 := raws[name].norm2) is not None]
+        floor = torch.cat([norm.expand(one[0].shape[1]) for norm, one in zip(norms, alike.values(), strict=True)])
+        off = (along.sum(0) - own).abs() / (along.abs().sum(0) + floor + torch.finfo(torch.float64).tiny)
         values = iter(off.nan_to_num(nan=torch.inf).tolist())
         found |= {name: max(next(values) for _ in range(p.shape[1])) for name, (p, _) in alike.items()}
     return found

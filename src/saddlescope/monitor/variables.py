@@ -26,12 +26,15 @@ class Status(enum.IntFlag):
 
 
 MEANINGS = {
-    Status.CHECK_FAILED: "samples do not add up to the gradient: a penalty in the loss, or a use that is not seen",
-    Status.NO_GRADIENT: "no gradient arrived: the weight is frozen or did not take part in the loss",
-    Status.NOT_FINITE: "a gradient or a weight was infinite or NaN",
-    Status.NOT_RECORDED: "its layer was not called as a module, or its hooks could not fire",
+    Status.CHECK_FAILED: "samples do not add up to the gradient: a penalty in the loss, or a use outside the layer's "
+    "forward; its variances are not those of the samples",
+    Status.NO_GRADIENT: "no gradient arrived: call backward inside watch.step(), or freeze what is not used",
+    Status.NOT_FINITE: "a gradient or a weight was infinite or NaN: look at the learning rate and at the loss scale",
+    Status.NOT_RECORDED: "its layer was not called as a module, or its hooks could not fire; if the training step is "
+    "compiled, use watch.probe(loss_fn, batch)",
     Status.REFUSED: "gradients of single samples do not exist: BatchNorm couples them, or rows are not samples",
-    Status.CROSS_TERM_MISSING: "a shared weight whose uses were recorded apart: its trace lacks their cross term",
+    Status.CROSS_TERM_MISSING: "used several times in one backward pass, which was not known before: its trace is "
+    "left out until the next record",
     Status.OTHER_SHAPE: "the weight had another shape than before",
 }
 """What each flag usually means."""

@@ -249,7 +249,7 @@ class Watch:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the records to a Zarr store, which ``saddlescope.load`` and the command line read.
 
-        An earlier one at this path is replaced. Raises ValueError if something else is there.
+        An earlier one at this path is replaced. Raises FileExistsError if something else is there.
         """
         save(self.to_xarray(), path)
 
