@@ -11,6 +11,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # the command saddlescope
 os.environ["IPYTHONDIR"] = str(HERE / "_ipython")  # how notebooks show figures
+os.environ["PYTHONPATH"] = str(HERE.parent / "examples" / "monitor")  # what the gallery imports
 os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
 
 project = "saddlescope"

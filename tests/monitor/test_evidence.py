@@ -40,15 +40,38 @@ def test_an_example_is_short(script):
 def test_modes_of_deep_linear_networks_have_their_closed_form(example, depth):
     signal, variance, mean, expected = example("deep_linear").train(depth, 600)
     z = (signal - mean) / np.sqrt(expected / example("deep_linear").BATCH)
-    assert abs(z.mean()) < CHANCE / z.size**0.5
-    assert abs(z.std() - 1) < CHANCE / (2 * z.size) ** 0.5
+    independent = z.size / depth  # the layers of a mode have the same noise once they are balanced
+    assert abs(z.mean()) < CHANCE / independent**0.5
+    assert abs(z.std() - 1) < CHANCE / (2 * independent) ** 0.5
     ratio = (variance / expected).mean(axis=(1, 2))
     error = CHANCE * ratio.std(ddof=1) / len(ratio) ** 0.5
     assert abs(ratio.mean() - 1) < error
     assert abs(ratio.mean() / 1.15 - 1) > error  # a closed form that is 15 % too large is refuted
 
 
-@pytest.mark.parametrize(("name", "steps"), [("deep_linear", 50)])
+def test_balance_of_a_relu_pair_is_predicted(example):
+    for batch_size, lr in example("relu_pair").SETTINGS:
+        run = example("relu_pair").train(batch_size, lr, 800)
+        changed = run.imbalance - run.imbalance[0]
+        assert np.allclose(run.imbalance, run.imbalance_identity, atol=1e-4)
+        error = run.imbalance_predicted_stderr[-1]
+        assert abs(run.imbalance_predicted[-1] - run.imbalance[-1]) < CHANCE * error
+        assert abs(changed[-1]) > CHANCE * error  # no change would be refuted
+
+
+def test_balance_of_attention_is_predicted_for_sgd_alone(example):
+    for name in ("SGD", "momentum"):
+        run = example("attention").train(name, 400)
+        assert {one.split(".")[1] for one in run.pair.values} >= {"qk", "ov"}
+        assert np.allclose(run.imbalance, run.imbalance_identity, atol=1e-4)
+    adam = example("attention").train("AdamW", 100)
+    assert np.isfinite(adam.imbalance).all()
+    assert "imbalance_predicted" not in adam
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"), [("deep_linear", 50), ("relu_pair", 50), ("attention", 30), ("digits", 50), ("lora", 30)]
+)
 def test_an_example_runs(example, name, steps, capsys, tmp_path):
     if name == "lora":
         pytest.importorskip("peft")
