@@ -386,3 +386,24 @@ def test_a_watch_made_in_any_context_works_later(context):
         watch.coverage()
     plain(watch, one)
     assert watch.records[0].batch_size == N
+
+
+def test_a_fault_of_the_monitor_does_not_stop_training(monkeypatch):
+    one, x = model(), torch.randn(8, 5)
+    watch = Watch(one, schedule=1)
+
+    def fails(*args):
+        raise RuntimeError("of the monitor itself")
+
+    monkeypatch.setattr(watch._measure, "_values", fails)
+    with pytest.warns(UserWarning, match="no record at step 0, since it raised RuntimeError: of the monitor itself"):
+        for _ in range(2):
+            with watch.step():
+                one(x).square().mean().backward()
+    assert not watch.records
+    assert watch._step == 2
+    assert not hooks(one)
+    monkeypatch.undo()
+    with watch.step():
+        one(x).square().mean().backward()
+    assert [record.step for record in watch.records] == [2]

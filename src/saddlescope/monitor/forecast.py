@@ -36,7 +36,7 @@ SURE = 5.0
 
 
 class Constants(NamedTuple):
-    """``η₁²``, ``κη²``, ν, the factor of Q, k, and 1 if V is of the step to come (no momentum), 0 if of the last one."""
+    """``η₁²``, ``κη²``, ν, the factor of Q, k, and 1 if V is of the step to come (no momentum), 0 if of the last."""
 
     noise: Any
     level: Any

@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import xarray as xr
@@ -130,16 +131,17 @@ class Watch:
         """
         if self._probed or not (self._sampling or self._set.due(self._step)):
             return
-        if not self._sampling:
-            self._end_search()
-            hooks = not (self._set.stance == "probe" and is_compiled(self._wrapped))
-            if not hooks and self._set.needs_data:
-                self._measure.say("compiled", COMPILED)
-            self._measure.start(hooks)
-            self._sampling = True
-        self._measure.attach(batch)
-        if self._set.stance == "eager":
-            self._stance.enter_context(eager())
+        with self._spared():
+            if not self._sampling:
+                self._end_search()
+                hooks = not (self._set.stance == "probe" and is_compiled(self._wrapped))
+                if not hooks and self._set.needs_data:
+                    self._measure.say("compiled", COMPILED)
+                self._measure.start(hooks)
+                self._sampling = True
+            self._measure.attach(batch)
+            if self._set.stance == "eager":
+                self._stance.enter_context(eager())
 
     def end(self, complete: bool = True) -> Record | None:
         """End the micro-batch or, if it completes the step, the step; the record if one was taken."""
@@ -149,7 +151,8 @@ class Watch:
             self._measure.detach()
             if complete:
                 self._sampling = False
-                record = self._keep(*self._measure.finish(self._step))
+                with self._spared():
+                    record = self._keep(*self._measure.finish(self._step))
         self._step += complete and not self._probed
         self._probed &= not complete
         return record
@@ -159,6 +162,18 @@ class Watch:
         self._stance.close()
         self._measure.detach()
         self._sampling = False
+
+    @contextlib.contextmanager
+    def _spared(self) -> Iterator[None]:
+        """Training is spared what goes wrong inside: the record is dropped, and one warning says why; not if strict."""
+        try:
+            yield
+        except Exception as error:
+            if self._set.strict:
+                raise
+            self.abort()
+            words = f"{type(error).__name__}: {' '.join(str(error).split()):.200}"
+            self._measure.say(words, f"no record at step {self._step}, since it raised {words}")
 
     def probe(self, loss_fn: LossFunction, batch: Any) -> Record | None:
         """Record this step from a forward and backward pass beside training, on the first ``samples`` of the batch.
@@ -177,7 +192,8 @@ class Watch:
                 gradients = probe(self.model, measure.layout.sites, measure.capture, loss_fn, part, measure.hear)
             finally:
                 self._measure.detach()
-            record = self._keep(*self._measure.finish(self._step, gradients, whole))
+            with self._spared():
+                record = self._keep(*self._measure.finish(self._step, gradients, whole))
         self._step, self._probed = self._step + 1, True
         return record
 
@@ -202,7 +218,7 @@ class Watch:
         )  # fmt: skip
         twin._measure.fixed = self._measure.leading() if fixed else {}
         for step, checkpoint in given.items():
-            twin.model.load_state_dict(checkpoint if isinstance(checkpoint, Mapping) else torch.load(checkpoint))
+            twin.model.load_state_dict(checkpoint if isinstance(checkpoint, Mapping) else torch.load(checkpoint, "cpu"))
             twin._step = as_whole(step, "step")
             twin.probe(loss_fn, batch)
         return twin.to_xarray()
@@ -219,6 +235,8 @@ class Watch:
     def _found(self, optimizer: Any) -> None:
         self._optimizer = optimizer
         self._measure.follow(optimizer)
+        if self.records and self.records[-1].lr is None:  # of the step that it makes now
+            self.records[-1] = replace(self.records[-1], lr=self._lr())
 
     def _end_search(self) -> None:
         if self._search is not None and self._search.over:
