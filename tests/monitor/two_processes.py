@@ -1,4 +1,4 @@
-"""Run by two processes under torchrun: the framework named on the command line, with and without a watch.
+"""Run by two processes under torchrun: the frameworks named on the command line, with and without a watch.
 
 Parameters must be equal bit for bit, the record of step 0 must be that of one process with the samples of both, and
 both processes must hold the same records.
@@ -159,10 +159,12 @@ def main(framework):
         both = [torch.empty_like(value) for _ in range(2)]
         torch.distributed.all_gather(both, value)
         assert torch.equal(both[0].nan_to_num(), both[1].nan_to_num()), (variable, key, both)
-    print("two processes agree")
+    print(f"two processes agree in {framework}", flush=True)
 
 
 if __name__ == "__main__":
     torch.distributed.init_process_group("gloo")
-    main(sys.argv[1])
-    torch.distributed.destroy_process_group()
+    for name in sys.argv[1:]:
+        main(name)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
