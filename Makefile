@@ -41,13 +41,14 @@ test-arm: $(VENV)/.tools
 mutants: setup
 	$(BIN)/python tests/mutants/mutants.py
 
-# The oldest versions that pyproject.toml allows, in an environment of their own.
+# The oldest versions that pyproject.toml allows, in an environment of their own, which has no torch: the monitor is not
+# tested there.
 test-min: $(VENV)/.tools
 	mkdir -p build && $(BIN)/python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 		print(*(one.replace(">=", "==") for one in project["dependencies"]), sep="\n")' > build/oldest.txt
 	$(PYTHON) -m venv --clear build/oldest
 	build/oldest/bin/pip --disable-pip-version-check install --quiet -c build/oldest.txt . pytest pytest-xdist hypothesis
-	cd build && oldest/bin/python -m pytest -n auto --maxprocesses 8 ../tests
+	cd build && oldest/bin/python -m pytest -n auto --maxprocesses 8 --ignore ../tests/monitor ../tests
 
 # The wheel for this machine, its tag checked by auditwheel, tested in a clean environment. Wheels for other systems:
 # cibuildwheel, configured in pyproject.toml.
