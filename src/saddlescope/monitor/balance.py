@@ -8,6 +8,7 @@ symmetry only.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from saddlescope.monitor import structure
@@ -16,6 +17,7 @@ from saddlescope.monitor.forecast import Evidence, Forecast, chosen, constants, 
 from saddlescope.monitor.ledger import Ledger
 from saddlescope.monitor.pairs import Pair, declared, find
 from saddlescope.monitor.record import Values
+from saddlescope.monitor.rules import Rule
 from saddlescope.monitor.sample import Sample
 from saddlescope.monitor.symmetry import defect, tolerance
 from saddlescope.monitor.uses import Heads
@@ -26,6 +28,16 @@ RARE = 8
 """Records on which a pair must hold for each one on which it fails."""
 ROUNDING = 10.0
 """Rounding units of the squared weights that are never taken for a jump."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Before:
+    """What is read before a step: ‖θ‖² of all blocks; by pair the account, ‖m‖² and C, and the constants."""
+
+    weights2: list[Tensor]
+    identity: Mapping[str, Tensor]
+    momentum: Mapping[str, tuple[Tensor, Tensor, Tensor]]
+    rules: Mapping[str, Rule]
 
 
 class Balance:
@@ -45,6 +57,7 @@ class Balance:
         self.refused: dict[str, str] = {}
         """Why a pair was dropped, by its name, without candidates."""
         self._weights = dict(model.named_parameters())
+        self._before: _Before | None = None
         self._forecast: Forecast | None = None
         self._passed, self._failed = ({pair.name: 0 for pair in pairs} for _ in range(2))
 
@@ -75,23 +88,35 @@ class Balance:
         found = layout.differences(values)
         return {pair.name: found[:, i] for i, pair in enumerate(self.ledger.pairs) if whole.issuperset(pair.parameters)}
 
+    def begin(self) -> None:
+        """Read the weights of a sampled step, before anything moves them."""
+        self._before = self._now()
+
     def measure(self, sample: Sample, batch_size: int | None = None) -> Values:
-        """The values of a record; ``batch_size`` is that of the training step, if the sample is of another batch."""
+        """The values of the step of the last ``begin``.
+
+        ``batch_size`` is that of the training step, if the sample is of another batch.
+        """
         ledger, layout = self.ledger, self.ledger.layout
+        before, self._before = self._before or self._now(), None
         if not ledger.pairs:
             return {}
-        weights2, eps = ledger.weights2(), self._precision(sample)
+        eps, weights2 = self._precision(sample), before.weights2
         euler, norms2, seen = self._gradients(sample)
         defects = torch.where(seen, defect(layout, euler, weights2, norms2), torch.nan)
         self._test(defects, tolerance(layout, self._weights, eps))
-        now = self._evidence(sample, batch_size or sample.batch_size, layout.differences(weights2), norms2, seen)
+        now = self._evidence(sample, batch_size or sample.batch_size, before, norms2, seen)
         if self._forecast is None:
             self._forecast = start(now)
         else:
             self._forecast = extended(self._forecast, now, ROUNDING * eps * sum(layout.sides(weights2)))
-        values = self._values(now, self._forecast, defects)
+        values = self._values(now, self._forecast, defects, before.identity)
         self._drop()
         return values
+
+    def _now(self) -> _Before:
+        ledger = self.ledger
+        return _Before(ledger.weights2(), ledger.identity(), ledger.momentum(), ledger.rules())
 
     # --- what a record says
 
@@ -109,9 +134,10 @@ class Balance:
         return *blocks, finite & there
 
     def _evidence(
-        self, sample: Sample, batch_size: int, imbalance: Tensor, norms2: list[Tensor], seen: Tensor
+        self, sample: Sample, batch_size: int, before: _Before, norms2: list[Tensor], seen: Tensor
     ) -> Evidence:
         """What the record says about the expected change."""
+        imbalance = self.ledger.layout.differences(before.weights2)
         nan = torch.where(seen, 0.0, torch.nan).to(imbalance)
         u2, w2 = self.ledger.layout.sides(norms2)
         moments = [sample.sums.get(pair.name) for pair in self.ledger.pairs]
@@ -120,7 +146,7 @@ class Balance:
             for of in ("mean", "mean_stderr")
         )
         gradient2 = u2 - w2 + nan
-        rules, momentum = self.ledger.rules(), self.ledger.momentum()
+        rules, momentum = before.rules or self.ledger.rules(), before.momentum
         plain = zip(u2 + nan, w2 + nan, torch.zeros_like(nan), strict=True)
         rows = [momentum.get(pair.name, own) for pair, own in zip(self.ledger.pairs, plain, strict=True)]
         m_u, m_w, mixed = (torch.stack(column) for column in zip(*rows, strict=True))
@@ -152,7 +178,7 @@ class Balance:
         signals = (seen.precision for name in self.ledger.layout.parameters if (seen := sample.seen.get(name)))
         return max(*own, *signals, 0.0)
 
-    def _values(self, now: Evidence, forecast: Forecast, defects: Tensor) -> Values:
+    def _values(self, now: Evidence, forecast: Forecast, defects: Tensor, identity: Mapping[str, Tensor]) -> Values:
         noise, gradient, decay = now.parts
         predicted, error = forecast.predicted, now.stderr(forecast.scatter)
         vectors = {
@@ -172,7 +198,6 @@ class Balance:
         for variable, vector in vectors.items():
             names = used if variable in ("imbalance", "symmetry") else covered
             values[variable] = {name: one for name, one in self.ledger.by_name(vector).items() if name in names}
-        identity = self.ledger.identity()
         values["imbalance_identity"] = {name: one for name, one in identity.items() if name in covered}
         return {variable: by_name for variable, by_name in values.items() if by_name}
 

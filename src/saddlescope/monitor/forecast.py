@@ -14,9 +14,9 @@ noise has T/(1−μ) on the clock η/(1−μ). Without momentum V is ``‖ḡ_u�
 gradient part is ``η²(‖E G_u‖² − ‖E G_w‖²)``, unbiased. In Nesterov's form ``k = 2ημ²/(1−μ)``,
 ``κ = (1−μ+2μ²)/(1−μ)``, for a mean gradient that changes little in 1/(1−μ) steps.
 
-Between records the change per step is a straight line. Its error is the scatter of V over recent records relative to
-``V_u + V_w``, half the mean square of successive differences, which a trend makes larger; and, where samples are not
-those of the step, that of ``Tr C``, from the mean of ``‖G_u,i‖² − ‖G_w,i‖²``.
+Between records the change per step is a straight line. Its error is the scatter of V about straight lines through
+neighbouring records, relative to ``V_u + V_w`` and pooled over recent records; and, where samples are not those of the
+step, that of ``Tr C``, from the mean of ``‖G_u,i‖² − ‖G_w,i‖²``.
 Source: Ziyin, Li & Ueda 2023, arXiv 2308.06671; momentum derived here.
 """
 
@@ -128,18 +128,20 @@ class Forecast:
     """The prediction up to a record: its value, the variance of what is final, and the weight of the last record."""
 
     last: Evidence
+    earlier: Evidence
+    """The record before the last one, or the last one."""
     predicted: Tensor
     variance: Tensor
     weight: Tensor
-    differences: Tensor
-    """Relative successive differences of ``level`` (records, P), the latest last."""
+    residuals: Tensor
+    """Of ``level`` from straight lines, relative, of unit variance per scatter²; (records, P), the latest last."""
     jump: Tensor
     """1 where the change since the record before is not explained, NaN where that is not known."""
 
     @property
     def scatter(self) -> Tensor:
         """Relative standard deviation (P,) of ``level`` at one record; NaN before the second record."""
-        return (self.differences.square().nanmean(0) / 2).sqrt()
+        return self.residuals.square().nanmean(0).sqrt()
 
     @property
     def stderr(self) -> Tensor:
@@ -151,7 +153,7 @@ class Forecast:
 def start(first: Evidence) -> Forecast:
     """The forecast at the first record: the imbalance as it is."""
     zero = torch.zeros_like(first.imbalance)
-    return Forecast(first, first.imbalance, zero, zero, zero[None][:0], torch.full_like(zero, torch.nan))
+    return Forecast(first, first, first.imbalance, zero, zero, zero[None][:0], torch.full_like(zero, torch.nan))
 
 
 def extended(before: Forecast, now: Evidence, rounding: float | Tensor = 0.0) -> Forecast:
@@ -163,26 +165,47 @@ def extended(before: Forecast, now: Evidence, rounding: float | Tensor = 0.0) ->
     last = before.last
     if now.step <= last.step:
         return before
-    last = replace(last, constants=torch.where(last.constants.isnan(), now.constants, last.constants))
-    relative = (now.level - last.level) / (now.size + last.size) * 2
-    after = replace(before, last=now, differences=torch.cat([before.differences, relative[None]])[-WINDOW:])
+    last, now = _completed(last, now), _completed(now, last)
+    residual = _residual(before.earlier, last, now)
+    after = replace(before, last=now, earlier=last, residuals=torch.cat([before.residuals, residual[None]])[-WINDOW:])
     Δ, sign = now.step - last.step, 2 * now.by.ahead - 1
-    rates = _filled(last.parts.sum(0), now.parts.sum(0))
-    errors = _filled(last.stderr(after.scatter), now.stderr(after.scatter))
     weights = torch.stack([Δ + sign, Δ - sign]) / 2
-    carried = torch.nan_to_num(now.carried - last.carried)
+    of_decay = weights.new_tensor([[Δ + 1], [Δ - 1]]) / 2
+    rates, decays = (torch.stack([one.parts[part].sum(0) for one in (last, now)]) for part in (slice(2), slice(2, 3)))
+    errors = torch.stack([one.stderr(after.scatter) for one in (last, now)])
+    carried = now.carried - last.carried
+    change = (weights * rates + of_decay * decays).sum(0) + carried
     return replace(
         after,
-        predicted=before.predicted + (weights * rates).sum(0) + carried,
+        predicted=before.predicted + change,
         variance=before.variance + ((before.weight + weights[0]) * errors[0]).square(),
         weight=weights[1],
-        jump=_jump(now.imbalance - last.imbalance - carried, Δ * rates, Δ * errors, rounding),
+        jump=_jump(now.imbalance - last.imbalance - carried, Δ * (rates + decays), Δ * errors, rounding),
     )
 
 
-def _filled(one: Tensor, other: Tensor) -> Tensor:
-    """Both (2, P), each in the place of the other where that is not known."""
-    return torch.stack([torch.where(one.isnan(), other, one), torch.where(other.isnan(), one, other)])
+def _residual(one: Evidence, two: Evidence, three: Evidence) -> Tensor:
+    """How far V of the second record is from the straight line between its neighbours, relative, of unit variance.
+
+    Of two records, how far they are apart.
+    """
+    if one.step == two.step:
+        return (three.level - two.level) / (three.size + two.size) * 2**0.5
+    w = (two.step - one.step) / (three.step - one.step)
+    line = (1 - w) * one.level + w * three.level
+    size = ((1 - w) * one.size + w * three.size + two.size) / 2
+    return (two.level - line) / (size * (1 + w**2 + (1 - w) ** 2) ** 0.5)
+
+
+def _completed(one: Evidence, other: Evidence) -> Evidence:
+    """A record with what another saw where it saw nothing."""
+    tensors = {
+        name: torch.where(value.isnan(), getattr(other, name), value)
+        for name, value in vars(one).items()
+        if isinstance(value, Tensor)
+    }
+    counts = {name: getattr(one, name) or getattr(other, name) for name in ("samples", "batch_size")}
+    return replace(one, **tensors, **counts)
 
 
 def _jump(change: Tensor, explained: Tensor, errors: Tensor, rounding: float | Tensor) -> Tensor:
@@ -213,11 +236,14 @@ def _mapped(part: Any, of: Callable[[Tensor], Tensor]) -> Any:
 
 def state(forecast: Forecast) -> dict[str, Any]:
     """A forecast as plain dictionaries."""
-    kept = {one.name: getattr(forecast, one.name) for one in fields(forecast)}
-    return kept | {"last": {one.name: getattr(forecast.last, one.name) for one in fields(Evidence)}}
+    return {
+        one.name: vars(value) if isinstance(value := getattr(forecast, one.name), Evidence) else value
+        for one in fields(forecast)
+    }
 
 
 def restored(state: Mapping[str, Any], like: Tensor) -> Forecast:
     """The forecast of ``state``, on the device of a tensor."""
-    forecast = Forecast(**{**state, "last": Evidence(**state["last"])})
+    records = {name: Evidence(**state[name]) for name in ("last", "earlier")}
+    forecast = Forecast(**{**state, **records})
     return _mapped(forecast, lambda x: x.to(like))
