@@ -81,28 +81,28 @@ class Account:
 
     def _measured(self) -> State:
         """Q, C and where buffers are missing, from weights and buffers as they are."""
-        exact = self.layout.signs.dtype
-        x, buffers = [weight.detach().to(exact) for weight in self.weights], self._buffers()
-        m = [
-            torch.zeros_like(one) if buffer is None else buffer.to(exact)
-            for one, buffer in zip(x, buffers, strict=True)
-        ]
+        x, m = self._weights_and_buffers()
         missing = [
-            torch.full_like(xm, buffer is None) for xm, buffer in zip(self.layout.dots(x, m), buffers, strict=True)
+            torch.full_like(xm, buffer is None)
+            for xm, buffer in zip(self.layout.dots(x, m), self._buffers(), strict=True)
         ]
         fresh = torch.stack(self.layout.sides(missing)).sum(0) > 0
         Q, C = (self.layout.differences(self.layout.dots(x, other)) for other in (x, m))
-        return State(Q, C, fresh.to(exact))
+        return State(Q, C, fresh.to(Q))
 
     def momentum(self) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
         """‖m_u‖², ‖m_w‖² and C of every pair by its name, as they are; nothing without momentum."""
         if not self.rule.momentum:
             return {}
-        exact = self.layout.signs.dtype
-        x, buffers = [weight.detach().to(exact) for weight in self.weights], self._buffers()
-        m = [torch.zeros_like(a) if b is None else b.to(exact) for a, b in zip(x, buffers, strict=True)]
+        x, m = self._weights_and_buffers()
         columns = *self.layout.sides(self.layout.dots(m, m)), self.layout.differences(self.layout.dots(x, m))
         return dict(zip((pair.name for pair in self.pairs), zip(*columns, strict=True), strict=True))
+
+    def _weights_and_buffers(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Both by parameter; 0 where there is no buffer."""
+        x = [weight.detach() for weight in self.weights]
+        m = [torch.zeros_like(a) if b is None else b for a, b in zip(x, self._buffers(), strict=True)]
+        return x, m
 
     def _buffers(self) -> list[Tensor | None]:
         states = self.optimizer.state

@@ -66,6 +66,11 @@ class Balance:
         """The pairs that have passed the test."""
         return tuple(pair for pair in self.ledger.pairs if self._accepted(pair))
 
+    @property
+    def uncovered(self) -> dict[str, str]:
+        """Why there is no prediction, by the name of a pair that is used."""
+        return {pair.name: why for pair in self.used if (why := self.ledger.uncovered.get(pair.name))}
+
     def follow(self, optimizer: Any) -> None:
         """Account for every step of an optimizer from now on."""
         self.ledger.attach(optimizer)

@@ -158,7 +158,7 @@ class Ledger:
 
     def weights2(self) -> list[Tensor]:
         """``‖θ‖²`` of every block of the parameters of the layout, now."""
-        x = [self._weights[name].detach().to(self.layout.signs.dtype) for name in self.layout.parameters]
+        x = [self._weights[name].detach() for name in self.layout.parameters]
         return self.layout.dots(x, x)
 
     def identity(self) -> dict[str, Tensor]:

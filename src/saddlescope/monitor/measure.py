@@ -70,6 +70,8 @@ class Measurement:
             self._lay_out()
         self._scale = Scale(self._set.reduction, self._set.scale())  # a GradScaler may change it within the step
         needs, self._hooks = self._set.quantities, hooks and self._set.needs_data
+        if self._balance is not None:
+            self._balance.begin()
         self._directions = self.leading() if needs & {"modes", "rank"} else {}
         of_weights = "rank" in needs  # now, as an optimizer step may follow inside the context
         self._ranks = rank.measure(self.layout.sites, self._directions, self._interfaces) if of_weights else {}
@@ -144,6 +146,8 @@ class Measurement:
             parts.append(noise.scale(self._totals, parts[-1]))
         if self._balance is not None and self._hooks:
             parts.append(self._balance.measure(sample, batch_size))
+            for name, why in self._balance.refused.items():
+                self.say(("pair", name), f"{name} is no pair: {why}")
         return merged(*parts)
 
     def _predicted(self, sample: Sample) -> dict[str, Tensor]:
@@ -223,7 +227,7 @@ class Measurement:
         rows += [(name, SKIPPED, reason) for name, reason in self.layout.skipped.items()]
         if self._balance is not None:
             rows += [(name, SKIPPED, reason) for name, reason in self._balance.refused.items()]
-            uncovered = self._balance.ledger.uncovered
+            uncovered = self._balance.uncovered
             rows += [(name, WATCHED, f"no prediction: {reason}") for name, reason in uncovered.items()]
         return tuple(rows)
 

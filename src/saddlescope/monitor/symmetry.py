@@ -25,6 +25,8 @@ SLACK, SLACK_HALF = 1000, 8
 rounding of a true pair and the defect of a false one."""
 SMALL = 1 << 18
 """Numbers of a matrix of signs that is still faster than a sum over parts."""
+RUN = 4096
+"""Numbers that are summed up in single precision."""
 
 
 def precise(device: torch.device) -> torch.dtype:
@@ -46,6 +48,26 @@ def block_dot(x: Tensor, y: Tensor, heads: Heads | None = None) -> Tensor:
     if heads.side == "rows" or x.dim() == 1:
         return torch.linalg.vecdot(x.reshape(heads.count, -1), y.reshape(heads.count, -1))
     return torch.linalg.vecdot(x.flatten(1), y.flatten(1), dim=0).view(heads.count, -1).sum(1)
+
+
+def exact_dot(x: Tensor, y: Tensor, heads: Heads | None = None) -> Tensor:
+    """``block_dot`` with sums of ``RUN`` numbers in their type and all further sums in double precision.
+
+    A small part of the error of single precision, at a fraction of the time of copies in double precision.
+    """
+    exact = precise(x.device)
+    if x.dtype == exact or x.numel() <= RUN:
+        return block_dot(x.to(exact), y.to(exact), heads)
+    x, y = x.to(wide(x.dtype)), y.to(wide(y.dtype))
+    if heads is None or heads.side == "rows" or x.dim() == 1:
+        count = heads.count if heads else 1
+        x, y = x.reshape(count, -1), y.reshape(count, -1)
+        whole = x.shape[1] // RUN * RUN
+        runs = [part[:, :whole].unflatten(1, (-1, RUN)) for part in (x, y)] if whole else []
+        rest = torch.linalg.vecdot(x[:, whole:], y[:, whole:]).to(exact)
+        return rest + torch.linalg.vecdot(*runs).to(exact).sum(1) if runs else rest
+    x, y = (part.flatten(1).unflatten(1, (heads.count, -1)) for part in (x, y))
+    return torch.linalg.vecdot(x, y).to(exact).sum(0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,8 +105,8 @@ class Layout:
         return (parts * self.signs.clamp(min=0)).sum(-1), (parts * (-self.signs).clamp(min=0)).sum(-1)
 
     def dots(self, x: Sequence[Tensor], y: Sequence[Tensor]) -> list[Tensor]:
-        """Inner products per block of two lists of tensors, one of each for every parameter, in their type."""
-        return [block_dot(*one) for one in zip(x, y, self.heads, strict=True)]
+        """Inner products per block of two lists of tensors, one of each for every parameter, in double precision."""
+        return [exact_dot(*one) for one in zip(x, y, self.heads, strict=True)]
 
     def _parts(self, values: Sequence[Tensor]) -> Tensor:
         joined = torch.cat([*values, values[0].new_zeros(*values[0].shape[:-1], 1)], -1)
@@ -163,9 +185,7 @@ def symmetry_defect(layout: Layout, weights: Mapping[str, Tensor], gradients: Ma
     >>> found.item() < 1e-15
     True
     """
-    exact = layout.signs.dtype
-    x = [weights[name].detach().to(exact) for name in layout.parameters]
-    g = [gradients[name].detach().to(exact) for name in layout.parameters]
+    x, g = ([given[name].detach() for name in layout.parameters] for given in (weights, gradients))
     return defect(layout, layout.dots(x, g), layout.dots(x, x), layout.dots(g, g))
 
 
