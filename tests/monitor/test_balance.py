@@ -70,7 +70,8 @@ class Training:
             capture = None
             if due(self.step):
                 self.balance.begin()
-                capture = Capture(self.model, self.layout, {}, self.samples, shared(self.layout.taps))
+                uses, scaled = shared(self.layout.taps), self.balance.ledger.layout.parameters
+                capture = Capture(self.model, self.layout, {}, self.samples, uses, scaled=scaled)
                 capture.open()
             self.optimizer.zero_grad()
             x = torch.randn(self.batch, INPUTS, generator=self.generator, dtype=torch.float64)
