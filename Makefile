@@ -13,7 +13,7 @@ REPORT := report
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DELETE_ON_ERROR:
-.PHONY: demo test soak test-native test-arm test-min wheel mutants lint format build setup bench claims figures docs site clean
+.PHONY: demo test soak test-native test-arm test-min wheel mutants lint format build setup bench bench-monitor claims figures docs site clean
 
 demo: $(VENV)/.built
 	$(BIN)/saddlescope reproduce saddle-to-saddle --quick -o $(REPORT)
@@ -92,6 +92,11 @@ site: $(VENV)/.docs
 
 bench: $(VENV)/.built $(VENV)/.bench
 	$(BIN)/saddlescope bench -o $(REPORT)/bench
+
+# What watching a training costs, with other packages beside it.
+bench-monitor: setup
+	$(PIP) install --quiet opacus backpack-for-pytorch
+	$(BIN)/python benchmarks/monitor.py --peers --training
 
 build: $(VENV)/.built
 
