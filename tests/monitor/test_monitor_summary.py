@@ -36,7 +36,7 @@ def test_it_says_what_was_recorded():
     assert told.title == ("Training watched at 116 steps, 0 to 4,998, batch size 32: 2 weights, 1 pair, modes, noise")
     assert [name for name, _ in told.rows] == ["coverage", *TOPICS]
     assert told["coverage"].startswith("2 of 5 recorded; 1 not recorded: its hook did not fire (out_proj.weight)")
-    assert told["noise scale"] == "100 samples, 95 % from 80 to 130; the gradient of a batch of 32 is mostly noise"
+    assert told["noise scale"] == "100 samples (95 %: from 80 to 130); the gradient of a batch of 32 is mostly noise"
     assert "fc1.weight 40–44 → 20–24, fc2.weight 40–44 → 30–34" in told["rank"]
     assert re.search(r"mode 3 of fc1.weight \(0.94\d* ± 0.02, \d+ × a random direction\)", told["modes"])
     assert "fc1.weight 70%" in told["noise"] and "fc2.weight 30%" in told["noise"]
@@ -85,7 +85,7 @@ def test_a_change_that_is_not_predicted_is_measured():
 
 
 @pytest.mark.parametrize(
-    ("batch", "meaning"), [(32, "mostly noise"), (100, "to 130$"), (512, "mostly signal")], ids=str
+    ("batch", "meaning"), [(32, "mostly noise"), (100, r"to 130\)$"), (512, "mostly signal")], ids=str
 )
 def test_noise_scale_is_held_against_the_batch(batch, meaning):
     ends = {"noise_scale": {"": 100.0}, "noise_scale_low": {"": 80.0}, "noise_scale_high": {"": 130.0}}
@@ -94,7 +94,7 @@ def test_noise_scale_is_held_against_the_batch(batch, meaning):
 
 def test_a_noise_scale_that_is_not_bounded():
     ends = {"noise_scale": {"": 5e7}, "noise_scale_low": {"": 80.0}, "noise_scale_high": {"": np.inf}}
-    assert "95 % from 80 to inf" in told(ends)["noise scale"]
+    assert "95 %: at least 80" in told(ends)["noise scale"]
     last = {
         "noise_scale": {"": lambda t: 90.0 if t < 20 else np.inf},
         "noise_scale_low": {"": 80.0}, "noise_scale_high": {"": lambda t: 130.0 if t < 20 else np.inf},

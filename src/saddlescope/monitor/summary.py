@@ -160,7 +160,8 @@ def noise_scale(training: xr.Dataset) -> str:
         meaning = f"; the gradient of a batch of {batch:,} is mostly signal"
     if not 0 < value < np.inf:
         return f"at least {_rounded(low)} samples (95 %), since the signal is not told from 0{meaning}"
-    return f"{_rounded(value)} samples, 95 % from {_rounded(low)} to {_rounded(high)}{meaning}"
+    interval = f"from {_rounded(low)} to {_rounded(high)}" if np.isfinite(high) else f"at least {_rounded(low)}"
+    return f"{_rounded(value)} samples (95 %: {interval}){meaning}"
 
 
 def noise(training: xr.Dataset) -> str:
@@ -191,7 +192,11 @@ def _largest(training: xr.Dataset, name: str, dim: str, most: int) -> list[str]:
     said = []
     for flat in order(-values.ravel())[:most]:
         row, place = divmod(flat, values.shape[1])
-        beside = f", {values[row, place] / control[row]:.2g} × a random direction" if control[row] > 0 else ""
+        beside = (
+            f", {_rounded(float(f'{values[row, place] / control[row]:.2g}'))} × a random direction"
+            if control[row] > 0
+            else ""
+        )
         numbers = f"{values[row, place]:.3g} ± {error[row, place]:.1g}{beside}"
         said.append(f"{dim} {place} of {short(names[row])} ({numbers})")
     return said
