@@ -12,6 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 nn, F = torch.nn, torch.nn.functional
 
+from saddlescope.monitor import Watch  # noqa: E402
 from saddlescope.monitor.balance import Balance  # noqa: E402
 from saddlescope.monitor.capture import Capture, shared  # noqa: E402
 from saddlescope.monitor.forecast import constants  # noqa: E402
@@ -314,3 +315,26 @@ def test_pairs_of_heads_are_predicted() -> None:
         torch.testing.assert_close(
             values["imbalance_predicted"][pair], values["imbalance"][pair], rtol=1e-12, atol=1e-12
         )
+
+
+@pytest.mark.parametrize(
+    ("clip", "momentum", "predicted"), [(None, 0.0, True), (1e3, 0.0, True), (0.2, 0.0, False), (0.2, 0.9, True)]
+)
+def test_no_prediction_where_the_step_uses_other_gradients(clip, momentum, predicted):
+    """Under momentum the buffer says what was used; without it nothing does."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    update = torch.optim.SGD(net.parameters(), lr=0.1, momentum=momentum)
+    watch = Watch(net, schedule=2, optimizer=update)
+    for _ in range(9):
+        update.zero_grad()
+        with watch.step():
+            net(torch.randn(16, 6)).square().sum(1).mean().backward()
+        if clip:
+            nn.utils.clip_grad_norm_(net.parameters(), clip)
+        update.step()
+    training = watch.to_xarray()
+    assert bool(training.imbalance_predicted[-1].notnull().all()) == predicted
+    change = (training.imbalance_identity - training.imbalance)[1:]
+    assert abs(change).max() < 1e-4
+    assert ("clipped" in {name: why for name, _, why in watch.coverage().rows}.get("0~2", "")) != predicted

@@ -35,6 +35,21 @@ def test_label_noise_lowers_it_as_predicted():
         assert measured < -0.2
 
 
+def test_it_is_not_predicted_for_clipped_gradients():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(3, 8, bias=False), torch.nn.Linear(8, 2, bias=False)).double()
+    update = torch.optim.SGD(net.parameters(), lr=0.02)
+    watch = Watch(net, schedule=1, optimizer=update)
+    for _ in range(3):
+        update.zero_grad()
+        with watch.step():
+            net(torch.randn(8, 3).double()).square().sum(1).mean().backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 0.1)
+        update.step()
+    assert watch.to_xarray().log_det_predicted[-1].isnull().all()
+    assert any("clipped" in why for _, _, why in watch.coverage().rows)
+
+
 def test_it_is_not_predicted_under_another_optimizer():
     training = trained(lambda p: torch.optim.Adam(p, lr=1e-3), steps=20)
     assert training.log_det_predicted[1:].isnull().all()

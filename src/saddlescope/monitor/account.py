@@ -34,6 +34,10 @@ class Account:
         self.state: State | None = None
         self._optimizer = weakref.ref(optimizer)
         self._momentum = False
+        self.noting = False
+        """Whether the next step is to be kept in ``noted``."""
+        self.noted: Tensor | None = None
+        """``⟨g, g⟩`` (P,) of the gradients that a step without momentum used."""
         self._changes: list[Tensor] = []
         self._steps = 0
         self._largest, self._at = torch.zeros(len(pairs)), torch.zeros(len(pairs))
@@ -120,6 +124,8 @@ class Account:
         gm = self._sum(gradients, buffers) if rule.nesterov else None
         mm = self._sum(buffers, buffers) if rule.momentum else None
         gg = self._sum(gradients, gradients) if mm is None or rule.nesterov else mm
+        if self.noting:
+            self.noted, self.noting = gg if mm is None else None, False
         after = advanced(self.state, rule, gg, gm, mm)
         skipped = getattr(self.optimizer, "found_inf", None)
         if skipped is not None:  # a fused step under a GradScaler decides on the device

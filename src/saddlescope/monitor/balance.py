@@ -26,6 +26,8 @@ RECORDS, FAILS = 3, 3
 """Records on which a candidate must hold before it is used, and on which a pair must fail before it is dropped."""
 RARE = 8
 """Records on which a pair must hold for each one on which it fails."""
+CLIPPED = 1e4
+"""Rounding units of the squared gradients beyond which a step has used other gradients."""
 ROUNDING = 10.0
 """Rounding units of the squared weights that are never taken for a jump."""
 
@@ -57,6 +59,7 @@ class Balance:
         self.refused: dict[str, str] = {}
         """Why a pair was dropped, by its name, without candidates."""
         self._weights = dict(model.named_parameters())
+        self._clipped: dict[str, str] = {}
         self._before: _Before | None = None
         self._forecast: Forecast | None = None
         self._passed, self._failed = ({pair.name: 0 for pair in pairs} for _ in range(2))
@@ -69,7 +72,8 @@ class Balance:
     @property
     def uncovered(self) -> dict[str, str]:
         """Why there is no prediction, by the name of a pair that is used."""
-        return {pair.name: why for pair in self.used if (why := self.ledger.uncovered.get(pair.name))}
+        known = self.ledger.uncovered | self._clipped
+        return {pair.name: known[pair.name] for pair in self.used if pair.name in known}
 
     def follow(self, optimizer: Any) -> None:
         """Account for every step of an optimizer from now on."""
@@ -107,6 +111,7 @@ class Balance:
         if not ledger.pairs:
             return {}
         eps, weights2 = self._precision(sample), before.weights2
+        self._compare(eps)
         euler, norms2, seen = self._gradients(sample)
         defects = torch.where(seen, defect(layout, euler, weights2, norms2), torch.nan)
         self._test(defects, tolerance(layout, self._weights, eps))
@@ -117,7 +122,25 @@ class Balance:
             self._forecast = extended(self._forecast, now, ROUNDING * eps * sum(layout.sides(weights2)))
         values = self._values(now, self._forecast, defects, before.identity)
         self._drop()
+        ledger.note()
         return values
+
+    def _compare(self, eps: float) -> None:
+        """End the prediction of pairs whose step after the last record did not use the gradients of the record.
+
+        Under momentum the buffer holds what was used.
+        """
+        if self._forecast is None or self._forecast.last.samples != self._forecast.last.batch_size:
+            return
+        last = self._forecast.last
+        seen = {pair.name: one for pair, one in zip(self.ledger.pairs, last.gradient2, strict=True)}
+        sizes = {pair.name: one for pair, one in zip(self.ledger.pairs, last.size, strict=True)}
+        for name, used in self.ledger.noted().items():
+            if name in seen and abs(float(used - seen[name])) > CLIPPED * eps * float(sizes[name]):
+                self._clipped[name] = (
+                    "a step used other gradients than those of the mean loss; without momentum, gradients that are "
+                    "clipped or changed before the step, or of a sum, are not predicted"
+                )
 
     def _now(self) -> _Before:
         ledger = self.ledger
@@ -198,12 +221,13 @@ class Balance:
             "balance_jump": forecast.jump,
         }
         used = {pair.name for pair in self.used}
-        covered = used.intersection(self.ledger.rules())
+        accounted = used.intersection(self.ledger.rules())
+        covered = accounted - self._clipped.keys()
         values: Values = {}
         for variable, vector in vectors.items():
             names = used if variable in ("imbalance", "symmetry") else covered
             values[variable] = {name: one for name, one in self.ledger.by_name(vector).items() if name in names}
-        values["imbalance_identity"] = {name: one for name, one in identity.items() if name in covered}
+        values["imbalance_identity"] = {name: one for name, one in identity.items() if name in accounted}
         return {variable: by_name for variable, by_name in values.items() if by_name}
 
     # --- the test
@@ -243,6 +267,7 @@ class Balance:
             "ledger": self.ledger.state_dict(),
             "tests": (dict(self._passed), dict(self._failed)),
             "refused": dict(self.refused),
+            "clipped": dict(self._clipped),
             "forecast": None if self._forecast is None else state(self._forecast),
         }
 
@@ -252,7 +277,7 @@ class Balance:
         self.ledger.load_state_dict(saved["ledger"])
         for own, counts in zip((self._passed, self._failed), saved["tests"], strict=True):
             own.update(counts)
-        self.refused = dict(saved["refused"])
+        self.refused, self._clipped = dict(saved["refused"]), dict(saved["clipped"])
         names = [pair.name for pair in self.ledger.pairs]
         if saved["forecast"] is not None and names == list(saved["pairs"]):
             self._forecast = restored(saved["forecast"], self.ledger.layout.signs)

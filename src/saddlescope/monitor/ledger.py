@@ -175,6 +175,21 @@ class Ledger:
         """‖m_u‖², ‖m_w‖² and ``C = u·m_u − w·m_w`` now, of the pairs that have an account under momentum."""
         return {name: one for account in self._live() for name, one in account.momentum().items()}
 
+    def note(self) -> None:
+        """Keep what the next step uses, for ``noted``."""
+        for account in self._accounts:
+            account.noting, account.noted = True, None
+
+    def noted(self) -> dict[str, Tensor]:
+        """``⟨g, g⟩`` of the gradients used by the step after ``note``, of pairs under SGD without momentum."""
+        accounts = [account for account in self._accounts if account.noted is not None]
+        return {
+            pair.name: gg
+            for account in accounts
+            if account.noted is not None
+            for pair, gg in zip(account.pairs, account.noted, strict=True)
+        }
+
     def largest(self, clear: bool = False) -> dict[str, tuple[Tensor, Tensor]]:
         """The largest change of an imbalance in one step since the last call with ``clear``, and how many steps ago."""
         return {name: one for account in self._accounts for name, one in account.largest(clear).items()}

@@ -130,8 +130,6 @@ class Measurement:
             group=self._group if self._hooks else None,
         )
         self._note(sample)
-        if "log_det" in self._ranks and self._hooks:
-            self._ranks["log_det_predicted"] = self._predicted(sample)
         batch_size = batch_size or sample.batch_size
         return batch_size, self._values(sample, batch_size)
 
@@ -148,6 +146,8 @@ class Measurement:
             parts.append(self._balance.measure(sample, batch_size))
             for name, why in self._balance.refused.items():
                 self.say(("pair", name), f"{name} is no pair: {why}")
+        if "log_det" in self._ranks and self._hooks:  # after the pairs, which notice gradients that were changed
+            parts.append({"log_det_predicted": self._predicted(sample)})
         return merged(*parts)
 
     def _predicted(self, sample: Sample) -> dict[str, Tensor]:
@@ -156,7 +156,8 @@ class Measurement:
         for name, log_det in self._ranks["log_det"].items():
             J, ends = self.capture.products.gradients.get(name), self._interfaces[name]
             weights = tuple(self.layout.sites[end].parameter for end in ends)
-            rate = math.nan if J is None else products.rate(J * factor, self._optimizer, weights)
+            changed = self._balance is not None and name in self._balance.uncovered
+            rate = math.nan if J is None or changed else products.rate(J * factor, self._optimizer, weights)
             self._declines[name] = products.extended(self._declines.get(name), sample.step, float(log_det), rate)
         return {name: torch.tensor(one.predicted, dtype=torch.float64) for name, one in self._declines.items()}
 
