@@ -11,6 +11,7 @@ samples and are added with their cross term; different passes hold different sam
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ from saddlescope.monitor.rows import why_not_samples
 from saddlescope.monitor.sites import Layout, Site, Tap
 from saddlescope.monitor.uses import Heads, Use, inner
 from saddlescope.monitor.variables import Status
+
+PackedSequence = torch.nn.utils.rnn.PackedSequence
 
 CHECK, NO_GRADIENT, NOT_FINITE, NOT_RECORDED, REFUSED, NO_CROSS, RESHAPED = (flag.value for flag in Status)
 """Flags of the status of a weight in a record."""
@@ -125,8 +128,8 @@ class Capture:
             self._handles.append(self._model.register_forward_pre_hook(_Hook(self._enter), with_kwargs=True))
             self._handles += [tap.layer.register_forward_hook(_Hook(_Forward(self, tap))) for tap in self._layout.taps]
             self._handles += [
-                module.register_forward_pre_hook(_Hook(partial(self._turned, name)))
-                for name, module in self._layout.sequence_first
+                module.register_forward_pre_hook(_Hook(partial(self._turned, name)), with_kwargs=True)
+                for name, module in self._layout.by_position
             ]
             if self._layout.raw:
                 self._handles.append(self._model.register_forward_hook(_Hook(self._leave)))
@@ -205,12 +208,18 @@ class Capture:
             raw.along = ((g.reshape(site.shape) @ V.to(g.dtype)) * U.to(g.dtype)).sum(0)
 
     def _enter(self, model: Any, args: Any, kwargs: Any) -> None:
-        first = next((x for x in _tensors((*args, *kwargs.values())) if x.dim()), None)
-        self._batch = None if first is None else len(first)
+        given = (*args, *kwargs.values())
+        packed = next((x for x in given if isinstance(x, PackedSequence)), None)
+        first = next((x for x in _tensors(given) if x.dim()), None)
+        self._batch = None if first is None else len(first) if packed is None else int(packed.batch_sizes[0])
 
-    def _turned(self, name: str, module: Any, args: Any) -> None:
-        """Refuse all samples if a layer that takes (positions, samples) has as many positions as the batch is long."""
-        if args and isinstance(args[0], Tensor) and args[0].dim() > 2 and len(args[0]) == self._batch:
+    def _turned(self, name: str, module: Any, args: Any, kwargs: Any) -> None:
+        """Refuse what a layer that takes (positions, samples) shows to have its rows in an unknown order."""
+        given = next(iter((*args, *kwargs.values())), None)
+        if isinstance(given, PackedSequence):
+            names = [own for own, site in self._layout.sites.items() if _owns(module, site.parameter)]
+            self.refuse(names, "is given a packed sequence, which has fewer rows at later positions")
+        elif isinstance(given, Tensor) and given.dim() > 2 and not module.batch_first and len(given) == self._batch:
             why = f"{name} takes the batch as its second dimension, so rows may be positions; use batch_first=True"
             self.refuse(self.raw, why)
 
@@ -218,7 +227,8 @@ class Capture:
         """Put hooks on the nodes that use parameters of no supported layer."""
         if not torch.is_grad_enabled() or not self._batch:
             return
-        found = nodes.find(_tensors([out]), self._layout.raw, self._batch)
+        own = itertools.chain(model.parameters(), model.buffers())
+        found = nodes.find(_tensors([out]), self._layout.raw, self._batch, own)
         again = Counter(one.name for one in found)
         self._shared.update(name for name, count in again.items() if count > 1)
         self._handles += [one.node.register_prehook(partial(self._met, one, Call())) for one in found]
@@ -381,6 +391,10 @@ def products(x: Tensor, y: Tensor, site: Site) -> Tensor:
         return torch.linalg.vecdot(x.reshape(count, -1), y.reshape(count, -1))
     x, y = (one.reshape(site.shape).unflatten(1, (count, -1)) for one in (x, y))
     return (x * y).sum((0, 2))
+
+
+def _owns(module: Any, parameter: Tensor) -> bool:
+    return any(own is parameter for own in module.parameters())
 
 
 def shared(taps: Iterable[Tap]) -> set[str]:

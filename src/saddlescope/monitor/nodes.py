@@ -6,8 +6,9 @@ The views are undone by calling their own backward functions on the numbers 1, 2
 the operand is which entry of the parameter.
 
 Which row of a flattened matrix belongs to which sample follows in the same way from the views above it, up to a tensor
-that has the samples in front. Where there is none, rows are taken as samples × positions, and as positions × samples in
-``nn.MultiheadAttention``.
+that has the samples in front, or from a view that the product is given. In ``nn.MultiheadAttention`` and recurrent
+layers rows are positions × samples. Where nothing shows it, and where a parameter meets other weights before it meets
+data, it is refused.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 from saddlescope.monitor._torch import Tensor, torch, wide
 from saddlescope.monitor.layers import NotSamples
-from saddlescope.monitor.rows import why_not_samples
+from saddlescope.monitor.rows import flattened, why_not_samples
 from saddlescope.monitor.uses import CHUNK, Heads, Lookup, Rows, Use, blocks
 
 VIEWS = {
@@ -26,6 +27,10 @@ VIEWS = {
     *("Clone", "ToCopy", "Alias", "Select", "Slice", "AsStrided"),
 }
 """Operations that only rearrange or select entries."""
+
+
+PICKS = ("Embedding", "Index", "Gather", "Take", "Scatter", "Masked", "Where")
+"""Parts of the names of operations that data may have entered without a graph."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,20 +109,56 @@ class Formed:
         return self.g
 
 
-def find(output: Iterable[Tensor], wanted: Mapping[int, tuple[str, bool]], samples: int) -> list[Found]:
+def find(
+    output: Iterable[Tensor],
+    wanted: Mapping[int, tuple[str, bool]],
+    samples: int,
+    own: Iterable[Tensor] = (),
+) -> list[Found]:
     """Nodes in the graph of an output that use the wanted parameters.
 
-    ``wanted`` has by the id of a parameter its name, and whether its rows are positions × samples. A parameter whose
-    use is not understood is left out.
+    ``wanted`` has by the id of a parameter its name, and whether its rows are positions × samples; ``own`` are
+    parameters and buffers of the model. A parameter whose use is not understood is left out.
     """
     parents, leaves = _graph(tensor.grad_fn for tensor in output if tensor.grad_fn is not None)
+    leaves = [leaf for leaf in leaves if id(leaf.variable) in wanted]
+    data = _of_data(parents, {one.data_ptr() for one in own}) if leaves else set()
     found = []
     for leaf in leaves:
-        if id(leaf.variable) in wanted:
-            name, by_position = wanted[id(leaf.variable)]
-            uses = [_use(*path, leaf.variable, samples, by_position) for path in _sinks(leaf, parents)]
-            found += [Found(name, node, use) for node, use in uses if use is not None]
+        name, by_position = wanted[id(leaf.variable)]
+        for node, place, views in _sinks(leaf, parents):
+            above = parents.get(node, ())
+            use = _use(node, place, views, leaf.variable, samples, by_position, above)
+            if use is not None:
+                found.append(Found(name, node, use if node in data else _without_data))
     return found
+
+
+def _without_data(gradients: tuple[Tensor, ...]) -> Use:
+    raise NotSamples("meets other weights before it meets the data, so that its rows are no samples")
+
+
+def _of_data(parents: Parents, own: set[int]) -> set[Any]:
+    """The nodes whose result may depend on the batch: those with an input that is no weight, and all above them."""
+    nodes = {one for above in parents.values() for one, _ in above}
+    waiting = [node for node in nodes if any(part in node.name() for part in PICKS) or _meets(node, own)]
+    found: set[Any] = set()
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.add(node)
+            waiting += [above for above, _ in parents.get(node, ())]
+    return found
+
+
+def _meets(node: Any, own: set[int]) -> bool:
+    """Whether an input without a graph may be data: it is neither a number nor stored in the model."""
+    if all(below is not None for below, _ in node.next_functions):
+        return False
+    if _kind(node) not in ("Mm", "Bmm", "Mul", "Div"):
+        return True
+    saved = [getattr(node, f"_saved_{name}", None) for name in ("self", "mat2", "other")]
+    return any(isinstance(one, Tensor) and one.dim() and one.data_ptr() not in own for one in saved)
 
 
 Parents = dict[Any, list[tuple[Any, int]]]
@@ -162,14 +203,22 @@ Maker = Callable[[tuple[Tensor, ...]], Use]
 
 
 def _use(
-    node: Any, place: int, views: tuple[Any, ...], parameter: Tensor, samples: int, by_position: bool
-) -> tuple[Any, Maker | None]:
-    """The node with the function that makes the use, None where it is not understood."""
+    node: Any,
+    place: int,
+    views: tuple[Any, ...],
+    parameter: Tensor,
+    samples: int,
+    by_position: bool,
+    parents: Iterable[tuple[Any, int]],
+) -> Maker | None:
+    """The function that makes the use, None where it is not understood."""
     kind = _kind(node)
     shape = (len(parameter), parameter[0].numel()) if parameter.dim() > 1 else None
 
     def order_of(rows: Tensor, other: int, turned: bool = False) -> Tensor:
-        return _order(rows, _above(node, other), turned, samples, by_position)
+        split = by_position or any(_leads(above, samples) for above, _ in parents)
+        split = split or flattened(node.next_functions[other][0], rows.shape[-2], samples)
+        return _order(rows, _above(node, other), turned, samples, by_position, split)
 
     def product(gradients: tuple[Tensor, ...]) -> Use:
         d, first = gradients[0], int(kind in ("Addmm", "Baddbmm"))
@@ -213,7 +262,13 @@ def _use(
 
     makers: dict[str, Maker] = {"Mm": product, "Bmm": product, "Addmm": product, "Baddbmm": product}
     makers |= {"Add": added, "Mul": scaled, "Index": looked_up, "Embedding": looked_up}
-    return node, makers.get(kind)
+    return makers.get(kind)
+
+
+def _leads(node: Any, samples: int) -> bool:
+    """Whether a node makes a view that has the samples in front."""
+    shape = node._input_metadata[0].shape
+    return _kind(node) in ("View", "UnsafeView", "ReshapeAlias") and len(shape) > 1 and shape[0] == samples
 
 
 def _positions(d: Tensor, samples: int, by_position: bool) -> Tensor:
@@ -255,8 +310,11 @@ def _above(node: Any, place: int) -> tuple[Any, ...]:
     return tuple(views)
 
 
-def _order(rows: Tensor, views: tuple[Any, ...], turned: bool, samples: int, by_position: bool) -> Tensor:
-    """The rows (N·T,) of a factor ([B,] N·T, p), sorted by sample; ``turned`` if the operand is its transpose."""
+def _order(rows: Tensor, views: tuple[Any, ...], turned: bool, samples: int, by_position: bool, known: bool) -> Tensor:
+    """The rows (N·T,) of a factor ([B,] N·T, p), sorted by sample.
+
+    ``turned`` if the operand is its transpose, ``known`` if samples and positions are seen to be in one dimension.
+    """
     count = rows.shape[-2]
     if count % samples:
         raise NotSamples(f"meets a matrix of {count} rows for {samples} samples")
@@ -271,6 +329,8 @@ def _order(rows: Tensor, views: tuple[Any, ...], turned: bool, samples: int, by_
         if bool((owner[row] != sample).any()) or bool((owner.bincount(minlength=samples) != count // samples).any()):
             raise NotSamples("meets rows that belong to several samples")
         return owner.argsort(stable=True)
+    if count != samples and not known:
+        raise NotSamples(f"meets a matrix of {count} rows that are not seen to be {samples} samples × positions")
     split = torch.arange(count, device=rows.device)
     return split.unflatten(0, (-1, samples)).T.reshape(-1) if by_position else split
 

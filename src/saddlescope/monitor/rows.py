@@ -61,32 +61,39 @@ def _flattened(x: Tensor, samples: int) -> bool:
         base = x._base if x._is_view() else None
         whole = base is not None and base.numel() == x.numel() and base.is_contiguous() and x.is_contiguous()
         return whole and base is not None and base.dim() > 1 and len(base) == samples
-    for node in _back(x):
+    return flattened(x.grad_fn, len(x), samples)
+
+
+def flattened(start: Any, rows: int, samples: int) -> bool:
+    """Whether what a node made, which has so many rows, is (samples, positions, …) with the first dimensions in one."""
+    for node in _back_from(start, rows):
         if any(move in node.name() for move in MOVES):
             return False
         if node.name() in VIEWS:
             before = node._saved_self_sym_sizes
             if before[0] == samples and len(before) > 1:
-                return before[1] != samples or not _odd(_back_from(_before(node), samples))
-            if before[0] != len(x):
+                return before[1] != samples or not _moved(_back_from(_before(node), samples))
+            if before[0] != rows:
                 return False
     return False
 
 
 def _swapped(x: Tensor) -> bool:
-    return _odd(_back(x))
+    return _moved(_back(x))
 
 
-def _odd(nodes: Iterator[Any]) -> bool:
-    """Whether the leading dimension was exchanged an odd number of times."""
-    times = 0
+def _moved(nodes: Iterator[Any]) -> bool:
+    """Whether another dimension was the leading one before."""
+    place = 0
     for node in nodes:
         if node.name() == "TransposeBackward0":
             dims = len(node._input_metadata[0].shape)
-            times += 0 in (_signed(node._saved_dim0) % dims, _signed(node._saved_dim1) % dims)
+            pair = [_signed(dim) % dims for dim in (node._saved_dim0, node._saved_dim1)]
+            place = pair[1 - pair.index(place)] if place in pair else place
         elif node.name() == "PermuteBackward0":
-            times += _signed(node._saved_dims[0]) != 0
-    return times % 2 == 1
+            order = [_signed(dim) % len(node._saved_dims) for dim in node._saved_dims]
+            place = order[place] if place < len(order) else place
+    return place != 0
 
 
 def _signed(dim: int) -> int:

@@ -302,7 +302,12 @@ def _state(
         why = why or site.reason
     elif raw.samples and sum(raw.samples) != samples:
         status, why = status | REFUSED, f"saw {sum(raw.samples)} rows where the batch has {samples} samples"
-    elif raw.samples and site.name in directions and not check <= tolerance(raw.precision):
+    elif (
+        raw.samples
+        and site.name in directions
+        and not status & REFUSED  # whose samples cannot add up
+        and not check <= tolerance(raw.precision)
+    ):
         status |= CHECK
     return status, why
 

@@ -10,6 +10,9 @@ from saddlescope.monitor._torch import nn, torch
 from saddlescope.monitor.layers import BATCH_NORMS, NORMS, Uses, uses_of, why_not
 from saddlescope.monitor.uses import Heads
 
+BY_POSITION = (nn.MultiheadAttention, nn.RNNBase)
+"""Layers that multiply their weights with rows of positions × samples, whether or not the batch comes first."""
+
 
 @dataclass(frozen=True, eq=False)
 class Site:
@@ -44,8 +47,8 @@ class Layout:
     batch_norm: str = ""
     """Name of a batch norm that is training."""
     fingerprint: tuple[Any, ...] = ()
-    sequence_first: tuple[tuple[str, nn.Module], ...] = ()
-    """Layers that take (positions, samples, …)."""
+    by_position: tuple[tuple[str, nn.Module], ...] = ()
+    """Layers that multiply (positions, samples, …), and take it unless they are ``batch_first``."""
     known: dict[Any, str] = field(default_factory=dict)
     """Why rows are not samples, by layer and shape of its input; filled as they are met."""
 
@@ -98,16 +101,11 @@ def layout(model: nn.Module, heads: Mapping[str, Heads]) -> Layout:
         )
     )
     tapped = {name for tap in taps for name in tap.sites.values()}
-    turned = {id(p) for m in model.modules() if isinstance(m, nn.MultiheadAttention) for p in m.parameters()}
+    turned = {id(p) for m in model.modules() if isinstance(m, BY_POSITION) for p in m.parameters()}
     raw = {id(s.parameter): (name, id(s.parameter) in turned) for name, s in sites.items() if name not in tapped}
     training = (name for name, m in model.named_modules() if isinstance(m, BATCH_NORMS) and m.training)
-    turned_layers = tuple((name, m) for name, m in model.named_modules() if sequence_first(m))
+    turned_layers = tuple((name, m) for name, m in model.named_modules() if isinstance(m, BY_POSITION))
     return Layout(sites, taps, skipped, raw, next(training, ""), fingerprint(model), turned_layers)
-
-
-def sequence_first(module: nn.Module) -> bool:
-    """Whether a layer takes (positions, samples, …)."""
-    return isinstance(module, nn.MultiheadAttention | nn.RNNBase) and not module.batch_first
 
 
 def _reasons(model: nn.Module) -> dict[int, str]:
