@@ -119,6 +119,8 @@ def _declared(model: nn.Module, given: Any) -> Pair:
         tuple(Part(parameter) for name in side for parameter in _named(model, name, bias))
         for side, bias in zip(sides, (True, False), strict=True)
     )
+    if both := set(u) & set(w):
+        raise ValueError(f"pairs has {next(iter(both)).parameter!r} on both sides of {shown(given)}; name two weights")
     return Pair("~".join("+".join(side) for side in sides), u, w, "declared")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -59,8 +60,8 @@ def settings(
     stance: Any,
 ) -> Settings:
     """The checked settings; TypeError or ValueError names the argument."""
-    if not hasattr(loss_scale, "get_scale") and not as_number(loss_scale, "loss_scale") > 0:
-        raise ValueError(f"loss_scale must be above 0, or a GradScaler, got {shown(loss_scale)}")
+    if not hasattr(loss_scale, "get_scale") and not 0 < as_number(loss_scale, "loss_scale") < math.inf:
+        raise ValueError(f"loss_scale must be above 0 and finite, or a GradScaler, got {shown(loss_scale)}")
     if not isinstance(strict, bool):
         raise TypeError(f"strict must be True or False, got {shown(strict)}")
     return Settings(
@@ -87,13 +88,23 @@ def checked_model(model: Any) -> nn.Module:
     return model
 
 
+def checked_optimizer(optimizer: Any, model: nn.Module) -> Any:
+    """The optimizer, refused if it trains no parameter of the model; what is none is left to who follows it."""
+    groups = getattr(optimizer, "param_groups", None)
+    own = {id(parameter) for parameter in model.parameters()}
+    if groups and not any(id(parameter) in own for group in groups for parameter in group["params"]):
+        raise ValueError("optimizer must train a parameter of the model, got one of others; make it from this model's")
+    return optimizer
+
+
 def checked_heads(heads: Any, model: nn.Module) -> dict[str, Heads]:
     """Heads that the user declared: numbers of heads, or ``(count, "rows" | "columns")``, by name of the parameter."""
     if heads is None:
         return {}
     if not isinstance(heads, Mapping):
         raise TypeError(f"heads must be a dict from names of parameters to numbers of heads, got {shown(heads)}")
-    names = [name for name, _ in model.named_parameters()]
+    parameters = dict(model.named_parameters())
+    names = list(parameters)
     found = {}
     for name, value in heads.items():
         if name not in names:
@@ -105,9 +116,12 @@ def checked_heads(heads: Any, model: nn.Module) -> dict[str, Heads]:
             if isinstance(value, tuple)
             else (value, "rows")
         )
-        found[name] = Heads(
-            _at_least(count, f"heads[{name!r}]", 1), as_choice(side, f"heads[{name!r}]", "rows", "columns")
-        )
+        one = Heads(_at_least(count, f"heads[{name!r}]", 1), as_choice(side, f"heads[{name!r}]", "rows", "columns"))
+        rows, *columns = parameters[name].shape or (1,)
+        size = math.prod(columns) if columns and one.side == "columns" else rows
+        if size % one.count:
+            raise ValueError(f"heads[{name!r}] must divide the {size} {one.side} of the parameter, got {one.count}")
+        found[name] = one
     return found
 
 

@@ -27,7 +27,7 @@ from saddlescope.monitor.measure import Measurement
 from saddlescope.monitor.probe import LossFunction, probe
 from saddlescope.monitor.record import Record
 from saddlescope.monitor.results import to_dataset
-from saddlescope.monitor.settings import checked_heads, checked_model, settings
+from saddlescope.monitor.settings import checked_heads, checked_model, checked_optimizer, settings
 from saddlescope.monitor.sites import unwrapped
 from saddlescope.monitor.summary import Summary, summary
 from saddlescope.runs.training import save
@@ -47,8 +47,9 @@ class Watch:
     """Noise, balance and rank of a model in training.
 
     ``with watch.step():`` around the forward and backward passes of one optimizer step. On the steps of ``schedule``
-    it takes a record; on others it costs about a microsecond. Modules, parameters, gradients and random numbers are
-    left as they are: training is bit-identical with and without.
+    it takes a record; on others it costs about a microsecond, and balance a pass over the weights of its pairs in every
+    step of SGD. Modules, parameters, gradients and random numbers are left as they are: training is bit-identical with
+    and without.
 
     schedule: "log+N" (dense at the start, then every N steps), a number of steps, or a function of the step.
     quantities: "standard" (all), "weights" (ranks alone: no data, no hooks) or names among "modes", "noise",
@@ -107,7 +108,7 @@ class Watch:
         self._optimizer: Any = None
         self.records: list[Record] = []
         if optimizer is not None:
-            self._found(optimizer)
+            self._found(checked_optimizer(optimizer, self.model))
         elif "balance" in self._set.quantities:
             self._search = Search(self.model.parameters(), self._found)
 
