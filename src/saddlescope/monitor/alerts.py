@@ -303,11 +303,16 @@ class Alerts:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """What the conditions remember: numbers at the start, and which conditions are true."""
-        return {"start": self._start, "true": {rule.name: sorted(rule.true) for rule in self._rules}}
+        """The alerts, and what the conditions remember: numbers at the start, and which conditions are true."""
+        return {
+            "fired": [vars(alert) | {"numbers": {**alert.numbers}, "start": {**alert.start}} for alert in self.fired],
+            "start": {variable: dict(by_key) for variable, by_key in self._start.items()},
+            "true": self._later | {rule.name: sorted(rule.true) for rule in self._rules},
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state; conditions that are added later find theirs by name."""
+        self.fired = [Alert(**one) for one in state["fired"]]
         self._start = {variable: dict(by_key) for variable, by_key in state["start"].items()}
         self._known = {variable: set(by_key) for variable, by_key in self._start.items()}
         self._later = dict(state["true"])

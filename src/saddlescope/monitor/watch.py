@@ -29,6 +29,7 @@ from saddlescope.monitor.record import Record
 from saddlescope.monitor.results import to_dataset
 from saddlescope.monitor.settings import checked_heads, checked_model, checked_optimizer, settings
 from saddlescope.monitor.sites import unwrapped
+from saddlescope.monitor.state import VERSION, check, described
 from saddlescope.monitor.summary import Summary, summary
 from saddlescope.runs.training import save
 
@@ -107,6 +108,7 @@ class Watch:
         self._search: Search | None = None
         self._optimizer: Any = None
         self.records: list[Record] = []
+        """What was taken so far, one record per sampled step."""
         if optimizer is not None:
             self._found(checked_optimizer(optimizer, self.model))
         elif "balance" in self._set.quantities:
@@ -303,7 +305,8 @@ class Watch:
     def state_dict(self) -> dict[str, Any]:
         """All that a resumed training needs to go on with the same records: keep it with the model's."""
         return {
-            "version": 1,
+            "version": VERSION,
+            "of": described(self.model, self._set),
             "step": self._step,
             "records": [vars(record) | {"values": _on_cpu(record.values)} for record in self.records],
             "alerts": self._alerts.state_dict(),
@@ -311,9 +314,12 @@ class Watch:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state; ValueError if it is of another kind."""
-        if state.get("version") != 1:
-            raise ValueError(f"state must be from Watch.state_dict, version 1, got version {state.get('version')!r}")
+        """Go on from a state; the schedule, the number of samples and the optimizer may be others than before.
+
+        Conditions are functions, which are not kept: add them again, before or after. Raises TypeError for anything but
+        a dict, ValueError where parameters, quantities, modes or reduction differ, and for states of other versions.
+        """
+        check(state, self.state_dict())
         self.abort()
         self._step, self._probed = state["step"], False
         self.records = [Record(**one) for one in state["records"]]
