@@ -38,7 +38,7 @@ class Measurement:
         self, model: nn.Module, given: Settings, heads: Mapping[str, Heads], pairs: Iterable[Any] | None, group: Any
     ) -> None:
         self._model, self._set, self._group = model, given, group
-        self.heads = structure.heads(model) | dict(heads)
+        self.heads = structure.agreeing(model, heads)
         self._lay_out()
         self.capture = Capture(model, self.layout, {}, 0, set())
         self._hooks, self._scale = False, Scale()

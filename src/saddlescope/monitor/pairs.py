@@ -40,7 +40,7 @@ GATED = (("up_proj", "down_proj", "gate_proj"), ("w3", "w2", "w1"), ("wi_1", "wo
 
 @dataclass(frozen=True)
 class Part:
-    """A parameter, or the block of it that belongs to one head."""
+    """A parameter, or the block of it that belongs to one head, where ``heads`` says how it is split."""
 
     parameter: str
     head: int | None = None
@@ -48,16 +48,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Pair:
-    """Weights u and w that can be rescaled against each other.
+    """Weights u and w that can be rescaled against each other; ``kind`` is any word for the reader.
 
-    >>> Pair("fc1~fc2", (Part("fc1.weight"), Part("fc1.bias")), (Part("fc2.weight"),), "declared").name
+    >>> Pair("fc1~fc2", (Part("fc1.weight"), Part("fc1.bias")), (Part("fc2.weight"),)).name
     'fc1~fc2'
     """
 
     name: str
     u: tuple[Part, ...]
     w: tuple[Part, ...]
-    kind: str
+    kind: str = "declared"
     certain: bool = True
     """Whether the structure leaves no doubt; otherwise the test on gradients must hold three times."""
 
@@ -106,6 +106,9 @@ def declared(model: nn.Module, given: Iterable[Any]) -> tuple[Pair, ...]:
 def _declared(model: nn.Module, given: Any) -> Pair:
     known = dict(model.named_parameters())
     if isinstance(given, Pair):
+        for part in (*given.u, *given.w):
+            if not isinstance(part, Part):
+                raise TypeError(f"pair {given.name!r} must have tuples of Part as u and w, got {shown(part)} in one")
         for name in given.parameters:
             if name not in known:
                 raise ValueError(

@@ -108,7 +108,9 @@ def checked_heads(heads: Any, model: nn.Module) -> dict[str, Heads]:
     found = {}
     for name, value in heads.items():
         if name not in names:
-            raise ValueError(f"heads must name parameters of the model, got {shown(name)}{hint(name, names)}")
+            own = [one for one in names if isinstance(name, str) and one.rpartition(".")[0] == name]
+            meant = f" (did you mean {own[0]!r}?)" if own else hint(name, names)
+            raise ValueError(f"heads must name parameters of the model, got {shown(name)}{meant}")
         count, side = (
             (value.count, value.side)
             if isinstance(value, Heads)

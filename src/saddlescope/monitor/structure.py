@@ -13,7 +13,7 @@ heads of keys and values than of queries, neighbouring queries share them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from saddlescope.monitor._torch import nn
@@ -78,6 +78,37 @@ def heads(model: nn.Module) -> dict[str, Heads]:
         for role in (attention.q, attention.k, attention.v, attention.o):
             found.update(role.split() if role else {})
     return found
+
+
+def agreeing(model: nn.Module, given: Mapping[str, Heads]) -> dict[str, Heads]:
+    """The heads that are found, and those given by hand; ValueError where a given one mixes heads or roles.
+
+    >>> agreeing(nn.MultiheadAttention(8, 2), {"in_proj_weight": Heads(2, "rows")})
+    Traceback (most recent call last):
+    ValueError: heads['in_proj_weight'] must be 6 blocks of rows, as the attention has them, got 2 of rows; leave it out
+    """
+    found, parameters = heads(model), dict(model.named_parameters())
+    for name, one in given.items():
+        known, shape = found.get(name), parameters[name].shape
+        if known and (one.count != known.count or (len(shape) > 1 and one.side != known.side)):
+            raise ValueError(
+                f"heads[{name!r}] must be {known.count} blocks of {known.side}, as the attention has them, "
+                f"got {one.count} of {one.side}; leave it out"
+            )
+        if not known and one.count % 3 and _along_three_roles(name, shape, one.side):
+            raise ValueError(
+                f"heads[{name!r}] must count the heads of queries, keys and values, which this parameter holds, "
+                f"got {one.count}; write {3 * one.count} for {one.count} heads"
+            )
+    return found | dict(given)
+
+
+def _along_three_roles(name: str, shape: Sequence[int], side: str) -> bool:
+    """Whether a weight is split where its name and shape say that queries, keys and values follow one another."""
+    if len(shape) != 2 or not {name.split(".")[-1], *name.split(".")[-2:-1]} & {*NAMES["qkv"], "in_proj_weight"}:
+        return False
+    along, across = shape if side == "rows" else (shape[1], shape[0])
+    return along == 3 * across
 
 
 def attentions(model: nn.Module) -> tuple[Attention, ...]:

@@ -125,25 +125,27 @@ def layout(pairs: Sequence[Pair], heads: Mapping[str, Heads], device: torch.devi
     counts = [one.count if one else 1 for one in split]
     ends = list(accumulate(counts))
     blocks = {name: range(end - count, end) for name, count, end in zip(parameters, counts, ends, strict=True)}
-    rows = [list(_places(pair, blocks)) for pair in pairs]
+    whole = {name for name, one in zip(parameters, split, strict=True) if one is None}
+    rows = [list(_places(pair, blocks, whole)) for pair in pairs]
     most = max(map(len, rows), default=0)
     padded = [row + [(sum(counts), 0)] * (most - len(row)) for row in rows]
     table = torch.tensor(padded, dtype=torch.int64).reshape(len(pairs), most, 2)
     return Layout(parameters, split, table[..., 0].to(device), table[..., 1].to(device, precise(device)))
 
 
-def _places(pair: Pair, blocks: Mapping[str, range]) -> Iterator[tuple[int, int]]:
-    """Position and sign of every block of a pair; a whole parameter is all of its blocks."""
+def _places(pair: Pair, blocks: Mapping[str, range], whole: set[str]) -> Iterator[tuple[int, int]]:
+    """Position and sign of every block of a pair; a part without a head is all blocks of its parameter."""
     for sign, parts in ((1, pair.u), (-1, pair.w)):
         for part in parts:
             own = blocks[part.parameter]
             if part.head is None:
                 yield from ((place, sign) for place in own)
-            elif 0 <= part.head < len(own):
+            elif 0 <= part.head < len(own) and part.parameter not in whole:
                 yield own[part.head], sign
             else:
+                count = 0 if part.parameter in whole else len(own)
                 raise ValueError(
-                    f"pair {pair.name!r} names head {part.head} of {part.parameter!r}, which has {len(own)}; "
+                    f"pair {pair.name!r} names head {part.head} of {part.parameter!r}, which has {count}; "
                     f"say by heads={{{part.parameter!r}: (count, side)}} how it is split"
                 )
 
