@@ -84,7 +84,19 @@ def test_words_log_and_stop(caplog):
 
 def test_a_raising_condition_or_action_is_left_out_and_the_others_go_on():
     for condition, action, text in (
-        (lambda now: now["effective_rank_hihg"]["fc"] < 1, print, "the condition of .* raised KeyError: no variable"),
+        (
+            lambda now: now["effective_rank_hihg"]["fc"] < 1,
+            print,
+            r"raised KeyError: no variable 'effective_rank_hihg' \(did you mean 'effective_rank_high'\?\)",
+        ),
+        (
+            lambda now: now["effective_rank_high"] < 3,
+            print,
+            r'raised TypeError: effective_rank_high has a number for every weight: write now\["effective_rank_high"\]'
+            r'\["fc"\], or a ready condition such as below\("effective_rank_high", limit\)',
+        ),
+        (lambda now, start: 10 * start["effective_rank_high"] > 1, print, "raised TypeError: effective_rank_high has"),
+        (lambda now: now.lr > 1, print, r'reads numbers as now\["noise_scale"\] or .*, got now.lr'),
         (lambda now: now["effective_rank_high"]["fv"] < 1, print, "raised KeyError: effective_rank_high has no 'fv'"),
         (lambda now: 1 / 0, print, "the condition of 'test_alerts.*' raised ZeroDivisionError"),
         (lambda now: True, lambda alert: 1 / 0, "the action of 'test_alerts.*' raised ZeroDivisionError: division"),
@@ -96,7 +108,7 @@ def test_a_raising_condition_or_action_is_left_out_and_the_others_go_on():
         assert len(warned) == 1 and len(got) == 1
         strict, _, _ = watched(strict=True)
         strict.when(condition, action)
-        with pytest.raises((KeyError, ZeroDivisionError)):
+        with pytest.raises((KeyError, ZeroDivisionError, TypeError, AttributeError)):
             go(strict, *ranks(3.0))
 
 
@@ -128,7 +140,30 @@ def test_wrong_arguments():
         alerts.when(flagged(), "halt")
     with pytest.raises(TypeError, match=r"^action must be"):
         alerts.when(flagged(), None)
-    with pytest.raises(ValueError, match=r"^variable must be one of .*, got 'rank'$"):
-        below("rank", 2)
+    with pytest.raises(ValueError, match=r"^variable must be a name in watch.to_xarray\(\), got 'xyz'; watch"):
+        below("xyz", 2)
+    hint = r"got 'effective_rank' \(did you mean 'effective_rank_low' or 'effective_rank_high'\?\)$"
+    with pytest.raises(ValueError, match=hint):
+        falls_below("effective_rank", 0.5)
+    with pytest.raises(TypeError, match=r"^condition must be a ready condition .*, got flagged; write flagged\(\)$"):
+        alerts.when(flagged, "log")
+    with pytest.raises(TypeError, match=r'got below; write below\("effective_rank_high", 0.5\)$'):
+        alerts.when(below, "log")
     with pytest.raises(TypeError, match=r"^limit must be a number"):
         below("trace", "2")
+
+
+def test_a_lambda_shows_its_line():
+    alerts, got, _ = watched(lambda now: now["noise_scale"] > 3)
+    go(alerts, {"noise_scale": {"": 9.0}})
+    assert got[0].source == 'alerts, got, _ = watched(lambda now: now["noise_scale"] > 3)'
+    assert got[0].source in got[0].message
+    assert Alert(**vars(got[0])) == got[0]
+
+
+def test_number_reads_as_that_of_a_record():
+    row = {"noise_scale": {"": 9.0}, "trace": {"fc": 2.0}}
+    condition = lambda now: now.number("noise_scale") > 3 and now.number("trace", "fc") > 1  # noqa: E731
+    alerts, got, _ = watched(condition)
+    assert go(alerts, row) == [0]
+    assert got[0].numbers == {"noise/noise_scale": 9.0, "noise/trace/fc": 2.0}

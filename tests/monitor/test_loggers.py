@@ -23,6 +23,7 @@ VALUES = {
     "noise_scale_high": {"": torch.tensor(math.inf)},
     "effective_rank_low": {"fc.weight": torch.tensor(2.5)},
     "imbalance": {"attn.qk.h0": torch.tensor(-0.5)},
+    "balance_noise": {"attn.qk.h0": torch.tensor(0.25)},
 }
 COMPACT = {
     "noise/total_trace": 4.0,
@@ -30,6 +31,7 @@ COMPACT = {
     "noise/noise_scale_high": math.inf,
     "rank/effective_rank_low/fc.weight": 2.5,
     "balance/imbalance/attn.qk.h0": -0.5,
+    "balance/balance_noise/attn.qk.h0": 0.25,
     "check/worst": pytest.approx(1e-7),
     "check/flagged": 1.0,
 }
@@ -56,7 +58,7 @@ class Broken:
 def test_every_number_has_one_name():
     numbers = on_host(VALUES)
     names = [name for name, _ in named(numbers)]
-    assert len(names) == len(set(names)) == 13
+    assert len(names) == len(set(names)) == 14
     assert {"modes/mode_variance/fc.weight/1", "noise/trace/fc.bias", "modes/status/out.weight"} < set(names)
     assert numbers["trace"]["fc.weight"] == 3.0 and numbers["mode_variance"]["fc.weight"] == (2.0, 1.0)
 
@@ -69,7 +71,9 @@ def test_selections():
     assert lg.selected(on_host(VALUES), "all").keys() == everything.keys()
     assert lg.selected(on_host(VALUES), ["trace"]) == {"noise/trace/fc.weight": 3.0, "noise/trace/fc.bias": 1.0}
     assert lg.InMemory("trace").which == ("trace",)
-    with pytest.raises(ValueError, match=r'^which must be "compact", "all" or names of variables, got \'traces\';'):
+    with pytest.raises(
+        ValueError, match=r'^which must be "compact", "all" or names of variables, got \'traces\' \(did you mean'
+    ):
         lg.InMemory(["traces"])
 
 
@@ -85,8 +89,22 @@ def test_a_raising_logger_warns_once_and_the_others_go_on():
     assert [step for step, _ in kept.rows] == [0, 1, 2, 3]
     with pytest.raises(OSError, match="full"):
         lg.Outlets([Broken()], strict=True).record(record())
-    with pytest.raises(TypeError, match=r"^loggers must have the methods log\(step, numbers\) and close\(\), got"):
-        lg.Outlets([print])
+    for wrong in ([print], print, 3, [3], [lg.JSONL], lg.JSONL):
+        with pytest.raises(TypeError, match=r"^loggers must have the methods log\(step, numbers\) and close\(\), got"):
+            lg.Outlets(wrong)
+
+
+def test_one_logger_does_without_a_list_and_a_path_is_told_what_to_write(tmp_path):
+    kept = lg.InMemory()
+    lg.Outlets(kept).record(record())
+    assert [step for step, _ in kept.rows] == [3]
+    for path in ("log.jsonl", ["log.jsonl"]):
+        with pytest.raises(TypeError, match=r"got the path 'log.jsonl'; write loggers=JSONL\('log.jsonl'\)$"):
+            lg.Outlets(path)
+    with pytest.raises(TypeError, match=r"^to must be a SummaryWriter or the path of a folder, got 3$"):
+        lg.TensorBoard(3)
+    with pytest.raises(TypeError, match=r'^which must be "compact", "all" or names of variables, got 3$'):
+        lg.JSONL(tmp_path / "x", which=3)
 
 
 def test_jsonl_is_valid_json_and_appends(tmp_path):

@@ -5,13 +5,16 @@
     watch.when(lambda now, start: now["trace"]["fc.weight"] > 10 * start["trace"]["fc.weight"], print)
 
 A condition is a function of the record, ``now``, and if it takes two arguments of each number where it was first
-finite, ``start``. It returns True or False, or the numbers that make it true by name. It fires when it becomes true, or
-when a further number makes it true, and again only after it was false.
+finite, ``start``. Both are read as ``now[variable]`` where there is one number per step, ``now[variable][key]`` where
+there is one for each weight, parameter or pair, and ``now[variable][key][i]`` for modes, controls and heads. It returns
+True or False, or the numbers that make it true by name. It fires when it becomes true, or when a further number makes
+it true, and again only after it was false.
 """
 
 from __future__ import annotations
 
 import inspect
+import linecache
 import logging
 import math
 import os
@@ -19,9 +22,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import count
-from typing import Any
+from typing import Any, NoReturn
 
-from saddlescope._numbers import as_number, shown
+from saddlescope._numbers import as_number, hint, shown
 from saddlescope._warnings import warn
 from saddlescope.monitor.naming import Number, Numbers, named, on_host
 from saddlescope.monitor.record import Record
@@ -33,6 +36,9 @@ PATIENCE = 10
 LISTED = 5
 """Numbers in the message of an alert."""
 
+SOURCE = 120
+"""Most letters of a line of a program in it."""
+
 
 @dataclass(frozen=True)
 class Alert:
@@ -42,6 +48,8 @@ class Alert:
     condition: str
     numbers: Mapping[str, float]
     start: Mapping[str, float]
+    source: str = ""
+    """The line of the program that holds the condition, of a lambda."""
 
     @property
     def message(self) -> str:
@@ -55,7 +63,8 @@ class Alert:
             for name, x in list(self.numbers.items())[:LISTED]
         ]
         more = len(self.numbers) - len(listed)
-        return f"step {self.step}: {self.condition}: {', '.join(listed)}" + (f" and {more} more" if more else "")
+        where = self.condition + (f" ({self.source})" if self.source else "")
+        return f"step {self.step}: {where}: {', '.join(listed)}" + (f" and {more} more" if more else "")
 
 
 Condition = Callable[..., bool | Mapping[str, float]]
@@ -80,9 +89,19 @@ class View:
     def __getitem__(self, variable: str) -> Any:
         """A number, or the numbers of the variable by weight, parameter or pair."""
         if variable not in VARIABLES:
-            raise KeyError(f"no variable {shown(variable)}; the variables are {', '.join(VARIABLES)}")
+            raise KeyError(f"no variable {shown(variable)}{_which(variable)}")
         by_key = ByKey(self, variable)
         return by_key[""] if VARIABLES[variable].dims == ("step",) else by_key
+
+    def number(self, variable: str, key: str = "") -> Number:
+        """The same as ``now[variable]`` or ``now[variable][key]``, as of a record."""
+        found = self[variable]
+        return found[key] if isinstance(found, ByKey) else found
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(
+            f'a condition reads numbers as now["noise_scale"] or now["trace"]["fc.weight"], got now.{name}'
+        )
 
 
 class ByKey(Mapping[str, Number]):
@@ -107,6 +126,16 @@ class ByKey(Mapping[str, Number]):
 
     def __len__(self) -> int:
         return len(self._here)
+
+    def _many(self, *_: object) -> NoReturn:
+        key = next(iter(self), "fc.weight")
+        raise TypeError(
+            f"{self._variable} has a number for every {VARIABLES[self._variable].dims[1]}: write "
+            f'now["{self._variable}"]["{key}"], or a ready condition such as below("{self._variable}", limit)'
+        )
+
+    __lt__ = __le__ = __gt__ = __ge__ = __float__ = _many
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _many
 
 
 @dataclass(frozen=True)
@@ -196,8 +225,20 @@ def flagged(keys: str = "*") -> Crossing:
 
 def _crossing(variable: str, side: str, limit: float, relative: bool, keys: str) -> Crossing:
     if variable not in VARIABLES:
-        raise ValueError(f"variable must be one of {', '.join(VARIABLES)}, got {shown(variable)}")
+        raise ValueError(f"variable must be a name in watch.to_xarray(), got {shown(variable)}{_which(variable)}")
     return Crossing(variable, side, as_number(limit, "factor" if relative else "limit"), relative, keys)
+
+
+def _which(variable: Any) -> str:
+    """What an unknown variable may have meant, as the end of a sentence."""
+    return hint(variable, VARIABLES) or "; watch.to_xarray() has the names of all variables"
+
+
+READY: Mapping[Any, str] = {
+    **{make: f'{make.__name__}("effective_rank_high", 0.5)' for make in (below, above, falls_below, rises_above)},
+    flagged: "flagged()",
+}
+"""What makes a condition, and is none itself: how it is called."""
 
 
 @dataclass
@@ -238,6 +279,9 @@ class Alerts:
                 f"condition must be a function of the record, got {shown(condition)}; "
                 'write falls_below("effective_rank_high", 0.5) or lambda now: now["noise_scale"] > 100'
             )
+        if called := READY.get(condition):
+            got = called.partition("(")[0]
+            raise TypeError(f"condition must be a ready condition with its arguments, got {got}; write {called}")
         if not callable(action) and action not in ("log", "stop"):
             kind = ValueError if isinstance(action, str) else TypeError
             raise kind(f'action must be "log", "stop" or a function of the alert, got {shown(action)}')
@@ -277,7 +321,8 @@ class Alerts:
             return None
         found = {name: x for cause in causes if cause in new for name, x in causes[cause].items()}
         first = dict(named(self._start))
-        alert = Alert(step, rule.name, found, {name: first[name] for name in found if name in first})
+        known = {name: first[name] for name in found if name in first}
+        alert = Alert(step, rule.name, found, known, _source(rule.condition))
         self._act(rule, alert)
         return alert
 
@@ -350,3 +395,11 @@ def _described(condition: Condition) -> str:
     if not name:
         return str(condition)
     return name if name != "<lambda>" or code is None else f"{os.path.basename(code.co_filename)}:{code.co_firstlineno}"
+
+
+def _source(condition: Condition) -> str:
+    """The line of a program that holds a lambda, where it can be read."""
+    code = getattr(condition, "__code__", None)
+    if code is None or code.co_name != "<lambda>":
+        return ""
+    return linecache.getline(code.co_filename, code.co_firstlineno).strip()[:SOURCE]

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from saddlescope._files import place
-from saddlescope._numbers import shown
+from saddlescope._numbers import hint, shown
 from saddlescope._warnings import warn
 from saddlescope.monitor._torch import torch
 from saddlescope.monitor.naming import GROUPS, Numbers, named, on_host
@@ -32,7 +32,7 @@ Which = str | Iterable[str]
 COMPACT = (
     *("total_trace", "noise_scale", "noise_scale_low", "noise_scale_high"),
     *("effective_rank_low", "effective_rank_high"),
-    *("imbalance", "imbalance_predicted", "balance_jump"),
+    *("imbalance", "imbalance_predicted", "balance_noise", "balance_gradient", "balance_jump"),
 )
 """Variables of the compact selection; ``check/worst`` and ``check/flagged`` come with them."""
 
@@ -82,16 +82,10 @@ class Outlets:
     Under torch.distributed the process of rank 0 alone logs.
     """
 
-    def __init__(self, loggers: Iterable[Logger], strict: bool = False) -> None:
-        """Raises TypeError for what has no ``log``; with ``strict`` errors of loggers are raised."""
-        self._loggers, self._strict = tuple(loggers), strict
+    def __init__(self, loggers: Logger | Iterable[Logger], strict: bool = False) -> None:
+        """One logger or several. Raises TypeError for what has no ``log``; with ``strict`` their errors are raised."""
+        self._loggers, self._strict = _several(loggers), strict
         self._warned: set[int] = set()
-        for logger in self._loggers:
-            if not callable(getattr(logger, "log", None)) or not callable(getattr(logger, "close", None)):
-                raise TypeError(
-                    f"loggers must have the methods log(step, numbers) and close(), got {shown(logger)}; "
-                    "saddlescope.monitor.loggers has JSONL, TensorBoard, WandB, Trackio and InMemory"
-                )
 
     def record(self, record: Record) -> None:
         """Give a record to all loggers."""
@@ -123,6 +117,21 @@ class Outlets:
                     f"the logger {type(logger).__name__} raised {type(error).__name__}: "
                     f"{' '.join(str(error).split()):.200}; training goes on, further errors of it are not shown"
                 )
+
+
+def _several(loggers: Any) -> tuple[Logger, ...]:
+    """One logger or several, checked."""
+    given = tuple(loggers) if isinstance(loggers, Iterable) and not isinstance(loggers, str) else (loggers,)
+    for one in given:
+        if isinstance(one, (str, os.PathLike)):
+            path = os.fspath(one)
+            raise TypeError(f"loggers must be loggers, got the path {path!r}; write loggers=JSONL({path!r})")
+        if isinstance(one, type) or not all(callable(getattr(one, name, None)) for name in ("log", "close")):
+            raise TypeError(
+                f"loggers must have the methods log(step, numbers) and close(), got {shown(one)}; "
+                "saddlescope.monitor.loggers has JSONL, TensorBoard, WandB, Trackio and InMemory"
+            )
+    return given
 
 
 def _first_process() -> bool:
@@ -181,6 +190,8 @@ class TensorBoard:
     def __init__(self, to: Any, which: Which = "compact") -> None:
         """Raises TypeError for what is neither a writer nor a path."""
         self.which = _checked(which)
+        if not hasattr(to, "add_scalar") and not isinstance(to, (str, os.PathLike)):
+            raise TypeError(f"to must be a SummaryWriter or the path of a folder, got {shown(to)}")
         self._writer = to if hasattr(to, "add_scalar") else None
         self._folder = None if self._writer is not None else place(to, "to")
         if self._folder is not None:
@@ -296,11 +307,11 @@ def _checked(which: Which) -> Which:
     """A selection whose names exist."""
     if isinstance(which, str) and which in ("compact", "all"):
         return which
+    if not isinstance(which, Iterable):
+        raise TypeError(f'which must be "compact", "all" or names of variables, got {shown(which)}')
     names = (which,) if isinstance(which, str) else tuple(which)
     unknown = [name for name in names if name not in VARIABLES]
     if unknown:
-        raise ValueError(
-            f'which must be "compact", "all" or names of variables, got {shown(unknown[0])}; '
-            f"the variables are {', '.join(VARIABLES)}"
-        )
+        close = hint(unknown[0], ("compact", "all", *VARIABLES)) or "; watch.to_xarray() has the names of all variables"
+        raise ValueError(f'which must be "compact", "all" or names of variables, got {shown(unknown[0])}{close}')
     return names

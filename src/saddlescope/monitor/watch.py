@@ -62,7 +62,7 @@ class Watch:
     reduction, loss_scale: the loss that is differentiated is the "mean" or "sum" over samples, times this factor; a
     GradScaler is read.
     group: process group whose ranks train on further samples; that of a DistributedDataParallel by default.
-    loggers: where numbers go while training runs (``saddlescope.monitor.loggers``).
+    loggers: one or several, where numbers go while training runs (``saddlescope.monitor.loggers``).
     stance: for compiled models: "probe" leaves them to ``probe``, "eager" runs sampled steps uncompiled.
     strict: raise where the monitor would warn.
     Raises TypeError or ValueError for wrong arguments.
@@ -90,7 +90,7 @@ class Watch:
         reduction: str = "mean",
         loss_scale: Any = 1.0,
         group: Any = None,
-        loggers: Iterable[Logger] = (),
+        loggers: Logger | Iterable[Logger] = (),
         stance: str = "probe",
         strict: bool = False,
     ) -> None:
@@ -285,7 +285,10 @@ class Watch:
         """Do something when a condition on the records becomes true.
 
         The condition is a function of the record, such as ``lambda now: now["noise_scale"] > 4096``, or a ready one,
-        such as ``falls_below("effective_rank_high", 0.5)``. The action is a function of the ``Alert``, "log", or
+        such as ``falls_below("effective_rank_high", 0.5)``. The record is read as ``now[variable]`` where there is one
+        number per step, as ``now[variable][key]``, such as ``now["trace"]["fc.weight"]``, where there is one for each
+        weight, parameter or pair, and as ``now[variable][key][i]`` for modes, controls and heads; a second argument
+        has the numbers of the start. The action is a function of the ``Alert``, "log", or
         "stop", which sets ``should_stop``. Raises TypeError or ValueError for anything else.
         """
         self._alerts.when(condition, action, name)
