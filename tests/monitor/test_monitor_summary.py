@@ -9,14 +9,16 @@ from made_records import COVERAGE, record, records, weights
 from typer.testing import CliRunner
 
 from saddlescope import cli
+from saddlescope.monitor.coverage import Coverage
 from saddlescope.monitor.record import Record
 from saddlescope.monitor.results import to_dataset
-from saddlescope.monitor.summary import TOPICS, summary
+from saddlescope.monitor.summary import PAIRS, TOPICS, summary
 from saddlescope.monitor.variables import Status
+from saddlescope.monitor.words import labels, within
 from saddlescope.runs.training import save
 
 
-def told(values, steps=30, batch=32, **options):
+def told(values, steps=30, batch=32, lr=0.1, **options):
     """The summary of records with these values: a number, or a function of the step."""
     made = []
     for step in range(steps):
@@ -27,7 +29,7 @@ def told(values, steps=30, batch=32, **options):
         }  # fmt: skip
         if "status" in at:
             at["status"] = {key: value.to(torch.int64) for key, value in at["status"].items()}
-        made.append(Record(step, batch, 0.1, at))
+        made.append(Record(step, batch, lr, at))
     return summary(to_dataset(made, **options))
 
 
@@ -38,50 +40,124 @@ def test_it_says_what_was_recorded():
     assert told["coverage"].startswith("2 of 5 recorded; 1 not recorded: its hook did not fire (out_proj.weight)")
     assert told["noise scale"] == "100 samples (95 %: from 80 to 130); the gradient of a batch of 32 is mostly noise"
     assert "fc1.weight 40–44 → 20–24, fc2.weight 40–44 → 30–34" in told["rank"]
-    assert re.search(r"mode 3 of fc1.weight \(0.94\d* ± 0.02, \d+ × a random direction\)", told["modes"])
+    assert re.search(r"mode 3 of fc1.weight \(0.9\d ± 0.02, \d+ × a random direction\)", told["modes"])
     assert "fc1.weight 70%" in told["noise"] and "fc2.weight 30%" in told["noise"]
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 16, 100])
-def test_it_is_short_whatever_the_size(count):
-    """At most 18 lines, with the coverage first."""
+def test_all_of_it_is_shown_whatever_the_size(count):
+    """Every word of every row but the lines of many pairs, with the coverage first."""
     made = records(last=400, names=tuple(f"a.long.name.of.a.module.{name}" for name in weights(count))) if count else []
     told = summary(to_dataset(made, coverage=COVERAGE))
     lines = repr(told).splitlines()
-    assert len(lines) <= (14 if count <= 2 else 18) and max(map(len, lines)) <= 100
+    assert max(map(len, lines)) <= 100
     assert lines[1].startswith("  coverage")
+    words = " ".join(repr(told).split())
+    for topic, text in told.rows:
+        for line in text.splitlines()[: PAIRS + 1]:
+            assert " ".join(line.split()) in words, topic
+    assert ('and 38 more: print(watch.summary()["balance"])' in words) == (count == 100)
     page = told._repr_html_()
-    assert page.count("<tr>") == len(told.rows) and "<small>" in page
+    assert page.count("<tr>") >= len(told.rows) and "<small>" in page
+    with pytest.raises(KeyError, match="topic must be one of coverage"):
+        told["ranks"]
 
 
-def test_noise_balances_starves_or_leaves_undecided():
-    def of(rate, imbalance, stderr):
-        return told(
-            {"imbalance": {"a · b": imbalance}, "balance_noise": {"a · b": rate}, "balance_stderr": {"a · b": stderr}}
-        )["balance"]
-
-    assert of(-1e-3, 2.0, 1e-3) == "noise balances 1 (a · b: -0.001 ± 0.0002 a step at 2)"
-    assert of(1e-3, -2.0, 1e-3).startswith("noise balances 1")
-    assert of(1e-3, 2.0, 1e-3) == "noise starves 1 (the second part of a · b: +0.001 ± 0.0002 a step at 2)"
-    assert of(-1e-3, -2.0, 1e-3).startswith("noise starves 1 (the first part of a · b")
-    assert of(1e-3, 2.0, 4e-3) == "noise leaves undecided 1 (a · b)"  # √20 records: ± 9e-4
-
-
-def test_prediction_names_the_pair_that_is_off():
+def pair(rate=-1e-3, imbalance=2.0, stderr=1e-3, steps=30, predicted=2.0, coverage=(), lr=0.1, batch=32):
+    """The row of balance with one pair."""
     values = {
-        "imbalance": {"good": lambda t: 1 - 0.01 * t, "bad": lambda t: 1 - 0.005 * t},
-        "imbalance_predicted": {"good": lambda t: 1 - 0.0101 * t, "bad": lambda t: 1 + 0.01 * t},
-        "imbalance_predicted_stderr": {"good": lambda t: 0.001 * t, "bad": lambda t: 0.001 * t},
-    }
-    assert told(values, steps=101)["prediction"] == (
-        "change of imbalance as predicted, within two errors, in 1 of 2 pairs; "
-        "good: measured -1, predicted -1.01 ± 0.1; bad: measured -0.5, predicted +1 ± 0.1"
+        "imbalance": imbalance, "balance_noise": rate, "balance_stderr": stderr,
+        "imbalance_predicted": predicted, "imbalance_predicted_stderr": 0.1,
+    }  # fmt: skip
+    values = {name: {"a~b": value} for name, value in values.items()}
+    return told(values, steps, batch, lr, coverage=Coverage(coverage), quantities=["balance"])["balance"]
+
+
+def test_noise_balances_starves_or_is_not_told_from_0():
+    assert pair() == (
+        "of 1 pair, noise balances 1; changes as predicted, within two errors, in 1 of 1. "
+        "Imbalance is ‖first part‖² − ‖second‖²:\n"
+        "a~b: noise balances it, -0.0010 ± 0.0002 per step; last imbalance 2, changed by +0, predicted +0.0 ± 0.1"
     )
+    assert "a~b: noise balances it, +0.0010 ± 0.0002 per step" in pair(1e-3, -2.0)
+    assert "of 1 pair, noise starves a part of 1; " in pair(1e-3)
+    assert "a~b: noise starves the second part, +0.0010" in pair(1e-3)
+    assert "a~b: noise starves the first part, -0.0010" in pair(-1e-3, -2.0)
+    assert "noise is not told from 0 in 1; " in pair(1e-3, stderr=4e-3)  # √20 records: ± 9e-4
+    assert "a~b: noise not told from 0, +0.0010 ± 0.0009 per step" in pair(1e-3, stderr=4e-3)
 
 
-def test_a_change_that_is_not_predicted_is_measured():
-    said = told({"imbalance": {"a~b": lambda t: 1 - 0.01 * t, "c~d": 1.0}}, steps=101)["prediction"]
-    assert said == "the change of imbalance is not predicted under this optimizer; a~b: measured -1"
+def test_every_pair_is_held_against_its_prediction():
+    at = ("a good one", "bad")
+    values = {
+        "imbalance": dict(zip(at, (lambda t: 2 - 0.01 * t, lambda t: 1 - 0.005 * t), strict=True)),
+        "imbalance_predicted": dict(zip(at, (lambda t: 2 - 0.0101 * t, lambda t: 1 + 0.01 * t), strict=True)),
+        "imbalance_predicted_stderr": dict.fromkeys(at, lambda t: 0.001 * t),
+        "balance_noise": dict.fromkeys(at, -1e-3),
+        "balance_stderr": dict.fromkeys(at, 1e-4),
+    }
+    said = told(values, steps=101)["balance"]
+    assert "noise balances 2; changes as predicted, within two errors, in 1 of 2." in said
+    assert "a good one: noise balances it" in said and "changed by -1, predicted -1.0 ± 0.1\n" in said
+    assert said.endswith("changed by -0.5, predicted +1.0 ± 0.1 (off by 15 errors)")
+
+
+GONE = float("nan")
+AWAY = {"rate": GONE, "stderr": GONE, "predicted": GONE}
+
+
+@pytest.mark.parametrize(
+    "options, reason",
+    [
+        ({"coverage": [("a~b", "watched", "no prediction: its optimizer is AdamW")]}, "its optimizer is AdamW"),
+        ({"lr": None} | AWAY, "no step of an optimizer was seen"),
+        ({"batch": 1} | AWAY, "a batch of one sample does not show its noise"),
+        ({"imbalance": lambda t: 1.0 if t < 7 else GONE}, "no finite number since step 7"),
+        (AWAY, "not seen per sample at the last record"),
+    ],
+    ids=["optimizer", "none", "one sample", "diverged", "else"],
+)
+def test_a_pair_without_a_prediction_has_a_reason(options, reason):
+    said = pair(**options)
+    assert said.startswith(f"no prediction: {reason}")
+    assert "noise balances" not in said and "predicted +" not in said and "\na~b: last imbalance " in said
+
+
+def test_different_reasons_stand_with_their_pairs():
+    rows = (("a~b", "watched", "no prediction: clipped"), ("a.qk.1", "skipped", "u·g_u differs"))
+    values = {
+        "imbalance": {"a~b": 1.0, "b~c": 1.0}, "balance_noise": {"a~b": 1.0, "b~c": 1.0},
+        "balance_stderr": {"a~b": 0.1, "b~c": 0.1}, "imbalance_predicted": {"a~b": 1.0, "b~c": 1.0},
+        "imbalance_predicted_stderr": {"a~b": 0.1, "b~c": 0.1},
+    }  # fmt: skip
+    lines = told(values, coverage=Coverage(rows))["balance"].splitlines()
+    assert lines[1].startswith("b~c: noise starves the second part")
+    assert lines[2:] == [
+        "a~b: last imbalance 1, changed by +0; no prediction: clipped",
+        "a.qk.1: not used as a pair: u·g_u differs",
+    ]
+
+
+def test_no_pair_at_all_is_said():
+    assert told({}, quantities=["balance"])["balance"].startswith("no pair of weights was found")
+    assert "balance" not in dict(told({}, quantities=["noise"]).rows)
+
+
+def test_two_blocks_have_two_names():
+    names = [f"transformer.encoder.layers.{i}.feed_forward.{j}~transformer.encoder.layers.{i}.feed_forward.2"
+             for i in (0, 1) for j in (0, 1)]  # fmt: skip
+    for width in (4, 8, 24, 33, 60, 200):
+        assert len({*labels(names, width)}) == 4
+    assert labels(["a", "b"]) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "value, error, text",
+    [(121, 12, "121 ± 10"), (1234.6, 33, "1,235 ± 30"), (0.04, 1.0, "0 ± 1"), (2e35, 1e35, "2e+35 ± 1e+35"),
+     (1.0, 0.0, "1"), (np.nan, 1.0, "nan"), (0.0, 1e-5, "0e+00 ± 1e-05"), (9.97, 0.096, "10.0 ± 0.1")],
+)  # fmt: skip
+def test_numbers_have_the_digits_of_their_errors(value, error, text):
+    assert within(value, error) == text
 
 
 @pytest.mark.parametrize(
@@ -102,13 +178,15 @@ def test_a_noise_scale_that_is_not_bounded():
     assert told(last)["noise scale"].startswith("at least 80 samples (95 %), since the signal is not told from 0; ")
 
 
-@pytest.mark.parametrize("low, high, lost", [(10.0, 12.0, 0), (9.0, 9.5, 1), (9.0, 10.5, 0)], ids=str)
+@pytest.mark.parametrize(
+    "low, high, lost", [(10.0, 12.0, 0), (9.0, 9.5, 1), (9.0, 10.5, 0), (9.997, 9.9997, 0)], ids=str
+)
 def test_rank_is_lost_only_beyond_its_bounds(low, high, lost):
     values = {
         "effective_rank_low": {"a": lambda t: low if t else 10.0},
         "effective_rank_high": {"a": lambda t: high if t else 12.0},
     }
-    assert told(values)["rank"].startswith(f"effective rank lost in {lost} of 1 weights")
+    assert told(values)["rank"].startswith(f"effective rank lost in {lost} of 1 weight")
 
 
 def test_alarms():
@@ -127,7 +205,10 @@ def test_alarms():
 
 def test_what_is_missing_at_some_steps_does_not_hide_the_rest():
     nan = {"trace": {"a": lambda t: float("nan") if t > 20 else 2.0}, "trace_stderr": {"a": 1.0}}
-    assert "a 100% (2 ± " in told(nan)["noise"]
+    assert "a 100% (2.0 ± 0.2)" in told(nan)["noise"]
+    assert told({"trace": {"a": np.nan}, "trace_stderr": {"a": np.nan}}, batch=1)["noise"] == (
+        "not measured: a batch of one sample has no variance"
+    )
     all_nan = {
         name: {"a": float("nan")} for name in ("trace", "trace_stderr", "effective_rank_low", "effective_rank_high")
     }

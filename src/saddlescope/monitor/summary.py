@@ -6,8 +6,10 @@ error. Words such as "balances" are used beyond two of them only.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from textwrap import wrap
 
 import numpy as np
 import xarray as xr
@@ -18,6 +20,7 @@ from saddlescope._arrays import Floats
 from saddlescope._numbers import shown
 from saddlescope.monitor.coverage import Coverage, listed
 from saddlescope.monitor.variables import MEANINGS, Status
+from saddlescope.monitor.words import labels, rounded, short, span, within
 from saddlescope.runs.training import is_training
 
 RECENT = 20
@@ -26,25 +29,44 @@ RECENT = 20
 CERTAIN = 2.0
 """Standard errors beyond which a sign, or a difference, is taken as real."""
 
-LINES, NAME = 18, 33
-"""Most lines of a summary as text, most columns of a name in it."""
+PAIRS = 12
+"""Most lines after the first of a topic that is shown beside others."""
 
 
 @dataclass(frozen=True, repr=False)
 class Summary(_show.Shown):
-    """A title, and rows of a topic with its sentence."""
+    """A title, and rows of a topic with its text; ``summary["rank"]`` is the text of one, without any limit."""
 
     title: str
     rows: tuple[tuple[str, str], ...]
 
     def __repr__(self) -> str:
-        return _show.text(self.title, self.rows, LINES)
+        width = max(len(topic) for topic, _ in self.rows)
+        lines = wrap(self.title, _show.WIDTH, subsequent_indent="    ", break_on_hyphens=False)
+        for topic, line in self._lines():
+            for text in wrap(line, _show.WIDTH - width - 4, subsequent_indent="  ", break_on_hyphens=False):
+                lines.append(f"  {topic:<{width}}  {text}")
+                topic = ""
+        return "\n".join([*lines, f'  one row: watch.summary()["{self.rows[-1][0]}"]'])
 
     def _repr_html_(self) -> str:
-        return _show.html(self.title, self.rows, foot="± is one standard error; numbers of the last 20 records")
+        foot = f"± is one standard error; numbers of the last {RECENT} records"
+        return _show.html(self.title, self._lines(), foot=foot)
+
+    def _lines(self) -> list[tuple[str, str]]:
+        """Lines with their topic, the second and later ones of a topic without it; long topics end early."""
+        found = []
+        for topic, text in self.rows:
+            first, *lines = text.splitlines() or [""]
+            if (more := len(lines) - PAIRS) > 0:
+                lines[PAIRS:] = [f'and {more:,} more: print(watch.summary()["{topic}"]), or watch.to_xarray()']
+            found += [(topic, first), *(("", line) for line in lines)]
+        return found
 
     def __getitem__(self, topic: str) -> str:
-        return dict(self.rows)[topic]
+        if topic not in (known := dict(self.rows)):
+            raise KeyError(f"topic must be one of {', '.join(known)}, got {shown(topic)}")
+        return known[topic]
 
 
 def summary(training: xr.Dataset) -> Summary:
@@ -61,7 +83,8 @@ def summary(training: xr.Dataset) -> Summary:
     Training watched at 1 step, 0 to 0, batch size 32: noise
       coverage  nothing to record
       alarms    none
-      noise     of the total trace of 3: fc 100% (3 ± 0.4)
+      noise     total trace 3; largest: fc 100% (3.0 ± 0.4)
+      one row: watch.summary()["noise"]
     """
     if not is_training(training):
         raise TypeError(f"training must be the dataset of a monitor, from to_xarray or load, got {shown(training)}")
@@ -103,48 +126,140 @@ def alarms(training: xr.Dataset) -> str:
 def _where(variable: xr.DataArray, holds: np.ndarray) -> str:
     """The names for which something holds, with the number of records; "" where there are none."""
     counts = zip(_names(variable), holds.sum(axis=0), strict=True)
-    return listed([f"{short(name)} in {int(n):,} of {len(holds):,} records" for name, n in counts if n], 2)
+    return listed([f"{name} in {int(n):,} of {len(holds):,} records" for name, n in counts if n], 2)
 
 
 def balance(training: xr.Dataset) -> str:
-    """Which pairs noise balances, which part it starves, and for which it does not tell."""
-    if not {"balance_noise", "balance_stderr", "imbalance"} <= set(training):
-        return ""
-    (rate, error), (_, imbalance) = _recent(training, "balance_noise", "balance_stderr"), ends(training["imbalance"])
-    groups: dict[str, list[str]] = {"balances": [], "starves": [], "leaves undecided": []}
-    names = _names(training["imbalance"])
-    for i in order(-np.abs(rate) / error):
-        numbers = f"{short(names[i])}: {rate[i]:+.2g} ± {error[i]:.1g} a step at {imbalance[i]:.3g}"
-        if abs(rate[i]) <= CERTAIN * error[i]:
-            groups["leaves undecided"].append(short(names[i]))
-        elif rate[i] * imbalance[i] < 0:
-            groups["balances"].append(numbers)
-        else:
-            groups["starves"].append(f"the {'second' if imbalance[i] > 0 else 'first'} part of {numbers}")
-    parts = [f"{word} {len(names)} ({listed(names, 1)})" for word, names in groups.items() if names]
-    return f"noise {', '.join(parts)}" if parts else ""
-
-
-def prediction(training: xr.Dataset) -> str:
-    """The change of the imbalance, measured and, where the optimizer is covered, predicted."""
-    if "imbalance" not in training or not training["imbalance"].size:
-        return ""
-    (start, end), names = ends(training["imbalance"]), _names(training["imbalance"])
-    measured = end - start
-    largest = order(-np.abs(measured))[:1]
-    if not {"imbalance_predicted", "imbalance_predicted_stderr"} <= set(training):
-        said = [f"{short(names[i])}: measured {measured[i]:+.3g}" for i in largest]
-        return f"the change of imbalance is not predicted under this optimizer; {'; '.join(said)}"
-    expected, error = ends(training["imbalance_predicted"])[1] - start, ends(training["imbalance_predicted_stderr"])[1]
-    known = np.isfinite(measured) & np.isfinite(expected) & (error > 0)
-    off = np.where(known, np.abs(measured - expected), np.nan) / np.where(known, error, 1)
-    said = [
-        f"{short(names[i])}: measured {measured[i]:+.3g}, predicted {expected[i]:+.3g} ± {error[i]:.1g}"
-        for i in dict.fromkeys((*largest, *order(-off)[:1]))
-        if known[i]
+    """How many pairs noise balances and starves, and a line for every pair."""
+    found, dropped = _pairs(training), _dropped(training)
+    if not found and not dropped:
+        if "balance" not in training.attrs["quantities"].split(", "):
+            return ""
+        return (
+            "no pair of weights was found that can be rescaled without a change of the loss, and confirmed by gradients"
+        )
+    counts = [
+        f"{words} {n:,}" for verdict, words in WORDS.items() if (n := sum(pair.verdict == verdict for pair in found))
     ]
-    agree = f"change of imbalance as predicted, within two errors, in {(off <= CERTAIN).sum()} of {known.sum()} pairs"
-    return "; ".join([agree, *said]) if known.any() else ""
+    parts = [f"of {len(found):,} pair{'s' * (len(found) != 1)}, noise {', '.join(counts)}"] if counts else []
+    errors = [pair.off for pair in found if pair.off is not None]
+    reasons = {pair.why for pair in found}
+    shared = reasons.pop() if len(reasons) == 1 else ""
+    if errors:
+        right = sum(off <= CERTAIN for off in errors)
+        parts.append(f"changes as predicted, within two errors, in {right:,} of {len(errors):,}")
+    if shared:
+        parts.append(f"no prediction: {shared}")
+    told = [pair.line(shared) for pair in sorted(found, key=lambda pair: pair.doubt)]
+    lost = [f"{short(name)}: not used as a pair: {why}" for name, why in dropped.items()]
+    return "\n".join(
+        [f"{'; '.join(parts or ['no pair is used'])}. Imbalance is ‖first part‖² − ‖second‖²:", *told, *lost]
+    )
+
+
+WORDS = {"balances": "balances", "starves": "starves a part of", "": "is not told from 0 in"}
+"""What noise does to pairs, by the verdict on one."""
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """What the records say of a pair."""
+
+    name: str
+    imbalance: float
+    change: float
+    """From the first record to the last with a number."""
+    rate: tuple[float, float]
+    expected: tuple[float, float]
+    """Change as predicted. Of both, the value and its standard error."""
+    why: str
+    """Why there is no prediction, "" if there is one."""
+
+    @property
+    def doubt(self) -> float:
+        """Errors by the rate, which is in doubt where this is large."""
+        rate, error = self.rate
+        return np.inf if self.why or not abs(rate) > 0 else error / abs(rate)
+
+    @property
+    def verdict(self) -> str | None:
+        """Whether noise "balances" or "starves" the pair, "" where that is not certain, None where it is not known."""
+        if self.why or np.isnan(self.rate).any():
+            return None
+        sign = self.rate[0] * self.imbalance
+        return "" if self.doubt >= 1 / CERTAIN or not sign else "balances" if sign < 0 else "starves"
+
+    @property
+    def off(self) -> float | None:
+        """Errors between the change and its prediction."""
+        expected, error = self.expected
+        known = not self.why and np.isfinite([self.change, expected]).all() and error > 0
+        return abs(self.change - expected) / error if known else None
+
+    def line(self, shared: str) -> str:
+        """All of it; without the reason if it is shared by all pairs."""
+        parts = []
+        if self.verdict is not None:
+            starved = f"starves the {'second' if self.imbalance > 0 else 'first'} part"
+            words = {"balances": "noise balances it", "starves": f"noise {starved}", "": "noise not told from 0"}
+            parts.append(f"{words[self.verdict]}, {within(*self.rate, '+')} per step")
+        parts.append(f"last imbalance {self.imbalance:.3g}, changed by {self.change:+.3g}")
+        if self.off is not None:
+            parts[-1] += f", predicted {within(*self.expected, '+')}"
+            parts[-1] += f" (off by {self.off:.2g} errors)" if self.off > CERTAIN else ""
+        elif self.why and self.why != shared:
+            parts.append(f"no prediction: {self.why}")
+        return f"{self.name}: {'; '.join(parts)}"
+
+
+def _pairs(training: xr.Dataset) -> list[_Pair]:
+    """Every pair with a number."""
+    if "imbalance" not in training or not training["imbalance"].size:
+        return []
+    nothing = np.full(training.sizes["pair"], np.nan)
+    rate, expected = (nothing, nothing), (nothing, nothing)
+    start, end = ends(training["imbalance"])
+    if {"balance_noise", "balance_stderr"} <= set(training):
+        rate = _recent(training, "balance_noise", "balance_stderr")
+    if {"imbalance_predicted", "imbalance_predicted_stderr"} <= set(training):
+        predicted, error = (ends(training[f"imbalance_predicted{part}"])[1] for part in ("", "_stderr"))
+        expected = predicted - start, error
+    names = _names(training["imbalance"])
+    return [
+        _Pair(
+            name, end[i], end[i] - start[i], (rate[0][i], rate[1][i]), (expected[0][i], expected[1][i]),
+            _why(training.isel(pair=i)),
+        )
+        for i, name in enumerate(names)
+    ]  # fmt: skip
+
+
+def _why(pair: xr.Dataset) -> str:
+    """Why the last record has no prediction for a pair; "" if it has."""
+    said = {name: why for name, _, why in Coverage.from_text(pair.attrs["coverage"]).rows if why}
+    if str(pair["pair"].item()) in said:
+        return said[str(pair["pair"].item())].removeprefix("no prediction: ")
+    imbalance = pair["imbalance"].values
+    if not np.isfinite(imbalance[-1]):
+        lost = len(imbalance) - np.isfinite(imbalance)[::-1].argmax() if np.isfinite(imbalance).any() else 0
+        return f"no finite number since step {pair['step'].values[lost]:,}"
+    names = {"balance_noise", "imbalance_predicted"} & set(pair)
+    if len(names) == 2 and all(np.isfinite(pair[name].values[-1]) for name in names):
+        return ""
+    if np.isnan(pair["lr"]).all() and not ("imbalance_identity" in pair and pair["imbalance_identity"].notnull().any()):
+        return "no step of an optimizer was seen; pass it as Watch(optimizer=…)"
+    if pair["batch_size"].values[-1] == 1:
+        return "a batch of one sample does not show its noise"
+    flags = pair["status"].values[-1].ravel() if "status" in pair else []
+    why = {str(flag.name).lower().replace("_", " ") for flag in Status if any(one & flag for one in flags)}
+    return "not seen per sample at the last record" + (f" ({', '.join(sorted(why))})" if why else "")
+
+
+def _dropped(training: xr.Dataset) -> dict[str, str]:
+    """Pairs without a number, with the reason."""
+    known = {str(name) for name in training["pair"].values} if "pair" in training.coords else set()
+    rows = Coverage.from_text(training.attrs["coverage"]).rows
+    return {name: why for name, _, why in rows if why and re.search(r"~|\b(qk|ov)\.\d+$", name) and name not in known}
 
 
 def noise_scale(training: xr.Dataset) -> str:
@@ -159,9 +274,9 @@ def noise_scale(training: xr.Dataset) -> str:
     elif batch > high:
         meaning = f"; the gradient of a batch of {batch:,} is mostly signal"
     if not 0 < value < np.inf:
-        return f"at least {_rounded(low)} samples (95 %), since the signal is not told from 0{meaning}"
-    interval = f"from {_rounded(low)} to {_rounded(high)}" if np.isfinite(high) else f"at least {_rounded(low)}"
-    return f"{_rounded(value)} samples (95 %: {interval}){meaning}"
+        return f"at least {rounded(low)} samples (95 %), since the signal is not told from 0{meaning}"
+    interval = f"from {rounded(low)} to {rounded(high)}" if np.isfinite(high) else f"at least {rounded(low)}"
+    return f"{rounded(value)} samples (95 %: {interval}){meaning}"
 
 
 def noise(training: xr.Dataset) -> str:
@@ -169,9 +284,16 @@ def noise(training: xr.Dataset) -> str:
     if not {"trace", "trace_stderr"} <= set(training) or not training["trace"].size:
         return ""
     (trace, error), names = _recent(training, "trace", "trace_stderr"), _names(training["trace"])
-    total = np.nansum(trace)
-    said = [f"{short(names[i])} {trace[i] / total:.0%} ({trace[i]:.3g} ± {error[i]:.1g})" for i in order(-trace)[:3]]
-    return f"of the total trace of {total:.3g}: {', '.join([*said, *_largest(training, 'head_trace', 'head', 1)])}"
+    total = float(np.nansum(trace))
+    if not np.isfinite(trace).any():
+        alone = training["batch_size"].values.max() == 1
+        return "not measured: " + ("a batch of one sample has no variance" if alone else "see alarms and coverage")
+    whole = "total_trace" in training and "total_trace_stderr" in training
+    sums = _recent(training, "total_trace", "total_trace_stderr") if whole else (total, np.nan)
+    parts = [f" {part:.0%}" if total > 0 and (part := value / total) < 1.5 else "" for value in trace]
+    said = [f"{names[i]}{parts[i]} ({within(trace[i], error[i])})" for i in order(-trace)[:3]]
+    said += _largest(training, "head_trace", "head", 1)
+    return f"total trace {within(float(sums[0]), float(sums[1]))}; largest: {', '.join(said)}"
 
 
 def modes(training: xr.Dataset) -> str:
@@ -193,12 +315,11 @@ def _largest(training: xr.Dataset, name: str, dim: str, most: int) -> list[str]:
     for flat in order(-values.ravel())[:most]:
         row, place = divmod(flat, values.shape[1])
         beside = (
-            f", {_rounded(float(f'{values[row, place] / control[row]:.2g}'))} × a random direction"
+            f", {rounded(float(f'{values[row, place] / control[row]:.2g}'))} × a random direction"
             if control[row] > 0
             else ""
         )
-        numbers = f"{values[row, place]:.3g} ± {error[row, place]:.1g}{beside}"
-        said.append(f"{dim} {place} of {short(names[row])} ({numbers})")
+        said.append(f"{dim} {place} of {names[row]} ({within(values[row, place], error[row, place])}{beside})")
     return said
 
 
@@ -208,25 +329,25 @@ def rank(training: xr.Dataset) -> str:
     if {"effective_rank_low", "effective_rank_high"} <= set(training):
         low, high = ends(training["effective_rank_low"]), ends(training["effective_rank_high"])
         names, left = _names(training["effective_rank_low"]), high[1] / low[0]
-        lost = [
-            f"{short(names[i])} {_span(low[0][i], high[0][i])} → {_span(low[1][i], high[1][i])}"
-            for i in order(left)
-            if left[i] < 1
-        ]
-        where = f": {listed(lost, 2)}" if lost else ""
-        parts = [f"effective rank lost in {len(lost)} of {np.isfinite(left).sum()} weights{where}"]
-    if "log_det" in training:
+        was, now = ([span(*both) for both in zip(low[i], high[i], strict=True)] for i in (0, 1))
+        lost = [i for i in order(left) if float(f"{high[1][i]:.3g}") < float(f"{low[0][i]:.3g}")]
+        listing = listed([f"{names[i]} {was[i]} → {now[i]}" for i in lost], 2)
+        if training.sizes["step"] > 1:
+            whole = int(np.isfinite(left).sum())
+            parts = [f"effective rank lost in {len(lost)} of {whole} weight{'s' * (whole != 1)}"]
+            parts[0] += f": {listing}" if lost else ""
+        else:
+            parts = [f"effective rank: {listed([f'{names[i]} {now[i]}' for i in order(high[1])])}"]
+    if "log_det" in training and training.sizes["step"] > 1:
         start, end = ends(training["log_det"])
         for i in order(end - start)[:1]:
-            name = short(_names(training["log_det"])[i])
-            parts.append(f"log det of {name} changed by {end[i] - start[i]:+.3g}")
+            parts.append(f"log det of {_names(training['log_det'])[i]} changed by {end[i] - start[i]:+.3g}")
     return "; ".join(parts)
 
 
 TOPICS: dict[str, Callable[[xr.Dataset], str]] = {
     "alarms": alarms,
     "balance": balance,
-    "prediction": prediction,
     "noise scale": noise_scale,
     "noise": noise,
     "modes": modes,
@@ -267,29 +388,4 @@ def order(values: ArrayLike) -> list[int]:
 
 
 def _names(variable: xr.DataArray) -> list[str]:
-    return [str(name) for name in variable[variable.dims[1]].values]
-
-
-def short(name: str, width: int = NAME) -> str:
-    """The end of a long name, which says most, or of both names of a pair.
-
-    >>> short("transformer.layers.11.self_attention.output_projection.weight")
-    '…tention.output_projection.weight'
-    >>> short("encoder.0.first_linear~encoder.0.second_linear", 24)
-    '…rst_linear~…ond_linear'
-    """
-    if len(name) <= width:
-        return name
-    sides = name.split("~")
-    left = width + 1 - len(sides)
-    cuts = [left // len(sides)] * len(sides)
-    return "~".join(side if len(side) <= cut else f"…{side[1 - cut :]}" for side, cut in zip(sides, cuts, strict=True))
-
-
-def _span(low: float, high: float) -> str:
-    one, other = f"{low:.3g}", f"{high:.3g}"
-    return one if one == other else f"{one}–{other}"
-
-
-def _rounded(x: float) -> str:
-    return _show.MISSING if np.isnan(x) else f"{x:,.0f}" if 100 <= abs(x) < 1e6 else f"{x:.3g}"
+    return labels([str(name) for name in variable[variable.dims[1]].values])

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from saddlescope._arrays import Floats
 from saddlescope.monitor.coverage import Coverage
-from saddlescope.monitor.summary import alarms, ends, order, short, title
+from saddlescope.monitor.summary import alarms, ends, order, title
 from saddlescope.monitor.variables import COORDINATES, VARIABLES
+from saddlescope.monitor.words import short
 from saddlescope.plots.panel import SDE, beside
 from saddlescope.plots.style import COLOURS, GREY, PANEL, STYLE, Picture, label, legend_above, quiet, titled
 
