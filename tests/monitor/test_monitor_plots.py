@@ -50,7 +50,9 @@ def test_picture_has_the_panels_of_the_training(training):
     assert [axes.get_title("left") for axes in figure.axes[:2]] == ["modes of fc1.weight", "modes of fc2.weight"]
     assert "Not recorded: noise of heads, log determinant." in footer(figure)
     assert f"Noise is the mean of {POOLED} neighbouring records." in footer(figure)
-    assert "Coverage: 2 of 5 recorded; 1 not recorded: its hook did not fire (out_proj.weight)" in footer(figure)
+    assert "Coverage: 2 of 5 parameters recorded; 1 not recorded: its hook did not fire (out_proj.weight)" in footer(
+        figure
+    )
     assert "Training watched at 116 steps" in figure.get_suptitle()
 
 

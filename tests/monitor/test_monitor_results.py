@@ -130,12 +130,28 @@ def test_a_dataset_can_be_netcdf(tmp_path):
 
 def test_coverage_shows_counts_and_reasons():
     text = repr(COVERAGE)
-    assert "2 of 5 recorded" in text and "2 skipped       BatchNorm couples samples (bn.weight, bn.bias)" in text
+    assert (
+        "2 of 5 parameters recorded" in text
+        and "2 skipped       BatchNorm couples samples (bn.weight, bn.bias)" in text
+    )
     assert "1 not recorded  its hook did not fire (out_proj.weight)" in text
     assert "<td" in COVERAGE._repr_html_() and "out_proj.weight" in COVERAGE._repr_html_()
     many = Coverage(tuple((f"layer.{i}", "skipped", "not supported") for i in range(1000)))
     assert "layer.2 and 997 more" in repr(many) and len(repr(many).splitlines()) == 2
     assert "nothing" in repr(Coverage())
+
+
+def test_pairs_are_counted_apart_and_every_state_is_shown():
+    pairs = [("a~b", "predicted", ""), ("b~c", "not predicted", "Adam"), ("c~d", "no pair", "the loss changes")]
+    both = Coverage((*COVERAGE.rows, *pairs))
+    assert both.headline == "2 of 5 parameters recorded; 1 of 3 pairs predicted"
+    assert (both.parameters, both.pairs) == (COVERAGE.rows, tuple(pairs))
+    shown = [line.split("  ")[1].strip() for line in repr(both).splitlines()[1:]]
+    assert shown == ["2 watched", "1 not recorded", "2 skipped", "1 predicted", "1 not predicted", "1 no pair"]
+    assert both.sentence.endswith("; 1 not predicted: Adam (b~c); 1 no pair: the loss changes (c~d)")
+    assert "watched" not in both.sentence
+    assert Coverage.from_text(both.text) == both
+    assert Coverage(tuple(pairs)).headline == "1 of 3 pairs predicted"
 
 
 def test_variables_and_coverage_do_without_torch():

@@ -37,7 +37,9 @@ def test_it_says_what_was_recorded():
     told = summary(to_dataset(records(), quantities=["modes", "noise"], coverage=COVERAGE))
     assert told.title == ("Training watched at 116 steps, 0 to 4,998, batch size 32: 2 weights, 1 pair, modes, noise")
     assert [name for name, _ in told.rows] == ["coverage", *TOPICS]
-    assert told["coverage"].startswith("2 of 5 recorded; 1 not recorded: its hook did not fire (out_proj.weight)")
+    assert told["coverage"].startswith(
+        "2 of 5 parameters recorded; 1 not recorded: its hook did not fire (out_proj.weight)"
+    )
     assert told["noise scale"] == "100 samples (95 %: from 80 to 130); the gradient of a batch of 32 is mostly noise"
     assert "fc1.weight 40–44 → 20–24, fc2.weight 40–44 → 30–34" in told["rank"]
     assert re.search(r"mode 3 of fc1.weight \(0.9\d ± 0.02, \d+ × a random direction\)", told["modes"])

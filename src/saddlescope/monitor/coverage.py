@@ -10,8 +10,11 @@ from saddlescope import _show
 WATCHED, SKIPPED, NOT_RECORDED = "watched", "skipped", "not recorded"
 """States of a parameter; one that is not recorded is watched, but nothing arrived."""
 
+PAIR_STATES = PREDICTED, UNPREDICTED, NO_PAIR = "predicted", "not predicted", "no pair"
+"""States of a rescaling pair: whether the change of its imbalance is predicted, or that it failed the test."""
+
 Row = tuple[str, str, str]
-"""Name of a parameter or layer, its state, and the reason of the state, "" where it needs none."""
+"""Name of a parameter or pair, its state, and the reason of the state, "" where it needs none."""
 
 NAMES = 3
 """Most names in a sentence."""
@@ -19,11 +22,14 @@ NAMES = 3
 
 @dataclass(frozen=True, repr=False)
 class Coverage(_show.Shown):
-    """The state of every parameter, in the order of the model.
+    """The state of every parameter, in the order of the model, and of every rescaling pair.
 
-    >>> Coverage((("fc.weight", WATCHED, ""), ("bn.weight", SKIPPED, "BatchNorm couples samples")))
-    Coverage: 1 of 2 recorded
-      1 skipped  BatchNorm couples samples (bn.weight)
+    >>> parameters = ("fc.weight", WATCHED, ""), ("bn.weight", SKIPPED, "BatchNorm couples samples")
+    >>> Coverage((*parameters, ("fc~out", UNPREDICTED, "Adam is not covered")))
+    Coverage: 1 of 2 parameters recorded; 0 of 1 pairs predicted
+      1 watched        (fc.weight)
+      1 skipped        BatchNorm couples samples (bn.weight)
+      1 not predicted  Adam is not covered (fc~out)
     """
 
     rows: tuple[Row, ...] = ()
@@ -33,25 +39,45 @@ class Coverage(_show.Shown):
         return tuple(row for row in self.rows if row[1] == state)
 
     @property
+    def pairs(self) -> tuple[Row, ...]:
+        """The rows of pairs."""
+        return tuple(row for row in self.rows if row[1] in PAIR_STATES)
+
+    @property
+    def parameters(self) -> tuple[Row, ...]:
+        """The rows of parameters."""
+        return tuple(row for row in self.rows if row[1] not in PAIR_STATES)
+
+    @property
     def headline(self) -> str:
-        """How many are recorded, of all."""
-        return f"{len(self.of(WATCHED)):,} of {len(self.rows):,} recorded" if self.rows else "nothing to record"
+        """How many are recorded or predicted, of all."""
+        parts = [
+            f"{len(self.of(good)):,} of {len(rows):,} {words}"
+            for rows, good, words in (
+                (self.parameters, WATCHED, "parameters recorded"),
+                (self.pairs, PREDICTED, "pairs predicted"),
+            )
+            if rows
+        ]
+        return "; ".join(parts) or "nothing to record"
 
     @property
     def reasons(self) -> list[tuple[str, str]]:
-        """What is not recorded or skipped, how often, and for every reason the first names."""
+        """For every state with its reason: how many, and the first names."""
         groups: dict[tuple[str, str], list[str]] = {}
-        for name, state, reason in (*self.of(NOT_RECORDED), *self.of(SKIPPED)):
-            groups.setdefault((state, reason), []).append(name)
+        for state in (WATCHED, NOT_RECORDED, SKIPPED, *PAIR_STATES):
+            for name, _, reason in self.of(state):
+                groups.setdefault((state, reason), []).append(name)
         return [
-            (f"{len(names):,} {state}", f"{reason or 'no reason given'} ({listed(names)})")
+            (f"{len(names):,} {state}", f"{reason} ({listed(names)})".strip())
             for (state, reason), names in groups.items()
         ]
 
     @property
     def sentence(self) -> str:
-        """All of it in one line."""
-        return "; ".join([self.headline, *(f"{state}: {reason}" for state, reason in self.reasons)])
+        """All that needs a reason, in one line."""
+        told = Coverage(tuple(row for row in self.rows if row[2] or row[1] not in (WATCHED, PREDICTED)))
+        return "; ".join([self.headline, *(f"{state}: {reason}" for state, reason in told.reasons)])
 
     @property
     def text(self) -> str:

@@ -14,8 +14,8 @@ from saddlescope.monitor._torch import Tensor, nn, torch
 from saddlescope.monitor.balance import Balance
 from saddlescope.monitor.capture import CHECK, NO_CROSS, NO_GRADIENT, NOT_FINITE, NOT_RECORDED, REFUSED, Capture, shared
 from saddlescope.monitor.compiled import rows
+from saddlescope.monitor.coverage import NO_PAIR, PREDICTED, SKIPPED, UNPREDICTED, WATCHED, Row, listed
 from saddlescope.monitor.coverage import NOT_RECORDED as MISSED
-from saddlescope.monitor.coverage import SKIPPED, WATCHED, Row
 from saddlescope.monitor.directions import Directions, leading
 from saddlescope.monitor.intervals import WINDOW
 from saddlescope.monitor.loss import Listener, couples, doubts, read
@@ -23,12 +23,18 @@ from saddlescope.monitor.probe import averaged, summed
 from saddlescope.monitor.record import Values, merged
 from saddlescope.monitor.sample import Sample, Scale, pooled
 from saddlescope.monitor.settings import Settings
-from saddlescope.monitor.sites import fingerprint, layout
+from saddlescope.monitor.sites import Site, fingerprint, layout
 from saddlescope.monitor.uses import Heads
 from saddlescope.monitor.variables import MEANINGS, Status
 
 WARNED = (CHECK, NO_GRADIENT, NOT_FINITE, NOT_RECORDED, NO_CROSS)
 """Flags that are warned of; a refusal brings its own reason."""
+
+
+COMPILED = "only weights: the model is compiled; call watch.probe(loss_fn, batch) before every step"
+VECTOR = "is a vector, and only matrices are watched without data"
+NO_OPTIMIZER = "no step of an optimizer was seen; pass it as Watch(optimizer=…)"
+"""Reasons in the coverage."""
 
 
 class Measurement:
@@ -54,6 +60,7 @@ class Measurement:
         self._declines: dict[str, products.Decline] = {}
         self._totals: deque[tuple[Tensor, Tensor]] = deque(maxlen=WINDOW)
         self._seen: dict[str, tuple[int, str]] = {}
+        self._predicted_pairs: Mapping[str, Tensor] = {}
         self._said: set[Any] = set()
         self._heard, self._doubts, self._coupled = False, "", False
 
@@ -144,8 +151,9 @@ class Measurement:
             parts.append(noise.scale(self._totals, parts[-1]))
         if self._balance is not None and self._hooks:
             parts.append(self._balance.measure(sample, batch_size))
-            for name, why in self._balance.refused.items():
-                self.say(("pair", name), f"{name} is no pair: {why}")
+            self._predicted_pairs = parts[-1].get("imbalance_predicted", {})
+            for why, names in _grouped(self._balance.refused).items():
+                self.say(("pair", why), f"no rescaling pair: {listed(names)}: {why}")
         if "log_det" in self._ranks and self._hooks:  # after the pairs, which notice gradients that were changed
             parts.append({"log_det_predicted": self._predicted(sample)})
         return merged(*parts)
@@ -192,17 +200,18 @@ class Measurement:
     # --- what is said
 
     def _note(self, sample: Sample) -> None:
-        """Keep the state of every parameter; warn once of each kind of fault of each, or raise if strict."""
+        """Keep the state of every parameter; warn once of each kind of fault, or raise if strict."""
         self._seen = {name: (one.status, one.why) for name, one in sample.seen.items()}
-        for name, one in sample.seen.items():
-            for flag in WARNED:
-                if self._hooks and one.status & flag:
-                    self.say((name, flag), f"{name} at step {sample.step}: {MEANINGS[Status(flag)]}")
-        if self._hooks and self._doubts:
+        if not self._hooks:
+            return
+        for flag in WARNED:
+            if names := [name for name, (status, _) in self._seen.items() if status & flag]:
+                self.say(flag, f"{listed(names)} at step {sample.step}: {MEANINGS[Status(flag)]}")
+        if self._doubts:
             self.say("loss", self._doubts)
-        if self._hooks:
-            for why, names in _grouped(sample).items():
-                self.say((REFUSED, why), f"{names} at step {sample.step} not seen per sample: {why}")
+        refused = {name: why for name, (status, why) in self._seen.items() if status & REFUSED}
+        for why, names in _grouped(refused).items():
+            self.say((REFUSED, why), f"{listed(names)} at step {sample.step} not seen per sample: {why}")
 
     def say(self, key: Any, message: str) -> None:
         """Warn once for a key; raise if strict."""
@@ -214,23 +223,36 @@ class Measurement:
         _warnings.warn(f"monitor: {message}")
 
     def coverage(self) -> tuple[Row, ...]:
-        """Name, state and reason of every parameter."""
-        rows = []
-        for name, site in self.layout.sites.items():
-            status, why = self._seen.get(name, (0, ""))
-            if site.reason and self._set.needs_data and (name not in self._seen or status & REFUSED):
-                rows.append((name, SKIPPED, why or site.reason))
-            elif status & (REFUSED | NOT_RECORDED | NO_GRADIENT):
-                flag = next(flag for flag in (REFUSED, NOT_RECORDED, NO_GRADIENT) if status & flag)
-                rows.append((name, MISSED, why or MEANINGS[Status(flag)]))
-            else:
-                rows.append((name, WATCHED, ""))
+        """Name, state and reason of every parameter, and of every pair that was tested."""
+        rows = [(name, *self._covered(site)) for name, site in self.layout.sites.items()]
         rows += [(name, SKIPPED, reason) for name, reason in self.layout.skipped.items()]
-        if self._balance is not None:
-            rows += [(name, SKIPPED, reason) for name, reason in self._balance.refused.items()]
-            uncovered = self._balance.uncovered
-            rows += [(name, WATCHED, f"no prediction: {reason}") for name, reason in uncovered.items()]
-        return tuple(rows)
+        return (*rows, *self._pairs())
+
+    def _covered(self, site: Site) -> tuple[str, str]:
+        """State and reason of a parameter."""
+        status, why = self._seen.get(site.name, (0, ""))
+        if not self._set.needs_data or (self._seen and not self._hooks):
+            if site.shape is None:
+                return SKIPPED, VECTOR
+            return WATCHED, COMPILED if self._set.needs_data else ""
+        if site.reason and (site.name not in self._seen or status & REFUSED):
+            return SKIPPED, why or site.reason
+        flags = [flag for flag in (REFUSED, NOT_RECORDED, NO_GRADIENT) if status & flag]
+        return (MISSED, why or MEANINGS[Status(flags[0])]) if flags else (WATCHED, "")
+
+    def _pairs(self) -> list[Row]:
+        """Name, state and reason of every pair."""
+        if self._balance is None:
+            return []
+        why = {pair.name: NO_OPTIMIZER if self._optimizer is None else "" for pair in self._balance.used}
+        why |= {
+            name: "its samples were not seen at the last record"
+            for name, one in self._predicted_pairs.items()
+            if name in why and not math.isfinite(one)
+        }
+        why |= self._balance.uncovered
+        rows = [(name, UNPREDICTED if reason else PREDICTED, reason) for name, reason in why.items()]
+        return rows + [(name, NO_PAIR, reason) for name, reason in self._balance.refused.items()]
 
     # --- state
 
@@ -261,13 +283,13 @@ class Measurement:
             self._balance.close()
 
 
-def _grouped(sample: Sample) -> dict[str, str]:
-    """Names of parameters that were refused, by the reason."""
+def _grouped(reasons: Mapping[str, str]) -> dict[str, list[str]]:
+    """Names by their reason.
+
+    >>> _grouped({"a": "frozen", "b": "shared", "c": "frozen"})
+    {'frozen': ['a', 'c'], 'shared': ['b']}
+    """
     found: dict[str, list[str]] = {}
-    for name, one in sample.seen.items():
-        if one.status & REFUSED:
-            found.setdefault(one.why, []).append(name)
-    return {
-        why: ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        for why, names in found.items()
-    }
+    for name, why in reasons.items():
+        found.setdefault(why, []).append(name)
+    return found
