@@ -30,7 +30,7 @@ from saddlescope.problem import Problem
 from saddlescope.runs import store
 from saddlescope.runs.place import free, is_run
 from saddlescope.runs.run import earlier, final_state, parsed, parts
-from saddlescope.runs.training import WHAT, is_training
+from saddlescope.runs.training import is_training
 from saddlescope.simulation import advice, estimate
 from saddlescope.simulation.simulate import simulate
 from saddlescope.simulation.start import lengthened
@@ -48,7 +48,9 @@ app = typer.Typer(
 RunSource = Annotated[
     Path, typer.Argument(metavar="FILE.toml|STORE", help="Problem, method and plan, or a store to finish or extend.")
 ]
-Source = Annotated[Path, typer.Argument(metavar="STORE", help="A store written by run.")]
+Source = Annotated[
+    Path, typer.Argument(metavar="STORE", help="A store written by run, simulate(…, out=…) or watch.save(…).")
+]
 
 
 def main() -> None:
@@ -206,13 +208,16 @@ def info(
 ) -> None:
     """Show a store: progress, modes, and its TOML, with long arrays given by their shape.
 
-    "saddlescope info STORE --toml > run.toml" writes the run file that reproduces it. Of a watched training it shows
-    the summary.
+    "saddlescope info STORE --toml > run.toml" writes the run file that reproduces it. Of what a
+    monitor recorded of a training (watch.save) it shows the summary.
     """
     stored = store.load(path)
     if is_training(stored):
         if toml:
-            raise ValueError(f"--toml needs the store of a run, got {WHAT}")
+            raise ValueError(
+                f"--toml needs the store of a run; {str(path)!r} holds what a monitor recorded, which has no TOML; "
+                "leave --toml out to see its summary"
+            )
         typer.echo(f"{path}: {summary(stored)!r}")
         return
     if not toml:
@@ -239,10 +244,15 @@ def info(
 @one_sentence()
 def plot(
     path: Source,
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="FIGURE", help="File to write: png, pdf or svg.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--out", metavar="FIGURE", help="File to write; its suffix is the format: png, jpg, pdf, svg."
+        ),
+    ],
     theory: Annotated[bool, typer.Option("--theory/--no-theory", help="Draw theory beside the simulation.")] = True,
 ) -> None:
-    """Plot a run, or a watched training: mode strengths with theory, mode noise, loss, balance of the layers, rank."""
+    """Plot a run, or what a monitor recorded of a training (watch.save): mode strengths and noise, balance, rank."""
     from saddlescope.plots import save
     from saddlescope.plots.picture import plot
 

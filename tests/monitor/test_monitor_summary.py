@@ -229,4 +229,18 @@ def test_info_prints_it(tmp_path):
     answer = CliRunner().invoke(cli.app, ["info", str(tmp_path / "training.zarr")])
     assert answer.exit_code == 0 and answer.stdout.endswith(f"training.zarr: {summary(training)!r}\n")
     answer = CliRunner().invoke(cli.app, ["info", "--toml", str(tmp_path / "training.zarr")])
-    assert answer.exit_code == 2 and answer.stderr.startswith("error: --toml needs the store of a run")
+    assert answer.exit_code == 2 and answer.stderr.endswith("has no TOML; leave --toml out to see its summary\n")
+
+
+def test_commands_name_the_stores_of_monitors(tmp_path):
+    for verb, more in (("info", []), ("plot", ["-o", str(tmp_path / "figure.jpg")])):
+        asked = CliRunner().invoke(cli.app, [verb, "--help"], terminal_width=200)
+        assert "or watch.save(…)." in asked.stdout
+        answer = CliRunner().invoke(cli.app, [verb, str(tmp_path / "missing.zarr"), *more])
+        assert answer.exit_code == 2 and "simulate(…, out=…) or watch.save(…) wrote" in answer.stderr
+    asked = CliRunner().invoke(cli.app, ["plot", "--help"], terminal_width=200).stdout
+    save(to_dataset(records(last=50)), tmp_path / "training.zarr")
+    for suffix in re.findall("png|jpg|pdf|svg", asked):
+        file = tmp_path / f"figure.{suffix}"
+        assert CliRunner().invoke(cli.app, ["plot", str(tmp_path / "training.zarr"), "-o", str(file)]).exit_code == 0
+        assert file.stat().st_size

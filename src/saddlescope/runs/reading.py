@@ -68,7 +68,9 @@ def opened(path: Any) -> Content:
         if training.is_stored(place):
             raise ValueError(f"path {os.fspath(path)!r} is not a run but {training.WHAT}")
         if not is_run(place):
-            raise ValueError(f"path {os.fspath(path)!r} is not a run; give the store that simulate(…, out=…) wrote")
+            raise ValueError(
+                f"path {os.fspath(path)!r} is not a run; give the store that simulate(…, out=…) or watch.save(…) wrote"
+            )
         return steady(place, read)
 
 
@@ -79,7 +81,8 @@ def located(path: Any) -> Path:
         _bring_back(place)
         if not place.exists():
             raise FileNotFoundError(
-                f"path {os.fspath(path)!r} does not exist; give the store that simulate(…, out=…) wrote"
+                f"path {os.fspath(path)!r} does not exist; "
+                "give the store that simulate(…, out=…) or watch.save(…) wrote"
             )
     return place
 

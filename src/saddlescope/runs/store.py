@@ -134,7 +134,7 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
 
     >>> load("missing.zarr")
     Traceback (most recent call last):
-    FileNotFoundError: path 'missing.zarr' does not exist; give the store that simulate(…, out=…) wrote
+    FileNotFoundError: path 'missing.zarr' does not exist; give the store that simulate(…, out=…) or watch.save(…) wrote
     """
     if training.is_stored(place := located(path)):
         with _files.in_words(place, "path"):
