@@ -337,4 +337,8 @@ def test_no_prediction_where_the_step_uses_other_gradients(clip, momentum, predi
     assert bool(training.imbalance_predicted[-1].notnull().all()) == predicted
     change = (training.imbalance_identity - training.imbalance)[1:]
     assert abs(change).max() < 1e-4
-    assert ("clipped" in {name: why for name, _, why in watch.coverage().rows}.get("0~2", "")) != predicted
+    assert bool(training.balance_noise[-1].notnull().all()) == (predicted and clip != 0.2)
+    state, reason = {name: row for name, *row in watch.coverage().rows}["0~2"]
+    assert (state == "predicted") == predicted
+    assert ("clipping" in reason) == (clip == 0.2)
+    assert ("predicted" in watch.summary()["balance"].split("as predicted")[-1]) == predicted

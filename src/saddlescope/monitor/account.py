@@ -36,8 +36,8 @@ class Account:
         self._momentum = False
         self.noting = False
         """Whether the next step is to be kept in ``noted``."""
-        self.noted: Tensor | None = None
-        """``⟨g, g⟩`` (P,) of the gradients that a step without momentum used."""
+        self.noted: tuple[Tensor, Tensor] | None = None
+        """``‖g_u‖²`` and ``‖g_w‖²`` (P,) of the gradients that a step used."""
         self._changes: list[Tensor] = []
         self._steps = 0
         self._largest, self._at = torch.zeros(len(pairs)), torch.zeros(len(pairs))
@@ -125,7 +125,7 @@ class Account:
         mm = self._sum(buffers, buffers) if rule.momentum else None
         gg = self._sum(gradients, gradients) if mm is None or rule.nesterov else mm
         if self.noting:
-            self.noted, self.noting = gg if mm is None else None, False
+            self.noted, self.noting = self.layout.sides(self._dots(gradients, gradients)), False
         after = advanced(self.state, rule, gg, gm, mm)
         skipped = getattr(self.optimizer, "found_inf", None)
         if skipped is not None:  # a fused step under a GradScaler decides on the device
@@ -144,11 +144,14 @@ class Account:
 
     def _sum(self, x: Sequence[Tensor | None], y: Sequence[Tensor | None]) -> Tensor:
         """``⟨x, y⟩`` (P,), where what is missing counts as 0."""
-        dots = [
+        return self.layout.differences(self._dots(x, y))
+
+    def _dots(self, x: Sequence[Tensor | None], y: Sequence[Tensor | None]) -> list[Tensor]:
+        """``x·y`` of every block."""
+        return [
             weight.new_zeros(split.count if split else 1) if a is None or b is None else block_dot(a, b, split)
             for a, b, weight, split in zip(x, y, self.weights, self.layout.heads, strict=True)
         ]
-        return self.layout.differences(dots)
 
     def _absent(self, gradients: list[Tensor | None]) -> tuple[dict[str, str], Tensor]:
         """Pairs of which only a part has a usable gradient, with the reason, and the mask (P,) of those that move."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from saddlescope.monitor import structure
 from saddlescope.monitor._torch import Tensor, nn, torch
+from saddlescope.monitor.capture import NOT_FINITE
 from saddlescope.monitor.forecast import Evidence, Forecast, chosen, constants, extended, restored, start, state
 from saddlescope.monitor.ledger import Ledger
 from saddlescope.monitor.pairs import Pair, declared, find
@@ -26,8 +27,16 @@ RECORDS, FAILS = 3, 3
 """Records on which a candidate must hold before it is used, and on which a pair must fail before it is dropped."""
 RARE = 8
 """Records on which a pair must hold for each one on which it fails."""
-CLIPPED = 1e4
+CHANGED = 1e4
 """Rounding units of the squared gradients beyond which a step has used other gradients."""
+SMALLER = (
+    "a step used smaller gradients than those of the declared loss, as after clipping, or with a loss_scale that was "
+    "not undone"
+)
+LARGER = (
+    "a step used larger gradients than those of the declared loss: set the gradients of earlier steps to zero "
+    "(zero_grad), undo a loss_scale before the step, and declare a sum as reduction"
+)
 ROUNDING = 10.0
 """Rounding units of the squared weights that are never taken for a jump."""
 
@@ -45,21 +54,31 @@ class _Before:
 class Balance:
     """The rescaling pairs of a model over a training.
 
-    ``given`` are pairs declared beside those that are found; ``heads`` says how parameters are split into heads.
-    Raises TypeError or ValueError for declarations that do not fit the model.
+    ``given`` are pairs declared beside those that are found; ``heads`` says how parameters are split into heads;
+    ``strict`` raises what goes wrong at the optimizer. Raises TypeError or ValueError for declarations that do not fit
+    the model.
     """
 
     def __init__(
-        self, model: nn.Module, given: Iterable[Any] | None = None, heads: Mapping[str, Heads] | None = None
+        self,
+        model: nn.Module,
+        given: Iterable[Any] | None = None,
+        heads: Mapping[str, Heads] | None = None,
+        strict: bool = False,
     ) -> None:
         told = declared(model, given or ())
         sides = {(pair.u, pair.w) for pair in told}
         pairs = (*told, *(pair for pair in find(model) if (pair.u, pair.w) not in sides))
-        self.ledger = Ledger(model, pairs, structure.heads(model) | dict(heads or {}))
+        self.ledger = Ledger(model, pairs, structure.heads(model) | dict(heads or {}), strict)
         self.refused: dict[str, str] = {}
         """Why a pair was dropped, by its name, without candidates."""
         self._weights = dict(model.named_parameters())
-        self._clipped: dict[str, str] = {}
+        self.changed: dict[str, str] = {}
+        """How the gradients of a step differed from those of its record, by the name of a pair."""
+        self.stalled = ""
+        """That most watched steps had no step of the optimizer, as a sentence."""
+        self._marks: tuple[int, int] | None = None
+        self._expected: dict[str, tuple[Tensor, Tensor]] = {}
         self._before: _Before | None = None
         self._forecast: Forecast | None = None
         self._passed, self._failed = ({pair.name: 0 for pair in pairs} for _ in range(2))
@@ -72,8 +91,23 @@ class Balance:
     @property
     def uncovered(self) -> dict[str, str]:
         """Why there is no prediction, by the name of a pair that is used."""
-        known = self.ledger.uncovered | self._clipped
+        rules = self.ledger.rules()
+        known = {name: why for name, why in self.changed.items() if name in rules and not self._summed(name, rules)}
+        known |= self.ledger.uncovered
         return {pair.name: known[pair.name] for pair in self.used if pair.name in known}
+
+    @property
+    def undivided(self) -> dict[str, str]:
+        """Why a prediction is not divided into noise and gradient, by the name of a pair that is used."""
+        known = self.uncovered
+        return {pair.name: self.changed[pair.name] for pair in self.used if pair.name in self.changed.keys() - known}
+
+    def _summed(self, name: str, rules: Mapping[str, Rule]) -> bool:
+        """Whether the sum of noise and gradient is known for a pair with changed gradients.
+
+        Under momentum the buffer holds what was used; it must be of the weights as they were, not of earlier ones.
+        """
+        return bool(rules[name].momentum) and self.changed[name] == SMALLER
 
     def follow(self, optimizer: Any) -> None:
         """Account for every step of an optimizer from now on."""
@@ -101,13 +135,15 @@ class Balance:
         """Read the weights of a sampled step, before anything moves them."""
         self._before = self._now()
 
-    def measure(self, sample: Sample, batch_size: int | None = None) -> Values:
+    def measure(self, sample: Sample, batch_size: int | None = None, factor: float = 1.0) -> Values:
         """The values of the step of the last ``begin``.
 
-        ``batch_size`` is that of the training step, if the sample is of another batch.
+        ``batch_size`` is that of the training step, if the sample is of another batch; the optimizer makes its step
+        with the gradient of the mean loss times ``factor``.
         """
         ledger, layout = self.ledger, self.ledger.layout
         before, self._before = self._before or self._now(), None
+        self._count(sample)
         if not ledger.pairs:
             return {}
         eps, weights2 = self._precision(sample), before.weights2
@@ -115,7 +151,13 @@ class Balance:
         euler, norms2, seen = self._gradients(sample)
         defects = torch.where(seen, defect(layout, euler, weights2, norms2), torch.nan)
         self._test(defects, tolerance(layout, self._weights, eps))
-        now = self._evidence(sample, batch_size or sample.batch_size, before, norms2, seen)
+        batch_size = batch_size or sample.batch_size
+        norms2 = [factor**2 * one for one in norms2]
+        now = self._evidence(sample, batch_size, before, norms2, seen, factor)
+        if sample.batch_size == batch_size:
+            self._expected = {
+                pair.name: one for pair, one in zip(ledger.pairs, zip(*layout.sides(norms2), strict=True), strict=True)
+            }
         if self._forecast is None:
             self._forecast = start(now)
         else:
@@ -126,21 +168,28 @@ class Balance:
         return values
 
     def _compare(self, eps: float) -> None:
-        """End the prediction of pairs whose step after the last record did not use the gradients of the record.
-
-        Under momentum the buffer holds what was used.
-        """
-        if self._forecast is None or self._forecast.last.samples != self._forecast.last.batch_size:
-            return
-        last = self._forecast.last
-        seen = {pair.name: one for pair, one in zip(self.ledger.pairs, last.gradient2, strict=True)}
-        sizes = {pair.name: one for pair, one in zip(self.ledger.pairs, last.size, strict=True)}
+        """Find the pairs whose step after the last record did not use the gradients of the record."""
         for name, used in self.ledger.noted().items():
-            if name in seen and abs(float(used - seen[name])) > CLIPPED * eps * float(sizes[name]):
-                self._clipped[name] = (
-                    "a step used other gradients than those of the mean loss; without momentum, gradients that are "
-                    "clipped or changed before the step, or of a sum, are not predicted"
+            if name not in self._expected:
+                continue
+            size, of_record = (float(sum(sides)) for sides in (used, self._expected[name]))
+            off = sum(abs(float(a - b)) for a, b in zip(used, self._expected[name], strict=True))
+            if off > CHANGED * eps * max(size, of_record):
+                self.changed[name] = SMALLER if size < of_record else LARGER
+        self._expected = {}
+
+    def _count(self, sample: Sample) -> None:
+        """Compare steps that were watched with steps of the optimizer; one with infinite gradients may be skipped."""
+        if self._marks and self.ledger.steps and not self.stalled:
+            watched, taken = sample.step - self._marks[0], self.ledger.steps - self._marks[1]
+            if 2 * taken < watched:
+                made = f"{taken} steps" if taken else "no step"
+                self.stalled = (
+                    f"the optimizer made {made} between two records that are {watched} watched steps apart; with "
+                    "gradient accumulation use watch.step(complete=False) around every micro-batch but the last"
                 )
+        finite = not any(one.status & NOT_FINITE for one in sample.seen.values())
+        self._marks = (sample.step, self.ledger.steps) if finite else None
 
     def _now(self) -> _Before:
         ledger = self.ledger
@@ -162,15 +211,22 @@ class Balance:
         return *blocks, finite & there
 
     def _evidence(
-        self, sample: Sample, batch_size: int, before: _Before, norms2: list[Tensor], seen: Tensor
+        self,
+        sample: Sample,
+        batch_size: int,
+        before: _Before,
+        norms2: list[Tensor],
+        seen: Tensor,
+        factor: float,
     ) -> Evidence:
-        """What the record says about the expected change."""
+        """What the record says about the expected change; ``norms2`` are those of the gradients of the step."""
         imbalance = self.ledger.layout.differences(before.weights2)
         nan = torch.where(seen, 0.0, torch.nan).to(imbalance)
         u2, w2 = self.ledger.layout.sides(norms2)
         moments = [sample.sums.get(pair.name) for pair in self.ledger.pairs]
         squares, stderr = (
             torch.stack([nan.new_tensor(torch.nan) if one is None else getattr(one, of)[0].to(nan) for one in moments])
+            * factor**2
             for of in ("mean", "mean_stderr")
         )
         gradient2 = u2 - w2 + nan
@@ -221,11 +277,13 @@ class Balance:
             "balance_jump": forecast.jump,
         }
         used = {pair.name for pair in self.used}
-        accounted = used.intersection(self.ledger.rules())
-        covered = accounted - self._clipped.keys()
+        rules = self.ledger.rules()
+        accounted = used.intersection(rules)
+        covered = {name for name in accounted if name not in self.changed or self._summed(name, rules)}
         values: Values = {}
         for variable, vector in vectors.items():
             names = used if variable in ("imbalance", "symmetry") else covered
+            names = names - self.changed.keys() if variable in ("balance_noise", "balance_gradient") else names
             values[variable] = {name: one for name, one in self.ledger.by_name(vector).items() if name in names}
         values["imbalance_identity"] = {name: one for name, one in identity.items() if name in accounted}
         return {variable: by_name for variable, by_name in values.items() if by_name}
@@ -267,7 +325,7 @@ class Balance:
             "ledger": self.ledger.state_dict(),
             "tests": (dict(self._passed), dict(self._failed)),
             "refused": dict(self.refused),
-            "clipped": dict(self._clipped),
+            "changed": dict(self.changed),
             "forecast": None if self._forecast is None else state(self._forecast),
         }
 
@@ -277,7 +335,8 @@ class Balance:
         self.ledger.load_state_dict(saved["ledger"])
         for own, counts in zip((self._passed, self._failed), saved["tests"], strict=True):
             own.update(counts)
-        self.refused, self._clipped = dict(saved["refused"]), dict(saved["clipped"])
+        self.refused, self.changed = dict(saved["refused"]), dict(saved["changed"])
+        self._marks, self._expected = None, {}
         names = [pair.name for pair in self.ledger.pairs]
         if saved["forecast"] is not None and names == list(saved["pairs"]):
             self._forecast = restored(saved["forecast"], self.ledger.layout.signs)

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from saddlescope import _warnings
 from saddlescope.monitor import structure
 from saddlescope.monitor._torch import Tensor, nn, torch
 from saddlescope.monitor.account import Account
@@ -25,7 +26,8 @@ from saddlescope.monitor.uses import Heads
 class Ledger:
     """The accounts of pairs of a model; ``attach`` it to the optimizer that moves them.
 
-    ``heads`` says how parameters are split into heads; by default as ``structure.heads`` finds.
+    ``heads`` says how parameters are split into heads; by default as ``structure.heads`` finds. What goes wrong in a
+    hook ends all accounts with a warning, and is raised if ``strict``.
 
     >>> from saddlescope.monitor.pairs import find
     >>> net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1)).double()
@@ -40,10 +42,15 @@ class Ledger:
     True
     """
 
-    def __init__(self, model: nn.Module, pairs: Iterable[Pair], heads: Mapping[str, Heads] | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, pairs: Iterable[Pair], heads: Mapping[str, Heads] | None = None, strict: bool = False
+    ) -> None:
         self.heads = structure.heads(model) if heads is None else dict(heads)
         self.uncovered: dict[str, str] = {}
         """Why a pair has no account, by its name."""
+        self.steps = 0
+        """Steps of the optimizers that were seen."""
+        self._strict, self._failed = strict, False
         self._weights = dict(model.named_parameters())
         self._saved: dict[str, State] = {}
         self._accounts: list[Account] = []
@@ -79,13 +86,30 @@ class Ledger:
             raise TypeError(f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}")
         if optimizer in self._groups:
             return
-        self._save()
-        self._groups[optimizer] = _sizes(optimizer)
-        self._open()
+        self._spared(Ledger._admit, optimizer)
         self._handles += [
             optimizer.register_step_pre_hook(_weakly(self, Ledger._before)),
             optimizer.register_step_post_hook(_weakly(self, Ledger._after)),
         ]
+
+    def _admit(self, optimizer: Any) -> None:
+        self._save()
+        self._groups[optimizer] = _sizes(optimizer)
+        self._open()
+
+    def _spared(self, method: Callable[[Ledger, Any], None], optimizer: Any) -> None:
+        """Training is spared what goes wrong inside: all accounts end, and one warning says why; not if strict."""
+        if self._failed:
+            return
+        try:
+            method(self, optimizer)
+        except Exception as error:
+            if self._strict:
+                raise
+            self._failed, self._accounts = True, []
+            words = f"the account raised {type(error).__name__}: {' '.join(str(error).split()):.200}"
+            self.uncovered.update({pair.name: words for pair in self.pairs})
+            _warnings.warn(f"monitor: balance is not accounted for from now on, since {words}")
 
     def detach(self) -> None:
         """Remove the hooks; the accounts continue if an optimizer is attached again."""
@@ -97,14 +121,13 @@ class Ledger:
 
     def _before(self, optimizer: Any) -> None:
         if self._groups[optimizer] != _sizes(optimizer):
-            self._save()
-            self._groups[optimizer] = _sizes(optimizer)
-            self._open()
+            self._admit(optimizer)
         self._close({name: why for account in self._of(optimizer) for name, why in account.differing().items()})
         for account in self._of(optimizer):
             account.begin(self._saved)
 
     def _after(self, optimizer: Any) -> None:
+        self.steps += 1
         self._close({name: why for account in self._of(optimizer) for name, why in account.advance().items()})
 
     # --- accounts
@@ -180,14 +203,13 @@ class Ledger:
         for account in self._accounts:
             account.noting, account.noted = True, None
 
-    def noted(self) -> dict[str, Tensor]:
-        """``⟨g, g⟩`` of the gradients used by the step after ``note``, of pairs under SGD without momentum."""
-        accounts = [account for account in self._accounts if account.noted is not None]
+    def noted(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """``‖g_u‖²`` and ``‖g_w‖²`` of the gradients used by the step after ``note``, of pairs that have an account."""
         return {
-            pair.name: gg
-            for account in accounts
+            pair.name: sides
+            for account in self._accounts
             if account.noted is not None
-            for pair, gg in zip(account.pairs, account.noted, strict=True)
+            for pair, sides in zip(account.pairs, zip(*account.noted, strict=True), strict=True)
         }
 
     def largest(self, clear: bool = False) -> dict[str, tuple[Tensor, Tensor]]:
@@ -202,7 +224,7 @@ class Ledger:
         """The accounts by the name of the pair."""
         self._save()
         accounts = {name: (row.imbalance, row.mixed, row.fresh) for name, row in self._saved.items()}
-        return {"accounts": accounts, "uncovered": dict(self.uncovered)}
+        return {"accounts": accounts, "uncovered": dict(self.uncovered), "steps": self.steps}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue the accounts of a ``state_dict``; pairs that are not in it start where they are."""
@@ -211,6 +233,7 @@ class Ledger:
             for name, row in state["accounts"].items()
         }
         self.uncovered.update(state["uncovered"])
+        self.steps = state["steps"]
         self._open()
 
 
@@ -224,6 +247,6 @@ def _weakly(ledger: Ledger, method: Callable[[Ledger, Any], None]) -> Callable[[
 
     def hook(optimizer: Any, args: Any, kwargs: Any) -> None:
         if (ledger := own()) is not None:
-            method(ledger, optimizer)
+            ledger._spared(method, optimizer)
 
     return hook

@@ -11,7 +11,7 @@ from typing import Any
 from saddlescope import _warnings
 from saddlescope.monitor import modes, noise, products, rank, structure
 from saddlescope.monitor._torch import Tensor, nn, torch
-from saddlescope.monitor.balance import Balance
+from saddlescope.monitor.balance import LARGER, Balance
 from saddlescope.monitor.capture import CHECK, NO_CROSS, NO_GRADIENT, NOT_FINITE, NOT_RECORDED, REFUSED, Capture, shared
 from saddlescope.monitor.compiled import rows
 from saddlescope.monitor.coverage import NO_PAIR, PREDICTED, SKIPPED, UNPREDICTED, WATCHED, Row, listed
@@ -55,7 +55,7 @@ class Measurement:
         """Directions of the modes in place of those of the weights as they are."""
         self._controls: dict[str, tuple[Tensor, Tensor]] = {}
         self._bases: dict[str, Tensor] = {}
-        self._balance = Balance(model, pairs, self.heads) if "balance" in given.quantities else None
+        self._balance = Balance(model, pairs, self.heads, given.strict) if "balance" in given.quantities else None
         self._optimizer: Any = None
         self._declines: dict[str, products.Decline] = {}
         self._totals: deque[tuple[Tensor, Tensor]] = deque(maxlen=WINDOW)
@@ -150,21 +150,31 @@ class Measurement:
             parts.append(noise.measure(sample))
             parts.append(noise.scale(self._totals, parts[-1]))
         if self._balance is not None and self._hooks:
-            parts.append(self._balance.measure(sample, batch_size))
+            parts.append(self._balance.measure(sample, batch_size, self._of_step(batch_size)))
             self._predicted_pairs = parts[-1].get("imbalance_predicted", {})
             for why, names in _grouped(self._balance.refused).items():
                 self.say(("pair", why), f"no rescaling pair: {listed(names)}: {why}")
+            for why, names in _grouped(self._balance.changed).items():
+                if why == LARGER:
+                    self.say(why, f"before step {sample.step}, as seen at {listed(names)}, {why}")
+            if self._balance.stalled:
+                self.say("stalled", self._balance.stalled)
         if "log_det" in self._ranks and self._hooks:  # after the pairs, which notice gradients that were changed
             parts.append({"log_det_predicted": self._predicted(sample)})
         return merged(*parts)
 
+    def _of_step(self, batch_size: int) -> float:
+        """By what the gradient of a step of the optimizer exceeds that of the mean loss; DDP averages over ranks."""
+        ranks = 1 if self._group is None else self._group.size()
+        return 1.0 if self._set.reduction == "mean" else batch_size / ranks
+
     def _predicted(self, sample: Sample) -> dict[str, Tensor]:
         """The log determinants predicted from the gradients of the products."""
-        factor = self._scale.of_gradient(sample.batch_size)
+        factor = self._scale.of_gradient(sample.batch_size) * self._of_step(sample.batch_size)
         for name, log_det in self._ranks["log_det"].items():
             J, ends = self.capture.products.gradients.get(name), self._interfaces[name]
             weights = tuple(self.layout.sites[end].parameter for end in ends)
-            changed = self._balance is not None and name in self._balance.uncovered
+            changed = self._balance is not None and name in self._balance.changed
             rate = math.nan if J is None or changed else products.rate(J * factor, self._optimizer, weights)
             self._declines[name] = products.extended(self._declines.get(name), sample.step, float(log_det), rate)
         return {name: torch.tensor(one.predicted, dtype=torch.float64) for name, one in self._declines.items()}
@@ -252,6 +262,10 @@ class Measurement:
         }
         why |= self._balance.uncovered
         rows = [(name, UNPREDICTED if reason else PREDICTED, reason) for name, reason in why.items()]
+        undivided = {
+            name: f"not divided into noise and gradient: {one}" for name, one in self._balance.undivided.items()
+        }
+        rows = [(name, state, reason or undivided.get(name, "")) for name, state, reason in rows]
         return rows + [(name, NO_PAIR, reason) for name, reason in self._balance.refused.items()]
 
     # --- state

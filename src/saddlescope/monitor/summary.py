@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from saddlescope import _show
 from saddlescope._arrays import Floats
 from saddlescope._numbers import shown
-from saddlescope.monitor.coverage import Coverage, listed
+from saddlescope.monitor.coverage import PREDICTED, Coverage, listed
 from saddlescope.monitor.variables import MEANINGS, Status
 from saddlescope.monitor.words import labels, rounded, short, span, within
 from saddlescope.runs.training import is_training
@@ -220,7 +220,9 @@ def _pairs(training: xr.Dataset) -> list[_Pair]:
     rate, expected = (nothing, nothing), (nothing, nothing)
     start, end = ends(training["imbalance"])
     if {"balance_noise", "balance_stderr"} <= set(training):
-        rate = _recent(training, "balance_noise", "balance_stderr")
+        known = np.isfinite(training["balance_noise"].values[-1])
+        mean, error = _recent(training, "balance_noise", "balance_stderr")
+        rate = np.where(known, mean, np.nan), np.where(known, error, np.nan)
     if {"imbalance_predicted", "imbalance_predicted_stderr"} <= set(training):
         predicted, error = (ends(training[f"imbalance_predicted{part}"])[1] for part in ("", "_stderr"))
         expected = predicted - start, error
@@ -236,7 +238,10 @@ def _pairs(training: xr.Dataset) -> list[_Pair]:
 
 def _why(pair: xr.Dataset) -> str:
     """Why the last record has no prediction for a pair; "" if it has."""
-    said = {name: why for name, _, why in Coverage.from_text(pair.attrs["coverage"]).rows if why}
+    rows = Coverage.from_text(pair.attrs["coverage"]).rows
+    if any(name == str(pair["pair"].item()) and state == PREDICTED and why for name, state, why in rows):
+        return ""
+    said = {name: why for name, _, why in rows if why}
     if str(pair["pair"].item()) in said:
         return said[str(pair["pair"].item())].removeprefix("no prediction: ")
     imbalance = pair["imbalance"].values
