@@ -128,7 +128,10 @@ NOISE = {
         "T times it is the variance that SGD adds to the parameter per unit of time. Estimates from few samples may "
         "be negative.",
     ),
-    "trace_stderr": _stderr("parameter", DISTURBED, "gradient noise", "from the spread of ‖G_i‖² over the samples; too large where the mean gradient exceeds the noise"),
+    "trace_stderr": _stderr(
+        "parameter", DISTURBED, "gradient noise",
+        "from the spread of ‖G_i‖² over the samples; too large where the mean gradient exceeds the noise",
+    ),
     "gradient_norm2": _measured(
         "parameter", DISTURBED, "squared gradient", "‖ḡ‖²",
         "Of the batch: it exceeds ‖E G‖² by about trace/N, so that near a minimum it is noise alone.",
