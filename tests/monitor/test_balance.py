@@ -175,6 +175,28 @@ def test_predicted_against_measured(batch: int, lr: float, rule: dict[str, Any])
     assert not any(flag == 1 for flag in training.of("balance_jump"))
 
 
+@pytest.mark.parametrize(("lr", "momentum"), [(0.3, 0.0), (0.1, 0.0), (0.03, 0.9)])
+def test_decay_between_records_is_exact(lr: float, momentum: float) -> None:
+    """Weights shrink to 0 in few records: a straight line of the decay is wrong by 0.06 or more."""
+    model = mlp(seed=1)
+    optimizer = sgd(model, lr=lr, weight_decay=0.05, momentum=momentum)
+    watch = Watch(model, "log+50", optimizer=optimizer)
+    generator = torch.Generator().manual_seed(3)
+    for _ in range(401):
+        optimizer.zero_grad()
+        x = torch.randn(32, INPUTS, generator=generator, dtype=torch.float64)
+        with watch.step():
+            (0.05 * (model(x) - x[:, :3]).square().sum(1).mean()).backward()
+        optimizer.step()
+    training = watch.to_xarray()
+    error = training.imbalance_predicted_stderr[1:]
+    off = abs(training.imbalance_predicted - training.imbalance)[1:]
+    assert bool((off < 3 * error).all())
+    assert float(off[-1, 0]) < 0.02
+    decayed = training.balance_decay.interp(step=range(401)).cumsum("step").isel(step=-1)
+    assert abs(float(decayed[0] - (training.imbalance[-1] - training.imbalance[0])[0])) > 0.04  # the straight line
+
+
 def test_gains_of_momentum() -> None:
     """Noise alone: the level that independent gradients build up, times the gain of the level, is the gain of noise."""
     heavy = constants(Rule(0.1, 0.9, 0.2))

@@ -14,9 +14,10 @@ noise has T/(1−μ) on the clock η/(1−μ). Without momentum V is ``‖ḡ_u�
 gradient part is ``η²(‖E G_u‖² − ‖E G_w‖²)``, unbiased. In Nesterov's form ``k = 2ημ²/(1−μ)``,
 ``κ = (1−μ+2μ²)/(1−μ)``, for a mean gradient that changes little in 1/(1−μ) steps.
 
-Between records the change per step is a straight line. Its error is the scatter of V about straight lines through
-neighbouring records, relative to ``V_u + V_w`` and pooled over recent records; and, where samples are not those of the
-step, that of ``Tr C``, from the mean of ``‖G_u,i‖² − ‖G_w,i‖²``.
+Between records noise and gradient part are straight lines, and decay acts step by step: with ``X = Q − kC`` and the
+decay per step ``a − 1``, ``X' = aX + noise + gradient + (a − 1)kC``. The error is the scatter of V about straight lines
+through neighbouring records, relative to ``V_u + V_w`` and pooled over recent records; and, where samples are not those
+of the step, that of ``Tr C``, from the mean of ``‖G_u,i‖² − ‖G_w,i‖²``.
 Source: Ziyin, Li & Ueda 2023, arXiv 2308.06671; momentum derived here.
 """
 
@@ -31,6 +32,8 @@ from saddlescope.monitor.rules import Rule
 
 WINDOW = 20
 """Records over which the scatter of V is pooled."""
+LEAST = 1e-12
+"""Smallest factor by which decay multiplies in a step."""
 SURE = 5.0
 """Standard errors beyond which a change is not explained."""
 
@@ -159,8 +162,7 @@ def start(first: Evidence) -> Forecast:
 def extended(before: Forecast, now: Evidence, rounding: float | Tensor = 0.0) -> Forecast:
     """The forecast at the next record. ``rounding`` is a change of the imbalance that is never a jump.
 
-    The sum over the Δ steps from one record to the next has the weights (Δ ± 1)/2 of the two, the larger for the one
-    whose V is that of a step among them. Where one record saw nothing, the other stands for it.
+    Where one record saw nothing, the other stands for it.
     """
     last = before.last
     if now.step <= last.step:
@@ -168,20 +170,49 @@ def extended(before: Forecast, now: Evidence, rounding: float | Tensor = 0.0) ->
     last, now = _completed(last, now), _completed(now, last)
     residual = _residual(before.earlier, last, now)
     after = replace(before, last=now, earlier=last, residuals=torch.cat([before.residuals, residual[None]])[-WINDOW:])
-    Δ, sign = now.step - last.step, 2 * now.by.ahead - 1
-    weights = torch.stack([Δ + sign, Δ - sign]) / 2
-    of_decay = weights.new_tensor([[Δ + 1], [Δ - 1]]) / 2
+    Δ, span = now.step - last.step, between(last, now)
     rates, decays = (torch.stack([one.parts[part].sum(0) for one in (last, now)]) for part in (slice(2), slice(2, 3)))
     errors = torch.stack([one.stderr(after.scatter) for one in (last, now)])
-    carried = now.carried - last.carried
-    change = (weights * rates + of_decay * decays).sum(0) + carried
+    ends = torch.stack([last.carried, now.carried])
+    carried = ends[1] - ends[0]
+    decayed = span.lost * (last.imbalance - ends[0]) + (span.of_carried * ends).sum(0)
+    change = (span.of_rates * rates).sum(0) + decayed + carried
     return replace(
         after,
         predicted=before.predicted + change,
-        variance=before.variance + ((before.weight + weights[0]) * errors[0]).square(),
-        weight=weights[1],
+        variance=before.variance + ((before.weight + span.of_rates[0]) * errors[0]).square(),
+        weight=span.of_rates[1],
         jump=_jump(now.imbalance - last.imbalance - carried, Δ * (rates + decays), Δ * errors, rounding),
     )
+
+
+class Between(NamedTuple):
+    """How X changes from one record to the next, for P pairs: by ``lost`` times X, and the weights (2, P) of both ends.
+
+    They are those of the rates, and those of kC.
+    """
+
+    lost: Tensor
+    of_rates: Tensor
+    of_carried: Tensor
+
+
+def between(last: Evidence, now: Evidence) -> Between:
+    """``X' = aX + r + (a − 1)kC`` over all Δ steps, where r and kC, and log a, are straight lines between the records.
+
+    Step s has the rate of the place s/Δ, or (s + 1)/Δ where V is of the step before.
+    """
+    Δ = now.step - last.step
+    place = torch.arange(Δ, dtype=last.imbalance.dtype, device=last.imbalance.device)[:, None] / Δ
+    one, other = (torch.log1p(end.by.decay.clamp(min=LEAST - 1)) for end in (last, now))
+    log_a = (1 - place) * one + place * other
+    from_here = log_a.flip(0).cumsum(0).flip(0)
+    later = (from_here - log_a).exp()  # the product of the steps that follow
+    of_rate = place + (1 - now.by.ahead) / Δ
+    weights = [torch.stack([(w * (1 - at)).sum(0), (w * at).sum(0)]) for w, at in (
+        (later, of_rate), (later * log_a.expm1(), place)
+    )]  # fmt: skip
+    return Between(from_here[0].expm1(), *weights)
 
 
 def _residual(one: Evidence, two: Evidence, three: Evidence) -> Tensor:
