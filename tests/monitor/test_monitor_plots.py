@@ -48,7 +48,10 @@ def test_picture_has_the_panels_of_the_training(training):
     assert labels(figure) == [MODES[0], MODES[0], MODES[1], MODES[1], *REST]
     assert all(axes.get_xlabel() == "step" for axes in figure.axes)
     assert [axes.get_title("left") for axes in figure.axes[:2]] == ["modes of fc1.weight", "modes of fc2.weight"]
-    assert "Not recorded: noise of heads, log determinant." in footer(figure)
+    assert "Not recorded" not in footer(figure), "heads and layers in a row are in few models"
+    assert "Noise is the variance of gradients of single samples" in footer(figure)
+    assert [text.get_text() for text in figure.axes[4].get_legend().get_texts()] == ["squared mean gradient"]
+    assert "all parameters" in [text.get_text() for text in figure.axes[4].texts]
     assert f"Noise is the mean of {POOLED} neighbouring records." in footer(figure)
     assert "Coverage: 2 of 5 parameters recorded; 1 not recorded: its hook did not fire (out_proj.weight)" in footer(
         figure
@@ -104,6 +107,51 @@ def test_any_number_of_weights(count):
         assert box.width > 0.2 and box.height > 0.05, "the panels have room"
 
 
+def test_alike_names_are_told_apart():
+    ends = [f"transformer.layers.{i}.feed_forward.{j}" for i in range(2) for j in range(2)]
+    made = dataset(2, last=200)
+    names = [f"{end}~{end[:-1]}2" for end in ends]
+    one = made[["imbalance"]].isel(pair=[0, 0, 0, 0]).assign_coords(pair=names)
+    one["imbalance"] = one["imbalance"] * [1.0, 2.0, 3.0, 4.0]
+    (axes,) = sc.plot(one).axes
+    shown = {text.get_text().split(" from")[0] for text in axes.texts}
+    assert len(shown) == 4 and all(len(name) < 30 for name in shown)
+    assert "A pair is ‘from’ its imbalance at the first record." in footer(sc.plot(one))
+
+
+def test_bands_of_rank_are_told_by_their_edges():
+    figure = sc.plot(dataset(16, last=200))
+    rank = figure.axes[-1]
+    lines = [line.get_ydata() for line in rank.lines if line.get_linewidth() > 0]
+    assert len(lines) == 2 * 5 and all(band.get_alpha() < 0.1 for band in rank.collections)
+    assert "of 16 weights whose effective rank fell most, or rose least." in footer(figure)
+
+
+def test_one_record_has_one_step_and_bands():
+    figure = sc.plot(to_dataset([record(7)]))
+    for axes in figure.axes:
+        assert axes.get_xticks().tolist() == [7] and axes.get_xlim() == (6, 8)
+    noise, rank = figure.axes[2], figure.axes[-1]
+    assert np.ptp(noise.collections[0].get_paths()[0].vertices[:, 0]) > 0.3
+    assert len(rank.collections) == 2
+
+
+def test_small_noise_is_within_the_panel(training):
+    small = training.copy(deep=True)
+    small["mode_variance"][:, 0, 0] = 1e-5 * small["mode_variance"][:, 0].max()
+    axes = sc.plot(small).axes[2]
+    low = min(line.get_ydata().min() for line in axes.lines)
+    assert axes.get_yscale() == "log" and axes.get_ylim()[0] < low
+
+
+def test_the_layout_is_computed_once(training, tmp_path):
+    figure = sc.plot(training)
+    before = [axes.get_position().bounds for axes in figure.axes]
+    assert figure.get_layout_engine() is None or not figure.get_layout_engine().adjust_compatible
+    figure.savefig(tmp_path / "figure.png")
+    assert [axes.get_position().bounds for axes in figure.axes] == before
+
+
 def test_selected_weights_are_shown():
     whole = dataset(16, last=500)
     for chosen in (["blocks.3.q.weight"], "blocks.3.q.weight"):
@@ -130,7 +178,7 @@ def test_weights_alone():
     made = [Record(r.step, 0, None, {name: r.values[name] for name in names}) for r in records(last=300)]
     figure = sc.plot(to_dataset(made))
     assert labels(figure) == [MODES[0], MODES[0], "effective rank"]
-    assert "Not recorded: noise, noise scale, noise of heads, balance, log determinant." in footer(figure)
+    assert "Not recorded: noise, noise scale, balance." in footer(figure)
 
 
 def test_an_open_interval_of_the_noise_scale_reaches_the_top():

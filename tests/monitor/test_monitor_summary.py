@@ -9,7 +9,7 @@ from made_records import COVERAGE, record, records, weights
 from typer.testing import CliRunner
 
 from saddlescope import cli
-from saddlescope.monitor.coverage import Coverage
+from saddlescope.monitor.coverage import NO_PAIR, PREDICTED, UNPREDICTED, Coverage
 from saddlescope.monitor.record import Record
 from saddlescope.monitor.results import to_dataset
 from saddlescope.monitor.summary import PAIRS, TOPICS, summary
@@ -111,7 +111,7 @@ AWAY = {"rate": GONE, "stderr": GONE, "predicted": GONE}
 @pytest.mark.parametrize(
     "options, reason",
     [
-        ({"coverage": [("a~b", "watched", "no prediction: its optimizer is AdamW")]}, "its optimizer is AdamW"),
+        ({"coverage": [("a~b", UNPREDICTED, "its optimizer is AdamW")]}, "its optimizer is AdamW"),
         ({"lr": None} | AWAY, "no step of an optimizer was seen"),
         ({"batch": 1} | AWAY, "a batch of one sample does not show its noise"),
         ({"imbalance": lambda t: 1.0 if t < 7 else GONE}, "no finite number since step 7"),
@@ -126,7 +126,7 @@ def test_a_pair_without_a_prediction_has_a_reason(options, reason):
 
 
 def test_different_reasons_stand_with_their_pairs():
-    rows = (("a~b", "watched", "no prediction: clipped"), ("a.qk.1", "skipped", "u·g_u differs"))
+    rows = (("a~b", UNPREDICTED, "clipped"), ("a.qk.1", NO_PAIR, "u·g_u differs"))
     values = {
         "imbalance": {"a~b": 1.0, "b~c": 1.0}, "balance_noise": {"a~b": 1.0, "b~c": 1.0},
         "balance_stderr": {"a~b": 0.1, "b~c": 0.1}, "imbalance_predicted": {"a~b": 1.0, "b~c": 1.0},
@@ -138,6 +138,13 @@ def test_different_reasons_stand_with_their_pairs():
         "a~b: last imbalance 1, changed by +0; no prediction: clipped",
         "a.qk.1: not used as a pair: u·g_u differs",
     ]
+
+
+def test_a_change_may_be_predicted_without_its_parts():
+    said = pair(rate=GONE, coverage=[("a~b", PREDICTED, "not divided into noise and gradient: momentum")])
+    assert "noise" not in said.splitlines()[0] and said.endswith(
+        "a~b: last imbalance 2, changed by +0, predicted +0.0 ± 0.1; not divided into noise and gradient: momentum"
+    )
 
 
 def test_no_pair_at_all_is_said():

@@ -6,7 +6,6 @@ error. Words such as "balances" are used beyond two of them only.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from textwrap import wrap
@@ -18,7 +17,7 @@ from numpy.typing import ArrayLike
 from saddlescope import _show
 from saddlescope._arrays import Floats
 from saddlescope._numbers import shown
-from saddlescope.monitor.coverage import PREDICTED, Coverage, listed
+from saddlescope.monitor.coverage import NO_PAIR, PREDICTED, Coverage, listed
 from saddlescope.monitor.variables import MEANINGS, Status
 from saddlescope.monitor.words import labels, rounded, short, span, within
 from saddlescope.runs.training import is_training
@@ -174,6 +173,8 @@ class _Pair:
     """Change as predicted. Of both, the value and its standard error."""
     why: str
     """Why there is no prediction, "" if there is one."""
+    note: str = ""
+    """What the coverage says of it."""
 
     @property
     def doubt(self) -> float:
@@ -209,6 +210,8 @@ class _Pair:
             parts[-1] += f" (off by {self.off:.2g} errors)" if self.off > CERTAIN else ""
         elif self.why and self.why != shared:
             parts.append(f"no prediction: {self.why}")
+        if self.note and not self.why:
+            parts.append(self.note)
         return f"{self.name}: {'; '.join(parts)}"
 
 
@@ -230,20 +233,23 @@ def _pairs(training: xr.Dataset) -> list[_Pair]:
     return [
         _Pair(
             name, end[i], end[i] - start[i], (rate[0][i], rate[1][i]), (expected[0][i], expected[1][i]),
-            _why(training.isel(pair=i)),
+            _why(one := training.isel(pair=i)), _said(one)[1],
         )
         for i, name in enumerate(names)
     ]  # fmt: skip
 
 
+def _said(pair: xr.Dataset) -> tuple[str, str]:
+    """State and reason of a pair in the coverage."""
+    rows = {name: (state, why) for name, state, why in Coverage.from_text(pair.attrs["coverage"]).pairs}
+    return rows.get(str(pair["pair"].item()), ("", ""))
+
+
 def _why(pair: xr.Dataset) -> str:
     """Why the last record has no prediction for a pair; "" if it has."""
-    rows = Coverage.from_text(pair.attrs["coverage"]).rows
-    if any(name == str(pair["pair"].item()) and state == PREDICTED and why for name, state, why in rows):
-        return ""
-    said = {name: why for name, _, why in rows if why}
-    if str(pair["pair"].item()) in said:
-        return said[str(pair["pair"].item())].removeprefix("no prediction: ")
+    state, said = _said(pair)
+    if said:
+        return "" if state == PREDICTED else said
     imbalance = pair["imbalance"].values
     if not np.isfinite(imbalance[-1]):
         lost = len(imbalance) - np.isfinite(imbalance)[::-1].argmax() if np.isfinite(imbalance).any() else 0
@@ -263,8 +269,8 @@ def _why(pair: xr.Dataset) -> str:
 def _dropped(training: xr.Dataset) -> dict[str, str]:
     """Pairs without a number, with the reason."""
     known = {str(name) for name in training["pair"].values} if "pair" in training.coords else set()
-    rows = Coverage.from_text(training.attrs["coverage"]).rows
-    return {name: why for name, _, why in rows if why and re.search(r"~|\b(qk|ov)\.\d+$", name) and name not in known}
+    rows = Coverage.from_text(training.attrs["coverage"]).of(NO_PAIR)
+    return {name: why for name, _, why in rows if name not in known}
 
 
 def noise_scale(training: xr.Dataset) -> str:

@@ -243,12 +243,19 @@ def wrapped(text: str, width: float, size: float = 9) -> str:
     return "\n".join(lines)
 
 
-def titled(figure: Picture, title: str, notes: Sequence[str]) -> None:
-    """Add a title and a footer, a paragraph a note, and fix ticks and text while the style holds."""
+def titled(figure: Picture, title: str, notes: Sequence[str], once: bool = False) -> None:
+    """Add a title and a footer, a paragraph a note, and fix ticks and text while the style holds.
+
+    ``once`` keeps the layout that is computed here, which takes most of the time of a drawing.
+    """
     width = 0.98 * figure.get_figwidth()
     figure.suptitle(wrapped(title, width), x=0.008, ha="left", fontsize=9)
     figure.supxlabel("\n".join(wrapped(note, width) for note in notes), x=0.008, ha="left", fontsize=9, color=GREY)
-    figure.canvas.draw()
+    if once and (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
+    else:
+        figure.canvas.draw()
 
 
 def legend_above(axes: Axes, across: int, entries: Mapping[str, Any] | None = None) -> None:

@@ -5,7 +5,7 @@ A panel is a ``Chart``: lines over the steps, each with a band of its error. The
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from saddlescope._arrays import Floats
 from saddlescope.monitor.coverage import Coverage
 from saddlescope.monitor.summary import alarms, ends, order, title
 from saddlescope.monitor.variables import COORDINATES, VARIABLES
-from saddlescope.monitor.words import short
+from saddlescope.monitor.words import labels
 from saddlescope.plots.panel import SDE, beside
 from saddlescope.plots.style import COLOURS, GREY, PANEL, STYLE, Picture, label, legend_above, quiet, titled
 
@@ -32,6 +32,12 @@ WEIGHTS, CURVES = 3, 5
 
 NAME = 24
 """Most columns of a name beside a curve."""
+
+SOME = ("noise of heads", "log determinant")
+"""Panels of which nothing is said where they are missing, as few models have heads, or linear layers in a row."""
+
+SIGNAL = "squared mean gradient"
+"""The level that noise is compared with."""
 
 POOLED = 7
 """Number of neighbouring records whose mean is drawn where single records scatter."""
@@ -55,6 +61,8 @@ class Line:
     error: Floats | None = None
     marks: Floats | None = None
     """Steps that are marked, NaN elsewhere."""
+    edges: bool = False
+    """Whether the band is told by its edges, so that bands may overlap."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,7 @@ def picture(training: xr.Dataset, theory: bool = True) -> Figure:
         for part, row in zip(parts, rows, strict=True):
             for axes, chart in zip(part.subplots(1, len(row), squeeze=False)[0], row, strict=True):
                 draw(axes, chart, training["step"].values)
-        titled(figure, title(training), notes)
+        titled(figure, title(training), notes, once=True)
     return figure
 
 
@@ -123,7 +131,7 @@ def _charts(training: xr.Dataset, theory: bool) -> tuple[list[list[Chart]], list
             chart, more = of(training, theory)
             found.append(chart)
             notes += [more] if more else []
-        else:
+        elif what not in SOME:
             absent.append(what)
     if not weights:
         absent.insert(0, "modes")
@@ -131,6 +139,10 @@ def _charts(training: xr.Dataset, theory: bool) -> tuple[list[list[Chart]], list
         notes.append(f"Not recorded: {', '.join(absent)}.")
     if training.sizes["step"] > 2 * POOLED and ("mode_variance" in training or "trace" in training):
         notes.append(f"Noise is the mean of {POOLED} neighbouring records.")
+    if "trace" in training or "mode_variance" in training:
+        notes.append(
+            "Noise is the variance of gradients of single samples, in squared units of loss per unit of weight."
+        )
     wrong = alarms(training)
     told = [" ".join(notes), "" if wrong.startswith("none") else f"Alarms: {wrong}.", _covered(training)]
     return [*rows, *(found[i : i + 2] for i in range(0, len(found), 2))], [one for one in told if one]
@@ -157,7 +169,7 @@ def _weights(training: xr.Dataset) -> tuple[list[str], str]:
 def _strengths(training: xr.Dataset, weight: str) -> Chart:
     found = training["mode_strength"].sel(weight=weight)
     lines = [Line(f"{mode}", found.values[:, place]) for place, mode in enumerate(found["mode"].values[: len(COLOURS)])]
-    return Chart(label(found), _known(lines), subject=f"modes of {short(weight, NAME)}")
+    return Chart(label(found), _known(lines), subject=f"modes of {_short(training['weight'].values)[weight]}")
 
 
 def _mode_noise(training: xr.Dataset, weight: str) -> Chart:
@@ -185,21 +197,22 @@ def _noise_scale(training: xr.Dataset, theory: bool) -> tuple[Chart, str]:
 def _traces(training: xr.Dataset, theory: bool) -> tuple[Chart, str]:
     found = training["trace"]
     chosen = _largest(found, CURVES - 1)
-    lines = [_with_errors(training, "total_trace", "all")]
-    lines += [_with_errors(training, "trace", short(name, NAME), parameter=name) for name in chosen]
+    lines = [_with_errors(training, "total_trace", "all parameters")]
+    named = _short(found["parameter"].values)
+    lines += [_with_errors(training, "trace", named[name], parameter=name) for name in chosen]
     signal = _pooled(training["total_gradient_norm2"].values) if "total_gradient_norm2" in training else None
-    note = f"Noise of the {len(chosen)} noisiest of {found.sizes['parameter']} parameters."
-    return Chart(
-        label(found), _known(lines), True, grey=None if signal is None else (signal, signal), grey_name="signal of all"
-    ), note if len(chosen) < found.sizes["parameter"] else ""
+    fewer = len(chosen) < found.sizes["parameter"]
+    note = [f"Noise of the {len(chosen)} noisiest of {found.sizes['parameter']} parameters."] if fewer else []
+    note += [] if signal is None else [f"The {SIGNAL} is ‖E G‖² over all of them, with gaps where it is not above 0."]
+    grey = None if signal is None else (signal, signal)
+    return Chart(label(found), _known(lines), True, grey=grey, grey_name=SIGNAL), " ".join(note)
 
 
 def _heads(training: xr.Dataset, theory: bool) -> tuple[Chart, str]:
     found = training["head_trace"].stack(place=("weight", "head"))
-    chosen = _largest(found, CURVES)
+    chosen, named = _largest(found, CURVES), _short(training["weight"].values, NAME - 4)
     lines = [
-        Line(f"{short(weight, NAME - 4)} · {head}", _pooled(found.sel(place=(weight, head)).values))
-        for weight, head in chosen
+        Line(f"{named[weight]} · {head}", _pooled(found.sel(place=(weight, head)).values)) for weight, head in chosen
     ]
     return Chart(label(training["head_trace"]), _known(lines), True), f"Noise of the {len(lines)} noisiest heads."
 
@@ -208,46 +221,48 @@ def _balance(training: xr.Dataset, theory: bool) -> tuple[Chart, str]:
     found = training["imbalance"]
     start, end = ends(found)
     score, names = -np.abs(end - start), found["pair"].values
-    places, lines = order(score)[: CURVES - 1], []
+    places, lines, short = order(score)[: CURVES - 1], [], _short(names, NAME - 8)
     for place in sorted(places):
         one = training.isel(pair=place)
         predicted = one["imbalance_predicted"].values if theory and "imbalance_predicted" in training else None
         error = one["imbalance_predicted_stderr"].values if "imbalance_predicted_stderr" in training else None
         jumps = one["balance_jump"].values == 1 if "balance_jump" in training else np.zeros(len(found), bool)
-        y, named = (
-            one["imbalance"].values - start[place],
-            f"{short(str(names[place]), NAME - 8)} from {start[place]:.3g}",
-        )
+        y = one["imbalance"].values - start[place]
+        named = f"{short[names[place]]} from {start[place]:.3g}"
         predicted = None if predicted is None else predicted - start[place]
         marks = np.where(jumps, y, np.nan) if jumps.any() else None
         lines.append(Line(named, y, None, None, predicted, error, marks))
     legend = [("line", "measured")]
     legend += [("predicted", "predicted, 95 %")] if any(line.predicted is not None for line in lines) else []
     legend += [("marks", "jump")] if any(line.marks is not None for line in lines) else []
-    note = "" if len(lines) == len(names) else f"The {len(lines)} of {len(names)} pairs whose balance changed most."
+    note = "" if len(lines) == len(names) else f"The {len(lines)} of {len(names)} pairs whose balance changed most. "
+    note += "A pair is ‘from’ its imbalance at the first record."
     return Chart(f"change of {label(found)}", _known(lines), legend=tuple(legend)), note
 
 
 def _ranks(training: xr.Dataset, theory: bool) -> tuple[Chart, str]:
     low, high = training["effective_rank_low"], training["effective_rank_high"]
     names, change = low["weight"].values, ends(high)[1] / ends(low)[0]
-    lines = []
+    lines, short = [], _short(names)
     for place in sorted(order(change)[:CURVES]):
         least, most = low.values[:, place], high.values[:, place]
-        lines.append(Line(short(str(names[place]), NAME), np.sqrt(least * most), least, most))
-    note = "" if len(lines) == len(names) else f"The {len(lines)} of {len(names)} weights that lost most of their rank."
+        lines.append(Line(short[names[place]], np.sqrt(least * most), least, most, edges=True))
+    note = (
+        ""
+        if len(lines) == len(names)
+        else f"The {len(lines)} of {len(names)} weights whose effective rank fell most, or rose least."
+    )
     return Chart("effective rank", _known(lines), legend=(("band", "bounds"),)), note
 
 
 def _log_det(training: xr.Dataset, theory: bool) -> tuple[Chart, str]:
     found, lines = training["log_det"], []
+    short = _short(found["interface"].values)
     start, end = ends(found)
     for place in sorted(order(end - start)[: CURVES - 1]):
         one = training.isel(interface=place)
         predicted = one["log_det_predicted"].values if theory and "log_det_predicted" in training else None
-        lines.append(
-            Line(short(str(found["interface"].values[place]), NAME), one["log_det"].values, None, None, predicted)
-        )
+        lines.append(Line(short[found["interface"].values[place]], one["log_det"].values, None, None, predicted))
     legend = (
         (("line", "measured"), ("predicted", "predicted")) if any(line.predicted is not None for line in lines) else ()
     )
@@ -292,6 +307,11 @@ def _largest(variable: xr.DataArray, most: int) -> list[Any]:
     return [variable[dim].values[place] for place in sorted(order(-mean)[:most])]
 
 
+def _short(names: Iterable[Any], width: int = NAME) -> dict[Any, str]:
+    """Short names by name, no two of them alike."""
+    return dict(zip(names, labels([str(name) for name in names], width), strict=True))
+
+
 def _known(lines: Sequence[Line]) -> tuple[Line, ...]:
     return tuple(line for line in lines if np.isfinite(line.y).any())
 
@@ -307,20 +327,21 @@ def draw(axes: Axes, chart: Chart, step: Floats) -> None:
     reach = (0.1 * low, 10 * high) if axes.get_yscale() == "log" else (-np.inf, np.inf)
     if chart.grey is not None:
         if _is_level(chart.grey):
-            axes.plot(step, chart.grey[0], **LEVEL, zorder=2, marker="_" if single else None)
+            axes.plot(step, chart.grey[0], **LEVEL, zorder=2, marker="_" if single else None, ms=20)
         else:
-            axes.fill_between(step, *chart.grey, color=GREY, alpha=0.35, lw=0, zorder=1)
+            _band(axes, step, *chart.grey, GREY, 0.35)
     for line, colour in zip(chart.lines, COLOURS, strict=False):
         if line.low is not None and line.high is not None:
-            axes.fill_between(step, line.low.clip(*reach), line.high.clip(*reach), color=colour, alpha=0.2, lw=0)
-        axes.plot(step, line.y, color=colour, lw=1.4, marker="o" if single else None, zorder=3)
+            _band(axes, step, line.low.clip(*reach), line.high.clip(*reach), colour, 0.08 if line.edges else 0.2)
+            if line.edges:
+                axes.plot(step, line.low, step, line.high, color=colour, lw=0.6, zorder=2)
+        middle = {"lw": 0} if line.edges and not single else {"lw": 1.4}
+        axes.plot(step, line.y, color=colour, marker="o" if single else None, zorder=3, **middle)
         if line.predicted is not None:
             axes.plot(step, line.predicted, **{**SDE, "zorder": 4})
             if line.error is not None:
                 error = ERRORS * line.error
-                axes.fill_between(
-                    step, line.predicted - error, line.predicted + error, color=GREY, alpha=0.3, lw=0, zorder=1
-                )
+                _band(axes, step, line.predicted - error, line.predicted + error, GREY, 0.3)
         if line.marks is not None:
             axes.plot(step, line.marks, "x", color=colour, ms=6, mew=1.6, zorder=5)
     axes.set(xlabel="step", ylabel=chart.label, title=chart.subject)
@@ -332,6 +353,13 @@ def draw(axes: Axes, chart: Chart, step: Floats) -> None:
     _legend(axes, chart)
 
 
+def _band(axes: Axes, step: Floats, low: Floats, high: Floats, colour: str, alpha: float) -> None:
+    """Between two ends over the steps, over some width where there is one step."""
+    if len(step) == 1:
+        step, low, high = step[0] + np.array([-0.2, 0.2]), np.repeat(low, 2), np.repeat(high, 2)
+    axes.fill_between(step, low, high, color=colour, alpha=alpha, lw=0, zorder=1)
+
+
 def _is_level(grey: tuple[Floats, Floats]) -> bool:
     return np.array_equal(*grey, equal_nan=True)
 
@@ -339,13 +367,16 @@ def _is_level(grey: tuple[Floats, Floats]) -> bool:
 def _scales(axes: Axes, chart: Chart, step: Floats) -> None:
     if len(step) > 1:
         axes.set_xlim(step[0], step[-1])
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    else:
+        axes.set_xlim(step[0] - 1, step[0] + 1)
+        axes.set_xticks(step)
     values = np.concatenate([*(line.y for line in chart.lines), *(chart.grey or ())])
     positive = values[np.isfinite(values) & (values > 0)]
     open_end = any(line.high is not None and np.isposinf(line.high).any() for line in chart.lines)
     if chart.log and len(positive) and (open_end or positive.max() > 10 * positive.min()):
         axes.set_yscale("log", nonpositive="mask")
-        low, high = max(positive.min(), 1e-4 * positive.max()) / 1.5, 1.5 * positive.max()
+        low, high = max(positive.min(), 1e-6 * positive.max()) / 1.5, 1.5 * positive.max()
         if high < 100 * low:  # two labelled ticks at least
             low, high = 10 ** np.floor(np.log10(low)), 10 ** np.ceil(np.log10(high))
         axes.set_ylim(low, high)
