@@ -364,3 +364,38 @@ def test_no_prediction_where_the_step_uses_other_gradients(clip, momentum, predi
     assert (state == "predicted") == predicted
     assert ("clipping" in reason) == (clip == 0.2)
     assert ("predicted" in watch.summary()["balance"].split("as predicted")[-1]) == predicted
+
+
+def test_the_optimizer_may_step_inside_of_the_watched_step():
+    def predicted(inside):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+        update = torch.optim.SGD(net.parameters(), lr=0.1)
+        watch = Watch(net, schedule=2, optimizer=update)
+        for _ in range(9):
+            update.zero_grad()
+            with watch.step():
+                net(torch.randn(16, 6)).square().sum(1).mean().backward()
+                if inside:
+                    update.step()
+            if not inside:
+                update.step()
+        return watch.to_xarray().imbalance_predicted.values
+
+    assert (predicted(True)[1:] == predicted(False)[1:]).all()
+
+
+def test_rounding_of_weights_is_in_the_error_of_the_prediction():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).bfloat16()
+    update = torch.optim.SGD(net.parameters(), lr=0.01)
+    watch = Watch(net, schedule=5, optimizer=update)
+    for _ in range(100):
+        update.zero_grad()
+        with watch.step():
+            net(torch.randn(16, 6).bfloat16()).square().sum(1).mean().backward()
+        update.step()
+    training = watch.to_xarray().isel(pair=0)
+    rounding = abs(training.imbalance_identity - training.imbalance)[1:]
+    assert rounding.max() > 1e-3
+    assert (training.imbalance_predicted_stderr[1:] >= rounding * (1 - 1e-6)).all()

@@ -47,7 +47,7 @@ def test_it_is_not_predicted_for_clipped_gradients():
         torch.nn.utils.clip_grad_norm_(net.parameters(), 0.1)
         update.step()
     assert watch.to_xarray().log_det_predicted[-1].isnull().all()
-    assert any("clipped" in why for _, _, why in watch.coverage().rows)
+    assert any("clipping" in why for _, _, why in watch.coverage().rows)
 
 
 def test_it_is_not_predicted_under_another_optimizer():

@@ -80,6 +80,7 @@ class Balance:
         self._marks: tuple[int, int] | None = None
         self._expected: dict[str, tuple[Tensor, Tensor]] = {}
         self._before: _Before | None = None
+        self._eps = 0.0
         self._forecast: Forecast | None = None
         self._passed, self._failed = ({pair.name: 0 for pair in pairs} for _ in range(2))
 
@@ -132,8 +133,10 @@ class Balance:
         return {pair.name: found[:, i] for i, pair in enumerate(self.ledger.pairs) if whole.issuperset(pair.parameters)}
 
     def begin(self) -> None:
-        """Read the weights of a sampled step, before anything moves them."""
+        """Read the weights of a sampled step, before anything moves them; the optimizer may step within it or after."""
+        self._compare(self._eps)
         self._before = self._now()
+        self.ledger.note()
 
     def measure(self, sample: Sample, batch_size: int | None = None, factor: float = 1.0) -> Values:
         """The values of the step of the last ``begin``.
@@ -142,12 +145,14 @@ class Balance:
         with the gradient of the mean loss times ``factor``.
         """
         ledger, layout = self.ledger, self.ledger.layout
+        if self._before is None:
+            self.begin()
         before, self._before = self._before or self._now(), None
         self._count(sample)
         if not ledger.pairs:
             return {}
-        eps, weights2 = self._precision(sample), before.weights2
-        self._compare(eps)
+        self._eps = eps = self._precision(sample)
+        weights2 = before.weights2
         euler, norms2, seen = self._gradients(sample)
         defects = torch.where(seen, defect(layout, euler, weights2, norms2), torch.nan)
         self._test(defects, tolerance(layout, self._weights, eps))
@@ -164,7 +169,6 @@ class Balance:
             self._forecast = extended(self._forecast, now, ROUNDING * eps * sum(layout.sides(weights2)))
         values = self._values(now, self._forecast, defects, before.identity)
         self._drop()
-        ledger.note()
         return values
 
     def _compare(self, eps: float) -> None:
@@ -265,6 +269,8 @@ class Balance:
     def _values(self, now: Evidence, forecast: Forecast, defects: Tensor, identity: Mapping[str, Tensor]) -> Values:
         noise, gradient, decay = now.parts
         predicted, error = forecast.predicted, now.stderr(forecast.scatter)
+        exact = [identity.get(pair.name, one) for pair, one in zip(self.ledger.pairs, now.imbalance, strict=True)]
+        rounding = torch.stack(exact).to(now.imbalance) - now.imbalance  # of weights: the account has none
         vectors = {
             "imbalance": now.imbalance,
             "symmetry": defects,
@@ -273,7 +279,7 @@ class Balance:
             "balance_decay": decay,
             "balance_stderr": error,
             "imbalance_predicted": predicted,
-            "imbalance_predicted_stderr": forecast.stderr,
+            "imbalance_predicted_stderr": (forecast.stderr.square() + rounding.square()).sqrt(),
             "balance_jump": forecast.jump,
         }
         used = {pair.name for pair in self.used}
