@@ -170,7 +170,7 @@ class Measurement:
 
     def _predicted(self, sample: Sample) -> dict[str, Tensor]:
         """The log determinants predicted from the gradients of the products."""
-        factor = 1 / self._scale.loss_scale  # of what the optimizer gets, also of a sum * self._of_step(sample.batch_size)
+        factor = self._scale.of_gradient(sample.batch_size) * self._of_step(sample.batch_size)
         for name, log_det in self._ranks["log_det"].items():
             J, ends = self.capture.products.gradients.get(name), self._interfaces[name]
             weights = tuple(self.layout.sites[end].parameter for end in ends)
