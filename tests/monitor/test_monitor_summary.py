@@ -113,7 +113,10 @@ AWAY = {"rate": GONE, "stderr": GONE, "predicted": GONE}
     [
         ({"coverage": [("a~b", UNPREDICTED, "its optimizer is AdamW")]}, "its optimizer is AdamW"),
         ({"lr": None} | AWAY, "no step of an optimizer was seen"),
-        ({"batch": 1} | AWAY, "a batch of one sample does not show its noise"),
+        (
+            {"batch": 1, "coverage": [("a~b", UNPREDICTED, "not seen")]} | AWAY,
+            "a batch of one sample does not show its noise",
+        ),
         ({"imbalance": lambda t: 1.0 if t < 7 else GONE}, "no finite number since step 7"),
         (AWAY, "not seen per sample at the last record"),
     ],

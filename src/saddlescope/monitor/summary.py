@@ -247,20 +247,21 @@ def _said(pair: xr.Dataset) -> tuple[str, str]:
 
 def _why(pair: xr.Dataset) -> str:
     """Why the last record has no prediction for a pair; "" if it has."""
-    state, said = _said(pair)
-    if said:
-        return "" if state == PREDICTED else said
-    imbalance = pair["imbalance"].values
-    if not np.isfinite(imbalance[-1]):
+    (state, said), imbalance = _said(pair), pair["imbalance"].values
+    if state == PREDICTED and said:
+        return ""
+    if not np.isfinite(imbalance[-1]) and state != NO_PAIR:
         lost = len(imbalance) - np.isfinite(imbalance)[::-1].argmax() if np.isfinite(imbalance).any() else 0
         return f"no finite number since step {pair['step'].values[lost]:,}"
+    if pair["batch_size"].values[-1] == 1:
+        return "a batch of one sample does not show its noise"
+    if said:
+        return said
     names = {"balance_noise", "imbalance_predicted"} & set(pair)
     if len(names) == 2 and all(np.isfinite(pair[name].values[-1]) for name in names):
         return ""
     if np.isnan(pair["lr"]).all() and not ("imbalance_identity" in pair and pair["imbalance_identity"].notnull().any()):
         return "no step of an optimizer was seen; pass it as Watch(optimizer=…)"
-    if pair["batch_size"].values[-1] == 1:
-        return "a batch of one sample does not show its noise"
     flags = pair["status"].values[-1].ravel() if "status" in pair else []
     why = {str(flag.name).lower().replace("_", " ") for flag in Status if any(one & flag for one in flags)}
     return "not seen per sample at the last record" + (f" ({', '.join(sorted(why))})" if why else "")
