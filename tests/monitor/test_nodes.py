@@ -166,3 +166,11 @@ class PositionsFirst(nn.Module):
 
 def test_rows_over_positions_first_are_not_mistaken_for_samples():
     assert compared(PositionsFirst(), loss, [tokens()]).worst < 1e-12
+
+
+def test_a_vector_that_is_split_into_heads_has_a_status():
+    model = nn.Sequential(nn.Linear(D, D), nn.ReLU(), nn.Linear(D, 3))
+    watch = Watch(model, schedule=1, heads={"0.weight": (2, "rows"), "0.bias": (2, "rows")})
+    with watch.step():
+        model(torch.randn(N, D)).square().mean().backward()
+    assert (watch.to_xarray().status == 0).all()

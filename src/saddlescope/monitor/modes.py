@@ -58,9 +58,11 @@ def measure(sample: Sample) -> Values:
     ``check`` is the relative difference of ``Σ_i u_αᵀG_iv_α`` from ``u_αᵀ(Σ_i G_i)v_α``, two ways to the same number.
     """
     seen = {name: one for name, one in sample.seen.items() if one.directions is not None}
+    split = {name: one for name, one in sample.seen.items() if (g := one.gradient_norm2) is not None and len(g) > 1}
+    states = seen | split  # vectors that are split into heads are among the weights too
     found: Values = {
         "check": _each(seen, [one.check for one in seen.values()]),
-        "status": _each(seen, [one.status for one in seen.values()]),
+        "status": _each(states, [one.status for one in states.values()]),
         "mode_signal": {name: one.signal for name, one in seen.items() if one.signal is not None},
     }
     for table in sample.along:
