@@ -472,3 +472,13 @@ def test_pairs_are_no_parameters_in_the_coverage():
         assert coverage.headline == headline
         assert why in coverage.pairs[0][2]
         watch.close()
+
+
+def test_a_pair_whose_samples_are_not_seen_says_why():
+    for train, why in ((one_sample, "as in a batch of one"), (no_backward, "no gradient arrived")):
+        relu = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3))
+        watch = Watch(relu, 1, optimizer=torch.optim.SGD(relu.parameters(), 0.1))
+        for each in (plain, train):
+            told_of(watch, each, 1)
+        ((_, state, said),) = watch.coverage().pairs
+        assert (state, why in said) == ("not predicted", True), said

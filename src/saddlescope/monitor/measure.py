@@ -19,6 +19,7 @@ from saddlescope.monitor.coverage import NOT_RECORDED as MISSED
 from saddlescope.monitor.directions import Directions, leading
 from saddlescope.monitor.intervals import WINDOW
 from saddlescope.monitor.loss import Listener, couples, doubts, read
+from saddlescope.monitor.pairs import Pair
 from saddlescope.monitor.probe import averaged, summed
 from saddlescope.monitor.record import Values, merged
 from saddlescope.monitor.sample import Sample, Scale, pooled
@@ -33,7 +34,7 @@ WARNED = (CHECK, NO_GRADIENT, NOT_FINITE, NOT_RECORDED, NO_CROSS)
 
 COMPILED = "only weights: the model is compiled; call watch.probe(loss_fn, batch) before every step"
 VECTOR = "is a vector, and only matrices are watched without data"
-NO_OPTIMIZER = "no step of an optimizer was seen; pass it as Watch(optimizer=…)"
+NO_OPTIMIZER = "no step of an optimizer was seen until the last record; pass it as Watch(optimizer=…)"
 """Reasons in the coverage."""
 
 
@@ -60,7 +61,7 @@ class Measurement:
         self._declines: dict[str, products.Decline] = {}
         self._totals: deque[tuple[Tensor, Tensor]] = deque(maxlen=WINDOW)
         self._seen: dict[str, tuple[int, str]] = {}
-        self._predicted_pairs: Mapping[str, Tensor] = {}
+        self._rates: Mapping[str, Tensor] = {}
         self._said: set[Any] = set()
         self._heard, self._doubts, self._coupled = False, "", False
 
@@ -151,7 +152,7 @@ class Measurement:
             parts.append(noise.scale(self._totals, parts[-1]))
         if self._balance is not None and self._hooks:
             parts.append(self._balance.measure(sample, batch_size, self._of_step(batch_size)))
-            self._predicted_pairs = parts[-1].get("imbalance_predicted", {})
+            self._rates = parts[-1].get("imbalance_predicted", {}) | parts[-1].get("balance_noise", {})
             for why, names in _grouped(self._balance.refused).items():
                 self.say(("pair", why), f"no rescaling pair: {listed(names)}: {why}")
             for why, names in _grouped(self._balance.changed).items():
@@ -254,19 +255,26 @@ class Measurement:
         """Name, state and reason of every pair."""
         if self._balance is None:
             return []
-        why = {pair.name: NO_OPTIMIZER if self._optimizer is None else "" for pair in self._balance.used}
-        why |= {
-            name: "its samples were not seen at the last record"
-            for name, one in self._predicted_pairs.items()
-            if name in why and not math.isfinite(one)
-        }
+        why = {pair.name: "" if pair.name in self._rates else NO_OPTIMIZER for pair in self._balance.used}
+        unknown = {name for name, one in self._rates.items() if not math.isfinite(one)}
+        why |= {pair.name: self._unseen(pair) for pair in self._balance.used if pair.name in unknown}
         why |= self._balance.uncovered
-        rows = [(name, UNPREDICTED if reason else PREDICTED, reason) for name, reason in why.items()]
         undivided = {
             name: f"not divided into noise and gradient: {one}" for name, one in self._balance.undivided.items()
         }
-        rows = [(name, state, reason or undivided.get(name, "")) for name, state, reason in rows]
+        rows = [
+            (name, UNPREDICTED, reason) if reason else (name, PREDICTED, undivided.get(name, ""))
+            for name, reason in why.items()
+        ]
         return rows + [(name, NO_PAIR, reason) for name, reason in self._balance.refused.items()]
+
+    def _unseen(self, pair: Pair) -> str:
+        """Why the last record does not show the samples of a pair."""
+        for name in pair.parameters:
+            state, why = self._covered(self.layout.sites[name])
+            if state != WATCHED or self._seen[name][0] & NOT_FINITE:
+                return why or MEANINGS[Status.NOT_FINITE]
+        return "the samples of the last record have no variance, as in a batch of one"
 
     # --- state
 
