@@ -426,7 +426,7 @@ def penalised(watch: Any, model: Any) -> None:
 def test_one_warning_for_one_cause():
     for train, names, cause in (
         (no_backward, "0.weight, 0.bias, 2.weight and 1 more", "no gradient arrived: call backward"),
-        (penalised, "0.weight, 2.weight", "samples do not add up to the gradient"),
+        (penalised, "0.weight, 0.bias, 2.weight and 1 more", "samples do not add up to the gradient"),
     ):
         (only,) = told_of(Watch(model(), 1, ["modes", "noise"]), train)
         assert only.startswith(f"monitor: {names} at step 0: {cause}")
@@ -482,3 +482,88 @@ def test_a_pair_whose_samples_are_not_seen_says_why():
             told_of(watch, each, 1)
         ((_, state, said),) = watch.coverage().pairs
         assert (state, why in said) == ("not predicted", True), said
+
+
+class Scaled(nn.Module):
+    """A norm and a bias, which may be used besides their layers."""
+
+    def __init__(self, twice: bool = False) -> None:
+        super().__init__()
+        self.twice, self.first, self.norm, self.last = twice, nn.Linear(5, 6), nn.LayerNorm(6), nn.Linear(6, 3)
+
+    def forward(self, x: Any) -> Any:
+        x = self.norm(self.first(x).tanh())
+        return self.last(x + self.norm.bias.exp() * x[:, :1] if self.twice else x)
+
+
+def vectors(penalty: float = 0.0, twice: bool = False, parts: int = 1, steps: int = 2, **options: Any) -> Any:
+    torch.manual_seed(0)
+    one = Scaled(twice)
+    watch = Watch(one, 1, samples=4, **options)
+    for _ in range(steps):
+        for i in range(parts):
+            with watch.step(complete=i == parts - 1):
+                ((loss(one) + penalty * one.norm.weight.abs().sum()) / parts).backward()
+        one.zero_grad()
+    return watch
+
+
+def left_out(watch: Any) -> set[str]:
+    return {name for name, _, why in watch.coverage().of("skipped") if "do not add up" in why}
+
+
+def test_a_penalty_on_the_scales_of_a_norm_is_caught():
+    with pytest.warns(UserWarning, match="norm.weight at step 0: samples do not add up"):
+        watch = vectors(penalty=1e-2)
+    assert left_out(watch) == {"norm.weight"}
+    for record in watch.records:
+        assert "norm.weight" not in record.values["trace"]
+        rest = sum(float(one) for one in record.values["trace"].values())
+        assert float(record.values["total_trace"][""]) == pytest.approx(rest)
+
+
+def test_a_vector_used_besides_its_layer_is_caught():
+    with pytest.warns(UserWarning, match="norm.bias at step 0: samples do not add up"):
+        watch = vectors(twice=True)
+    assert left_out(watch) == {"norm.bias"}
+    assert not any("norm.bias" in record.values["trace"] for record in watch.records)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_vectors_are_compared_once(parts, monkeypatch):
+    from saddlescope.monitor.uses import Rows
+
+    formed = []
+    own = Rows.formed
+    monkeypatch.setattr(Rows, "formed", lambda self: formed.append(1) or own(self))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        watch = vectors(parts=parts, steps=3)
+    assert len(formed) == 4 * parts
+    assert not any(int(one) for record in watch.records for one in record.values["status"].values())
+    watch.model.first.weight.requires_grad_(False)
+    with watch.step():
+        loss(watch.model).backward()
+    assert len(formed) == 4 * parts + 4
+
+
+def test_vectors_are_compared_in_probes_and_half_precision():
+    for penalty, failed in ((0.0, False), (0.5, True)):
+        torch.manual_seed(0)
+        one = Scaled()
+
+        def value(model: Any, given: Any, penalty: float = penalty) -> Any:
+            x, y = given
+            with torch.autocast("cpu", torch.bfloat16):
+                out = model(x)
+            return functional.cross_entropy(out.float(), y) + penalty * model.norm.weight.abs().sum()
+
+        watch = Watch(one, 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            watch.probe(value, batch(64))
+            with watch.step():
+                value(one, batch(64)).backward()
+        assert left_out(watch) == ({"norm.weight"} if failed else set())
+        assert all(("norm.weight" in record.values["trace"]) != failed for record in watch.records)
+        assert watch.records

@@ -28,55 +28,6 @@ def record(model: Any, x: Any) -> tuple[Any, list[str]]:
     return watch.records[0].values, [str(one.message) for one in said]
 
 
-class Positions(nn.Module):
-    """Positions that are looked up: absolute, or relative as differences."""
-
-    def __init__(self, relative: bool) -> None:
-        super().__init__()
-        self.relative, self.tokens, self.head = relative, nn.Embedding(10, 6), nn.Linear(6, 3)
-        self.positions = nn.Embedding(32, 1 if relative else 6)
-
-    def forward(self, ids: Any) -> Any:
-        x, t = self.tokens(ids), torch.arange(ids.shape[1])
-        if not self.relative:
-            return self.head(x + self.positions(t))
-        bias = self.positions((t[:, None] - t).abs()).squeeze(-1)
-        return self.head((x @ x.mT + bias).softmax(-1) @ x)
-
-
-@pytest.mark.parametrize("relative", [False, True])
-@pytest.mark.parametrize("T", [5, N])
-def test_positions_are_refused(relative, T):
-    values, said = record(Positions(relative), torch.randint(0, 10, (N, T)))
-    assert set(values["trace"]) == {"tokens.weight", "head.weight", "head.bias"}
-    assert "positions.weight" not in values["mode_variance"]
-    assert int(values["status"]["positions.weight"]) == 16
-    assert len(said) == 1
-    assert "positions.weight" in said[0]
-
-
-@pytest.mark.parametrize("how", ["indexed", "function"])
-def test_raw_positions_are_refused(how):
-    class Raw(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.tokens, self.positions, self.head = (
-                nn.Embedding(10, 6),
-                nn.Parameter(torch.randn(32, 6)),
-                nn.Linear(6, 3),
-            )
-
-        def forward(self, ids: Any) -> Any:
-            t = torch.arange(ids.shape[1])
-            at = self.positions[t] if how == "indexed" else nn.functional.embedding(t, self.positions)
-            return self.head(self.tokens(ids) + at)
-
-    for T in (5, N):
-        values, said = record(Raw(), torch.randint(0, 10, (N, T)))
-        assert set(values["trace"]) == {"tokens.weight", "head.weight", "head.bias"}
-        assert "positions at step 0" in said[0]
-
-
 def test_embedding_with_gradients_by_frequency_is_refused():
     model = nn.Sequential(nn.Embedding(10, 6, scale_grad_by_freq=True), nn.Linear(6, 3))
     values, said = record(model, torch.randint(0, 10, (N, 4)))

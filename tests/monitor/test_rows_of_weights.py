@@ -139,3 +139,27 @@ def test_permutations_in_a_row(back):
     with watch.step():
         model(x).square().mean().backward()
     assert int(watch.records[0].values["status"]["second.weight"]) == (0 if back else 16)
+
+
+class PositionsInFront(nn.Module):
+    """A bias and a scale where rows are positions × samples."""
+
+    def __init__(self, flat: bool) -> None:
+        super().__init__()
+        self.flat, self.head = flat, nn.Linear(6, 3)
+        self.W, self.b, self.g = (nn.Parameter(torch.randn(*shape)) for shape in ((6, 6), (6,), (6,)))
+
+    def forward(self, x: Any) -> Any:
+        x = torch.tanh(x @ self.W).transpose(0, 1)
+        x = ((x.reshape(-1, 6) if self.flat else x) + self.b) * self.g
+        return self.head(x.reshape(-1, N, 6).transpose(0, 1).tanh().mean(1))
+
+
+@pytest.mark.parametrize("flat", [True, False])
+@pytest.mark.parametrize("length", [T, N, 2 * N])
+def test_positions_are_not_taken_for_samples_by_a_bias(length, flat):
+    model = PositionsInFront(flat).double()
+    watch = Watch(model, 1, samples=None)
+    with pytest.warns(UserWarning, match="positions|meets a gradient"), watch.step():
+        loss(model, data(length, 6)).backward()
+    assert set(watch.records[0].values["trace"]) == {"W", "head.weight", "head.bias"}

@@ -24,15 +24,19 @@ from saddlescope.monitor._torch import Tensor, torch, wide
 from saddlescope.monitor.layers import NotSamples
 from saddlescope.monitor.passes import Call, Passes
 from saddlescope.monitor.products import Interfaces, Products
-from saddlescope.monitor.rows import why_not_samples
-from saddlescope.monitor.sites import Layout, Site, Tap
+from saddlescope.monitor.rows import unclear, why_not_samples
+from saddlescope.monitor.sites import Layout, Site, Tap, products
 from saddlescope.monitor.uses import Heads, Use, inner
 from saddlescope.monitor.variables import Status
+from saddlescope.monitor.vectors import Sums
 
 PackedSequence = torch.nn.utils.rnn.PackedSequence
 
 CHECK, NO_GRADIENT, NOT_FINITE, NOT_RECORDED, REFUSED, NO_CROSS, RESHAPED = (flag.value for flag in Status)
 """Flags of the status of a weight in a record."""
+
+BESIDES = "its samples do not add up to the gradient (a penalty, or a use besides its layer): its trace is left out"
+"""Why a vector has no trace."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +74,8 @@ class Raw:
     """Whether a pass of this rank added to the gradient."""
     flags: int = 0
     why: str = ""
+    quiet: bool = False
+    """Refused because it is the same for all samples, which is no fault."""
     precision: float = 0.0
     """The largest rounding unit of the signals that were seen."""
 
@@ -109,6 +115,10 @@ class Capture:
         self._per_sample = not layout.batch_norm and bool(frames or squares != 0)
         self._shared, self._scaled = shared, frozenset(scaled)
         self.products = Products(interfaces)
+        vectors = {name for name, site in layout.sites.items() if site.shape is None}
+        self._sums = Sums(vectors - set(layout.vectors) if self._per_sample and squares != 0 else ())
+        self._lookups: dict[Any, tuple[str, str, Call]] = {}
+        self._elsewhere: set[Call] = set()
         self._called: set[str] = set()
         self._handles: list[Any] = []
         self._now, self._reads = Passes(self._reduced if reduced else None), False
@@ -131,7 +141,7 @@ class Capture:
                 module.register_forward_pre_hook(_Hook(partial(self._turned, name)), with_kwargs=True)
                 for name, module in self._layout.by_position
             ]
-            if self._layout.raw:
+            if self._layout.raw or any(isinstance(tap.layer, torch.nn.Embedding) for tap in self._layout.taps):
                 self._handles.append(self._model.register_forward_hook(_Hook(self._leave)))
         self._reads = gradients
         if gradients:
@@ -150,7 +160,7 @@ class Capture:
         for name, passes in self._passes.items():
             raw = self.raw[name]
             for number, one in passes.items():
-                if self._reads and not self._now.added(name, number):
+                if not self._counts(name, number):
                     continue
                 if one.projections is not None:
                     raw.projections.append(one.projections)
@@ -159,6 +169,19 @@ class Capture:
                 raw.samples.append(one.samples)
         self._passes, self._before = {}, {}
         return self.raw
+
+    def settle(self) -> None:
+        """Drop the squares of vectors whose samples do not add up to the gradient; once that is known, it holds."""
+        known = self._layout.vectors
+        found = self._sums.agree(lambda name: self.raw[name].precision, self._counts)
+        known |= {name: right for name, right in found.items() if not self.raw[name].flags & REFUSED}
+        for name in (name for name, right in known.items() if not right):
+            self.raw[name].flags |= CHECK
+            self.raw[name].squares, self.raw[name].why = [], BESIDES
+
+    def _counts(self, name: str, number: int) -> bool:
+        """Whether a pass is part of the gradient of a parameter."""
+        return not self._reads or self._now.added(name, number)
 
     @property
     def open_hooks(self) -> int:
@@ -175,12 +198,12 @@ class Capture:
             self._before[name] = parameter.grad.detach().clone()
         self._begun.add(name)
 
-    def take(self, name: str, gradient: Tensor | None) -> None:
-        """Read the gradient of a parameter, the sum over all passes so far."""
+    def take(self, name: str, gradient: Tensor | None, own: bool = False) -> None:
+        """Read the gradient of a parameter, the sum over all passes so far; ``own`` if it is that of this rank."""
         if gradient is None:
             return
         with torch.no_grad():
-            self._take(name, gradient)
+            self._take(name, gradient, own)
 
     def _reduced(self) -> None:
         """Read all gradients, now means over ranks."""
@@ -191,16 +214,18 @@ class Capture:
     def took(self, name: str, gradient: Tensor | None) -> None:
         """Read the gradient of a parameter after a pass has added to it."""
         self._now.adds(name)
-        self.take(name, gradient)
+        self.take(name, gradient, own=True)
         raw = self.raw[name]
         raw.own, raw.touched = raw.along, True
 
-    def _take(self, name: str, gradient: Tensor) -> None:
+    def _take(self, name: str, gradient: Tensor, own: bool) -> None:
         raw, site = self.raw[name], self._layout.sites[name]
         g = (gradient.to_dense() if gradient.is_sparse else gradient).detach().to(wide(gradient.dtype))
         if name in self._before:
             g = g - self._before[name].to(g.dtype)
         raw.norm2 = products(g, g, site)
+        if own:
+            self._sums.gradient(name, g)
         if name in self._scaled:
             raw.euler = products(g, site.parameter.detach().to(g.dtype), site)
         if name in self._pairs:
@@ -228,7 +253,17 @@ class Capture:
         if not torch.is_grad_enabled() or not self._batch:
             return
         own = itertools.chain(model.parameters(), model.buffers())
-        found = nodes.find(_tensors([out]), self._layout.raw, self._batch, own)
+        lookups, self._lookups = self._lookups, {}
+        if not (lookups or self._layout.raw):
+            return
+        names = {node: name for node, (name, *_) in lookups.items()}
+        found = nodes.find(_tensors([out]), self._layout.raw, self._batch, own, names)
+        broadcast = {one.lookup for one in found}
+        for node, (name, why, call) in lookups.items():
+            if node in broadcast:
+                self._elsewhere.add(call)
+            elif why:
+                self.refuse([name], why, quiet=True)
         again = Counter(one.name for one in found)
         self._shared.update(name for name, count in again.items() if count > 1)
         self._handles += [one.node.register_prehook(partial(self._met, one, Call())) for one in found]
@@ -238,6 +273,13 @@ class Capture:
             given = tuple(one.detach() for one in gradients if one is not None)
             if self._handles and given:
                 self._guarded([found.name], lambda now: self._one(found.name, now, found.use(given)), given[0], call)
+
+    def later(self, tap: Tap, call: Call, x: Tensor, node: Any, why: str) -> bool:
+        """Whether a lookup, if it is the same for all samples, is left to the node that broadcasts it to them."""
+        possible = isinstance(tap.layer, torch.nn.Embedding) and node is not None and "Embedding" in node.name()
+        if possible and self._batch and (why or unclear(x, self._batch)):
+            self._lookups[node] = tap.sites["weight"], why, call
+        return possible
 
     def why_not(self, tap: Tap, x: Tensor) -> str:
         """Why the rows of an input are not samples."""
@@ -280,15 +322,19 @@ class Capture:
         except (NotSamples, RuntimeError, IndexError, TypeError, ValueError) as error:
             self.refuse(names, str(error))
 
-    def refuse(self, names: Iterable[str], why: str) -> None:
+    def refuse(self, names: Iterable[str], why: str, quiet: bool = False) -> None:
         """Mark parameters as not seen; ``why`` is the end of a sentence that starts with their name."""
         for name in names:
+            if quiet and self.raw[name].flags & REFUSED:
+                continue
+            self.raw[name].quiet = quiet
             self.raw[name].flags |= REFUSED
             self.raw[name].why = " ".join(why.split())[:160]
 
     def _one(self, name: str, task: int, use: Use) -> None:
         site, count = self._layout.sites[name], len(use) if self._count is None else self._count
         self.products.take(name, task, use)
+        self._sums.take(name, task, use)
         projections = use.project(*self._pairs[name]) if name in self._pairs else None
         part = use.first(count) if count else None
         squares = part.squares(site.heads) if part is not None else None
@@ -347,13 +393,16 @@ class _Forward:
         if not (torch.is_grad_enabled() and isinstance(out, Tensor) and out.requires_grad and args):
             return
         a = args[0].detach()
-        if why := capture.why_not(tap, args[0]):
-            capture.refuse(tap.sites.values(), why)
-            return
         call, version, shape = Call(), None if a.is_inference() else a._version, out.shape
+        why = capture.why_not(tap, args[0])
+        later = capture.later(tap, call, a, out.grad_fn, why)
+        if why:
+            if not later:
+                capture.refuse(tap.sites.values(), why)
+            return
 
         def seen(d: Tensor) -> None:
-            if not capture.open_hooks:
+            if not capture.open_hooks or call in capture._elsewhere:
                 return
             if version is not None and a._version != version:
                 capture.refuse(tap.sites.values(), "had its input changed in place after it was called")
@@ -382,29 +431,8 @@ class _Gradient:
         self._capture.took(self._site.name, parameter.grad)
 
 
-def products(x: Tensor, y: Tensor, site: Site) -> Tensor:
-    """``Σ x y`` of two tensors shaped as a parameter, over each of its heads (H,) or, without heads, all of it (1,)."""
-    if site.heads is None:
-        return torch.dot(x.reshape(-1), y.reshape(-1)).reshape(1)
-    count = site.heads.count
-    if site.shape is None or site.heads.side == "rows":
-        return torch.linalg.vecdot(x.reshape(count, -1), y.reshape(count, -1))
-    x, y = (one.reshape(site.shape).unflatten(1, (count, -1)) for one in (x, y))
-    return (x * y).sum((0, 2))
-
-
 def _owns(module: Any, parameter: Tensor) -> bool:
     return any(own is parameter for own in module.parameters())
-
-
-def shared(taps: Iterable[Tap]) -> set[str]:
-    """Parameters of more than one layer: their uses are kept until the end of the pass."""
-    seen: set[str] = set()
-    again: set[str] = set()
-    for tap in taps:
-        for name in tap.sites.values():
-            (again if name in seen else seen).add(name)
-    return again
 
 
 def _tensors(values: Iterable[Any]) -> Iterable[Tensor]:

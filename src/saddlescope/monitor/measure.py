@@ -12,7 +12,7 @@ from saddlescope import _warnings
 from saddlescope.monitor import modes, noise, products, rank, structure
 from saddlescope.monitor._torch import Tensor, nn, torch
 from saddlescope.monitor.balance import LARGER, Balance
-from saddlescope.monitor.capture import CHECK, NO_CROSS, NO_GRADIENT, NOT_FINITE, NOT_RECORDED, REFUSED, Capture, shared
+from saddlescope.monitor.capture import CHECK, NO_CROSS, NO_GRADIENT, NOT_FINITE, NOT_RECORDED, REFUSED, Capture
 from saddlescope.monitor.compiled import rows
 from saddlescope.monitor.coverage import NO_PAIR, PREDICTED, SKIPPED, UNPREDICTED, WATCHED, Row, listed
 from saddlescope.monitor.coverage import NOT_RECORDED as MISSED
@@ -24,7 +24,7 @@ from saddlescope.monitor.probe import averaged, summed
 from saddlescope.monitor.record import Values, merged
 from saddlescope.monitor.sample import Sample, Scale, pooled
 from saddlescope.monitor.settings import Settings
-from saddlescope.monitor.sites import Site, fingerprint, layout
+from saddlescope.monitor.sites import Site, fingerprint, layout, shared
 from saddlescope.monitor.uses import Heads
 from saddlescope.monitor.variables import MEANINGS, Status
 
@@ -120,6 +120,7 @@ class Measurement:
         raws = self.capture.finish()
         for name, gradient in (gradients or {}).items():
             self.capture.took(name, gradient)
+        self.capture.settle()
         if self._group is not None and self._hooks and gradients is not None:
             for name, gradient in averaged(gradients, self._group).items():
                 self.capture.take(name, gradient)
@@ -249,7 +250,9 @@ class Measurement:
         if site.reason and (site.name not in self._seen or status & REFUSED):
             return SKIPPED, why or site.reason
         flags = [flag for flag in (REFUSED, NOT_RECORDED, NO_GRADIENT) if status & flag]
-        return (MISSED, why or MEANINGS[Status(flags[0])]) if flags else (WATCHED, "")
+        if flags:
+            return MISSED, why or MEANINGS[Status(flags[0])]
+        return (SKIPPED, why) if why else (WATCHED, "")
 
     def _pairs(self) -> list[Row]:
         """Name, state and reason of every pair."""

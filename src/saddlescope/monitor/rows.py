@@ -78,6 +78,22 @@ def flattened(start: Any, rows: int, samples: int) -> bool:
     return False
 
 
+def unclear(x: Tensor, samples: int) -> bool:
+    """Whether rows of indices, as many as samples, may be positions."""
+    return len(x) == samples and (x.dim() == 1 or x.shape[1] == samples)
+
+
+def turned(start: Any, samples: int) -> bool:
+    """Whether what a node made has as many positions as samples, and its dimensions exchanged."""
+    shape = tuple(start._input_metadata[0].shape) if hasattr(start, "_input_metadata") else ()
+    return len(shape) > 1 and shape[0] == shape[1] == samples and _moved(_back_from(start, samples))
+
+
+def first_dim(dim: int, dims: int) -> int:
+    """A saved dimension counted from the first."""
+    return _signed(dim) % dims
+
+
 def _swapped(x: Tensor) -> bool:
     return _moved(_back(x))
 

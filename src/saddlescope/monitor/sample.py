@@ -18,16 +18,7 @@ from saddlescope.monitor.directions import Directions
 from saddlescope.monitor.moments import Moments, Table
 from saddlescope.monitor.ranks import LINEAR, Key, together
 from saddlescope.monitor.sites import Site
-
-TOLERANCE, AT_MOST = 1e3, 0.1
-"""By how much the sum of the projections may differ from the gradient's, relative to Σ|p_i|: rounding units, and the
-largest difference whatever they are."""
-
-
-def tolerance(precision: float) -> float:
-    """The largest difference that rounding explains."""
-    return min(TOLERANCE * precision, AT_MOST)
-
+from saddlescope.monitor.vectors import tolerance
 
 Name = TypeVar("Name", str, tuple[str, str])
 
@@ -125,6 +116,7 @@ def pooled(
         all_ranks = together(widths, known, samples, flags, scale.reduction, group)
         states = {name: _elsewhere(state, all_ranks.flags[name]) for name, state in states.items()}
         tables, whole = _merged(all_ranks.moments, all_ranks.flags), all_ranks.samples
+    states = {name: (flags & ~REFUSED if raws[name].quiet else flags, why) for name, (flags, why) in states.items()}
     seen = _seen(raws, directions, scale.of_gradient(whole), checks, states)
     along, of_squares, further = tables
     sums = {name: one for table in further for (name, _), one in table.apart().items()}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from saddlescope.monitor._torch import nn, torch
+from saddlescope.monitor._torch import Tensor, nn, torch
 from saddlescope.monitor.layers import BATCH_NORMS, NORMS, Uses, uses_of, why_not
 from saddlescope.monitor.uses import Heads
 
@@ -51,6 +51,8 @@ class Layout:
     """Layers that multiply (positions, samples, …), and take it unless they are ``batch_first``."""
     known: dict[Any, str] = field(default_factory=dict)
     """Why rows are not samples, by layer and shape of its input; filled as they are met."""
+    vectors: dict[str, bool] = field(default_factory=dict)
+    """Whether the samples of a vector add up to its gradient; filled as they are met."""
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -106,6 +108,27 @@ def layout(model: nn.Module, heads: Mapping[str, Heads]) -> Layout:
     training = (name for name, m in model.named_modules() if isinstance(m, BATCH_NORMS) and m.training)
     turned_layers = tuple((name, m) for name, m in model.named_modules() if isinstance(m, BY_POSITION))
     return Layout(sites, taps, skipped, raw, next(training, ""), fingerprint(model), turned_layers)
+
+
+def shared(taps: Iterable[Tap]) -> set[str]:
+    """Parameters of more than one layer: their uses are kept until the end of the pass."""
+    seen: set[str] = set()
+    again: set[str] = set()
+    for tap in taps:
+        for name in tap.sites.values():
+            (again if name in seen else seen).add(name)
+    return again
+
+
+def products(x: Tensor, y: Tensor, site: Site) -> Tensor:
+    """``Σ x y`` of two tensors shaped as a parameter, over each of its heads (H,) or, without heads, all of it (1,)."""
+    if site.heads is None:
+        return torch.dot(x.reshape(-1), y.reshape(-1)).reshape(1)
+    count = site.heads.count
+    if site.shape is None or site.heads.side == "rows":
+        return torch.linalg.vecdot(x.reshape(count, -1), y.reshape(count, -1))
+    x, y = (one.reshape(site.shape).unflatten(1, (count, -1)) for one in (x, y))
+    return (x * y).sum((0, 2))
 
 
 def _reasons(model: nn.Module) -> dict[int, str]:

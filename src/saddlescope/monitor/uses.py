@@ -14,7 +14,7 @@ are formed: they are no larger than the signals.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -113,7 +113,7 @@ class Lookup:
 
     def first(self, count: int) -> Lookup:
         """The use on the first samples only."""
-        return Lookup(self.ids[:count], self.d[:count], self.rows)
+        return replace(self, ids=self.ids[:count], d=self.d[:count])
 
     def project(self, U: Tensor, V: Tensor) -> Tensor:
         """``Σ_t u_α[id_it] (δ_it·v_α)`` (N, k)."""
@@ -129,6 +129,15 @@ class Lookup:
         """The per-sample contributions (N, m, n)."""
         G = self.d.new_zeros(len(self), self.rows, self.d.shape[2])
         return G.scatter_add_(1, self.ids[:, :, None].expand_as(self.d), self.d)
+
+
+@dataclass(frozen=True, eq=False)
+class Distinct(Lookup):
+    """A lookup of rows of which no two are the same."""
+
+    def squares(self, heads: Heads | None = None) -> Tensor:
+        """``‖G_i‖² = Σ_t ‖δ_it‖²`` (N, 1), or of every block of columns (N, H)."""
+        return blocks(self.d.square(), heads)
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,6 +228,73 @@ class Filter:
     def formed(self) -> Tensor:
         """The per-sample contributions (N, m, C/groups · kernel)."""
         return torch.cat([one.formed() for one in self.maps()], 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Operand:
+    """A factor of a batched product: G_i is the sum over rows of ``left ⊗ right``, its entries rearranged.
+
+    left (N, B, T, p) and right (N, B, T, q) give contributions to the operand (B, p, q); ``entries`` (m·n,) names for
+    each entry of the parameter the one of the operand, from 1, with 0 where it has none.
+    """
+
+    left: Tensor
+    right: Tensor
+    entries: Tensor
+    shape: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.left)
+
+    def first(self, count: int) -> Operand:
+        """The use on the first samples only."""
+        return Operand(self.left[:count], self.right[:count], self.entries, self.shape)
+
+    def formed(self) -> Tensor:
+        """The per-sample contributions (N, m, n)."""
+        G = torch.einsum("ibtp,ibtq->ibpq", self.left, self.right).flatten(1)
+        return torch.nn.functional.pad(G, (1, 0))[:, self.entries].unflatten(1, self.shape)
+
+    def project(self, U: Tensor, V: Tensor) -> Tensor:
+        """``u_αᵀG_iv_α`` (N, k)."""
+        return self._each(lambda G: Formed(G).project(U, V))
+
+    def squares(self, heads: Heads | None = None) -> Tensor:
+        """``‖G_i‖²`` (N, 1), or of every block (N, H)."""
+        return self._each(lambda G: Formed(G).squares(heads))
+
+    def _each(self, of: Callable[[Tensor], Tensor]) -> Tensor:
+        size = max(1, CHUNK // (self.shape[0] * self.shape[1]))
+        return torch.cat([of(self._some(i, i + size).formed()) for i in range(0, len(self), size)])
+
+    def _some(self, start: int, stop: int) -> Operand:
+        return Operand(self.left[start:stop], self.right[start:stop], self.entries, self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Formed:
+    """Per-sample contributions g (N, m, n) that were formed."""
+
+    g: Tensor
+
+    def __len__(self) -> int:
+        return len(self.g)
+
+    def first(self, count: int) -> Formed:
+        """The use on the first samples only."""
+        return Formed(self.g[:count])
+
+    def project(self, U: Tensor, V: Tensor) -> Tensor:
+        """``u_αᵀG_iv_α`` (N, k)."""
+        return ((self.g @ V.to(self.g.dtype)) * U.to(self.g.dtype)).sum(1)
+
+    def squares(self, heads: Heads | None = None) -> Tensor:
+        """``‖G_i‖²`` (N, 1), or of every block (N, H)."""
+        return blocks(self.g.square(), heads)
+
+    def formed(self) -> Tensor:
+        """The per-sample contributions."""
+        return self.g
 
 
 def inner(one: Use, other: Use, heads: Heads | None = None) -> Tensor:

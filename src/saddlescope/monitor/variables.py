@@ -32,7 +32,7 @@ MEANINGS = {
     Status.NOT_FINITE: "a gradient or a weight was infinite or NaN: look at the learning rate and at the loss scale",
     Status.NOT_RECORDED: "its layer was not called as a module, or its hooks could not fire; if the training step is "
     "compiled, use watch.probe(loss_fn, batch)",
-    Status.REFUSED: "gradients of single samples do not exist: BatchNorm couples them, or rows are not samples",
+    Status.REFUSED: "its samples were not told apart; watch.coverage() has the reason",
     Status.CROSS_TERM_MISSING: "used several times in one backward pass, which was not known before: its trace is "
     "left out until the next record",
     Status.OTHER_SHAPE: "the weight had another shape than before",
