@@ -96,9 +96,10 @@ def test_a_run_of_the_forecasts_can_be_repeated(example, forecast):
     assert fall == stored.fall.iloc[0]
     for row, (step, *values) in zip(stored.itertuples(), rows, strict=True):
         assert step == row.step
-        shown = [getattr(row, name) for name in example("forecast_runs").SIGNALS]
-        known = [(a, b) for a, b in zip(values, shown, strict=True) if a != ""]
-        assert np.allclose(*np.transpose(known), rtol=1e-3)
+        for name, value in zip(example("forecast_runs").SIGNALS, values, strict=True):
+            # Singular directions are refreshed up to a residual of 1 %; everything else is known to rounding.
+            along = name in ("modes", "leading")
+            assert value == "" or np.isclose(value, getattr(row, name), rtol=1e-2 if along else 1e-3), name
 
 
 def planted(runs, noise, rng):

@@ -231,7 +231,7 @@ def test_a_watch_is_saved_loaded_and_drawn(tmp_path):
     loaded, direct = sc.load(tmp_path / "training.zarr"), watch.to_xarray()
     xr.testing.assert_identical(loaded.assign_attrs(created_at=""), direct.assign_attrs(created_at=""))
     np.testing.assert_array_equal(loaded["step"], [0, 3, 6, 9])
-    assert repr(watch.summary()).splitlines()[1].endswith("4 of 4 recorded")
+    assert repr(watch.summary()).splitlines()[1].endswith("4 of 4 parameters recorded; 1 of 1 pairs predicted")
     answer = CliRunner().invoke(cli.app, ["info", str(tmp_path / "training.zarr")])
     assert answer.stdout.strip().endswith(repr(watch.summary()))
     assert [axes.get_ylabel() for axes in sc.plot(watch).axes] == [axes.get_ylabel() for axes in sc.plot(loaded).axes]

@@ -464,7 +464,7 @@ def test_frozen_and_unused_parameters():
     assert set(found.watch.records[0].values["trace"]) == {"used.weight", "used.bias", "last.bias"}
     model.unused.requires_grad_(True)
     watch = found.watch
-    with pytest.warns(UserWarning, match="unused.weight at step 1: no gradient arrived"), watch.step():
+    with pytest.warns(UserWarning, match="unused.weight, unused.bias at step 1: no gradient arrived"), watch.step():
         loss(model, normal(N, 3, 5)).backward()
     assert "unused.weight" not in watch.records[1].values["trace"]
 

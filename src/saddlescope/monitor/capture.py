@@ -123,6 +123,7 @@ class Capture:
         self._handles: list[Any] = []
         self._now, self._reads = Passes(self._reduced if reduced else None), False
         self._passes: dict[str, dict[int, _Pass]] = {}
+        self._counted: set[tuple[str, int]] = set()
         self._before: dict[str, Tensor] = {}
         self._begun: set[str] = set()
         self._batch: int | None = None
@@ -167,13 +168,16 @@ class Capture:
                 if one.squares is not None:
                     raw.squares.append(one.squares)
                 raw.samples.append(one.samples)
+                self._counted.add((name, number))
         self._passes, self._before = {}, {}
         return self.raw
 
     def settle(self) -> None:
         """Drop the squares of vectors whose samples do not add up to the gradient; once that is known, it holds."""
         known = self._layout.vectors
-        found = self._sums.agree(lambda name: self.raw[name].precision, self._counts)
+        found = self._sums.agree(
+            lambda name: self.raw[name].precision, lambda name, number: (name, number) in self._counted
+        )
         known |= {name: right for name, right in found.items() if not self.raw[name].flags & REFUSED}
         for name in (name for name, right in known.items() if not right):
             self.raw[name].flags |= CHECK
