@@ -97,9 +97,10 @@ def test_a_run_of_the_forecasts_can_be_repeated(example, forecast):
     for row, (step, *values) in zip(stored.itertuples(), rows, strict=True):
         assert step == row.step
         for name, value in zip(example("forecast_runs").SIGNALS, values, strict=True):
-            # Singular directions are refreshed up to a residual of 1 %; everything else is known to rounding.
+            # Singular directions are known up to a residual of 1 %, which changes variances by some per cent; the
+            # stored runs were made with another refresh of them. Everything else is known to rounding.
             along = name in ("modes", "leading")
-            assert value == "" or np.isclose(value, getattr(row, name), rtol=1e-2 if along else 1e-3), name
+            assert value == "" or np.isclose(value, getattr(row, name), rtol=5e-2 if along else 1e-3), name
 
 
 def planted(runs, noise, rng):
