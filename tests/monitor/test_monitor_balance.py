@@ -14,13 +14,13 @@ nn, F = torch.nn, torch.nn.functional
 
 from saddlescope.monitor import Watch  # noqa: E402
 from saddlescope.monitor.balance import Balance  # noqa: E402
-from saddlescope.monitor.capture import Capture, shared  # noqa: E402
+from saddlescope.monitor.capture import Capture  # noqa: E402
 from saddlescope.monitor.forecast import constants  # noqa: E402
 from saddlescope.monitor.record import Values  # noqa: E402
 from saddlescope.monitor.rules import Rule  # noqa: E402
 from saddlescope.monitor.sample import Sample, Scale, pooled  # noqa: E402
 from saddlescope.monitor.schedule import schedule  # noqa: E402
-from saddlescope.monitor.sites import layout  # noqa: E402
+from saddlescope.monitor.sites import layout, shared  # noqa: E402
 
 INPUTS, OUTPUTS = 10, 3
 
