@@ -1,6 +1,6 @@
 """What watching a training costs: ``python benchmarks/monitor.py [--tasks MLP …] [--rounds 30] [--peers]``.
 
-One thread, processor time. Before every timed step the weights are those of one training that goes on in between, so
+One thread, processor time. Before every timed step the weights are those of one training that continues in between, so
 that singular directions have moved as they do in use. Every sampled step is paired with a plain one right before or
 after it; a ratio is the median over pairs, with its quartiles.
 """

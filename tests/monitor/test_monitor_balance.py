@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -23,15 +23,6 @@ from saddlescope.monitor.schedule import schedule  # noqa: E402
 from saddlescope.monitor.sites import layout, shared  # noqa: E402
 
 INPUTS, OUTPUTS = 10, 3
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small tensors: threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def mlp(act: nn.Module | None = None, seed: int = 0) -> nn.Sequential:

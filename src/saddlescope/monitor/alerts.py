@@ -356,7 +356,7 @@ class Alerts:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state; conditions that are added later find theirs by name."""
+        """Continue from a state; conditions that are added later are matched by name."""
         self.fired = [Alert(**one) for one in state["fired"]]
         self._start = {variable: dict(by_key) for variable, by_key in state["start"].items()}
         self._known = {variable: set(by_key) for variable, by_key in self._start.items()}

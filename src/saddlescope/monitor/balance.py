@@ -66,9 +66,9 @@ class Balance:
         heads: Mapping[str, Heads] | None = None,
         strict: bool = False,
     ) -> None:
-        told = declared(model, given or ())
-        sides = {(pair.u, pair.w) for pair in told}
-        pairs = (*told, *(pair for pair in find(model) if (pair.u, pair.w) not in sides))
+        stated = declared(model, given or ())
+        sides = {(pair.u, pair.w) for pair in stated}
+        pairs = (*stated, *(pair for pair in find(model) if (pair.u, pair.w) not in sides))
         self.ledger = Ledger(model, pairs, structure.heads(model) | dict(heads or {}), strict)
         self.refused: dict[str, str] = {}
         """Why a pair was dropped, by its name, without candidates."""
@@ -336,7 +336,7 @@ class Balance:
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from a state."""
         self.ledger.keep(saved["pairs"])
         self.ledger.load_state_dict(saved["ledger"])
         for own, counts in zip((self._passed, self._failed), saved["tests"], strict=True):

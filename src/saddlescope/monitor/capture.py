@@ -5,8 +5,8 @@ gradient arrives in the backward pass, the two become a use of each parameter (`
 of every sample (``uses``): projections on the directions, squares. Nothing else is kept. A hook on each parameter reads
 its gradient when it has been accumulated, before anything clips it.
 
-Micro-batches are told apart by the backward pass that they belong to (``passes``): uses within one pass are of the same
-samples and are added with their cross term; different passes hold different samples.
+Micro-batches are distinguished by the backward pass that they belong to (``passes``): uses within one pass are of the
+same samples and are added with their cross term; different passes hold different samples.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from saddlescope.monitor.vectors import Sums
 
 PackedSequence = torch.nn.utils.rnn.PackedSequence
 
-CHECK, NO_GRADIENT, NOT_FINITE, NOT_RECORDED, REFUSED, NO_CROSS, RESHAPED = (flag.value for flag in Status)
+CHECK, NO_GRADIENT, NOT_FINITE, NOT_RECORDED, REFUSED, NO_CROSS, _ = (flag.value for flag in Status)
 """Flags of the status of a weight in a record."""
 
 BESIDES = "its samples do not add up to the gradient (a penalty, or a use besides its layer): its trace is left out"
@@ -110,7 +110,7 @@ class Capture:
         ``reduced``: gradients become means over ranks at the end of a pass. ``scaled``: parameters whose product with
         their gradient is wanted.
         """
-        self._model, self._layout, self._frames, self._count = model, layout, frames, squares
+        self._model, self._layout, self._count = model, layout, squares
         self._pairs = {name: frame.pairs for name, frame in frames.items()}
         self._per_sample = not layout.batch_norm and bool(frames or squares != 0)
         self._shared, self._scaled = shared, frozenset(scaled)

@@ -76,8 +76,8 @@ class Coverage(_show.Shown):
     @property
     def sentence(self) -> str:
         """All that needs a reason, in one line."""
-        told = Coverage(tuple(row for row in self.rows if row[2] or row[1] not in (WATCHED, PREDICTED)))
-        return "; ".join([self.headline, *(f"{state}: {reason}" for state, reason in told.reasons)])
+        notable = Coverage(tuple(row for row in self.rows if row[2] or row[1] not in (WATCHED, PREDICTED)))
+        return "; ".join([self.headline, *(f"{state}: {reason}" for state, reason in notable.reasons)])
 
     @property
     def text(self) -> str:

@@ -57,7 +57,8 @@ class Measurement:
         self._controls: dict[str, tuple[Tensor, Tensor]] = {}
         self._bases: dict[str, Tensor] = {}
         self._balance = Balance(model, pairs, self.heads, given.strict) if "balance" in given.quantities else None
-        self._optimizer: Any = None
+        self.optimizer: Any = None
+        """The optimizer that is followed."""
         self._declines: dict[str, products.Decline] = {}
         self._totals: deque[tuple[Tensor, Tensor]] = deque(maxlen=WINDOW)
         self._seen: dict[str, tuple[int, str]] = {}
@@ -177,7 +178,7 @@ class Measurement:
             J, ends = self.capture.products.gradients.get(name), self._interfaces[name]
             weights = tuple(self.layout.sites[end].parameter for end in ends)
             changed = self._balance is not None and name in self._balance.changed
-            rate = math.nan if J is None or changed else products.rate(J * factor, self._optimizer, weights)
+            rate = math.nan if J is None or changed else products.rate(J * factor, self.optimizer, weights)
             self._declines[name] = products.extended(self._declines.get(name), sample.step, float(log_det), rate)
         return {name: torch.tensor(one.predicted, dtype=torch.float64) for name, one in self._declines.items()}
 
@@ -205,7 +206,7 @@ class Measurement:
 
     def follow(self, optimizer: Any) -> None:
         """Follow the steps of an optimizer."""
-        self._optimizer = optimizer
+        self.optimizer = optimizer
         if self._balance is not None:
             self._balance.follow(optimizer)
 
@@ -291,7 +292,7 @@ class Measurement:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from a state."""
         sites = self.layout.sites
         if self._balance is not None and state["balance"] is not None:
             self._balance.load_state_dict(state["balance"])

@@ -106,7 +106,6 @@ class Watch:
         self._sampling = False
         self._stance = contextlib.ExitStack()
         self._search: Search | None = None
-        self._optimizer: Any = None
         self.records: list[Record] = []
         """What was taken so far, one record per sampled step."""
         if optimizer is not None:
@@ -236,7 +235,6 @@ class Watch:
     # --- the optimizer
 
     def _found(self, optimizer: Any) -> None:
-        self._optimizer = optimizer
         self._measure.follow(optimizer)
         if self.records and self.records[-1].lr is None:  # of the step that it makes now
             self.records[-1] = replace(self.records[-1], lr=self._lr())
@@ -248,7 +246,7 @@ class Watch:
 
     def _lr(self) -> float | None:
         wanted = {id(site.parameter) for site in self._measure.layout.sites.values()}
-        return None if self._optimizer is None else learning_rate(self._optimizer, wanted)
+        return None if self._measure.optimizer is None else learning_rate(self._measure.optimizer, wanted)
 
     # --- what it tells
 
@@ -317,7 +315,7 @@ class Watch:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state; the schedule, the number of samples and the optimizer may be others than before.
+        """Continue from a state; the schedule, the number of samples and the optimizer may differ.
 
         Conditions are functions, which are not kept: add them again, before or after. Raises TypeError for anything but
         a dict, ValueError where parameters, quantities, modes or reduction differ, and for states of other versions.
