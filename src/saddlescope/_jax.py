@@ -1,0 +1,47 @@
+"""JAX where it is installed: one sentence where it is not, the devices of a run, and its precision.
+
+JAX has one device per processor only if it is told so before it starts: the first use here does that. Where JAX had
+started before, a run on processors has one device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from functools import cache
+from typing import Any
+
+from saddlescope import _threads
+
+
+@cache
+def load() -> Any:
+    """The module jax; ImportError with the extra to install where it is missing."""
+    try:
+        import jax
+    except ImportError:
+        raise ImportError(
+            "a Model, and engine = \"jax\", need JAX, which is not installed; run pip install 'saddlescope[jax]'"
+        ) from None
+    with contextlib.suppress(RuntimeError):  # JAX has started already
+        if jax.config.jax_num_cpu_devices < 1:
+            jax.config.update("jax_num_cpu_devices", _threads.available())
+    return jax
+
+
+def devices(most: int | None = None) -> list[Any]:
+    """The devices over which members are spread, at most ``most``.
+
+    >>> len(devices(1))
+    1
+    """
+    return list(load().devices()[:most])
+
+
+def precision(dtype: str) -> contextlib.AbstractContextManager[Any]:
+    """A context in which JAX computes in this type: 64-bit numbers for "float64" only, never globally.
+
+    >>> with precision("float64"):
+    ...     load().numpy.zeros(1).dtype
+    dtype('float64')
+    """
+    return load().enable_x64(dtype == "float64")  # type: ignore[no-any-return]
