@@ -65,12 +65,12 @@ def test_errors_of_the_disk_in_words():
 # --- locks
 
 HELD = """
-import sys, time
+import sys
 from pathlib import Path
 from saddlescope import _files
 with _files.sole(Path(sys.argv[1]), "out"):
     print("held", flush=True)
-    time.sleep(60)
+    sys.stdin.read()
 """
 
 
@@ -79,7 +79,7 @@ def test_one_writer_of_all_processes(tmp_path, there):
     path = tmp_path / "run.zarr"
     if there:
         path.mkdir()
-    child = subprocess.Popen([sys.executable, "-c", HELD, str(path)], stdout=subprocess.PIPE)
+    child = subprocess.Popen([sys.executable, "-c", HELD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert child.stdout.readline() == b"held\n"
     with pytest.raises(BlockingIOError, match="is being written by another process"), _files.sole(path, "out"):
         pass
