@@ -51,7 +51,7 @@ nitpick_ignore_regex = [("py:class", r"(?!saddlescope\.).*")]  # types in signat
 nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_show_tb = True  # a cell that fails is a warning, which fails the build
-nb_execution_timeout = 120
+nb_execution_timeout = 600  # of a cell; all take seconds, but not on a machine that does other work
 nb_merge_streams = True
 
 html_theme = "pydata_sphinx_theme"
