@@ -1,0 +1,1 @@
+"""Engines in JAX: ensembles of a Model, and networks that have a kernel too."""
