@@ -11,9 +11,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from saddlescope import convert, init, monitor, plots, schedules, theory
+    from saddlescope import convert, init, labels, monitor, plots, schedules, theory
     from saddlescope.comparison import compare
-    from saddlescope.data import Dataset, GaussianData, Moments
+    from saddlescope.data import Dataset, Examples, GaussianData, Moments
     from saddlescope.methods import GD, SGD, GradientFlow, Langevin
     from saddlescope.networks import DeepLinear, Diagonal
     from saddlescope.plan import Accumulate, Plan, logspaced
@@ -30,6 +30,7 @@ __all__ = [
     "Dataset",
     "DeepLinear",
     "Diagonal",
+    "Examples",
     "GaussianData",
     "GradientFlow",
     "Langevin",
@@ -40,6 +41,7 @@ __all__ = [
     "compare",
     "convert",
     "init",
+    "labels",
     "load",
     "logspaced",
     "monitor",
@@ -58,6 +60,7 @@ _HOMES = {
     "Dataset": "data",
     "DeepLinear": "networks",
     "Diagonal": "networks",
+    "Examples": "data",
     "GaussianData": "data",
     "GradientFlow": "methods",
     "Langevin": "methods",

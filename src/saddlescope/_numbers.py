@@ -54,9 +54,14 @@ def as_numbers(value: Any, name: str, what: str = "an array") -> Floats:
     """
     if type(value) is np.ndarray and value.dtype == np.float64:
         return value
+    return _converted(value, name, what, np.float64)
+
+
+def _converted(value: Any, name: str, what: str, dtype: type | None) -> NDArray[Any]:
+    """Plain real numbers as an array of this type, or of that which holds them (None)."""
     try:
         with np.errstate(over="raise"):
-            return np.asarray(_plain(value, DEPTH), np.float64)
+            return np.asarray(_plain(value, DEPTH), dtype)
     except _NotPlain as reason:
         end = str(reason)
     except (OverflowError, FloatingPointError):
@@ -64,6 +69,23 @@ def as_numbers(value: Any, name: str, what: str = "an array") -> Floats:
     except ValueError:  # lists of unequal length
         end = f"nested lists of equal length, got {shown(value)}"
     raise TypeError(f"{name} must be {what} of numbers, {end}" if what else f"{name} must be a number, {end}")
+
+
+def as_samples(value: Any, name: str) -> NDArray[Any]:
+    """A read-only copy of finite samples (n, …) of any shape: floats as float64, whole numbers as int64.
+
+    >>> as_samples([[1, 2]], "X"), as_samples([1.0], "X")
+    (array([[1, 2]]), array([1.]))
+    """
+    plain = _converted(value, name, "an array", None)
+    whole = plain.dtype.kind in "iu" and plain.max(initial=0) < 2**63
+    samples = _copy(plain, name) if whole else _copy(as_numbers(plain, name), name)
+    if samples.ndim == 0 or 0 in samples.shape:
+        raise ValueError(
+            f"{name} must hold samples along its first axis, none of its axes empty, got shape {samples.shape}; "
+            f"use {name}[None] for one sample"
+        )
+    return _finite(samples.astype(np.int64) if whole else samples, name)
 
 
 def as_number(value: Any, name: str) -> float:
@@ -156,13 +178,13 @@ def python_number(value: Any) -> Any:
     return int(array) if array.dtype.kind in "iu" else float(array)
 
 
-def _copy(numbers: Floats, name: str) -> Floats:
+def _copy(numbers: NDArray[Any], name: str) -> NDArray[Any]:
     """A copy, with −0.0 replaced by 0.0."""
     require(16 * numbers.size, f"{name} of shape {numbers.shape}", "make it smaller")
-    return np.asarray(numbers + 0.0)
+    return np.asarray(numbers + numbers.dtype.type(0))
 
 
-def _finite(numbers: Floats, name: str) -> Floats:
+def _finite(numbers: NDArray[Any], name: str) -> NDArray[Any]:
     if not np.isfinite(numbers).all():
         raise ValueError(f"{name} must be finite, got NaN or infinity; remove or replace these entries")
     numbers.flags.writeable = False

@@ -7,6 +7,7 @@ allowed and the usual fix (the field's description).
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import inspect
 import re
 from collections.abc import Callable
@@ -57,16 +58,29 @@ def frozen(cls: type[T]) -> type[T]:
     __init__.__wrapped__ = validate  # type: ignore[attr-defined]  # keeps the signature for help()
     overrides: dict[str, Any] = {
         "__init__": __init__,
-        "__eq__": lambda self, other: type(self) is type(other) and to_table(self) == to_table(other),
+        "__eq__": lambda self, other: type(self) is type(other) and _identity(self) == _identity(other),
         "__repr__": _text,
         "_repr_html_": _html,
-        "__hash__": lambda self: hash(repr(to_table(self))),
+        "__hash__": lambda self: hash(repr(_identity(self))),
         "__getstate__": lambda self: {f.name: getattr(self, f.name) for f in dataclasses.fields(model)},
         "__setstate__": lambda self, state: self.__dict__.update({k: _read_only(v) for k, v in state.items()}),
     }
     for name, function in overrides.items():
         setattr(model, name, function)
     return model  # type: ignore[return-value]
+
+
+def _identity(value: Any) -> Any:
+    """What equal parts have in common: their tables, with digests of the arrays."""
+    if isinstance(value, np.ndarray):
+        return value.shape, value.dtype.str, hashlib.sha256(value.tobytes()).hexdigest()
+    if isinstance(value, (tuple, list)):
+        return [_identity(item) for item in value]
+    if hasattr(value, "_table"):
+        return value._table()
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return value
+    return type(value).__name__, {f.name: _identity(getattr(value, f.name)) for f in dataclasses.fields(value)}
 
 
 def _takes_a_tuple(model: type) -> bool:

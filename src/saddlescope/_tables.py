@@ -13,10 +13,10 @@ from typing import Any, TypeVar, get_args
 import numpy as np
 import tomli_w
 
-from saddlescope import _show
+from saddlescope import _show, labels
 from saddlescope._numbers import shown
 from saddlescope._parts import allowed, to_table
-from saddlescope.data import Dataset, GaussianData, Moments
+from saddlescope.data import Dataset, Examples, GaussianData, Moments
 from saddlescope.init import Balanced, Gaussian, Given
 from saddlescope.networks import Network
 
@@ -103,14 +103,16 @@ def problem_parts(tables: dict[str, Any], folder: str | os.PathLike[str]) -> tup
     return network, data, from_table("init", tables["init"], (Gaussian, Balanced, Given))
 
 
-def _data(table: Any, folder: str | os.PathLike[str]) -> GaussianData | Dataset | Moments:
+def _data(table: Any, folder: str | os.PathLike[str]) -> GaussianData | Dataset | Moments | Examples:
     """The data, written out or in short form: a teacher by its spectrum, a data set by its file."""
     kind = table.get("type", "GaussianData") if isinstance(table, Mapping) else None
     if kind == "GaussianData" and "spectrum" in table:
         return _from_spectrum(table)
     if kind == "Dataset" and "path" in table:
         return _from_file(table, folder)
-    return from_table("data", table, (GaussianData, Dataset, Moments))  # type: ignore[return-value]
+    if kind == "Examples" and isinstance(table.get("labels"), Mapping):
+        table = {**table, "labels": from_table("data.labels", table["labels"], labels.KINDS)}
+    return from_table("data", table, (GaussianData, Dataset, Moments, Examples))  # type: ignore[return-value]
 
 
 def _from_spectrum(table: Mapping[str, Any]) -> GaussianData:

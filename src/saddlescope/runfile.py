@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from saddlescope import _files, _zarr
-from saddlescope._arrays import Floats
+from saddlescope._arrays import Array
 from saddlescope._parts import to_table
 from saddlescope._tables import PARTS, from_table, parse, problem_parts, problem_tables, text_of
 from saddlescope.methods import METHODS, Method
@@ -52,12 +52,12 @@ def run_to_toml(problem: Problem, method: Method, plan: Plan, *, beside: bool = 
     return text_of(tables | {"method": to_table(method), "plan": plan_table})
 
 
-def large_arrays(problem: Problem) -> dict[str, Floats]:
+def large_arrays(problem: Problem) -> dict[str, Array]:
     """The arrays of a problem that its runs store as arrays, by name: data_X, data_teacher, init_weights_0, …"""
     return {name: array for name, _, array in _large(problem)}
 
 
-def _large(problem: Problem) -> Iterator[tuple[str, tuple[Any, ...], Floats]]:
+def _large(problem: Problem) -> Iterator[tuple[str, tuple[Any, ...], Array]]:
     """Name, keys in the tables, and values of every large array."""
     for part in ("data", "init"):
         for field in dataclasses.fields(getattr(problem, part)):
@@ -69,8 +69,10 @@ def _large(problem: Problem) -> Iterator[tuple[str, tuple[Any, ...], Floats]]:
                     yield "_".join(map(str, keys)), keys, array
 
 
-def _digest(array: Floats) -> str:
-    return hashlib.sha256(repr(array.shape).encode() + np.ascontiguousarray(array, "<f8").tobytes()).hexdigest()[:32]
+def _digest(array: Array) -> str:
+    kind = "" if array.dtype.kind == "f" else "whole numbers "
+    content = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
+    return hashlib.sha256(f"{kind}{array.shape!r}".encode() + content).hexdigest()[:32]
 
 
 def run_from_toml(
@@ -142,6 +144,6 @@ def _fetched(
             f"[{part}] the array {name} is not in this TOML but in the store of its run; "
             'add the table [arrays] with store = "RUN.zarr", or write the problem with Problem.to_toml'
         )
-    if found.dtype.kind != "f" or _digest(found) != digest:
+    if found.dtype not in (np.float64, np.int64) or _digest(found) != digest:
         raise ValueError(f"[{part}] the array {name} in {where!r} is not the one that was used; give the original")
     return found

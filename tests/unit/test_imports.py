@@ -50,7 +50,7 @@ def test_a_function_is_never_hidden_by_its_module(name, code):
 
 
 @pytest.mark.parametrize(
-    "name", sorted(set(sc.__all__) - {"convert", "init", "monitor", "plots", "schedules", "theory"})
+    "name", sorted(set(sc.__all__) - {"convert", "init", "labels", "monitor", "plots", "schedules", "theory"})
 )
 def test_no_module_has_the_name_of_a_function_or_class(name):
     """Importing such a module would replace the public name."""

@@ -15,12 +15,12 @@ from pydantic_core import ArgsKwargs
 from saddlescope import _show
 from saddlescope._arrays import Floats, transposed
 from saddlescope._memory import require
-from saddlescope._numbers import as_whole, shown
+from saddlescope._numbers import shown
 from saddlescope._parts import Matrix, OptionalMatrix, frozen
 from saddlescope._warnings import warn
 from saddlescope.data.base import CHEAP, Data, LabelNoise, ModeMoments, data_bytes
 from saddlescope.data.columns import Fit, fit, polar, standardised
-from saddlescope.data.samples import as_names, columns_chosen, from_table, is_table, read_samples
+from saddlescope.data.samples import as_names, columns_chosen, from_table, held_out, is_table, read_samples
 
 SMALLEST, LARGEST = 1e-152, 1e152
 """Range of sizes of inputs, labels and noise in which squares neither underflow nor overflow."""
@@ -142,17 +142,7 @@ class Dataset(Data):
         >>> data.samples, len(data.X_test)
         (2, 1)
         """
-        test, seed = as_whole(test, "test"), as_whole(seed, "seed")
-        if self.X_test is not None:
-            raise ValueError("split needs a data set of which no samples are held out; split the whole data set")
-        if not 0 < test < self.samples:
-            raise ValueError(
-                f"test must be at least 1 and less than the {self.samples} samples, got {test}; leave some to train on"
-            )
-        if seed < 0:
-            raise ValueError(f"seed must be at least 0, got {seed}")
-        order = np.random.default_rng(np.random.SeedSequence(seed)).permutation(self.samples)
-        held, kept = np.sort(order[:test]), np.sort(order[test:])
+        held, kept = held_out(self, test, seed)
         return replace(self, X=self.X[kept], Y=self.Y[kept], X_test=self.X[held], Y_test=self.Y[held])
 
     def standardise(self) -> Self:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saddlescope._memory import require
-from saddlescope._numbers import as_numbers, hint, shown
+from saddlescope._numbers import as_numbers, as_whole, hint, shown
 
 _TEXT = 60
 """Bytes of memory per byte of a CSV while it is read."""
@@ -72,6 +72,24 @@ def read_samples(path: str | os.PathLike[str], inputs: Any = None, targets: Any 
         if error.errno is None:
             raise
         raise OSError(f"path {shown(str(path))} could not be read ({error.strerror}); check it") from None
+
+
+def held_out(data: Any, test: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """``test`` of the samples of data, chosen at random, and the others, both in order.
+
+    Raises ValueError when none would be left, or some are held out already.
+    """
+    test, seed = as_whole(test, "test"), as_whole(seed, "seed")
+    if data.test_samples is not None:
+        raise ValueError("split needs a data set of which no samples are held out; split the whole data set")
+    if not 0 < test < data.samples:
+        raise ValueError(
+            f"test must be at least 1 and less than the {data.samples} samples, got {test}; leave some to train on"
+        )
+    if seed < 0:
+        raise ValueError(f"seed must be at least 0, got {seed}")
+    order = np.random.default_rng(np.random.SeedSequence(seed)).permutation(data.samples)
+    return np.sort(order[:test]), np.sort(order[test:])
 
 
 # --- names of columns
