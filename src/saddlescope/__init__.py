@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from saddlescope import convert, init, labels, monitor, plots, schedules, theory
     from saddlescope.comparison import compare
     from saddlescope.data import Dataset, Examples, GaussianData, Moments
-    from saddlescope.methods import GD, SGD, GradientFlow, Langevin
+    from saddlescope.methods import GD, SGD, Adam, AdamW, GradientFlow, Langevin
     from saddlescope.networks import DeepLinear, Diagonal
     from saddlescope.plan import Accumulate, Plan, logspaced
     from saddlescope.plots.picture import plot
@@ -27,6 +27,8 @@ __all__ = [
     "GD",
     "SGD",
     "Accumulate",
+    "Adam",
+    "AdamW",
     "Dataset",
     "DeepLinear",
     "Diagonal",
@@ -57,6 +59,8 @@ _HOMES = {
     "GD": "methods",
     "SGD": "methods",
     "Accumulate": "plan",
+    "Adam": "methods",
+    "AdamW": "methods",
     "Dataset": "data",
     "DeepLinear": "networks",
     "Diagonal": "networks",

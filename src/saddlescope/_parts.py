@@ -29,7 +29,7 @@ _ALIASES = {"learning_rate": "lr", "eta": "lr", "batch": "batch_size", "sigma": 
 """Common other names of an argument."""
 
 _OF_OTHERS = ("nesterov", "dampening", "betas", "beta", "amsgrad", "eps", "optimizer")
-_UNSUPPORTED = "Nesterov momentum and adaptive steps are not supported"
+_UNSUPPORTED = "Adam and AdamW have adaptive steps, Nesterov momentum is not supported"
 
 _CONFIG = pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 

@@ -1,4 +1,4 @@
-"""Methods: gradient flow, gradient descent, SGD and Langevin dynamics, and what engines need to know of them."""
+"""Methods: gradient flow, gradient descent, SGD, Adam, Langevin dynamics, and what engines need to know of them."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ _DECAY = "use 0 for no weight decay"
 _SCHEDULE = "leave it out for a constant learning rate, or use one such as schedules.Cosine(steps=10000)"
 _MOMENTUM = "use 0 for none, or a number below 1 such as 0.9"
 Momentum = Annotated[Real, Field(ge=0, lt=1)]
+Sampling = Literal["replacement", "without", "shuffle", "full"]
+Betas = tuple[Annotated[Real, Field(ge=0, lt=1)], Annotated[Real, Field(ge=0, lt=1)]]
+_BETAS = "use two numbers from 0 to below 1 such as (0.9, 0.999)"
+_EPS = "use a small number such as 1e-8"
+_SAMPLES = "leave it out for all samples, or use a number such as 256"
+_SAMPLING = 'use "replacement", "without", "shuffle" or "full"'
 _STEPWISE = ("balance identity", "determinant identity")
 _HEAVY_BALL = ("heavy-ball identity",)
 
@@ -44,6 +50,11 @@ class Rule:
     def source(self) -> str:
         """Name of the source of the map's gradient, under which engines look it up."""
         raise NotImplementedError
+
+    @property
+    def models_alone(self) -> bool:
+        """Whether only a Model can be trained by it."""
+        return False
 
     @property
     def diffusive(self) -> bool:
@@ -178,8 +189,40 @@ class GD(Rule):
         return True
 
 
+class Batches(Rule):
+    """Base of the methods that train on batches of samples; ``sampling="full"`` takes all samples at every step."""
+
+    batch_size: int | None
+
+    @property
+    def source(self) -> str:
+        """A batch."""
+        return "sgd"
+
+    def __post_init__(self) -> None:
+        if self.sampling == "full" and self.batch_size is not None:
+            raise ValueError(f'batch_size must be left out with sampling = "full", got {self.batch_size}')
+        if self.sampling != "full" and self.batch_size is None:
+            raise TypeError(f"{type(self).__name__} needs the argument 'batch_size'; {_BATCH}")
+
+    @property
+    def full_batch(self) -> bool:
+        """With ``sampling="full"``."""
+        return self.sampling == "full"
+
+    @property
+    def temperature(self) -> float:
+        """T = η/B; 0 for full batches; the largest under a schedule."""
+        return self.lr / self.batch
+
+    @property
+    def batch(self) -> float:
+        """B; infinite for full batches."""
+        return math.inf if self.batch_size is None else self.batch_size
+
+
 @frozen
-class SGD(Rule):
+class SGD(Batches):
     """``p ← μp − ηg``, ``θ ← θ + p``, g the mean over a batch of B samples of ``∇ℓ + γθ``; ``T = lr / batch_size``.
 
     On Gaussian data batches are fresh, exact in distribution, and cost the same for every B. On a data set
@@ -199,40 +242,66 @@ class SGD(Rule):
 
     lr: LearningRate = Field(description=_LR)
     batch_size: Annotated[Count | None, Field(ge=1, lt=2**53)] = Field(default=None, description=_BATCH)
-    sampling: Literal["replacement", "without", "shuffle", "full"] = Field(
-        default="replacement", description='use "replacement", "without", "shuffle" or "full"'
-    )
+    sampling: Sampling = Field(default="replacement", description=_SAMPLING)
     weight_decay: WeightDecay = Field(default=0.0, kw_only=True, description=_DECAY)
     schedule: Schedule | None = Field(default=None, kw_only=True, description=_SCHEDULE)
     momentum: Momentum = Field(default=0.0, kw_only=True, description=_MOMENTUM)
-
-    source: ClassVar[str] = "sgd"
 
     @property
     def keeps(self) -> tuple[str, ...]:
         """The exact identities of a step that hold."""
         return _HEAVY_BALL if self.momentum else _STEPWISE
 
-    def __post_init__(self) -> None:
-        if self.sampling == "full" and self.batch_size is not None:
-            raise ValueError(f'batch_size must be left out with sampling = "full", got {self.batch_size}')
-        if self.sampling != "full" and self.batch_size is None:
-            raise TypeError(f"SGD needs the argument 'batch_size'; {_BATCH}")
 
-    @property
-    def full_batch(self) -> bool:
-        """With ``sampling="full"``."""
-        return self.sampling == "full"
+@frozen
+class Adam(Batches):
+    """Adam, for a ``Model``: ``m ← β₁m + (1 − β₁)g``, ``v ← β₂v + (1 − β₂)g²``, ``θ ← θ − η m̂/(√v̂ + ε)``.
 
-    @property
-    def temperature(self) -> float:
-        """T = η/B; 0 for full batches; the largest under a schedule."""
-        return self.lr / self.batch
+    ``m̂ = m/(1 − β₁^k)``, ``v̂ = v/(1 − β₂^k)`` at step k = 1, 2, …; g is the mean over a batch of ``∇ℓ + γθ``, with
+    the ``weight_decay`` γ in the gradient (``AdamW`` keeps it out). ``betas`` are β₁ and β₂, ``eps`` ε. Batches,
+    ``sampling`` and ``schedule`` are those of ``SGD``. T = lr / batch_size is that of the noise of g alone, no
+    temperature of the weights follows from it. Keeps no identity.
+    Raises ValueError for betas outside 0 ≤ β < 1, eps that is not positive, or as SGD does.
+    Source: Kingma & Ba 2015, ICLR, arXiv 1412.6980.
 
-    @property
-    def batch(self) -> float:
-        """B; infinite for full batches."""
-        return math.inf if self.batch_size is None else self.batch_size
+    >>> Adam(lr=1e-3, batch_size=32).betas
+    (0.9, 0.999)
+    """
+
+    lr: LearningRate = Field(description=_LR)
+    batch_size: Annotated[Count | None, Field(ge=1, lt=2**53)] = Field(default=None, description=_BATCH)
+    sampling: Sampling = Field(default="replacement", description=_SAMPLING)
+    betas: Betas = Field(default=(0.9, 0.999), kw_only=True, description=_BETAS)
+    eps: Annotated[Real, Field(gt=0)] = Field(default=1e-8, kw_only=True, description=_EPS)
+    weight_decay: WeightDecay = Field(default=0.0, kw_only=True, description=_DECAY)
+    schedule: Schedule | None = Field(default=None, kw_only=True, description=_SCHEDULE)
+
+    keeps: ClassVar[tuple[str, ...]] = ()
+    models_alone: ClassVar[bool] = True
+
+
+@frozen
+class AdamW(Batches):
+    """Adam with weight decay apart from the gradient, for a ``Model``: ``θ ← θ − η (m̂/(√v̂ + ε) + γθ)``.
+
+    g of m and v is the mean over a batch of ∇ℓ alone; all else is as in ``Adam``.
+    Raises as Adam does.
+    Source: Loshchilov & Hutter 2019, ICLR, arXiv 1711.05101.
+
+    >>> AdamW(lr=1e-3, batch_size=32, weight_decay=0.1).weight_decay
+    0.1
+    """
+
+    lr: LearningRate = Field(description=_LR)
+    batch_size: Annotated[Count | None, Field(ge=1, lt=2**53)] = Field(default=None, description=_BATCH)
+    sampling: Sampling = Field(default="replacement", description=_SAMPLING)
+    betas: Betas = Field(default=(0.9, 0.999), kw_only=True, description=_BETAS)
+    eps: Annotated[Real, Field(gt=0)] = Field(default=1e-8, kw_only=True, description=_EPS)
+    weight_decay: WeightDecay = Field(kw_only=True, description="use a number such as 1e-2, or Adam for none")
+    schedule: Schedule | None = Field(default=None, kw_only=True, description=_SCHEDULE)
+
+    keeps: ClassVar[tuple[str, ...]] = ()
+    models_alone: ClassVar[bool] = True
 
 
 @frozen
@@ -246,11 +315,16 @@ class Langevin(Rule):
     a control that breaks the exact identities. dt = lr matches the first two moments of a step of SGD.
 
     ``order=2`` is the stochastic modified equation: drift ``−∇(𝓛 + (η/4)‖∇𝓛‖²) = −(I + (η/2)∇²𝓛)∇𝓛`` follows SGD to one
-    higher order of η in distribution, as dt → 0. ``weight_decay`` γ adds ``(γ/2)‖θ‖²`` to 𝓛, in that drift too. A
-    ``schedule`` multiplies η = lr, dt and T of a step by its factor.
+    higher order of η in distribution, as dt → 0. ``samples`` M, for a ``Model`` on many samples: drift and noise of a
+    step come from M fresh samples instead of all n. Mean and covariance are exact, ``−∇𝓛 dt`` and ``T C dt``, but the
+    noise is no longer Gaussian, as the choice of the M samples is part of it; M is at least ``B dt / lr``.
+
+    ``weight_decay`` γ adds ``(γ/2)‖θ‖²`` to 𝓛, in the drift of order 2 too. A ``schedule`` multiplies η = lr, dt and T
+    of a step by its factor.
     Keeps: the exact balance and determinant identities of a step for order 1 and noise that is not isotropic, with γ
     and the step's own dt in them; order 2 keeps none, as ‖∇𝓛‖² depends on each layer, not only on their product.
-    Raises TypeError or ValueError unless exactly one of ``batch_size`` and ``temperature`` is given.
+    Raises TypeError or ValueError unless exactly one of ``batch_size`` and ``temperature`` is given, or for samples
+    that are too few, or together with order 2 or isotropic noise.
     Source: Corlouer et al. 2026, arXiv 2604.06366, section 3; order 2: Li, Tai & E 2019, JMLR 20(40).
 
     >>> Langevin(lr=1e-2, batch_size=0.5, noise="gradient").temperature
@@ -268,6 +342,7 @@ class Langevin(Rule):
     order: Annotated[Literal[1, 2], NO_BOOLEAN] = Field(default=1, description="use 1 or 2")
     weight_decay: WeightDecay = Field(default=0.0, kw_only=True, description=_DECAY)
     schedule: Schedule | None = Field(default=None, kw_only=True, description=_SCHEDULE)
+    samples: Annotated[Count | None, Field(ge=2, lt=2**31)] = Field(default=None, kw_only=True, description=_SAMPLES)
 
     diffusive: ClassVar[bool] = True
 
@@ -282,8 +357,22 @@ class Langevin(Rule):
         temperature: float | None = None,
         weight_decay: float = 0.0,
         schedule: Schedule | None = None,
+        samples: int | None = None,
     ) -> None:
         """Signature alone: ``frozen`` makes the initialiser, and temperature is an argument without a field."""
+
+    def __post_init__(self) -> None:
+        if self.samples is None:
+            return
+        if self.noise != "gradient" or self.order == 2:
+            raise ValueError(
+                f'samples is for noise = "gradient" and order = 1, got "{self.noise}" and {self.order}; leave it out'
+            )
+        if self.samples < (least := self.batch_size * self.time_step / self.lr):
+            raise ValueError(
+                f"samples must be at least batch_size · dt / lr = {least:.4g}, got {self.samples}; fewer samples have "
+                "more noise than that; raise samples or lower dt"
+            )
 
     @model_validator(mode="before")
     @classmethod
@@ -311,6 +400,11 @@ class Langevin(Rule):
     def source(self) -> str:
         """Its noise."""
         return self.noise
+
+    @property
+    def models_alone(self) -> bool:
+        """With ``samples``."""
+        return self.samples is not None
 
     @property
     def step_argument(self) -> str:
@@ -361,5 +455,5 @@ def _batch_size(lr: Any, temperature: Any) -> float:
     return rate / given
 
 
-Method = GradientFlow | GD | SGD | Langevin
-METHODS = (GradientFlow, GD, SGD, Langevin)
+Method = GradientFlow | GD | SGD | Adam | AdamW | Langevin
+METHODS = (GradientFlow, GD, SGD, Adam, AdamW, Langevin)

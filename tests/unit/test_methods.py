@@ -4,7 +4,24 @@ from dataclasses import replace
 
 import pytest
 
-from saddlescope import GD, SGD, DeepLinear, GaussianData, GradientFlow, Langevin, Plan, Problem, init
+from saddlescope import (
+    GD,
+    SGD,
+    Adam,
+    AdamW,
+    DeepLinear,
+    GaussianData,
+    GradientFlow,
+    Langevin,
+    Plan,
+    Problem,
+    init,
+    simulate,
+    theory,
+)
+from saddlescope._parts import to_table
+from saddlescope._tables import from_table
+from saddlescope.methods import METHODS
 from saddlescope.runfile import run_from_toml, run_to_toml
 from saddlescope.schedules import Cosine
 
@@ -98,3 +115,51 @@ def test_methods_are_shown_without_their_defaults():
 def test_wrong_arguments_are_named(make, kind, name):
     with pytest.raises(kind, match=name):
         make()
+
+
+FOR_MODELS = {
+    "Adam": Adam(1e-3, 4, betas=(0.8, 0.99), weight_decay=0.1),
+    "AdamW": AdamW(1e-3, sampling="full", weight_decay=0.1, schedule=Cosine(10)),
+    "Langevin": Langevin(1e-3, 4, samples=4),
+}
+
+
+@pytest.mark.parametrize("name", FOR_MODELS)
+@pytest.mark.parametrize("engine", ["auto", "native", "reference"])
+def test_methods_for_models_are_refused_for_layered_networks(name, engine):
+    problem = Problem(DeepLinear((1, 1)), GaussianData([[1.0]]), init.Balanced(scale=0.5))
+    with pytest.raises(ValueError, match=f"{name}.* is for a Model, got a DeepLinear network"):
+        simulate(problem, FOR_MODELS[name], Plan(steps=1), engine=engine)
+    with pytest.raises(ValueError, match=f"closed SDE under SGD and Langevin, got {name}"):
+        theory.mode_sde(problem, FOR_MODELS[name], 0)
+    assert theory.stability_edge(problem, FOR_MODELS[name]) == float("inf")
+
+
+def test_methods_for_models_are_parts_as_others():
+    adam, decoupled, langevin = FOR_MODELS.values()
+    assert adam.temperature == 2.5e-4 and adam.batch == 4 and adam.keeps == () and not adam.full_batch
+    assert decoupled.full_batch and decoupled.temperature == 0 and decoupled.lr_at(5) < decoupled.lr
+    assert adam == from_table("method", to_table(adam), METHODS) != Adam(1e-3, 4)
+    assert langevin.batch == 4 and langevin.temperature == Langevin(1e-3, 4).temperature
+    assert repr(Adam(1e-3, 4)) == "Adam(lr=0.001, batch_size=4)"
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: Adam(1e-3), "Adam needs the argument 'batch_size'"),
+        (lambda: Adam(1e-3, 4, "full"), "batch_size must be left out"),
+        (lambda: AdamW(1e-3, 4), "AdamW needs the argument 'weight_decay'"),
+        (lambda: Adam(1e-3, 4, betas=(1.0, 0.9)), "betas must be less than 1, got 1"),
+        (lambda: Adam(1e-3, 4, betas=0.9), "betas must be a list, got 0.9"),
+        (lambda: Adam(1e-3, 4, eps=0), "eps must be greater than 0"),
+        (lambda: SGD(1e-3, 4, betas=(0.9, 0.9)), "no argument 'betas': Adam and AdamW have"),
+        (lambda: Langevin(1e-3, 4, samples=3), r"samples must be at least batch_size . dt / lr = 4, got 3"),
+        (lambda: Langevin(1e-3, 4, "isotropic", samples=8), "samples is for noise"),
+        (lambda: Langevin(1e-3, 4, order=2, samples=8), "samples is for noise"),
+    ],
+)
+def test_wrong_arguments_of_methods_for_models(make, sentence):
+    with pytest.raises((TypeError, ValueError), match=sentence):
+        make()
+    assert Langevin(1e-3, 4, dt=5e-4, samples=2).samples == 2, "a shorter step has less noise"

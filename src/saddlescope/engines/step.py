@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import get_args
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from saddlescope import init
 from saddlescope._arrays import Array, Floats
 from saddlescope.data import Data, is_finite
 from saddlescope.methods import Rule
+from saddlescope.networks import Network
 from saddlescope.networks.base import NetworkType
 from saddlescope.observables import observed
 from saddlescope.plan import Accumulate, Plan
@@ -179,6 +181,11 @@ def decode(problem: Problem, method: Rule, plan: Plan) -> Step:
 def check(problem: Problem, method: Rule, plan: Plan) -> None:
     """Raise ValueError when this method cannot run on this problem under this plan."""
     data = problem.data
+    if method.models_alone and isinstance(problem.network, get_args(Network)):
+        raise ValueError(
+            f"{method!r} is for a Model, got a {type(problem.network).__name__} network; use SGD, or Langevin without "
+            "samples, or give the network as a Model"
+        )
     init.check_members(problem.init, plan.trajectories, plan.members)
     if not np.isfinite(method.time_step * float(plan.steps)):
         raise ValueError(

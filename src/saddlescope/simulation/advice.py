@@ -25,7 +25,7 @@ from saddlescope.data.base import LARGEST
 from saddlescope.engines.protocol import Engine
 from saddlescope.engines.state import State, weights
 from saddlescope.engines.step import decode
-from saddlescope.methods import GD, GradientFlow, Langevin, Method
+from saddlescope.methods import GD, SGD, GradientFlow, Langevin, Method
 from saddlescope.observables import THRESHOLDS
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
@@ -274,7 +274,7 @@ def _plain(method: Method) -> Method:
     plain = replace(method, schedule=None)
     if isinstance(plain, Langevin):
         return replace(plain, order=1)
-    return replace(plain, momentum=0.0)
+    return replace(plain, momentum=0.0) if isinstance(plain, (GD, SGD)) else plain
 
 
 def _on_horizon(problem: Problem, method: Method, plan: Plan, state: State) -> Iterator[str]:

@@ -12,8 +12,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
+
 from jax import lax
 
 Words = tuple[Any, Any, Any, Any]

@@ -58,6 +58,8 @@ def _check(problem: Problem, method: Method, mode: int) -> None:
     reachable = min(len(strengths), *problem.network.widths)
     if not 0 <= mode < reachable:
         raise ValueError(f"mode must be 0 to {reachable - 1} for this teacher and these widths, got {mode}")
+    if method.models_alone:
+        raise ValueError(f"one mode has a closed SDE under SGD and Langevin, got {method!r}; use one of them")
     if method.source == "isotropic":
         raise ValueError('one mode has a closed SDE only under noise="gradient" or "aligned", got "isotropic"')
     if method.momentum:

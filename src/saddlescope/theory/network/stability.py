@@ -34,7 +34,7 @@ def stability_edge(problem: Problem, method: Method) -> float:
     trajectories make large excursions, soon all diverge. In other cases (momentum, data sets, inputs correlated across
     modes, Langevin) the value is that without noise, and noise of small batches lowers it, often severalfold.
     For a diagonal network it is that of equal chains. Infinite for gradient flow, for a zero teacher where L ≥ 2 and
-    γ = 0, and where it is not known (no ``mode_sde``).
+    γ = 0, and where it is not known (no ``mode_sde``, Adam).
     Raises TypeError for arguments of another kind.
     Source: derived here, by linearising about the teacher; tests/unit/test_stability.py.
 
@@ -50,7 +50,7 @@ def stability_edge(problem: Problem, method: Method) -> float:
         raise TypeError(f"problem must be such as Problem(network, data, init), got {shown(problem)}")
     if not isinstance(method, Rule):
         raise TypeError(f"method must be such as SGD(lr=1e-3, batch_size=16), got {shown(method)}")
-    if method.source == "flow" or not problem.network.mode_sde:
+    if method.source == "flow" or method.models_alone or not problem.network.mode_sde:
         return math.inf
     data, decay = problem.data, method.weight_decay
     noisy = method.source == "sgd" and not method.full_batch and not method.momentum
