@@ -30,6 +30,7 @@ HUGE = 2**31
 MODULES = (
     "saddlescope",
     "saddlescope.convert",
+    "saddlescope.labels",
     "saddlescope.monitor",
     "saddlescope.theory",
     "saddlescope.theory.determinant",
