@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from saddlescope.problem import Problem
     from saddlescope.runs.cite import cite
     from saddlescope.runs.store import load, read
+    from saddlescope.sde_terms import to_diffrax
     from saddlescope.simulation.simulate import simulate
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "schedules",
     "simulate",
     "theory",
+    "to_diffrax",
 ]
 
 _HOMES = {
@@ -78,6 +80,7 @@ _HOMES = {
     "plot": "plots.picture",
     "read": "runs.store",
     "simulate": "simulation.simulate",
+    "to_diffrax": "sde_terms",
 }
 """The module of each name; other public names are modules."""
 
