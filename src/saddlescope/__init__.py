@@ -11,11 +11,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from saddlescope import convert, init, labels, monitor, plots, schedules, theory
+    from saddlescope import convert, init, labels, monitor, observe, plots, schedules, theory
     from saddlescope.comparison import compare
     from saddlescope.data import Dataset, Examples, GaussianData, Moments
     from saddlescope.methods import GD, SGD, Adam, AdamW, GradientFlow, Langevin
-    from saddlescope.networks import DeepLinear, Diagonal
+    from saddlescope.networks import DeepLinear, Diagonal, Model
     from saddlescope.plan import Accumulate, Plan, logspaced
     from saddlescope.plots.picture import plot
     from saddlescope.problem import Problem
@@ -37,6 +37,7 @@ __all__ = [
     "GaussianData",
     "GradientFlow",
     "Langevin",
+    "Model",
     "Moments",
     "Plan",
     "Problem",
@@ -48,6 +49,7 @@ __all__ = [
     "load",
     "logspaced",
     "monitor",
+    "observe",
     "plot",
     "plots",
     "read",
@@ -70,6 +72,7 @@ _HOMES = {
     "GaussianData": "data",
     "GradientFlow": "methods",
     "Langevin": "methods",
+    "Model": "networks",
     "Moments": "data",
     "Plan": "plan",
     "Problem": "problem",

@@ -44,4 +44,4 @@ def precision(dtype: str) -> contextlib.AbstractContextManager[Any]:
     ...     load().numpy.zeros(1).dtype
     dtype('float64')
     """
-    return load().enable_x64(dtype == "float64")  # type: ignore[no-any-return]
+    return load().enable_x64(dtype == "float64")

@@ -20,6 +20,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic_core import PydanticCustomError
 
 from saddlescope import _show
+from saddlescope._functions import StoredFunction, described
 from saddlescope._numbers import as_matrix, hint, python_number, shown
 
 T = TypeVar("T")
@@ -213,6 +214,18 @@ def _no_boolean(value: Any) -> Any:
 NO_BOOLEAN = BeforeValidator(_no_boolean)
 """For choices among numbers: True does not count as 1."""
 
+
+def _function(value: Any, info: ValidationInfo) -> Any:
+    if isinstance(value, str) and " sha256:" in value:
+        return StoredFunction(value)
+    if not callable(value):
+        raise TypeError(f"{info.field_name} must be a function, got {shown(value)}")
+    return value
+
+
+Function = Annotated[Any, BeforeValidator(_function)]
+"""A function of the user; its text in a store becomes a function that refuses to be called."""
+
 Real = Annotated[float, BeforeValidator(_real), Field(strict=True, allow_inf_nan=False)]
 Count = Annotated[int, BeforeValidator(_whole), Field(strict=True)]
 Matrix = Annotated[Array, BeforeValidator(_matrix)]
@@ -221,7 +234,10 @@ OptionalMatrix = Annotated[Array | None, BeforeValidator(_matrix)]
 
 def to_table(part: Any) -> dict[str, Any]:
     """A part as a TOML table: its class name under ``type`` and every argument that is not None."""
-    table: dict[str, Any] = {"type": type(part).__name__}
+    if hasattr(part, "_table"):
+        table: dict[str, Any] = part._table()
+        return table
+    table = {"type": type(part).__name__}
     for field in dataclasses.fields(part):
         value = getattr(part, field.name)
         if value is not None:
@@ -234,4 +250,6 @@ def _to_toml(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, (tuple, list)):
         return [_to_toml(item) for item in value]
-    return to_table(value) if dataclasses.is_dataclass(value) else value
+    if dataclasses.is_dataclass(value):
+        return to_table(value)
+    return described(value) if callable(value) else value

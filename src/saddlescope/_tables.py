@@ -19,11 +19,15 @@ from saddlescope._parts import allowed, to_table
 from saddlescope.data import Dataset, Examples, GaussianData, Moments
 from saddlescope.init import Balanced, Gaussian, Given
 from saddlescope.networks import Network
+from saddlescope.networks.model import Model
 
 T = TypeVar("T")
 
 PARTS = ("network", "data", "init")
 """The tables of a problem."""
+
+NEEDED, OPTIONAL = ("network", "data"), ("init",)
+"""Tables that every problem has, and one that a Model, which brings its own initial weights, has not."""
 
 FEW = 8
 """Most numbers of a list that is shown in full."""
@@ -93,13 +97,17 @@ def from_table(name: str, table: Mapping[str, Any], classes: tuple[type[T], ...]
 
 def problem_tables(problem: Any) -> dict[str, Any]:
     """The tables of the parts of a problem."""
-    return {name: to_table(getattr(problem, name)) for name in PARTS}
+    return {name: to_table(part) for name in PARTS if (part := getattr(problem, name)) is not None}
 
 
 def problem_parts(tables: dict[str, Any], folder: str | os.PathLike[str]) -> tuple[Any, Any, Any]:
     """Network, data and init that tables describe; paths are relative to ``folder``."""
-    network = from_table("network", tables["network"], get_args(Network))
     data = _data(tables["data"], folder)
+    if isinstance(tables["network"], Mapping) and tables["network"].get("type") == "Model":
+        return Model._stored(dict(tables["network"])), data, None
+    network = from_table("network", tables["network"], get_args(Network))
+    if "init" not in tables:
+        raise ValueError(f"the table [init] is missing; add it ({allowed('init', PARTS)})")
     return network, data, from_table("init", tables["init"], (Gaussian, Balanced, Given))
 
 

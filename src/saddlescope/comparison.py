@@ -112,6 +112,7 @@ class Comparison:
 def compare(run: xr.Dataset, law: HasCDF | xr.Dataset, mode: int = 0, step: int | None = None) -> Comparison:
     """Compare the strengths of a mode over the trajectories of a run with a law, or with another run.
 
+    Of a Model these are the strengths of its observed modes, or without modes its loss, at saves of every trajectory.
     ``law`` is any object with ``cdf`` and ``mean``, such as ``theory.mode_sde(…).stationary()`` or a frozen
     distribution of ``scipy.stats``. Strengths are compared at the last save or at ``step``, which may be any save of a
     run that keeps trajectories, and only the last step of a run that keeps statistics. If ``isel`` or ``sel`` has
@@ -143,7 +144,7 @@ def compare(run: xr.Dataset, law: HasCDF | xr.Dataset, mode: int = 0, step: int 
         )
     given = selected(run)
     samples, diverged = strengths(given, mode, step)
-    target = float(given.problem.data.modes.strengths[mode])
+    target = float(given.targets[mode])
     points = {f"fraction up to {theta} s*": theta * target for theta in THRESHOLDS} if target > 0 else {}
     level = FALSE_ALARM / (1 + len(points))
     limit = False
@@ -156,7 +157,7 @@ def compare(run: xr.Dataset, law: HasCDF | xr.Dataset, mode: int = 0, step: int 
         diverged = max(diverged, lost)
     elif isinstance(law, HasCDF):
         cdf = probabilities(law.cdf, "law.cdf")
-        near = THRESHOLDS[0] * (target or float(given.problem.data.modes.strengths[0]))
+        near = THRESHOLDS[0] * (target or float(given.targets[0]))
         held = point_mass_near(law, samples, near)
         rows = [
             _largest_difference(samples, cdf, level, diverged, held),
@@ -188,7 +189,7 @@ def point_mass_near(law: Any, samples: Floats, near: float) -> Floats:
 def strengths(given: Selection, mode: int, step: int | None) -> tuple[Floats, float]:
     """Strength of a mode in every selected trajectory that has not diverged, and the fraction that has."""
     plan, state, steps = given.plan, given.state, given.run["step"].values
-    count = len(given.problem.data.modes.strengths)
+    count = len(given.targets)
     if not 0 <= mode < count:
         raise ValueError(f"mode must be from 0 to {count - 1}, got {shown(mode)}; modes are counted from the strongest")
     step = _last(plan, state.step, steps) if step is None else step
@@ -223,10 +224,13 @@ def _other_time(one: Selection, other: Selection, step: int | None) -> str:
 
 
 def _saved(given: Selection, mode: int, step: int) -> Floats:
-    shown = given.variable("mode_strength")
-    if shown is None or "mode" not in shown.coords or mode not in shown["mode"]:
-        raise ValueError(f"run must have mode_strength of mode {mode} to compare it at step {step}; keep both")
-    return np.asarray(shown.values[:, given.run["step"].values == step, shown["mode"].values == mode][:, 0])
+    name, at = given.compared, given.run["step"].values == step
+    found = given.variable(name)
+    if found is not None and "mode" not in found.dims and name == "loss":
+        return np.asarray(found.values[:, at][:, 0])
+    if found is None or "mode" not in found.coords or mode not in found["mode"]:
+        raise ValueError(f"run must have {name} of mode {mode} to compare it at step {step}; keep both")
+    return np.asarray(found.values[:, at, found["mode"].values == mode][:, 0])
 
 
 def _last(plan: Plan, reached: int, saves: NDArray[np.int64]) -> int:

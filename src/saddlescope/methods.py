@@ -47,6 +47,11 @@ class Rule:
     """μ of the heavy ball."""
 
     @property
+    def states(self) -> int:
+        """Numbers that the method keeps for every weight, beside it."""
+        return int(self.momentum > 0)
+
+    @property
     def source(self) -> str:
         """Name of the source of the map's gradient, under which engines look it up."""
         raise NotImplementedError

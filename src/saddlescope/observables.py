@@ -23,6 +23,8 @@ from saddlescope.data.base import into_modes
 from saddlescope.data.dataset import CHUNK
 from saddlescope.networks import Network
 from saddlescope.networks.deep_linear import end_to_end, narrow_interfaces
+from saddlescope.networks.model import is_model
+from saddlescope.observe.base import Variable as Variable
 from saddlescope.problem import Problem
 
 THRESHOLDS = (0.5, 0.9)
@@ -74,25 +76,6 @@ class Sight:
         error = self.in_modes - self.data.teacher_in_modes
         trace = self.network.gradient_trace(self.data, layers, error @ root, root, self.share)
         return np.sqrt(self.temperature * trace[:, 0, 0])
-
-
-@dataclass(frozen=True)
-class Variable:
-    """A variable of a run: its dims, its units, its name on an axis, and what it is."""
-
-    dims: tuple[str, ...]
-    units: str
-    long_name: str
-    definition: str = ""
-    note: str = ""
-    """Why it is NaN in this run, where it is."""
-
-    @property
-    def attrs(self) -> dict[str, str]:
-        """As attributes of a labelled array; without units where there are none, so that axes show none."""
-        named = {"units": self.units, "long_name": self.long_name, "definition": self.definition}
-        named |= {"why_nan": self.note}
-        return {name: text for name, text in named.items() if text and (name, text) != ("units", "1")}
 
 
 @dataclass(frozen=True)
@@ -228,7 +211,7 @@ STANDARD = tuple(name for name, observable in OBSERVABLES.items() if not observa
 """What every run observes."""
 
 
-def observed(problem: Problem, extra: Sequence[str]) -> tuple[str, ...]:
+def observed(problem: Problem, extra: Sequence[object]) -> tuple[str, ...]:
     """Names of what a run observes: the standard observables and these.
 
     Raises ValueError for a name that is unknown, or an observable that the problem does not have.
@@ -238,7 +221,11 @@ def observed(problem: Problem, extra: Sequence[str]) -> tuple[str, ...]:
     >>> observed(problem, ["loss"]) == STANDARD
     True
     """
+    if is_model(problem.network):
+        return ()
     for name in extra:
+        if not isinstance(name, str):
+            raise TypeError(f"observe must list names for a linear network, got {name!r:.60}; parts are for a Model")
         if name not in OBSERVABLES:
             names = [known for known, observable in OBSERVABLES.items() if observable.extra]
             close = hint(name, OBSERVABLES)

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 from saddlescope._arrays import Floats
 from saddlescope._memory import require
 from saddlescope._parts import Count, Real, frozen
+from saddlescope.observe.base import Observation
 
 Event = Literal["learning_time", "noise_peak"]
 Positive = Annotated[Count, Field(ge=1, lt=2**53)]
@@ -32,9 +33,10 @@ def _listed(value: Any, info: ValidationInfo) -> Any:
     return value
 
 
-def _sorted(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Distinct names in one order, so that plans that ask for the same are equal."""
-    return tuple(sorted(set(names)))
+def _sorted(wanted: tuple[str | Observation, ...]) -> tuple[str | Observation, ...]:
+    """Distinct names in one order, so that plans that ask for the same are equal; then the observations of a Model."""
+    names = sorted({one for one in wanted if isinstance(one, str)})
+    return (*names, *dict.fromkeys(one for one in wanted if not isinstance(one, str)))
 
 
 _LISTED = BeforeValidator(_listed)
@@ -108,7 +110,8 @@ class Plan:
     ``saves`` is the number of equal intervals between saves (step 0 is always saved), or ``logspaced(n)``;
     ``save_at`` lists the steps instead. ``members`` replays these members of a larger ensemble with the same seed.
     ``observe`` names extra observables to save in addition to the standard ones: "mode_matrix", "drift_norm",
-    "diffusion_norm", "noise_to_drift", "layer_singular_values" or "test_loss" (see ``observables.OBSERVABLES``).
+    "diffusion_norm", "noise_to_drift", "layer_singular_values" or "test_loss" (see ``observables.OBSERVABLES``); for a
+    Model it lists parts such as ``observe.Accuracy()``.
     ``events`` are tested at every step; "noise_peak" more than doubles the cost of a step.
     ``accumulate`` counts mode strengths during the run.
 
@@ -138,8 +141,8 @@ class Plan:
     )
 
     accumulate: Accumulate | None = Field(default=None, description="a part such as Accumulate(low=0.0, high=3.0)")
-    observe: Annotated[tuple[str, ...], AfterValidator(_sorted)] = Field(
-        default=(), description='a list of extra observables such as ["mode_matrix"]'
+    observe: Annotated[tuple[str | Observation, ...], AfterValidator(_sorted)] = Field(
+        default=(), description='a list of extra observables such as ["mode_matrix"], of a Model such as [Accuracy()]'
     )
 
     def __post_init__(self) -> None:

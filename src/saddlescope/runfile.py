@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from saddlescope import _files, _zarr
+from saddlescope import _files, _zarr, observe
 from saddlescope._arrays import Array
 from saddlescope._parts import to_table
-from saddlescope._tables import PARTS, from_table, parse, problem_parts, problem_tables, text_of
+from saddlescope._tables import NEEDED, OPTIONAL, from_table, parse, problem_parts, problem_tables, text_of
 from saddlescope.methods import METHODS, Method
 from saddlescope.plan import Accumulate, Logspaced, Plan
 from saddlescope.problem import Problem
@@ -60,7 +60,7 @@ def large_arrays(problem: Problem) -> dict[str, Array]:
 def _large(problem: Problem) -> Iterator[tuple[str, tuple[Any, ...], Array]]:
     """Name, keys in the tables, and values of every large array."""
     for part in ("data", "init"):
-        for field in dataclasses.fields(getattr(problem, part)):
+        for field in dataclasses.fields(getattr(problem, part)) if getattr(problem, part) is not None else ():
             value = getattr(getattr(problem, part), field.name)
             items = enumerate(value) if isinstance(value, tuple) else [(None, value)]
             for index, array in items:
@@ -93,7 +93,7 @@ def run_from_toml(
     >>> method.batch_size, plan.steps
     (16, 1000)
     """
-    tables = parse(text, (*PARTS, "method", "plan"), ("arrays",))
+    tables = parse(text, (*NEEDED, "method", "plan"), (*OPTIONAL, "arrays"))
     _fetch(tables, folder, arrays)
     method: Method = _with_schedule("method", tables["method"], "schedule", METHODS)
     plan_table = dict(tables["plan"]) if isinstance(tables["plan"], Mapping) else tables["plan"]
@@ -101,6 +101,8 @@ def run_from_toml(
         plan_table["saves"] = from_table("plan.saves", plan_table["saves"], (Logspaced,))
     if isinstance(plan_table, dict) and isinstance(plan_table.get("accumulate"), Mapping):
         plan_table["accumulate"] = from_table("plan.accumulate", plan_table["accumulate"], (Accumulate,))
+    if isinstance(plan_table, dict) and isinstance(plan_table.get("observe"), list):
+        plan_table["observe"] = [_observation(entry) for entry in plan_table["observe"]]
     return Problem(*problem_parts(tables, folder)), method, from_table("plan", plan_table, (Plan,))
 
 
@@ -111,11 +113,21 @@ def _with_schedule(name: str, table: Any, key: str, classes: tuple[type, ...]) -
     return from_table(name, table, classes)
 
 
+def _observation(entry: Any) -> Any:
+    """An observation from its table, with the parts inside it; anything else as it is."""
+    if isinstance(entry, list):
+        return [_observation(item) for item in entry]
+    if not isinstance(entry, Mapping):
+        return entry
+    inside = {key: _observation(value) for key, value in entry.items()}
+    return from_table("plan.observe", inside, observe.PARTS) if "type" in inside else inside
+
+
 def _fetch(tables: dict[str, Any], folder: str | os.PathLike[str], arrays: Mapping[Any, Any] | None) -> None:
     """Replace the names of stored arrays in the tables by the arrays."""
     source = tables.pop("arrays", None)
     for part in ("data", "init"):
-        table = tables[part]
+        table = tables.get(part, {})
         for key, value in table.items() if isinstance(table, dict) else ():
             if isinstance(value, list) and any(isinstance(item, str) for item in value):
                 table[key] = [_fetched(part, item, source, folder, arrays) for item in value]

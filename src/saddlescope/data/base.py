@@ -92,6 +92,11 @@ class Data:
     """Whether only moments of one input and one label are known, which do not determine the distribution of a batch."""
 
     @property
+    def fresh_labels(self) -> bool:
+        """Whether labels are noisy anew at every use."""
+        return self.label_noise > 0
+
+    @property
     def test_samples(self) -> tuple[Floats, Floats] | None:
         """Inputs and labels of samples that are held out; None without any."""
         return None

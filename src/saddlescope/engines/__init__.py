@@ -8,16 +8,19 @@ from saddlescope.engines.protocol import Engine
 from saddlescope.engines.reference import Reference
 from saddlescope.methods import Rule
 from saddlescope.networks import Network
+from saddlescope.networks.model import is_model
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 
-ENGINES = ("auto", "native", "reference")
+ENGINES = ("auto", "native", "reference", "jax")
 
 
 def make_engine(name: str, problem: Problem, method: Rule, plan: Plan) -> Engine:
     """The engine of one run, by its name or "auto"; ValueError where it cannot run the problem."""
     if not isinstance(name, str) or name not in ENGINES:
         raise ValueError(f"engine = {shown(name)} is unknown; {allowed(str(name), ENGINES)}")
+    if is_model(problem.network):
+        return _of_model(name, problem, method, plan)
     if chosen(name, problem.network) == "reference":
         return Reference(problem, method, plan)
     native = _native()
@@ -30,7 +33,17 @@ def chosen(name: str, network: Network) -> str:
     """The engine that a name stands for: "auto" is the compiled one, where it is built and has the network."""
     if name != "auto":
         return name
+    if is_model(network):
+        return "jax"
     return "native" if network.kernel and _native() else "reference"
+
+
+def _of_model(name: str, problem: Problem, method: Rule, plan: Plan) -> Engine:
+    if name not in ("auto", "jax"):
+        raise ValueError(f'engine must be "auto" or "jax" for a Model, got "{name}"; leave it out')
+    from saddlescope.engines.jax.ensemble import Ensemble
+
+    return Ensemble(problem, method, plan)
 
 
 def _native() -> type[Engine] | None:

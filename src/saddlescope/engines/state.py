@@ -21,11 +21,12 @@ from saddlescope.data.base import into_modes, out_of_modes
 from saddlescope.engines import correlator, dormand_prince
 from saddlescope.engines.step import Step
 from saddlescope.kernel import streams
+from saddlescope.networks.model import is_model
 from saddlescope.observables import THRESHOLDS
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 
-LAYERED = ("weights", "velocity")
+LAYERED = ("weights", "velocity", "sums")
 """Fields of a state that have an array for each layer."""
 
 PEAK_FALL = 0.9
@@ -44,6 +45,8 @@ class State:
     those of that time, at most the state's own); ``order`` (n, samples) the order in which SGD takes the samples of a
     data set (sampling "without" and "shuffle" only, else (n, 0)); ``correlator`` (n, m, levels, ROW) and ``histogram``
     (m, bins + 2) of the whole ensemble: what the plan accumulates, empty when it does not.
+    Of a Model ``weights`` are its leaves (n, …), ``velocity`` the state of its optimizer, ``words`` its keys (n, 2) and
+    ``sums`` what its observations add up at every step.
     """
 
     step: int
@@ -57,6 +60,7 @@ class State:
     order: NDArray[np.int32]
     correlator: Floats
     histogram: NDArray[np.int64]
+    sums: Layers = ()
 
     @property
     def trajectories(self) -> int:
@@ -129,6 +133,8 @@ def weights(step: Step, state: State) -> Layers:
     Under gradient flow they are integrated from the last internal point to the state's own time.
     """
     layers = state.weights
+    if is_model(step.network):
+        return tuple(np.asarray(layer, np.float64) for layer in layers)
     if step.continuous:
         time, size = state.clock.T
         end = np.where(state.status == 0, step.lr * state.step, time)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import get_args
 
 import numpy as np
 
@@ -20,8 +19,8 @@ from saddlescope import init
 from saddlescope._arrays import Array, Floats
 from saddlescope.data import Data, is_finite
 from saddlescope.methods import Rule
-from saddlescope.networks import Network
 from saddlescope.networks.base import NetworkType
+from saddlescope.networks.model import is_model
 from saddlescope.observables import observed
 from saddlescope.plan import Accumulate, Plan
 from saddlescope.problem import Problem
@@ -152,8 +151,8 @@ def decode(problem: Problem, method: Rule, plan: Plan) -> Step:
     check(problem, method, plan)
     data, source, sampling = problem.data, method.source, method.sampling
     batch, temperature = method.batch, method.temperature
-    if is_finite(data) and method.full_batch:
-        source, sampling = "sgd" if data.label_noise > 0 else "gd", "full"
+    if data.samples and method.full_batch:
+        source, sampling = "sgd" if data.fresh_labels else "gd", "full"
         batch, temperature = data.samples, method.lr / data.samples
     return Step(
         network=problem.network,
@@ -181,12 +180,13 @@ def decode(problem: Problem, method: Rule, plan: Plan) -> Step:
 def check(problem: Problem, method: Rule, plan: Plan) -> None:
     """Raise ValueError when this method cannot run on this problem under this plan."""
     data = problem.data
-    if method.models_alone and isinstance(problem.network, get_args(Network)):
+    if method.models_alone and not is_model(problem.network):
         raise ValueError(
             f"{method!r} is for a Model, got a {type(problem.network).__name__} network; use SGD, or Langevin without "
             "samples, or give the network as a Model"
         )
-    init.check_members(problem.init, plan.trajectories, plan.members)
+    if not is_model(problem.network):
+        init.check_members(problem.init, plan.trajectories, plan.members)
     if not np.isfinite(method.time_step * float(plan.steps)):
         raise ValueError(
             f"time must be finite, got {method.time_step:.3g} a step for {plan.steps} steps; lower lr or dt"
@@ -195,14 +195,16 @@ def check(problem: Problem, method: Rule, plan: Plan) -> None:
         raise ValueError(f'dtype must be "float64" for GradientFlow, got "{plan.dtype}"; leave dtype out')
     if method.source == "flow" and plan.accumulate is not None:
         raise ValueError("accumulate is for methods with noise, got GradientFlow; leave accumulate out")
-    if method.source == "aligned" and not data.diagonal_in_modes:
+    if is_model(problem.network):
+        _check_model(method, plan)
+    elif method.source == "aligned" and not data.diagonal_in_modes:
         raise ValueError(
             'noise = "aligned" needs a covariance that is diagonal in the right singular vectors of the teacher; '
             'use noise = "gradient" or change covariance'
         )
     if method.source == "sgd" and data.moments_alone:
         raise ValueError("SGD needs data with samples, got Moments, which do not fix the law of a batch; use Langevin")
-    if is_finite(data):
+    if data.samples:
         if method.sampling in ORDERED and method.batch > data.samples:
             raise ValueError(
                 f'batch_size must be at most the {data.samples} samples with sampling = "{method.sampling}", '
@@ -213,3 +215,23 @@ def check(problem: Problem, method: Rule, plan: Plan) -> None:
             f'sampling = "{method.sampling}" needs a data set, but samples of Gaussian data are always fresh; '
             "leave sampling out"
         )
+
+
+def _check_model(method: Rule, plan: Plan) -> None:
+    """Raise ValueError for what a Model has no meaning for."""
+    if method.source == "aligned":
+        raise ValueError(
+            'noise = "aligned" needs the modes of a linear network, which a Model does not have; use noise = "gradient"'
+        )
+    if plan.accumulate is not None:
+        raise ValueError(
+            "accumulate counts the mode strengths of a linear network, which a Model does not have; leave it out and "
+            'use keep = "trajectories"'
+        )
+    if "noise_peak" in plan.events:
+        raise ValueError(
+            'events = ["noise_peak"] is for linear networks; for a Model save observe.Modes() often and find the peak '
+            "there"
+        )
+    if plan.steps >= 2**31:
+        raise ValueError(f"steps must be below 2**31 for a Model, got {plan.steps:,}; continue the run instead")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import matplotlib as mpl
@@ -10,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from saddlescope._numbers import shown
+from saddlescope.networks.model import is_model
 from saddlescope.plots import series, training
 from saddlescope.plots.laws import draw_stationary
 from saddlescope.plots.panel import Panel, draw
@@ -62,6 +64,7 @@ def _panels(seen: View, theory: bool) -> tuple[list[Draw], list[str]]:
     found: list[Draw] = []
     absent: list[str] = []
     notes: list[str] = []
+    model = is_model(seen.problem.network)
 
     def add(content: Callable[[View], Panel], labels: bool = True) -> None:
         try:
@@ -74,9 +77,13 @@ def _panels(seen: View, theory: bool) -> tuple[list[Draw], list[str]]:
 
     predicted, sentences = (
         predictions(seen, series.shown_modes(seen))
-        if theory and len(seen.time) and "mode_strength" in seen.run
+        if theory and not model and len(seen.time) and "mode_strength" in seen.run
         else ([], [])
     )
+    if model:
+        for content in _of_model(seen):
+            add(content)
+        return found, [f"Left out: {'; '.join(absent)}."] if absent else []
     add(lambda seen: series.strengths_of(seen, predicted))
     add(lambda seen: series.noise_of(seen, predicted), labels=False)
     for content in (series.loss_of, series.balance_of, series.rank_of, series.determinant_of):
@@ -90,6 +97,21 @@ def _panels(seen: View, theory: bool) -> tuple[list[Draw], list[str]]:
     if absent:
         notes.append(f"Left out: {'; '.join(absent)}.")
     return found, [" ".join(notes)] if notes else []
+
+
+def _of_model(seen: View) -> list[Callable[[View], Panel]]:
+    """Contents of the panels of a Model: modes, their noise, the loss, then every other variable, as many as fit."""
+    held = {str(name): one for name, one in seen.run.data_vars.items() if "time" in one.dims}
+    model: Any = seen.problem.network
+    leaves = {leaf.name for leaf in model.leaves}
+    first: list[Callable[[View], Panel]] = []
+    if "mode_strength" in held:
+        first.append(lambda seen: series.strengths_of(seen, []))
+    if "mode_noise" in held:
+        first.append(lambda seen: series.noise_of(seen, []))
+    others = [name for name in held if name not in {"mode_strength", "mode_noise", "loss", "test_loss"} | leaves]
+    plain: list[Callable[[View], Panel]] = [partial(series.plain, name=name) for name in others]
+    return [*first, series.loss_of, *plain][: max(LAYOUTS)]
 
 
 LAYOUTS = {

@@ -96,7 +96,7 @@ def variable(run: xr.Dataset, name: str, axes: Axes | None = None) -> Figure:
     >>> variable(run, "alignment").axes[0].get_ylabel()
     'alignment'
     """
-    return over(run, lambda seen: _plain(seen, name), axes)
+    return over(run, lambda seen: plain(seen, name), axes)
 
 
 def over(run: xr.Dataset, panel: Callable[[View], Panel], axes: Axes | None) -> Figure:
@@ -191,7 +191,8 @@ def determinant_of(seen: View) -> Panel:
     return Panel(curves, False)
 
 
-def _plain(seen: View, name: str) -> Panel:
+def plain(seen: View, name: str) -> Panel:
+    """Any variable."""
     curves = _of_modes(seen, name)
     positive = curves.values.min() > 0
     return Panel(curves, bool(positive and curves.values.max() > 100 * curves.values.min()))
@@ -200,7 +201,7 @@ def _plain(seen: View, name: str) -> Panel:
 def _of_modes(seen: View, name: str) -> Curves:
     """Curves without the modes whose s* is 0."""
     curves = seen.curves(name)
-    if curves.axis != "mode":
+    if curves.axis != "mode" or not len(seen.learnable):
         return curves
     curves = curves.only(seen.learnable[curves.places])
     if not len(curves):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from saddlescope._arrays import Floats
 from saddlescope._numbers import as_whole
 from saddlescope.methods import Method
+from saddlescope.networks.model import is_model
 from saddlescope.observables import OBSERVABLES
 from saddlescope.plan import Plan
 from saddlescope.plots.style import label, quiet
@@ -103,7 +104,9 @@ class View:
 
     @cached_property
     def targets(self) -> Floats:
-        """s* of all modes of the teacher."""
+        """s* of all modes of the teacher; of a Model those of its observed modes."""
+        if is_model(self.problem.network):
+            return np.atleast_1d(np.asarray(self.run["target"].values if "target" in self.run.coords else [], float))
         return np.asarray(self.problem.data.modes.strengths)
 
     @cached_property
@@ -166,7 +169,7 @@ class View:
         """A variable; raises ValueError with the option of the plan that keeps it where it is missing."""
         if name in self.run:
             return self.run[name]
-        if name in OPTIONS:
+        if name in OPTIONS and not is_model(self.problem.network):
             raise CannotPlot(name, "the plan did not ask for it", f"simulate with {OPTIONS[name]}")
         if name in OBSERVABLES or name in EVENTS:
             raise CannotPlot(name.replace("_", " "), "dropped from the run", "keep it when you select variables")

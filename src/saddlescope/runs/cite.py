@@ -9,6 +9,7 @@ import xarray as xr
 from saddlescope.data import is_finite
 from saddlescope.init import Gaussian
 from saddlescope.methods import Method
+from saddlescope.networks.model import is_model
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.runs.run import parts
@@ -148,6 +149,9 @@ def cite(run: xr.Dataset) -> str:
 def _keys(problem: Problem, method: Method, plan: Plan) -> Iterator[str]:
     finite, source = is_finite(problem.data), method.source
     yield "saddlescope"
+    if is_model(problem.network):
+        yield from _of_model(method)
+        return
     yield problem.network.citation
     if finite:
         yield "varre2024"
@@ -159,6 +163,17 @@ def _keys(problem: Problem, method: Method, plan: Plan) -> Iterator[str]:
         yield from ("blackman2021", "box1958")
     if source == "sgd":
         yield from ("lemire2019",) if finite else ("bartlett1933", "marsaglia2000")
+    if method.diffusive:
+        yield "li2019"
+    if method.momentum:
+        yield "polyak1964"
+    if isinstance(getattr(method.schedule, "then", method.schedule), Cosine):
+        yield "loshchilov2017"
+
+
+def _of_model(method: Method) -> Iterator[str]:
+    if method.source == "sgd" or method.diffusive:
+        yield "corlouer2026"
     if method.diffusive:
         yield "li2019"
     if method.momentum:

@@ -26,9 +26,11 @@ from saddlescope.engines.protocol import Engine
 from saddlescope.engines.state import PEAK_FALL, State
 from saddlescope.engines.step import Step
 from saddlescope.methods import Method
+from saddlescope.networks.model import is_model
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.runfile import large_arrays, run_from_toml, run_to_toml
+from saddlescope.runs import models
 from saddlescope.runs.statistics import Record, statistics
 from saddlescope.runs.training import WHAT, is_training
 from saddlescope.runs.variables import CHECKPOINT, COORDINATES, EVENTS, Variable, coordinates, unit_names, variables
@@ -68,15 +70,20 @@ class Frame:
 
 def frame(problem: Problem, method: Method, plan: Plan, attrs: Mapping[str, Any]) -> Frame:
     """The frame of a run with these attributes."""
-    unused = {"interface"} if problem.network.depth == 1 else set()
-    if plan.keep != "statistics":
-        unused.add("statistic")
+    unused = set() if plan.keep == "statistics" else {"statistic"}
     axes = coordinates(problem, plan) | {"time": method.time(plan.save_steps)}
+    own = models.coordinates(problem, plan) if is_model(problem.network) else {}
+    if not own and not is_model(problem.network) and problem.network.depth == 1:
+        unused.add("interface")
     named = {dim: Variable((dim,), "1", "column", "name of the input or output") for dim in unit_names(problem, plan)}
-    used = {name: one for name, one in (COORDINATES | named).items() if name in axes and name not in unused}
+    used = {
+        name: one
+        for name, one in (COORDINATES | named).items()
+        if name in axes and name not in unused and name not in own
+    }
     return Frame(
         method=method,
-        coords={name: (variable.dims, axes[name], variable.attrs) for name, variable in used.items()},
+        coords={name: (variable.dims, axes[name], variable.attrs) for name, variable in used.items()} | own,
         arrays={
             name: (tuple(f"{name}_{axis}" for axis in range(values.ndim)), values, _described(name))
             for name, values in large_arrays(problem).items()
@@ -117,10 +124,17 @@ def attributes(problem: Problem, method: Method, plan: Plan, engine: Engine) -> 
         "instruction_set": getattr(engine, "instruction_set", ""),
         "temperature": method.temperature,
         "time_step": method.time_step,
-        "teacher_basis": "singular vectors of the teacher, inputs " + ("white" if problem.data.white else "not white"),
-        **_langevin_noise(engine.step),
-        **CONVENTIONS,
+        **_conventions(problem, engine.step),
     }
+
+
+def _conventions(problem: Problem, step: Step) -> dict[str, str]:
+    """The conventions of the numbers of a run."""
+    if is_model(problem.network):
+        loss = {"squared": "½‖f(x) − y‖²", "cross_entropy": "−log p(y)"}.get(str(problem.network.loss), "the loss")
+        return CONVENTIONS | {"convention_loss": f"{loss} per sample, its mean over the training samples"}
+    basis = "singular vectors of the teacher, inputs " + ("white" if problem.data.white else "not white")
+    return {"teacher_basis": basis, **_langevin_noise(step), **CONVENTIONS}
 
 
 @cache
@@ -179,6 +193,8 @@ def joined_saves(records: Sequence[Record], name: str) -> Floats:
 
 def status(problem: Problem, state: State) -> NDArray[np.int64]:
     """0, or the step of divergence, of every trajectory (n,); the state's step where the loss has just overflowed."""
+    if is_model(problem.network):
+        return state.status
     largest = np.max([np.abs(layer).max(axis=(1, 2)) for layer in state.weights], axis=0)
     near = np.flatnonzero((state.status == 0) & ~(largest < HUGE))
     found = state.status.copy()
@@ -196,6 +212,8 @@ def events(problem: Problem, plan: Plan, state: State) -> dict[str, NDArray[Any]
     A noise peak counts if the noise had fallen to 0.9 of it by the time the mode was learned; otherwise it is NaN.
     """
     found: dict[str, NDArray[Any]] = {"status": status(problem, state)}
+    if is_model(problem.network):
+        return found
     if "learning_time" in plan.events:
         found["learning_time"] = state.learned
     if "noise_peak" in plan.events:

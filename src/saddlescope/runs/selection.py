@@ -20,6 +20,7 @@ from saddlescope._arrays import Floats
 from saddlescope.engines.state import State, weights
 from saddlescope.engines.step import decode
 from saddlescope.methods import Method
+from saddlescope.networks.model import is_model
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.runs.run import final_state, parts, saved
@@ -52,13 +53,41 @@ class Selection:
     @cached_property
     def strengths(self) -> Floats:
         """Mode strengths (n, m) of the selected trajectories at the step of the state."""
+        if is_model(self.problem.network):
+            return self._saved_strengths
         layers = tuple(self.last_weights.values())
         return observables.mode_strength(self.problem.data, [self.problem.network.end_to_end(layers)])
+
+    @property
+    def compared(self) -> str:
+        """The variable that runs are compared by: the mode strengths; of a Model without modes the loss."""
+        return "loss" if is_model(self.problem.network) and "mode_strength" not in self.run else "mode_strength"
+
+    @cached_property
+    def targets(self) -> Floats:
+        """s* of the modes; 0 for the loss."""
+        if not is_model(self.problem.network):
+            return np.asarray(self.problem.data.modes.strengths)
+        return np.atleast_1d(np.asarray(self.run["target"].values if "target" in self.run.coords else [0.0], float))
+
+    @property
+    def _saved_strengths(self) -> Floats:
+        """Mode strengths or loss (n, m) of a Model at the last save, as they were observed."""
+        found = self.variable(self.compared)
+        if found is None or self.plan.keep == "statistics":
+            raise ValueError(
+                f"run must have {self.compared} of every trajectory, got a run of a Model that keeps statistics; "
+                'simulate it with Plan(keep="trajectories")'
+            )
+        return np.asarray(found.values[:, -1].reshape(found.shape[0], -1))
 
     @property
     def last_weights(self) -> dict[str, Floats]:
         """Weights ``W1``, … (n, n_l, n_{l−1}) of the selected trajectories at the step of the state."""
         layers = weights(decode(self.problem, self.method, self.plan), self.state)
+        if is_model(self.problem.network):
+            names = (leaf.name for leaf in self.problem.network.leaves)
+            return dict(zip(names, (np.asarray(layer, np.float64) for layer in layers), strict=True))
         return {f"W{l}": np.asarray(layer, np.float64) for l, layer in enumerate(layers, start=1)}
 
     @cached_property
@@ -147,6 +176,8 @@ def selected(run: xr.Dataset) -> Selection:
 
 def _check_values(given: Selection) -> None:
     """Raise ValueError unless the last save agrees with the checkpoint; earlier saves cannot be checked."""
+    if is_model(given.problem.network):
+        return
     shown, state = given.variable("mode_strength"), given.state
     saved = given.run["step"].values == state.step
     modes, alive = None if shown is None else shown.coords.get("mode"), given.status == 0

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from saddlescope.networks.model import is_model
 from saddlescope.observables import OBSERVABLES, SIZES, THRESHOLDS, Variable, observed
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
+from saddlescope.runs import models
 from saddlescope.runs.statistics import STATISTICS
 
 EVENTS = {
@@ -96,6 +98,8 @@ CHECKPOINT = Variable(("byte",), "1", "checkpoint", "state of the ensemble at it
 
 def variables(problem: Problem, plan: Plan) -> dict[str, Variable]:
     """The variables with a time axis that this run keeps; a network of one layer has no interfaces."""
+    if is_model(problem.network):
+        return models.variables(problem, plan)
     dims = tuple(problem.network.layer_dims(l) for l in range(1, problem.network.depth + 1))
     names = observed(problem, plan.observe)
     notes = {name: note for name in names if (note := OBSERVABLES[name].why_nan(problem))}
@@ -118,6 +122,8 @@ def _variables(keep: str, weight_dims: tuple[tuple[str, str], ...], names: tuple
 
 def sizes(problem: Problem, plan: Plan) -> dict[str, int]:
     """Length of every dim except time and those of ``Accumulate``."""
+    if is_model(problem.network):
+        return models.sizes(problem, plan)
     layers = {
         name: length
         for l, shape in enumerate(problem.network.shapes, start=1)
@@ -135,6 +141,8 @@ def shapes(problem: Problem, plan: Plan) -> dict[str, tuple[int, ...]]:
 
 def coordinates(problem: Problem, plan: Plan) -> dict[str, NDArray[Any]]:
     """Values of every coordinate except time."""
+    if is_model(problem.network):
+        return models.along(problem, plan)
     depth, strengths = problem.network.depth, problem.data.modes.strengths
     return (
         {
@@ -156,7 +164,7 @@ def coordinates(problem: Problem, plan: Plan) -> dict[str, NDArray[Any]]:
 def unit_names(problem: Problem, plan: Plan) -> dict[str, tuple[str, ...]]:
     """Names of the inputs and outputs along the weights that end at them, by dim; only for data with names."""
     network, data = problem.network, problem.data
-    if plan.keep != "weights" or network.scalar:
+    if plan.keep != "weights" or network.scalar or is_model(network):
         return {}
     ends = {network.layer_dims(1)[1]: data.inputs, network.layer_dims(network.depth)[0]: data.targets}
     return {dim: names for dim, names in ends.items() if names is not None}

@@ -26,6 +26,7 @@ from saddlescope.engines.protocol import Engine
 from saddlescope.engines.state import State, weights
 from saddlescope.engines.step import decode
 from saddlescope.methods import GD, SGD, GradientFlow, Langevin, Method
+from saddlescope.networks.model import is_model
 from saddlescope.observables import THRESHOLDS
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
@@ -90,6 +91,8 @@ def before(problem: Problem, method: Method, plan: Plan, engine: Engine, state: 
 def on_run(problem: Problem, method: Method, plan: Plan, engine: Engine, state: State) -> Iterator[str]:
     """Sentences on what is likely to go wrong in a run that starts at this state."""
     yield from _on_schedule(method, plan, state)
+    if is_model(problem.network):
+        return
     yield from _on_stability(problem, method)
     yield from _on_temperature(problem, method, plan)
     yield from _on_horizon(problem, method, plan, state)
@@ -103,11 +106,15 @@ def on_end(problem: Problem, method: Method, plan: Plan, state: State) -> Iterat
         left = (status(problem, state) == 0).any()
         what = "statistics are of all others, a biased sample" if left else "no trajectory is left for statistics"
         yield f"diverged: {lost}; {what}; {against_divergence(problem, method)}"
-    yield from _on_absorption(problem, method, plan, state)
+    if not is_model(problem.network):
+        yield from _on_absorption(problem, method, plan, state)
 
 
 def against_divergence(problem: Problem, method: Method) -> str:
     """What to change where trajectories diverge."""
+    if is_model(problem.network):
+        fix = "" if np.isinf(method.batch) else ", or raise batch_size"
+        return f"lower {method.step_argument} = {method.time_step:.3g}{fix}, or check the loss for NaN at the start"
     if method.source == "flow":
         return "lower the scale of the initial weights: the flow is too stiff"
     name, edge, without_noise = method.step_argument, theory.stability_edge(problem, method), _edge(problem, method)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from saddlescope.engines import chosen, make_engine
 from saddlescope.engines import correlator as accumulate
 from saddlescope.engines.step import ORDERED
 from saddlescope.methods import Method
+from saddlescope.networks.model import is_model
 from saddlescope.observables import THRESHOLDS
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
@@ -61,6 +63,8 @@ def size(problem: Problem, method: Method, plan: Plan, engine: str = "auto") -> 
     >>> size(problem, GD(lr=0.1), Plan(steps=10, saves=10)).saves
     5544
     """
+    if is_model(problem.network):
+        return _size_of_model(problem, method, plan)
     layers = problem.network.parameters * np.dtype(plan.dtype).itemsize * (2 if method.momentum else 1)
     trajectories = layers + _registers(problem, method, plan)
     modes = min(problem.data.dim_in, problem.data.dim_out)
@@ -70,6 +74,21 @@ def size(problem: Problem, method: Method, plan: Plan, engine: str = "auto") -> 
         listed=LISTED * plan.most_saves,
         checkpoint=plan.count * trajectories + histogram,
         engine=_scratch(problem, plan, chosen(engine, problem.network)) + data_bytes(problem.data),
+    )
+
+
+def _size_of_model(problem: Problem, method: Method, plan: Plan) -> Size:
+    """Of a Model: its leaves and the state of the optimizer, of every member; the engine holds them twice."""
+    word = np.dtype(plan.dtype).itemsize
+    weights = problem.network.parameters * word
+    carried = weights * (1 + method.states) + 8 * 8
+    data: Any = problem.data
+    samples = int(data.X.nbytes + data.Y.nbytes)
+    return Size(
+        saves=plan.most_saves * _save_bytes(problem, plan),
+        listed=LISTED * plan.most_saves,
+        checkpoint=plan.count * carried,
+        engine=2 * plan.count * carried + 4 * samples,
     )
 
 
@@ -106,6 +125,9 @@ def check_memory(problem: Problem, method: Method, plan: Plan, stored: bool = Tr
     >>> check_memory(problem, GD(lr=0.1), Plan(steps=10))
     """
     needs = size(problem, method, plan, engine)
+    if is_model(problem.network):
+        require(needs.memory(stored), "the run", f"lower trajectories (now {plan.count:,}), saves, or keep")
+        return
     ensemble, widest = f"trajectories (now {plan.count:,})", f"widths (now at most {max(problem.network.widths):,})"
     _, largest = max(
         (3 * needs.checkpoint, ensemble),

@@ -10,11 +10,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from saddlescope._arrays import Floats
 from saddlescope._numbers import shown
+from saddlescope.engines import make_engine
 from saddlescope.engines import state as states
 from saddlescope.engines.state import State
 from saddlescope.engines.step import decode
 from saddlescope.methods import Method, Rule
+from saddlescope.networks.model import is_model
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.runfile import run_to_toml
@@ -107,9 +110,18 @@ def _continued(run: xr.Dataset, method: Any, plan: Any) -> Start:
             "finish it before you continue it with another method"
         )
     weights = states.weights(decode(problem, old_method, old_plan), state)
-    fresh = states.start(problem, decode(problem, new.method, new.plan), new.plan, weights)
+    fresh = restarted(problem, new.method, new.plan, weights, state)
     toml = run_to_toml(problem, old_method, old_plan, beside=True)
     return replace(new, state=replace(fresh, words=state.words), continues=(*before, toml))
+
+
+def restarted(problem: Problem, method: Method, plan: Plan, weights: tuple[Floats, ...], state: State) -> State:
+    """Step 0 of a run by a method, from these weights."""
+    if is_model(problem.network):
+        engine: Any = make_engine("jax", problem, method, plan)
+        begun: State = engine.start(weights, state.words)
+        return begun
+    return states.start(problem, decode(problem, method, plan), plan, weights)
 
 
 def _check_ensemble(old: Plan, new: Plan, extends: bool) -> None:

@@ -1,0 +1,11 @@
+"""What a run of a Model measures at its saves, paid by the plans that ask for it: ``Plan(observe=[…])``.
+
+Every run of a Model has its ``loss``. An observation is a frozen part that adds variables to the run.
+"""
+
+from __future__ import annotations
+
+__all__: list[str] = []
+
+PARTS: tuple[type, ...] = ()
+"""Every part that a store may hold in the list ``observe`` of a plan, those inside observations included."""
