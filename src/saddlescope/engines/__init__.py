@@ -1,7 +1,8 @@
-"""Engines advance ensembles: a compiled one, and a plain NumPy one to check it against."""
+"""Engines advance ensembles: a compiled one, one in JAX, and a plain NumPy one to check both against."""
 
 from __future__ import annotations
 
+from saddlescope import _jax
 from saddlescope._numbers import shown
 from saddlescope._parts import allowed
 from saddlescope.engines.protocol import Engine
@@ -23,6 +24,8 @@ def make_engine(name: str, problem: Problem, method: Rule, plan: Plan) -> Engine
         return _of_model(name, problem, method, plan)
     if chosen(name, problem.network) == "reference":
         return Reference(problem, method, plan)
+    if name == "jax":
+        return _layered()(problem, method, plan)
     native = _native()
     if native is None:
         raise ValueError('engine "native" is not built here; reinstall the package, or use "reference"')
@@ -44,6 +47,14 @@ def _of_model(name: str, problem: Problem, method: Rule, plan: Plan) -> Engine:
     from saddlescope.engines.jax.ensemble import Ensemble
 
     return Ensemble(problem, method, plan)
+
+
+def _layered() -> type[Engine]:
+    """The JAX engine; ImportError with the extra to install where JAX is missing."""
+    _jax.load()
+    from saddlescope.engines.jax.layered import Layered
+
+    return Layered
 
 
 def _native() -> type[Engine] | None:

@@ -1,0 +1,107 @@
+"""Deep linear networks in JAX, trajectories last: the twin of what ``networks/deep_linear.py`` does at every step.
+
+Layers W_l are (n_l, n_{l−1}, n) in the teacher's basis. Noise is computed from ``E = ΔR`` (dy, r, n), in which
+``N = EEᵀ + σ²I`` and ``ΔΣ = ERᵀ``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from jax import lax
+from saddlescope.engines.jax.form import Form, Numbers
+
+
+def product(a: Any, b: Any) -> Any:
+    """``A B`` of every trajectory."""
+    return jnp.einsum("ijn,jkn->ikn", a, b)
+
+
+def end_to_end(weights: Any) -> Any:
+    """``P = W_L … W_1`` (dy, dx, n)."""
+    total = weights[0]
+    for layer in weights[1:]:
+        total = product(layer, total)
+    return total
+
+
+def surroundings(weights: Any) -> tuple[list[Any], list[Any]]:
+    """``W_{>l}`` (dy, n_l, n) and ``W_{<l}`` (n_{l−1}, dx, n) of every layer."""
+    first, last = weights[0], weights[-1]
+    aboves, belows = [_identity(last.shape[0], last)], [_identity(first.shape[1], first)]
+    for layer in reversed(weights[1:]):
+        aboves.insert(0, product(aboves[0], layer))
+    for layer in weights[:-1]:
+        belows.append(product(layer, belows[-1]))
+    return aboves, belows
+
+
+def gradient_trace(form: Form, numbers: Numbers, weights: Any, error: Any) -> Any:
+    """Trace of the covariance of one sample's gradient of all weights (n,)."""
+    total = jnp.zeros(error.shape[-1], error.dtype)
+    for above, below in zip(*surroundings(weights), strict=True):
+        seen = jnp.einsum("kjn,jr->krn", below, numbers.root)
+        pulled = jnp.einsum("ikn,irn->krn", above, error)
+        mean = _square(jnp.einsum("krn,jrn->kjn", pulled, seen))
+        labels = numbers.label_noise**2 * _square(above)
+        if form.finite:
+            second = _second_moment(numbers, above, pulled, seen)
+            total = total + numbers.share * (second - mean) + labels * _square(seen)
+        else:
+            total = total + (_square(pulled) + labels) * _square(seen) + mean
+    return jnp.maximum(total, 0)
+
+
+def mode_noise(form: Form, numbers: Numbers, weights: Any, error: Any) -> Any:
+    """``Var[u_αᵀ(Σ_l W_{>l}W_{>l}ᵀ G W_{<l}ᵀW_{<l})v_α]`` of one sample's G (m, n): mode noise at temperature 1.
+
+    From ``a_l = Eᵀp_l`` and ``b_l = Rᵀq_l``, ``p_l = W_{>l}W_{>l}ᵀu_α`` and ``q_l = W_{<l}ᵀW_{<l}v_α``.
+    """
+    aboves, belows = surroundings(weights)
+    m = form.modes
+    p = jnp.stack([jnp.einsum("ikn,akn->ian", above, above[:m]) for above in aboves])
+    q = jnp.stack([jnp.einsum("kjn,kan->jan", below, below[:, :m]) for below in belows])
+    a, b = jnp.einsum("irn,lian->lran", error, p), jnp.einsum("jr,ljan->lran", numbers.root, q)
+    labels = numbers.label_noise**2 * (_over(p, p) * _over(b, b)).sum(axis=(0, 1))
+    if not form.finite:
+        cross = _over(a, b)
+        return labels + (_over(a, a) * _over(b, b) + cross * cross.swapaxes(0, 1)).sum(axis=(0, 1))
+    mean = (a * b).sum(axis=(0, 1))
+
+    def add(total: Any, sample: Any) -> tuple[Any, None]:
+        inputs, residuals = sample
+        pulled = jnp.einsum("lran,r->lan", a, inputs) - jnp.einsum("lian,i->lan", p, residuals)
+        gradient = (pulled * jnp.einsum("lran,r->lan", b, inputs)).sum(axis=0)
+        return total + (gradient - mean) ** 2, None
+
+    total, _ = lax.scan(add, jnp.zeros_like(mean), (numbers.inputs.T, numbers.residuals.T))
+    return numbers.share * total / numbers.inputs.shape[1] + labels
+
+
+def _second_moment(numbers: Numbers, above: Any, pulled: Any, seen: Any) -> Any:
+    """``mean_i ‖W_{>l}ᵀ(Δx_i − r_i)‖² ‖W_{<l}x_i‖²`` (n,)."""
+
+    def add(total: Any, sample: Any) -> tuple[Any, None]:
+        inputs, residuals = sample
+        errors = jnp.einsum("krn,r->kn", pulled, inputs) - jnp.einsum("ikn,i->kn", above, residuals)
+        return total + (errors**2).sum(axis=0) * (jnp.einsum("krn,r->kn", seen, inputs) ** 2).sum(axis=0), None
+
+    start = jnp.zeros(pulled.shape[-1], pulled.dtype)
+    total, _ = lax.scan(add, start, (numbers.inputs.T, numbers.residuals.T))
+    return total / numbers.inputs.shape[1]
+
+
+def _over(x: Any, y: Any) -> Any:
+    """``x_l · y_k`` of every pair of layers (L, L, m, n)."""
+    return jnp.einsum("lian,kian->lkan", x, y)
+
+
+def _square(matrices: Any) -> Any:
+    """``‖·‖_F²`` (n,)."""
+    return (matrices**2).sum(axis=(0, 1))
+
+
+def _identity(size: int, like: Any) -> Any:
+    return jnp.broadcast_to(jnp.eye(size, dtype=like.dtype)[..., None], (size, size, like.shape[-1]))
