@@ -151,17 +151,28 @@ class Pairs(tuple[Pair, ...]):
         return "\n".join([*lines, *([f"scale-free: {', '.join(free)}"] if free else [])])
 
 
+def entries(member: Member, array: Any) -> Any:
+    """The entries of a leaf that belong to every unit (units, rest), units in the order of the kept axes.
+
+    >>> entries(("w", (1,)), np.arange(6.0).reshape(2, 3))
+    array([[0., 3.],
+           [1., 4.],
+           [2., 5.]])
+    """
+    _, axes, *read = member
+    array = array.reshape(read[0]) if read else array
+    kept = tuple(axis % array.ndim for axis in axes)
+    rest = tuple(axis for axis in range(array.ndim) if axis not in kept)
+    return array.transpose(kept + rest).reshape(prod(array.shape[axis] for axis in kept), -1)
+
+
 def form(member: Member, array: Any) -> Any:
-    """The entries of a leaf summed to one number for every unit (units,), units in the order of the kept axes.
+    """The entries of a leaf summed to one number for every unit (units,).
 
     >>> form(("w", (2,), (2, 1, 3)), np.arange(6.0).reshape(6, 1))
     array([3., 5., 7.])
     """
-    _, axes, *shape = member
-    array = array.reshape(shape[0]) if shape else array
-    kept = tuple(axis % array.ndim for axis in axes)
-    summed = array.sum(axis=tuple(axis for axis in range(array.ndim) if axis not in kept))
-    return summed.transpose(tuple(sorted(kept).index(axis) for axis in kept)).reshape(-1)
+    return entries(member, array).sum(axis=1)
 
 
 def _units(member: Member, shapes: Mapping[str, tuple[int, ...]], pair: str) -> int:
