@@ -5,7 +5,9 @@ Every run of a Model has its ``loss``. An observation is a frozen part that adds
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from saddlescope.observe.noise import LayerNoise, Modes, NoiseRate, RandomDirections
 
-PARTS: tuple[type, ...] = ()
+__all__ = ["LayerNoise", "Modes", "NoiseRate", "RandomDirections"]
+
+PARTS: tuple[type, ...] = (LayerNoise, Modes, NoiseRate, RandomDirections)
 """Every part that a store may hold in the list ``observe`` of a plan, those inside observations included."""
