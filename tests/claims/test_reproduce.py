@@ -122,6 +122,29 @@ def test_related_claims_are_links_where_they_are_on_the_page(paper, tmp_path):
         reproduce(out=tmp_path, progress=False)
 
 
+def test_a_claim_whose_package_is_missing_is_not_run(paper, tmp_path, capsys):
+    missing = replace(make_claim("bad", experiment=stop), extra="a_package_that_is_not_there")
+    paper(make_claim("good"), missing)
+    assert reproduce(out=tmp_path) == 0
+    found, unrun = json.loads((tmp_path / "report.json").read_text())["claims"]
+    assert (found["verdict"], unrun["verdict"], unrun["numbers"]) == ("confirmed", "not run", [])
+    assert "pip install 'saddlescope[a_package_that_is_not_there]'" in unrun["reason"]
+    page = (tmp_path / "index.html").read_text()
+    assert "1 confirmed, 1 not run" in page and "bad title" in page and "Not run: a_package" in page
+    assert "not run" in capsys.readouterr().out
+
+
+def test_a_claim_that_was_not_run_runs_when_its_package_is_there(paper, tmp_path):
+    missing = replace(make_claim("first"), extra="a_package_that_is_not_there")
+    paper(missing, make_claim("second", experiment=stop))
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(out=tmp_path, progress=False)
+    paper(replace(missing, extra="numpy"), make_claim("second"))
+    reproduce(out=tmp_path, progress=False)
+    verdicts = [claim["verdict"] for claim in json.loads((tmp_path / "report.json").read_text())["claims"]]
+    assert verdicts == ["confirmed", "confirmed"]
+
+
 def test_symbols_of_figures_are_set(paper, tmp_path):
     paper(make_claim("good"))
     reproduce(out=tmp_path, progress=False)

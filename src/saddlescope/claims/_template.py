@@ -60,14 +60,7 @@ SECTION = """<section id="{anchor}" aria-labelledby="{anchor}-title">
 <div class="equations">{equations}</div>
 <h4>Why it matters</h4>
 <p>{why}</p>
-<figure>{figure}</figure>
-<h4>Numbers</h4>
-<p>Why {badge}: {reason}.</p>
-{numbers}
-<h4>Negative controls</h4>
-<p>{control}</p>
-{controls}
-{rivals}
+{evidence}
 <div class="pair">
 <div>
 <h4>What is proved</h4>
@@ -89,6 +82,15 @@ SECTION = """<section id="{anchor}" aria-labelledby="{anchor}-title">
 <p class="up"><a href="#summary">↑ all claims</a></p>
 </section>
 """
+
+EVIDENCE = """<figure>{figure}</figure>
+<h4>Numbers</h4>
+<p>Why {badge}: {reason}.</p>
+{numbers}
+<h4>Negative controls</h4>
+<p>{control}</p>
+{controls}
+{rivals}"""
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --grey: #5b636e; --line: #e1e4e8; --soft: #f6f7f9;
@@ -143,6 +145,7 @@ th { color: var(--grey); font-weight: 600; font-size: .82rem; }
 .confirmed { color: var(--good); background: var(--good-soft); }
 .refuted { color: var(--bad); background: var(--bad-soft); border-style: double; border-width: 3px; }
 .inconclusive { color: var(--open); background: var(--open-soft); border-style: dashed; }
+.not-run { color: var(--grey); background: none; }
 .quick { color: var(--open); background: none; border-style: dotted; }
 figure { margin: 1.2rem 0; display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); column-gap: 0; }
 .panels { display: grid; grid-template-columns: subgrid; align-items: start; }

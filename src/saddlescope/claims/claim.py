@@ -11,6 +11,7 @@ inconclusive.
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -181,6 +182,8 @@ class Claim(_show.Shown):
     ``experiment(quick)`` returns the evidence; ``draw(axes, evidence)`` fills ``panels`` axes. For readers: ``why`` it
     matters to someone who trains networks, in two sentences; ``equations``, the formulas tested, in TeX (narrow
     pages break them at ``\\qquad``); what is ``proved`` and what is ``unknown``; ``related`` claims by name.
+    ``extra``: the optional package that the experiment needs, and the extra of saddlescope that installs it; a claim
+    whose package is missing is not run.
     """
 
     name: str
@@ -198,6 +201,14 @@ class Claim(_show.Shown):
     unknown: str
     related: tuple[str, ...]
     panels: int = 3
+    extra: str = ""
+
+    @property
+    def lacking(self) -> str:
+        """Why the experiment cannot run here, in one sentence; empty where it can."""
+        if not self.extra or importlib.util.find_spec(self.extra) is not None:
+            return ""
+        return f"{self.extra} is not installed; run pip install 'saddlescope[{self.extra}]'"
 
     def _summary(self) -> tuple[str, _show.Rows]:
         rows = [(name, " ".join(getattr(self, name).split())) for name in ("statement", "source", "method", "control")]

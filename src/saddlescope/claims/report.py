@@ -22,13 +22,16 @@ import numpy as np
 from saddlescope._files import replace
 from saddlescope.claims._mathml import line
 from saddlescope.claims._symbols import html
-from saddlescope.claims._template import MOVED, PAGE, QUICK, QUICK_STYLE, RUNS, SECTION, STYLE
+from saddlescope.claims._template import EVIDENCE, MOVED, PAGE, QUICK, QUICK_STYLE, RUNS, SECTION, STYLE
 from saddlescope.plots import columns
 
 Json = Mapping[str, Any]
 """An object of report.json."""
 
-MARKS = {"confirmed": "✓", "refuted": "✗", "inconclusive": "?"}
+NOT_RUN = "not run"
+"""In place of a verdict where the package that a claim needs is not installed."""
+
+MARKS = {"confirmed": "✓", "refuted": "✗", "inconclusive": "?", NOT_RUN: "–"}
 """A mark beside each verdict, so that none depends on its colour alone."""
 
 FOUND = {"confirmed": "inside", "refuted": "outside", "inconclusive": "unclear", None: "shown"}
@@ -166,13 +169,13 @@ def _group(place: int, paper: str, claims: Sequence[Json]) -> str:
 
 
 def _row(claim: Json) -> str:
-    head = claim["numbers"][0]
+    head = next(iter(claim["numbers"]), None)
     cells = (
         ("claim", f'<a href="#{_anchor(claim["name"])}">{html(claim["title"])}</a>'),
         ("verdict", _badge(claim["verdict"])),
-        ("effect", html(head["name"])),
-        ("measured", f'<span class="n">{_numerals(measured(head))}</span>'),
-        ("predicted", f'<span class="n">{_numerals(predicted(head))}</span>'),
+        ("effect", html(head["name"] if head else claim["reason"])),
+        ("measured", f'<span class="n">{_numerals(measured(head)) if head else "–"}</span>'),
+        ("predicted", f'<span class="n">{_numerals(predicted(head)) if head else "–"}</span>'),
         ("time", f'<span class="n">{claim["seconds"]:.1f}&nbsp;s</span>'),
     )
     return "<tr>" + "".join(f'<td class="{name}">{cell}</td>' for name, cell in cells) + "</tr>\n"
@@ -185,7 +188,7 @@ def _paper(place: int, paper: str, claims: Sequence[Json], quick: bool, shown: C
 
 def _section(claim: Json, quick: bool, shown: Container[str]) -> str:
     """One claim; ``shown`` are the names of the claims on the page, to which others can link."""
-    texts = ("title", "reason", "statement", "why", "control", "proved", "unknown", "method")
+    texts = ("title", "statement", "why", "proved", "unknown", "method")
     return SECTION.format(
         **{name: html(claim[name]) for name in texts},
         anchor=_anchor(claim["name"]),
@@ -193,13 +196,25 @@ def _section(claim: Json, quick: bool, shown: Container[str]) -> str:
         quick='<span class="badge quick">quick: coarser</span>' * quick,
         equations="".join(_equation(tex, claim["name"]) for tex in claim["equations"]),
         source=_source(claim["source"]),
-        figure=_figure(claim),
-        numbers=_numbers(claim["numbers"], "must be inside"),
-        controls=_numbers(claim["controls"], "must be outside"),
-        rivals=_rivals(claim["rivals"]),
+        evidence=_evidence(claim),
         command=escape(f"saddlescope reproduce {claim['name']}{' --quick' if quick else ''}"),
         runs=_runs(claim["runs"]),
         related=_related(claim["related"], shown),
+    )
+
+
+def _evidence(claim: Json) -> str:
+    """Figure, numbers, controls and rivals of a claim; the reason where it was not run."""
+    if claim["verdict"] == NOT_RUN:
+        return f"<p>Not run: {html(claim['reason'])}.</p>"
+    return EVIDENCE.format(
+        badge=_badge(claim["verdict"]),
+        reason=html(claim["reason"]),
+        figure=_figure(claim),
+        numbers=_numbers(claim["numbers"], "must be inside"),
+        control=html(claim["control"]),
+        controls=_numbers(claim["controls"], "must be outside"),
+        rivals=_rivals(claim["rivals"]),
     )
 
 
@@ -262,8 +277,9 @@ def _anchor(name: str) -> str:
 def _badge(verdict: str) -> str:
     """A verdict, with a mark and a colour. Raises ValueError for any other word: a record may hold anything."""
     if verdict not in MARKS:
-        raise ValueError(f"verdict must be confirmed, refuted or inconclusive, got {verdict!r:.80}")
-    return f'<span class="badge {verdict}"><span aria-hidden="true">{MARKS[verdict]}</span> {verdict}</span>'
+        raise ValueError(f"verdict must be confirmed, refuted, inconclusive or not run, got {verdict!r:.80}")
+    kind = verdict.replace(" ", "-")
+    return f'<span class="badge {kind}"><span aria-hidden="true">{MARKS[verdict]}</span> {verdict}</span>'
 
 
 def _beside(file: str) -> str:

@@ -1,6 +1,7 @@
 """The command that tests claims: select them by name, run and judge each, write one report.
 
-A claim is stored in the report's folder as soon as it is judged, so an interrupted command resumes after it.
+A claim is stored in the report's folder as soon as it is judged, so an interrupted command resumes after it. A claim
+that needs a package that is not installed is not run: the report says which, and it does not count as refuted.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ TEXTS = ("title", "statement", "why", "proved", "unknown", "source", "method", "
 Outcome = dict[str, Any]
 """A judged claim as it appears in report.json."""
 
-_COLOURS = {"confirmed": "green", "refuted": "red", "inconclusive": "yellow"}
+_COLOURS = {"confirmed": "green", "refuted": "red", "inconclusive": "yellow", report.NOT_RUN: "dim"}
 
 
 def select(names: Sequence[str] = ()) -> dict[str, Claim]:
@@ -103,7 +104,9 @@ def _outcomes(claims: dict[str, Claim], quick: bool, folder: Path, progress: boo
             identity, stem = _identity(name, claim, quick), _stem(name)
             kept = folder / KEPT / f"{stem}.json"
             outcome = _read(kept, identity)
-            if outcome is None:
+            if outcome is None and claim.lacking:
+                outcome = identity | _not_run(claim)
+            elif outcome is None:
                 outcome = identity | _run(claim, quick, folder, stem)
                 report.write_text(kept, json.dumps(outcome))
             found = f"{outcome['verdict']:>12}  {escape(claim.title)}  ({outcome['seconds']:.0f} s)"
@@ -179,6 +182,12 @@ def _run(claim: Claim, quick: bool, folder: Path, stem: str) -> Outcome:
     }
 
 
+def _not_run(claim: Claim) -> Outcome:
+    """The outcome of a claim whose package is not installed: nothing was measured."""
+    nothing: Outcome = {"numbers": [], "controls": [], "rivals": [], "runs": [], "figure": {"pdf": None, "panels": []}}
+    return {"verdict": report.NOT_RUN, "reason": claim.lacking, "seconds": 0.0, **nothing}
+
+
 def _draw(claim: Claim, axes: Sequence[Axes], evidence: Evidence) -> None:
     """The figure of a claim, with its symbols typeset."""
     claim.draw(axes, evidence)
@@ -214,12 +223,12 @@ def _print(outcomes: Sequence[Outcome], folder: Path) -> None:
     for paper, group in itertools.groupby(outcomes, key=itemgetter("paper")):
         table = Table("claim", "verdict", "measured", "predicted", "time", title=escape(paper), title_justify="left")
         for outcome in group:
-            colour, head = _COLOURS[outcome["verdict"]], outcome["numbers"][0]
+            colour, head = _COLOURS[outcome["verdict"]], next(iter(outcome["numbers"]), None)
             table.add_row(
                 escape(outcome["title"]),
                 f"[{colour}]{outcome['verdict']}[/{colour}]",
-                escape(f"{head['name']}: {report.measured(head)}"),
-                report.predicted(head),
+                escape(f"{head['name']}: {report.measured(head)}" if head else outcome["reason"]),
+                report.predicted(head) if head else "",
                 f"{outcome['seconds']:.0f} s",
             )
         console.print(table)
