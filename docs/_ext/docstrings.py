@@ -32,6 +32,7 @@ MODULES = (
     "saddlescope.convert",
     "saddlescope.labels",
     "saddlescope.monitor",
+    "saddlescope.observe",
     "saddlescope.theory",
     "saddlescope.theory.determinant",
     "saddlescope.theory.heavy_ball",
