@@ -19,7 +19,7 @@ from sphinx.errors import ExtensionError
 
 from saddlescope.claims import PAPERS, SOURCES
 from saddlescope.claims.claim import Claim
-from saddlescope.claims.report import FOUND, MARKS, RIVALS, catches, measured, predicted
+from saddlescope.claims.report import FOUND, MARKS, NOT_RUN, RIVALS, catches, measured, predicted
 from saddlescope.claims.reproduce import select
 
 DOCS = Path(__file__).parents[1]
@@ -29,7 +29,7 @@ Outcome = Mapping[str, Any]
 """A judged claim as it appears in report.json."""
 
 COLOURS = {"confirmed": "success", "refuted": "danger", "inconclusive": "warning"}
-BADGES = {verdict: f"{{bdg-{COLOURS[verdict]}}}`{mark} {verdict}`" for verdict, mark in MARKS.items()}
+BADGES = {verdict: f"{{bdg-{colour}}}`{MARKS[verdict]} {verdict}`" for verdict, colour in COLOURS.items()}
 """The verdicts of a report as badges of the site."""
 
 
@@ -39,14 +39,15 @@ def sentence(words: str) -> str:
 
 
 def outcomes(folder: Path = REPORT) -> dict[str, Outcome]:
-    """The claims of the report by name, each with the SVG of its panels; none without a report."""
+    """The claims of the report that were run, by name, each with the SVG of its panels; none without a report."""
     try:
         record = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         page = (folder / "index.html").read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
     about = {key: record[key] for key in ("version", "machine")}
-    return {claim["name"]: {**claim, **about, "panels": panels(page, claim["name"])} for claim in record["claims"]}
+    run = [claim for claim in record["claims"] if claim["verdict"] != NOT_RUN]
+    return {claim["name"]: {**claim, **about, "panels": panels(page, claim["name"])} for claim in run}
 
 
 def panels(page: str, name: str) -> list[bytes]:
@@ -108,9 +109,10 @@ def _related(claim: Claim) -> dict[str, Claim]:
 
 
 def _measured(name: str, claim: Claim, outcome: Outcome | None) -> str:
-    command = f"```shell\nsaddlescope reproduce {claim.name}\n```"
+    needed = f"pip install 'saddlescope[{claim.extra}]'\n" if claim.extra else ""
+    command = f"```shell\n{needed}saddlescope reproduce {claim.name}\n```"
     if outcome is None:
-        return f"This site was built without a report. To measure the numbers of this claim:\n\n{command}"
+        return f"This site was built without a report on this claim. To measure its numbers:\n\n{command}"
     coarse = " This was the quick form: small ensembles and wide regions." if outcome["quick"] else ""
     images = " ".join(f"![]({claim.name}-{n}.svg)" for n in range(1, len(outcome["panels"]) + 1))
     parts = [
