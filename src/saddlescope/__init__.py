@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from saddlescope.data import Dataset, Examples, GaussianData, Moments
     from saddlescope.methods import GD, SGD, Adam, AdamW, GradientFlow, Langevin
     from saddlescope.networks import DeepLinear, Diagonal, Model
+    from saddlescope.networks.rescaling import Pair
     from saddlescope.plan import Accumulate, Plan, logspaced
     from saddlescope.plots.picture import plot
     from saddlescope.problem import Problem
@@ -39,6 +40,7 @@ __all__ = [
     "Langevin",
     "Model",
     "Moments",
+    "Pair",
     "Plan",
     "Problem",
     "cite",
@@ -74,6 +76,7 @@ _HOMES = {
     "Langevin": "methods",
     "Model": "networks",
     "Moments": "data",
+    "Pair": "networks.rescaling",
     "Plan": "plan",
     "Problem": "problem",
     "cite": "runs.cite",

@@ -5,9 +5,35 @@ Every run of a Model has its ``loss``. An observation is a frozen part that adds
 
 from __future__ import annotations
 
+from saddlescope.networks.rescaling import Pair
 from saddlescope.observe.noise import LayerNoise, Modes, NoiseRate, RandomDirections
+from saddlescope.observe.rank import EffectiveRank, FeatureRank, LogDet, SingularValues
+from saddlescope.observe.values import Accuracy, TestLoss
 
-__all__ = ["LayerNoise", "Modes", "NoiseRate", "RandomDirections"]
+__all__ = [
+    "Accuracy",
+    "EffectiveRank",
+    "FeatureRank",
+    "LayerNoise",
+    "LogDet",
+    "Modes",
+    "NoiseRate",
+    "RandomDirections",
+    "SingularValues",
+    "TestLoss",
+]
 
-PARTS: tuple[type, ...] = (LayerNoise, Modes, NoiseRate, RandomDirections)
+PARTS: tuple[type, ...] = (
+    Accuracy,
+    EffectiveRank,
+    FeatureRank,
+    LayerNoise,
+    LogDet,
+    Modes,
+    NoiseRate,
+    Pair,
+    RandomDirections,
+    SingularValues,
+    TestLoss,
+)
 """Every part that a store may hold in the list ``observe`` of a plan, those inside observations included."""
