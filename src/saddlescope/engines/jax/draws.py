@@ -142,7 +142,7 @@ def _noise(table: Table, step: Step, key: Any) -> tuple[Any, Any]:
     """Weights (n,) and label noise (n, …) or None whose pull-back is √(T/dt) times normal noise of covariance C."""
     scale = math.sqrt(step.temperature / step.dt / table.samples)
     xi = jax.random.normal(jax.random.fold_in(key, WEIGHTS), (table.samples,), step.dtype)
-    weights, key = scale * math.sqrt(step.share) * (xi - xi.mean()), jax.random.fold_in(key, LABELS)
+    weights, key = scale * (xi - xi.mean()), jax.random.fold_in(key, LABELS)
     if table.label_noise > 0:
         return weights, scale * table.label_noise * jax.random.normal(key, table.y.shape, table.y.dtype)
     if table.labels is not None and table.labels.random:
