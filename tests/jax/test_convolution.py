@@ -5,9 +5,10 @@ import pytest
 from jax.extend.core import jaxprs_in_params
 
 import jax
+import saddlescope as sc
 from jax import lax
 from jax import numpy as jnp
-from saddlescope.engines.jax.convolution import products
+from saddlescope.engines.jax.convolution import of_model, products
 
 CASES = {
     "plain": {"x": (3, 8, 8, 2), "w": (3, 3, 2, 5)},
@@ -215,3 +216,15 @@ def test_networks_of_libraries(library):
     close(gradients(products(apply)), gradients(apply))
     assert "conv_general_dilated" in names(apply, params, x)
     assert "conv_general_dilated" not in names(products(apply), params, x)
+
+
+def test_model():
+    """The engine's model: the same losses, without convolutions; the reader's model stays."""
+    model = sc.Model(
+        lambda params, x: conv(x, params["w"]).mean((1, 2)), lambda key: {"w": jax.random.normal(key, (3, 3, 1, 2))}
+    )
+    x, y = random(8, (5, 6, 6, 1), (5, 2))
+    params, changed = model.init(jax.random.key(0)), of_model(model)
+    close(changed.losses(params, x, y), model.losses(params, x, y))
+    assert "conv_general_dilated" in names(model.losses, params, x, y)
+    assert "conv_general_dilated" not in names(changed.losses, params, x, y)

@@ -12,6 +12,7 @@ cond, remat and custom derivatives too), and evaluates the result.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import wraps
 from itertools import product
@@ -23,6 +24,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, jaxpr_as_fun, jaxprs_i
 import jax
 from jax import lax
 from jax import numpy as jnp
+from saddlescope.networks.model import Model
 
 LARGEST_WINDOW = 49  # positions: the patches are this much larger than the input
 
@@ -53,6 +55,14 @@ def products(function: Callable[..., Any]) -> Callable[..., Any]:
         return jax.tree.unflatten(jax.tree.structure(shape), leaves)
 
     return with_products
+
+
+def of_model(model: Model) -> Model:
+    """The same model, with products for convolutions in its functions of parameters and inputs."""
+    functions = {"apply": model.apply, "features": model.features}
+    changed = copy.copy(model)
+    vars(changed).update({name: products(function) for name, function in functions.items() if function})
+    return changed
 
 
 def convolves(jaxpr: Jaxpr) -> bool:
@@ -90,7 +100,7 @@ def _replaced(eqn: JaxprEqn) -> bool:
 def _product(
     x: jax.Array, w: jax.Array, dimension_numbers: Any, feature_group_count: int, **settings: Any
 ) -> jax.Array:
-    """The convolution, with the parameters of `lax.conv_general_dilated_p`. The long axis of the product, np, is last."""
+    """The convolution, from the parameters of its primitive; np, the long axis of the product, is last."""
     of_x, of_w, of_y = dimension_numbers
     x = x.transpose(of_x[1], of_x[0], *of_x[2:])
     w = w.transpose(of_w[0], *of_w[2:], of_w[1])

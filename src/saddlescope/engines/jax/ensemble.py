@@ -24,7 +24,7 @@ from jax import lax
 from jax import numpy as jnp
 from saddlescope import _jax
 from saddlescope._arrays import Floats
-from saddlescope.engines.jax import draws, flow, rules
+from saddlescope.engines.jax import convolution, draws, flow, rules
 from saddlescope.engines.jax.table import Table
 from saddlescope.engines.protocol import check_advance
 from saddlescope.engines.state import State
@@ -62,9 +62,10 @@ class Ensemble:
 
     def __init__(self, problem: Problem, method: Rule, plan: Plan) -> None:
         self.problem, self.plan, self.step = problem, plan, decode(problem, method, plan)
-        self.model: Model = problem.network  # type: ignore[assignment]
+        network: Model = problem.network  # type: ignore[assignment]
         self.observations = tuple(one for one in plan.observe if isinstance(one, Observation))
         devices = _jax.devices(plan.threads)
+        self.model = convolution.of_model(network) if devices[0].platform == "cpu" else network
         self.layout = Layout.of(plan.count, devices)
         with _jax.precision(plan.dtype):
             self.table = Table.of(problem.data, plan.dtype)  # type: ignore[arg-type]
