@@ -33,7 +33,16 @@ from saddlescope.runfile import large_arrays, run_from_toml, run_to_toml
 from saddlescope.runs import models
 from saddlescope.runs.statistics import Record, statistics
 from saddlescope.runs.training import WHAT, is_training
-from saddlescope.runs.variables import CHECKPOINT, COORDINATES, EVENTS, Variable, coordinates, unit_names, variables
+from saddlescope.runs.variables import (
+    CHECKPOINT,
+    COORDINATES,
+    EVENTS,
+    Variable,
+    coordinates,
+    unit_names,
+    variables,
+    weight_names,
+)
 
 HUGE = 1e30
 """While all weights are smaller, no loss overflows."""
@@ -168,7 +177,7 @@ def record(engine: Engine, plan: Plan, state: State) -> Save:
     """One save of the ensemble."""
     values = engine.observe(state)
     if plan.keep == "weights":
-        values |= {f"W{l}": layer for l, layer in enumerate(engine.weights(state), start=1)}
+        values |= dict(zip(weight_names(engine.step.network), engine.weights(state), strict=True))
     return Save(values, (state.status == 0) & np.isfinite(values["loss"]))
 
 

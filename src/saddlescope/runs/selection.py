@@ -26,7 +26,7 @@ from saddlescope.problem import Problem
 from saddlescope.runs.run import final_state, parts, saved
 from saddlescope.runs.run import status as status_of
 from saddlescope.runs.statistics import STATISTICS, Record, statistics
-from saddlescope.runs.variables import CHECKPOINT, COORDINATES, EVENTS, coordinates, sizes, variables
+from saddlescope.runs.variables import CHECKPOINT, COORDINATES, EVENTS, coordinates, sizes, variables, weight_names
 
 _FIX = "give the run as simulate or load returned it, or select from it with isel or sel"
 
@@ -85,10 +85,8 @@ class Selection:
     def last_weights(self) -> dict[str, Floats]:
         """Weights ``W1``, … (n, n_l, n_{l−1}) of the selected trajectories at the step of the state."""
         layers = weights(decode(self.problem, self.method, self.plan), self.state)
-        if is_model(self.problem.network):
-            names = (leaf.name for leaf in self.problem.network.leaves)
-            return dict(zip(names, (np.asarray(layer, np.float64) for layer in layers), strict=True))
-        return {f"W{l}": np.asarray(layer, np.float64) for l, layer in enumerate(layers, start=1)}
+        names = weight_names(self.problem.network)
+        return {name: np.asarray(layer, np.float64) for name, layer in zip(names, layers, strict=True)}
 
     @cached_property
     def status(self) -> NDArray[np.int64]:

@@ -120,6 +120,13 @@ def _variables(keep: str, weight_dims: tuple[tuple[str, str], ...], names: tuple
     }
 
 
+def weight_names(network: object) -> tuple[str, ...]:
+    """Names of the weights of a network: W1, …, WL, or of a Model its leaves."""
+    if is_model(network):
+        return tuple(leaf.name for leaf in network.leaves)
+    return tuple(f"W{l}" for l in range(1, network.depth + 1))  # type: ignore[attr-defined]
+
+
 def sizes(problem: Problem, plan: Plan) -> dict[str, int]:
     """Length of every dim except time and those of ``Accumulate``."""
     if is_model(problem.network):
