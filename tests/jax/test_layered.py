@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 import saddlescope as sc
-from saddlescope.engines.jax import layered
 from saddlescope.engines.jax.layered import Layered
 from saddlescope.engines.reference import Reference
 from saddlescope.schedules import Cosine, Warmup
