@@ -11,7 +11,9 @@ from matplotlib.figure import Figure
 
 import jax
 import saddlescope as sc
-from saddlescope.engines.jax.ensemble import Ensemble, Layout
+from saddlescope.engines.jax import programs
+from saddlescope.engines.jax.ensemble import Ensemble
+from saddlescope.engines.jax.layout import Layout
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(48, 3))
@@ -68,7 +70,7 @@ def test_bits_do_not_depend_on_chunks_or_devices(run, chunk, devices):
     if len(jax.devices()) < devices:
         pytest.skip("JAX had started with one device")
     engine = Ensemble(PROBLEM, SGD, PLAN)
-    engine.layout = Layout(PLAN.count, jax.devices()[:devices], chunk)
+    engine.arrange(Layout(PLAN.count, jax.devices()[:devices], chunk))
     state = engine.advance(engine.init(), PLAN.steps)
     np.testing.assert_array_equal(state.weights[0], run.w1.values[:, -1])
 
@@ -79,11 +81,13 @@ def test_bits_do_not_depend_on_members_or_saves(run):
 
 
 def test_one_compilation_for_any_saves():
-    engine = Ensemble(PROBLEM, SGD, PLAN)
-    state = engine.init()
-    for step in (1, 2, 5, 30, 31, 40):
-        state = engine.advance(state, step)
-    assert engine.compilations == 1
+    programs._KEPT.clear()
+    for seed, steps in ((3, (1, 2, 5, 30, 31, 40)), (4, (17, 40, 90))):
+        engine = Ensemble(PROBLEM, SGD, sc.Plan(steps=90, trajectories=5, seed=seed))
+        state = engine.init()
+        for step in steps:
+            state = engine.advance(state, step)
+        assert engine.compilations == 1
 
 
 def test_extended_is_the_same_run(run):
@@ -145,7 +149,7 @@ def test_a_store_is_read_without_the_functions(tmp_path):
     assert made.returncode == 0, made.stderr
     run = sc.load(store)
     assert run.w.shape == (4, 4, 2, 3) and isinstance(sc.plot(run), Figure)
-    problem, method, plan = sc.read(store)
+    problem, _, plan = sc.read(store)
     assert plan.steps == 30 and problem.network.leaves[0].name == "w" and "Model(apply=apply" in repr(problem)
     with pytest.raises(ValueError, match="the function apply is not in the store"):
         sc.simulate(run, plan=sc.Plan(steps=60, trajectories=4, keep="weights"))

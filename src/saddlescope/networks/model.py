@@ -7,6 +7,7 @@ JAX is imported when a Model is made.
 
 from __future__ import annotations
 
+import re
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from saddlescope._parts import Function, frozen
 from saddlescope.data import Dataset, Examples
 
 if TYPE_CHECKING:
-    from saddlescope.networks.rescaling import Pair  # type: ignore[import-untyped]
+    from saddlescope.networks.rescaling import Pair
 
 LOSSES = ("squared", "cross_entropy")
 
@@ -327,8 +328,8 @@ def _key(key: Any) -> str:
     """One step of a path in a pytree, as a name."""
     for attribute in ("name", "key", "idx"):
         if hasattr(key, attribute):
-            return str(getattr(key, attribute)).replace(".", "_").replace(" ", "_")
-    return str(key)
+            return re.sub(r"\W", "_", str(getattr(key, attribute)))
+    return re.sub(r"\W", "_", str(key))
 
 
 def _line(error: Exception) -> str:

@@ -5,6 +5,7 @@ They have the dims of the observations, and in front of these ``statistic`` or `
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,8 @@ def variables(problem: Problem, plan: Plan) -> dict[str, Variable]:
     found = {"loss": LOSS}
     for one in observations(problem, plan):
         for name, variable in one.variables(model, problem.data).items():
+            if not re.fullmatch(r"\w+", name):
+                raise ValueError(f"observe must give variables whose names are words, got {name!r}; rename it")
             if name in found:
                 raise ValueError(f"observe must give variables of different names, got {name!r} twice; leave one out")
             found[name] = variable

@@ -6,12 +6,13 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from saddlescope import _files, _zarr
-from saddlescope.runs.checkpoint import CHECKPOINT, MAGIC
+from saddlescope.runs.checkpoint import CHECKPOINT, MAGIC, unpack
 from saddlescope.runs.variables import COORDINATES, EVENTS, OBSERVABLES
 
 NEW = ".saddlescope-new"
@@ -54,11 +55,10 @@ def check_replaceable(place: Path) -> None:
     """Raise FileExistsError unless the folder of a run holds nothing else."""
     if os.path.ismount(place):
         raise FileExistsError(f"out {str(place)!r} is a mount point, which cannot be replaced; give a folder in it")
+    ours = _Ours(own_names(place))
     for entry in place.rglob("*"):
         relative = entry.relative_to(place).as_posix()
-        if entry.is_symlink() or not (
-            _OURS.fullmatch(relative) or (entry.is_dir() and _OUR_FOLDERS.fullmatch(relative))
-        ):
+        if entry.is_symlink() or not ours.holds(relative, entry.is_dir()):
             raise FileExistsError(
                 f"out {str(place)!r} holds a run and also {relative!r}, which is not part of the run; "
                 "move it elsewhere, or give another path"
@@ -85,23 +85,54 @@ def is_run(path: Path) -> bool:
 
 def _vacant(place: Path) -> bool:
     """Whether a folder is empty, or holds only what a killed call has left in it."""
-    left = [entry.name for entry in place.iterdir()]
-    return not left or (NEW in left and all(_OUR_NAMES.fullmatch(name) for name in left))
+    left, names = [entry.name for entry in place.iterdir()], _Ours(_marked(place)).names
+    return not left or (NEW in left and all(names.fullmatch(name) for name in left))
+
+
+def mark(place: Path, names: Iterable[str]) -> None:
+    """Mark an empty folder that is being filled with arrays of these names."""
+    with (place / NEW).open("x", encoding="utf-8") as file:
+        file.write("\n".join(names))
+
+
+def _marked(place: Path) -> set[str]:
+    """The names that ``mark`` wrote, if all of them arrived."""
+    try:
+        return set(filter(str.isidentifier, (place / NEW).read_text(encoding="utf-8").split("\n")))
+    except (OSError, UnicodeDecodeError):
+        return set()
 
 
 def clear(place: Path) -> None:
     """Remove what a killed call has left in a vacant folder."""
     if (place / NEW).exists():
+        names = _Ours(_marked(place)).names
         for entry in place.iterdir():
-            if entry.name != NEW and _OUR_NAMES.fullmatch(entry.name):
+            if entry.name != NEW and names.fullmatch(entry.name):
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
         (place / NEW).unlink()
 
 
-_NAMES = "|".join((*COORDINATES, *OBSERVABLES, *EVENTS, r"checkpoint|W\d+|unit\d+|data_\w+|init_\w+"))
-_OUR_NAMES = re.compile(rf"zarr\.json|{re.escape(NEW)}|{_NAMES}")
-_OUR_FOLDERS = re.compile(rf"(?:{_NAMES})(?:/c(?:/\d+)*)?")
-_OURS = re.compile(
-    rf"(?:(?:{_NAMES})/)?zarr\.json|{re.escape(NEW)}"
-    rf"|(?:{_NAMES})/c(?:/\d+)*/(?:\d+|\.\d+\.[0-9a-f]{{16}}\.saddlescope-part|\d+\.[0-9a-f]{{32}}\.partial)"
-)
+def own_names(place: Path) -> set[str]:
+    """Names of the arrays of a run that its checkpoint lists; none where it is damaged."""
+    try:
+        _, digests, sums = unpack(_zarr.read_bytes(place / CHECKPOINT))
+    except (OSError, ValueError):
+        return set()
+    return set(filter(str.isidentifier, {name.split("/")[0] for name in digests} | set(sums)))
+
+
+class _Ours:
+    """Which files of a folder belong to a run: those of every run, and of arrays with these further names."""
+
+    def __init__(self, further: Iterable[str]) -> None:
+        known = (*COORDINATES, *OBSERVABLES, *EVENTS, r"checkpoint|W\d+|unit\d+|data_\w+|init_\w+")
+        names, new = "|".join((*known, *map(re.escape, further))), re.escape(NEW)
+        self.names = re.compile(rf"zarr\.json|{new}|{names}")
+        self._folders = re.compile(rf"(?:{names})(?:/c(?:/\d+)*)?")
+        part = r"\.\d+\.[0-9a-f]{16}\.saddlescope-part|\d+\.[0-9a-f]{32}\.partial"
+        self._files = re.compile(rf"(?:(?:{names})/)?zarr\.json|{new}|(?:{names})/c(?:/\d+)*/(?:\d+|{part})")
+
+    def holds(self, relative: str, folder: bool) -> bool:
+        """Whether a file or folder is one of them."""
+        return bool(self._files.fullmatch(relative) or (folder and self._folders.fullmatch(relative)))

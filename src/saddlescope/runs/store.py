@@ -37,7 +37,7 @@ from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.runfile import run_from_toml, run_to_toml
 from saddlescope.runs import reading, training
-from saddlescope.runs.place import NEW, clear, is_run
+from saddlescope.runs.place import NEW, clear, is_run, mark
 from saddlescope.runs.reading import check_saves, dataset, located, opened, steady
 from saddlescope.runs.run import Frame, Parts, earlier, saved
 from saddlescope.runs.saves import Layout, lay_out, write
@@ -84,7 +84,7 @@ class Store:
             try:
                 if in_place:
                     clear(path)
-                    (path / NEW).touch(exist_ok=False)
+                    mark(path, {*variables(problem, plan), *frame.coords, *frame.arrays})
                 layout = lay_out(target, frame, problem, plan, state)
                 write(target, layout, state, records, 0, layout.no_sums)
                 if in_place:

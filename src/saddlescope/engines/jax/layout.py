@@ -1,0 +1,67 @@
+"""Where the members of an ensemble are computed: in chunks that fit a processor's cache, on all devices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+import jax
+from jax import lax
+
+CHUNK = 16
+"""Most members that are vectorised together: beyond it, small networks leave the cache of a processor."""
+
+MEMBERS = PartitionSpec("members")
+
+
+class Layout:
+    """Members over devices and chunks: each array (n, …) becomes (devices · chunks, members of a chunk, …).
+
+    A chunk never holds a single member, for which XLA may round differently than for several.
+    """
+
+    def __init__(self, members: int, devices: list[Any], chunk: int = CHUNK) -> None:
+        """Layout of so many members in chunks of at most this size."""
+        used = max(1, min(len(devices), members // 2))
+        each = -(-members // used)
+        self.members, self.chunks = members, -(-each // chunk)
+        self.chunk = max(2, -(-each // self.chunks))
+        self.mesh = Mesh(np.array(devices[:used]), ("members",))
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What a compiled program depends on."""
+        return self.chunks, self.chunk, self.mesh
+
+    def spread(self, arrays: Any) -> Any:
+        """Arrays (n, …) on the devices, in chunks; the last chunks are filled up by the first member."""
+        rows = np.zeros(self.mesh.size * self.chunks * self.chunk, np.int64)
+        rows[: self.members] = np.arange(self.members)
+        sharding = NamedSharding(self.mesh, MEMBERS)
+
+        def put(array: Any) -> Any:
+            return jax.device_put(array[rows].reshape(-1, self.chunk, *array.shape[1:]), sharding)
+
+        return jax.tree.map(put, arrays)
+
+    def each(self, chunked: Callable[..., Any]) -> Callable[..., Any]:
+        """A function of a chunk of members, and of what all share, for all chunks of all devices."""
+
+        def everywhere(arrays: Any, *shared: Any) -> Any:
+            def local(arrays: Any, *shared: Any) -> Any:
+                return lax.map(lambda chunk: chunked(chunk, *shared), arrays)
+
+            specs = (MEMBERS, *(PartitionSpec() for _ in shared))
+            spread = jax.shard_map(local, mesh=self.mesh, in_specs=specs, out_specs=MEMBERS, check_vma=False)
+            return spread(arrays, *shared)
+
+        return everywhere
+
+    def gathered(self, arrays: Any) -> Any:
+        """Arrays (n, …) of the members, in NumPy."""
+        return jax.tree.map(
+            lambda array: np.asarray(array).reshape(-1, *array.shape[2:])[: self.members].copy(), arrays
+        )

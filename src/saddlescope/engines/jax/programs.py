@@ -1,0 +1,197 @@
+"""What is compiled for an ensemble of a Model: its start, its loop of steps, and what a save shows.
+
+A member's step is ``θ ← rule(θ, g)``, with the gradient estimate g of ``draws.py`` and the update of ``rules.py``.
+First and last step are arguments of the loop, so that any plan of saves compiles it once; ensembles that differ in
+seed and steps alone share their programs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+import jax
+from jax import lax
+from jax import numpy as jnp
+from saddlescope.engines.jax import convolution, draws, rules
+from saddlescope.engines.jax.layout import Layout
+from saddlescope.engines.jax.table import Table
+from saddlescope.engines.step import Step
+from saddlescope.networks.model import Model
+from saddlescope.observe.base import Now, Observation, Sight
+
+INIT, NOISE = 0, 1
+"""Purposes of the keys of a member."""
+
+KEPT = 16
+"""Most programs that are kept for later ensembles."""
+
+_KEPT: dict[tuple[Any, ...], Programs] = {}
+
+
+class Programs:
+    """The compiled functions of ensembles of a model; each takes and returns arrays of a ``Layout``."""
+
+    def __init__(
+        self, model: Model, table: Table, step: Step, observations: tuple[Observation, ...], layout: Layout
+    ) -> None:
+        self.model, self.step, self.observations = model, step, observations
+        self._table, self._layout, self._rule = table, layout, rules.rule(step)
+        self.compilations = 0
+
+    # --- the start
+
+    @cached_property
+    def start(self) -> Callable[..., Any]:
+        """Leaves, state of the optimizer, sums and key words of members, from the halves of indices and seed."""
+
+        def member(indices: Any, seed: Any, table: Table) -> Any:
+            params = self.model.init(member_key(seed, indices, INIT))
+            leaves = tuple(leaf.astype(self.step.dtype) for leaf in self.model.flatten(params))
+            words = jax.random.key_data(member_key(seed, indices, NOISE))
+            return leaves, *self._begun(leaves, table), words
+
+        return self._compiled(member)
+
+    @cached_property
+    def restart(self) -> Callable[..., Any]:
+        """State of the optimizer and sums of members with these leaves."""
+        return self._compiled(self._begun)
+
+    def _begun(self, leaves: tuple[Any, ...], table: Table) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        params = self.model.unflatten(leaves)
+        sight = self._sight(params, (), jnp.ones((), self.step.dtype), table)
+        return tuple(self._rule.start(params)), tuple(value for one in self.observations for value in one.start(sight))
+
+    def _compiled(self, member: Callable[..., Any]) -> Callable[..., Any]:
+        """A function of one member, and of what all share, for all members."""
+
+        def chunk(members: Any, *shared: Any) -> Any:
+            return jax.vmap(lambda one: member(one, *shared))(members)
+
+        return jax.jit(self._layout.each(chunk))
+
+    # --- steps
+
+    @cached_property
+    def walk(self) -> Callable[..., Any]:
+        """Members (leaves, velocity, sums, status, words) after the steps from ``first`` to ``last``."""
+        walked = self._layout.each(self._walked)
+
+        def block(carried: Any, table: Table, first: Any, last: Any, factors: Any) -> Any:
+            self.compilations += 1
+            return walked(carried, table, first, last, factors)
+
+        return jax.jit(block)
+
+    def _walked(self, chunk: Any, table: Table, first: Any, last: Any, factors: Any) -> Any:
+        """A chunk of members."""
+        *carried, words = chunk
+        scheduled = self.step.schedule is not None
+
+        def step(number: Any, carried: Any) -> Any:
+            factor = factors[number - first] if scheduled else factors[0]
+            return jax.vmap(self._moved, in_axes=(0, 0, None, None, None))(carried, words, table, number, factor)
+
+        return lax.fori_loop(first, last, step, tuple(carried))
+
+    def _moved(self, carried: Any, words: Any, table: Table, number: Any, factor: Any) -> Any:
+        """One member after one step."""
+        leaves, velocity, sums, status = carried
+        params, key = self.model.unflatten(leaves), jax.random.wrap_key_data(words)
+        gradient = draws.gradient(self.model, table, self.step, params, key, number, factor)
+        after, velocity = self._rule.update(params, gradient, velocity, number, factor)
+        now = Now(self.model, self.step, params, after, gradient, self.step.dt * factor)
+        sums = tuple(value for one, part in self._parted(sums) for value in one.step(part, now))
+        leaves = self.model.flatten(after)
+        lost = ~jnp.isfinite(sum(leaf.sum() for leaf in leaves))
+        return leaves, velocity, sums, jnp.where((status == 0) & lost, number + 1, status)
+
+    # --- saves
+
+    @cached_property
+    def see(self) -> Callable[..., Any]:
+        """The variables of members (leaves, sums)."""
+
+        def member(carried: Any, factor: Any, table: Table) -> Mapping[str, Any]:
+            leaves, sums = carried
+            sight = self._sight(self.model.unflatten(leaves), (), factor, table)
+            values: dict[str, Any] = {"loss": loss(sight)}
+            for one, part in self._parted(sums):
+                values |= one.of(replace(sight, sums=part))
+            return values
+
+        return self._compiled(member)
+
+    def _sight(self, params: Any, sums: tuple[Any, ...], factor: Any, table: Table) -> Sight:
+        step = self.step
+        return Sight(self.model, params, table, step, step.temperature * factor, step.lr * factor, sums)
+
+    def _parted(self, sums: tuple[Any, ...]) -> list[tuple[Observation, tuple[Any, ...]]]:
+        """Every observation with its sums."""
+        found, start = [], 0
+        for one, count in zip(self.observations, self._counts, strict=True):
+            found.append((one, sums[start : start + count]))
+            start += count
+        return found
+
+    @cached_property
+    def _counts(self) -> tuple[int, ...]:
+        """Number of sums of every observation."""
+
+        def started(leaves: tuple[Any, ...], table: Table) -> list[tuple[Any, ...]]:
+            sight = self._sight(self.model.unflatten(leaves), (), jnp.ones((), self.step.dtype), table)
+            return [one.start(sight) for one in self.observations]
+
+        shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, self.step.dtype) for leaf in self.model.leaves)
+        return tuple(len(sums) for sums in jax.eval_shape(started, shapes, self._table))
+
+
+def programs(model: Model, table: Table, step: Step, observations: tuple[Observation, ...], layout: Layout) -> Programs:
+    """The programs of an ensemble, those of an earlier one where it differs in seed and steps alone."""
+    key = (model, step.method, step.dtype, step.data.samples, table.label_noise, table.labels, observations, layout.key)
+    for old, found in _KEPT.items():
+        if old[0] is model and old[1:] == key[1:]:
+            return found
+    for old in list(_KEPT)[: max(0, len(_KEPT) - KEPT + 1)]:
+        del _KEPT[old]
+    on_processors = layout.mesh.devices[0].platform == "cpu"
+    computed = convolution.of_model(model) if on_processors else model
+    _KEPT[key] = Programs(computed, table, step, observations, layout)
+    return _KEPT[key]
+
+
+def loss(sight: Sight) -> Any:
+    """Mean loss of a member over the training samples, that of fresh label noise included: ``½ dy δ²``."""
+    mean = sight.losses.mean()
+    if sight.model.loss == "squared" and sight.table.label_noise > 0:
+        mean = mean + 0.5 * math.prod(sight.table.y.shape[1:]) * sight.table.label_noise**2
+    return mean
+
+
+def member_key(seed: Any, index: Any, purpose: int) -> Any:
+    """The key of a member, from the lower and upper 32 bits of seed and index, and the purpose, alone.
+
+    >>> seed, index = halves(0), halves(np.array([1, 3]))
+    >>> bool(member_key(seed, index[1], INIT) == member_key(seed, halves(3), INIT))
+    True
+    """
+    key = jax.random.key(0)
+    for number in (seed[0], seed[1], jnp.uint32(purpose), index[0], index[1]):
+        key = jax.random.fold_in(key, number)
+    return key
+
+
+def halves(numbers: Any) -> Any:
+    """Lower and upper 32 bits of whole numbers (…, 2).
+
+    >>> halves(2**32 + 5)
+    array([5, 1], dtype=uint32)
+    """
+    wide = np.asarray(numbers, np.uint64)
+    return np.stack([wide & np.uint64(0xFFFFFFFF), wide >> np.uint64(32)], axis=-1).astype(np.uint32)
