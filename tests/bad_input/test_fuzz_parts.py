@@ -138,7 +138,10 @@ def test_odd_values_in_every_place(make, value):
     [
         (lambda: sc.DeepLinear(8, 16, 6), "takes 1 argument (widths), got 3; give a tuple: DeepLinear((8, 16, 6))"),
         (lambda: sc.Dataset([[1.0], [2.0]], [1.0, 2.0]), "got shape (2,); write Y[:, None] for one column"),
-        (lambda: sc.SGD(0.1, 1, nesterov=True), "'nesterov': Adam and AdamW have adaptive steps, Nesterov momentum is not supported"),
+        (
+            lambda: sc.SGD(0.1, 1, nesterov=True),
+            "'nesterov': Adam and AdamW have adaptive steps, Nesterov momentum is not supported",
+        ),
         (lambda: sc.GaussianData([[1.0]], label_noise=1e200), "must be less than or equal to 1e+150, got 1e+200"),
         (lambda: run_from_toml("network = " + "[" * 5000 + "]" * 5000), "nested too deeply"),
         (lambda: sc.init.Gaussian(scale=1e160), "scale must be less than or equal to 1e+150"),
