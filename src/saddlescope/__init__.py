@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from saddlescope import convert, init, labels, monitor, observe, plots, schedules, theory
     from saddlescope.comparison import compare
     from saddlescope.data import Dataset, Examples, GaussianData, Moments
+    from saddlescope.derivatives import differentiable
     from saddlescope.methods import GD, SGD, Adam, AdamW, GradientFlow, Langevin
     from saddlescope.networks import DeepLinear, Diagonal, Model
     from saddlescope.networks.rescaling import Pair
@@ -46,6 +47,7 @@ __all__ = [
     "cite",
     "compare",
     "convert",
+    "differentiable",
     "init",
     "labels",
     "load",
@@ -81,6 +83,7 @@ _HOMES = {
     "Problem": "problem",
     "cite": "runs.cite",
     "compare": "comparison",
+    "differentiable": "derivatives",
     "load": "runs.store",
     "logspaced": "plan",
     "plot": "plots.picture",

@@ -13,6 +13,7 @@ from saddlescope._numbers import as_whole, shown
 from saddlescope._parts import allowed
 from saddlescope.engines.step import Step, decode
 from saddlescope.methods import GradientFlow, Langevin
+from saddlescope.networks.model import is_model
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 
@@ -43,6 +44,8 @@ def to_diffrax(problem: Problem, method: Langevin | GradientFlow) -> Terms:
     """
     if not isinstance(problem, Problem):
         raise TypeError(f"problem must be such as Problem(network, data, init), got {shown(problem)}")
+    if is_model(problem.network):
+        raise TypeError("network must be DeepLinear or Diagonal, got a Model; run it with simulate")
     if not isinstance(method, (Langevin, GradientFlow)):
         raise TypeError(
             f"method must be Langevin or GradientFlow, which are differential equations, got {shown(method)}; "

@@ -96,7 +96,7 @@ def noise(step: Step, weights: Weights, normals: Any, label_noise: Any) -> Weigh
     sight = look(step, weights)
     if step.source == "isotropic":
         deviation = jnp.sqrt(_trace(replace(step, source="gradient"), sight, label_noise) / step.network.parameters)
-        return _out_of_modes(step, tuple(deviation * z for z in _shaped(normals, weights)))
+        return out_of_modes(step, tuple(deviation * z for z in _shaped(normals, weights)))
     return tuple(-g for g in sight.pull(_gradient_noise(step, sight, normals, label_noise)))
 
 
@@ -178,7 +178,7 @@ def _shaped(flat: Any, weights: Weights) -> Weights:
     return tuple(part.reshape(w.shape) for part, w in zip(jnp.split(flat, ends[:-1]), weights, strict=True))
 
 
-def _out_of_modes(step: Step, layers: Weights) -> Weights:
+def out_of_modes(step: Step, layers: Weights) -> Weights:
     """Layers in the original basis: ``W_1 Vᵀ`` first, ``U W_L`` last; of one dimension only the sign."""
     left, right = (jnp.asarray(basis, layers[0].dtype) for basis in step.data.bases)
     first = (layers[0] @ right.T, *layers[1:])

@@ -61,7 +61,7 @@ def walk(form: Form, numbers: Numbers, span: Span, chunk: Chunk) -> Chunk:
         end_to_end, pull_back = jax.vjp(NETWORKS[form.kernel].end_to_end, chunk.weights)
         error = end_to_end - numbers.teacher[..., None]
         chunk = _looked(form, numbers, chunk, count, factor, end_to_end, error)
-        return _moved(form, numbers, span, chunk, count, factor, error, lambda g: pull_back(g)[0])
+        return moved(form, numbers, span, chunk, count, factor, error, lambda g: pull_back(g)[0])
 
     chunk = lax.fori_loop(0, span.count, step, chunk)
     end_to_end = NETWORKS[form.kernel].end_to_end(chunk.weights)
@@ -72,7 +72,7 @@ def walk(form: Form, numbers: Numbers, span: Span, chunk: Chunk) -> Chunk:
 # --- one step
 
 
-def _moved(
+def moved(
     form: Form, numbers: Numbers, span: Span, chunk: Chunk, count: Any, factor: Any, error: Any, pull_back: Any
 ) -> Chunk:
     """``(1 − γdt) W − dt ∂W``, with the second-order drift, the noise at the layers or momentum if there is any."""
@@ -115,7 +115,7 @@ def _curvature(form: Form, numbers: Numbers, weights: Any, lr: Any) -> Any:
 
 def _looked(form: Form, numbers: Numbers, chunk: Chunk, count: Any, factor: Any, end_to_end: Any, error: Any) -> Chunk:
     """First passages, noise peaks and divergence at this step."""
-    strengths = _strengths(form, end_to_end)
+    strengths = mode_strengths(form, end_to_end)
     alive = chunk.alive & (chunk.lost < 0)
     finite = jnp.isfinite(strengths).all(axis=0)
     chunk = chunk._replace(lost=jnp.where(alive & ~finite, count, chunk.lost))
@@ -127,7 +127,7 @@ def _looked(form: Form, numbers: Numbers, chunk: Chunk, count: Any, factor: Any,
     return _peaks(form, numbers, chunk, count, factor, strengths, hit[-1], error) if form.peaks else chunk
 
 
-def _strengths(form: Form, end_to_end: Any) -> Any:
+def mode_strengths(form: Form, end_to_end: Any) -> Any:
     """Mode strengths (m, n) from the map in the teacher's basis."""
     strengths = [end_to_end[a, a] for a in range(form.modes)]
     for block in form.blocks:

@@ -1,0 +1,139 @@
+"""A run as one function that JAX can differentiate: the steps of the engine, trajectories last, in static blocks.
+
+A run is cut into blocks of a fixed number of steps, a save at the end of some of them. Reverse mode keeps the state at
+the start of every block and repeats the steps of one block at a time, so that about 2√steps states are held; forward
+mode keeps none. Random numbers depend on nothing that is differentiated.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+import jax
+from jax import lax
+from saddlescope.data.base import into_modes
+from saddlescope.engines.jax.form import Form, Numbers
+from saddlescope.engines.jax.member import out_of_modes
+from saddlescope.engines.jax.walk import NETWORKS, Chunk, Span, mode_strengths, moved
+from saddlescope.engines.step import Step
+
+WASTE = 1.1
+"""Most steps that are taken, in those of the run: a block that a save cuts short still takes all its steps."""
+
+
+class Blocks(NamedTuple):
+    """``size`` steps in every block, the ``first`` of each, how many of them count, and which blocks end in a save."""
+
+    size: int
+    first: NDArray[np.int64]
+    length: NDArray[np.int64]
+    saved: NDArray[np.int64]
+
+
+class Settings(NamedTuple):
+    """What a run can be differentiated by, beside its initial weights: η, T, σ and γ."""
+
+    lr: Any
+    temperature: Any
+    label_noise: Any
+    weight_decay: Any
+
+
+def blocks(saves: NDArray[np.int64]) -> Blocks:
+    """Blocks from step 0 to the last save, of the size for which reverse mode holds the fewest states.
+
+    >>> cut = blocks(np.array([0, 10, 20]))
+    >>> cut.size, cut.first.tolist(), cut.length.tolist(), cut.saved.tolist()
+    (5, [0, 5, 10, 15], [5, 5, 5, 5], [1, 3])
+    """
+    ends = saves[saves > 0]
+    gaps = np.diff(ends, prepend=0)
+    sizes = np.arange(1, 2 * math.isqrt(int(gaps.sum())) + 2)
+    counts = (-(-gaps[:, None] // sizes)).sum(axis=0)
+    held = np.where(counts * sizes <= WASTE * gaps.sum(), counts + sizes, np.inf)
+    size = int(sizes[held.argmin()])
+    starts = [np.arange(end - gap, end, size) for end, gap in zip(ends, gaps, strict=True)]
+    first = np.concatenate([np.empty(0, np.int64), *starts])
+    length = np.diff(first, append=ends[-1:])
+    return Blocks(size, first, length, np.flatnonzero(np.isin(first + length, ends)))
+
+
+def run(step: Step, saves: NDArray[np.int64], keep: bool, weights: Any, words: Any, settings: Settings) -> Any:
+    """Observables at these steps, each (members, saves, …); of ``keep`` also the weights.
+
+    ``weights`` are stacks (members, n_l, n_{l−1}) in the original basis, ``words`` (members, 4) states of the streams.
+    """
+    form, numbers, cut = Form.of(step), _numbers(step, settings), blocks(saves)
+    factors = jnp.asarray(np.ones(1) if step.schedule is None else step.factors(0, int(saves[-1])), step.dtype)
+
+    def block(chunk: Chunk, span: Any) -> tuple[Chunk, Any]:
+        first, length = span
+
+        def one(chunk: Chunk, k: Any) -> tuple[Chunk, None]:
+            factor = factors[jnp.minimum(first + k, len(factors) - 1)]
+            after = _step(form, numbers, chunk, first + k, factor)
+            return jax.tree.map(lambda new, old: jnp.where(k < length, new, old), after, chunk), None
+
+        chunk, _ = lax.scan(one, chunk, jnp.arange(cut.size))
+        return chunk, _observed(step, form, numbers, chunk, keep)
+
+    chunk = _start(step, weights, words)
+    start = _observed(step, form, numbers, chunk, keep)
+    _, later = lax.scan(jax.checkpoint(block), chunk, (jnp.asarray(cut.first), jnp.asarray(cut.length)))
+
+    def joined(first: Any, then: Any) -> Any:
+        """Saves first, members last; then members first."""
+        both = jnp.concatenate([first[None]] * int(saves[0] == 0) + [then[cut.saved]])
+        return jnp.moveaxis(both, -1, 0)
+
+    return jax.tree.map(joined, start, later)
+
+
+def _start(step: Step, weights: Any, words: Any) -> Chunk:
+    layers = tuple(jnp.moveaxis(jnp.asarray(w, step.dtype), 0, -1) for w in into_modes(step.data, weights))
+    velocity = tuple(map(jnp.zeros_like, layers)) if step.momentum else ()
+    samples = jnp.arange(step.data.samples if step.ordered else 0, dtype=jnp.int32)
+    order = jnp.tile(samples[:, None], (1, layers[0].shape[-1]))
+    return Chunk(layers, velocity, tuple(jnp.asarray(words).T), order, *[None] * 6)
+
+
+def _numbers(step: Step, settings: Settings) -> Numbers:
+    """The numbers of a step, with the settings in place of those of method and data."""
+    lr, temperature, label_noise, decay = (jnp.asarray(value, step.dtype) for value in settings)
+    known = Numbers(*map(jnp.asarray, Numbers.of(step)))
+    dt = lr if step.dt == step.lr else known.dt
+    fresh = (label_noise**2 - known.label_noise**2) * float(step.data.sigma[0, 0])
+    return known._replace(
+        lr=lr,
+        dt=dt,
+        decay=decay,
+        temperature=temperature,
+        label_noise=label_noise,
+        scale=jnp.sqrt(temperature / dt),
+        deviation=jnp.sqrt(temperature * dt / step.network.parameters),
+        noise=known.noise.at[2].add(fresh),
+    )
+
+
+def _step(form: Form, numbers: Numbers, chunk: Chunk, number: Any, factor: Any) -> Chunk:
+    end_to_end, pull_back = jax.vjp(NETWORKS[form.kernel].end_to_end, chunk.weights)
+    span, error = Span(None, None, 0, None), end_to_end - numbers.teacher[..., None]
+    return moved(form, numbers, span, chunk, number, factor, error, lambda g: pull_back(g)[0])
+
+
+def _observed(step: Step, form: Form, numbers: Numbers, chunk: Chunk, keep: bool) -> dict[str, Any]:
+    """Observables of the trajectories, which stay last."""
+    end_to_end = NETWORKS[form.kernel].end_to_end(chunk.weights)
+    error = jnp.einsum("ijn,jr->irn", end_to_end - numbers.teacher[..., None], numbers.root)
+    excess, dim_out, data = 0.5 * (error**2).sum(axis=(0, 1)), step.data.dim_out, step.data
+    least = data.least_loss + 0.5 * dim_out * (numbers.label_noise**2 - data.label_noise**2)
+    seen = {"loss": excess + least, "excess_loss": excess, "mode_strength": mode_strengths(form, end_to_end)}
+    if keep:
+        layers = out_of_modes(step, tuple(jnp.moveaxis(w, -1, 0) for w in chunk.weights))
+        seen["weights"] = tuple(jnp.moveaxis(w, 0, -1) for w in layers)
+    return seen
