@@ -45,6 +45,12 @@ class Problem:
     init: AnyInit = Field(default=None, description="initial weights such as init.Gaussian(scale=1e-2)")
 
     def __post_init__(self) -> None:
+        data: object = self.data
+        if isinstance(data, Examples) and not is_model(self.network):
+            raise TypeError(
+                f"data must be GaussianData, a Dataset or Moments for a {type(self.network).__name__} network, got "
+                "Examples; use Dataset(X, Y)"
+            )
         self.network.check(self.data)
         if is_model(self.network):
             if self.init is not None:
@@ -52,12 +58,6 @@ class Problem:
             return
         if self.init is None:
             raise TypeError("Problem needs the argument 'init'; initial weights such as init.Gaussian(scale=1e-2)")
-        data: object = self.data
-        if isinstance(data, Examples):
-            raise TypeError(
-                f"data must be GaussianData, a Dataset or Moments for a {type(self.network).__name__} network, got "
-                "Examples; use Dataset(X, Y)"
-            )
         _init.check(self.init, self.network)
 
     def _facts(self) -> _show.Rows:

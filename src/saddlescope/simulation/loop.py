@@ -45,7 +45,13 @@ def advance(engine: Engine, problem: Problem, plan: Plan, sink: Sink, progress: 
     pace, fresh, records, clock = _Pace(), list[Save](), list[Record](), _Clock()
     with _bar(plan, state, progress) as show, _Stop(sink) as stop:
         while state.step < plan.steps:
-            state = pace.advance(engine, state, goals[bisect_right(goals, state.step)])
+            try:
+                state = pace.advance(engine, state, goals[bisect_right(goals, state.step)])
+            except MemoryError as error:
+                if fresh:
+                    records.append(kept(fresh, problem, plan))
+                sink.commit(state, records)
+                raise MemoryError(_kept_until(state.step, sink, error)) from None
             if state.step in saves:
                 fresh.append(record(engine, plan, state))
             show(state.step)
@@ -60,6 +66,12 @@ def advance(engine: Engine, problem: Problem, plan: Plan, sink: Sink, progress: 
                 records = []
                 if stop.wanted:  # only after a commit: a signal that comes later waits for the next block
                     break
+
+
+def _kept_until(step: int, sink: Sink, error: MemoryError) -> str:
+    """The error of a run that ran out of memory, with what is kept of it."""
+    kept = f"; the store holds the run up to step {step:,}, and the same call resumes it" if sink.stored else ""
+    return f"{error}{kept}"
 
 
 def _bytes(records: Sequence[Record]) -> int:

@@ -6,6 +6,8 @@ has the steps, ``layout.py`` says where members are computed.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -108,7 +110,7 @@ class Ensemble:
     def advance(self, state: State, until: int, normals: NDArray[Any] | None = None) -> State:
         """The ensemble at step ``until``."""
         check_advance(self.step, state, until, normals)
-        with _jax.precision(self.plan.dtype):
+        with _jax.precision(self.plan.dtype), _within_memory():
             if self.step.continuous:
                 return flow.advance(self.model, self.table, self.step, state, until, self.layout)
             for first, last, factors in self._windows(state.step, until):
@@ -147,3 +149,17 @@ class Ensemble:
         for values in shown.values():
             values[state.status > 0] = np.nan
         return shown
+
+
+@contextmanager
+def _within_memory() -> Iterator[None]:
+    """Raise MemoryError where the memory of a device is exhausted."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error) and "out of memory" not in str(error).lower():
+            raise
+        raise MemoryError(
+            "the device is out of memory; halve trajectories, run them as several ensembles by members, or give the "
+            "data in fewer samples"
+        ) from None

@@ -11,8 +11,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import jax
 from jax import lax
 
-CHUNK = 16
-"""Most members that are vectorised together: beyond it, small networks leave the cache of a processor."""
+CHUNK, WIDE_CHUNK = 16, 1024
+"""Most members that are vectorised together. On a processor, more than 16 small networks leave its cache; the number
+for other devices is a guess, since none was there to measure."""
 
 MEMBERS = PartitionSpec("members")
 
@@ -23,9 +24,10 @@ class Layout:
     A chunk never holds a single member, for which XLA may round differently than for several.
     """
 
-    def __init__(self, members: int, devices: list[Any], chunk: int = CHUNK) -> None:
+    def __init__(self, members: int, devices: list[Any], chunk: int | None = None) -> None:
         """Layout of so many members in chunks of at most this size."""
         used = max(1, min(len(devices), members // 2))
+        chunk = chunk or (CHUNK if devices[0].platform == "cpu" else WIDE_CHUNK)
         each = -(-members // used)
         self.members, self.chunks = members, -(-each // chunk)
         self.chunk = max(2, -(-each // self.chunks))

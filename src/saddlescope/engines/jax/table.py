@@ -39,7 +39,14 @@ class Table:
         """The samples of a data set: floats in this type, whole numbers in 32 bits."""
 
         def put(values: Any) -> Array:
-            return jax.numpy.asarray(values, dtype if values.dtype.kind == "f" else np.int32)
+            kind = np.dtype(dtype if values.dtype.kind == "f" else np.int32)
+            most = float(np.finfo(kind).max) if kind.kind == "f" else float(np.iinfo(kind).max)
+            if np.abs(values).max(initial=0) > most:
+                raise ValueError(
+                    f"X and Y must hold numbers of at most {most:.3g} for {kind}, got {np.abs(values).max():.3g}; "
+                    'rescale them, or use dtype = "float64"'
+                )
+            return jax.numpy.asarray(values, kind)
 
         mean = data.targets_mean if isinstance(data, Examples) else data.Y
         x_test, y_test = (None, None) if data.test_samples is None else map(put, data.test_samples)
