@@ -6,12 +6,14 @@ Every run of a Model has its ``loss``. An observation is a frozen part that adds
 from __future__ import annotations
 
 from saddlescope.networks.rescaling import Pair
+from saddlescope.observe.balance import Balance
 from saddlescope.observe.noise import LayerNoise, Modes, NoiseRate, RandomDirections
 from saddlescope.observe.rank import EffectiveRank, FeatureRank, LogDet, SingularValues
 from saddlescope.observe.values import Accuracy, TestLoss
 
 __all__ = [
     "Accuracy",
+    "Balance",
     "EffectiveRank",
     "FeatureRank",
     "LayerNoise",
@@ -25,6 +27,7 @@ __all__ = [
 
 PARTS: tuple[type, ...] = (
     Accuracy,
+    Balance,
     EffectiveRank,
     FeatureRank,
     LayerNoise,

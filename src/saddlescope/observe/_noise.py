@@ -99,7 +99,7 @@ def layer(
             return rate(sight, sight.model.with_leaf(zero, leaf, jnp.outer(*pair).reshape(shape)))
 
         return lax.map(along, (left.T, right.T), batch_size=TANGENTS), None, None
-    squares = _mean_squares(sight, lambda g: _squares(sight.model, g, leaf, left, right))
+    squares = mean_squares(sight, lambda g: _squares(sight.model, g, leaf, left, right))
     return tuple(sight.temperature * one for one in squares)
 
 
@@ -114,7 +114,7 @@ def _squares(model: Any, gradient: Params, leaf: str, left: jax.Array, right: ja
     return along**2, (block**2).sum(), sum((g**2).sum() for g in tree.leaves(gradient))
 
 
-def _mean_squares(sight: Sight, squares: Callable[[Params], tuple[jax.Array, ...]]) -> tuple[jax.Array, ...]:
+def mean_squares(sight: Sight, squares: Callable[[Params], tuple[jax.Array, ...]]) -> tuple[jax.Array, ...]:
     """``share · mean_i squares(g_i − ḡ)``, and the squares of fresh labels: ``mean_i Σ_c squares(∂(c·∂ℓ_i/∂y_i)/∂θ)``.
 
     c are the columns of a root of the covariance of the label.
