@@ -1,9 +1,14 @@
 """Beyond linear networks: statements of the three papers, tested in networks of any kind.
 
 One file per claim. Networks are ``Model``s, which need JAX; claims import it when they run, and state ``extra="jax"``.
-``_networks`` holds the networks and the data that claims share.
+``_networks`` holds the networks and the data that claims share, ``_rank`` what claims on rank share.
 """
 
+from saddlescope.claims.any_network import deep_relu_rank, fresh_labels, relu_rank
 from saddlescope.claims.claim import Claim
 
-CLAIMS: tuple[Claim, ...] = ()
+CLAIMS: tuple[Claim, ...] = (
+    relu_rank.CLAIM,
+    deep_relu_rank.CLAIM,
+    fresh_labels.CLAIM,
+)

@@ -39,16 +39,21 @@ GLYPHS = (
 """The digits, seven rows of five pixels each."""
 
 
-def layers(widths: Sequence[int], activation: str = "relu", scale: float = 1.0, loss: Any = "squared") -> Model:
+def activation(name: str) -> Any:
+    """φ of "relu", "tanh" or "linear"."""
+    jax = _jax.load()
+    return {"relu": jax.nn.relu, "tanh": jax.numpy.tanh, "linear": jax.numpy.asarray}[name]
+
+
+def layers(widths: Sequence[int], kind: str = "relu", scale: float = 1.0, loss: Any = "squared") -> Model:
     """Layers ``w1``, …, ``wL`` of these widths; entries of W_l are N(0, scale²/n_{l−1}).
 
-    ``activation`` is "relu", "tanh" or "linear"; the features are the last hidden layer.
+    ``kind`` is that of the activation; the features are the last hidden layer.
 
     >>> layers((4, 16, 2)).leaves
     (Leaf(name='w1', shape=(16, 4)), Leaf(name='w2', shape=(2, 16)))
     """
-    jax = _jax.load()
-    phi = {"relu": jax.nn.relu, "tanh": jax.numpy.tanh, "linear": jax.numpy.asarray}[activation]
+    phi = activation(kind)
     shapes = {f"w{l}": (n_out, n_in) for l, (n_in, n_out) in enumerate(itertools.pairwise(widths), start=1)}
     last = f"w{len(shapes)}"
 
@@ -60,9 +65,7 @@ def layers(widths: Sequence[int], activation: str = "relu", scale: float = 1.0, 
     def apply(params: Any, x: Any) -> Any:
         return hidden(params, x) @ params[last].T
 
-    return Model(
-        apply, gaussian(shapes, scale), loss, features=hidden, name=f"{activation} {'-'.join(map(str, widths))}"
-    )
+    return Model(apply, gaussian(shapes, scale), loss, features=hidden, name=f"{kind} {'-'.join(map(str, widths))}")
 
 
 def convnet(
