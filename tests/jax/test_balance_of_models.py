@@ -226,3 +226,47 @@ def test_what_cannot_be_balanced():
         sc.simulate(sc.Problem(TANH, DATA), sc.GD(lr=0.1), sc.Plan(steps=1, observe=[observe.Balance(PAIR)]))
     with pytest.raises(ValueError, match="pairs must be different, got w1~w2 twice"):
         observe.Balance([sc.Pair(("w1", 0), ("w2", 1)), sc.Pair(("w1", 0), ("w2", 1))])
+
+
+# --- theory
+
+
+@pytest.mark.parametrize("data", [DATA, NOISY])
+def test_theory_at_the_params_of_a_member_is_what_is_observed(data):
+    method = sc.SGD(lr=0.1, batch_size=3, sampling="without")
+    engine = engine_of(RELU, data, method, observe.Balance(PAIR, units=True), trajectories=2)
+    state = engine.init()
+    found, params = engine.observe(state), params_of(engine.weights(state), 1)
+    laws = [
+        sc.theory.Balance.of_model(RELU, data, params, PAIR, method.temperature, unit=unit, share=9 / 11)
+        for unit in (0, 3)
+    ]
+    for unit, law in zip((0, 3), laws, strict=True):
+        assert np.isclose(law.difference, found["imbalance"][1, 0, unit], rtol=1e-13)
+        assert np.isclose(law.drift, found["balance_noise"][1, 0, unit], rtol=1e-10)
+    whole = sc.theory.Balance.of_model(RELU, data, params, PAIR, method.temperature, share=9 / 11)
+    assert np.isclose(whole.drift, found["balance_noise"][1, 0].sum(), rtol=1e-10)
+
+
+def test_theory_refuses_what_is_no_pair():
+    params = init(jax.random.key(0))
+    with pytest.raises(ValueError, match="u and w must have the rescaling symmetry"):
+        sc.theory.Balance.of_model(TANH, DATA, params, PAIR, 0.1, unit=0)
+    with pytest.raises(ValueError, match=r"unit must be from 0 to 4 for the pair b1\+w1~w2, got 5"):
+        sc.theory.Balance.of_model(RELU, DATA, params, PAIR, 0.1, unit=5)
+    with pytest.raises(ValueError, match=r"params must hold w1 with shape \(5, 3\), got \(3, 3\)"):
+        sc.theory.Balance.of_model(RELU, DATA, params | {"w1": np.ones((3, 3))}, PAIR, 0.1)
+
+
+def test_forecast_of_an_imbalance_that_decays():
+    """Of Q' = −2γQ + cos t, in closed form: the error shrinks as the square of the interval and bounds the difference."""
+    off, bound = [], []
+    for intervals in (40, 80):
+        time, gamma = np.linspace(0, 4, intervals + 1), 0.3
+        found, error = sc.theory.imbalance_forecast(time, 2.0, np.cos(time), weight_decay=gamma)
+        a = 2 * gamma
+        forced = (a * np.cos(time) + np.sin(time) - a * np.exp(-a * time)) / (1 + a**2)
+        off.append(np.abs(found - 2 * np.exp(-a * time) - forced).max())
+        bound.append(error[-1])
+    assert off[0] / off[1] == pytest.approx(4, rel=0.05) and bound[0] / bound[1] == pytest.approx(4, rel=0.1)
+    assert off[0] < bound[0] < 10 * off[0]

@@ -1,7 +1,7 @@
 """Closed-form answers: one mode as a scalar SDE, gradient flow, the full network's exact Itô law, balance."""
 
 from saddlescope.theory import heavy_ball
-from saddlescope.theory.balance import Balance, Rescaling, balance_step, rescaling_symmetry
+from saddlescope.theory.balance import Balance, Rescaling, balance_step, imbalance_forecast, rescaling_symmetry
 from saddlescope.theory.mode import phases
 from saddlescope.theory.mode.flow import flow_time, mode_flow, plateau_time
 from saddlescope.theory.mode.of_problem import mode_sde
@@ -46,6 +46,7 @@ __all__ = [
     "growth_rate",
     "half_times",
     "heavy_ball",
+    "imbalance_forecast",
     "label_noise_shift",
     "layer_noise",
     "layer_variance",

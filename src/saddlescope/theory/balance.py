@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,8 +18,13 @@ from numpy.typing import ArrayLike
 from saddlescope import _show
 from saddlescope._arrays import Floats
 from saddlescope._numbers import as_numbers, shown
+from saddlescope.observe._pairs import of_pair
 from saddlescope.theory import _checks
 from saddlescope.theory._checks import steady
+
+if TYPE_CHECKING:
+    from saddlescope.networks import Model
+    from saddlescope.networks.rescaling import Pair
 
 EIGENVALUES_SHOWN = 128
 """Largest matrix whose eigenvalues are computed only to be shown."""
@@ -224,6 +229,36 @@ class Balance(_show.Shown):
         C1, C2 = np.einsum("ska,skb->ab", centred, centred), np.einsum("sak,sbk->ab", centred, centred)
         return cls(u, w, C1 / samples, C2 / samples, temperature, weight_decay)
 
+    @classmethod
+    def of_model(
+        cls,
+        model: Model,
+        data: Any,
+        params: Any,
+        pair: Pair,
+        temperature: float,
+        weight_decay: float = 0.0,
+        *,
+        unit: int | None = None,
+        share: float = 1.0,
+    ) -> Balance:
+        """Of a pair of a Model at these params, u the upper side and w the lower; of one ``unit``, or of all together.
+
+        Gradients are those of all n samples in double precision, with the noise of fresh labels. T = η/B; of the noise
+        of sampling a ``share`` remains: ``(n − B)/(n − 1)`` for batches without replacement, 0 for full batches (T =
+        η/n there). The mean of SGD's change per time is ``drift`` and ``η(‖ḡ_u‖² − ‖ḡ_w‖²)``, which is 0 at η → 0.
+        Raises ValueError for a pair that does not fit the model, a unit that it does not have, or broken symmetry.
+
+        >>> import jax.numpy as jnp
+        >>> from saddlescope import Examples, Model, Pair
+        >>> model = Model(lambda p, x: x @ p["w"].T @ p["u"].T, lambda key: dict.fromkeys("uw", jnp.ones((1, 1))))
+        >>> data, params = Examples([[1.0], [-1.0]], [[0.0], [0.0]], label_noise=1.0), {"u": [[2.0]], "w": [[1.0]]}
+        >>> Balance.of_model(model, data, params, Pair(("w", 0), ("u", 1)), temperature=0.1).drift  # −T σ²(u² − w²)
+        -0.3
+        """
+        (u, g_u), (w, g_w) = of_pair(model, data, params, pair, unit, share)
+        return cls.of(u, w, g_u, g_w, temperature, weight_decay)
+
     @property
     def difference(self) -> float:
         """``‖u‖² − ‖w‖²``."""
@@ -291,6 +326,41 @@ class Balance(_show.Shown):
         spectra = (self.temperature * np.linalg.eigvalsh(C) + 2 * self.weight_decay for C in (self.C1, self.C2))
         first, second = ((max(float(s[0]), 0.0), max(float(s[-1]), 0.0)) for s in spectra)
         return first, second
+
+
+@steady
+def imbalance_forecast(
+    time: ArrayLike, start: ArrayLike, rate: ArrayLike, weight_decay: float = 0.0
+) -> tuple[Floats, Floats]:
+    """Imbalance that follows from recorded rates, and the error of its integral over time; each (times, …).
+
+    ``Q(t) = e^{−2γt}Q(0) + ∫ e^{−2γ(t−s)} r(s) ds`` by trapezoids between the ``time``s (times,) at which the ``rate``
+    (times, …) was recorded, such as ``run.balance_noise + run.balance_gradient``; ``start`` is Q at the first time.
+    The error is the sum of the differences to a trapezoid over two intervals at a time: save more often if it is large.
+    Raises ValueError for times that do not increase, or rates of another length.
+
+    >>> time = np.linspace(0, 1, 5)
+    >>> forecast, error = imbalance_forecast(time, 1.0, 2 * time)
+    >>> float(forecast[-1]), float(error[-1])
+    (2.0, 0.0)
+    """
+    _checks.not_negative(weight_decay=weight_decay)
+    time, start, rate = as_numbers(time, "time"), as_numbers(start, "start"), as_numbers(rate, "rate")
+    if time.ndim != 1 or rate.shape[:1] != time.shape or not (np.diff(time) > 0).all():
+        raise ValueError(
+            f"time must be increasing numbers, one for each entry of rate, got shapes {time.shape} and {rate.shape}"
+        )
+    gamma, value, last = 2 * weight_decay, np.broadcast_to(start, rate.shape[1:]), np.zeros(rate.shape[1:])
+    values, errors = [value], [last]
+    for k, step in enumerate(np.diff(time)):
+        value = np.exp(-gamma * step) * (value + 0.5 * step * rate[k]) + 0.5 * step * rate[k + 1]
+        if k % 2:  # the middle of two intervals against the straight line between their ends
+            whole = time[k + 1] - time[k - 1]
+            line = rate[k - 1] + (rate[k + 1] - rate[k - 1]) * (time[k] - time[k - 1]) / whole
+            last = last + 0.5 * whole * np.abs(rate[k] - line)
+        values.append(value)
+        errors.append(last)
+    return np.stack(values), np.stack(errors)
 
 
 def _smallest(u: Floats, w: Floats, g_u: Floats, g_w: Floats) -> Floats:
