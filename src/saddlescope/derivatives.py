@@ -94,7 +94,7 @@ class Run:
         Raises ValueError for a temperature of another method, a label noise where the data have none, and a plan of
         float64 where JAX has no 64-bit numbers.
         """
-        from saddlescope.engines.jax.derivatives import Settings
+        from saddlescope.engines.jax.sde import Settings
 
         step, method = self.step, self.step.method
         self._check(temperature, label_noise)

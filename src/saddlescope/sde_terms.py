@@ -96,21 +96,20 @@ class Terms:
 
     def drift(self, t: Any, weights: Any, args: Mapping[str, Any] | None = None) -> Any:
         """``−∇𝓛 − γθ``, with the part of order 2 if the method has it; a tuple like ``weights``."""
-        from saddlescope.engines.jax import member
+        from saddlescope.engines.jax import sde
 
-        return member.drift(self.step, tuple(weights), self._numbers(args))
+        return sde.drift(self.step, tuple(weights), self._settings(args))
 
     def diffusion(self, t: Any, weights: Any, args: Mapping[str, Any] | None = None) -> Any:
         """``√T C(θ)^{1/2}`` as a ``lineax.FunctionLinearOperator`` from increments of ``noise_shape`` to weights."""
         import lineax
 
-        from saddlescope.engines.jax import member
+        from saddlescope.engines.jax import sde
 
-        numbers = self._numbers(args)
+        settings = self._settings(args)
 
         def increment(normals: Any) -> Any:
-            changes = member.noise(self.step, tuple(weights), normals, numbers.label_noise)
-            return tuple(numbers.temperature**0.5 * change for change in changes)
+            return sde.noise(self.step, tuple(weights), normals, settings)
 
         if self.step.normals_per_step == 1:  # a vector, which Milstein can differentiate
             jax = _jax.load()
@@ -143,17 +142,16 @@ class Terms:
 
     def mode_strength(self, weights: Any) -> Any:
         """``u_αᵀPv_α`` (…, m) of weights, such as ``solution.ys``; their leading axes lead."""
-        from saddlescope.engines.jax import member
+        from saddlescope.engines.jax import sde
 
-        return member.mode_strength(self.step, member.in_modes(self.step, tuple(weights)))
+        return sde.mode_strength(self.step, tuple(weights))
 
-    def _numbers(self, args: Mapping[str, Any] | None) -> Any:
-        from saddlescope.engines.jax.member import Numbers
+    def _settings(self, args: Mapping[str, Any] | None) -> Any:
+        from saddlescope.engines.jax.sde import Settings
 
         given, known = dict(args or {}), self.args
         for name in given:
             if name not in known:
                 raise TypeError(f"args have no entry {name!r}; {allowed(name, known)}")
-        step, numbers = self.step, known | given
-        noise = numbers.get("temperature", 0.0), numbers.get("label_noise", step.data.label_noise)
-        return Numbers(step.lr, step.dt, *noise, numbers["weight_decay"])
+        numbers = {"temperature": 0.0, "label_noise": self.step.data.label_noise} | known | given
+        return Settings(lr=self.step.lr, **numbers)

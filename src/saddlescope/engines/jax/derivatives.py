@@ -18,7 +18,7 @@ import jax
 from jax import lax
 from saddlescope.data.base import into_modes
 from saddlescope.engines.jax.form import Form, Numbers
-from saddlescope.engines.jax.member import out_of_modes
+from saddlescope.engines.jax.sde import Settings, numbers_of, out_of_modes
 from saddlescope.engines.jax.walk import NETWORKS, Chunk, Span, mode_strengths, moved
 from saddlescope.engines.step import Step
 
@@ -33,15 +33,6 @@ class Blocks(NamedTuple):
     first: NDArray[np.int64]
     length: NDArray[np.int64]
     saved: NDArray[np.int64]
-
-
-class Settings(NamedTuple):
-    """What a run can be differentiated by, beside its initial weights: η, T, σ and γ."""
-
-    lr: Any
-    temperature: Any
-    label_noise: Any
-    weight_decay: Any
 
 
 def blocks(saves: NDArray[np.int64]) -> Blocks:
@@ -68,7 +59,7 @@ def run(step: Step, saves: NDArray[np.int64], keep: bool, weights: Any, words: A
 
     ``weights`` are stacks (members, n_l, n_{l−1}) in the original basis, ``words`` (members, 4) states of the streams.
     """
-    form, numbers, cut = Form.of(step), _numbers(step, settings), blocks(saves)
+    form, numbers, cut = Form.of(step), numbers_of(step, settings), blocks(saves)
     factors = jnp.asarray(np.ones(1) if step.schedule is None else step.factors(0, int(saves[-1])), step.dtype)
 
     def block(chunk: Chunk, span: Any) -> tuple[Chunk, Any]:
@@ -100,24 +91,6 @@ def _start(step: Step, weights: Any, words: Any) -> Chunk:
     samples = jnp.arange(step.data.samples if step.ordered else 0, dtype=jnp.int32)
     order = jnp.tile(samples[:, None], (1, layers[0].shape[-1]))
     return Chunk(layers, velocity, tuple(jnp.asarray(words).T), order, *[None] * 6)
-
-
-def _numbers(step: Step, settings: Settings) -> Numbers:
-    """The numbers of a step, with the settings in place of those of method and data."""
-    lr, temperature, label_noise, decay = (jnp.asarray(value, step.dtype) for value in settings)
-    known = Numbers(*map(jnp.asarray, Numbers.of(step)))
-    dt = lr if step.dt == step.lr else known.dt
-    fresh = (label_noise**2 - known.label_noise**2) * float(step.data.sigma[0, 0])
-    return known._replace(
-        lr=lr,
-        dt=dt,
-        decay=decay,
-        temperature=temperature,
-        label_noise=label_noise,
-        scale=jnp.sqrt(temperature / dt),
-        deviation=jnp.sqrt(temperature * dt / step.network.parameters),
-        noise=known.noise.at[2].add(fresh),
-    )
 
 
 def _step(form: Form, numbers: Numbers, chunk: Chunk, number: Any, factor: Any) -> Chunk:

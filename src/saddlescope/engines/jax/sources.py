@@ -41,9 +41,7 @@ def _noisy(form: Form, numbers: Numbers, error: Any, draws: Draws) -> Any:
 
 
 def _aligned(form: Form, numbers: Numbers, error: Any, draws: Draws) -> Any:
-    """The noise that falls on the modes alone."""
-    noise = _coloured(form, numbers, _noise(form, numbers, error, draws))
-    return _coloured(form, numbers, error) + noise * np.eye(*noise.shape[:2], dtype=noise.dtype)[..., None]
+    return _coloured(form, numbers, error) + noise(form, numbers, error, draws)
 
 
 SOURCES: dict[str, Callable[[Form, Numbers, Any, Draws], Any]] = {
@@ -79,6 +77,12 @@ def _triangle(rank: int, size: int, draws: Draws) -> Any:
         drawn = jnp.concatenate([drawn, draws.take(streams.half_normal)[None]])
     factor = jnp.zeros((rank, rank, drawn.shape[-1]), drawn.dtype)
     return factor.at[np.tril_indices(rank, -1)].set(below).at[np.diag_indices(rank)].set(drawn)
+
+
+def noise(form: Form, numbers: Numbers, error: Any, draws: Draws) -> Any:
+    """Diffusive noise of Ḡ (dy, dx, n), linear in its normals; of aligned noise what falls on the modes alone."""
+    found = _coloured(form, numbers, _noise(form, numbers, error, draws))
+    return found * np.eye(*found.shape[:2], dtype=found.dtype)[..., None] if form.source == "aligned" else found
 
 
 def _noise(form: Form, numbers: Numbers, error: Any, draws: Draws) -> Any:

@@ -81,7 +81,7 @@ def moved(
     gradient, order = sources.gradient(form, numbers, error, span.phase + count, chunk.order, draws)
     slopes, velocity = pull_back(gradient), chunk.velocity
     if form.order == 2:
-        bent = _curvature(form, numbers, weights, numbers.lr * factor)
+        bent = curvature(form, numbers, weights, numbers.lr * factor)
         slopes = tuple(g + h for g, h in zip(slopes, bent, strict=True))
     if form.momentum:
         pulls = (g + numbers.decay * w for g, w in zip(slopes, weights, strict=True))
@@ -97,7 +97,7 @@ def moved(
     return chunk._replace(weights=moved, velocity=velocity, words=draws.words, order=order)
 
 
-def _curvature(form: Form, numbers: Numbers, weights: Any, lr: Any) -> Any:
+def curvature(form: Form, numbers: Numbers, weights: Any, lr: Any) -> Any:
     """``(η/2) ∇²𝓛 ∇𝓛``, decay included: the derivative of ∇𝓛 along itself."""
 
     def slopes(weights: Any) -> Any:
