@@ -259,7 +259,7 @@ def test_theory_refuses_what_is_no_pair():
 
 
 def test_forecast_of_an_imbalance_that_decays():
-    """Of Q' = −2γQ + cos t, in closed form: the error shrinks as the square of the interval and bounds the difference."""
+    """Of Q' = −2γQ + cos t, in closed form: the error shrinks as the square of the interval."""
     off, bound = [], []
     for intervals in (40, 80):
         time, gamma = np.linspace(0, 4, intervals + 1), 0.3
