@@ -1,8 +1,7 @@
 """Temperature and label noise from observed learning curves, by the derivatives of the run.
 
-Only mode strengths at six saves are seen. Their means, squares and products at neighbouring saves are fitted by those
-of a run of the same problem, by Gauss–Newton with the derivatives of the run by log T and log σ, weighted by the
-covariance of the observed moments, from a start that is far off. Writes fit_noise.png.
+Means, squares and products of the mode strengths at six saves are fitted by those of a run of the same problem, by
+Gauss–Newton with its derivatives by log T and log σ and the covariance of what is seen. Writes fit_noise.png.
 """
 
 import matplotlib.pyplot as plt
@@ -21,15 +20,14 @@ def setting(temperature, label_noise):
 def moments(strength):
     """Of every member (members, moments): strengths after step 0, their products at the same and neighbouring saves."""
     s = strength[:, 1:]
-    parts = (s, s * s, s[:, 1:] * s[:, :-1])
-    return jax.numpy.concatenate([part.reshape(len(s), -1) for part in parts], axis=1)
+    return jax.numpy.concatenate([a.reshape(len(s), -1) for a in (s, s * s, s[:, 1:] * s[:, :-1])], axis=1)
 
 
 @jax.jit
 def fitted(logs):
-    strength = run(temperature=jax.numpy.exp(logs[0]), label_noise=jax.numpy.exp(logs[1]))["mode_strength"]
-    mean = moments(strength).mean(axis=0)
-    return mean, (mean, strength.mean(axis=0))
+    T, sigma = jax.numpy.exp(logs)
+    mean = moments(run(temperature=T, label_noise=sigma)["mode_strength"]).mean(axis=0)
+    return mean, mean
 
 
 truth, start = np.array([0.03, 0.7]), np.array([0.1, 0.2])
@@ -38,7 +36,7 @@ seen = np.asarray(moments(curves.mode_strength.values), float)
 run = sc.differentiable(*setting(*start), sc.Plan(steps=300, saves=6, trajectories=4000, seed=2, dtype="float32"))
 derivative, weight, path = jax.jit(jax.jacfwd(fitted, has_aux=True)), np.linalg.inv(np.cov(seen.T)), [start]
 for _ in range(8):
-    slope, (mean, curve) = derivative(np.log(path[-1]).astype("float32"))
+    slope, mean = derivative(np.log(path[-1]).astype("float32"))
     information = np.asarray(slope.T @ weight @ slope, float)
     move = np.linalg.solve(information, slope.T @ weight @ (seen.mean(axis=0) - mean))
     path.append(path[-1] * np.exp(np.clip(move, -0.7, 0.7)))
@@ -46,13 +44,9 @@ error = path[-1] * np.sqrt(np.diag(np.linalg.inv(information)) * (1 / len(seen) 
 for name, value, off, true in zip("Tσ", path[-1], error, truth, strict=True):
     print(f"{name} = {value:.4f} ± {off:.4f} (standard error), truth {true}")
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
-left.plot(curves.time, curves.mode_strength.mean("trajectory"), "o", label="seen")
-left.plot(run.time, curve, "k-", linewidth=1, label="fitted")
-left.set(xlabel="time", ylabel="mean mode strength")
-right.loglog(*np.transpose(path), ".-", label="steps of the fit")
-right.errorbar(*path[-1], *error[::-1], fmt="o", label="estimate")
-right.plot(*truth, "k+", markersize=14, label="truth")
-right.set(xlabel="temperature T", ylabel="label noise σ")
-right.legend()
-figure.savefig("fit_noise.png")
+plt.loglog(*np.transpose(path), ".-", label="steps of the fit")
+plt.errorbar(*path[-1], *error[::-1], fmt="o", label="estimate")
+plt.plot(*truth, "k+", markersize=14, label="truth")
+plt.gca().set(xlabel="temperature T", ylabel="label noise σ")
+plt.legend()
+plt.savefig("fit_noise.png")

@@ -27,8 +27,9 @@ def differentiable(problem: Problem, method: Method, plan: Plan) -> Run:
     derivatives are those of the trajectories.
 
     It works under ``jax.grad``, ``jvp``, ``vmap`` and ``jit``. Forward mode costs about as much as a second run for
-    each direction. Reverse mode holds about 2√steps sets of weights and takes every step twice. Derivatives of single
-    trajectories can grow exponentially in time where the dynamics are unstable, and are NaN once one has diverged.
+    each direction. Reverse mode holds about 2√steps sets of weights and costs about four and a half runs. Derivatives
+    of single trajectories can grow exponentially in time where the dynamics are unstable, and are NaN once one has
+    diverged.
 
     Raises TypeError for gradient flow, which ``to_diffrax`` can differentiate, and ValueError where the method cannot
     run on the problem.
