@@ -19,10 +19,9 @@ import jax.numpy as jnp
 
 import jax
 from jax import lax
-from saddlescope.observe.base import Sight
-
-BLOCK = 256
-"""Samples at once, so that memory does not grow with their number."""
+from saddlescope.networks.rescaling import entries
+from saddlescope.observe._blocks import each, total
+from saddlescope.observe.base import CHUNK, Sight
 
 TANGENTS = 4
 """Directions at once."""
@@ -51,7 +50,7 @@ def rate(sight: Sight, direction: Params) -> jax.Array:
         _, (slopes, label_slopes) = jax.jvp(lambda p: _with_labels(model, p, x, y), (params,), (direction,))
         return slopes, drawn(label_slopes, y)
 
-    slopes, *fresh = _each(block, (table.x, table.mean_y), BLOCK)
+    slopes, *fresh = each(block, (table.x, table.mean_y), CHUNK)
     labels = fresh[0].mean() if fresh else 0.0
     return sight.temperature * (sight.share * slopes.var() + labels)
 
@@ -80,7 +79,7 @@ def products(sight: Sight, left: jax.Array, right: jax.Array) -> tuple[jax.Array
             outputs, pull = jax.vjp(lambda p: model.apply(p, x), params)
             return pull((weight[:, None] * u).reshape(outputs.shape))[0]
 
-        return rate(sight, _total(block, (table.x, inputs), BLOCK))
+        return rate(sight, total(block, (table.x, inputs), CHUNK))
 
     return strengths, lax.map(noise, (left.T, along.T), batch_size=TANGENTS)
 
@@ -88,70 +87,77 @@ def products(sight: Sight, left: jax.Array, right: jax.Array) -> tuple[jax.Array
 # --- gradients of single samples
 
 
-def layer(
-    sight: Sight, leaf: str, left: jax.Array, right: jax.Array, trace: bool
-) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
-    """Noise rate along ``p_α q_αᵀ`` of a leaf (k,), and the traces of its block and of the whole model."""
-    if not trace and left.shape[1] <= FEW * (1 + fresh_entries(sight.table)):
-        zero, shape = tree.map(jnp.zeros_like, sight.params), sight.model.leaf(sight.params, leaf).shape
+def layers(
+    sight: Sight, directions: dict[str, tuple[jax.Array, jax.Array]], axis: int, trace: bool
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array], Any]:
+    """Noise rates along ``p_α q_αᵀ`` of each leaf (k,), and the traces over each leaf and over the model.
 
-        def along(pair: tuple[jax.Array, jax.Array]) -> jax.Array:
-            return rate(sight, sight.model.with_leaf(zero, leaf, jnp.outer(*pair).reshape(shape)))
+    ``directions`` are p (rows, k) and q (columns, k) of the leaves, whose rows are on ``axis``.
+    """
+    count = sum(left.shape[1] for left, _ in directions.values())
+    if not trace and count <= FEW * (1 + fresh_entries(sight.table)):
+        return {leaf: _along(sight, leaf, axis, *pair) for leaf, pair in directions.items()}, {}, None
 
-        return lax.map(along, (left.T, right.T), batch_size=TANGENTS), None, None
-    squares = mean_squares(sight, lambda g: _squares(sight.model, g, leaf, left, right))
-    return tuple(sight.temperature * one for one in squares)
+    def squares(gradient: Params) -> Any:
+        along, of_leaf = {}, {}
+        for leaf, (left, right) in directions.items():
+            matrix = entries((leaf, (axis,)), sight.model.leaf(gradient, leaf))
+            along[leaf] = ((left.T @ matrix) * right.T).sum(axis=1) ** 2
+            of_leaf[leaf] = (matrix**2).sum()
+        return along, of_leaf, sum((g**2).sum() for g in tree.leaves(gradient))
+
+    return tree.map(lambda square: sight.temperature * square, mean_squares(sight, squares))
+
+
+def _along(sight: Sight, leaf: str, axis: int, left: jax.Array, right: jax.Array) -> jax.Array:
+    """Noise rates along ``p_α q_αᵀ`` of a leaf, by forward derivatives."""
+    zero = tree.map(jnp.zeros_like, sight.params)
+    place = jax.linear_transpose(lambda array: entries((leaf, (axis,)), array), sight.model.leaf(zero, leaf))
+
+    def one(pair: tuple[jax.Array, jax.Array]) -> jax.Array:
+        return rate(sight, sight.model.with_leaf(zero, leaf, place(jnp.outer(*pair))[0]))
+
+    return lax.map(one, (left.T, right.T), batch_size=TANGENTS)
 
 
 FEW = 10
 """Directions up to which forward derivatives cost less than the gradients of single samples."""
 
 
-def _squares(model: Any, gradient: Params, leaf: str, left: jax.Array, right: jax.Array) -> tuple[jax.Array, ...]:
-    """Squares of one gradient: along each pair of directions of a leaf, over the leaf, over the model."""
-    block = as_matrix(model.leaf(gradient, leaf))
-    along = ((left.T @ block) * right.T).sum(axis=1)
-    return along**2, (block**2).sum(), sum((g**2).sum() for g in tree.leaves(gradient))
-
-
-def mean_squares(sight: Sight, squares: Callable[[Params], tuple[jax.Array, ...]]) -> tuple[jax.Array, ...]:
+def mean_squares(sight: Sight, squares: Callable[[Params], Any]) -> Any:
     """``share · mean_i squares(g_i − ḡ)``, and the squares of fresh labels: ``mean_i Σ_c squares(∂(c·∂ℓ_i/∂y_i)/∂θ)``.
 
     c are the columns of a root of the covariance of the label.
     """
     model, table, params = sight.model, sight.table, sight.params
     n, rows = len(table.x), max(1, min(ROWS, LARGEST // model.parameters))
-    entries = fresh_entries(table)
+    labels = fresh_entries(table)
 
-    def sample(i: jax.Array) -> tuple[jax.Array, ...]:
+    def sample(i: jax.Array) -> Any:
         x, y = table.x[i][None], table.mean_y[i][None]
         gradient = jax.grad(lambda p: model.losses(p, x, y)[0])(params)
         return squares(tree.map(jnp.subtract, gradient, sight.gradient))
 
-    def label(number: jax.Array) -> tuple[jax.Array, ...]:
-        i, column = number // entries, number % entries
+    def label(number: jax.Array) -> Any:
+        i, column = number // labels, number % labels
         x, y = table.x[i][None], table.mean_y[i][None]
         root = label_root(table, y[0], column)
         return squares(jax.grad(lambda p: jnp.vdot(root, _with_labels(model, p, x, y)[1]))(params))
 
-    def mean(function: Callable[[jax.Array], tuple[jax.Array, ...]], count: int) -> tuple[jax.Array, ...]:
-        summed = _total(lambda i: tree.map(lambda s: s.sum(axis=0), jax.vmap(function)(i)), (jnp.arange(count),), rows)
+    def mean(function: Callable[[jax.Array], Any], count: int) -> Any:
+        summed = total(lambda i: tree.map(lambda s: s.sum(axis=0), jax.vmap(function)(i)), (jnp.arange(count),), rows)
         return tree.map(lambda s: s / n, summed)
 
     sampled = tree.map(lambda s: sight.share * s, mean(sample, n))
-    if not entries:
+    if not labels:
         return sampled
-    return tree.map(jnp.add, sampled, mean(label, n * entries))
+    return tree.map(jnp.add, sampled, mean(label, n * labels))
 
 
-def as_matrix(leaf: jax.Array) -> jax.Array:
-    """A leaf as a matrix: its first axis, and all others together."""
-    return leaf.reshape(leaf.shape[0] if leaf.ndim else 1, -1)
-
-
-def singular_directions(leaf: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
-    """The first ``count`` left and right singular vectors of a leaf as a matrix (rows, count), (columns, count)."""
-    left, _, right = jnp.linalg.svd(as_matrix(leaf), full_matrices=False)
+def singular_directions(leaf: jax.Array, axis: int, count: int) -> tuple[jax.Array, jax.Array]:
+    """The first ``count`` left and right singular vectors of a leaf as a matrix (rows, k), (columns, k)."""
+    matrix = entries(("", (axis,)), leaf)
+    left, _, right = jnp.linalg.svd(matrix, full_matrices=False)
     return left[:, :count], right[:count].T
 
 
@@ -192,35 +198,3 @@ def label_root(table: Any, y: jax.Array, column: jax.Array) -> jax.Array:
 def random_class(table: Any) -> bool:
     """Whether the class of a sample is drawn afresh at every use."""
     return table.labels is not None and table.labels.random
-
-
-# --- blocks of samples
-
-
-def _split(arrays: tuple[jax.Array, ...], size: int) -> tuple[list[jax.Array], list[jax.Array] | None]:
-    """The first, shorter or equal, block of samples, and all others (count, size, …); None without any."""
-    count = (len(arrays[0]) - 1) // size
-    first = len(arrays[0]) - count * size
-    rest = [a[first:].reshape(count, size, *a.shape[1:]) for a in arrays]
-    return [a[:first] for a in arrays], rest if count else None
-
-
-def _each(function: Callable[..., Any], arrays: tuple[jax.Array, ...], size: int) -> Any:
-    """``function`` of blocks of samples, whose results are joined along the samples."""
-    first, rest = _split(arrays, size)
-    if rest is None:
-        return function(*first)
-    others = lax.map(lambda block: function(*block), rest)
-    return tree.map(lambda a, b: jnp.concatenate([a, b.reshape(-1, *b.shape[2:])]), function(*first), others)
-
-
-def _total(function: Callable[..., Any], arrays: tuple[jax.Array, ...], size: int) -> Any:
-    """The sum of ``function`` over blocks of samples."""
-    first, rest = _split(arrays, size)
-    if rest is None:
-        return function(*first)
-
-    def add(total: Any, block: Any) -> tuple[Any, None]:
-        return tree.map(jnp.add, total, function(*block)), None
-
-    return lax.scan(add, function(*first), rest)[0]

@@ -111,7 +111,9 @@ class Sight:
     @cached_property
     def outputs(self) -> Any:
         """Outputs for all training inputs (n, …)."""
-        return self.model.apply(self.params, self.table.x)
+        from saddlescope.observe import _blocks
+
+        return _blocks.each(lambda x: self.model.apply(self.params, x), (self.table.x,), CHUNK)
 
     @cached_property
     def losses(self) -> Any:
@@ -122,8 +124,11 @@ class Sight:
     def gradient(self) -> Any:
         """Gradient of the mean loss, like the params."""
         from saddlescope import _jax
+        from saddlescope.observe import _blocks
 
-        def mean(params: Any) -> Any:
-            return self.model.losses(params, self.table.x, self.table.mean_y).mean()
+        jax, n = _jax.load(), self.table.samples
 
-        return _jax.load().grad(mean)(self.params)
+        def block(x: Any, y: Any) -> Any:
+            return jax.grad(lambda params: self.model.losses(params, x, y).sum() / n)(self.params)
+
+        return _blocks.total(block, (self.table.x, self.table.mean_y), CHUNK)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from math import prod
 from typing import Annotated, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from pydantic import BeforeValidator, Field
 
 from saddlescope import _jax
 from saddlescope._arrays import Array, Floats
+from saddlescope._functions import StoredFunction
 from saddlescope._numbers import shown
 from saddlescope._parts import Count, OptionalMatrix, frozen
 from saddlescope.data import Dataset
@@ -42,7 +44,7 @@ class Modes(Observation):
     coordinate ``target`` is ``u_αᵀ Ê[y xᵀ] v_α``. Directions are the first ``count`` singular vectors (None: all) of
     the linear least-squares teacher of (X, Y), those of ``Dataset.modes``, classes as 0 and 1 or probabilities; or the
     columns of ``left`` (outputs, k) and ``right`` (inputs, k). Where strengths of the teacher repeat, their directions
-    are arbitrary among them.
+    are arbitrary among them. Cost: about one full-batch gradient a mode for dense networks.
     Raises ValueError for left without right or of other sizes than the outputs and inputs, or count with them.
     Source: Corlouer et al. 2026, arXiv 2604.06366, for linear networks.
 
@@ -60,18 +62,22 @@ class Modes(Observation):
             raise ValueError(f"count must be left out with left and right, got {self.count}; give fewer columns")
 
     def check(self, model: Any, data: Any) -> None:
-        """Raise ValueError for directions that do not fit outputs and inputs, or labels without linear teacher."""
-        outputs = int(np.prod(_outputs(model, data)))
+        """Raise ValueError for directions that do not fit outputs and inputs, or labels unlike outputs."""
+        if _stored(model):
+            return
+        outputs = _outputs(model, data)
         if self.left is not None and self.right is not None:
-            _check_rows("left", self.left, outputs, "outputs")
+            _check_rows("left", self.left, prod(outputs), "outputs")
             _check_rows("right", self.right, _inputs(data), "inputs")
-        elif not isinstance(data, Dataset) and _labels(model, data) is None:
+            return
+        labels = _labels(model, data).shape[1:]
+        if labels[:-1] != outputs[:-1] or labels[-1:] > outputs[-1:]:
             raise ValueError(
-                f"Modes needs labels of the shape of the outputs, or classes, got {data.Y.shape[1:]} for "
-                f"{_outputs(model, data)}; give left and right"
+                f"Modes needs labels of the shape of the outputs, {outputs}, got {labels}; give left and right"
             )
 
     def _directions(self, model: Any, data: Any) -> tuple[Floats, Floats]:
+        """u (labels, k) and v (inputs, k)."""
         if self.left is not None and self.right is not None:
             return self.left, self.right
         modes = _linear(model, data)
@@ -90,23 +96,27 @@ class Modes(Observation):
         """Number of modes."""
         if self.left is not None:
             return {"mode": self.left.shape[1]}
-        most = min(int(np.prod(_outputs(model, data))), _inputs(data))
+        most = min(prod(_labels(model, data).shape[1:]), _inputs(data))
         return {"mode": most if self.count is None else min(self.count, most)}
 
     def coordinates(self, model: Any, data: Any) -> Mapping[str, Coordinate]:
-        """``target``, where labels have the size of the outputs."""
-        labels = data.Y if isinstance(data, Dataset) else _labels(model, data)
-        if labels is None:
+        """``target``, where labels have the size of the directions."""
+        (left, right), labels = self._directions(model, data), _flat(_labels(model, data))
+        if labels.shape[1] != len(left):
             return {}
-        left, right = self._directions(model, data)
-        target = np.einsum("ia,ia->a", labels @ left, _flat(data.X) @ right) / len(labels)
+        target = np.einsum("na,na->a", labels @ left, _flat(data.X) @ right) / len(labels)
         return {"target": (("mode",), target, {"units": "y·x", "long_name": "target strength"})}
 
     def of(self, sight: Sight) -> Mapping[str, Any]:
         """Of one member."""
         from saddlescope.observe import _noise
 
-        strength, noise = _noise.products(sight, *self._directions(sight.model, sight.step.data))
+        left, right = self._directions(sight.model, sight.step.data)
+        if self.left is None:  # a class that no sample has is an output without a label
+            labels, outputs = _labels(sight.model, sight.step.data).shape[1:], sight.outputs.shape[1:]
+            missing = [(0, output - label) for output, label in zip(outputs, labels, strict=True)]
+            left = np.pad(left.reshape(*labels, -1), [*missing, (0, 0)]).reshape(prod(outputs), -1)
+        strength, noise = _noise.products(sight, left, right)
         return {"mode_strength": strength, "mode_noise": noise}
 
 
@@ -127,7 +137,9 @@ class RandomDirections(Observation):
 
     def check(self, model: Any, data: Any) -> None:
         """Raise ValueError for more directions than inputs or outputs."""
-        outputs, inputs = int(np.prod(_outputs(model, data))), _inputs(data)
+        if _stored(model):
+            return
+        outputs, inputs = prod(_outputs(model, data)), _inputs(data)
         if self.count > min(outputs, inputs):
             raise ValueError(
                 f"count must be at most the smaller of {outputs} outputs and {inputs} inputs, got {self.count}"
@@ -156,8 +168,7 @@ class RandomDirections(Observation):
         """Of one member."""
         from saddlescope.observe import _noise
 
-        data = sight.step.data
-        left, right = self.directions(int(np.prod(_outputs(sight.model, data))), _inputs(data))
+        left, right = self.directions(prod(sight.outputs.shape[1:]), _inputs(sight.step.data))
         strength, noise = _noise.products(sight, left, right)
         return {"random_strength": strength, "random_noise": noise}
 
@@ -166,6 +177,8 @@ class RandomDirections(Observation):
 
 
 def _function(value: Any) -> Any:
+    if isinstance(value, str) and " sha256:" in value:  # of a store
+        return StoredFunction(value)
     if not callable(value):
         raise TypeError(f"function must be a function of params, or of (params, x, y), got {shown(value)}")
     return value
@@ -181,10 +194,11 @@ def _name(value: Any) -> Any:
 class NoiseRate(Observation):
     """``NAME``, an observable m(θ), and ``NAME_noise``, its noise rate, for a scalar or a vector m.
 
-    ``function``: a JAX function (params) -> m, or (params, x, y) -> m of all n training samples (n, …). Each entry of a
-    vector has a noise rate, on the dim ``entry_NAME``.
+    ``function``: a JAX function (params) -> m, or (params, x, y) -> m of all n training samples (n, …). A vector of
+    k ``entries`` has a noise rate for each, on the dim ``entry_NAME``. Cost: the gradient of m and one forward
+    derivative for each entry, half to one full-batch gradient.
     Raises TypeError for something that is not a function, ValueError for a name that no variable can have, or an
-    observable that is not a float or a vector of floats.
+    observable that is not a float or a vector of as many floats as ``entries``.
 
     >>> NoiseRate("norm", lambda params: (params["w1"] ** 2).sum()).name
     'norm'
@@ -194,29 +208,34 @@ class NoiseRate(Observation):
     function: Annotated[Any, BeforeValidator(_function)] = Field(
         description="use a function of params, or of (params, x, y)"
     )
+    entries: Number | None = Field(default=None, description="leave it out for a scalar, or use the length of a vector")
 
     def _called(self, params: Any, x: Any, y: Any) -> Any:
         wanted = [p for p in inspect.signature(self.function).parameters.values() if p.default is p.empty]
         return self.function(*(params, x, y)[: 1 if len(wanted) < 2 else 3])
 
-    def _shape(self, model: Any, data: Any) -> tuple[int, ...]:
+    def check(self, model: Any, data: Any) -> None:
+        """Raise ValueError for an observable of another shape than ``entries`` says, or that is not of floats."""
+        if _stored(model) or isinstance(self.function, StoredFunction):
+            return
         jax = _jax.load()
         x, y = (_struct(values, len(data.X)) for values in (data.X, data.Y))
-        found = jax.eval_shape(self._called, jax.eval_shape(model.init, jax.random.key(0)), x, y)
-        if len(getattr(found, "shape", (0, 0))) > 1 or found.dtype.kind != "f":
+        with _jax.precision("float32"):
+            found = jax.eval_shape(self._called, jax.eval_shape(model.init, jax.random.key(0)), x, y)
+        shape = getattr(found, "shape", None)
+        if shape != self._shape or found.dtype.kind != "f":
+            fix = f"give entries = {shape[0]}" if shape is not None and len(shape) == 1 else "return one float"
             raise ValueError(
-                f"function of NoiseRate({self.name!r}) must return a float or a vector of floats, got {found}; "
-                "reshape it, or take one entry"
+                f"function of NoiseRate({self.name!r}) must return floats of shape {self._shape}, got {found}; {fix}"
             )
-        return tuple(found.shape)
 
-    def check(self, model: Any, data: Any) -> None:
-        """Raise ValueError for an observable that is not a float or a vector of floats."""
-        self._shape(model, data)
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        return () if self.entries is None else (self.entries,)
 
     def variables(self, model: Any, data: Any) -> Mapping[str, Variable]:
         """The observable and its noise."""
-        dims = (f"entry_{self.name}",) * len(self._shape(model, data))
+        dims = (f"entry_{self.name}",) * len(self._shape)
         noise = f"variance rate of {self.name} under minibatch noise at T"
         return {
             self.name: Variable(dims, "", self.name, "m(θ)"),
@@ -225,7 +244,7 @@ class NoiseRate(Observation):
 
     def sizes(self, model: Any, data: Any) -> Mapping[str, int]:
         """Length of a vector."""
-        return {f"entry_{self.name}": length for length in self._shape(model, data)}
+        return {f"entry_{self.name}": length for length in self._shape}
 
     def of(self, sight: Sight) -> Mapping[str, Any]:
         """Of one member."""
@@ -244,65 +263,80 @@ class LayerNoise(Observation):
     """``layer_noise_LEAF``, the noise rate of ``p_αᵀ W q_α`` of a leaf W (direction_LEAF,), and traces of the noise.
 
     p_α and q_α are the first ``count`` singular vectors of W as it is at the save, or the columns of ``left`` (rows, k)
-    and ``right`` (columns, k). A leaf with more than two axes is the matrix of its first axis and all others together.
-    With ``trace``, ``noise_trace_LEAF`` and ``noise_trace`` are T times the trace of the covariance of the gradient of
-    the leaf and of all params: the variance that a step adds, per unit of time..
+    and ``right`` (columns, k). ``axis`` counts the rows of the matrix, all other axes of the leaf are its columns.
+    ``leaf`` may list several leaves. With ``trace``, ``noise_trace_LEAF`` and ``noise_trace`` are T times the trace of
+    the covariance of the gradient of the leaf and of all params: the variance that noise adds per unit of time.
+    Cost in full-batch gradients: about 0.5 a direction; with ``trace`` about 6, with fresh labels 6 (1 + outputs).
     Raises ValueError for a leaf that the model lacks, left without right, or directions of another size than the leaf.
 
     >>> LayerNoise("w1", count=2, trace=False)
-    LayerNoise(leaf='w1', count=2, trace=False)
+    LayerNoise(leaf=('w1',), count=2, trace=False)
     """
 
-    leaf: str = Field(description='use the name of a leaf such as "w1"')
+    leaf: Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)] = (
+        Field(min_length=1, description='use the name of a leaf such as "w1", or a list of names')
+    )
     count: Number = Field(default=4, description="use a number of directions such as 4")
     left: OptionalMatrix = Field(default=None, description=_LEFT)
     right: OptionalMatrix = Field(default=None, description=_LEFT)
+    axis: Count = Field(default=0, description="use 0, or -1 for kernels whose outputs come last")
     trace: bool = Field(default=True, description="use False to leave the traces out")
 
     def __post_init__(self) -> None:
         _check_pair(self.left, self.right)
+        if self.left is not None and len(self.leaf) > 1:
+            raise ValueError(f"left and right are for one leaf, got leaf = {list(self.leaf)}; give a part for each")
+        if len(set(self.leaf)) < len(self.leaf):
+            raise ValueError(f"leaf must hold distinct names, got {list(self.leaf)}")
 
     def check(self, model: Any, data: Any) -> None:
-        """Raise ValueError for an unknown leaf, or directions of another size."""
-        rows, columns = self._matrix(model)
-        if self.left is not None and self.right is not None:
-            _check_rows("left", self.left, rows, "rows of the leaf")
-            _check_rows("right", self.right, columns, "columns of the leaf")
+        """Raise ValueError for an unknown leaf, an axis that it lacks, or directions of another size."""
+        for leaf in self.leaf:
+            shape = model.leaves[model.place(leaf)].shape
+            if not -len(shape) <= self.axis < len(shape):
+                raise ValueError(f"axis must be one of the {len(shape)} axes of {leaf} {shape}, got {self.axis}")
+            rows, columns = self._sides(model, leaf)
+            if self.left is not None and self.right is not None:
+                _check_rows("left", self.left, rows, "rows of the leaf")
+                _check_rows("right", self.right, columns, "columns of the leaf")
 
-    def _matrix(self, model: Any) -> tuple[int, int]:
-        shape = model.leaves[model.place(self.leaf)].shape
-        return (shape[0] if shape else 1), int(np.prod(shape[1:]))
+    def _sides(self, model: Any, leaf: str) -> tuple[int, int]:
+        shape = model.leaves[model.place(leaf)].shape
+        return shape[self.axis], int(np.prod(shape)) // shape[self.axis]
 
     def variables(self, model: Any, data: Any) -> Mapping[str, Variable]:
         """Noise along directions, and the traces."""
-        leaf, units = self.leaf, "weight²/time"
-        found = {
-            f"layer_noise_{leaf}": Variable(
-                (f"direction_{leaf}",), units, f"noise of {leaf}", f"variance rate of p_αᵀWq_α, W = {leaf}, at T"
-            )
-        }
+        units, trace, found = "weight²/time", "T Tr C, C the covariance of the gradient of", {}
+        for leaf in self.leaf:
+            what = f"variance rate of p_αᵀWq_α, W = {leaf}, under minibatch noise at T"
+            found[f"layer_noise_{leaf}"] = Variable((f"direction_{leaf}",), units, f"noise of {leaf}", what)
+            if self.trace:
+                found[f"noise_trace_{leaf}"] = Variable((), units, f"noise of all of {leaf}", f"{trace} {leaf}")
         if self.trace:
-            of_all = "T Tr C, C the covariance of the gradient"
-            found[f"noise_trace_{leaf}"] = Variable((), units, f"noise of all of {leaf}", f"{of_all} of {leaf}")
-            found["noise_trace"] = Variable((), units, "noise of all weights", f"{of_all} of all weights")
+            found["noise_trace"] = Variable((), units, "noise of all weights", f"{trace} all weights")
         return found
 
     def sizes(self, model: Any, data: Any) -> Mapping[str, int]:
-        """Number of directions."""
-        most = min(self.count, *self._matrix(model)) if self.left is None else self.left.shape[1]
-        return {f"direction_{self.leaf}": most}
+        """Number of directions of every leaf."""
+        if self.left is not None:
+            return {f"direction_{self.leaf[0]}": self.left.shape[1]}
+        return {f"direction_{leaf}": min(self.count, *self._sides(model, leaf)) for leaf in self.leaf}
 
     def of(self, sight: Sight) -> Mapping[str, Any]:
         """Of one member."""
         from saddlescope.observe import _noise
 
-        if self.left is not None and self.right is not None:
-            directions = self.left, self.right
-        else:
-            directions = _noise.singular_directions(sight.model.leaf(sight.params, self.leaf), self.count)
-        along, *traces = _noise.layer(sight, self.leaf, *directions, self.trace)
-        names = (f"noise_trace_{self.leaf}", "noise_trace") if self.trace else ()
-        return {f"layer_noise_{self.leaf}": along} | dict(zip(names, traces, strict=False))
+        def directions(leaf: str) -> tuple[Any, Any]:
+            if self.left is not None and self.right is not None:
+                return self.left, self.right
+            return _noise.singular_directions(sight.model.leaf(sight.params, leaf), self.axis, self.count)
+
+        pairs = {leaf: directions(leaf) for leaf in self.leaf}
+        along, of_leaf, of_all = _noise.layers(sight, pairs, self.axis, self.trace)
+        found = {f"layer_noise_{leaf}": noise for leaf, noise in along.items()}
+        if self.trace:
+            found |= {f"noise_trace_{leaf}": noise for leaf, noise in of_leaf.items()} | {"noise_trace": of_all}
+        return found
 
 
 # --- sizes, and the linear teacher
@@ -329,36 +363,39 @@ def _struct(values: Array, length: int) -> Any:
     return jax.ShapeDtypeStruct((length, *values.shape[1:]), kind)
 
 
+def _stored(model: Any) -> bool:
+    """Whether a model was read from a store, so that its functions cannot be called."""
+    return isinstance(model.apply, StoredFunction)
+
+
 def _outputs(model: Any, data: Any) -> tuple[int, ...]:
     """Shape of the output for one sample."""
     jax = _jax.load()
-    params = jax.eval_shape(model.init, jax.random.key(0))
-    return tuple(jax.eval_shape(model.apply, params, _struct(data.X, 2)).shape[1:])
+    with _jax.precision("float32"):
+        params = jax.eval_shape(model.init, jax.random.key(0))
+        return tuple(jax.eval_shape(model.apply, params, _struct(data.X, 2)).shape[1:])
 
 
 def _inputs(data: Any) -> int:
-    return int(np.prod(data.X.shape[1:]))
+    return prod(data.X.shape[1:])
 
 
 def _flat(values: Array) -> Floats:
     return np.asarray(values.reshape(len(values), -1), np.float64)
 
 
-def _labels(model: Any, data: Any) -> Floats | None:
-    """Labels of Examples as rows of the size of the outputs, classes as 0 and 1; None where they have no such form."""
-    labels, shape = data.targets_mean, _outputs(model, data)
-    if labels.dtype.kind == "i" and labels.shape[1:] == shape[:-1]:
-        labels = labels[..., None] == np.arange(shape[-1])
-    return _flat(labels) if labels.shape[1:] == shape else None
+def _labels(model: Any, data: Any) -> Array:
+    """Labels (n, …) that outputs are compared with, classes as 0 and 1 along a last axis."""
+    labels = data.Y if isinstance(data, Dataset) else data.targets_mean
+    if labels.dtype.kind == "i" and model.loss != "squared":
+        return np.asarray(labels[..., None] == np.arange(data.classes), np.float64)
+    return np.asarray(labels, np.float64)
 
 
 def _linear(model: Any, data: Any) -> _base.Modes:
     """Modes of the linear least-squares teacher; kept with the data."""
     if isinstance(data, Dataset):
         return data.modes
-    labels = _labels(model, data)
-    assert labels is not None  # checked
-    known = vars(data).setdefault("_linear_modes", {})
-    if labels.shape[1] not in known:
-        known[labels.shape[1]] = Dataset(_flat(data.X), labels).modes
-    return known[labels.shape[1]]
+    if "_linear_modes" not in vars(data):
+        vars(data)["_linear_modes"] = Dataset(_flat(data.X), _flat(_labels(model, data))).modes
+    return vars(data)["_linear_modes"]
