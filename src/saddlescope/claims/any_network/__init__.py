@@ -4,11 +4,12 @@ One file per claim. Networks are ``Model``s, which need JAX; claims import it wh
 ``_networks`` holds the networks and the data that claims share, ``_rank`` what claims on rank share.
 """
 
-from saddlescope.claims.any_network import deep_relu_rank, fresh_labels, relu_rank
+from saddlescope.claims.any_network import deep_relu_rank, feature_rank, fresh_labels, relu_rank
 from saddlescope.claims.claim import Claim
 
 CLAIMS: tuple[Claim, ...] = (
     relu_rank.CLAIM,
     deep_relu_rank.CLAIM,
     fresh_labels.CLAIM,
+    feature_rank.CLAIM,
 )
