@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from saddlescope._functions import StoredFunction
 from saddlescope.networks.model import Model
 from saddlescope.observe.base import Coordinate, Observation, Variable
 from saddlescope.plan import Plan
@@ -24,12 +25,14 @@ def observations(problem: Problem, plan: Plan) -> tuple[Observation, ...]:
 
     Raises TypeError for a name, ValueError for what the model or the data lack, or for two variables of one name.
     """
+    model: Model = problem.network  # type: ignore[assignment]
     for one in plan.observe:
         if not isinstance(one, Observation):
             raise TypeError(
                 f'observe must list parts such as observe.Accuracy() for a Model, got "{one}"; see saddlescope.observe'
             )
-        one.check(problem.network, problem.data)
+        if not isinstance(model.apply, StoredFunction):
+            one.check(model, problem.data)
     return tuple(one for one in plan.observe if isinstance(one, Observation))
 
 
