@@ -16,6 +16,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import jax
+from jax import lax
 from jax import numpy as jnp
 from saddlescope.engines.step import Step
 
@@ -103,12 +104,15 @@ def permuted(key: Any, places: Any, samples: int) -> Any:
     >>> sorted(permuted(jax.random.key(0), jnp.arange(5), 5).tolist())
     [0, 1, 2, 3, 4]
     """
-    pivots, salts = jax.random.bits(key, (2, ROUNDS), jnp.uint32)
-    pivots, x, n = pivots % jnp.uint32(samples), places.astype(jnp.uint32), jnp.uint32(samples)
-    for pivot, salt in zip(pivots, salts, strict=True):
+    n = jnp.uint32(samples)
+
+    def exchanged(x: Any, words: Any) -> tuple[Any, None]:
+        pivot, salt = words[0] % n, words[1]
         partner = jnp.where(x <= pivot, pivot - x, pivot + n - x)
-        x = jnp.where(_bit(jnp.maximum(x, partner) ^ salt), partner, x)
-    return x.astype(jnp.int32)
+        return jnp.where(_bit(jnp.maximum(x, partner) ^ salt), partner, x), None
+
+    words = jax.random.bits(key, (ROUNDS, 2), jnp.uint32)
+    return lax.scan(exchanged, places.astype(jnp.uint32), words)[0].astype(jnp.int32)
 
 
 def _bit(word: Any) -> Any:

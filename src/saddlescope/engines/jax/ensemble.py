@@ -63,6 +63,7 @@ class Ensemble:
         """Compute the members in another layout; results are the same."""
         self.layout = layout
         self._programs = programs(self.model, self.table, self.step, self._observations, layout)
+        self._flow = flow.Flow(self.model, self.step, layout)
 
     @property
     def compilations(self) -> int:
@@ -112,7 +113,7 @@ class Ensemble:
         check_advance(self.step, state, until, normals)
         with _jax.precision(self.plan.dtype), _within_memory():
             if self.step.continuous:
-                return flow.advance(self.model, self.table, self.step, state, until, self.layout)
+                return self._flow.advance(self.table, state, until)
             for first, last, factors in self._windows(state.step, until):
                 carried = (state.weights, state.velocity, state.sums, state.status.astype(np.int32), state.words)
                 moved = self._programs.walk(self.layout.spread(carried), self.table, first, last, factors)
@@ -134,7 +135,7 @@ class Ensemble:
         leaves = state.weights
         if self.step.continuous:
             with _jax.precision(self.plan.dtype):
-                leaves = flow.landed(self.model, self.table, self.step, state, self.layout)
+                leaves = self._flow.landed(self.table, state)
         return tuple(np.asarray(leaf, np.float64) for leaf in leaves)
 
     def observe(self, state: State) -> dict[str, Floats]:
