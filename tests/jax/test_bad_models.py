@@ -79,6 +79,16 @@ CASES = {
         ValueError,
         "logits with a last axis of classes",
     ),
+    "label noise for a cross entropy": (
+        lambda: sc.Problem(sc.Model(apply, init, "cross_entropy"), sc.Examples(X, Y / 3, label_noise=0.1)),
+        ValueError,
+        "label_noise is for the squared loss",
+    ),
+    "flipped labels for a squared loss": (
+        lambda: sc.Problem(MODEL, sc.Examples(X, [0, 1, 2, 0, 1, 2], labels=sc.labels.Flips(0.1))),
+        ValueError,
+        'labels.Flips is for loss = "cross_entropy"',
+    ),
     "Gaussian data": (lambda: sc.Problem(MODEL, sc.GaussianData(np.ones((3, 2)))), TypeError, "data must be Examples"),
     "an init beside the model's": (
         lambda: sc.Problem(MODEL, DATA, sc.init.Gaussian(scale=0.1)),

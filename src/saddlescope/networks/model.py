@@ -184,6 +184,7 @@ class Model:
             raise TypeError(
                 f"data must be Examples(X, Y) or a Dataset for a Model, got {type(data).__name__}; draw samples from it"
             )
+        self._check_labels(data)
         if isinstance(self.apply, StoredFunction):
             return
         jax, two = _jax.load(), 2
@@ -216,6 +217,20 @@ class Model:
             raise ValueError(
                 f"loss(outputs, y) must return one number a sample, shape ({two},), got "
                 f"{getattr(losses, 'shape', type(losses).__name__)}; do not take the mean over the batch"
+            )
+
+    def _check_labels(self, data: Any) -> None:
+        """Raise ValueError for random labels that the loss has no meaning for."""
+        loss = self.loss if isinstance(self.loss, str) else name_of(self.loss)
+        if data.label_noise > 0 and self.loss != "squared":
+            raise ValueError(
+                f'label_noise is for the squared loss, got {data.label_noise:g} with loss {loss!r}; use loss = "squared", '
+                "or labels = labels.Flips(p) for classes"
+            )
+        if getattr(data, "labels", None) is not None and self.loss != "cross_entropy":
+            raise ValueError(
+                f'labels.{type(data.labels).__name__} is for loss = "cross_entropy", got {loss!r}; use that loss, or give '
+                "the labels as they are"
             )
 
     def _traced(self, what: str, call: Callable[[], Any], given: str) -> Any:

@@ -8,7 +8,8 @@ import xarray as xr
 
 from saddlescope.data import is_finite
 from saddlescope.init import Gaussian
-from saddlescope.methods import Method
+from saddlescope.labels import Flips, Smoothing
+from saddlescope.methods import Adam, AdamW, Method
 from saddlescope.networks.model import is_model
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
@@ -103,6 +104,47 @@ ENTRIES = {
   number  = {4},
   year    = {2021},
 }""",
+    "kingma2015": """@inproceedings{kingma2015,
+  author    = {Kingma, Diederik P. and Ba, Jimmy},
+  title     = {Adam: A Method for Stochastic Optimization},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2015},
+  eprint    = {1412.6980},
+  archivePrefix = {arXiv},
+}""",
+    "loshchilov2019": """@inproceedings{loshchilov2019,
+  author    = {Loshchilov, Ilya and Hutter, Frank},
+  title     = {Decoupled Weight Decay Regularization},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2019},
+  eprint    = {1711.05101},
+  archivePrefix = {arXiv},
+}""",
+    "hoang2012": """@inproceedings{hoang2012,
+  author    = {Hoang, Viet Tung and Morris, Ben and Rogaway, Phillip},
+  title     = {An Enciphering Scheme Based on a Card Shuffle},
+  booktitle = {Advances in Cryptology -- {CRYPTO} 2012},
+  year      = {2012},
+  eprint    = {1208.1176},
+  archivePrefix = {arXiv},
+}""",
+    "damian2021": """@inproceedings{damian2021,
+  author    = {Damian, Alex and Ma, Tengyu and Lee, Jason D.},
+  title     = {Label Noise {SGD} Provably Prefers Flat Global Minimizers},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume    = {34},
+  year      = {2021},
+  eprint    = {2106.06530},
+  archivePrefix = {arXiv},
+}""",
+    "szegedy2016": """@inproceedings{szegedy2016,
+  author    = {Szegedy, Christian and Vanhoucke, Vincent and Ioffe, Sergey and Shlens, Jonathon and Wojna, Zbigniew},
+  title     = {Rethinking the {Inception} Architecture for Computer Vision},
+  booktitle = {{IEEE} Conference on Computer Vision and Pattern Recognition},
+  year      = {2016},
+  eprint    = {1512.00567},
+  archivePrefix = {arXiv},
+}""",
     "lemire2019": """@article{lemire2019,
   author  = {Lemire, Daniel},
   title   = {Fast random integer generation in an interval},
@@ -150,7 +192,7 @@ def _keys(problem: Problem, method: Method, plan: Plan) -> Iterator[str]:
     finite, source = is_finite(problem.data), method.source
     yield "saddlescope"
     if is_model(problem.network):
-        yield from _of_model(method)
+        yield from _of_model(problem, method)
         return
     yield problem.network.citation
     if finite:
@@ -171,7 +213,20 @@ def _keys(problem: Problem, method: Method, plan: Plan) -> Iterator[str]:
         yield "loshchilov2017"
 
 
-def _of_model(method: Method) -> Iterator[str]:
+def _of_model(problem: Problem, method: Method) -> Iterator[str]:
+    labels = getattr(problem.data, "labels", None)
+    if isinstance(labels, Flips):
+        yield "damian2021"
+    if isinstance(labels, Smoothing):
+        yield "szegedy2016"
+    if isinstance(method, Adam):
+        yield "kingma2015"
+    if isinstance(method, AdamW):
+        yield "loshchilov2019"
+    if method.source == "sgd" and method.sampling in ("without", "shuffle"):
+        yield "hoang2012"
+    if method.source == "flow":
+        yield "dormand1980"
     if method.source == "sgd" or method.diffusive:
         yield "corlouer2026"
     if method.diffusive:
