@@ -6,25 +6,69 @@ Layers W_l are (n_l, n_{l−1}, n) in the teacher's basis. Noise is computed fro
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 
+import jax
 from jax import lax
 from saddlescope.engines.jax.form import Form, Numbers
+
+UNROLLED = 32
+"""Products of at most this many multiplications an entry are written out on a processor, row by row."""
 
 
 def product(a: Any, b: Any) -> Any:
     """``A B`` of every trajectory."""
-    return jnp.einsum("ijn,jkn->ikn", a, b)
+    return _by_rows(a, b, 0) if _written_out(len(b)) else jnp.einsum("ijn,jkn->ikn", a, b)
+
+
+def transposed_product(a: Any, b: Any) -> Any:
+    """``Aᵀ B`` of every trajectory."""
+    return _by_rows(a.swapaxes(0, 1), b, 0) if _written_out(len(b)) else jnp.einsum("jin,jkn->ikn", a, b)
+
+
+def product_transposed(a: Any, b: Any) -> Any:
+    """``A Bᵀ`` of every trajectory."""
+    return _by_rows(a, b, 1) if _written_out(b.shape[1]) else jnp.einsum("ijn,kjn->ikn", a, b)
+
+
+def _written_out(inner: int) -> bool:
+    return inner <= UNROLLED and jax.default_backend() == "cpu"
+
+
+def _by_rows(a: Any, b: Any, axis: int) -> Any:
+    """``Σ_j A_ij B_j`` in a loop over the rows i of A; j is this axis of B.
+
+    Each row is one loop over the trajectories, and the loop keeps XLA from computing it again wherever it is used.
+    """
+
+    def row(_: None, factors: Any) -> tuple[None, Any]:
+        return None, sum(factors[j] * lax.index_in_dim(b, j, axis, keepdims=False) for j in range(b.shape[axis]))
+
+    return lax.scan(row, None, a, unroll=2)[1]  # row by row it would not be vectorised
+
+
+def look(weights: Any) -> tuple[Any, Callable[[Any], Any]]:
+    """``P = W_L … W_1`` (dy, dx, n), and the function from Ḡ to ``W_{>l}ᵀ Ḡ W_{<l}ᵀ`` of every layer."""
+    below = [weights[0]]
+    for layer in weights[1:]:
+        below.append(product(layer, below[-1]))
+
+    def pull_back(gradient: Any) -> Any:
+        slopes = []
+        for layer, seen in zip(reversed(weights[1:]), reversed(below[:-1]), strict=True):
+            slopes.append(product_transposed(gradient, seen))
+            gradient = transposed_product(layer, gradient)
+        return (gradient, *reversed(slopes))
+
+    return below[-1], pull_back
 
 
 def end_to_end(weights: Any) -> Any:
-    """``P = W_L … W_1`` (dy, dx, n)."""
-    total = weights[0]
-    for layer in weights[1:]:
-        total = product(layer, total)
-    return total
+    """P (dy, dx, n)."""
+    return look(weights)[0]
 
 
 def surroundings(weights: Any) -> tuple[list[Any], list[Any]]:

@@ -5,6 +5,9 @@ Layers u_l are (width, 1, n); g is the variance of one sample's gradient, ``α�
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,10 +18,13 @@ from saddlescope.engines.jax.form import Form, Numbers
 
 def end_to_end(weights: Any) -> Any:
     """``v = Σ_j Π_l u_lj`` (1, 1, n)."""
-    total = weights[0]
-    for layer in weights[1:]:
-        total = layer * total
-    return total.sum(axis=0, keepdims=True)
+    return reduce(operator.mul, weights).sum(axis=0, keepdims=True)
+
+
+def look(weights: Any) -> tuple[Any, Callable[[Any], Any]]:
+    """v, and the function from Ḡ to ``Ḡ o_l`` of every layer."""
+    value, pull_back = jax.vjp(end_to_end, weights)
+    return value, lambda gradient: pull_back(gradient)[0]
 
 
 def gradient_trace(form: Form, numbers: Numbers, weights: Any, error: Any) -> Any:
@@ -33,6 +39,5 @@ def mode_noise(form: Form, numbers: Numbers, weights: Any, error: Any) -> Any:
 
 def _speed(weights: Any) -> Any:
     """``Σ_l ‖o_l‖²`` (n,), o_l the gradient of v by u_l."""
-    value, pull_back = jax.vjp(end_to_end, weights)
-    (others,) = pull_back(jnp.ones_like(value))
-    return sum((other**2).sum(axis=(0, 1)) for other in others)
+    value, pull_back = look(weights)
+    return sum((other**2).sum(axis=(0, 1)) for other in pull_back(jnp.ones_like(value)))

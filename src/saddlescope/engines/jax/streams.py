@@ -19,7 +19,7 @@ from jax import lax
 Words = tuple[Any, Any, Any, Any]
 
 _UNROLL = 4
-"""Pairs of normals in the body of the loop that draws them; measured."""
+"""Words, or pairs of them, in the body of the loop that draws them; measured."""
 
 
 def dtype_of(words: Words) -> Any:
@@ -38,12 +38,23 @@ def bits(words: Words) -> tuple[Words, Any]:
     return (s0, s1, s2 ^ t, _rotate(s3, right)), result
 
 
-def pair(words: Words) -> tuple[Words, Any, Any]:
-    """Two independent normals of every stream, from 64 bits: one word or two."""
+def point(words: Words) -> tuple[Words, tuple[Any, Any]]:
+    """64 bits of every stream, from which a pair of normals is made: one word, taken twice, or two."""
     words, high = bits(words)
     words, low = (words, high) if _size(high) == 64 else bits(words)
+    return words, (high, low)
+
+
+def pair_of(high: Any, low: Any) -> tuple[Any, Any]:
+    """Two independent normals (Box–Muller)."""
     radius, (mirrored, cosine, sine) = jnp.sqrt(-2 * jnp.log(_uniform(high))), _direction(high, low)
-    return words, radius * jnp.where(mirrored, -cosine, cosine), radius * sine
+    return radius * jnp.where(mirrored, -cosine, cosine), radius * sine
+
+
+def pair(words: Words) -> tuple[Words, Any, Any]:
+    """Two independent normals of every stream."""
+    words, bits = point(words)
+    return words, *pair_of(*bits)
 
 
 def normals(words: Words, count: int) -> tuple[Words, Any]:
@@ -51,12 +62,9 @@ def normals(words: Words, count: int) -> tuple[Words, Any]:
     pairs = (count + 1) // 2
     if pairs == 0:
         return words, jnp.empty((0, len(words[0])), dtype_of(words))
-
-    def draw(words: Words, _: Any) -> tuple[Words, Any]:
-        words, first, second = pair(words)
-        return words, jnp.stack([first, second])
-
-    words, drawn = lax.scan(draw, words, length=pairs, unroll=min(_UNROLL, pairs))
+    words, drawn = lax.scan(lambda words, _: point(words), words, length=pairs, unroll=min(_UNROLL, pairs))
+    drawn = lax.optimization_barrier(drawn)  # or XLA draws again wherever the normals are used
+    drawn = lax.optimization_barrier(jnp.stack(pair_of(*drawn), axis=1))
     return words, drawn.reshape(2 * pairs, -1)[:count]
 
 

@@ -58,10 +58,10 @@ def walk(form: Form, numbers: Numbers, span: Span, chunk: Chunk) -> Chunk:
 
     def step(count: Any, chunk: Chunk) -> Chunk:
         factor = lax.dynamic_index_in_dim(span.factors, count, keepdims=False)  # the last one beyond its end
-        end_to_end, pull_back = jax.vjp(NETWORKS[form.kernel].end_to_end, chunk.weights)
+        end_to_end, pull_back = NETWORKS[form.kernel].look(chunk.weights)
         error = end_to_end - numbers.teacher[..., None]
         chunk = _looked(form, numbers, chunk, count, factor, end_to_end, error)
-        return moved(form, numbers, span, chunk, count, factor, error, lambda g: pull_back(g)[0])
+        return moved(form, numbers, span, chunk, count, factor, error, pull_back)
 
     chunk = lax.fori_loop(0, span.count, step, chunk)
     end_to_end = NETWORKS[form.kernel].end_to_end(chunk.weights)
@@ -101,9 +101,9 @@ def curvature(form: Form, numbers: Numbers, weights: Any, lr: Any) -> Any:
     """``(η/2) ∇²𝓛 ∇𝓛``, decay included: the derivative of ∇𝓛 along itself."""
 
     def slopes(weights: Any) -> Any:
-        end_to_end, pull_back = jax.vjp(NETWORKS[form.kernel].end_to_end, weights)
+        end_to_end, pull_back = NETWORKS[form.kernel].look(weights)
         error = jnp.einsum("ijn,jr->irn", end_to_end - numbers.teacher[..., None], numbers.root)
-        (found,) = pull_back(jnp.einsum("irn,jr->ijn", error, numbers.root))
+        found = pull_back(jnp.einsum("irn,jr->ijn", error, numbers.root))
         return tuple(g + numbers.decay * w for g, w in zip(found, weights, strict=True))
 
     _, bent = jax.jvp(slopes, (weights,), (slopes(weights),))
