@@ -9,8 +9,8 @@ distant rivals than in the full form. For results to cite, run <code>saddlescope
 <code>--quick</code>.</p>
 """
 
-RUNS = """<p>Each run as TOML, for <code>saddlescope run FILE.toml -o RUN.zarr</code>; where the network is a Model, whose
-functions no file holds, as a record of its data, method and plan:</p>"""
+RUNS = """<p>Each run as TOML, for <code>saddlescope run FILE.toml -o RUN.zarr</code>; where the network is a Model,
+whose functions no file holds, as a record of its data, method and plan:</p>"""
 
 PAGE = """<!doctype html>
 <html lang="en">

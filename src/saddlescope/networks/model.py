@@ -224,13 +224,13 @@ class Model:
         loss = self.loss if isinstance(self.loss, str) else name_of(self.loss)
         if data.label_noise > 0 and self.loss != "squared":
             raise ValueError(
-                f'label_noise is for the squared loss, got {data.label_noise:g} with loss {loss!r}; use loss = "squared", '
-                "or labels = labels.Flips(p) for classes"
+                f"label_noise is for the squared loss, got {data.label_noise:g} with loss {loss!r}; use loss = "
+                '"squared", or labels = labels.Flips(p) for classes'
             )
         if getattr(data, "labels", None) is not None and self.loss != "cross_entropy":
             raise ValueError(
-                f'labels.{type(data.labels).__name__} is for loss = "cross_entropy", got {loss!r}; use that loss, or give '
-                "the labels as they are"
+                f'labels.{type(data.labels).__name__} is for loss = "cross_entropy", got {loss!r}; use that loss, or '
+                "give the labels as they are"
             )
 
     def _traced(self, what: str, call: Callable[[], Any], given: str) -> Any:
