@@ -112,7 +112,7 @@ def run(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run.")] = False,
     threads: Annotated[int | None, typer.Option(help="Number of threads; all cores by default.")] = None,
-    engine: Annotated[str, typer.Option(help="auto, native or reference.")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, native, reference or jax.")] = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only warn, and estimate time, memory and size.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar, no summary.")] = False,
 ) -> None:

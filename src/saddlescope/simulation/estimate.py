@@ -24,8 +24,8 @@ from saddlescope.runs.run import kept, record
 from saddlescope.runs.sink import COMMIT_BYTES
 from saddlescope.runs.variables import sizes, variables
 
-LANES = 8
-"""Most trajectories that a thread of the kernel advances together."""
+LANES, WIDE_LANES = 8, 128
+"""Most trajectories that a thread of the kernel, or a device of JAX, advances together."""
 
 LISTED = 160
 """Bytes of memory that a save takes in the list of saves."""
@@ -112,6 +112,8 @@ def _scratch(problem: Problem, plan: Plan, engine: str) -> int:
     """Bytes of the engine's work arrays; in the kernel each busy thread holds those of LANES trajectories."""
     each = 4 * problem.network.parameters + max(problem.network.widths) ** 2
     busy = min(plan.threads or _threads.available(), -(-plan.count // LANES))
+    if engine == "jax":  # all members on the device, and the work of its chunks
+        return 2 * 8 * problem.network.parameters * plan.count + 8 * WIDE_LANES * each * busy
     return 2 * 8 * each * plan.count if engine == "reference" else 8 * LANES * each * busy
 
 

@@ -39,8 +39,8 @@ def simulate(
 
     ``problem`` may also be a run. The same method and a plan of more steps then extend it, bit-identical to one
     uninterrupted run; another method continues it from its last weights, with time and step starting at 0.
-    ``engine`` is "native" (compiled), "reference" (plain NumPy), or "auto" (native where it is built
-    and has the network).
+    ``engine`` is "native" (compiled), "reference" (plain NumPy), "jax" (on its devices, the only one for a Model), or
+    "auto": native where it is built and has the network, jax for a Model, otherwise reference.
     Warns at the end when trajectories have diverged, which are then excluded from statistics, or stick at 0. The same
     warning on the same problem, method and plan is given once in a process, whatever the seed.
     ``out`` names a Zarr store, written during the run: if the process is killed at any time, the same call resumes it.
