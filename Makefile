@@ -13,7 +13,7 @@ REPORT := report
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DELETE_ON_ERROR:
-.PHONY: demo test soak test-native test-arm test-min wheel mutants lint format build setup bench bench-monitor claims figures docs site clean
+.PHONY: demo test soak test-native test-arm test-min wheel mutants lint format build setup bench bench-monitor bench-networks claims figures docs site clean
 
 demo: $(VENV)/.built
 	$(BIN)/saddlescope reproduce saddle-to-saddle --quick -o $(REPORT)
@@ -48,7 +48,7 @@ test-min: $(VENV)/.tools
 		print(*(one.replace(">=", "==") for one in project["dependencies"]), sep="\n")' > build/oldest.txt
 	$(PYTHON) -m venv --clear build/oldest
 	build/oldest/bin/pip --disable-pip-version-check install --quiet -c build/oldest.txt . pytest pytest-xdist hypothesis
-	cd build && oldest/bin/python -m pytest -n auto --maxprocesses 8 --ignore ../tests/monitor ../tests
+	cd build && oldest/bin/python -m pytest -n auto --maxprocesses 8 --ignore ../tests/monitor --ignore ../tests/jax ../tests
 
 # The wheel for this machine, its tag checked by auditwheel, tested in a clean environment. Wheels for other systems:
 # cibuildwheel, configured in pyproject.toml.
@@ -97,6 +97,11 @@ bench: $(VENV)/.built $(VENV)/.bench
 bench-monitor: setup
 	$(PIP) install --quiet opacus backpack-for-pytorch
 	$(BIN)/python benchmarks/monitor.py --peers --training
+
+# Ensembles of any network, and linear networks in JAX, beside plain JAX and PyTorch.
+bench-networks: setup
+	$(BIN)/python benchmarks/networks.py
+	$(BIN)/python benchmarks/jax_layered.py
 
 build: $(VENV)/.built
 
