@@ -7,6 +7,7 @@ started before, a run on processors has one device.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -35,6 +36,21 @@ def devices(most: int | None = None) -> list[Any]:
     1
     """
     return list(load().devices()[:most])
+
+
+def one_by_one(decompose: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A decomposition of a matrix that ``jax.vmap`` applies to one matrix after another.
+
+    On processors JAX hands a batch of decompositions to its threads and waits for them; where every thread is a device
+    that waits so, none is left to work, and the program hangs.
+
+    >>> jax = load()
+    >>> jax.vmap(one_by_one(lambda m: jax.numpy.linalg.svd(m, compute_uv=False)))(jax.numpy.ones((2, 1, 4)))
+    Array([[2.],
+           [2.]], dtype=float32)
+    """
+    wrapped: Callable[[Any], Any] = load().custom_batching.sequential_vmap(decompose)
+    return wrapped
 
 
 def precision(dtype: str) -> contextlib.AbstractContextManager[Any]:

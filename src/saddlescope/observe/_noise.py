@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 import jax
 from jax import lax
+from saddlescope import _jax
 from saddlescope.networks.rescaling import entries
 from saddlescope.observe._blocks import each, total
 from saddlescope.observe.base import CHUNK, Sight
@@ -157,7 +158,7 @@ def mean_squares(sight: Sight, squares: Callable[[Params], Any]) -> Any:
 def singular_directions(leaf: jax.Array, axis: int, count: int) -> tuple[jax.Array, jax.Array]:
     """The first ``count`` left and right singular vectors of a leaf as a matrix (rows, k), (columns, k)."""
     matrix = entries(("", (axis,)), leaf)
-    left, _, right = jnp.linalg.svd(matrix, full_matrices=False)
+    left, _, right = _jax.one_by_one(lambda matrix: jnp.linalg.svd(matrix, full_matrices=False))(matrix)
     return left[:, :count], right[:count].T
 
 

@@ -164,7 +164,7 @@ class LogDet(Observation):
         if theta.shape[0] < theta.shape[1]:
             return {self.name: jnp.full((), jnp.nan, theta.dtype)}
         finite = jnp.isfinite(theta).all()
-        triangle = jnp.linalg.qr(jnp.where(finite, theta, 0.0), mode="r")
+        triangle = _jax.one_by_one(lambda matrix: jnp.linalg.qr(matrix, mode="r"))(jnp.where(finite, theta, 0.0))
         return {self.name: jnp.where(finite, 2 * jnp.log(jnp.abs(jnp.diagonal(triangle))).sum(), jnp.nan)}
 
 
@@ -202,7 +202,8 @@ def singular_values(matrix: Any) -> Any:
     """Singular values, largest first; NaN for a matrix that is not finite."""
     jnp = _jax.load().numpy
     finite = jnp.isfinite(matrix).all()
-    return jnp.where(finite, jnp.linalg.svd(jnp.where(finite, matrix, 0.0), compute_uv=False), jnp.nan)
+    decompose = _jax.one_by_one(lambda matrix: jnp.linalg.svd(matrix, compute_uv=False))
+    return jnp.where(finite, decompose(jnp.where(finite, matrix, 0.0)), jnp.nan)
 
 
 def effective_rank(values: Any) -> Any:

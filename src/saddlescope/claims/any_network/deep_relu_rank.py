@@ -97,9 +97,9 @@ CLAIM = Claim(
     title="In three ReLU layers label noise lowers the rank of the first layer, hardly that of the second",
     statement=(
         "In a three-layer ReLU network that learns a teacher of rank 2, SGD with noisy labels lowers the effective "
-        "rank of W₁ by more than a quarter, and that of W₂ by no more than a tenth. GD on clean labels keeps the "
-        "first. W₁ falls less far than in linear layers, and than the known penalty on the slopes of the outputs "
-        "predicts."
+        "rank of W₁ by more than a quarter, and that of W₂ by no more than a tenth. GD on clean labels lowers the "
+        "first by less than a quarter. W₁ falls less far than in linear layers, and than the known penalty on the "
+        "slopes of the outputs predicts."
     ),
     source=(
         "Varre, Sagitova & Flammarion 2024, NeurIPS 37:60133 (linear networks); the penalty: Blanc, Gupta, Valiant & "
@@ -111,7 +111,7 @@ CLAIM = Claim(
         "noise of standard deviation 1 on every use of a label; SGD, η = 0.05, B = 8, until t = 1200 (500 in the quick "
         "form). Regions were set from smaller runs with another seed."
     ),
-    control="GD on clean labels must keep the effective rank of W₁, and label noise that of W₂.",
+    control="GD on clean labels must not lower the effective rank of W₁ by a quarter, nor label noise that of W₂.",
     caption=(
         "Left and middle: mean effective rank of W₁ and W₂, twice its standard error shaded. Right: end over start "
         "with intervals at 1e-6; the region of a fall is grey."

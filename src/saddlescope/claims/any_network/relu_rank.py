@@ -84,9 +84,9 @@ CLAIM = Claim(
     title="Label noise lowers the rank of the first layer of a ReLU network",
     statement=(
         "In a two-layer ReLU network that learns a teacher of rank 2, SGD with noisy labels lowers the effective rank "
-        "of W₁ by more than a quarter while it learns the teacher. Without label noise, GD and SGD at the same "
-        "learning rate keep it. It falls less far than in linear layers, and less far than the known penalty on the "
-        "slopes of the outputs predicts."
+        "of W₁ by more than a quarter. Without label noise, GD and SGD at the same learning rate and for the same "
+        "time lower it by about a tenth, while they learn. Under label noise it falls less far than in linear layers, "
+        "and less far than the known penalty on the slopes of the outputs predicts."
     ),
     source=(
         "Varre, Sagitova & Flammarion 2024, NeurIPS 37:60133 (label noise and rank in linear networks, ReLU in "
@@ -100,7 +100,7 @@ CLAIM = Claim(
         "Linear layers and the gradient flow of the penalised loss start from weights of the same distribution. "
         "Regions were set from smaller runs with another seed."
     ),
-    control="GD and SGD on clean labels, at the same learning rate for the same time, must keep the effective rank.",
+    control="GD and SGD on clean labels, at the same learning rate for the same time, must not lower it by a quarter.",
     caption=(
         "Left: mean effective rank of W₁, twice its standard error shaded. Right: end over start with intervals at "
         "1e-6; the region of the claim is grey."
