@@ -18,6 +18,7 @@ from saddlescope import _jax
 from saddlescope._arrays import Floats
 from saddlescope._functions import StoredFunction
 from saddlescope.engines.jax import flow
+from saddlescope.engines.jax.cache import members_together
 from saddlescope.engines.jax.layout import Layout
 from saddlescope.engines.jax.programs import halves, programs
 from saddlescope.engines.jax.table import Table
@@ -55,9 +56,12 @@ class Ensemble:
         if isinstance(self.model.apply, StoredFunction):
             self.model.apply()
         self._observations = tuple(one for one in plan.observe if isinstance(one, Observation))
+        devices, chunk = _jax.devices(plan.threads), None
         with _jax.precision(plan.dtype):
             self.table = Table.of(problem.data, plan.dtype)  # type: ignore[arg-type]
-        self.arrange(Layout(plan.count, _jax.devices(plan.threads)))
+            if devices[0].platform == "cpu" and not self.step.continuous:
+                chunk = members_together(self.model, self.table, self.step)
+        self.arrange(Layout(plan.count, devices, chunk))
 
     def arrange(self, layout: Layout) -> None:
         """Compute the members in another layout; results are the same."""
