@@ -68,7 +68,7 @@ html_sidebars = {page.stem: [] for page in HERE.glob("*.md")}  # pages outside t
 html_context = {"default_mode": "auto"}
 html_theme_options = {
     "logo": {"text": "saddlescope", "image_light": "_static/logo.svg", "image_dark": "_static/logo.svg"},
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 5,
     "navbar_align": "left",
     "navbar_end": ["theme-switcher"],
     "secondary_sidebar_items": ["page-toc"],

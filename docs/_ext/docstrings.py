@@ -118,10 +118,11 @@ def allowed(annotation: Any, metadata: Iterable[Any] = ()) -> str:
     if origin is typing.Literal:
         return " or ".join(map(shown, inner))
     if origin is tuple:
-        return re.sub(r"\b(number|array)\b", r"\1s", f"list of {allowed(inner[0])}")
+        entry = allowed(inner[0])
+        return re.sub(r"\b(number|array)\b", r"\1s", f"list of {entry}") if entry else ""
     if isinstance(annotation, str):
         annotation = {"float": float, "int": int, "str": str}.get(annotation.split(" |")[0], annotation)
-    names = {float: "number", int: "whole number", str: "text", bool: "True or False", np.ndarray: "array"}
+    names = {float: "number", int: "whole number", str: "text", bool: "True or False", np.ndarray: "array", Any: ""}
     return f"{names.get(annotation, getattr(annotation, '__name__', str(annotation)))} {limits}".rstrip()
 
 

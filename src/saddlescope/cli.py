@@ -311,7 +311,18 @@ def _summary(run: xr.Dataset, name: str) -> None:
         f"engine {run.attrs['engine']} {run.attrs['instruction_set']}".rstrip()
     )
     if run.sizes["time"]:
-        Console().print(_modes(run))
+        Console().print(_modes(run) if {"mode_strength", "target"} <= {*run.variables} else _means(run))
+
+
+def _means(run: xr.Dataset) -> Table:
+    """Per variable of a Model that is one number: its mean at the last save."""
+    table = Table("variable", f"mean at step {int(run['step'][-1]):,}", box=None)
+    for name, values in run.data_vars.items():
+        if {*values.dims} in ({"statistic", "time"}, {"trajectory", "time"}):
+            last = values.isel(time=-1)
+            mean = float(last.sel(statistic="mean") if "statistic" in last.dims else last.mean("trajectory"))
+            table.add_row(str(name), "–" if np.isnan(mean) else f"{mean:.4g}")
+    return table
 
 
 def _modes(run: xr.Dataset) -> Table:
