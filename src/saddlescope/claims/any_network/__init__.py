@@ -4,7 +4,13 @@ One file per claim. Networks are ``Model``s, which need JAX; claims import it wh
 ``_networks`` holds the networks and the data that claims share, ``_rank`` what claims on rank share.
 """
 
-from saddlescope.claims.any_network import deep_relu_rank, feature_rank, fresh_labels, relu_rank
+from saddlescope.claims.any_network import (
+    deep_relu_rank,
+    feature_rank,
+    fresh_labels,
+    noise_balance_of_relu,
+    relu_rank,
+)
 from saddlescope.claims.claim import Claim
 
 CLAIMS: tuple[Claim, ...] = (
@@ -12,4 +18,5 @@ CLAIMS: tuple[Claim, ...] = (
     deep_relu_rank.CLAIM,
     fresh_labels.CLAIM,
     feature_rank.CLAIM,
+    noise_balance_of_relu.CLAIM,
 )
