@@ -49,9 +49,12 @@ AGREES: Region = (0.95, 1.0)
 
 SEED = 0
 
-UNITS = (Pair(("w1", 0), ("w2", 1)),)
-KERNELS = (Pair(("c1", 3), ("c2", 2)), Pair(("c2", 3), ("w3", 3, (DENSE, 4, 4, CHANNELS[1]))))
-HEADS = (Pair(("key", 1), ("query", 1)),)
+UNITS = (Pair((("w1", 0),), (("w2", 1),)),)
+KERNELS = (
+    Pair((("c1", 3),), (("c2", 2),)),
+    Pair((("c2", 3),), (("w3", 3, (DENSE, 4, 4, CHANNELS[1])),)),
+)
+HEADS = (Pair((("key", 1),), (("query", 1),)),)
 
 
 @frozen
@@ -128,7 +131,7 @@ def experiment(quick: bool) -> Evidence:
             for one in account.numbers(name, SLOPE if account is relu else ROUGH)
         ],
         controls=[tanh.slope("tanh units", tanh.predicted), tanh.correlation("tanh units")],
-        runs=[Run.of(name, run) for name, run in found.items()],
+        runs=[Run(name, run.attrs["toml"], float((run.status != 0).mean())) for name, run in found.items()],
         curves={"accounts": accounts},
         rivals=[
             Rival("noise alone", [relu.slope("ReLU units", relu.noise)]),
@@ -222,7 +225,8 @@ CLAIM = Claim(
         "fresh noise of standard deviation 1, η = 0.05, B = 100, until t = 200 (40 in the quick form). Both parts of "
         "the rate are computed from the gradients of all samples at about 90 saves and integrated over time; nothing "
         "is fitted. The slope is that of a line through the origin. The full form adds a convolutional network that "
-        "classifies digits (SGD, B = 4, no label noise) and a softmax attention layer (B = 16, label noise 0.3), with slopes within 10 %. "
+        "classifies digits (SGD, B = 4, no label noise) and a softmax attention layer (B = 16, label noise 0.3), "
+        "with slopes within 10 %. "
         "Regions were set from smaller runs with another seed."
     ),
     control="Tanh units have no rescaling symmetry; the same prediction must fail for them in slope and correlation.",
@@ -236,7 +240,8 @@ CLAIM = Claim(
     ),
     equations=(
         r"\frac{d}{dt}\left(\lVert u \rVert^2 - \lVert w \rVert^2\right) = T \left(\mathrm{Tr}\,\mathrm{Cov}[g_u] - "
-        r"\mathrm{Tr}\,\mathrm{Cov}[g_w]\right) + \eta \left(\lVert \bar g_u \rVert^2 - \lVert \bar g_w \rVert^2\right)",
+        r"\mathrm{Tr}\,\mathrm{Cov}[g_w]\right) + \eta \left(\lVert \bar g_u \rVert^2 - "
+        r"\lVert \bar g_w \rVert^2\right)",
         r"T = \frac{\eta}{B}",
     ),
     proved=(
