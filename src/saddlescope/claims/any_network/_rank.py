@@ -8,6 +8,7 @@ Source: Blanc, Gupta, Valiant & Valiant 2020, arXiv 1904.09080; Li, Wang & Arora
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -118,4 +119,4 @@ def draw_left(panel: Axes, found: Mapping[str, Interval], region: Region, title:
     for place, (number, colour) in enumerate(zip(found.values(), plots.COLOURS, strict=False)):
         plots.interval(panel, place, number, color=colour)
     panel.set(title=title, ylabel="end over start", ylim=(0, 1.1), xlim=(-0.5, len(found) - 0.5))
-    panel.set_xticks(np.arange(len(found)), [label.replace(", ", "\n") for label in found])
+    panel.set_xticks(np.arange(len(found)), [textwrap.fill(label, 9, break_long_words=False) for label in found])

@@ -27,7 +27,7 @@ LOWER: Region = (0.0, 0.9)
 HIGHER: Region = (1.1, np.inf)
 """The same where noise raises it."""
 
-LEARNED: Region = (0.95, 1.0)
+LEARNED: Region = (0.95, np.inf)
 """Accuracy on the training images where they are learned."""
 
 
@@ -52,11 +52,11 @@ def experiment(quick: bool) -> Evidence:
         numbers=[
             headline,
             Number(f"SGD, B = {BATCH}, flipped classes: feature rank over that of GD", flipped, LOWER),
-            Number(f"SGD, B = {BATCH}: accuracy on the training images", intervals.mean(accuracy), LEARNED),
+            Number(f"SGD, B = {BATCH}: accuracy on the training images", intervals.mean(accuracy), LEARNED, moved=True),
         ],
         controls=[Number(f"SGD, B = {LARGE}, an eighth of the noise: feature rank over that of GD", large, LOWER)],
         runs=runs(found),
-        curves={"runs": found, "left": ratios},
+        curves={"runs": found, "left": {"GD": intervals.exact(1.0)} | ratios},
         rivals=[Rival("noise raises the feature rank by a tenth", [Number(headline.name, small, HIGHER)])],
     )
 
@@ -94,7 +94,8 @@ CLAIM = Claim(
         "120 in the quick form. Two 3 × 3 convolutions (4 and 8 channels), a hidden layer of 32 units, cross entropy; "
         "η = 0.1, B = 4, until t = 150 (60 in the quick form). Feature rank: exponential of the entropy of the "
         "singular values of the centred hidden features of all training images. The region states the direction of "
-        "the source; a first look with another seed pointed outside it, and the region was not changed."
+        "the source; a first look with another seed pointed outside it, and the region was not changed. That of the "
+        "accuracy lost its upper end, 1, after a first run: intervals of a mean may reach beyond it."
     ),
     control="SGD with batches of 32, which has an eighth of the noise, must not lower the feature rank by a tenth.",
     caption=(
