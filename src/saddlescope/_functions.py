@@ -1,20 +1,26 @@
 """Functions of a user as parts of a run: what a store keeps of them is a name and a fingerprint.
 
-A fingerprint covers the bytecode of a function, its defaults, what it closes over, and the functions, numbers and
-arrays among the globals that it names, recursively. A store cannot hold a function: what is read from it is a
-``StoredFunction``, equal to the original in its text, which refuses to be called.
+A fingerprint covers the bytecode of a function, its defaults, what it closes over, and the functions, numbers, arrays
+and objects among the globals that it names, recursively; of modules, classes and JAX it covers the names. A store
+cannot hold a function: what is read from it is a ``StoredFunction``, equal to the original in its text, which refuses
+to be called.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
+import inspect
 import re
 import types
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import numpy as np
+
+LIBRARIES = ("jax", "jaxlib", "numpy")
+"""Their functions count by name: how they are written is not the user's choice."""
 
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
 
@@ -46,8 +52,8 @@ def described(function: Any) -> str:
     if isinstance(function, StoredFunction):
         return function.text
     content = hashlib.sha256()
-    for part in _parts(function, set()):
-        content.update(part)
+    for part in _parts(function, {}):
+        content.update(_counted(part))
     return f"{name_of(function)} sha256:{content.hexdigest()[:32]}"
 
 
@@ -58,28 +64,18 @@ def name_of(function: Any) -> str:
     return str(name).replace("<locals>.", "").replace(" ", "_")
 
 
-def _parts(value: Any, seen: set[int]) -> Iterator[bytes]:
+def _parts(value: Any, seen: dict[int, int]) -> Iterator[bytes]:
     """What a value is made of, as bytes."""
-    value = getattr(value, "__wrapped__", value)
-    if isinstance(value, types.FunctionType | types.MethodType | functools.partial | types.CodeType):
-        if id(value) in seen:
-            return
-        seen.add(id(value))
+    if not isinstance(value, types.FunctionType):  # a function made by functools.wraps closes over the other
+        value = getattr(value, "__wrapped__", value)
     if isinstance(value, types.CodeType):
         yield value.co_code
         yield repr(value.co_names).encode()
         for constant in value.co_consts:
             yield from _parts(constant, seen)
     elif isinstance(value, types.FunctionType):
-        yield from _parts(value.__code__, seen)
-        for default in (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()):
-            yield from _parts(default, seen)
-        for cell in value.__closure__ or ():
-            with_value = getattr(cell, "cell_contents", None) if _filled(cell) else None
-            yield from _parts(with_value, seen)
-        for name in value.__code__.co_names:
-            if name in value.__globals__:
-                yield from _parts(value.__globals__[name], seen)
+        if (yield from _new(value, seen)):
+            yield from _of_function(value, seen)
     elif isinstance(value, types.MethodType):
         yield from _parts(value.__func__, seen)
         yield from _parts(value.__self__, seen)
@@ -88,15 +84,75 @@ def _parts(value: Any, seen: set[int]) -> Iterator[bytes]:
             yield from _parts(part, seen)
     elif isinstance(value, (types.ModuleType, type)):
         yield value.__name__.encode()
-    elif isinstance(value, (tuple, list)):
-        for entry in value:
-            yield from _parts(entry, seen)
+    elif isinstance(value, (tuple, list, set, frozenset, dict)):
+        yield from _of_entries(value, seen)
     elif isinstance(value, np.ndarray) or (hasattr(value, "__array__") and hasattr(value, "dtype")):
-        array = np.asarray(value)
-        yield f"{array.dtype} {array.shape}".encode()
-        yield np.ascontiguousarray(array).tobytes()
+        yield from _of_array(value)
     else:
+        yield from _of_object(value, seen)
+
+
+def _new(value: Any, seen: dict[int, int]) -> Generator[bytes, None, bool]:
+    """Whether a value was not seen before; of one that was, its number."""
+    known = id(value) in seen
+    yield str(seen.setdefault(id(value), len(seen))).encode()
+    return not known
+
+
+def _counted(part: bytes) -> bytes:
+    """A part with its length, so that 1 and 12 are not 11 and 2."""
+    return b"%d:%b" % (len(part), part)
+
+
+def _of_function(function: types.FunctionType, seen: dict[int, int]) -> Iterator[bytes]:
+    ours = function.__module__ is None or function.__module__.split(".")[0] not in LIBRARIES
+    if ours:
+        yield from _parts(function.__code__, seen)
+    else:
+        yield f"{function.__module__}.{function.__qualname__}".encode()
+    for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
+        yield from _parts(default, seen)
+    for cell in function.__closure__ or ():
+        yield from _parts(getattr(cell, "cell_contents", None) if _filled(cell) else None, seen)
+    for name in function.__code__.co_names if ours else ():
+        if name in function.__globals__:
+            yield from _parts(function.__globals__[name], seen)
+
+
+def _of_entries(entries: Any, seen: dict[int, int]) -> Iterator[bytes]:
+    """Of tuples and lists in their order; of sets and dicts in one that does not depend on the process."""
+    if isinstance(entries, (set, frozenset)):
+        yield from sorted(b"".join(map(_counted, _parts(entry, seen))) for entry in entries)
+        return
+    for entry in sorted(entries.items(), key=lambda item: repr(item[0])) if isinstance(entries, dict) else entries:
+        yield from _parts(entry, seen)
+
+
+def _of_array(value: Any) -> Iterator[bytes]:
+    try:
+        array = np.asarray(value)
+    except TypeError:  # random keys of JAX
+        yield repr(value).encode()
+        return
+    yield f"{array.dtype} {array.shape}".encode()
+    yield np.ascontiguousarray(array).tobytes()
+
+
+def _of_object(value: Any, seen: dict[int, int]) -> Iterator[bytes]:
+    """The fields of a dataclass, the attributes of an object without a text, the text of any other."""
+    own = type(value)
+    fields: dict[str, Any] | None = None
+    if dataclasses.is_dataclass(value):
+        fields = {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
+    elif getattr(own, "__repr__", None) is object.__repr__:
+        fields = getattr(value, "__dict__", {})
+    if fields is None:
         yield _ADDRESS.sub("", repr(value)).encode()
+    elif (yield from _new(value, seen)):
+        yield own.__qualname__.encode()
+        yield from _parts(fields, seen)
+        if isinstance(call := inspect.getattr_static(own, "__call__", None), types.FunctionType):
+            yield from _parts(call, seen)
 
 
 def _filled(cell: types.CellType) -> bool:

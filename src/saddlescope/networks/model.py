@@ -207,16 +207,32 @@ class Model:
                 f"apply(params, x) must return the shape of Y for the squared loss, {y.shape}, got {outputs.shape}; "
                 "change the last layer, or reshape Y"
             )
-        if self.loss == "cross_entropy" and not (outputs.shape == y.shape or outputs.shape[:-1] == y.shape):
-            raise ValueError(
-                f"apply(params, x) must return logits with a last axis of classes for the cross entropy, got "
-                f"{outputs.shape} for Y of shape {y.shape}; give classes as whole numbers or probabilities"
-            )
+        if self.loss == "cross_entropy":
+            self._check_classes(data, outputs.shape, y)
         losses = self._traced("loss(outputs, y)", lambda: jax.eval_shape(self.loss_of, outputs, y), f"{y.shape} labels")
         if getattr(losses, "shape", None) != (two,):
             raise ValueError(
                 f"loss(outputs, y) must return one number a sample, shape ({two},), got "
                 f"{getattr(losses, 'shape', type(losses).__name__)}; do not take the mean over the batch"
+            )
+
+    def _check_classes(self, data: Any, outputs: tuple[int, ...], y: Any) -> None:
+        """Raise ValueError for outputs that are not one logit a class, in shape or number."""
+        whole = y.dtype.kind == "i"
+        if not ((whole and outputs[:-1] == y.shape) or (len(outputs) > 1 and outputs == y.shape)):
+            raise ValueError(
+                f"apply(params, x) must return logits with a last axis of classes for the cross entropy, got {outputs} "
+                f"for {y.dtype} Y of shape {y.shape}; give classes as whole numbers or probabilities"
+            )
+        if outputs != y.shape and data.classes > outputs[-1]:
+            raise ValueError(
+                f"apply(params, x) must return a logit for each of the {data.classes} classes of Y, got {outputs[-1]}; "
+                "widen the last layer, or number the classes from 0"
+            )
+        if whole and outputs == y.shape and not (data.Y.sum(axis=-1) == 1).all():
+            raise ValueError(
+                f"apply(params, x) must return one axis more than Y of classes for the cross entropy, got {outputs} "
+                f"for Y of shape {y.shape}; add an axis of classes, or give probabilities as floats"
             )
 
     def _check_labels(self, data: Any) -> None:

@@ -45,7 +45,7 @@ class Layout:
         sharding = NamedSharding(self.mesh, MEMBERS)
 
         def put(array: Any) -> Any:
-            return jax.device_put(array[rows].reshape(-1, self.chunk, *array.shape[1:]), sharding)
+            return jax.device_put(array[rows].reshape(len(rows) // self.chunk, self.chunk, *array.shape[1:]), sharding)
 
         return jax.tree.map(put, arrays)
 
@@ -64,6 +64,9 @@ class Layout:
 
     def gathered(self, arrays: Any) -> Any:
         """Arrays (n, …) of the members, in NumPy."""
-        return jax.tree.map(
-            lambda array: np.asarray(array).reshape(-1, *array.shape[2:])[: self.members].copy(), arrays
-        )
+        rows = self.mesh.size * self.chunks * self.chunk
+
+        def whole(array: Any) -> Any:
+            return np.asarray(array).reshape(rows, *array.shape[2:])[: self.members].copy()
+
+        return jax.tree.map(whole, arrays)

@@ -52,7 +52,7 @@ class Programs:
 
         def member(indices: Any, seed: Any, table: Table) -> Any:
             params = self.model.init(member_key(seed, indices, INIT))
-            leaves = tuple(leaf.astype(self.step.dtype) for leaf in self.model.flatten(params))
+            leaves = tuple(jnp.asarray(leaf, self.step.dtype) for leaf in self.model.flatten(params))
             words = jax.random.key_data(member_key(seed, indices, NOISE))
             return leaves, *self._begun(leaves, table), words
 
@@ -153,8 +153,11 @@ class Programs:
 
 
 def programs(model: Model, table: Table, step: Step, observations: tuple[Observation, ...], layout: Layout) -> Programs:
-    """The programs of an ensemble, those of an earlier one where it differs in seed and steps alone."""
-    key = (model, step.method, step.dtype, step.data.samples, table.label_noise, table.labels, observations, layout.key)
+    """The programs of an ensemble, those of an earlier one where it differs in seed and steps alone.
+
+    They hold what observations compute from the data in advance, such as the directions of modes.
+    """
+    key = (model, step.data, step.method, step.dtype, observations, layout.key)
     for old, found in _KEPT.items():
         if old[0] is model and old[1:] == key[1:]:
             return found
