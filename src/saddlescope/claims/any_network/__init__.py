@@ -10,6 +10,7 @@ from saddlescope.claims.any_network import (
     fresh_labels,
     noise_balance_of_relu,
     relu_rank,
+    tanh_transition,
 )
 from saddlescope.claims.claim import Claim
 
@@ -19,4 +20,5 @@ CLAIMS: tuple[Claim, ...] = (
     fresh_labels.CLAIM,
     feature_rank.CLAIM,
     noise_balance_of_relu.CLAIM,
+    tanh_transition.CLAIM,
 )
