@@ -156,7 +156,7 @@ class Measured:
 
     def slope(self, factor: float) -> Number:
         """Median slope at T_c/4 over the median of the linear theory at ``factor`` times the temperature."""
-        theory = float(linear_theory(COLD[0] * factor).stationary().ppf(0.5))
+        theory = float(linear_theory(COLD * factor).stationary().ppf(0.5))
         name = "T = T_c/4: median slope over that of the linear theory"
         return Number(name, intervals.median(self.slopes) / theory, ALIKE)
 
