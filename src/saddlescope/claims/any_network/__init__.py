@@ -10,6 +10,7 @@ from saddlescope.claims.any_network import (
     fresh_labels,
     noise_balance_of_relu,
     relu_rank,
+    tanh_sign,
     tanh_transition,
 )
 from saddlescope.claims.claim import Claim
@@ -21,4 +22,5 @@ CLAIMS: tuple[Claim, ...] = (
     feature_rank.CLAIM,
     noise_balance_of_relu.CLAIM,
     tanh_transition.CLAIM,
+    tanh_sign.CLAIM,
 )
