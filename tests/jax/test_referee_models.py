@@ -131,3 +131,22 @@ print(described(lambda p, x: x in {"alpha", "beta", "gamma", "delta"}))
         for seed in "123"
     }
     assert len(found) == 1
+
+
+FACTOR = 1.0
+
+
+def test_a_global_may_change_after_many_programs(monkeypatch):
+    """The programs that are kept do not ask for the fingerprint of a model again."""
+    from saddlescope.engines.jax import programs
+
+    def apply(params, x):
+        return FACTOR * linear(params, x)
+
+    monkeypatch.setattr(programs, "_KEPT", [])
+    monkeypatch.setattr(programs, "KEPT", 1)
+    problem = sc.Problem(sc.Model(apply, init), sc.Examples(X, Y))
+    for factor in (1.0, 2.0):
+        monkeypatch.setattr(sys.modules[__name__], "FACTOR", factor)
+        sc.simulate(problem, sc.GD(lr=0.1 * factor), sc.Plan(steps=1, trajectories=2))
+    assert len(programs._KEPT) == 1

@@ -31,7 +31,8 @@ INIT, NOISE = 0, 1
 KEPT = 16
 """Most programs that are kept for later ensembles."""
 
-_KEPT: dict[tuple[Any, ...], Programs] = {}
+_KEPT: list[tuple[tuple[Any, ...], Programs]] = []
+"""The latest with what they depend on; a list, since data and functions need no hash."""
 
 
 class Programs:
@@ -158,15 +159,14 @@ def programs(model: Model, table: Table, step: Step, observations: tuple[Observa
     They hold what observations compute from the data in advance, such as the directions of modes.
     """
     key = (model, step.data, step.method, step.dtype, observations, layout.key)
-    for old, found in _KEPT.items():
+    for old, found in _KEPT:
         if old[0] is model and old[1:] == key[1:]:
             return found
-    for old in list(_KEPT)[: max(0, len(_KEPT) - KEPT + 1)]:
-        del _KEPT[old]
+    del _KEPT[: max(0, len(_KEPT) - KEPT + 1)]
     on_processors = layout.mesh.devices[0].platform == "cpu"
     computed = convolution.of_model(model) if on_processors else model
-    _KEPT[key] = Programs(computed, table, step, observations, layout)
-    return _KEPT[key]
+    _KEPT.append((key, Programs(computed, table, step, observations, layout)))
+    return _KEPT[-1][1]
 
 
 def loss(sight: Sight) -> Any:
