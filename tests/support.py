@@ -170,3 +170,20 @@ def on_save(recording, patch=setattr) -> None:
     """``recording(engine, plan, state)`` records the saves of runs in place of ``record``."""
     for name in ("simulate", "loop"):
         patch(importlib.import_module(f"saddlescope.simulation.{name}"), "record", recording)
+
+
+# --- models
+
+
+def waves(key, shapes) -> dict:
+    """Weights of a Model ``√2 sin(a k²)``, a by the key: as spread as normal ones, and compiled in no time."""
+    import jax
+    from jax import numpy as jnp
+
+    a = 1.3 + 0.001 * (jax.random.key_data(key)[-1] % 10_000)
+    sizes = {name: int(np.prod(shape)) for name, shape in shapes.items()}
+    starts = np.cumsum([1, *sizes.values()])
+    return {
+        name: 2**0.5 * jnp.sin(a * jnp.arange(start, start + size) ** 2).reshape(shapes[name])
+        for start, (name, size) in zip(starts, sizes.items(), strict=False)
+    }

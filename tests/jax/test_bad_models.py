@@ -5,17 +5,18 @@ import builtins
 import numpy as np
 import pytest
 
-import jax
 import saddlescope as sc
 from saddlescope import _jax
 from saddlescope.engines.jax.ensemble import Ensemble
+from support import waves
 
+UNOPTIMISED = True
 X, Y = np.arange(12.0).reshape(6, 2), np.ones((6, 3))
 DATA = sc.Examples(X, Y)
 
 
 def init(key):
-    return {"w": jax.random.normal(key, (3, 2))}
+    return waves(key, {"w": (3, 2)})
 
 
 def apply(params, x):

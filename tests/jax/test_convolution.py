@@ -10,6 +10,7 @@ from jax import lax
 from jax import numpy as jnp
 from saddlescope.engines.jax.convolution import of_model, products
 
+UNOPTIMISED = True
 CASES = {
     "plain": {"x": (3, 8, 8, 2), "w": (3, 3, 2, 5)},
     "no padding": {"x": (3, 8, 8, 2), "w": (3, 2, 2, 5), "padding": "VALID"},
@@ -47,11 +48,8 @@ CASES = {
 
 @pytest.fixture(autouse=True)
 def double():
-    """Double precision; without optimisation, which is two thirds of the time here."""
-    jax.config.update("jax_disable_most_optimizations", True)
     with jax.enable_x64(True):
         yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def random(seed, *shapes):

@@ -12,10 +12,12 @@ from jax import numpy as jnp
 from saddlescope import _jax
 from saddlescope.engines.jax.ensemble import Ensemble
 from saddlescope.engines.native import Native
+from support import waves
 
 RNG = np.random.default_rng(2)
 X = RNG.standard_normal((6, 3))
 DATA = sc.Examples(X, RNG.standard_normal((6, 2)))
+UNOPTIMISED = True
 LR = 0.1
 
 
@@ -27,8 +29,7 @@ def layers(activation):
 
 
 def init(key):
-    one, two = jax.random.split(key)
-    return {"w1": 0.5 * jax.random.normal(one, (4, 3)), "w2": 0.5 * jax.random.normal(two, (2, 4))}
+    return jax.tree.map(lambda leaf: 0.5 * leaf, waves(key, {"w1": (4, 3), "w2": (2, 4)}))
 
 
 TANH = sc.Model(layers(jnp.tanh), init)
@@ -55,7 +56,7 @@ def apart(first, second) -> float:
 
 
 def test_one_layer_with_decay_follows_the_matrix_exponential():
-    model = sc.Model(lambda p, x: x @ p["w"].T, lambda key: {"w": jax.random.normal(key, (2, 3))})
+    model = sc.Model(lambda p, x: x @ p["w"].T, lambda key: waves(key, {"w": (2, 3)}))
     made = engine(model, sc.GradientFlow(LR, weight_decay=0.3))
     state = made.init()
     start, at_end = made.weights(state)[0], made.weights(made.advance(state, 25))[0]
@@ -145,7 +146,7 @@ def test_leaves_without_gradient_do_not_stop_it():
     def apply(params, x):
         return x @ params["w"].T + params["shift"]
 
-    model = sc.Model(apply, lambda key: {"w": jax.random.normal(key, (3, 3)), "shift": jnp.zeros(())}, "cross_entropy")
+    model = sc.Model(apply, lambda key: waves(key, {"w": (3, 3)}) | {"shift": jnp.zeros(())}, "cross_entropy")
     made = engine(model, data=sc.Examples(X, [0, 1, 2, 0, 1, 2]))
     state = made.advance(made.init(), 40)
     assert (state.status == 0).all() and np.abs(made.weights(state)[0]).max() < 1e-12

@@ -14,6 +14,7 @@ import saddlescope as sc
 from saddlescope.engines.jax import programs
 from saddlescope.engines.jax.ensemble import Ensemble
 from saddlescope.engines.jax.layout import Layout
+from support import waves
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(48, 3))
@@ -21,8 +22,7 @@ DATA = sc.Examples(X, X @ RNG.normal(size=(3, 2)), label_noise=0.5)
 
 
 def init(key):
-    one, two = jax.random.split(key)
-    return {"w1": 0.3 * jax.random.normal(one, (6, 3)), "w2": 0.3 * jax.random.normal(two, (2, 6))}
+    return jax.tree.map(lambda leaf: 0.3 * leaf, waves(key, {"w1": (6, 3), "w2": (2, 6)}))
 
 
 def apply(params, x):

@@ -184,10 +184,9 @@ def member_key(seed: Any, index: Any, purpose: int) -> Any:
     >>> bool(member_key(seed, index[1], INIT) == member_key(seed, halves(3), INIT))
     True
     """
-    key = jax.random.key(0)
-    for number in (seed[0], seed[1], jnp.uint32(purpose), index[0], index[1]):
-        key = jax.random.fold_in(key, number)
-    return key
+    numbers = jnp.stack([seed[0], seed[1], jnp.uint32(purpose), index[0], index[1]])
+    folded = lax.scan(lambda key, number: (jax.random.fold_in(key, number), None), jax.random.key(0), numbers)
+    return folded[0]
 
 
 def halves(numbers: Any) -> Any:
