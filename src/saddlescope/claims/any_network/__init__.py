@@ -9,6 +9,7 @@ from saddlescope.claims.any_network import (
     feature_rank,
     fresh_labels,
     noise_balance_of_relu,
+    noise_peaks_of_relu,
     relu_rank,
     tanh_sign,
     tanh_transition,
@@ -23,4 +24,5 @@ CLAIMS: tuple[Claim, ...] = (
     noise_balance_of_relu.CLAIM,
     tanh_transition.CLAIM,
     tanh_sign.CLAIM,
+    noise_peaks_of_relu.CLAIM,
 )
