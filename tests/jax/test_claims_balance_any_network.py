@@ -7,6 +7,7 @@ import xarray as xr
 import saddlescope as sc
 from saddlescope.claims.any_network import _networks
 from saddlescope.claims.any_network import noise_balance_of_relu as balance
+from saddlescope.claims.any_network import noise_peaks_of_relu as peaks
 
 
 def run_of(imbalance, noise, gradient, time):
@@ -49,3 +50,38 @@ def test_the_control_leaves_out_the_test_of_its_pairs():
     with pytest.raises(ValueError, match="w1"):
         sc.observe.Balance(balance.UNITS).check(tanh, data)
     balance.Untested(balance.UNITS).check(tanh, data)
+
+
+def test_times_of_peaks_and_of_learning():
+    """Logistic growth from 0 to a strength of either sign; its noise, the slope, peaks at its middle."""
+    time, middle = np.linspace(0, 10, 501), np.array([[2.0, 4.0, 6.0], [5.0, 3.0, 1.0]])
+    growth = 1 / (1 + np.exp(-8 * (time - middle[..., None])))
+    strength = growth * np.array([3.0, -2.0, 1.0])[:, None]
+    run = xr.Dataset(
+        {
+            "mode_strength": (("trajectory", "mode", "time"), strength),
+            "mode_noise": (("trajectory", "mode", "time"), growth * (1 - growth)),
+            "status": ("trajectory", [0, 0]),
+        },
+        coords={"time": time},
+    )
+    times = peaks.Times.of(run, "mode")
+    assert times.peak == pytest.approx(middle, abs=0.01)
+    assert times.learned == pytest.approx(middle + np.log(9) / 8, abs=0.021)
+    assert times.before.all() and times.order == pytest.approx(1.0)
+
+
+def test_the_order_is_confirmed_and_lost_when_peaks_are_shuffled():
+    rng = np.random.default_rng(0)
+    learned = rng.permuted(np.tile(np.arange(6.0), (60, 1)), axis=1)
+    times = peaks.Times(learned - 0.5, learned)
+    assert peaks.in_order(times, "here").verdict == "confirmed"
+    assert peaks.in_order(times.shuffled(1.0), "here").verdict == "refuted"
+    assert peaks.in_order(peaks.Times(np.zeros_like(learned), learned), "here").interval.value == 0
+
+
+def test_the_teacher_has_its_targets():
+    examples = peaks.data()
+    assert examples.X.T @ examples.X / len(examples.X) == pytest.approx(np.eye(peaks.INPUTS), abs=1e-12)
+    found = np.linalg.svd(examples.Y.T @ examples.X / len(examples.X), compute_uv=False)
+    assert found == pytest.approx(np.array(peaks.TARGETS))

@@ -198,7 +198,7 @@ def draw(axes: Sequence[Axes], evidence: Evidence) -> None:
         ends = np.array([predicted[:24].min(), predicted[:24].max()])
         panel.plot(ends, ends, color=plots.INK, lw=0.8)
         panel.set(title=title, xlabel="predicted change of ‖u‖² − ‖w‖²", ylabel="measured change")
-    slopes = {name: account.slope(name, account.predicted) for name, account in accounts.items()}
+    slopes = {name: one.slope(name, one.predicted) for name, one in accounts.items() if one is not tanh}
     slopes["noise alone"] = relu.slope("ReLU units", relu.noise)
     axes[2].axhspan(*SLOPE, color=plots.GREY, alpha=0.15, lw=0)
     for place, (number, colour) in enumerate(zip(slopes.values(), plots.COLOURS, strict=False)):

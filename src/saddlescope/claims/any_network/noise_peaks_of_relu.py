@@ -1,8 +1,8 @@
-"""In ReLU networks the noise along a mode of the data peaks in the order in which modes are learned, and before.
+"""In ReLU networks the noise along a mode of the data peaks in the order in which modes are learned.
 
-The product coordinate of mode α is ``m_α = u_αᵀ Ê[f xᵀ] v_α``, with u_α and v_α of the linear teacher of the labels. Its
-noise rate is the variance that minibatches add to it per unit of time. Peak time: where this is largest; learning time:
-when m first exceeds 90 % of its value at the end.
+The product coordinate of mode α is ``m_α = u_αᵀ Ê[f xᵀ] v_α``, with u_α and v_α of the linear teacher of the labels.
+Its noise rate is the variance that minibatches add to it per unit of time. Peak time: where this is largest; learning
+time: when m first exceeds 90 % of its value at the end.
 """
 
 from __future__ import annotations
