@@ -9,6 +9,7 @@ to be called.
 from __future__ import annotations
 
 import dataclasses
+import dis
 import functools
 import hashlib
 import inspect
@@ -114,7 +115,8 @@ def _of_function(function: types.FunctionType, seen: dict[int, int]) -> Iterator
         yield from _parts(default, seen)
     for cell in function.__closure__ or ():
         yield from _parts(getattr(cell, "cell_contents", None) if _filled(cell) else None, seen)
-    for name in function.__code__.co_names if ours else ():
+    loaded = [one.argval for one in dis.get_instructions(function) if one.opname == "LOAD_GLOBAL"] if ours else []
+    for name in dict.fromkeys(loaded):  # not co_names, which holds attributes too: x.T is no global T
         if name in function.__globals__:
             yield from _parts(function.__globals__[name], seen)
 

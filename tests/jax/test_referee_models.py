@@ -150,3 +150,10 @@ def test_a_global_may_change_after_many_programs(monkeypatch):
         monkeypatch.setattr(sys.modules[__name__], "FACTOR", factor)
         sc.simulate(problem, sc.GD(lr=0.1 * factor), sc.Plan(steps=1, trajectories=2))
     assert len(programs._KEPT) == 1
+
+
+def test_an_attribute_is_no_global(monkeypatch):
+    """``x.T`` does not depend on a temperature T beside it; a run in memory can be continued after T has changed."""
+    before = described(linear)
+    monkeypatch.setattr(sys.modules[__name__], "T", 0.1, raising=False)
+    assert described(linear) == before
