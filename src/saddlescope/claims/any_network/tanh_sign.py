@@ -24,7 +24,7 @@ PRODUCTS = {"tanh": (0.5,), "small": (0.05,), "four": (0.1, 0.2, 0.3, 0.4), "lin
 NAMES = {"tanh": "one tanh unit", "small": "from v = −0.05", "four": "four tanh units", "linear": "linear unit"}
 
 HEATS, TIME, SEED = (0.25, 0.5), 12.0, 32
-"""Temperatures over T_c, the time of a run (rounding moves balanced weights from t ≈ 18 on), and the seed."""
+"""Temperatures over T_c, the time of a run (rounding moves most balanced weights from t ≈ 18 on), and the seed."""
 
 
 def experiment(quick: bool) -> Evidence:

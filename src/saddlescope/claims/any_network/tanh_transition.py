@@ -315,7 +315,7 @@ CLAIM = Claim(
     why=(
         "With very noisy labels and too large a learning rate a network can lose a signal that it has learned. The "
         "temperature above which zero weights attract is that of linear networks; whether a network that has learned "
-        "gets there, and how much it keeps below, depends on how its activation saturates."
+        "gets there, and how much it keeps below, is not known for other activations and is measured here."
     ),
     equations=(
         r"f(x)=\sum_{j} u_j\tanh(w_j x),\qquad v=\sum_{j} u_j w_j",
@@ -323,10 +323,11 @@ CLAIM = Claim(
     ),
     proved=(
         "Near 0 the tanh network is the linear one, so that 0 attracts above T_c and repels below, to first order in "
-        "η. That trajectories far from 0 follow is shown by simulation alone."
+        "η. Nothing is proved for trajectories that start far from 0."
     ),
     unknown=(
-        "Whether the transition stays where it is for activations that are not linear near 0, for several layers and "
+        "Why some tanh units do not collapse by t = 50, and whether they do later. Whether the "
+        "threshold stays for activations that are not linear near 0, for several layers and "
         "for inputs of more than one dimension. Tested for σ = 20 k at B = 1."
     ),
     related=("phase-transition", "broken-ergodicity", "width"),
