@@ -9,6 +9,7 @@ from support import dataset
 
 jax = pytest.importorskip("jax")
 
+UNOPTIMISED = True
 NETWORK = sc.DeepLinear((2, 3, 2))
 GAUSSIAN = sc.GaussianData([[1.5, 0.2], [0.0, 0.7]], label_noise=0.5)
 START = sc.init.Gaussian(scale=0.4)

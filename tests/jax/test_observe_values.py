@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
-import jax
 import saddlescope as sc
 from jax import numpy as jnp
 from saddlescope import observables, observe
 from saddlescope.engines.jax.ensemble import Ensemble
 from saddlescope.observe import rank, values
+from support import waves
 
+UNOPTIMISED = True
 RNG = np.random.default_rng(0)
 X, M = RNG.normal(size=(30, 3)), RNG.normal(size=(3, 2))
 DATA = sc.Dataset(X, X @ M + RNG.normal(size=(30, 2)), label_noise=0.5).split(test=10)
@@ -17,8 +18,7 @@ SHAPES = {"w1": (6, 3), "w2": (2, 6)}
 
 
 def init(key):
-    keys = jax.random.split(key, len(SHAPES))
-    return {name: jax.random.normal(key, shape) for key, (name, shape) in zip(keys, SHAPES.items(), strict=True)}
+    return waves(key, SHAPES)
 
 
 def hidden(params, x):

@@ -8,7 +8,9 @@ import saddlescope as sc
 from jax import numpy as jnp
 from saddlescope import _jax
 from saddlescope.networks.rescaling import Pair, Pairs, check, find_pairs, form
+from support import waves
 
+UNOPTIMISED = True
 RNG = np.random.default_rng(0)
 VECTORS = sc.Examples(RNG.normal(size=(40, 5)), RNG.normal(size=(40, 3)))
 IMAGES = sc.Examples(RNG.normal(size=(20, 8, 8, 1)), RNG.integers(0, 10, 20))
@@ -16,15 +18,11 @@ SEQUENCES = sc.Examples(RNG.normal(size=(30, 5, 8)), RNG.normal(size=(30, 2)))
 
 
 def model_of(shapes, apply, loss="squared"):
-    """A Model with these leaves: zero biases, gains of 1, other weights Gaussian."""
+    """A Model with these leaves: zero biases, gains of 1, other weights without pattern."""
 
     def init(key):
-        keys = jax.random.split(key, len(shapes))
-        start = {"b": lambda key, shape: jnp.zeros(shape), "g": lambda key, shape: jnp.ones(shape)}
-        return {
-            name: start.get(name[0], lambda key, shape: 0.4 * jax.random.normal(key, shape))(key, shape)
-            for key, (name, shape) in zip(keys, shapes.items(), strict=True)
-        }
+        start = {"b": jnp.zeros_like, "g": jnp.ones_like}
+        return {name: start.get(name[0], lambda leaf: 0.4 * leaf)(leaf) for name, leaf in waves(key, shapes).items()}
 
     return sc.Model(apply, init, loss)
 

@@ -13,7 +13,9 @@ from saddlescope import _jax
 from saddlescope.engines.jax import rules
 from saddlescope.engines.step import decode
 from saddlescope.schedules import Cosine, Warmup
+from support import waves
 
+UNOPTIMISED = True
 STEPS = 40
 SCHEDULE = Warmup(5, Cosine(30, 0.1))
 
@@ -25,8 +27,8 @@ def _double():
 
 
 def init(key):
-    one, two = jax.random.split(key)
-    return {"v": jax.random.normal(one, (3, 2)), "w": [jax.random.normal(two, (4,)), jnp.ones(())]}
+    leaves = waves(key, {"v": (3, 2), "w": (4,)})
+    return {"v": leaves["v"], "w": [leaves["w"], jnp.ones(())]}
 
 
 def apply(params, x):
