@@ -53,6 +53,19 @@ def one_by_one(decompose: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return wrapped
 
 
+def shape_of(function: Any, *arguments: Any) -> Any:
+    """The shapes that a function of a user returns, found without computing them.
+
+    It is traced with 64-bit numbers: JAX keeps an array that the function closes over as it was traced first, so that
+    a first tracing in 32 bits would round it for all runs.
+
+    >>> shape_of(lambda x: x[0], load().ShapeDtypeStruct((2, 3), "float64")).shape
+    (3,)
+    """
+    with precision("float64"):
+        return load().eval_shape(function, *arguments)
+
+
 def precision(dtype: str) -> contextlib.AbstractContextManager[Any]:
     """A context in which JAX computes in this type: 64-bit numbers for "float64" only, never globally.
 

@@ -5,6 +5,7 @@ import builtins
 import numpy as np
 import pytest
 
+import jax
 import saddlescope as sc
 from saddlescope import _jax
 from saddlescope.engines.jax.ensemble import Ensemble
@@ -152,9 +153,9 @@ def test_a_full_device_keeps_finished_blocks(tmp_path, monkeypatch):
 
     def full(self, state, until, normals=None):
         if state.step >= 4:
-            from saddlescope.engines.jax.ensemble import _within_memory
+            from saddlescope.engines.jax.ensemble import _in_words
 
-            with _within_memory():
+            with _in_words():
                 raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")
         return advance(self, state, min(until, 4))
 
@@ -180,3 +181,22 @@ def test_without_jax_there_is_a_sentence(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(ImportError, match=r"pip install 'saddlescope\[jax\]'"):
         sc.Model(apply, init)
+
+
+def test_arrays_that_a_model_closes_over_are_not_rounded():
+    inside, outside = (np.random.default_rng(seed).normal(size=(3, 2)) for seed in (5, 6))
+    models = [
+        sc.Model(lambda p, x: p["s"] * (x @ jax.numpy.asarray(inside).T), lambda key: {"s": jax.numpy.ones(())}),
+        sc.Model(lambda p, x: p["s"] * (x @ outside.T), lambda key: {"s": jax.numpy.ones(())}),
+    ]
+    for model, constant in zip(models, (inside, outside), strict=True):
+        run = sc.simulate(sc.Problem(model, DATA), sc.GD(lr=1e-3), sc.Plan(steps=1, trajectories=2))
+        expected = 0.5 * ((X @ constant.T - Y) ** 2).sum(axis=1).mean()
+        np.testing.assert_allclose(run.loss.sel(statistic="mean")[0], expected, rtol=1e-14)
+
+
+def test_constants_of_another_precision_are_refused_in_words():
+    wave = np.random.default_rng(7).normal(size=(3, 2))
+    model = sc.Model(lambda p, x: p["s"] * (x @ jax.numpy.sin(wave).T), lambda key: {"s": jax.numpy.ones(())})
+    with pytest.raises(ValueError, match=r"convert it in apply by jnp.asarray\(array, x.dtype\)"):
+        sc.simulate(sc.Problem(model, DATA), sc.GD(lr=1e-3), sc.Plan(steps=1, trajectories=2, dtype="float32"))

@@ -102,7 +102,7 @@ class Model:
     def _structure(self) -> tuple[tuple[Leaf, ...], Any]:
         jax = _jax.load()
         try:
-            shapes = jax.eval_shape(self.init, jax.random.key(0))
+            shapes = _jax.shape_of(self.init, jax.random.key(0))
         except Exception as error:
             raise ValueError(f"init(key) raised {_line(error)}; it must work with jax.random.key(0)") from None
         found, tree = jax.tree_util.tree_flatten_with_path(shapes)
@@ -189,12 +189,12 @@ class Model:
             return
         jax, two = _jax.load(), 2
         x, y = (
-            jax.ShapeDtypeStruct((two, *values.shape[1:]), np.float32 if values.dtype.kind == "f" else np.int32)
+            jax.ShapeDtypeStruct((two, *values.shape[1:]), np.float64 if values.dtype.kind == "f" else np.int32)
             for values in (data.X, data.targets_mean if isinstance(data, Examples) else data.Y)
         )
-        params = jax.eval_shape(self.init, jax.random.key(0))
+        params = _jax.shape_of(self.init, jax.random.key(0))
         outputs = self._traced(
-            "apply(params, x)", lambda: jax.eval_shape(self.apply, params, x), f"x of shape {x.shape}"
+            "apply(params, x)", lambda: _jax.shape_of(self.apply, params, x), f"x of shape {x.shape}"
         )
         if not hasattr(outputs, "shape") or outputs.shape[:1] != (two,):
             got = f"the shape {outputs.shape}" if hasattr(outputs, "shape") else type(outputs).__name__
@@ -209,7 +209,7 @@ class Model:
             )
         if self.loss == "cross_entropy":
             self._check_classes(data, outputs.shape, y)
-        losses = self._traced("loss(outputs, y)", lambda: jax.eval_shape(self.loss_of, outputs, y), f"{y.shape} labels")
+        losses = self._traced("loss(outputs, y)", lambda: _jax.shape_of(self.loss_of, outputs, y), f"{y.shape} labels")
         if getattr(losses, "shape", None) != (two,):
             raise ValueError(
                 f"loss(outputs, y) must return one number a sample, shape ({two},), got "

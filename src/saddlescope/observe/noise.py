@@ -221,7 +221,7 @@ class NoiseRate(Observation):
         jax = _jax.load()
         x, y = (_struct(values, len(data.X)) for values in (data.X, data.Y))
         with _jax.precision("float32"):
-            found = jax.eval_shape(self._called, jax.eval_shape(model.init, jax.random.key(0)), x, y)
+            found = _jax.shape_of(self._called, _jax.shape_of(model.init, jax.random.key(0)), x, y)
         shape = getattr(found, "shape", None)
         if shape != self._shape or found.dtype.kind != "f":
             fix = f"give entries = {shape[0]}" if shape is not None and len(shape) == 1 else "return one float"
@@ -359,7 +359,7 @@ def _check_rows(name: str, directions: Array, wanted: int, what: str) -> None:
 
 def _struct(values: Array, length: int) -> Any:
     jax = _jax.load()
-    kind = np.float32 if values.dtype.kind == "f" else np.int32
+    kind = np.float64 if values.dtype.kind == "f" else np.int32
     return jax.ShapeDtypeStruct((length, *values.shape[1:]), kind)
 
 
@@ -372,8 +372,8 @@ def _outputs(model: Any, data: Any) -> tuple[int, ...]:
     """Shape of the output for one sample."""
     jax = _jax.load()
     with _jax.precision("float32"):
-        params = jax.eval_shape(model.init, jax.random.key(0))
-        return tuple(jax.eval_shape(model.apply, params, _struct(data.X, 2)).shape[1:])
+        params = _jax.shape_of(model.init, jax.random.key(0))
+        return tuple(_jax.shape_of(model.apply, params, _struct(data.X, 2)).shape[1:])
 
 
 def _inputs(data: Any) -> int:

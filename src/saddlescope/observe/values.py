@@ -67,7 +67,7 @@ class Accuracy(Observation):
             return
         jax = _jax.load()
         x = jax.ShapeDtypeStruct((2, *data.X.shape[1:]), data.X.dtype)
-        outputs = jax.eval_shape(model.apply, jax.eval_shape(model.init, jax.random.key(0)), x).shape
+        outputs = _jax.shape_of(model.apply, _jax.shape_of(model.init, jax.random.key(0)), x).shape
         labels = (2, *data.Y.shape[1:])
         whole = data.Y.dtype.kind == "i" and outputs[:-1] == labels
         if not (len(outputs) > 1 and outputs[-1] > 1 and (whole or outputs == labels)):

@@ -82,7 +82,7 @@ class Ensemble:
     def init(self) -> State:
         """The ensemble at step 0."""
         plan = self.plan
-        with _jax.precision(plan.dtype):
+        with _jax.precision(plan.dtype), _in_words():
             members = self.layout.spread(halves(plan.member_indices))
             started = self._programs.start(members, halves(plan.seed), self.table)
             return self._state(*self.layout.gathered(started))
@@ -90,7 +90,7 @@ class Ensemble:
     def start(self, leaves: tuple[Any, ...], words: NDArray[Any]) -> State:
         """The ensemble at step 0 with these leaves (n, …) and key words (n, 2)."""
         leaves = tuple(np.asarray(leaf, self.plan.dtype) for leaf in leaves)
-        with _jax.precision(self.plan.dtype):
+        with _jax.precision(self.plan.dtype), _in_words():
             begun = self._programs.restart(self.layout.spread(leaves), self.table)
             velocity, sums = self.layout.gathered(begun)
         return self._state(leaves, velocity, sums, words)
@@ -115,7 +115,7 @@ class Ensemble:
     def advance(self, state: State, until: int, normals: NDArray[Any] | None = None) -> State:
         """The ensemble at step ``until``."""
         check_advance(self.step, state, until, normals)
-        with _jax.precision(self.plan.dtype), _within_memory():
+        with _jax.precision(self.plan.dtype), _in_words():
             if self.step.continuous:
                 return self._flow.advance(self.table, state, until)
             for first, last, factors in self._windows(state.step, until):
@@ -144,7 +144,7 @@ class Ensemble:
 
     def observe(self, state: State) -> dict[str, Floats]:
         """The variables of a run for every member, leading axis n; NaN for those that have diverged."""
-        with _jax.precision(self.plan.dtype):
+        with _jax.precision(self.plan.dtype), _in_words():
             leaves = tuple(np.asarray(leaf, self.plan.dtype) for leaf in self.weights(state))
             factor = np.asarray(self.step.factor(state.step), self.plan.dtype)
             found = self.layout.gathered(
@@ -157,11 +157,16 @@ class Ensemble:
 
 
 @contextmanager
-def _within_memory() -> Iterator[None]:
-    """Raise MemoryError where the memory of a device is exhausted."""
+def _in_words() -> Iterator[None]:
+    """Raise MemoryError where the memory of a device is exhausted, ValueError for constants of another precision."""
     try:
         yield
-    except RuntimeError as error:
+    except Exception as error:
+        if "verifier errors" in str(error):
+            raise ValueError(
+                "the model closes over an array of another precision than that of the plan; convert it in apply by "
+                'jnp.asarray(array, x.dtype), or use dtype = "float64"'
+            ) from None
         if "RESOURCE_EXHAUSTED" not in str(error) and "out of memory" not in str(error).lower():
             raise
         raise MemoryError(
