@@ -12,6 +12,7 @@ from saddlescope import _jax, labels, observe
 from saddlescope.engines.jax.ensemble import Ensemble
 from saddlescope.networks import rescaling
 
+UNOPTIMISED = True
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(12, 3)), RNG.normal(size=(12, 2))
 DATA = sc.Examples(X, Y)

@@ -128,7 +128,7 @@ SCRIPT = """
 import jax, numpy as np, saddlescope as sc
 X = np.random.default_rng(0).normal(size=(48, 3))
 def init(key):
-    return {"w": SCALE * jax.random.normal(key, (2, 3))}
+    return {"w": SCALE * jax.numpy.cos(jax.random.key_data(key)[-1] % 1000 + jax.numpy.arange(6.0)).reshape(2, 3)}
 def apply(params, x):
     return jax.nn.relu(x @ params["w"].T)
 problem = sc.Problem(sc.Model(apply, init), sc.Examples(X, X[:, :2]))
@@ -199,7 +199,7 @@ def test_equinox_and_flax_walk_like_plain_functions():
     from flax import nnx
 
     def weights(key):
-        return jax.random.normal(key, (2, 3))
+        return waves(key, {"w": (2, 3)})["w"]
 
     def of_equinox(key):
         linear = eqx.nn.Linear(3, 2, use_bias=False, key=key)

@@ -13,6 +13,7 @@ jax = pytest.importorskip("jax")
 diffrax = pytest.importorskip("diffrax")
 jnp = jax.numpy
 
+UNOPTIMISED = True
 START = sc.init.Gaussian(scale=0.5)
 OTHERS = {
     "data set": sc.Problem(sc.DeepLinear((3, 5, 2)), dataset(30, 3, 2), START),
