@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from saddlescope import _jax, init
 from saddlescope._arrays import Floats, Layers
 from saddlescope._numbers import shown
+from saddlescope.engines.state import State
 from saddlescope.engines.step import Step, decode
 from saddlescope.kernel import streams
 from saddlescope.methods import METHODS, GradientFlow, Langevin, Method
@@ -24,12 +24,12 @@ def differentiable(problem: Problem, method: Method, plan: Plan) -> Run:
     The function returned takes initial weights, ``lr``, ``temperature``, ``label_noise`` and ``weight_decay``, each as
     in the problem and the method if left out, and gives the observables of the members of the plan at its saves. All
     calls use the random numbers of ``simulate`` with the same seed, so that its value is that run, to rounding, and its
-    derivatives are those of the trajectories.
+    derivatives are those of the trajectories. Of a ``Model`` it gives the loss and all that the plan observes.
 
     It works under ``jax.grad``, ``jvp``, ``vmap`` and ``jit``. Forward mode costs about as much as a second run for
-    each direction. Reverse mode holds about 2√steps sets of weights and costs about four and a half runs. Derivatives
-    of single trajectories can grow exponentially in time where the dynamics are unstable, and are NaN once one has
-    diverged.
+    each direction. Reverse mode holds about 2√steps sets of weights and costs about four and a half runs; of a Model it
+    repeats every step once more. Derivatives of single trajectories can grow exponentially in time where the dynamics
+    are unstable, and are NaN once one has diverged.
 
     Raises TypeError for gradient flow, which ``to_diffrax`` can differentiate, and ValueError where the method cannot
     run on the problem.
@@ -52,8 +52,6 @@ def differentiable(problem: Problem, method: Method, plan: Plan) -> Run:
     ):
         if not isinstance(value, kind):
             raise TypeError(f"{name} must be such as {example}, got {shown(value)}")
-    if is_model(problem.network):
-        raise TypeError("network must be DeepLinear or Diagonal, got a Model; differentiate its losses with jax.grad")
     if isinstance(method, GradientFlow):
         raise TypeError("method must take steps, got GradientFlow; use GD, or to_diffrax and diffrax.diffeqsolve")
     return Run(problem, plan, decode(problem, method, plan))
@@ -74,13 +72,15 @@ class Run:
 
     @cached_property
     def weights(self) -> Layers:
-        """Initial weights of all members, one stack (members, n_l, n_{l−1}) for each layer, in NumPy."""
+        """Initial weights of all members in NumPy, a stack (members, n_l, n_{l−1}) or (members, …) a layer or leaf."""
         problem, plan = self.problem, self.plan
+        if is_model(problem.network):
+            return self._start.weights
         return init.draw(problem.init, problem.network, problem.data, plan.seed, plan.member_indices)
 
     def __call__(
         self,
-        weights: Sequence[Any] | None = None,
+        weights: Any = None,
         *,
         lr: Any = None,
         temperature: Any = None,
@@ -89,32 +89,58 @@ class Run:
     ) -> dict[str, Any]:
         """``loss`` and ``excess_loss`` (members, saves), ``mode_strength`` (members, saves, m); jax arrays.
 
-        With ``keep="weights"`` in the plan also ``weights``, a stack (members, saves, n_l, n_{l−1}) for each layer.
-        ``temperature`` is that of Langevin; left out it is lr / batch_size, with the lr given here. ``lr`` also is the
-        time of a step, unless the method sets ``dt``. ``label_noise`` can replace one above 0.
+        Of a Model ``loss`` and every variable of the plan's observations, members and saves first; its ``weights`` are
+        leaves, or params, with the members first. With ``keep="weights"`` in the plan also ``weights``, a stack
+        (members, saves, …) for each layer or leaf. ``temperature`` is that of Langevin; left out it is lr / batch_size,
+        with the lr given here. ``lr`` also is the time of a step, unless the method sets ``dt``. ``label_noise`` can
+        replace one above 0.
         Raises ValueError for a temperature of another method, a label noise where the data have none, and a plan of
         float64 where JAX has no 64-bit numbers.
         """
         from saddlescope.engines.jax.sde import Settings
 
-        step, method = self.step, self.step.method
+        step = self.step
         self._check(temperature, label_noise)
         lr = step.lr if lr is None else lr
-        if temperature is None:
-            temperature = lr / method.batch if isinstance(method, Langevin) else step.temperature
-        label_noise = step.data.label_noise if label_noise is None else label_noise
-        weight_decay = step.decay if weight_decay is None else weight_decay
-        settings = Settings(lr, temperature, label_noise, weight_decay)
-        words = streams.seed_words(self.plan.seed, self.plan.member_indices, streams.NOISE, self.plan.dtype)
-        found: dict[str, Any] = self._program(self.weights if weights is None else tuple(weights), words, settings)
+        settings = Settings(
+            lr,
+            temperature=lr / step.batch if temperature is None else temperature,
+            label_noise=step.data.label_noise if label_noise is None else label_noise,
+            weight_decay=step.decay if weight_decay is None else weight_decay,
+        )
+        weights = self.weights if weights is None else weights
+        found: dict[str, Any] = self._program(tuple(_jax.load().tree.leaves(weights)), settings)
         return found
 
     @cached_property
     def _program(self) -> Any:
+        """The compiled function of weights and settings."""
         from saddlescope.engines.jax import derivatives
 
-        step, saves, keep = self.step, self.plan.save_steps, self.plan.keep == "weights"
-        return _jax.load().jit(lambda *arguments: derivatives.run(step, saves, keep, *arguments))
+        step, plan, jit = self.step, self.plan, _jax.load().jit
+        saves, keep = plan.save_steps, plan.keep == "weights"
+        if is_model(self.problem.network):
+            engine, words = self._engine, self._start.words
+            run = jit(lambda *arguments: derivatives.run_of_model(engine.member, saves, keep, *arguments))
+            return lambda weights, settings: run(weights, words, settings, engine.table)
+        words = streams.seed_words(plan.seed, plan.member_indices, streams.NOISE, plan.dtype)
+        run = jit(lambda *arguments: derivatives.run(step, saves, keep, *arguments))
+        return lambda weights, settings: run(weights, words, settings)
+
+    @cached_property
+    def _engine(self) -> Any:
+        """The engine of a Model."""
+        from saddlescope.engines.jax.ensemble import Ensemble
+
+        with _jax.load().ensure_compile_time_eval():  # it may be made while a caller's function is traced
+            return Ensemble(self.problem, self.step.method, self.plan)
+
+    @cached_property
+    def _start(self) -> State:
+        """The members of a Model at step 0: weights, and words of their keys."""
+        with _jax.load().ensure_compile_time_eval():
+            state: State = self._engine.init()
+            return state
 
     def _check(self, temperature: Any, label_noise: Any) -> None:
         if self.plan.dtype == "float64" and not _jax.load().config.jax_enable_x64:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from saddlescope import _jax, init
 from saddlescope._numbers import as_whole, shown
 from saddlescope._parts import allowed
 from saddlescope.engines.step import Step, decode
-from saddlescope.methods import GradientFlow, Langevin
+from saddlescope.methods import GD, GradientFlow, Langevin
 from saddlescope.networks.model import is_model
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
@@ -23,14 +24,16 @@ def to_diffrax(problem: Problem, method: Langevin | GradientFlow) -> Terms:
 
     ``dθ = −(∇𝓛 + γθ) dt + √T C(θ)^{1/2} dW`` in the sense of Itô, on the clock t = lr · step. The noise is a linear map
     of a few normals (``noise_shape``), as in a step of ``simulate``: C is not formed. ``diffrax.Euler`` with ``dt0 =
-    method.time_step`` takes the steps of ``simulate``; any dt0 below converges to the same law.
+    method.time_step`` takes the steps of ``simulate``; any dt0 below converges to the same law. Of a ``Model`` a state
+    is its params.
 
     Only solvers that converge to the Itô solution may be used: ``Euler``, and ``ItoMilstein`` where the noise commutes,
     as that of a ``Diagonal`` network does. ``Heun``, ``EulerHeun``, ``StratonovichMilstein``, ``SPaRK`` and others take
     the same terms in the sense of Stratonovich, whose drift differs by ``½ Σ_k (∂b_k) b_k`` of the columns b_k of the
     diffusion: of the order of T, at every step size. Gradient flow has no noise, and any solver will do.
 
-    Raises TypeError for other methods, ValueError for a schedule, and where the method cannot run on the problem.
+    Raises TypeError for other methods, ValueError for a schedule, for isotropic noise or samples of a Model, and where
+    the method cannot run on the problem.
     Source: Corlouer et al. 2026, arXiv 2604.06366, section 3.
 
     >>> import diffrax, jax, saddlescope as sc
@@ -44,8 +47,6 @@ def to_diffrax(problem: Problem, method: Langevin | GradientFlow) -> Terms:
     """
     if not isinstance(problem, Problem):
         raise TypeError(f"problem must be such as Problem(network, data, init), got {shown(problem)}")
-    if is_model(problem.network):
-        raise TypeError("network must be DeepLinear or Diagonal, got a Model; run it with simulate")
     if not isinstance(method, (Langevin, GradientFlow)):
         raise TypeError(
             f"method must be Langevin or GradientFlow, which are differential equations, got {shown(method)}; "
@@ -53,7 +54,15 @@ def to_diffrax(problem: Problem, method: Langevin | GradientFlow) -> Terms:
         )
     if method.schedule is not None:
         raise ValueError("schedule must be left out for terms of a differential equation, which have one temperature")
-    return Terms(problem, decode(problem, method, Plan(steps=1, members=(0,))))
+    step = decode(problem, method, Plan(steps=1, members=(0,)))
+    if not is_model(problem.network):
+        return Terms(problem, step)
+    if step.source == "isotropic" or getattr(method, "samples", None) is not None:
+        raise ValueError(
+            'method must have noise = "gradient" and no samples for the terms of a Model, whose noise is linear in its '
+            f"normals, got {shown(method)}"
+        )
+    return ModelTerms(problem, step)
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,3 +164,72 @@ class Terms:
                 raise TypeError(f"args have no entry {name!r}; {allowed(name, known)}")
         numbers = {"temperature": 0.0, "label_noise": self.step.data.label_noise} | known | given
         return Settings(lr=self.step.lr, **numbers)
+
+
+class ModelTerms(Terms):
+    """Drift and diffusion of a ``Model``; a state is its params, a pytree."""
+
+    @property
+    def noise_shape(self) -> Any:
+        """Shapes of the Brownian motion: that of the samples (n,), and that of fresh labels (n, …) if there are any."""
+        if not self.step.diffusive:
+            raise ValueError("gradient flow has no noise; use terms() without a Brownian motion")
+        from saddlescope.engines.jax import sde_of_models
+
+        return sde_of_models.normals(self._table)
+
+    def drift(self, t: Any, params: Any, args: Mapping[str, Any] | None = None) -> Any:
+        """``−∇𝓛 − γθ``, with the part of order 2 if the method has it; like ``params``."""
+        from saddlescope.engines.jax import sde_of_models
+
+        return sde_of_models.drift(self.step, self._table, params, self._settings(args))
+
+    def diffusion(self, t: Any, params: Any, args: Mapping[str, Any] | None = None) -> Any:
+        """``√T C(θ)^{1/2}`` as a ``lineax.FunctionLinearOperator`` from increments of ``noise_shape`` to params."""
+        import lineax
+
+        from saddlescope.engines.jax import sde_of_models
+
+        table, settings = self._table, self._settings(args)
+
+        def increment(normals: Any) -> Any:
+            return sde_of_models.noise(self.step, table, params, normals, settings)
+
+        return lineax.FunctionLinearOperator(increment, self.noise_shape)
+
+    def y0(self, member: int | Sequence[int] = 0, seed: int = 0) -> Any:
+        """Initial params of a member, those of ``simulate`` under ``Plan(seed=seed)`` with the dtype of JAX now.
+
+        Of a list of members every leaf is a stack, for ``jax.vmap``.
+        """
+        from saddlescope.engines.jax.ensemble import Ensemble
+
+        jax = _jax.load()
+        members = tuple(int(one) for one in np.atleast_1d(member))
+        plan = Plan(steps=1, members=members, seed=as_whole(seed, "seed"), dtype=self._dtype)
+        with jax.ensure_compile_time_eval():
+            drawn = Ensemble(self.problem, GD(self.step.lr), plan).init().weights
+        leaves = [jax.numpy.asarray(leaf if np.ndim(member) else leaf[0]) for leaf in drawn]
+        return self.problem.network.unflatten(leaves)  # type: ignore[attr-defined]
+
+    def mode_strength(self, weights: Any) -> Any:
+        """Raises TypeError: a Model has no teacher whose modes these are."""
+        raise TypeError("mode_strength is of DeepLinear and Diagonal networks, got a Model; use model.losses")
+
+    @property
+    def _dtype(self) -> Literal["float32", "float64"]:
+        return "float64" if _jax.load().config.jax_enable_x64 else "float32"
+
+    @property
+    def _table(self) -> Any:
+        """The samples in the precision of JAX now."""
+        from saddlescope.engines.jax.table import Table
+
+        if self._dtype not in self._tables:
+            with _jax.load().ensure_compile_time_eval():
+                self._tables[self._dtype] = Table.of(self.problem.data, self._dtype)  # type: ignore[arg-type]
+        return self._tables[self._dtype]
+
+    @cached_property
+    def _tables(self) -> dict[str, Any]:
+        return {}

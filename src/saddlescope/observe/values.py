@@ -45,8 +45,9 @@ class TestLoss(Observation):
             return model.losses(sight.params, x[None], y[None])[0]
 
         losses = _jax.load().lax.map(one, (table.x_test, table.y_test), batch_size=CHUNK)
-        noise = model.loss == "squared" and table.label_noise
-        return {"test_loss": losses.mean() + (0.5 * math.prod(table.y.shape[1:]) * noise**2 if noise else 0.0)}
+        noisy = model.loss == "squared" and _jax.positive(table.label_noise)
+        noise = 0.5 * math.prod(table.y.shape[1:]) * table.label_noise**2 if noisy else 0.0
+        return {"test_loss": losses.mean() + noise}
 
 
 @frozen

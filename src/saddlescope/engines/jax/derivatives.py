@@ -1,4 +1,4 @@
-"""A run as one function that JAX can differentiate: the steps of the engine, trajectories last, in static blocks.
+"""A run as one function that JAX can differentiate: the steps of the engine, in static blocks.
 
 A run is cut into blocks of a fixed number of steps, a save at the end of some of them. Reverse mode keeps the state at
 the start of every block and repeats the steps of one block at a time, so that about 2√steps states are held; forward
@@ -8,6 +8,7 @@ mode keeps none. Random numbers depend on nothing that is differentiated.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -18,7 +19,9 @@ import jax
 from jax import lax
 from saddlescope.data.base import into_modes
 from saddlescope.engines.jax.form import Form, Numbers
+from saddlescope.engines.jax.member import Member
 from saddlescope.engines.jax.sde import Settings, numbers_of, out_of_modes
+from saddlescope.engines.jax.table import Table
 from saddlescope.engines.jax.walk import NETWORKS, Chunk, Span, mode_strengths, moved
 from saddlescope.engines.step import Step
 
@@ -59,30 +62,82 @@ def run(step: Step, saves: NDArray[np.int64], keep: bool, weights: Any, words: A
 
     ``weights`` are stacks (members, n_l, n_{l−1}) in the original basis, ``words`` (members, 4) states of the streams.
     """
-    form, numbers, cut = Form.of(step), numbers_of(step, settings), blocks(saves)
+    form, numbers = Form.of(step), numbers_of(step, settings)
+
+    def moved(chunk: Chunk, number: Any, factor: Any) -> Chunk:
+        return _step(form, numbers, chunk, number, factor)
+
+    def seen(chunk: Chunk, factor: Any) -> dict[str, Any]:
+        return _observed(step, form, numbers, chunk, keep)
+
+    found = through(step, saves, _start(step, weights, words), moved, seen)
+    return jax.tree.map(lambda values: jnp.moveaxis(values, -1, 0), found)
+
+
+def through(step: Step, saves: NDArray[np.int64], state: Any, moved: Any, seen: Any) -> Any:
+    """What is seen at these steps, saves first: ``moved(state, number, factor)``, ``seen(state, factor)``."""
+    cut = blocks(saves)
     factors = jnp.asarray(np.ones(1) if step.schedule is None else step.factors(0, int(saves[-1])), step.dtype)
 
-    def block(chunk: Chunk, span: Any) -> tuple[Chunk, Any]:
-        first, length = span
+    def factor(number: Any) -> Any:
+        return factors[jnp.minimum(number, len(factors) - 1)]
 
-        def one(chunk: Chunk, k: Any) -> tuple[Chunk, None]:
-            factor = factors[jnp.minimum(first + k, len(factors) - 1)]
-            after = _step(form, numbers, chunk, first + k, factor)
-            return jax.tree.map(lambda new, old: jnp.where(k < length, new, old), after, chunk), None
+    def block(state: Any, span: Any) -> tuple[Any, Any]:
+        first, length, saved = span
 
-        chunk, _ = lax.scan(one, chunk, jnp.arange(cut.size))
-        return chunk, _observed(step, form, numbers, chunk, keep)
+        def one(state: Any, k: Any) -> tuple[Any, None]:
+            after = moved(state, first + k, factor(first + k))
+            return jax.tree.map(lambda new, old: jnp.where(k < length, new, old), after, state), None
 
-    chunk = _start(step, weights, words)
-    start = _observed(step, form, numbers, chunk, keep)
-    _, later = lax.scan(jax.checkpoint(block), chunk, (jnp.asarray(cut.first), jnp.asarray(cut.length)))
+        state, _ = lax.scan(one, state, jnp.arange(cut.size))
+        return state, lax.cond(saved, lambda: seen(state, factor(first + length)), lambda: nothing)
+
+    start = seen(state, factor(0))
+    nothing = jax.tree.map(jnp.zeros_like, start)
+    saved = np.isin(np.arange(len(cut.first)), cut.saved)
+    _, later = lax.scan(jax.checkpoint(block), state, tuple(map(jnp.asarray, (cut.first, cut.length, saved))))
 
     def joined(first: Any, then: Any) -> Any:
-        """Saves first, members last; then members first."""
-        both = jnp.concatenate([first[None]] * int(saves[0] == 0) + [then[cut.saved]])
-        return jnp.moveaxis(both, -1, 0)
+        return jnp.concatenate([first[None]] * int(saves[0] == 0) + [then[cut.saved]])
 
     return jax.tree.map(joined, start, later)
+
+
+def run_of_model(
+    member: Member, saves: NDArray[np.int64], keep: bool, leaves: Any, words: Any, settings: Settings, table: Table
+) -> Any:
+    """The loss and all that is observed of a Model, each (members, saves, …); of ``keep`` also the leaves.
+
+    ``leaves`` are (members, …), ``words`` those of the members' keys. Reverse mode repeats every step once more, so
+    that what is computed inside a step is held for one step at a time.
+    """
+    member = traced(member, table, settings)
+    leaves = tuple(jnp.asarray(leaf, member.step.dtype) for leaf in leaves)
+
+    def moved(state: Any, number: Any, factor: Any) -> Any:
+        step = jax.checkpoint(member.moved, prevent_cse=False)
+        return jax.vmap(step, in_axes=(0, 0, None, None))(state, words, number.astype(jnp.int32), factor)
+
+    def seen(state: Any, factor: Any) -> dict[str, Any]:
+        leaves, _, sums, status = state
+        found = jax.vmap(member.seen, in_axes=(0, 0, None))(leaves, sums, factor)
+
+        def known(values: Any) -> Any:
+            return jnp.where(status.reshape(-1, *[1] * (values.ndim - 1)) > 0, jnp.nan, values)
+
+        return {name: known(values) for name, values in found.items()} | ({"weights": leaves} if keep else {})
+
+    status = jnp.zeros(len(words), jnp.int32)
+    found = through(member.step, saves, (leaves, *jax.vmap(member.begun)(leaves), status), moved, seen)
+    return jax.tree.map(lambda values: jnp.moveaxis(values, 1, 0), found)
+
+
+def traced(member: Member, table: Table, settings: Settings) -> Member:
+    """The member with these samples, and the settings in place of the numbers of method and data."""
+    lr, temperature, noise, decay = (jnp.asarray(value, member.step.dtype) for value in settings)
+    dt = lr if member.step.dt == member.step.lr else member.step.dt
+    step = replace(member.step, lr=lr, dt=dt, temperature=temperature, decay=decay)
+    return replace(member, step=step, table=replace(table, label_noise=noise) if table.label_noise > 0 else table)
 
 
 def _start(step: Step, weights: Any, words: Any) -> Chunk:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 from jax import lax
 from jax import numpy as jnp
+from saddlescope import _jax
 from saddlescope.engines.step import Step
 
 if TYPE_CHECKING:
@@ -44,21 +45,20 @@ def gradient(model: Any, table: Table, step: Step, params: Any, key: Any, number
     if step.source == "sgd":
         index = batch(step, table.samples, key, number)
         x, y = _taken(table, index, jax.random.fold_in(key, number))
-        return _pulled(model, params, x, y, 1 / len(x))
+        return pulled(model, params, x, y, 1 / len(x))
     key = jax.random.fold_in(key, number)
     if getattr(step.method, "samples", None) is not None:
         return _of_few(model, table, step, params, key)
     if step.source == "gradient" and step.order == 1:
         weights, noise = _noise(table, step, key)
-        return _pulled(model, params, table.x, table.mean_y, 1 / table.samples + weights, noise)
-    drift = _mean(model, table, params) if step.order == 1 else _of_order_2(model, table, step, params, factor)
-    noise = _pulled(model, params, table.x, table.mean_y, *_noise(table, step, key))
+        return pulled(model, params, table.x, table.mean_y, 1 / table.samples + weights, noise)
+    noise = pulled(model, params, table.x, table.mean_y, *_noise(table, step, key))
     if step.source == "isotropic":
         noise = turned(noise, jax.random.fold_in(key, DIRECTION))
-    return jax.tree.map(jnp.add, drift, noise)
+    return jax.tree.map(jnp.add, drift(model, table, step, params, factor), noise)
 
 
-def _pulled(model: Any, params: Any, x: Any, y: Any, weights: Any, noise: Any = None) -> Any:
+def pulled(model: Any, params: Any, x: Any, y: Any, weights: Any, noise: Any = None) -> Any:
     """``∇_θ [Σ_i w_i ℓ_i − Σ_i ζ_i·f_i]``, like the params."""
 
     def objective(params: Any) -> Any:
@@ -69,9 +69,14 @@ def _pulled(model: Any, params: Any, x: Any, y: Any, weights: Any, noise: Any = 
     return jax.grad(objective)(params)
 
 
+def drift(model: Any, table: Table, step: Step, params: Any, factor: Any) -> Any:
+    """∇𝓛, with the part of order 2 if the method has it, without weight decay."""
+    return _mean(model, table, params) if step.order == 1 else _of_order_2(model, table, step, params, factor)
+
+
 def _mean(model: Any, table: Table, params: Any) -> Any:
     """∇𝓛, the gradient of the mean loss over all samples and the noise of their labels."""
-    return _pulled(model, params, table.x, table.mean_y, 1 / table.samples)
+    return pulled(model, params, table.x, table.mean_y, 1 / table.samples)
 
 
 # --- batches
@@ -126,7 +131,7 @@ def _taken(table: Table, index: Any, key: Any) -> tuple[Any, Any]:
     """Inputs and labels of these samples (None: all), with fresh label noise, or classes drawn anew."""
     key = jax.random.fold_in(key, LABELS)
     x, y, mean = (part if index is None else part[index] for part in (table.x, table.y, table.mean_y))
-    if table.label_noise > 0:
+    if _jax.positive(table.label_noise):
         return x, y + table.label_noise * jax.random.normal(key, y.shape, y.dtype)
     return x, (mean if table.labels is None or not table.labels.random else classes(key, mean))
 
@@ -144,16 +149,37 @@ def classes(key: Any, probabilities: Any) -> Any:
 
 def _noise(table: Table, step: Step, key: Any) -> tuple[Any, Any]:
     """Weights (n,) and label noise (n, …) or None whose pull-back is √(T/dt) times normal noise of covariance C."""
-    scale = math.sqrt(step.temperature / step.dt / table.samples)
+    scale = root(step.temperature / step.dt / table.samples)
     xi = jax.random.normal(jax.random.fold_in(key, WEIGHTS), (table.samples,), step.dtype)
-    weights, key = scale * (xi - xi.mean()), jax.random.fold_in(key, LABELS)
-    if table.label_noise > 0:
-        return weights, scale * table.label_noise * jax.random.normal(key, table.y.shape, table.y.dtype)
-    if table.labels is not None and table.labels.random:
-        q, z = table.mean_y, jax.random.normal(key, table.mean_y.shape, table.mean_y.dtype)
-        root = jnp.sqrt(q)  # (diag √q − q √qᵀ) z has the covariance diag q − q qᵀ of a class drawn from q
-        return weights, scale * (root * z - q * (root * z).sum(axis=-1, keepdims=True))
-    return weights, None
+    if not fresh(table):
+        return spread(table, scale, xi)
+    key = jax.random.fold_in(key, LABELS)
+    return spread(table, scale, xi, jax.random.normal(key, table.mean_y.shape, table.mean_y.dtype))
+
+
+def fresh(table: Table) -> bool:
+    """Whether labels are random anew at every use."""
+    return _jax.positive(table.label_noise) or (table.labels is not None and table.labels.random)
+
+
+def spread(table: Table, scale: Any, xi: Any, z: Any = None) -> tuple[Any, Any]:
+    """Weights (n,) and label noise (n, …), linear in normals ξ (n,) of the samples and z (n, …) of fresh labels."""
+    weights = scale * (xi - xi.mean())
+    if z is None:
+        return weights, None
+    if _jax.positive(table.label_noise):
+        return weights, scale * table.label_noise * z
+    q = table.mean_y
+    roots = jnp.sqrt(q)  # (diag √q − q √qᵀ) z has the covariance diag q − q qᵀ of a class drawn from q
+    return weights, scale * (roots * z - q * (roots * z).sum(axis=-1, keepdims=True))
+
+
+def root(number: Any) -> Any:
+    """√ of a number, which may be traced; 0 below 0, with the slope 0."""
+    if not isinstance(number, jax.core.Tracer):
+        return math.sqrt(max(number, 0.0))
+    inside = number > 0
+    return jnp.where(inside, jnp.sqrt(jnp.where(inside, number, 1)), 0)
 
 
 def _of_few(model: Any, table: Table, step: Step, params: Any, key: Any) -> Any:
@@ -162,11 +188,11 @@ def _of_few(model: Any, table: Table, step: Step, params: Any, key: Any) -> Any:
     The mean over the samples has the covariance C/M, the second part adds ``(M − 1)a² C``.
     """
     count = step.method.samples  # type: ignore[attr-defined]
-    spread = math.sqrt(max(step.temperature / step.dt - 1 / count, 0.0) / (count - 1))
+    a = root((step.temperature / step.dt - 1 / count) / (count - 1))
     index = jax.random.randint(jax.random.fold_in(key, SAMPLES), (count,), 0, table.samples)
     x, y = _taken(table, index, key)
     xi = jax.random.normal(jax.random.fold_in(key, WEIGHTS), (count,), step.dtype)
-    return _pulled(model, params, x, y, 1 / count + spread * (xi - xi.mean()))
+    return pulled(model, params, x, y, 1 / count + a * (xi - xi.mean()))
 
 
 def _of_order_2(model: Any, table: Table, step: Step, params: Any, factor: Any) -> Any:

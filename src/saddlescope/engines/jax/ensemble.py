@@ -20,6 +20,7 @@ from saddlescope._functions import StoredFunction
 from saddlescope.engines.jax import flow
 from saddlescope.engines.jax.cache import members_together
 from saddlescope.engines.jax.layout import Layout
+from saddlescope.engines.jax.member import Member
 from saddlescope.engines.jax.programs import halves, programs
 from saddlescope.engines.jax.table import Table
 from saddlescope.engines.protocol import check_advance
@@ -68,6 +69,11 @@ class Ensemble:
         self.layout = layout
         self._programs = programs(self.model, self.table, self.step, self._observations, layout)
         self._flow = flow.Flow(self.model, self.step, layout)
+
+    @property
+    def member(self) -> Member:
+        """One member, as functions that JAX can trace."""
+        return self._programs.member(self.table)
 
     @property
     def compilations(self) -> int:

@@ -1,15 +1,12 @@
 """What is compiled for an ensemble of a Model: its start, its loop of steps, and what a save shows.
 
-A member's step is ``θ ← rule(θ, g)``, with the gradient estimate g of ``draws.py`` and the update of ``rules.py``.
-First and last step are arguments of the loop, so that any plan of saves compiles it once; ensembles that differ in
-seed and steps alone share their programs.
+What is done to one member is in ``member.py``. First and last step are arguments of the loop, so that any plan of saves
+compiles it once; ensembles that differ in seed and steps alone share their programs.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -18,12 +15,13 @@ import numpy as np
 import jax
 from jax import lax
 from jax import numpy as jnp
-from saddlescope.engines.jax import convolution, draws, rules
+from saddlescope.engines.jax import convolution
 from saddlescope.engines.jax.layout import Layout
+from saddlescope.engines.jax.member import Member
 from saddlescope.engines.jax.table import Table
 from saddlescope.engines.step import Step
 from saddlescope.networks.model import Model
-from saddlescope.observe.base import Now, Observation, Sight
+from saddlescope.observe.base import Observation
 
 INIT, NOISE = 0, 1
 """Purposes of the keys of a member."""
@@ -38,11 +36,8 @@ _KEPT: list[tuple[tuple[Any, ...], Programs]] = []
 class Programs:
     """The compiled functions of ensembles of a model; each takes and returns arrays of a ``Layout``."""
 
-    def __init__(
-        self, model: Model, table: Table, step: Step, observations: tuple[Observation, ...], layout: Layout
-    ) -> None:
-        self.model, self.step, self.observations = model, step, observations
-        self._table, self._layout, self._rule = table, layout, rules.rule(step)
+    def __init__(self, model: Model, step: Step, observations: tuple[Observation, ...], layout: Layout) -> None:
+        self.model, self.step, self.observations, self._layout = model, step, observations, layout
         self.compilations = 0
 
     # --- the start
@@ -55,19 +50,18 @@ class Programs:
             params = self.model.init(member_key(seed, indices, INIT))
             leaves = tuple(jnp.asarray(leaf, self.step.dtype) for leaf in self.model.flatten(params))
             words = jax.random.key_data(member_key(seed, indices, NOISE))
-            return leaves, *self._begun(leaves, table), words
+            return leaves, *self.member(table).begun(leaves), words
 
         return self._compiled(member)
 
     @cached_property
     def restart(self) -> Callable[..., Any]:
         """State of the optimizer and sums of members with these leaves."""
-        return self._compiled(self._begun)
+        return self._compiled(lambda leaves, table: self.member(table).begun(leaves))
 
-    def _begun(self, leaves: tuple[Any, ...], table: Table) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        params = self.model.unflatten(leaves)
-        sight = self._sight(params, (), jnp.ones((), self.step.dtype), table)
-        return tuple(self._rule.start(params)), tuple(value for one in self.observations for value in one.start(sight))
+    def member(self, table: Table) -> Member:
+        """One member on these samples."""
+        return Member(self.model, table, self.step, self.observations)
 
     def _compiled(self, member: Callable[..., Any]) -> Callable[..., Any]:
         """A function of one member, and of what all share, for all members."""
@@ -93,25 +87,13 @@ class Programs:
     def _walked(self, chunk: Any, table: Table, first: Any, last: Any, factors: Any) -> Any:
         """A chunk of members."""
         *carried, words = chunk
-        scheduled = self.step.schedule is not None
+        scheduled, member = self.step.schedule is not None, self.member(table)
 
         def step(number: Any, carried: Any) -> Any:
             factor = factors[number - first] if scheduled else factors[0]
-            return jax.vmap(self._moved, in_axes=(0, 0, None, None, None))(carried, words, table, number, factor)
+            return jax.vmap(member.moved, in_axes=(0, 0, None, None))(carried, words, number, factor)
 
         return lax.fori_loop(first, last, step, tuple(carried))
-
-    def _moved(self, carried: Any, words: Any, table: Table, number: Any, factor: Any) -> Any:
-        """One member after one step."""
-        leaves, velocity, sums, status = carried
-        params, key = self.model.unflatten(leaves), jax.random.wrap_key_data(words)
-        gradient = draws.gradient(self.model, table, self.step, params, key, number, factor)
-        after, velocity = self._rule.update(params, gradient, velocity, number, factor)
-        now = Now(self.model, self.step, params, after, gradient, self.step.dt * factor)
-        sums = tuple(value for one, part in self._parted(sums) for value in one.step(part, now))
-        leaves = self.model.flatten(after)
-        lost = ~jnp.isfinite(sum(leaf.sum() for leaf in leaves))
-        return leaves, velocity, sums, jnp.where((status == 0) & lost, number + 1, status)
 
     # --- saves
 
@@ -119,38 +101,11 @@ class Programs:
     def see(self) -> Callable[..., Any]:
         """The variables of members (leaves, sums)."""
 
-        def member(carried: Any, factor: Any, table: Table) -> Mapping[str, Any]:
+        def member(carried: Any, factor: Any, table: Table) -> dict[str, Any]:
             leaves, sums = carried
-            sight = self._sight(self.model.unflatten(leaves), (), factor, table)
-            values: dict[str, Any] = {"loss": loss(sight)}
-            for one, part in self._parted(sums):
-                values |= one.of(replace(sight, sums=part))
-            return values
+            return self.member(table).seen(leaves, sums, factor)
 
         return self._compiled(member)
-
-    def _sight(self, params: Any, sums: tuple[Any, ...], factor: Any, table: Table) -> Sight:
-        step = self.step
-        return Sight(self.model, params, table, step, step.temperature * factor, step.lr * factor, sums)
-
-    def _parted(self, sums: tuple[Any, ...]) -> list[tuple[Observation, tuple[Any, ...]]]:
-        """Every observation with its sums."""
-        found, start = [], 0
-        for one, count in zip(self.observations, self._counts, strict=True):
-            found.append((one, sums[start : start + count]))
-            start += count
-        return found
-
-    @cached_property
-    def _counts(self) -> tuple[int, ...]:
-        """Number of sums of every observation."""
-
-        def started(leaves: tuple[Any, ...], table: Table) -> list[tuple[Any, ...]]:
-            sight = self._sight(self.model.unflatten(leaves), (), jnp.ones((), self.step.dtype), table)
-            return [one.start(sight) for one in self.observations]
-
-        shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, self.step.dtype) for leaf in self.model.leaves)
-        return tuple(len(sums) for sums in jax.eval_shape(started, shapes, self._table))
 
 
 def programs(model: Model, table: Table, step: Step, observations: tuple[Observation, ...], layout: Layout) -> Programs:
@@ -165,16 +120,8 @@ def programs(model: Model, table: Table, step: Step, observations: tuple[Observa
     del _KEPT[: max(0, len(_KEPT) - KEPT + 1)]
     on_processors = layout.mesh.devices[0].platform == "cpu"
     computed = convolution.of_model(model) if on_processors else model
-    _KEPT.append((key, Programs(computed, table, step, observations, layout)))
+    _KEPT.append((key, Programs(computed, step, observations, layout)))
     return _KEPT[-1][1]
-
-
-def loss(sight: Sight) -> Any:
-    """Mean loss of a member over the training samples, that of fresh label noise included: ``½ dy δ²``."""
-    mean = sight.losses.mean()
-    if sight.model.loss == "squared" and sight.table.label_noise > 0:
-        mean = mean + 0.5 * math.prod(sight.table.y.shape[1:]) * sight.table.label_noise**2
-    return mean
 
 
 def member_key(seed: Any, index: Any, purpose: int) -> Any:

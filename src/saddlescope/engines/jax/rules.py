@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 from jax import numpy as jnp
+from saddlescope import _jax
 from saddlescope.engines.step import Step
 from saddlescope.methods import Adam, AdamW
 
@@ -42,7 +43,9 @@ class Rule:
 
     def pull(self, params: Any, gradient: Any) -> Any:
         """``g + γθ``."""
-        return _map(lambda w, g: g + self.step.decay * w, params, gradient) if self.step.decay else gradient
+        return (
+            _map(lambda w, g: g + self.step.decay * w, params, gradient) if _jax.positive(self.step.decay) else gradient
+        )
 
 
 class HeavyBall(Rule):
@@ -81,9 +84,9 @@ class Adaptive(Rule):
         m = tuple(first * m + (1 - first) * g for m, g in zip(state[:half], pulls, strict=True))
         v = tuple(second * v + (1 - second) * g * g for v, g in zip(state[half:], pulls, strict=True))
         of_m, of_v = (_warmed(beta, number, leaves[0].dtype) for beta in method.betas)
-        steps = [(a / of_m) / (jnp.sqrt(b / of_v) + method.eps) for a, b in zip(m, v, strict=True)]
+        steps = [(a / of_m) / (_root(b / of_v) + method.eps) for a, b in zip(m, v, strict=True)]
         if apart:
-            steps = [move + method.weight_decay * w for move, w in zip(steps, leaves, strict=True)]
+            steps = [move + self.step.decay * w for move, w in zip(steps, leaves, strict=True)]
         moved = [w - size * move for w, move in zip(leaves, steps, strict=True)]
         return jax.tree.unflatten(tree, moved), m + v
 
@@ -93,6 +96,16 @@ def rule(step: Step) -> Rule:
     if isinstance(step.method, (Adam, AdamW)):
         return Adaptive(step)
     return HeavyBall(step) if step.momentum else Rule(step)
+
+
+def _slope_of_root(at: tuple[Any], along: tuple[Any]) -> tuple[Any, Any]:
+    root = _root(*at)
+    return root, jnp.where(root > 0, 0.5 * along[0] / jnp.where(root > 0, root, 1), 0)
+
+
+_root = jax.custom_jvp(jnp.sqrt)
+"""√, with the slope 0 at 0: there ``m̂/(√v̂ + ε)`` has the slope 1/ε in g, that of √v̂ cancels."""
+_root.defjvp(_slope_of_root)
 
 
 def _warmed(beta: float, number: Any, dtype: Any) -> Any:
