@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from saddlescope._numbers import as_whole, shown
 from saddlescope._parts import allowed
 from saddlescope.engines.step import Step, decode
 from saddlescope.methods import GD, GradientFlow, Langevin
-from saddlescope.networks.model import is_model
+from saddlescope.networks.model import Model, is_model
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 
@@ -204,13 +204,13 @@ class ModelTerms(Terms):
         """
         from saddlescope.engines.jax.ensemble import Ensemble
 
-        jax = _jax.load()
+        jax, model = _jax.load(), cast("Model", self.problem.network)
         members = tuple(int(one) for one in np.atleast_1d(member))
         plan = Plan(steps=1, members=members, seed=as_whole(seed, "seed"), dtype=self._dtype)
         with jax.ensure_compile_time_eval():
             drawn = Ensemble(self.problem, GD(self.step.lr), plan).init().weights
         leaves = [jax.numpy.asarray(leaf if np.ndim(member) else leaf[0]) for leaf in drawn]
-        return self.problem.network.unflatten(leaves)  # type: ignore[attr-defined]
+        return model.unflatten(leaves)
 
     def mode_strength(self, weights: Any) -> Any:
         """Raises TypeError: a Model has no teacher whose modes these are."""
