@@ -4,10 +4,10 @@ Means, squares and products of the mode strengths at six saves are fitted by tho
 Gauss–Newton with its derivatives by log T and log σ and the covariance of what is seen. Writes fit_noise.png.
 """
 
+import jax
 import matplotlib.pyplot as plt
 import numpy as np
 
-import jax
 import saddlescope as sc
 
 

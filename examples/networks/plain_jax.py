@@ -3,10 +3,10 @@
 The network is two plain JAX functions. Writes plain_jax.png. The page "Your own network" explains it.
 """
 
+import jax
 import numpy as np
 from matplotlib.figure import Figure
 
-import jax
 import saddlescope as sc
 
 

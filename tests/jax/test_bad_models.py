@@ -2,10 +2,10 @@
 
 import builtins
 
+import jax
 import numpy as np
 import pytest
 
-import jax
 import saddlescope as sc
 from saddlescope import _jax
 from saddlescope.engines.jax.ensemble import Ensemble

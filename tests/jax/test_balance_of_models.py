@@ -2,12 +2,12 @@
 
 from functools import cache
 
+import jax
 import numpy as np
 import pytest
-
-import jax
-import saddlescope as sc
 from jax import numpy as jnp
+
+import saddlescope as sc
 from saddlescope import _jax, labels, observe
 from saddlescope.engines.jax.ensemble import Ensemble
 from saddlescope.networks import rescaling

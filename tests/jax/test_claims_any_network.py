@@ -4,10 +4,10 @@ import json
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
-import jax
 from saddlescope import claims
 from saddlescope.accessor import Accessor
 from saddlescope.claims.any_network import _networks, _rank

@@ -1,9 +1,9 @@
 """Claims on tanh networks: networks side by side, their strengths and slopes, and the numbers that are judged."""
 
+import jax
 import numpy as np
 import pytest
 
-import jax
 from saddlescope.claims.any_network import tanh_transition as transition
 from saddlescope.claims.intervals import Interval
 from saddlescope.theory import ModeSDE

@@ -1,13 +1,13 @@
 """Convolutions as products, against `lax.conv_general_dilated` in double precision."""
 
+import jax
 import numpy as np
 import pytest
-from jax.extend.core import jaxprs_in_params
-
-import jax
-import saddlescope as sc
 from jax import lax
 from jax import numpy as jnp
+from jax.extend.core import jaxprs_in_params
+
+import saddlescope as sc
 from saddlescope.engines.jax.convolution import of_model, products
 
 UNOPTIMISED = True

@@ -1,11 +1,11 @@
 """No decomposition is handed to the threads as a batch: ensembles on several devices of one processor would hang."""
 
+import jax
 import numpy as np
 import pytest
-
-import jax
-import saddlescope as sc
 from jax import numpy as jnp
+
+import saddlescope as sc
 from saddlescope import _jax
 from saddlescope.claims.any_network import _networks
 from saddlescope.engines.jax.table import Table

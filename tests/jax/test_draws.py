@@ -3,13 +3,13 @@
 from functools import cache, partial
 from unittest.mock import patch
 
+import jax
 import numpy as np
 import pytest
+from jax import numpy as jnp
 from scipy import stats
 
-import jax
 import saddlescope as sc
-from jax import numpy as jnp
 from saddlescope import _jax, labels
 from saddlescope.engines.jax import draws
 from saddlescope.engines.jax.table import Table

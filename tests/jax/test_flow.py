@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 import diffrax
+import jax
 import numpy as np
 import pytest
-
-import jax
-import saddlescope as sc
 from jax import numpy as jnp
+
+import saddlescope as sc
 from saddlescope import _jax
 from saddlescope.engines.jax.ensemble import Ensemble
 from saddlescope.engines.native import Native

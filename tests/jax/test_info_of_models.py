@@ -1,10 +1,10 @@
 """``saddlescope info`` on stores of a Model: modes where they were observed, else the mean of every number."""
 
+import jax
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import jax
 import saddlescope as sc
 from saddlescope.cli import app
 

@@ -5,11 +5,11 @@ import subprocess
 import sys
 import textwrap
 
+import jax
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-import jax
 import saddlescope as sc
 from saddlescope.engines.jax import programs
 from saddlescope.engines.jax.ensemble import Ensemble

@@ -6,12 +6,12 @@ import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
-
-import jax
-import saddlescope as sc
 from jax import numpy as jnp
+
+import saddlescope as sc
 from saddlescope import _jax, observables
 from saddlescope.engines.jax import draws
 from saddlescope.engines.jax.table import Table

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from jax import numpy as jnp
 
 import saddlescope as sc
-from jax import numpy as jnp
 from saddlescope import observables, observe
 from saddlescope.engines.jax.ensemble import Ensemble
 from saddlescope.observe import rank, values

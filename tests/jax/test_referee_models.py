@@ -4,12 +4,12 @@ import functools
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
-
-import jax
-import saddlescope as sc
 from jax import numpy as jnp
+
+import saddlescope as sc
 from saddlescope._functions import described
 
 

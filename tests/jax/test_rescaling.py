@@ -1,11 +1,11 @@
 """Rescaling pairs: the loss itself is the oracle, which must not change when the members of a pair are rescaled."""
 
+import jax
 import numpy as np
 import pytest
-
-import jax
-import saddlescope as sc
 from jax import numpy as jnp
+
+import saddlescope as sc
 from saddlescope import _jax
 from saddlescope.networks.rescaling import Pair, Pairs, check, find_pairs, form
 from support import waves

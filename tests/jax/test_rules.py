@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
+import jax
 import numpy as np
 import optax
 import pytest
-
-import jax
-import saddlescope as sc
 from jax import numpy as jnp
+
+import saddlescope as sc
 from saddlescope import _jax
 from saddlescope.engines.jax import rules
 from saddlescope.engines.step import decode

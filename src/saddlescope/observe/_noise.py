@@ -15,10 +15,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import jax.numpy as jnp
-
 import jax
+import jax.numpy as jnp
 from jax import lax
+
 from saddlescope import _jax
 from saddlescope.networks.rescaling import entries
 from saddlescope.observe._blocks import each, total

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import diffrax
+import jax
 import jax.numpy as jnp
 import lineax
 import numpy as np
 
-import jax
 from saddlescope.bench.arms import Advance
 from saddlescope.bench.peers.jax import by_trajectory, layouts
 from saddlescope.bench.settings import Network, Scalar

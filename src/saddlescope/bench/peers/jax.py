@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import reduce
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-
-import jax
 from jax import lax
+
 from saddlescope.bench.arms import Advance
 from saddlescope.bench.settings import Network, Scalar, Table
 

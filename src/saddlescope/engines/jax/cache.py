@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import jax
 import numpy as np
 from jax.extend.core import Jaxpr, jaxprs_in_params
 
-import jax
 from saddlescope.engines.jax import convolution, draws
 from saddlescope.engines.jax.table import Table
 from saddlescope.engines.step import Step

@@ -19,11 +19,11 @@ from itertools import product
 from math import prod
 from typing import Any
 
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, jaxpr_as_fun, jaxprs_in_params
-
 import jax
 from jax import lax
 from jax import numpy as jnp
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, jaxpr_as_fun, jaxprs_in_params
+
 from saddlescope.networks.model import Model
 
 LARGEST_WINDOW = 49  # positions: the patches are this much larger than the input
@@ -36,8 +36,6 @@ def products(function: Callable[..., Any]) -> Callable[..., Any]:
     function without convolutions, convolutions with windows of more than 49 positions or grouped batches, and rules of
     `jax.custom_jvp` and `jax.custom_vjp`.
 
-    Examples
-    --------
     >>> import jax
     >>> def apply(w, x):
     ...     return jax.lax.conv(x, w, (1, 1), "SAME")

@@ -11,12 +11,12 @@ import math
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from numpy.typing import NDArray
 
-import jax
-from jax import lax
 from saddlescope.data.base import into_modes
 from saddlescope.engines.jax.form import Form, Numbers
 from saddlescope.engines.jax.member import Member

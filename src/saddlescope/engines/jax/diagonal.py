@@ -10,9 +10,9 @@ from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
-import jax
 from saddlescope.engines.jax.form import Form, Numbers
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 from jax import lax
 from jax import numpy as jnp
+
 from saddlescope import _jax
 from saddlescope.engines.step import Step
 

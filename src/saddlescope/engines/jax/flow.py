@@ -19,12 +19,12 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-from jax.flatten_util import ravel_pytree
-
 import jax
+import numpy as np
 from jax import lax
 from jax import numpy as jnp
+from jax.flatten_util import ravel_pytree
+
 from saddlescope._arrays import Layers
 from saddlescope.engines.dormand_prince import ERROR, EXPONENT, GROW, SAFETY, SHRINK, SLOW, STAGES, STUCK
 from saddlescope.engines.state import State

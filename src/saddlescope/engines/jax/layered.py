@@ -12,13 +12,13 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 from numpy.typing import NDArray
 
-import jax
-from jax import lax
 from saddlescope import _jax, observables
 from saddlescope._arrays import Floats
 from saddlescope.engines import state as states

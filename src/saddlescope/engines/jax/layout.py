@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-
 import jax
+import numpy as np
 from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 CHUNK, WIDE_CHUNK = 16, 1024
 """Most members that are vectorised together. On a processor, more than 16 small networks leave its cache; the number

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 from jax import numpy as jnp
+
 from saddlescope import _jax
 from saddlescope.engines.jax import draws, rules
 from saddlescope.engines.jax.table import Table

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 import jax
+import numpy as np
 from jax import lax
 from jax import numpy as jnp
+
 from saddlescope.engines.jax import convolution
 from saddlescope.engines.jax.layout import Layout
 from saddlescope.engines.jax.member import Member

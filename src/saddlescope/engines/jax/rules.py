@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 from jax import numpy as jnp
+
 from saddlescope import _jax
 from saddlescope.engines.step import Step
 from saddlescope.methods import Adam, AdamW

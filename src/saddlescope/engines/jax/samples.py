@@ -13,8 +13,8 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-
 from jax import lax
+
 from saddlescope.engines.finite import PANEL
 from saddlescope.engines.jax import streams
 from saddlescope.engines.jax.deep_linear import product

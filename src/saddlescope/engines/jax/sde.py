@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 from jax import numpy as jnp
+
 from saddlescope.data.base import into_modes
 from saddlescope.engines.jax import sources, walk
 from saddlescope.engines.jax.form import Form, Numbers

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 from jax import numpy as jnp
+
 from saddlescope import _jax
 from saddlescope.engines.jax import draws
 from saddlescope.engines.jax.sde import Settings

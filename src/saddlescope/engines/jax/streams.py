@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
-
 from jax import lax
 
 Words = tuple[Any, Any, Any, Any]

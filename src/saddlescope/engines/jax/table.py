@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 
-import jax
 from saddlescope.data import Dataset, Examples
 
 Array = Any

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
-
 import jax
+import jax.numpy as jnp
 from jax import lax
+
 from saddlescope.engines.jax import deep_linear, diagonal, sources
 from saddlescope.engines.jax.form import Form, Numbers
 from saddlescope.engines.jax.streams import Draws
