@@ -94,7 +94,7 @@ CLAIM = Claim(
     method=(
         "One input, one output; tanh units from u = −w with v = −0.5, −0.05 and, for four units, −1, and a linear unit "
         "from −0.5. k = 1, σ = 20, SGD with B = 1 at T_c/4 and T_c/2, until t = 12, in double precision. A fraction of "
-        "at most 0.05 counts as never. Regions were fixed before any run."
+        "at most 0.05 counts as never. Regions were fixed before these runs."
     ),
     control=(
         "For a unit that starts with the right sign, the same number must be refuted. The linear unit of the same "

@@ -298,7 +298,7 @@ CLAIM = Claim(
         "by side, each with its own label noise. k = 1, σ = 20, 64 Gaussian quantiles as inputs, SGD with B = 1, η = T "
         "(s*T_cB = 0.005), until t = 20 below T_c and 50 from there. At 0 means |v| < 10⁻⁶. The threshold: mean growth "
         "of log (u² + w²) over t = 20 from v = 10⁻³⁰ at 0.8 and 1.2 T_c, and the zero of the line through both. "
-        "Regions were fixed before any run. Given up: σ = 10, at which 1 % diverged at 2 T_c, and log v "
+        "Regions were fixed before these runs. Given up: σ = 10, at which 1 % diverged at 2 T_c, and log v "
         "for log (u² + w²), after a first run with another seed: rounding can change the sign of a v near 0."
     ),
     control=(
