@@ -88,10 +88,10 @@ def method(**arguments):
         ("", ("[network] is missing",)),
         (tomli_w.dumps({k: v for k, v in RIGHT.items() if k != "plan"}), ("[plan] is missing", "add it")),
         (tomli_w.dumps(RIGHT | {"metod": {}}), ("[metod]", "did you mean 'method'")),
-        (tomli_w.dumps(RIGHT | {"method": {"type": "Adam", "lr": 0.1}}), ("[method]", "'Adam'", "allowed")),
+        (tomli_w.dumps(RIGHT | {"method": {"type": "Lion", "lr": 0.1}}), ("[method]", "'Lion'", "allowed")),
         (
             tomli_w.dumps(RIGHT | {"method": {"lr": 0.1}}),
-            ("[method] needs a type; allowed: GradientFlow, GD, SGD, Langevin",),
+            ("[method] needs a type; allowed: GradientFlow, GD, SGD, Adam, AdamW, Langevin",),
         ),
         (method(schedule={"type": "Linear"}), ("[method.schedule]", "'Linear'", "allowed: Step, Cosine, Warmup")),
         (method(schedule={"steps": 10}), ("[method.schedule] needs a type",)),
