@@ -13,6 +13,7 @@ from saddlescope.claims.any_network import (
     relu_rank,
     tanh_sign,
     tanh_transition,
+    width_of_tanh,
 )
 from saddlescope.claims.claim import Claim
 
@@ -25,4 +26,5 @@ CLAIMS: tuple[Claim, ...] = (
     tanh_transition.CLAIM,
     tanh_sign.CLAIM,
     noise_peaks_of_relu.CLAIM,
+    width_of_tanh.CLAIM,
 )
