@@ -246,7 +246,11 @@ CLAIM = Claim(
         "depend on D at a fixed η. With variance 1/fan-in, the first sum of the squared slopes grows like D and the "
         "second does not, so that η ∝ 1/D keeps the effect of a step only where the first is much the larger."
     ),
-    unknown="Wider networks, for which the first sum is the larger one, other data and other sizes of label noise.",
+    unknown=(
+        "Which dependence of η on D keeps the error at these widths, and whether η ∝ 1/D does in much wider networks, "
+        "where the first sum is the larger one. The error still falls slowly at the end of the runs; other data and "
+        "other sizes of label noise are not tested."
+    ),
     related=("width", "wide-and-deep", "tanh-transition"),
     extra="jax",
 )
