@@ -9,6 +9,7 @@ from saddlescope.claims.any_network import (
     feature_rank,
     fresh_labels,
     noise_balance_of_relu,
+    noise_peaks_elsewhere,
     noise_peaks_of_relu,
     relu_rank,
     tanh_sign,
@@ -27,4 +28,5 @@ CLAIMS: tuple[Claim, ...] = (
     tanh_sign.CLAIM,
     noise_peaks_of_relu.CLAIM,
     width_of_tanh.CLAIM,
+    noise_peaks_elsewhere.CLAIM,
 )

@@ -1,7 +1,7 @@
-"""Networks and data of claims beyond linear networks: layers with an activation, a small convolutional network.
+"""Networks and data of claims beyond linear networks: layers with an activation, a convnet, a transformer.
 
 ``f(x) = W_L φ(W_{L−1} … φ(W_1 x))`` without biases. Data are made here, so that a claim needs no other package: inputs
-with labels of a teacher of rank 2, and images of digits.
+with labels of a teacher of rank 2, images of digits, and sums modulo a number.
 """
 
 from __future__ import annotations
@@ -97,6 +97,35 @@ def convnet(
     return Model(apply, gaussian(shapes, math.sqrt(2)), loss, features=hidden, name="convolutional network")
 
 
+def transformer(modulus: int, width: int = 16, heads: int = 2, hidden: int = 32) -> Model:
+    """One layer on two tokens 0 … modulus − 1: embedding and position, attention, ReLU layer, logits of the last token.
+
+    Attention and ReLU layer are added to their inputs; there are no biases and no normalisation. Entries of a leaf are
+    N(0, 1/columns).
+
+    >>> [leaf.name for leaf in transformer(7).leaves]
+    ['embed', 'k', 'logits', 'o', 'place', 'q', 'v', 'w1', 'w2']
+    """
+    jax = _jax.load()
+    square = dict.fromkeys("qkvo", (width, width))
+    ends = {"embed": (modulus, width), "place": (2, width), "logits": (modulus, width)}
+    shapes = ends | square | {"w1": (hidden, width), "w2": (width, hidden)}
+
+    def attended(params: Any, h: Any) -> Any:
+        q, k, v = ((h @ params[name].T).reshape(*h.shape[:2], heads, -1) for name in "qkv")
+        scores = jax.numpy.einsum("bihd,bjhd->bhij", q, k) / math.sqrt(width / heads)
+        mixed = jax.numpy.einsum("bhij,bjhd->bihd", jax.nn.softmax(scores, axis=-1), v)
+        return mixed.reshape(h.shape) @ params["o"].T
+
+    def apply(params: Any, x: Any) -> Any:
+        h = params["embed"][x] + params["place"]
+        last = (h + attended(params, h))[:, -1]
+        last = last + jax.nn.relu(last @ params["w1"].T) @ params["w2"].T
+        return last @ params["logits"].T
+
+    return Model(apply, gaussian(shapes, 1.0), "cross_entropy", name="transformer")
+
+
 def gaussian(shapes: Mapping[str, tuple[int, ...]], scale: float) -> Any:
     """The function ``init``: entries N(0, scale²/fan-in). One draw for all leaves, which compiles once."""
     jax = _jax.load()
@@ -143,6 +172,17 @@ def digits(samples: int, noise: float = 0.3, seed: int = 0) -> tuple[Floats, Arr
         down, right = (rng.integers(SIDE - size + 1) for size in glyph.shape)
         image[down : down + glyph.shape[0], right : right + glyph.shape[1]] += rng.uniform(0.5, 1.0) * glyph
     return images, classes
+
+
+def addition(modulus: int) -> tuple[Array, Array]:
+    """All pairs (a, b) of residues (n, 2) and their sums modulo this number (n,).
+
+    >>> pairs, sums = addition(3)
+    >>> pairs[5].tolist(), int(sums[5])
+    ([1, 2], 0)
+    """
+    pairs = np.stack(np.divmod(np.arange(modulus**2), modulus), axis=1)
+    return pairs, pairs.sum(axis=1) % modulus
 
 
 def effective_rank(matrices: ArrayLike) -> Floats:
