@@ -222,8 +222,9 @@ CLAIM = Claim(
         "modes of the answer in the logits. Convolutional network: 80 (50) images of 8 × 8 pixels of ten digits, two "
         "3 × 3 convolutions, a hidden layer of 32 (16) units, cross entropy, SGD with η = 0.1, B = 4, until t = 100 "
         "(70); its modes are the first five of the linear teacher. 48 networks of either kind, 60 (40) evenly spaced "
-        "saves; noise rates are exact sums over all samples. The regions of order are those of the claim on ReLU "
-        "networks. Runs with another seed, seen before, pointed outside them; they were not changed."
+        "saves; noise rates are exact sums over all samples. The region of the order is that of the claim on "
+        "ReLU networks; smaller runs with another seed pointed outside it, and it was not changed. That of the share, "
+        "step sizes and lengths of training were set from these smaller runs."
     ),
     control=(
         "Random directions in the same runs must not show the order: random weights of the logits of all samples in "
