@@ -15,6 +15,8 @@ from saddlescope.claims.any_network.fresh_labels import probabilities
 from saddlescope.data import Examples
 from saddlescope.methods import GD, SGD
 
+UNOPTIMISED = True
+
 WIDTHS = (10, 20, 3)
 
 

@@ -9,6 +9,8 @@ from saddlescope.claims.any_network import _networks
 from saddlescope.claims.any_network import noise_balance_of_relu as balance
 from saddlescope.claims.any_network import noise_peaks_of_relu as peaks
 
+UNOPTIMISED = True
+
 
 def run_of(imbalance, noise, gradient, time):
     """A run with these paths (trajectory, time, pair, unit), all alive."""

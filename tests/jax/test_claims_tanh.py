@@ -8,6 +8,8 @@ from saddlescope.claims.any_network import tanh_transition as transition
 from saddlescope.claims.intervals import Interval
 from saddlescope.theory import ModeSDE
 
+UNOPTIMISED = True
+
 PRODUCTS = {"tanh": (0.5,), "four": (0.1, 0.2, 0.3, 0.4), "linear": (0.5,)}
 
 

@@ -6,6 +6,8 @@ import pytest
 
 from saddlescope.claims.any_network import width_of_tanh as width
 
+UNOPTIMISED = True
+
 SIZES, SPEEDS = (3, 5), (0.25, 2.0)
 
 

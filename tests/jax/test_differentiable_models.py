@@ -6,6 +6,8 @@ import pytest
 import saddlescope as sc
 from saddlescope._jax import precision
 
+UNOPTIMISED = True
+
 jax = pytest.importorskip("jax")
 jnp = jax.numpy
 

@@ -8,6 +8,8 @@ from typer.testing import CliRunner
 import saddlescope as sc
 from saddlescope.cli import app
 
+UNOPTIMISED = True
+
 
 def apply(params, x):
     return x @ params["w"].T

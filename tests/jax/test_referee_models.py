@@ -12,6 +12,8 @@ from jax import numpy as jnp
 import saddlescope as sc
 from saddlescope._functions import described
 
+UNOPTIMISED = True
+
 
 def linear(params, x):
     return x @ params["w"].T
