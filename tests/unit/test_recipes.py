@@ -244,7 +244,9 @@ def test_every_file_that_is_named_exists(document):
     named = re.findall(r"`((?:[\w.-]+/)*[\w.-]+(?:/|\.(?:py|hpp|cpp|md)))`", (ROOT / document).read_text())
     files = [name for name in named if not re.search(r"NAME|PAPER", name)]
     assert len(files) > 5
-    folders = {home / name for home in HOMES for name in ("", "engines", "monitor", "tests", "step", "simd")}
+    folders = {
+        home / name for home in HOMES for name in ("", "engines", "engines/jax", "monitor", "tests", "step", "simd")
+    }
     missing = [name for name in files if not any((folder / name).exists() for folder in folders)]
     assert not missing
 

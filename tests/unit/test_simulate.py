@@ -1,6 +1,7 @@
 """``simulate``: engines, blocks, warnings, conversions, citations, estimates."""
 
 import importlib.metadata
+import sys
 import tomllib
 import warnings
 from collections import Counter
@@ -38,6 +39,7 @@ def test_a_run_makes_everything_once(name, monkeypatch):
     """One engine, one Dataset and one TOML; no TOML is read, no console built, no version looked up again."""
     sc.simulate(PROBLEMS["wide"], METHODS["sgd 2"], PLAN, engine=name)
     calls = Counter()
+    monkeypatch.delitem(sys.modules, "IPython", raising=False)  # loaded by another test, it may mean a notebook
 
     def count(owner, name):
         function, called = getattr(owner, name), f"{owner.__name__}.{name}"
