@@ -1,7 +1,7 @@
 """Time of ensembles of a Model beside other ways to train them: ``python benchmarks/networks.py [works …]``.
 
 All arms of a work stay alive in one process and run in turns; a row is the median of the ratios within rounds, with
-the lowest and the highest. An arm is ``seconds(steps)``: the time of so many steps of all members, results in NumPy.
+the lowest and the highest. An arm is ``seconds(steps)``: the time of these steps of all members, results in NumPy.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """JAX where it is installed: one sentence where it is not, the devices of a run, and its precision.
 
-JAX has one device per processor only if it is told so before it starts: the first use here does that. Where JAX had
-started before, a run on processors has one device.
+JAX has one device per processor only if it is told so before it starts: the first use here does that. If JAX has
+started already, a run on processors has one device.
 """
 
 from __future__ import annotations

@@ -125,6 +125,11 @@ class Model:
         return self._structure[0]
 
     @property
+    def stored(self) -> bool:
+        """Whether it was read from a store, so that its functions refuse to be called."""
+        return isinstance(self.apply, StoredFunction)
+
+    @property
     def parameters(self) -> int:
         """Number of weights."""
         return sum(leaf.size for leaf in self.leaves)
@@ -185,7 +190,7 @@ class Model:
                 f"data must be Examples(X, Y) or a Dataset for a Model, got {type(data).__name__}; draw samples from it"
             )
         self._check_labels(data)
-        if isinstance(self.apply, StoredFunction):
+        if self.stored:
             return
         jax, two = _jax.load(), 2
         x, y = (

@@ -22,7 +22,6 @@ import numpy as np
 from pydantic import BeforeValidator, Field
 
 from saddlescope import _jax
-from saddlescope._functions import StoredFunction
 from saddlescope._numbers import hint, shown
 from saddlescope._parts import Real, frozen
 
@@ -241,7 +240,7 @@ def check(model: Any, data: Any, pairs: Iterable[Pair], seed: int = 0, tol: floa
     pairs, shapes = tuple(pairs), {leaf.name: tuple(leaf.shape) for leaf in model.leaves}
     for pair in pairs:
         pair.units(shapes)
-    drawn = [] if isinstance(model.apply, StoredFunction) else list(products(model, data, seed, 4))
+    drawn = [] if model.stored else list(products(model, data, seed, 4))
     for pair in pairs:
         if drawn and (off := defect(pair, drawn)) > tol:
             raise ValueError(

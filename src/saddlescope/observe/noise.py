@@ -24,7 +24,7 @@ from saddlescope import _jax
 from saddlescope._arrays import Array, Floats
 from saddlescope._functions import StoredFunction
 from saddlescope._numbers import shown
-from saddlescope._parts import Count, OptionalMatrix, frozen
+from saddlescope._parts import Count, Function, OptionalMatrix, frozen
 from saddlescope.data import Dataset
 from saddlescope.data import base as _base
 from saddlescope.observe.base import Coordinate, Observation, Sight, Variable
@@ -63,7 +63,7 @@ class Modes(Observation):
 
     def check(self, model: Any, data: Any) -> None:
         """Raise ValueError for directions that do not fit outputs and inputs, or labels unlike outputs."""
-        if _stored(model):
+        if model.stored:
             return
         outputs = _outputs(model, data)
         if self.left is not None and self.right is not None:
@@ -137,7 +137,7 @@ class RandomDirections(Observation):
 
     def check(self, model: Any, data: Any) -> None:
         """Raise ValueError for more directions than inputs or outputs."""
-        if _stored(model):
+        if model.stored:
             return
         outputs, inputs = prod(_outputs(model, data)), _inputs(data)
         if self.count > min(outputs, inputs):
@@ -176,14 +176,6 @@ class RandomDirections(Observation):
 # --- any observable
 
 
-def _function(value: Any) -> Any:
-    if isinstance(value, str) and " sha256:" in value:  # of a store
-        return StoredFunction(value)
-    if not callable(value):
-        raise TypeError(f"function must be a function of params, or of (params, x, y), got {shown(value)}")
-    return value
-
-
 def _name(value: Any) -> Any:
     if isinstance(value, str) and not value.isidentifier():
         raise ValueError(f'name must be letters, digits and "_", got {shown(value)}; use a name such as "norm"')
@@ -205,9 +197,7 @@ class NoiseRate(Observation):
     """
 
     name: Annotated[str, BeforeValidator(_name)] = Field(description='use a name such as "norm"')
-    function: Annotated[Any, BeforeValidator(_function)] = Field(
-        description="use a function of params, or of (params, x, y)"
-    )
+    function: Function = Field(description="use a function of params, or of (params, x, y)")
     entries: Number | None = Field(default=None, description="leave it out for a scalar, or use the length of a vector")
 
     def _called(self, params: Any, x: Any, y: Any) -> Any:
@@ -216,7 +206,7 @@ class NoiseRate(Observation):
 
     def check(self, model: Any, data: Any) -> None:
         """Raise ValueError for an observable of another shape than ``entries`` says, or that is not of floats."""
-        if _stored(model) or isinstance(self.function, StoredFunction):
+        if model.stored or isinstance(self.function, StoredFunction):
             return
         jax = _jax.load()
         x, y = (_struct(values, len(data.X)) for values in (data.X, data.Y))
@@ -361,11 +351,6 @@ def _struct(values: Array, length: int) -> Any:
     jax = _jax.load()
     kind = np.float64 if values.dtype.kind == "f" else np.int32
     return jax.ShapeDtypeStruct((length, *values.shape[1:]), kind)
-
-
-def _stored(model: Any) -> bool:
-    """Whether a model was read from a store, so that its functions cannot be called."""
-    return isinstance(model.apply, StoredFunction)
 
 
 def _outputs(model: Any, data: Any) -> tuple[int, ...]:

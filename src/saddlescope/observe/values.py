@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from saddlescope import _jax
-from saddlescope._functions import StoredFunction
 from saddlescope._parts import frozen
 from saddlescope.observe.base import CHUNK, Observation, Sight, Variable
 
@@ -64,7 +63,7 @@ class Accuracy(Observation):
 
     def check(self, model: Any, data: Any) -> None:
         """Raise ValueError for outputs that are not one number a class."""
-        if isinstance(model.apply, StoredFunction):
+        if model.stored:
             return
         jax = _jax.load()
         x = jax.ShapeDtypeStruct((2, *data.X.shape[1:]), data.X.dtype)

@@ -205,12 +205,7 @@ def _keys(problem: Problem, method: Method, plan: Plan) -> Iterator[str]:
         yield from ("blackman2021", "box1958")
     if source == "sgd":
         yield from ("lemire2019",) if finite else ("bartlett1933", "marsaglia2000")
-    if method.diffusive:
-        yield "li2019"
-    if method.momentum:
-        yield "polyak1964"
-    if isinstance(getattr(method.schedule, "then", method.schedule), Cosine):
-        yield "loshchilov2017"
+    yield from _of_dynamics(method)
 
 
 def _of_model(problem: Problem, method: Method) -> Iterator[str]:
@@ -229,6 +224,10 @@ def _of_model(problem: Problem, method: Method) -> Iterator[str]:
         yield "dormand1980"
     if method.source == "sgd" or method.diffusive:
         yield "corlouer2026"
+    yield from _of_dynamics(method)
+
+
+def _of_dynamics(method: Method) -> Iterator[str]:
     if method.diffusive:
         yield "li2019"
     if method.momentum:

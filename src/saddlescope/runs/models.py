@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from saddlescope._functions import StoredFunction
 from saddlescope.networks.model import Model
 from saddlescope.observe.base import Coordinate, Observation, Variable
 from saddlescope.plan import Plan
@@ -20,19 +19,20 @@ from saddlescope.runs.statistics import STATISTICS
 LOSS = Variable((), "loss", "loss", "mean loss over the training samples, that of fresh label noise included")
 
 
-def observations(problem: Problem, plan: Plan) -> tuple[Observation, ...]:
-    """What the plan observes of a Model.
-
-    Raises TypeError for a name, ValueError for what the model or the data lack, or for two variables of one name.
-    """
+def check(problem: Problem, plan: Plan) -> None:
+    """Raise TypeError for a name to observe, ValueError for what the model or the data lack for an observation."""
     model: Model = problem.network  # type: ignore[assignment]
     for one in plan.observe:
         if not isinstance(one, Observation):
             raise TypeError(
                 f'observe must list parts such as observe.Accuracy() for a Model, got "{one}"; see saddlescope.observe'
             )
-        if not isinstance(model.apply, StoredFunction):
+        if not model.stored:
             one.check(model, problem.data)
+
+
+def observations(plan: Plan) -> tuple[Observation, ...]:
+    """What the plan observes of a Model."""
     return tuple(one for one in plan.observe if isinstance(one, Observation))
 
 
@@ -40,7 +40,7 @@ def variables(problem: Problem, plan: Plan) -> dict[str, Variable]:
     """The variables with a time axis that this run keeps."""
     model: Model = problem.network  # type: ignore[assignment]
     found = {"loss": LOSS}
-    for one in observations(problem, plan):
+    for one in observations(plan):
         for name, variable in one.variables(model, problem.data).items():
             if not re.fullmatch(r"\w+", name):
                 raise ValueError(f"observe must give variables whose names are words, got {name!r}; rename it")
@@ -63,7 +63,7 @@ def sizes(problem: Problem, plan: Plan) -> dict[str, int]:
     """Length of every dim except time."""
     model: Model = problem.network  # type: ignore[assignment]
     found = {"trajectory": plan.count, "statistic": len(STATISTICS)}
-    for one in observations(problem, plan):
+    for one in observations(plan):
         found |= one.sizes(model, problem.data)
     for leaf in model.leaves if plan.keep == "weights" else ():
         found |= {f"{leaf.name}_{axis}": size for axis, size in enumerate(leaf.shape)}
@@ -74,7 +74,7 @@ def coordinates(problem: Problem, plan: Plan) -> dict[str, Coordinate]:
     """Coordinates along the dims of what is observed."""
     model: Model = problem.network  # type: ignore[assignment]
     found: dict[str, Coordinate] = {}
-    for one in observations(problem, plan):
+    for one in observations(plan):
         for dim, size in one.sizes(model, problem.data).items():
             found.setdefault(dim, ((dim,), np.arange(size), {}))
         found |= one.coordinates(model, problem.data)

@@ -55,7 +55,7 @@ def check_replaceable(place: Path) -> None:
     """Raise FileExistsError unless the folder of a run holds nothing else."""
     if os.path.ismount(place):
         raise FileExistsError(f"out {str(place)!r} is a mount point, which cannot be replaced; give a folder in it")
-    ours = _Ours(own_names(place))
+    ours = _Ours(_own_names(place))
     for entry in place.rglob("*"):
         relative = entry.relative_to(place).as_posix()
         if entry.is_symlink() or not ours.holds(relative, entry.is_dir()):
@@ -113,7 +113,7 @@ def clear(place: Path) -> None:
         (place / NEW).unlink()
 
 
-def own_names(place: Path) -> set[str]:
+def _own_names(place: Path) -> set[str]:
     """Names of the arrays of a run that its checkpoint lists; none where it is damaged."""
     try:
         _, digests, sums = unpack(_zarr.read_bytes(place / CHECKPOINT))

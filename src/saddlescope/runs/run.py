@@ -81,8 +81,10 @@ def frame(problem: Problem, method: Method, plan: Plan, attrs: Mapping[str, Any]
     """The frame of a run with these attributes."""
     unused = set() if plan.keep == "statistics" else {"statistic"}
     axes = coordinates(problem, plan) | {"time": method.time(plan.save_steps)}
-    own = models.coordinates(problem, plan) if is_model(problem.network) else {}
-    if not own and not is_model(problem.network) and problem.network.depth == 1:
+    own: dict[str, Labelled] = {}
+    if is_model(problem.network):
+        own = models.coordinates(problem, plan)
+    elif problem.network.depth == 1:
         unused.add("interface")
     named = {dim: Variable((dim,), "1", "column", "name of the input or output") for dim in unit_names(problem, plan)}
     used = {

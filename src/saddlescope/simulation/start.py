@@ -21,6 +21,7 @@ from saddlescope.networks.model import is_model
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.runfile import run_to_toml
+from saddlescope.runs import models
 from saddlescope.runs.run import earlier
 from saddlescope.runs.selection import selected
 from saddlescope.runs.statistics import Record
@@ -82,6 +83,8 @@ def _new(problem: Any, method: Any, plan: Any) -> Start:
     ):
         if not isinstance(value, kinds):
             raise TypeError(f"{name} must be such as {example}, got {shown(value)}")
+    if is_model(problem.network):
+        models.check(problem, plan)
     return Start(problem, method, plan)
 
 

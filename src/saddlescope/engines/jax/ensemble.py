@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from saddlescope import _jax
 from saddlescope._arrays import Floats
-from saddlescope._functions import StoredFunction
 from saddlescope.engines.jax import flow
 from saddlescope.engines.jax.cache import members_together
 from saddlescope.engines.jax.layout import Layout
@@ -54,7 +53,7 @@ class Ensemble:
     def __init__(self, problem: Problem, method: Rule, plan: Plan) -> None:
         self.problem, self.plan, self.step = problem, plan, decode(problem, method, plan)
         self.model: Model = problem.network  # type: ignore[assignment]
-        if isinstance(self.model.apply, StoredFunction):
+        if self.model.stored:
             self.model.apply()
         self._observations = tuple(one for one in plan.observe if isinstance(one, Observation))
         devices, chunk = _jax.devices(plan.threads), None

@@ -11,8 +11,8 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 CHUNK, WIDE_CHUNK = 16, 1024
-"""Most members that are vectorised together. On a processor, more than 16 small networks leave its cache; the number
-for other devices is a guess, since none was there to measure."""
+"""Most members that are vectorised together where ``cache.py`` does not say: on a processor under gradient flow, and on
+other devices, where the number is a guess, since none was there to measure."""
 
 MEMBERS = PartitionSpec("members")
 
@@ -24,7 +24,7 @@ class Layout:
     """
 
     def __init__(self, members: int, devices: list[Any], chunk: int | None = None) -> None:
-        """Layout of so many members in chunks of at most this size."""
+        """Layout of this number of members, in chunks of at most this size."""
         used = max(1, min(len(devices), members // 2))
         chunk = chunk or (CHUNK if devices[0].platform == "cpu" else WIDE_CHUNK)
         each = -(-members // used)
