@@ -221,7 +221,7 @@ def test_handlers_are_given_back(tmp_path):
 
 def test_ctrl_c_is_heard_between_saves(tmp_path, monkeypatch):
     """One save at the end only: the blocks in between listen."""
-    advance, blocks = loop._Pace.advance, []
+    advance, blocks = loop.Pace.advance, []
 
     def block(*args):
         blocks.append(None)
@@ -229,7 +229,7 @@ def test_ctrl_c_is_heard_between_saves(tmp_path, monkeypatch):
             signal.raise_signal(signal.SIGINT)
         return advance(*args)
 
-    monkeypatch.setattr(loop._Pace, "advance", block)
+    monkeypatch.setattr(loop.Pace, "advance", block)
     with pytest.raises(KeyboardInterrupt, match="stopped at step"):
         sc.simulate(PROBLEM, METHOD, sc.Plan(steps=10**9, saves=1), out=tmp_path / "run.zarr")
     assert 0 < final_state(sc.load(tmp_path / "run.zarr")).step < 10**9 and len(blocks) == 3

@@ -88,6 +88,13 @@ def before(problem: Problem, method: Method, plan: Plan, engine: Engine, state: 
     give(sentences, problem, method, plan)
 
 
+def after(problem: Problem, method: Method, plan: Plan, state: State) -> None:
+    """Warn of what went wrong in a run that ended at this state."""
+    with np.errstate(all="ignore"):
+        sentences = list(on_end(problem, method, plan, state))
+    give(sentences, problem, method, plan)
+
+
 def on_run(problem: Problem, method: Method, plan: Plan, engine: Engine, state: State) -> Iterator[str]:
     """Sentences on what is likely to go wrong in a run that starts at this state."""
     yield from _on_schedule(method, plan, state)

@@ -41,8 +41,8 @@ def advance(engine: Engine, problem: Problem, plan: Plan, sink: Sink, progress: 
     state = sink.state
     saves = set(plan.save_steps.tolist())
     goals = sorted(saves | {plan.steps})
-    together = saves_together(plan.count, sum(math.prod(shape[2:]) for shape in shapes(problem, plan).values()))
-    pace, fresh, records, clock = _Pace(), list[Save](), list[Record](), _Clock()
+    together = most_together(problem, plan)
+    pace, fresh, records, clock = Pace(), list[Save](), list[Record](), _Clock()
     with _bar(plan, state, progress) as show, _Stop(sink) as stop:
         while state.step < plan.steps:
             try:
@@ -66,6 +66,11 @@ def advance(engine: Engine, problem: Problem, plan: Plan, sink: Sink, progress: 
                 records = []
                 if stop.wanted:  # only after a commit: a signal that comes later waits for the next block
                     break
+
+
+def most_together(problem: Problem, plan: Plan) -> int:
+    """Most saves of a run that are summarised in one pass."""
+    return saves_together(plan.count, sum(math.prod(shape[2:]) for shape in shapes(problem, plan).values()))
 
 
 def _kept_until(step: int, sink: Sink, error: MemoryError) -> str:
@@ -112,7 +117,7 @@ class _Clock:
         self._cost = self._committed - began
 
 
-class _Pace:
+class Pace:
     """Advances in blocks of about BLOCK_SECONDS."""
 
     def __init__(self) -> None:

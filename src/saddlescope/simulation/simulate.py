@@ -70,11 +70,9 @@ def simulate(
     made = make_engine(engine, start.problem, start.method, start.plan)
     with closing(_sink(start, made, out, overwrite)) as sink:
         advance(made, start.problem, start.plan, sink, progress)
-        with np.errstate(all="ignore"):
-            sentences = list(advice.on_end(start.problem, start.method, start.plan, sink.state))
         if not sink.stored and sink.state.step < start.plan.steps:
             warn(_stopped(sink.state.step, start.plan.steps))
-        advice.give(sentences, start.problem, start.method, start.plan)
+        advice.after(start.problem, start.method, start.plan, sink.state)
         return sink.dataset()
 
 
