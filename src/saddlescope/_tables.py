@@ -102,7 +102,7 @@ def problem_tables(problem: Any) -> dict[str, Any]:
 
 def problem_parts(tables: dict[str, Any], folder: str | os.PathLike[str]) -> tuple[Any, Any, Any]:
     """Network, data and init that tables describe; paths are relative to ``folder``."""
-    data = _data(tables["data"], folder)
+    data = data_part(tables["data"], folder)
     if isinstance(tables["network"], Mapping) and tables["network"].get("type") == "Model":
         return Model._stored(dict(tables["network"])), data, None
     network = from_table("network", tables["network"], get_args(Network))
@@ -111,7 +111,7 @@ def problem_parts(tables: dict[str, Any], folder: str | os.PathLike[str]) -> tup
     return network, data, from_table("init", tables["init"], (Gaussian, Balanced, Given))
 
 
-def _data(table: Any, folder: str | os.PathLike[str]) -> GaussianData | Dataset | Moments | Examples:
+def data_part(table: Any, folder: str | os.PathLike[str]) -> GaussianData | Dataset | Moments | Examples:
     """The data, written out or in short form: a teacher by its spectrum, a data set by its file."""
     kind = table.get("type", "GaussianData") if isinstance(table, Mapping) else None
     if kind == "GaussianData" and "spectrum" in table:
