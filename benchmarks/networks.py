@@ -23,14 +23,15 @@ from saddlescope.engines.jax.ensemble import Ensemble
 Arm = Callable[[int], float]
 
 SAMPLES, BATCH, LR = 1000, 32, 1e-3
-SAVES = 50
+SAVES, RUN = 50, 20_000
+"""Looks, and the steps of the run in which they are taken."""
 TARGETS = {  # work: (arms of the ratio, floor, reach)
     "dense": [("naive", "ours", 2.5, 3.3), ("torch", "ours", 2.5, 3.0)],
     "one core": [("naive", "ours", 1.0, 1.1)],
     "convnet": [("naive", "ours", 2.0, 3.0)],
     "langevin": [("langevin", "gradient descent", 1.15, 1.05)],
     "precision": [("float64", "float32", 2.2, 2.0)],
-    "saves": [("observed", "steps", 0.1, 0.05)],
+    "saves": [("values", "steps", 0.1, 0.05), ("values and modes", "steps", 0.1, 0.05)],
 }
 
 
@@ -131,22 +132,23 @@ def torch(problem: sc.Problem, members: int) -> Arm:
 
 
 def observed(problem: sc.Problem, members: int) -> Mapping[str, Arm]:
-    """SAVES looks at an ensemble, whatever the number of steps, and the steps between them."""
-    seen = [
-        sc.observe.SingularValues("w1"),
-        sc.observe.EffectiveRank("w1"),
-        sc.observe.Modes(count=4),
-    ]
-    engine = Ensemble(problem, sc.SGD(LR, BATCH), sc.Plan(10**9, members, observe=seen, dtype="float32"))
-    state = engine.init()
+    """SAVES looks at an ensemble without and with modes, whatever the number of steps, and RUN steps of it."""
+    values = [sc.observe.SingularValues("w1"), sc.observe.EffectiveRank("w1")]
 
-    def look() -> None:
-        for _ in range(SAVES):
-            engine.observe(state)
+    def made(seen: list[object]) -> tuple[Ensemble, object]:
+        plan = sc.Plan(10**9, members, observe=seen, dtype="float32")
+        engine = Ensemble(problem, sc.SGD(LR, BATCH), plan)
+        return engine, engine.init()
 
+    def looks(seen: list[object]) -> Arm:
+        engine, state = made(seen)
+        return lambda _: timed(lambda: [engine.observe(state) for _ in range(SAVES)])
+
+    engine, state = made([])
     return {
-        "observed": lambda _: timed(look),
-        "steps": lambda steps: timed(lambda: engine.advance(state, steps)),
+        "values": looks(values),
+        "values and modes": looks([*values, sc.observe.Modes(count=4)]),
+        "steps": lambda steps: RUN / steps * timed(lambda: engine.advance(state, steps)),
     }
 
 

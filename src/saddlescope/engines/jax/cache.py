@@ -14,7 +14,7 @@ from saddlescope.engines.jax.table import Table
 from saddlescope.engines.step import Step
 from saddlescope.networks.model import Model
 
-CACHE = 2_500_000
+CACHE = 4_000_000
 """Bytes that the steps of a chunk may write; measured on a core with 2 MB, where XLA does not write all of them."""
 
 FEWEST, MOST = 2, 256

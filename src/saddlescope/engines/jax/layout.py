@@ -27,9 +27,9 @@ class Layout:
         """Layout of this number of members, in chunks of at most this size."""
         used = max(1, min(len(devices), members // 2))
         chunk = chunk or (CHUNK if devices[0].platform == "cpu" else WIDE_CHUNK)
-        each = -(-members // used)
-        self.members, self.chunks = members, -(-each // chunk)
-        self.chunk = max(2, -(-each // self.chunks))
+        self.members, each = members, -(-members // used)
+        self.chunk = evenly(each, chunk)
+        self.chunks = -(-each // self.chunk)
         self.mesh = Mesh(np.array(devices[:used]), ("members",))
 
     @property
@@ -69,3 +69,13 @@ class Layout:
             return np.asarray(array).reshape(rows, *array.shape[2:])[: self.members].copy()
 
         return jax.tree.map(whole, arrays)
+
+
+def evenly(members: int, most: int) -> int:
+    """The size of chunks, from half of the largest size to it, that leaves the fewest places empty; at least 2.
+
+    >>> evenly(128, 11), evenly(10, 16), evenly(3, 16), evenly(1, 16)
+    (8, 10, 3, 2)
+    """
+    largest = max(2, min(most, members))
+    return min(range(largest, max(1, largest // 2), -1), key=lambda size: -(-members // size) * size)
