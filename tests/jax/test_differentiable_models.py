@@ -124,3 +124,62 @@ def test_what_a_model_has_no_terms_for_is_refused():
     for method in (sc.Langevin(0.1, 4, "isotropic"), METHODS["few samples"][1]):
         with pytest.raises(ValueError, match='noise = "gradient" and no samples'):
             sc.to_diffrax(CLASSIFICATION, method)
+
+
+def test_in_single_precision_values_and_derivatives_are_those_of_double_precision():
+    problem, method = METHODS["langevin"]
+
+    def value(run, lr):
+        return run(lr=lr)["loss"][:, -1].mean()
+
+    found = {}
+    for dtype in ("float32", "float64"):
+        with precision(dtype):
+            run = sc.differentiable(problem, method, sc.Plan(steps=7, trajectories=2, saves=1, seed=5, dtype=dtype))
+            # members of the two precisions start and move with different random numbers, but for those given here
+            number, slope = jax.jit(jax.value_and_grad(lambda lr, run=run: value(run, lr)))(0.1)
+            assert number.dtype == slope.dtype == dtype
+            wanted = sc.simulate(problem, method, run.plan, progress=False).loss.sel(statistic="mean").isel(time=-1)
+            up, down = (value(run, 0.1 + shift) for shift in (1e-2, -1e-2))
+            found[dtype] = float(number - wanted) / float(wanted), float(slope), float(up - down) / 2e-2
+    assert abs(found["float32"][0]) < 1e-5 and abs(found["float64"][0]) < 1e-12
+    for _, slope, difference in found.values():
+        assert slope == pytest.approx(difference, rel=2e-2)
+
+
+def test_reverse_mode_holds_about_the_square_root_of_the_steps():
+    problem, method = METHODS["sgd"]
+
+    def held(steps):
+        run = sc.differentiable(problem, method, sc.Plan(steps=steps, trajectories=2, saves=1, dtype="float32"))
+        slope = jax.jit(jax.grad(lambda lr: run(lr=lr)["loss"][:, -1].sum()))
+        return slope.lower(0.05).compile().memory_analysis().temp_size_in_bytes
+
+    few, more, many = map(held, (100, 1600, 25_600))
+    assert 2 < (many - more) / (more - few) < 8  # 4 for the square root, 16 if every state were held
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.0], ids=["law of simulate", "twice the temperature is rejected"])
+def test_solutions_of_diffrax_have_the_law_of_simulate(factor):
+    diffrax = pytest.importorskip("diffrax")
+    start = init(1)(jax.random.key(0))  # the same for all members, so that all variance is that of the noise
+    problem = sc.Problem(sc.Model(apply, lambda key: start), NOISY)
+    method, members = sc.Langevin(0.05, 2, weight_decay=0.1), 2000
+    plan = sc.Plan(steps=100, trajectories=members, save_at=(100,), seed=1, keep="trajectories", observe=SEEN)
+    second = sc.simulate(problem, method, plan, progress=False).norm.values[:, -1]
+    sde, end = sc.to_diffrax(problem, method), method.lr * plan.steps
+
+    def solved(key, member):
+        path = diffrax.VirtualBrownianTree(0.0, end, tol=method.lr / 2, shape=sde.noise_shape, key=key)
+        step = diffrax.Euler(), 0.0, end, method.lr
+        return diffrax.diffeqsolve(sde.terms(path), *step, member, {"temperature": factor * method.temperature}).ys
+
+    with precision("float64"):
+        ends = jax.jit(jax.vmap(solved))(jax.random.split(jax.random.key(3), members), sde.y0(range(members), seed=1))
+        first = np.asarray((ends["w1"][:, -1] ** 2).sum((1, 2)))
+    middle = np.concatenate([first, second]).mean()
+    mean = (first.mean() - second.mean()) / np.sqrt(first.var() / members + second.var() / members)
+    squares = (first - middle) ** 2, (second - middle) ** 2
+    spread = (squares[0].mean() - squares[1].mean()) / np.sqrt(sum(s.var() for s in squares) / members)
+    agrees = max(abs(mean), abs(spread)) < 4  # false alarms: 1.3e-4
+    assert agrees == (factor == 1.0), (mean, spread)

@@ -15,7 +15,7 @@ from saddlescope.engines.step import Step
 from saddlescope.networks.model import Model
 
 CACHE = 4_000_000
-"""Bytes that the steps of a chunk may write; measured on a core with 2 MB, where XLA does not write all of them."""
+"""Bytes that the steps of a chunk may write; measured on cores with 1 and 2 MB; XLA does not write all of them."""
 
 FEWEST, MOST = 2, 256
 """Members of a chunk: a single one is rounded differently; beyond many, small networks gain nothing."""
