@@ -21,10 +21,10 @@ def test_blocks_are_boxes_and_ranges(shape, own):
     if layout.size > 2000 and own == (1 << 18,):
         pytest.skip("one block a run, as in the smaller ones")
     numbers, seen = np.arange(layout.size).reshape(shape), []
-    for block in range(len(layout.starts)):
-        rows, box = layout.rows(block), layout.box(block)
+    for block in range(len(layout.blocks)):
+        rows, box = layout.blocks.rows(block), layout.blocks.box(block)
         assert numbers[box].ravel().tolist() == list(range(rows.start, rows.stop))
-        assert {layout.block_of(rows.start), layout.block_of(rows.stop - 1)} == {block}
+        assert {layout.blocks.of(rows.start), layout.blocks.of(rows.stop - 1)} == {block}
         seen += range(rows.start, rows.stop)
     assert seen == list(range(layout.size))
 
@@ -32,14 +32,14 @@ def test_blocks_are_boxes_and_ranges(shape, own):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_blocks_are_large_but_not_too_large(shape):
     layout = made(shape)
-    sizes = np.diff([*layout.starts, layout.size])
+    sizes = np.diff([*layout.blocks.starts, layout.size])
     assert sizes.max() <= layouts.BLOCK_RUNS
     assert layout.size <= 1000 or np.median(sizes) >= 500
 
 
 def test_blocks_are_bounded_by_bytes():
-    assert made((1000,), (1 << 14,)).chunk == (8,)
-    assert made((1000,), (1 << 20,)).chunk == (1,)
+    assert made((1000,), (1 << 14,)).blocks.chunk == (8,)
+    assert made((1000,), (1 << 20,)).blocks.chunk == (1,)
 
 
 def test_a_digest_sees_every_bit_but_the_time():

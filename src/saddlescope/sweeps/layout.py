@@ -1,7 +1,7 @@
 """What passes between the loop of a sweep and its store: the layout of the arrays, and the result of one run.
 
-Every array has the axes of the sweep first, then its own dims. Runs are numbered in C order over the axes. A *block* is
-a range of these numbers that is a box in the axes. It is one chunk of every array, written and verified as a whole.
+Every array has the axes of the sweep first, then its own dims. Runs are numbered in C order over the axes. A chunk of
+an array is a block of runs: see ``runs/blocks``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saddlescope._arrays import Floats
+from saddlescope.runs.blocks import Blocks, chunk
 
 PENDING, DONE, DIVERGED, RAISED = range(4)
 """Status of a run: not executed yet; executed; executed, and a trajectory diverged; raised an error."""
@@ -45,10 +46,8 @@ class Layout:
     ``dims`` and ``shape`` belong to the axes; ``identity`` is a text that is equal for sweeps with the same results.
 
     >>> layout = Layout(("lr", "seed"), (6, 400), {}, {"loss": Array()}, "an example")
-    >>> layout.size, layout.chunk, layout.grid
-    (2400, (2, 400), (3, 1))
-    >>> layout.rows(1), layout.box(1), layout.block_of(1700)
-    (slice(800, 1600, None), (slice(2, 4, None), slice(0, 400, None)), 2)
+    >>> layout.size, layout.blocks.chunk
+    (2400, (2, 400))
     """
 
     dims: tuple[str, ...]
@@ -64,53 +63,15 @@ class Layout:
         return math.prod(self.shape)
 
     @cached_property
-    def chunk(self) -> tuple[int, ...]:
-        """Shape of a block, in runs: whole trailing axes, a part of one axis, and one point of those before."""
-        largest = 8 * sum(math.prod(array.shape) for array in self.arrays.values())
-        return chunk(self.shape, max(1, min(BLOCK_RUNS, BLOCK_BYTES // max(1, largest))))
-
-    @property
-    def grid(self) -> tuple[int, ...]:
-        """Number of blocks along every axis."""
-        return tuple(math.ceil(size / part) for size, part in zip(self.shape, self.chunk, strict=True))
+    def blocks(self) -> Blocks:
+        """The blocks of values."""
+        run = 8 * sum(math.prod(array.shape) for array in self.arrays.values())
+        return Blocks(self.shape, chunk(self.shape, max(1, min(BLOCK_RUNS, BLOCK_BYTES // max(1, run)))))
 
     @cached_property
-    def starts(self) -> NDArray[np.int64]:
-        """First run of every block."""
-        if not self.shape:
-            return np.zeros(1, np.int64)
-        corners = np.indices(self.grid).reshape(len(self.grid), -1) * np.reshape(self.chunk, (-1, 1))
-        return np.ravel_multi_index(tuple(corners), self.shape).astype(np.int64)
-
-    def block_of(self, index: int) -> int:
-        """The block of a run."""
-        return int(np.searchsorted(self.starts, index, "right")) - 1
-
-    def rows(self, block: int) -> slice:
-        """The runs of a block."""
-        stop = self.starts[block + 1] if block + 1 < len(self.starts) else self.size
-        return slice(int(self.starts[block]), int(stop))
-
-    def box(self, block: int) -> tuple[slice, ...]:
-        """The same runs, along the axes."""
-        corner = np.unravel_index(int(self.starts[block]), self.shape) if self.shape else ()
-        ends = zip(map(int, corner), self.chunk, self.shape, strict=True)
-        return tuple(slice(start, min(start + part, size)) for start, part, size in ends)
-
-
-def chunk(shape: tuple[int, ...], most: int) -> tuple[int, ...]:
-    """The shape of blocks with at most this many runs each, of nearly equal size.
-
-    >>> chunk((10, 20, 30), 1000), chunk((100_000,), 1000), chunk((5, 5001), 1000)
-    ((1, 20, 30), (1000,), (1, 834))
-    """
-    parts: list[int] = []
-    for size in reversed(shape):
-        part = min(size, max(1, most))
-        part = math.ceil(size / math.ceil(size / part))
-        parts.insert(0, part)
-        most = most // part if part == size else 1
-    return tuple(parts)
+    def records(self) -> Blocks:
+        """The blocks of what is recorded about the runs, which is small."""
+        return Blocks(self.shape, chunk(self.shape, BLOCK_RUNS))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,110 @@
+"""Icechunk repositories on this machine or in an object store: the package, the place, its groups, errors in words."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from saddlescope.runs.checkpoint import DamagedStore
+
+Place = Path | str
+"""A folder, or the address of an object store, ``s3://bucket/prefix``."""
+
+BRANCH = "main"
+_ADDRESS = re.compile(r"s3://([^/]+)/*(.*?)/*")
+_ERRNO = re.compile(r"\(os error (\d+)\)")
+
+
+def icechunk() -> ModuleType:
+    """The package, without its warnings, which concern several writers without a lock."""
+    try:
+        import icechunk
+    except ImportError:
+        raise ImportError("a sweep in a store needs Icechunk: pip install 'saddlescope[sweep]'") from None
+    if "ICECHUNK_LOG" not in os.environ:
+        icechunk.set_logs_filter("error")
+    return icechunk
+
+
+def is_address(path: Any) -> bool:
+    """Whether a path from a user is the address of an object store."""
+    return isinstance(path, str) and path.startswith("s3://")
+
+
+def storage(place: Place) -> Any:
+    """Icechunk's access to a place; for object stores, credentials, region and endpoint are those of the AWS tools."""
+    if not is_address(place):
+        return icechunk().local_filesystem_storage(str(place))
+    match = _ADDRESS.fullmatch(str(place))
+    if not match or not match[2]:
+        raise ValueError(f"the address {str(place)!r:.200} must be s3://bucket/prefix, such as 's3://results/phase'")
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    return icechunk().s3_storage(
+        bucket=match[1],
+        prefix=match[2],
+        region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
+        endpoint_url=endpoint,
+        allow_http=bool(endpoint and endpoint.startswith("http://")),
+        force_path_style=endpoint is not None,
+        from_env=True,
+    )
+
+
+def exists(place: Place) -> bool:
+    """Whether there is a repository at an address."""
+    with in_words(place, "nothing was written"):
+        return bool(icechunk().Repository.exists(storage(place)))
+
+
+def opened(place: Place) -> Any:
+    """The repository; DamagedStore when it cannot be read."""
+    with reading(place):
+        return icechunk().Repository.open(storage(place))
+
+
+@contextmanager
+def reading(place: Place) -> Iterator[None]:
+    """What cannot be read is damaged: DamagedStore, in one sentence."""
+    try:
+        yield
+    except (DamagedStore, ImportError, KeyboardInterrupt, MemoryError):
+        raise
+    except Exception as error:
+        raise damaged(place, f"it cannot be read ({line(error)})") from None
+
+
+@contextmanager
+def in_words(place: Place, consequence: str) -> Iterator[None]:
+    """Errors of Icechunk as OSError in one sentence, with their errno: disk full, no access, not reachable."""
+    try:
+        yield
+    except Exception as error:
+        if not type(error).__module__.startswith("icechunk"):
+            raise
+        found = _ERRNO.search(str(error))
+        number = int(found[1]) if found else errno.EIO
+        fix = {errno.ENOSPC: "free some space", errno.EDQUOT: "free some space", errno.EFBIG: "free some space"}.get(
+            number, "check the disk or the network"
+        )
+        what = os.strerror(number) if found else line(error)
+        worded = OSError(f"out {str(place)!r} could not be written ({what}); {fix} and run again; {consequence}")
+        worded.errno = number
+        raise worded from None
+
+
+def line(error: Exception) -> str:
+    """An error on one line, without the trace of Icechunk."""
+    first = str(error).split("|", 1)[0]
+    return f"{type(error).__name__}: {' '.join(first.split()):.160}"
+
+
+def damaged(place: Place, what: str, fix: str = "") -> DamagedStore:
+    """The error of a sweep as a sentence."""
+    fix = fix or "restore it from a copy, or write the sweep anew (overwrite=True, --overwrite)"
+    return DamagedStore(f"the sweep {str(place)!r} is damaged: {what}; {fix}")
