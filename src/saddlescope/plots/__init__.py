@@ -5,6 +5,7 @@ figure. A new figure does not belong to pyplot: a notebook shows it as the last 
 ``figure.savefig(path)``; it has no window, and ``plt.show()`` does not know it.
 """
 
+from saddlescope.plots.diagram import phase_diagram
 from saddlescope.plots.laws import comparison, density_in_time, stationary
 from saddlescope.plots.plane import regimes
 from saddlescope.plots.series import balance, determinant, loss, modes, noise, rank, variable
@@ -44,6 +45,7 @@ __all__ = [
     "modes",
     "noise",
     "panels",
+    "phase_diagram",
     "rank",
     "regimes",
     "save",
