@@ -68,6 +68,20 @@ EVENTS = {
 }
 """Known once for a run: what happened in each trajectory, and what was accumulated over all of them."""
 
+_OF_EVENTS = {
+    "learning_time": ("learning_time", "learned_at"),
+    "noise_peak": ("noise_peak_step", "noise_peak_strength"),
+}
+_ACCUMULATED = (
+    "histogram",
+    "density",
+    "outside",
+    "autocorrelation",
+    "correlation_time",
+    "samples",
+    "effective_samples",
+)
+
 COORDINATES = {
     "time": Variable(
         ("time",), "", "time", "sum over all earlier steps of lr, for Langevin of dt; lr · step if constant"
@@ -107,6 +121,16 @@ def variables(problem: Problem, plan: Plan) -> dict[str, Variable]:
     return found | {name: replace(found[name], note=note) for name, note in notes.items() if name in found}
 
 
+def happenings(problem: Problem, plan: Plan) -> dict[str, Variable]:
+    """The variables of ``EVENTS`` that this run has."""
+    names = ["status"]
+    if not is_model(problem.network):
+        for event, found in _OF_EVENTS.items():
+            names += found if event in plan.events else ()
+        names += _ACCUMULATED if plan.accumulate is not None else ()
+    return {name: EVENTS[name] for name in names}
+
+
 @lru_cache(maxsize=64)
 def _variables(keep: str, weight_dims: tuple[tuple[str, str], ...], names: tuple[str, ...]) -> dict[str, Variable]:
     ensemble = "statistic" if keep == "statistics" else "trajectory"
@@ -138,6 +162,14 @@ def sizes(problem: Problem, plan: Plan) -> dict[str, int]:
     }
     axes = {dim: size(problem.network, problem.data) for dim, size in SIZES.items()}
     return {"trajectory": plan.count, "statistic": len(STATISTICS)} | axes | layers
+
+
+def lengths(problem: Problem, plan: Plan) -> dict[str, int]:
+    """Length of every dim of the variables of a run at the end of its plan."""
+    found = sizes(problem, plan) | {"time": len(plan.save_steps), "threshold": len(THRESHOLDS)}
+    if (wanted := plan.accumulate) is not None:
+        found |= {"bin": wanted.bins + 2, "bin_center": wanted.bins, "lag": len(wanted.lags)}
+    return found
 
 
 def shapes(problem: Problem, plan: Plan) -> dict[str, tuple[int, ...]]:

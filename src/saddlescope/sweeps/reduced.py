@@ -1,0 +1,109 @@
+"""A function of the reader's that reduces a run to numbers: its results define what is kept, the first ones for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from saddlescope._arrays import Floats
+from saddlescope._functions import described
+from saddlescope._numbers import as_numbers, shown
+from saddlescope.methods import Method
+from saddlescope.plan import Plan
+from saddlescope.problem import Problem
+from saddlescope.simulation.simulate import simulate
+from saddlescope.sweeps.layout import Array, Coordinate
+from saddlescope.sweeps.picks import SAVE
+
+Function = Callable[[xr.Dataset], Mapping[str, Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Reduction:
+    """A function of a run, and what it must return."""
+
+    function: Function
+    arrays: Mapping[str, Array]
+
+    def of(self, problem: Problem, method: Method, plan: Plan, engine: str) -> tuple[tuple[Floats, ...], bool]:
+        """The values that are kept of one run, and whether a trajectory diverged; ValueError for others than before."""
+        run = simulate(problem, method, plan, engine=engine, progress=False)
+        found = results(self.function(run))
+        if list(found) != list(self.arrays):
+            raise ValueError(
+                f"reduce returned {', '.join(found) or 'nothing'}, but of the first run {', '.join(self.arrays)}; "
+                "return the same names of every run"
+            )
+        for (name, one), array in zip(found.items(), self.arrays.values(), strict=True):
+            if one.shape != array.shape:
+                raise ValueError(
+                    f"reduce returned {name} of shape {one.shape}, but of the first run {array.shape}; return the same "
+                    "shape of every run, padded with NaN"
+                )
+        return tuple(one.values for one in found.values()), bool((run["status"].values != 0).any())
+
+    def table(self) -> str:
+        """Its name and fingerprint."""
+        return described(self.function)
+
+
+def probe(function: Function, problem: Problem, method: Method, plan: Plan, engine: str) -> dict[str, xr.DataArray]:
+    """What a function returns of one run."""
+    return results(function(simulate(problem, method, plan, engine=engine, progress=False)))
+
+
+def results(returned: Any) -> dict[str, xr.DataArray]:
+    """What a function returned, as labelled arrays in double precision, the saves along ``save``.
+
+    Raises TypeError or ValueError for anything but numbers by name.
+
+    >>> results({"peak": 2, "profile": [0.5, 1.5]})["profile"].dims
+    ('profile_0',)
+    """
+    if isinstance(returned, xr.Dataset):
+        returned = dict(returned.data_vars)
+    if not isinstance(returned, Mapping) or not returned:
+        raise TypeError(
+            f"reduce must return a mapping of names to numbers, got {shown(returned)}; use {{'name': value}}"
+        )
+    return {_name(name): _labelled(name, value) for name, value in returned.items()}
+
+
+def _name(name: Any) -> str:
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ValueError(f"reduce must return names that are words, got {shown(name)}; rename it")
+    return name
+
+
+def _labelled(name: str, value: Any) -> xr.DataArray:
+    if not isinstance(value, xr.DataArray):
+        plain = np.asarray(value) if isinstance(value, (bool, np.bool_)) else value
+        values = _floats(plain, name)
+        return xr.DataArray(values, dims=[f"{name}_{axis}" for axis in range(values.ndim)])
+    labelled = value.copy(data=_floats(value.values, name)).drop_vars("time", errors="ignore")
+    return labelled.rename({"time": SAVE}) if "time" in labelled.dims else labelled
+
+
+def _floats(value: Any, name: str) -> Floats:
+    if getattr(getattr(value, "dtype", None), "kind", "") == "b":
+        return np.asarray(value, np.float64)
+    return as_numbers(value, f"reduce: {name}")
+
+
+def schema_of(first: Mapping[str, xr.DataArray]) -> tuple[dict[str, Array], dict[str, Coordinate]]:
+    """What a function gives of every run, and coordinates along it, from its results of the first."""
+    arrays, coords = dict[str, Array](), dict[str, Coordinate]()
+    for name, one in first.items():
+        arrays[name] = Array(tuple(map(str, one.dims)), one.shape, dict(one.attrs))
+        for dim, size in one.sizes.items():
+            labels = one.coords[dim].values if dim in one.coords else np.arange(size)
+            known = coords.get(str(dim), ((str(dim),), labels, {}))[1]
+            if not np.array_equal(known, labels):
+                raise ValueError(f"reduce: two results have different entries of the dim {dim!r}; rename one of these")
+            if dim in one.coords:
+                coords[str(dim)] = (str(dim),), labels, dict(one.coords[dim].attrs)
+    return arrays, {name: one for name, one in coords.items() if name not in arrays}
