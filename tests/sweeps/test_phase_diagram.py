@@ -90,9 +90,9 @@ def test_wrong_input(change, sentence):
 
 def test_other_dims_must_be_selected():
     sweep = made(np.ones((4, 5)), loss=(("T", "sigma", "statistic"), np.ones((4, 5, 7))))
-    with pytest.raises(ValueError, match="'loss' must have two dims .*statistic = 7; sweep.sel"):
+    with pytest.raises(ValueError, match=r"'loss' must have two dims .*statistic = 7; sweep.sel"):
         phase_diagram(sweep, "loss")
-    with pytest.raises(ValueError, match="must have two dims .*sweep two axes"):
+    with pytest.raises(ValueError, match=r"must have two dims .*sweep two axes"):
         phase_diagram(sweep.isel(T=0), "mass")
     with pytest.raises(TypeError, match="sweep must be a Dataset"):
         phase_diagram(sweep.mass, "mass")

@@ -135,7 +135,7 @@ class Pace:
 @contextmanager
 def _bar(plan: Plan, state: State, wanted: bool) -> Iterator[Callable[[int], None]]:
     """A progress bar on a terminal, which the yielded function moves to a step; elsewhere nothing is built."""
-    if not (wanted and _perhaps_terminal()):
+    if not (wanted and perhaps_terminal()):
         yield lambda step: None
         return
     from rich.console import Console
@@ -148,7 +148,7 @@ def _bar(plan: Plan, state: State, wanted: bool) -> Iterator[Callable[[int], Non
         yield lambda step: progress.update(task, completed=step)
 
 
-def _perhaps_terminal() -> bool:
+def perhaps_terminal() -> bool:
     """Whether rich may take stderr for a terminal; False is certain."""
     forced = any(os.environ.get(name) for name in ("FORCE_COLOR", "TTY_COMPATIBLE"))
     return forced or "IPython" in sys.modules or (sys.stderr is not None and sys.stderr.isatty())
