@@ -21,7 +21,7 @@ Show = Callable[[int, int], None]
 def progress(
     total: int, before: int, wanted: bool, link: str | None = None, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Show]:
-    """Reports a sweep of ``total`` runs, ``before`` of them done by earlier calls, on stderr; ``link`` is a dashboard."""
+    """Report a sweep of ``total`` runs, ``before`` done by earlier calls, on stderr; ``link`` is a dashboard."""
     if not wanted:
         yield lambda done, raised: None
         return
