@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ class Blocks:
     """The blocks of this shape, the last ones smaller, in C order.
 
     >>> blocks = Blocks((6, 400), (2, 400))
-    >>> blocks.grid, blocks.rows(1), blocks.box(1), blocks.of(1700)
+    >>> blocks.grid, blocks.rows(1), blocks.box(1), int(blocks.of(1700))
     ((3, 1), slice(800, 1600, None), (slice(2, 4, None), slice(0, 400, None)), 2)
     """
 
@@ -52,14 +53,12 @@ class Blocks:
     @cached_property
     def starts(self) -> NDArray[np.int64]:
         """First run of every block."""
-        if not self.shape:
-            return np.zeros(1, np.int64)
         corners = np.indices(self.grid).reshape(len(self.grid), -1) * np.reshape(self.chunk, (-1, 1))
         return np.ravel_multi_index(tuple(corners), self.shape).astype(np.int64)
 
-    def of(self, index: int) -> int:
-        """The block of a run."""
-        return int(self.starts.searchsorted(index, "right")) - 1
+    def of(self, index: Any) -> Any:
+        """The block of a run, or of each of several runs."""
+        return self.starts.searchsorted(index, "right") - 1
 
     def rows(self, block: int) -> slice:
         """The runs of a block."""
@@ -68,7 +67,7 @@ class Blocks:
 
     def box(self, block: int) -> Box:
         """The same runs, along the axes."""
-        corner = np.unravel_index(int(self.starts[block]), self.shape) if self.shape else ()
+        corner = np.unravel_index(int(self.starts[block]), self.shape)
         ends = zip(map(int, corner), self.chunk, self.shape, strict=True)
         return tuple(slice(start, min(start + part, size)) for start, part, size in ends)
 
@@ -79,8 +78,6 @@ class Blocks:
 
     def within(self, box: Box) -> list[int]:
         """The blocks in a box of whole blocks."""
-        if not self.shape:
-            return [0]
         spans = [np.arange(b.start // c, -(-b.stop // c)) for b, c in zip(box, self.chunk, strict=True)]
         found: list[int] = np.ravel_multi_index(np.ix_(*spans), self.grid).ravel().tolist()
         return found

@@ -36,9 +36,10 @@ from saddlescope.methods import Method
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.runfile import run_from_toml, run_to_toml
-from saddlescope.runs import reading, training
+from saddlescope.runs import reading, swept, training
 from saddlescope.runs.place import NEW, clear, is_run, mark
 from saddlescope.runs.reading import check_saves, dataset, located, opened, steady
+from saddlescope.runs.repository import is_address
 from saddlescope.runs.run import Frame, Parts, earlier, saved
 from saddlescope.runs.saves import Layout, lay_out, write
 from saddlescope.runs.statistics import Record
@@ -128,7 +129,8 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
     """The run in a store: the saves up to its last commit, read from disk, and checked, when they are used.
 
     ``run.attrs["complete"]`` is 1 when the run has reached its last step, else 0. What a monitor recorded of a training
-    is read and checked as a whole.
+    is read and checked as a whole. A sweep is read as of its last commit, with NaN and the status 0 for
+    pending runs.
     Raises FileNotFoundError when nothing is there, ValueError when it is not a run, and DamagedStore (a ValueError),
     here or when the data are used, when the store does not hold what was written to it.
 
@@ -136,7 +138,12 @@ def load(path: str | os.PathLike[str]) -> xr.Dataset:
     Traceback (most recent call last):
     FileNotFoundError: path 'missing.zarr' does not exist; give the store that simulate(…, out=…) or watch.save(…) wrote
     """
-    if training.is_stored(place := located(path)):
+    if is_address(path):
+        return swept.read(swept.addressed(path))
+    if swept.is_stored(place := located(path)):
+        with _files.in_words(place, "path"):
+            return steady(place, swept.read)
+    if training.is_stored(place):
         with _files.in_words(place, "path"):
             return steady(place, training.read)
     content = opened(path)

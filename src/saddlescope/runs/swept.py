@@ -97,6 +97,13 @@ def is_stored(place: Place) -> bool:
     return repository.exists(place)
 
 
+def addressed(address: Any) -> str:
+    """The address of a sweep in an object store; FileNotFoundError when nothing is there."""
+    if not repository.exists(address):
+        raise FileNotFoundError(f"path {address!r} does not exist; give the store that a sweep wrote")
+    return str(address)
+
+
 def opened(place: Place) -> Content:
     """The sweep at a place as of its last commit; DamagedStore unless its metadata are what was written."""
     import zarr
@@ -133,9 +140,10 @@ def checksum(values: NDArray[Any]) -> int:
     False
     """
     if values.dtype.kind in "OTU":
-        data = json.dumps([str(text) for text in values.ravel()]).encode()
+        data: Any = json.dumps([str(text) for text in values.ravel()]).encode()
     else:
-        data = values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
+        little = values.astype(values.dtype.newbyteorder("<"), copy=False)
+        data = np.ascontiguousarray(little).reshape(-1).view(np.uint8).data
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
@@ -202,20 +210,27 @@ class _Verified(BackendArray):
         if whole.size:
             span = tuple(slice(int(one.min()), int(one.max()) + 1) for one in wanted)
             for box, values in slabs(self._content, self._name, span):
-                here = np.ix_(*(one - part.start for one, part in zip(wanted[1:], box[1:], strict=True)))
-                rows = (wanted[0] >= box[0].start) & (wanted[0] < box[0].stop) if axes else ...
-                inside = (wanted[0][rows] - box[0].start,) if axes else ()
-                whole[rows] = values[np.ix_(*inside, *map(np.ravel, here))][(*[slice(None)] * axes, *own)]
+                rows = (wanted[0] >= box[0].start) & (wanted[0] < box[0].stop)
+                inside = [wanted[0][rows], *wanted[1:]]
+                if not all(map(len, inside)):
+                    continue
+                parts = [_sliced(one, part.start) for one, part in zip(inside, box, strict=True)]
+                whole[rows] = values[(*parts, *own)]
         return whole[tuple(0 if isinstance(part, (int, np.integer)) else slice(None) for part in key[:axes])]
+
+
+def _sliced(positions: NDArray[np.intp], start: int) -> slice:
+    """Equally spaced positions as a slice, counted from ``start``."""
+    first, last = int(positions[0]) - start, int(positions[-1]) - start
+    step = int(positions[1] - positions[0]) if len(positions) > 1 else 1
+    stop = last + step
+    return slice(first, stop if stop >= 0 else None, step)
 
 
 def slabs(content: Content, name: str, span: Box) -> Iterator[tuple[Box, NDArray[Any]]]:
     """A variable in boxes of whole blocks that cover a box, in rows along the first axis; every block is verified."""
     array, blocks = content.arrays[name], content.blocks(name)
     around = blocks.around(span)
-    if not around:
-        yield (), verified(content, name, ())
-        return
     row = 8 * math.prod(
         (blocks.chunk[0], *(part.stop - part.start for part in around[1:]), *array.shape[len(around) :])
     )
@@ -229,7 +244,7 @@ def verified(content: Content, name: str, box: Box) -> NDArray[Any]:
     """A variable in a box of whole blocks; DamagedStore unless every block is what was written."""
     blocks, first = content.blocks(name), content.offsets[name]
     with repository.reading(content.place):
-        values = plain(np.asarray(content.arrays[name][box if box else ...]))
+        values = plain(np.asarray(content.arrays[name][box]))
         sums = content.sums
     for block in blocks.within(box):
         inner = tuple(slice(b.start - a.start, b.stop - a.start) for a, b in zip(box, blocks.box(block), strict=True))

@@ -7,6 +7,7 @@ an array is a block of runs: see ``runs/blocks``.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from saddlescope._arrays import Floats
 from saddlescope.runs.blocks import Blocks, chunk
+from saddlescope.runs.swept import RECORD
 
 PENDING, DONE, DIVERGED, RAISED = range(4)
 """Status of a run: not executed yet; executed; executed, and a trajectory diverged; raised an error."""
@@ -72,6 +74,13 @@ class Layout:
     def records(self) -> Blocks:
         """The blocks of what is recorded about the runs, which is small."""
         return Blocks(self.shape, chunk(self.shape, BLOCK_RUNS))
+
+    @cached_property
+    def geometry(self) -> dict[str, tuple[Blocks, int]]:
+        """By variable in a store, its blocks, and the place of its first checksum."""
+        every = dict.fromkeys(self.arrays, self.blocks) | dict.fromkeys(RECORD, self.records)
+        firsts = itertools.accumulate(map(len, every.values()), initial=0)
+        return {name: (blocks, first) for (name, blocks), first in zip(every.items(), firsts, strict=False)}
 
 
 @dataclass(frozen=True, eq=False)

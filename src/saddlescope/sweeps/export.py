@@ -1,0 +1,51 @@
+"""A sweep as plain Zarr or NetCDF, for programs without Icechunk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from saddlescope import _files
+from saddlescope._numbers import shown
+from saddlescope.runs.store import load
+
+
+def export(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
+    """Write the sweep in a store as plain Zarr (``out`` ends with .zarr) or NetCDF (.nc).
+
+    In NetCDF, the digests are hexadecimal texts. Raises as ``load`` does, ValueError for another ending, and
+    FileExistsError when something is at ``out``.
+
+    >>> export("phase.zarr", "phase.csv")
+    Traceback (most recent call last):
+    ValueError: out must end with .zarr or .nc, got 'phase.csv'
+    """
+    suffix = Path(os.fspath(out)).suffix
+    if suffix not in (".zarr", ".nc"):
+        raise ValueError(f"out must end with .zarr or .nc, got {shown(os.fspath(out))}")
+    sweep, place = load(path), _files.place(out, "out")
+    with _files.in_words(place, "out"), _files.sole(place, "out"):
+        if place.exists():
+            raise FileExistsError(f"out {os.fspath(out)!r} exists; give another path")
+        folder = _files.aside(place)
+        try:
+            made = folder / place.name
+            if suffix == ".zarr":
+                sweep.to_zarr(made, zarr_format=3, consolidated=False)
+            else:
+                _for_netcdf(sweep).to_netcdf(made)
+            made.rename(place)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _for_netcdf(sweep: xr.Dataset) -> xr.Dataset:
+    """Without unsigned integers of 64 bits, which NetCDF 3 has not."""
+    if "digest" not in sweep:
+        return sweep
+    texts = np.vectorize("{:016x}".format, otypes=[object])(sweep.digest.values)
+    return sweep.assign(digest=(sweep.digest.dims, texts, sweep.digest.attrs))
