@@ -69,14 +69,14 @@ def opened(place: Place) -> Any:
 
 
 @contextmanager
-def reading(place: Place) -> Iterator[None]:
+def reading(place: Place, what: str = "it", fix: str = "") -> Iterator[None]:
     """What cannot be read is damaged: DamagedStore, in one sentence."""
     try:
         yield
     except (DamagedStore, ImportError, KeyboardInterrupt, MemoryError):
         raise
     except Exception as error:
-        raise damaged(place, f"it cannot be read ({line(error)})") from None
+        raise damaged(place, f"{what} cannot be read ({line(error)})", fix) from None
 
 
 @contextmanager
@@ -100,8 +100,8 @@ def in_words(place: Place, consequence: str) -> Iterator[None]:
 
 def line(error: Exception) -> str:
     """An error on one line, without the trace of Icechunk."""
-    first = str(error).split("|", 1)[0]
-    return f"{type(error).__name__}: {' '.join(first.split()):.160}"
+    first = str(error).split("|", 1)[0].split()
+    return f"{type(error).__name__}: {' '.join(first[first[:1] == ['x'] :]):.160}"
 
 
 def damaged(place: Place, what: str, fix: str = "") -> DamagedStore:

@@ -82,13 +82,13 @@ class Store:
 
     def _rewritten(self, content: Content) -> tuple[Record, NDArray[np.uint64]]:
         """What is intact, written anew; warns of the rest."""
+        self._stored = before = _done_runs(content)
         with self._writing():
             session = self._repository.writable_session(BRANCH)
             record, sums = salvage.copy(content, self.layout, session.store)
             session.commit("what is intact")
         self._flush()
-        before, after = _done_runs(content), int(np.count_nonzero(record["status"]))
-        if lost := before - after:
+        if lost := before - int(np.count_nonzero(record["status"])):
             warn(f"{lost:,} of the {before:,} runs in {str(self.place)!r} are damaged and are executed again")
         self._content = content = swept.opened(self.place)
         self._described = {name: array.metadata for name, array in content.arrays.items()}
@@ -191,10 +191,15 @@ class Store:
 
     def tidy(self) -> None:
         """Remove what earlier commits have left; a dataset that was loaded before may have to be loaded again."""
-        with self._writing():
-            now = datetime.now(UTC)
+        now = datetime.now(UTC)
+        try:
             self._repository.expire_snapshots(now)
             self._repository.garbage_collect(now)
+        except repository.icechunk().IcechunkError as error:
+            what = repository.line(error)
+            warn(
+                f"earlier versions in {str(self.place)!r} are kept: they could not be removed ({what}); use it as it is"
+            )
         if isinstance(self.place, Path):
             lock.sweep_up(self.place)
             self._flush()
