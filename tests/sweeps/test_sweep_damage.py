@@ -14,9 +14,9 @@ import saddlescope as sc
 from saddlescope.runs.checkpoint import DamagedStore
 from saddlescope.sweeps import layout as layouts
 from saddlescope.sweeps.memory import Memory
+from saddlescope.sweeps.store import Store
 
 pytest.importorskip("icechunk")
-from saddlescope.sweeps.store import Store
 
 DONE = 200
 KINDS = ("flip", "flip", "flip", "zeros", "truncate", "append", "delete", "exchange")

@@ -62,6 +62,20 @@ def exists(place: Place) -> bool:
         return bool(icechunk().Repository.exists(storage(place)))
 
 
+def made(place: Place) -> Any:
+    """The repository at a place, new or not."""
+    package, where = icechunk(), storage(place)
+    if package.Repository.exists(where):
+        return package.Repository.open(where)
+    form = {} if package.__version__.startswith("1.") else {"spec_version": 1}  # which both versions read and write
+    try:
+        return package.Repository.create(where, **form)
+    except package.IcechunkError:  # another process may have been faster
+        if not package.Repository.exists(where):
+            raise
+        return package.Repository.open(where)
+
+
 def opened(place: Place) -> Any:
     """The repository; DamagedStore when it cannot be read."""
     with reading(place):
@@ -85,7 +99,8 @@ def in_words(place: Place, consequence: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not type(error).__module__.startswith("icechunk"):
+        package = icechunk()
+        if not isinstance(error, package.IcechunkError) or isinstance(error, package.ConflictError):
             raise
         found = _ERRNO.search(str(error))
         number = int(found[1]) if found else errno.EIO
