@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,10 +71,12 @@ def made(place: Place) -> Any:
     form = {} if package.__version__.startswith("1.") else {"spec_version": 1}  # which both versions read and write
     try:
         return package.Repository.create(where, **form)
-    except package.IcechunkError:  # another process may have been faster
-        if not package.Repository.exists(where):
-            raise
-        return package.Repository.open(where)
+    except package.IcechunkError:  # another process may be about to create it
+        for _ in range(20):
+            if package.Repository.exists(where):
+                return package.Repository.open(where)
+            time.sleep(0.1)
+        raise
 
 
 def opened(place: Place) -> Any:
