@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 
 _INSIDE = ("saddlescope", "functools")
 """Packages whose frames are passed over; functools calls cached properties."""
+
+_NUMBER = re.compile(r"\d[\d,.]*(e[-+]?\d+)?")
+
+
+def without_numbers(message: str) -> str:
+    """A sentence with # for every number, by which the same advice in other numbers is known.
+
+    >>> without_numbers("lr = 0.5 is beyond the stability edge 1e-3")
+    'lr = # is beyond the stability edge #'
+    """
+    return _NUMBER.sub("#", message)
 
 
 def warn(message: str) -> None:

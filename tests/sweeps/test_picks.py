@@ -8,7 +8,7 @@ import pytest
 import saddlescope as sc
 from saddlescope.sweeps.axes import grid_of
 from saddlescope.sweeps.fields import Base
-from saddlescope.sweeps.picks import Pick, padded, picks_of
+from saddlescope.sweeps.picks import Pick, Picks, padded, picks_of
 from saddlescope.sweeps.schema import Shape, everything, schema, shapes_of
 from support import ENGINES, PROBLEMS, dataset
 
@@ -41,18 +41,22 @@ def model_run():
     return sc.Problem(model, sc.Examples(data.X, data.Y)), SGD, replace(PLAN, keep="weights", events=())
 
 
+def shapes_in(arrays):
+    return {name: array.shape for name, array in arrays.items()}
+
+
 def agrees(run, engine):
     """The schema of everything with all dims, beside the run itself."""
-    problem, method, plan = run
+    problem, _, plan = run
     found = sc.simulate(*run, engine=engine, progress=False)
     shape = Shape(problem, plan)
     own = {name for name in found.data_vars if name != "checkpoint" and not name.startswith(("data_", "init_"))}
     assert set(shape.variables) == own | {"step", "time"}
     names = {"at" if name == "status" else name: Pick(name) for name in shape.variables}
-    picks, coords = schema(names, [shape])
-    values, diverged = picks.of(problem, method, plan, engine)
-    assert not diverged
-    for (name, array), value in zip(picks.arrays.items(), values, strict=True):
+    arrays, coords = schema(names, [shape])
+    kept = Picks(names).of(*run, engine, shapes_in(arrays))
+    assert not kept.diverged
+    for (name, array), value in zip(arrays.items(), kept.values, strict=True):
         there = found[names[name].variable]
         assert tuple("time" if dim == "save" else dim for dim in array.dims) == there.dims
         assert array.shape == there.shape == value.shape
@@ -90,26 +94,29 @@ PICKS = {
 def test_as_xarray_selects(name):
     variable, sel, isel = PICKS[name]
     run = RUNS["statistics"]
-    picks, _ = schema({"kept": Pick(variable, sel, isel)}, [Shape(run[0], run[2])])
-    (value,), _ = picks.of(*run, "auto")
+    picks = {"kept": Pick(variable, sel, isel)}
+    arrays, _ = schema(picks, [Shape(run[0], run[2])])
+    (value,) = Picks(picks).of(*run, "auto", shapes_in(arrays)).values
     expected = sc.simulate(*run, progress=False)[variable].sel(sel).isel(isel)
-    assert picks.arrays["kept"].shape == expected.shape == value.shape
+    assert arrays["kept"].shape == expected.shape == value.shape
     np.testing.assert_array_equal(value, expected.values)
 
 
 def swept(axes, picks, base=RUNS["statistics"], derived=None):
     made = Base(*base)
     grid = grid_of(axes, derived)
-    picks, coords = schema(picks_of(picks), shapes_of(grid, made))
-    return picks, coords, [picks.of(*grid.parts(made, i), "auto")[0] for i in range(grid.size)]
+    picks = picks_of(picks)
+    arrays, coords = schema(picks, shapes_of(grid, made))
+    kept = [Picks(picks).of(*grid.parts(made, i), "auto", shapes_in(arrays)).values for i in range(grid.size)]
+    return arrays, coords, kept
 
 
 def test_depths_are_padded_along_layers_and_interfaces():
     widths = [(3, 7, 4), (3, 5, 5, 4), (3, 4)]
     kept = {name: Pick(name, isel={"time": -1}) for name in ("imbalance", "loss")}
     kept = {"layer_noise": Pick("layer_noise", isel={"time": -1, "mode": 0})} | kept
-    picks, coords, found = swept({"network.widths": widths}, kept)
-    assert [array.shape for array in picks.arrays.values()] == [(7, 3), (7, 2), (7,)]
+    arrays, coords, found = swept({"network.widths": widths}, kept)
+    assert [array.shape for array in arrays.values()] == [(7, 3), (7, 2), (7,)]
     np.testing.assert_array_equal(coords["layer"][1], [1, 2, 3])
     for width, (noise, imbalance, loss) in zip(widths, found, strict=True):
         problem = replace(RUNS["statistics"][0], network=sc.DeepLinear(width))
@@ -124,8 +131,8 @@ def test_depths_are_padded_along_layers_and_interfaces():
 
 def test_saves_and_ensembles_are_padded():
     base = (RUNS["statistics"][0], SGD, replace(PLAN, keep="trajectories"))
-    picks, coords, found = swept({"plan.steps": [3, 30], "plan.trajectories": [2, 5]}, ["loss", "step"], base)
-    assert picks.arrays["loss"].shape == (5, 7) and "save" not in coords and "step" not in coords
+    arrays, coords, found = swept({"plan.steps": [3, 30], "plan.trajectories": [2, 5]}, ["loss", "step"], base)
+    assert arrays["loss"].shape == (5, 7) and "save" not in coords and "step" not in coords
     assert [int(np.isfinite(loss).sum()) for loss, _ in found] == [2 * 4, 5 * 4, 2 * 7, 5 * 7]
     np.testing.assert_array_equal(found[0][1], [0, 1, 2, 3, *[np.nan] * 3])
     np.testing.assert_array_equal(coords["trajectory"][1], np.arange(5))

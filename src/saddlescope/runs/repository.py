@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,22 +62,6 @@ def exists(place: Place) -> bool:
         return bool(icechunk().Repository.exists(storage(place)))
 
 
-def made(place: Place) -> Any:
-    """The repository at a place, new or not."""
-    package, where = icechunk(), storage(place)
-    if package.Repository.exists(where):
-        return package.Repository.open(where)
-    form = {} if package.__version__.startswith("1.") else {"spec_version": 1}  # which both versions read and write
-    try:
-        return package.Repository.create(where, **form)
-    except package.IcechunkError:  # another process may be about to create it
-        for _ in range(20):
-            if package.Repository.exists(where):
-                return package.Repository.open(where)
-            time.sleep(0.1)
-        raise
-
-
 def opened(place: Place) -> Any:
     """The repository; DamagedStore when it cannot be read."""
     with reading(place):
@@ -86,14 +69,14 @@ def opened(place: Place) -> Any:
 
 
 @contextmanager
-def reading(place: Place, what: str = "it", fix: str = "") -> Iterator[None]:
+def reading(place: Place) -> Iterator[None]:
     """What cannot be read is damaged: DamagedStore, in one sentence."""
     try:
         yield
     except (DamagedStore, ImportError, KeyboardInterrupt, MemoryError):
         raise
     except Exception as error:
-        raise damaged(place, f"{what} cannot be read ({line(error)})", fix) from None
+        raise damaged(place, f"it cannot be read ({line(error)})") from None
 
 
 @contextmanager
@@ -102,8 +85,7 @@ def in_words(place: Place, consequence: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        package = icechunk()
-        if not isinstance(error, package.IcechunkError) or isinstance(error, package.ConflictError):
+        if not type(error).__module__.startswith("icechunk"):
             raise
         found = _ERRNO.search(str(error))
         number = int(found[1]) if found else errno.EIO
@@ -118,8 +100,8 @@ def in_words(place: Place, consequence: str) -> Iterator[None]:
 
 def line(error: Exception) -> str:
     """An error on one line, without the trace of Icechunk."""
-    first = str(error).split("|", 1)[0].split()
-    return f"{type(error).__name__}: {' '.join(first[first[:1] == ['x'] :]):.160}"
+    first = str(error).split("|", 1)[0]
+    return f"{type(error).__name__}: {' '.join(first.split()):.160}"
 
 
 def damaged(place: Place, what: str, fix: str = "") -> DamagedStore:

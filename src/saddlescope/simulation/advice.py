@@ -10,7 +10,6 @@ its own memory; ``forget`` clears it.
 from __future__ import annotations
 
 import math
-import re
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from saddlescope import observables, theory
-from saddlescope._warnings import caller
+from saddlescope._warnings import caller, without_numbers
 from saddlescope.data import Dataset
 from saddlescope.data.base import LARGEST
 from saddlescope.engines.protocol import Engine
@@ -34,8 +33,6 @@ from saddlescope.runs.run import divergence, status
 
 SMALL = 0.1
 """What counts as ≪ 1."""
-
-_NUMBER = re.compile(r"\d[\d,.]*(e[-+]?\d+)?")
 
 UNEQUAL = 10
 """Ratio of the root mean squares of columns beyond which a data set should be standardised."""
@@ -55,7 +52,7 @@ def give(sentences: Collection[str], problem: Problem, method: Method, plan: Pla
     if not sentences:
         return
     run = repr(problem), repr(method), repr(replace(plan, seed=0, threads=None))
-    keys = {sentence: (_NUMBER.sub("#", sentence), *run) for sentence in sentences}
+    keys = {sentence: (without_numbers(sentence), *run) for sentence in sentences}
     module, level = caller()
     new = [sentence for sentence in sentences if keys[sentence] not in _given or _filtered(sentence, module)]
     for sentence in new:

@@ -42,14 +42,14 @@ def advance(engine: Engine, problem: Problem, plan: Plan, sink: Sink, progress: 
     saves = set(plan.save_steps.tolist())
     goals = sorted(saves | {plan.steps})
     together = most_together(problem, plan)
-    pace, fresh, records, clock = Pace(), list[Save](), list[Record](), _Clock()
+    pace, fresh, records, clock = Pace(), list[Save](), list[Record](), Clock()
     with _bar(plan, state, progress) as show, _Stop(sink) as stop:
         while state.step < plan.steps:
             try:
                 state = pace.advance(engine, state, goals[bisect_right(goals, state.step)])
             except MemoryError as error:
                 if fresh:
-                    records.append(kept(engine, fresh, problem, plan))
+                    records.append(kept(fresh, problem, plan))
                 sink.commit(state, records)
                 raise MemoryError(_kept_until(state.step, sink, error)) from None
             if state.step in saves:
@@ -57,7 +57,7 @@ def advance(engine: Engine, problem: Problem, plan: Plan, sink: Sink, progress: 
             show(state.step)
             due = stop.wanted or state.step == plan.steps or clock.due
             if fresh and (due or len(fresh) == together):
-                records.append(kept(engine, fresh, problem, plan))
+                records.append(kept(fresh, problem, plan))
                 fresh = []
                 due = due or _bytes(records) > COMMIT_BYTES
             if due:
@@ -69,9 +69,8 @@ def advance(engine: Engine, problem: Problem, plan: Plan, sink: Sink, progress: 
 
 
 def most_together(problem: Problem, plan: Plan) -> int:
-    """Most saves of a run that are observed and summarised in one pass."""
-    numbers = sum(math.prod(shape[2:]) for shape in shapes(problem, plan).values())
-    return saves_together(plan.count, problem.network.parameters + numbers)
+    """Most saves of a run that are summarised in one pass."""
+    return saves_together(plan.count, sum(math.prod(shape[2:]) for shape in shapes(problem, plan).values()))
 
 
 def _kept_until(step: int, sink: Sink, error: MemoryError) -> str:
@@ -96,7 +95,7 @@ def commit_interval(elapsed: float, cost: float) -> float:
     return min(max(FIRST_SECONDS, COMMIT_SHARE * elapsed, COMMIT_COSTS * cost), COMMIT_SECONDS)
 
 
-class _Clock:
+class Clock:
     """When to commit."""
 
     def __init__(self) -> None:

@@ -102,6 +102,11 @@ class Grid:
         """Every column, with the number of its axis."""
         return tuple((number, column) for number, axis in enumerate(self.axes) for column in axis.columns)
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Every field and part that changes, derived ones included."""
+        return (*(column.path for _, column in self.columns if column.is_setting), *self.derived)
+
     def settings(self, index: int) -> dict[str, Any]:
         """Values of the fields and parts of one run, by path, derived ones included."""
         at = np.unravel_index(index, self.shape)
@@ -159,7 +164,7 @@ class Grid:
         Checked are the runs along each axis, at the first point of all others.
         """
         swept = {column.path for _, column in self.columns if column.path in WHOLE}
-        for path in (*(column.path for _, column in self.columns if column.is_setting), *self.derived):
+        for path in self.paths:
             if path.split(".")[0] not in swept:
                 fields.check(base, path)
         self._check_parameters(base)

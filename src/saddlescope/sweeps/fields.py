@@ -6,7 +6,7 @@ All changes of a run are made at once, so that fields that must agree, such as w
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,13 @@ class Base:
     def part(self, root: str) -> Any:
         """The network, data, init, method or plan."""
         return getattr(self.problem, root) if root in PARTS else getattr(self, root)
+
+    def in_short_form(self, paths: Iterable[str]) -> bool:
+        """Whether one of these fields exists only in the table of the data."""
+        if self.data_table is None:
+            return False
+        names = {path.split(".")[1] for path in paths if path.startswith("data.")}
+        return not names <= set(_names(self.problem.data))
 
 
 def check(base: Base, path: str) -> None:
@@ -141,10 +148,10 @@ def changed(base: Base, settings: Mapping[str, Any]) -> tuple[Problem, Method, P
 
 def _data(base: Base, node: dict[str, Any]) -> Any:
     """Changed data; a short form is changed in its table, and read again."""
-    data, table = base.problem.data, base.data_table
-    if table is None or _GIVEN in node or set(node) <= set(_names(data)):
-        return _with(data, node, "data")
-    return data_part({**table, **{name: _listed(inner[_GIVEN]) for name, inner in node.items()}}, base.folder)
+    if _GIVEN in node or base.data_table is None or not base.in_short_form(f"data.{name}" for name in node):
+        return _with(base.problem.data, node, "data")
+    given = {name: _listed(inner[_GIVEN]) for name, inner in node.items()}
+    return data_part({**base.data_table, **given}, base.folder)
 
 
 def _listed(value: Any) -> Any:

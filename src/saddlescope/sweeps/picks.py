@@ -21,7 +21,6 @@ from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.runs.variables import coordinates
 from saddlescope.simulation.measured import measured
-from saddlescope.sweeps.layout import Array
 
 SAVE = "save"
 """Dim of the saves in a sweep, whose times differ from run to run."""
@@ -99,24 +98,35 @@ def _entries(entry: Any) -> list[Any]:
     return [python_number(one) for one in ([entry] if _single(entry) else entry)]
 
 
+Shapes = Mapping[str, tuple[int, ...]]
+"""Shape of what is kept of every run, by name."""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What is kept of one run: values in the order of their names, and whether a trajectory diverged."""
+
+    values: tuple[Floats, ...]
+    diverged: bool
+
+
 @dataclass(frozen=True, eq=False)
 class Picks:
-    """Picks by the names under which they are kept, with what they give of every run."""
+    """Picks by the names under which they are kept."""
 
     picks: Mapping[str, Pick]
-    arrays: Mapping[str, Array]
 
-    def of(self, problem: Problem, method: Method, plan: Plan, engine: str) -> tuple[tuple[Floats, ...], bool]:
-        """The values that are kept of one run, and whether a trajectory diverged."""
+    def of(self, problem: Problem, method: Method, plan: Plan, engine: str, shapes: Shapes) -> Found:
+        """What is kept of one run, padded to these shapes."""
         run, known = measured(problem, method, plan, engine), _Labels(problem, plan)
         values = []
         for name, pick in self.picks.items():
-            shape = self.arrays[name].shape
             if pick.variable not in run.values:
-                values.append(np.full(shape, np.nan))
+                values.append(np.full(shapes[name], np.nan))
                 continue
-            values.append(padded(taken(pick, run.values[pick.variable], run.dims[pick.variable], known), shape))
-        return tuple(values), bool((run.status != 0).any())
+            here = taken(pick, run.values[pick.variable], run.dims[pick.variable], known)
+            values.append(padded(here, shapes[name]))
+        return Found(tuple(values), bool((run.status != 0).any()))
 
     def table(self) -> dict[str, Any]:
         """As tables of TOML."""

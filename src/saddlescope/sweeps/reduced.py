@@ -17,43 +17,48 @@ from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.simulation.simulate import simulate
 from saddlescope.sweeps.layout import Array, Coordinate
-from saddlescope.sweeps.picks import SAVE
+from saddlescope.sweeps.picks import SAVE, Found, Shapes
+from saddlescope.sweeps.schema import Schema
 
 Function = Callable[[xr.Dataset], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, eq=False)
 class Reduction:
-    """A function of a run, and what it must return."""
+    """A function of a run; of every run it must return the names and shapes that it returned of the first."""
 
     function: Function
-    arrays: Mapping[str, Array]
 
-    def of(self, problem: Problem, method: Method, plan: Plan, engine: str) -> tuple[tuple[Floats, ...], bool]:
-        """The values that are kept of one run, and whether a trajectory diverged; ValueError for others than before."""
-        run = simulate(problem, method, plan, engine=engine, progress=False)
+    def of(self, problem: Problem, method: Method, plan: Plan, engine: str, shapes: Shapes) -> Found:
+        """What is kept of one run; ValueError where it is not what was kept of the first."""
+        run = self.run(problem, method, plan, engine)
         found = results(self.function(run))
-        if list(found) != list(self.arrays):
+        if list(found) != list(shapes):
             raise ValueError(
-                f"reduce returned {', '.join(found) or 'nothing'}, but of the first run {', '.join(self.arrays)}; "
-                "return the same names of every run"
+                f"reduce returned {', '.join(found)}, but of the first run {', '.join(shapes)}; return the same names "
+                "of every run"
             )
-        for (name, one), array in zip(found.items(), self.arrays.values(), strict=True):
-            if one.shape != array.shape:
+        for name, shape in shapes.items():
+            if found[name].shape != shape:
                 raise ValueError(
-                    f"reduce returned {name} of shape {one.shape}, but of the first run {array.shape}; return the same "
-                    "shape of every run, padded with NaN"
+                    f"reduce returned {name} of shape {found[name].shape}, but of the first run {shape}; return the "
+                    "same shape of every run, padded with NaN"
                 )
-        return tuple(one.values for one in found.values()), bool((run["status"].values != 0).any())
+        values = tuple(np.asarray(one.values) for one in found.values())
+        return Found(values, bool((run["status"].values != 0).any()))
+
+    def first(self, problem: Problem, method: Method, plan: Plan, engine: str) -> Schema:
+        """What is kept of every run, and coordinates along it, from what the function returns of the first."""
+        return _schema(results(self.function(self.run(problem, method, plan, engine))))
+
+    @staticmethod
+    def run(problem: Problem, method: Method, plan: Plan, engine: str) -> xr.Dataset:
+        """The run that the function sees."""
+        return simulate(problem, method, plan, engine=engine, progress=False)
 
     def table(self) -> str:
         """Its name and fingerprint."""
         return described(self.function)
-
-
-def probe(function: Function, problem: Problem, method: Method, plan: Plan, engine: str) -> dict[str, xr.DataArray]:
-    """What a function returns of one run."""
-    return results(function(simulate(problem, method, plan, engine=engine, progress=False)))
 
 
 def results(returned: Any) -> dict[str, xr.DataArray]:
@@ -94,8 +99,7 @@ def _floats(value: Any, name: str) -> Floats:
     return as_numbers(value, f"reduce: {name}")
 
 
-def schema_of(first: Mapping[str, xr.DataArray]) -> tuple[dict[str, Array], dict[str, Coordinate]]:
-    """What a function gives of every run, and coordinates along it, from its results of the first."""
+def _schema(first: Mapping[str, xr.DataArray]) -> Schema:
     arrays, coords = dict[str, Array](), dict[str, Coordinate]()
     for name, one in first.items():
         arrays[name] = Array(tuple(map(str, one.dims)), one.shape, dict(one.attrs))

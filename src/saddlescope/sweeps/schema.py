@@ -17,14 +17,18 @@ from saddlescope._parts import allowed
 from saddlescope.observables import Variable
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
+from saddlescope.runs.swept import RECORD, SUMS
 from saddlescope.runs.variables import COORDINATES, coordinates, happenings, lengths, variables
 from saddlescope.sweeps.axes import Grid
 from saddlescope.sweeps.fields import Base
 from saddlescope.sweeps.layout import Array, Coordinate
-from saddlescope.sweeps.picks import SAVE, Pick, Picks
+from saddlescope.sweeps.picks import SAVE, Pick
 
-RESERVED = ("status", "message", "seconds", "digest", "sums")
+RESERVED = (*RECORD, SUMS)
 """Names in a sweep that cannot be those of a pick."""
+
+Schema = tuple[dict[str, Array], dict[str, Coordinate]]
+"""Arrays by name, and the coordinates along their own dims."""
 
 _SIZELESS = ("plan.seed", "plan.dtype", "data.label_noise", "data.seed")
 """Fields of the plan and the data that change no size."""
@@ -69,7 +73,7 @@ def everything(shapes: Iterable[Shape]) -> dict[str, Pick]:
     }
 
 
-def schema(picks: Mapping[str, Pick], shapes: Sequence[Shape]) -> tuple[Picks, dict[str, Coordinate]]:
+def schema(picks: Mapping[str, Pick], shapes: Sequence[Shape]) -> Schema:
     """What picks give of the runs, and the coordinates along their dims.
 
     Raises ValueError for a variable, a dim or an entry that no run has.
@@ -82,7 +86,7 @@ def schema(picks: Mapping[str, Pick], shapes: Sequence[Shape]) -> tuple[Picks, d
         for dim in dims:
             _check_same(along.setdefault(dim, (name, pick)), (name, pick), dim)
     coords = _coords({dim: pick for dim, (_, pick) in along.items()}, shapes)
-    return Picks(picks, arrays), {name: one for name, one in coords.items() if name not in arrays}
+    return arrays, {name: one for name, one in coords.items() if name not in arrays}
 
 
 def _array(name: str, pick: Pick, shapes: Sequence[Shape]) -> tuple[Array, list[str]]:
