@@ -25,6 +25,9 @@ from saddlescope.plan import Accumulate, Logspaced, Plan
 from saddlescope.problem import Problem
 from saddlescope.schedules import SCHEDULES
 
+RUN = (*NEEDED, "method", "plan")
+"""The tables that every run has."""
+
 LARGE = 1024
 """Numbers above which an array of a run is stored beside its TOML."""
 
@@ -93,7 +96,13 @@ def run_from_toml(
     >>> method.batch_size, plan.steps
     (16, 1000)
     """
-    tables = parse(text, (*NEEDED, "method", "plan"), (*OPTIONAL, "arrays"))
+    return run_from_tables(parse(text, RUN, (*OPTIONAL, "arrays")), folder, arrays)
+
+
+def run_from_tables(
+    tables: dict[str, Any], folder: str | os.PathLike[str] = ".", arrays: Mapping[Any, Any] | None = None
+) -> tuple[Problem, Method, Plan]:
+    """The run that the tables of a TOML describe, as ``run_from_toml``."""
     _fetch(tables, folder, arrays)
     method: Method = _with_schedule("method", tables["method"], "schedule", METHODS)
     plan_table = dict(tables["plan"]) if isinstance(tables["plan"], Mapping) else tables["plan"]
