@@ -57,6 +57,11 @@ class Sight:
         return singular_values(self.maps)
 
     @cached_property
+    def noises(self) -> tuple[Floats, Floats]:
+        """Noise on every mode (n, m), and of every layer along a mode (n, L, m)."""
+        return self.network.noises(self.data, self.temperature, self.weights, self.share)
+
+    @cached_property
     def in_modes(self) -> Array:
         """P in the teacher's basis (n, dy, dx), which shows ``u_αᵀPv_β``."""
         left, right = self.data.bases
@@ -141,14 +146,14 @@ OBSERVABLES = {
         "(y/x)²/time",
         "mode noise",
         "variance rate of u_αᵀPv_α under minibatch noise at T",
-        of=lambda s: s.network.mode_noise(s.data, s.temperature, s.weights, s.share),
+        of=lambda s: s.noises[0],
     ),
     "layer_noise": Observable(
         ("layer", "mode"),
         "weight²/time",
         "layer noise",
         "variance rate of W_l along W_{>l}ᵀu_α and W_{<l}v_α under minibatch noise at T",
-        of=lambda s: s.network.layer_noise(s.data, s.temperature, s.weights, s.share),
+        of=lambda s: s.noises[1],
     ),
     "effective_rank": Observable(
         (), "1", "effective rank", "exponential of the spectral entropy of P", of=lambda s: rank_of(s.singular_values)

@@ -180,11 +180,8 @@ class Residual(DeepLinear):
     def imbalance(self, weights):
         return deep_linear.imbalance(factors(weights))
 
-    def mode_noise(self, data, temperature, weights, share=1.0):
-        return deep_linear.mode_noise(data, temperature, factors(weights), share)
-
-    def layer_noise(self, data, temperature, weights, share=1.0):
-        return deep_linear.layer_noise(data, temperature, factors(weights), share)
+    def noises(self, data, temperature, weights, share=1.0):
+        return deep_linear.noises(data, temperature, factors(weights), share)
 '''
 DESCEND = """
 import warnings

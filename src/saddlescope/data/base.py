@@ -111,7 +111,7 @@ class Data:
         """Output dimension dy."""
         return int(self.teacher.shape[0])
 
-    @property
+    @cached_property
     def white(self) -> bool:
         """Whether Σ is the identity."""
         return bool(np.array_equal(self.sigma, np.eye(self.dim_in)))
@@ -327,6 +327,8 @@ def _half(matrix: Floats) -> Floats:
 
 
 def _complete(columns: Floats) -> Floats:
+    if columns.shape[0] == columns.shape[1]:
+        return columns.copy()
     full = np.linalg.qr(columns, mode="complete")[0]
     full[:, : columns.shape[1]] = columns
     return full

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -105,8 +105,12 @@ class Native:
                 factors=self.step.factors(first, last),
                 velocity=velocity,
             )
-        moved["velocity"] = () if velocity is None else self._layers(velocity)
-        return replace(state, step=until, weights=self._layers(weights), **moved)
+        return State(
+            step=until,
+            weights=self._layers(weights),
+            velocity=() if velocity is None else self._layers(velocity),
+            **moved,
+        )
 
     def _threads(self, steps: int) -> int:
         """The plan's threads, or as many as are worth starting for these steps, counted over all trajectories."""

@@ -176,7 +176,7 @@ class Reference:
         """``State.peak``: the largest noise strictly before learning, and the noise when learned."""
         step, temperature = self.step, self.step.temperature_at(state.step)
         weights = out_of_modes(step.data, state.weights)
-        noise = step.network.mode_noise(step.data, temperature, weights, step.share)
+        noise, _ = step.network.noises(step.data, temperature, weights, step.share)
         higher = np.isinf(state.learned[:, -1]) & (noise > state.peak[:, 0])
         now = np.stack([noise, np.full_like(noise, state.step), strengths, noise], axis=1)
         taken = np.stack([higher, higher, higher, passed[:, -1]], axis=1)

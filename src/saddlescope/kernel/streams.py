@@ -18,6 +18,10 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _ROTATIONS = {np.dtype(np.uint64): (23, 17, 45), np.dtype(np.uint32): (7, 9, 11)}
 
 
+Rotation = tuple[np.unsignedinteger, np.unsignedinteger]
+"""Bits by which a word is shifted to the left and to the right."""
+
+
 def seed_words(seed: int, members: ArrayLike, purpose: int, dtype: str = "float64") -> NDArray[np.unsignedinteger]:
     """Generator state (n, 4) of each member: 64-bit words for float64 streams, 32-bit for float32.
 
@@ -53,25 +57,31 @@ class Streams:
 
     def __init__(self, words: NDArray[np.unsignedinteger]) -> None:
         self.words: NDArray[np.unsignedinteger] = words.copy()
-        self._left, self._shift, self._right = _ROTATIONS[words.dtype]
+        left, shift, right = _ROTATIONS[words.dtype]
+        word, size = words.dtype.type, 8 * words.dtype.itemsize
+        self._left, self._right = (word(left), word(size - left)), (word(right), word(size - right))
+        self._shift: np.unsignedinteger = word(shift)
         self.dtype = np.dtype(np.float64 if words.dtype == np.uint64 else np.float32)
 
     def bits(self, active: NDArray[np.bool_] | None = None) -> NDArray[np.unsignedinteger]:
         """Next word of every stream (of the active ones; the others stay where they are)."""
         s0, s1, s2, s3 = self.words.T.copy()
         result = self._rotate(s0 + s3, self._left) + s0
-        t = s1 << s1.dtype.type(self._shift)
-        s2, s3 = s2 ^ s0, s3 ^ s1
-        s1, s0 = s1 ^ s2, s0 ^ s3
-        moved = np.stack([s0, s1, s2 ^ t, self._rotate(s3, self._right)], axis=-1)
+        t = s1 << self._shift
+        s2 ^= s0
+        s3 ^= s1
+        moved = np.empty_like(self.words)
+        moved[:, 0], moved[:, 1] = s0 ^ s3, s1 ^ s2
+        moved[:, 2], moved[:, 3] = s2 ^ t, self._rotate(s3, self._right)
         if active is not None:
             moved[~active] = self.words[~active]
         self.words = moved
         return result
 
-    def _rotate(self, word: NDArray[np.unsignedinteger], by: int) -> NDArray[np.unsignedinteger]:
-        size = word.dtype.itemsize * 8
-        return np.bitwise_or(word << word.dtype.type(by), word >> word.dtype.type(size - by))
+    @staticmethod
+    def _rotate(word: NDArray[np.unsignedinteger], by: Rotation) -> NDArray[np.unsignedinteger]:
+        left, right = by
+        return np.bitwise_or(word << left, word >> right)
 
     def _uniform(self, word: NDArray[np.unsignedinteger]) -> Floats:
         """In (0, 1]: the top 40 bits (centred) for float64; the size of an odd signed word, rounded, for float32."""
@@ -92,17 +102,27 @@ class Streams:
         return high >= np.uint32(1 << 31), np.pi / 2 * _signed(low) * 2.0**-31
 
     def pair(self, active: NDArray[np.bool_] | None = None) -> tuple[Floats, Floats]:
-        """Two independent normals of every stream (Box & Muller 1958), from 64 bits: one word or two."""
+        """Two independent normals of every stream, from 64 bits: one word or two."""
         high = self.bits(active)
-        low = high if self.dtype == np.float64 else self.bits(active)
+        return self._pairs(high, high if self.dtype == np.float64 else self.bits(active))
+
+    def _pairs(self, high: NDArray[np.unsignedinteger], low: NDArray[np.unsignedinteger]) -> tuple[Floats, Floats]:
+        """Pairs of independent normals (Box & Muller 1958)."""
         radius, (mirrored, angle) = np.sqrt(-2.0 * np.log(self._uniform(high))), self._angle(high, low)
         return radius * np.where(mirrored, -np.cos(angle), np.cos(angle)), radius * np.sin(angle)
 
     def normals(self, count: int) -> NDArray[np.floating]:
         """(n, count) standard normals; when count is odd, the last half of the last pair is dropped."""
         out = np.empty((len(self.words), count + 1), self.dtype)
-        for k in range(0, count, 2):
-            out[:, k], out[:, k + 1] = self.pair()
+        pairs = (count + 1) // 2
+        if not pairs:
+            return out[:, :count]
+        if self.dtype == np.float64:
+            high = low = np.stack([self.bits() for _ in range(pairs)], axis=1)
+        else:
+            words = np.stack([self.bits() for _ in range(2 * pairs)], axis=1)
+            high, low = words[:, ::2], words[:, 1::2]
+        out[:, : 2 * pairs : 2], out[:, 1 : 2 * pairs : 2] = self._pairs(high, low)
         return out[:, :count]
 
     def chi(self, degrees: int) -> NDArray[np.floating]:

@@ -127,10 +127,6 @@ class NetworkType(Protocol):
         """``log det ΘᵀΘ`` of neighbouring layers (n, L−1); NaN where it is not defined."""
         ...
 
-    def mode_noise(self, data: Data, temperature: float, weights: Weights, share: float = 1.0) -> Floats:
-        """Variance rate of every mode strength under minibatch noise at T (n, m)."""
-        ...
-
-    def layer_noise(self, data: Data, temperature: float, weights: Weights, share: float = 1.0) -> Floats:
-        """Variance rate of every layer along a mode (n, L, m)."""
+    def noises(self, data: Data, temperature: float, weights: Weights, share: float = 1.0) -> tuple[Floats, Floats]:
+        """Variance rates under minibatch noise at T: of mode strengths (n, m), of layers along modes (n, L, m)."""
         ...

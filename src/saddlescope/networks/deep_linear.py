@@ -146,7 +146,7 @@ def mode_noise(data: Data, temperature: float, weights: Weights, share: float = 
     >>> mode_noise(GaussianData([[2.0]], label_noise=1.0), 0.1, [np.ones((1, 1, 1))])  # T (2(s − s*)² + σ²)
     array([[0.3]])
     """
-    return temperature * _layer_covariance(data, weights, share)[0].sum(axis=(2, 3))
+    return noises(data, temperature, weights, share)[0]
 
 
 def layer_noise(data: Data, temperature: float, weights: Weights, share: float = 1.0) -> Floats:
@@ -159,9 +159,16 @@ def layer_noise(data: Data, temperature: float, weights: Weights, share: float =
     >>> layer_noise(GaussianData([[2.0]], label_noise=1.0), 0.1, [np.ones((1, 1, 1))])
     array([[[0.3]]])
     """
+    return noises(data, temperature, weights, share)[1]
+
+
+def noises(data: Data, temperature: float, weights: Weights, share: float = 1.0) -> tuple[Floats, Floats]:
+    """``mode_noise`` and ``layer_noise``, both from one covariance."""
     covariance, squares = _layer_covariance(data, weights, share)
     variance = np.diagonal(covariance, axis1=2, axis2=3)
-    return temperature * np.swapaxes(variance / squares, 1, 2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        alone = np.swapaxes(variance / squares, 1, 2)
+    return temperature * covariance.sum(axis=(2, 3)), temperature * alone
 
 
 def gradient_trace(data: Data, weights: Weights, error: Array, root: Array, share: float = 1.0) -> Array:
@@ -338,6 +345,5 @@ class DeepLinear:
     imbalance = staticmethod(imbalance)
     imbalance_trace = staticmethod(imbalance_trace)
     log_det = staticmethod(log_det)
-    mode_noise = staticmethod(mode_noise)
-    layer_noise = staticmethod(layer_noise)
+    noises = staticmethod(noises)
     balanced = balanced

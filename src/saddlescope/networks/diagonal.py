@@ -92,7 +92,7 @@ def mode_noise(data: Data, temperature: float, weights: Weights, share: float = 
     >>> mode_noise(GaussianData([[2.0]], label_noise=1.0), 0.1, [np.ones((1, 1, 1))])  # T (2(v − s*)² + σ²)
     array([[0.3]])
     """
-    return layer_noise(data, temperature, weights, share).sum(axis=1) * sum(map(_square, others(weights)))
+    return noises(data, temperature, weights, share)[0]
 
 
 def layer_noise(data: Data, temperature: float, weights: Weights, share: float = 1.0) -> Floats:
@@ -105,6 +105,12 @@ def layer_noise(data: Data, temperature: float, weights: Weights, share: float =
     sign = data.modes.left[0, 0] * data.modes.right[0, 0]
     rate = temperature * data.gradient_noise(share)(sign * end_to_end(weights)[:, 0])
     return np.stack([rate * _square(o) for o in others(weights)], axis=1)
+
+
+def noises(data: Data, temperature: float, weights: Weights, share: float = 1.0) -> tuple[Floats, Floats]:
+    """``mode_noise`` and ``layer_noise``, the first from the second."""
+    each = layer_noise(data, temperature, weights, share)
+    return each.sum(axis=1) * sum(map(_square, others(weights))), each
 
 
 def gradient_trace(data: Data, weights: Weights, error: Array, root: Array, share: float = 1.0) -> Array:
@@ -230,6 +236,5 @@ class Diagonal:
     imbalance = staticmethod(imbalance)
     imbalance_trace = staticmethod(imbalance_trace)
     log_det = staticmethod(log_det)
-    mode_noise = staticmethod(mode_noise)
-    layer_noise = staticmethod(layer_noise)
+    noises = staticmethod(noises)
     balanced = balanced

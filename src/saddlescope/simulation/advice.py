@@ -226,9 +226,9 @@ def _on_temperature(problem: Problem, method: Method, plan: Plan) -> Iterator[st
     if problem.network.depth != 2 or not _has_gradient_noise(method):
         return
     temperature = float(method.temperature_at(plan.steps)) * method.pace
-    hot, wide = {}, {}
+    hot, wide, plain = {}, {}, _plain(method)
     for mode, target in _modes(problem):
-        critical = theory.mode_sde(problem, _plain(method), mode).critical_temperature
+        critical = theory.mode_sde(problem, plain, mode).critical_temperature
         ratio = target * critical * method.batch
         if temperature > critical:
             hot[mode] = critical
@@ -282,10 +282,10 @@ def _plain(method: Method) -> Method:
     """The method at its full learning rate, to leading order in lr."""
     if isinstance(method, GradientFlow):
         return method
-    plain = replace(method, schedule=None)
+    plain = method if method.schedule is None else replace(method, schedule=None)
     if isinstance(plain, Langevin):
-        return replace(plain, order=1)
-    return replace(plain, momentum=0.0) if isinstance(plain, (GD, SGD)) else plain
+        return replace(plain, order=1) if plain.order > 1 else plain
+    return replace(plain, momentum=0.0) if isinstance(plain, (GD, SGD)) and plain.momentum else plain
 
 
 def _on_horizon(problem: Problem, method: Method, plan: Plan, state: State) -> Iterator[str]:
@@ -296,6 +296,7 @@ def _on_horizon(problem: Problem, method: Method, plan: Plan, state: State) -> I
     if problem.network.speed != 1:
         return  # its speed depends on how unequal the chains are
     steps, flow = plan.steps - state.step, GradientFlow(method.time_step)
+    decaying = replace(flow, weight_decay=method.weight_decay) if method.weight_decay else flow
     left = float(method.time(plan.steps) - method.time(state.step)) * method.pace
     norms = [np.linalg.norm(layer[:16].astype(np.float64), 2, axis=(1, 2)).max() for layer in state.weights]
     with np.errstate(over="ignore"):
@@ -305,7 +306,7 @@ def _on_horizon(problem: Problem, method: Method, plan: Plan, state: State) -> I
         goal = THRESHOLDS[0] * target
         if not 0 < start < goal:
             continue
-        rest = theory.mode_sde(problem, replace(flow, weight_decay=method.weight_decay), mode).fixed_point
+        rest = theory.mode_sde(problem, decaying, mode).fixed_point
         if rest < goal:
             held[mode] = max(rest, 0.0)
             continue
