@@ -15,9 +15,9 @@ from saddlescope.sweeps import layout as layouts
 from saddlescope.sweeps.export import export
 from saddlescope.sweeps.layout import Result
 from saddlescope.sweeps.memory import Memory
+from saddlescope.sweeps.store import Store
 
 pytest.importorskip("icechunk")
-from saddlescope.sweeps.store import Store
 
 
 @pytest.fixture(autouse=True)

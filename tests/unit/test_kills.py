@@ -126,7 +126,7 @@ def test_a_killed_run_loses_at_most_a_fifth_of_its_time(monkeypatch):
     engine = Reference(problem, method, plan)
 
     class Slow:
-        step, observe = engine.step, staticmethod(engine.observe)
+        step, look, observe_looks = engine.step, staticmethod(engine.look), staticmethod(engine.observe_looks)
 
         def advance(self, state, until):
             now[0] += 0.2

@@ -12,6 +12,7 @@ from xarray.plot.utils import label_from_attrs
 
 import saddlescope as sc
 import stores
+from saddlescope.engines.protocol import OneByOne
 from saddlescope.observables import OBSERVABLES, STANDARD
 from saddlescope.runfile import run_to_toml
 from saddlescope.runs.run import Save, earlier, events, final_state, joined_saves, kept, parts
@@ -183,11 +184,16 @@ def test_saves_summarised_together_have_the_bits_of_each_alone(n):
     lengths, kinds = sizes(problem, plan), variables(problem, plan).items()
     alive = [np.ones(n, bool), rng.random(n) < 0.8, np.zeros(n, bool)]
     saves = [
-        Save({name: rng.lognormal(0, 3, (n, *(lengths[dim] for dim in kind.dims[2:]))) for name, kind in kinds}, living)
+        Save(
+            {name: rng.lognormal(0, 3, (n, *(lengths[dim] for dim in kind.dims[2:]))) for name, kind in kinds},
+            (),
+            living,
+        )
         for living in alive[: saves_together(n, 1)]
         for _ in range(saves_together(n, 1) // 3)
     ]
-    together, alone = kept(saves, problem, plan), [kept([save], problem, plan) for save in saves]
+    engine = OneByOne()
+    together, alone = kept(engine, saves, problem, plan), [kept(engine, [save], problem, plan) for save in saves]
     for name, _ in kinds:
         np.testing.assert_array_equal(together[name], joined_saves(alone, name))
     assert len(saves) > 2
@@ -196,9 +202,9 @@ def test_saves_summarised_together_have_the_bits_of_each_alone(n):
 def test_saves_that_wait_for_a_summary_take_little_memory(monkeypatch):
     waiting: list[int] = []
 
-    def counted(saves, *others):
-        waiting.append(sum(values.nbytes for save in saves for values in save.values.values()))
-        return kept(saves, *others)
+    def counted(engine, saves, *others):
+        waiting.append(sum(part.nbytes for save in saves for part in (save.look[1], *save.weights)))
+        return kept(engine, saves, *others)
 
     monkeypatch.setattr(loop, "kept", counted)
     problem = sc.Problem(sc.DeepLinear((100, 100, 100)), sc.GaussianData(np.eye(100)), sc.init.Balanced(scale=0.1))

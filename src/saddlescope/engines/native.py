@@ -15,6 +15,7 @@ from saddlescope import _kernel, _threads, observables
 from saddlescope._arrays import Floats
 from saddlescope.data import is_finite
 from saddlescope.data.base import out_of_modes
+from saddlescope.data.dataset import CHUNK
 from saddlescope.engines import finite
 from saddlescope.engines.protocol import check_advance
 from saddlescope.engines.state import LAYERED, State, start
@@ -28,6 +29,9 @@ CHANGED = tuple(field.name for field in fields(State) if field.name not in ("ste
 
 THREAD_WORK = 1 << 16
 """Multiply-adds that take about as long as to start a thread."""
+
+SLOW_NUMBERS = 1 << 17
+"""Numbers of a temporary array of observables that the kernel does not have: those that a cache holds."""
 
 SCHEDULED_STEPS = 1 << 16
 """Steps under a schedule that go to the kernel at a time."""
@@ -67,6 +71,8 @@ class Native:
         self.threads = plan.threads or _threads.available()
         self._kernel = _kernel_of(self.step, instruction_set, route)
         self._work = problem.network.parameters * (max(problem.network.widths) + problem.data.samples)
+        length = max(min(problem.data.samples, CHUNK), *problem.network.widths)
+        self._rows = max(1, SLOW_NUMBERS // (len(problem.data.modes.strengths) * problem.network.depth * length))
         self._layer_places = _places(problem.network.shapes)
         columns = self._kernel.columns
         self._columns = {name: at for (name, _), at in zip(columns, _places([s for _, s in columns]), strict=True)}
@@ -127,8 +133,31 @@ class Native:
 
     def observe(self, state: State) -> dict[str, Floats]:
         """The observables of the step's description for every trajectory, leading axis n."""
-        step, data, shown = self.step, self.step.data, self._shown(state)
-        temperature = step.temperature_at(state.step)
+        return self._observe(self.step.temperature_at(state.step), self._shown(state))
+
+    def look(self, state: State) -> Look:
+        """Temperature and weights."""
+        return self.step.temperature_at(state.step), self._shown(state)
+
+    def observe_looks(self, looks: Sequence[Look]) -> dict[str, Floats]:
+        """What ``observe`` finds at each of these looks, with axes trajectory, save, …
+
+        Those of one temperature are observed in one call of the kernel.
+        """
+        found: list[dict[str, Floats]] = []
+        for temperature, same in itertools.groupby(looks, lambda look: look[0]):
+            tables = [shown for _, shown in same]
+            together = self._observe(temperature, tables[0] if len(tables) == 1 else np.concatenate(tables))
+            apart = len(tables), len(tables[0])
+            found.append({name: values.reshape(*apart, *values.shape[1:]) for name, values in together.items()})
+        joined = (
+            found[0] if len(found) == 1 else {name: np.concatenate([one[name] for one in found]) for name in found[0]}
+        )
+        return {name: values.swapaxes(0, 1) for name, values in joined.items()}
+
+    def _observe(self, temperature: float, shown: Floats) -> dict[str, Floats]:
+        """The observables of weights (rows, parameters) in the teacher's basis, each row by itself."""
+        step, data = self.step, self.step.data
         table = self._kernel.observe(shown, temperature, self.threads) if self._columns else shown
         found = {name: _part(table, place) for name, place in self._columns.items()}
         if found and len(data.modes.strengths) > _kernel.jacobi_modes:
@@ -137,11 +166,17 @@ class Native:
         if is_finite(data):
             for name in ("loss", "excess_loss", "mode_noise", "layer_noise"):
                 found.pop(name, None)
-        slow = [name for name in step.observed if name not in found]
-        if slow:
-            layers = out_of_modes(data, self._layers(shown))
-            found |= observables.observe(self.problem, temperature, layers, step.share, slow, step.decay)
+        if slow := [name for name in step.observed if name not in found]:
+            found |= self._slow(slow, temperature, shown)
         return {name: found[name] for name in step.observed}
+
+    def _slow(self, names: list[str], temperature: float, shown: Floats) -> dict[str, Floats]:
+        """Observables that the kernel does not have, of so many rows at a time that temporary arrays stay small."""
+        step, data, found = self.step, self.step.data, list[dict[str, Floats]]()
+        for first in range(0, len(shown), self._rows):
+            layers = out_of_modes(data, self._layers(shown[first : first + self._rows]))
+            found.append(observables.observe(self.problem, temperature, layers, step.share, names, step.decay))
+        return found[0] if len(found) == 1 else {name: np.concatenate([one[name] for one in found]) for name in names}
 
     def weights(self, state: State) -> tuple[Floats, ...]:
         """Layers (n, n_l, n_{l−1}) in the original basis, float64."""
@@ -160,6 +195,9 @@ class Native:
     def _layers(self, weights: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         return tuple(_part(weights, place) for place in self._layer_places)
 
+
+Look = tuple[float, Floats]
+"""Temperature, and weights (n, parameters) at the state's own step."""
 
 Place = tuple[slice | int, tuple[int, ...]]
 """Columns of a table that hold one array of each trajectory, and its shape."""

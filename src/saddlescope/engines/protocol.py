@@ -1,9 +1,11 @@
-"""What an engine is: it starts an ensemble, advances it, and observes it."""
+"""What an engine is: it starts an ensemble, advances it, and observes it, one save at a time or many together."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from saddlescope._arrays import Floats
@@ -45,6 +47,30 @@ class Engine(Protocol):
     def observe(self, state: State) -> dict[str, Floats]:
         """The observables of ``step.observed`` for every trajectory, leading axis n."""
         ...
+
+    def look(self, state: State) -> Any:
+        """What ``observe_looks`` needs of a state, less than the state itself."""
+        ...
+
+    def observe_looks(self, looks: Sequence[Any]) -> dict[str, Floats]:
+        """What ``observe`` finds at each of these looks, bit for bit, with axes trajectory, save, …"""
+        ...
+
+
+class OneByOne:
+    """An engine that observes every state as it is looked at."""
+
+    def observe(self, state: State) -> dict[str, Floats]:
+        """The observables of a state, leading axis n."""
+        raise NotImplementedError
+
+    def look(self, state: State) -> dict[str, Floats]:
+        """The observables of a state."""
+        return self.observe(state)
+
+    def observe_looks(self, looks: Sequence[dict[str, Floats]]) -> dict[str, Floats]:
+        """The same, with axes trajectory, save, …"""
+        return {name: np.stack([look[name] for look in looks], axis=1) for name in looks[0]}
 
 
 def check_advance(step: Step, state: State, until: int, normals: NDArray[Any] | None) -> None:

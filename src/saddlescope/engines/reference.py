@@ -21,7 +21,7 @@ from saddlescope.data.base import out_of_modes
 from saddlescope.engines import correlator, dormand_prince
 from saddlescope.engines import state as states
 from saddlescope.engines.finite import Finite
-from saddlescope.engines.protocol import check_advance
+from saddlescope.engines.protocol import OneByOne, check_advance
 from saddlescope.engines.state import State, descent, error, start
 from saddlescope.engines.step import decode
 from saddlescope.kernel.streams import Streams
@@ -44,7 +44,7 @@ class Now:
     streams: Streams
 
 
-class Reference:
+class Reference(OneByOne):
     """Advances one ensemble in plain NumPy, all trajectories of a step at once.
 
     >>> from saddlescope import DeepLinear, GaussianData, GD, init

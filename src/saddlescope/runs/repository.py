@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,6 +63,22 @@ def exists(place: Place) -> bool:
         return bool(icechunk().Repository.exists(storage(place)))
 
 
+def made(place: Place) -> Any:
+    """The repository at a place, new or not."""
+    package, where = icechunk(), storage(place)
+    if package.Repository.exists(where):
+        return package.Repository.open(where)
+    form = {} if package.__version__.startswith("1.") else {"spec_version": 1}  # which both versions read and write
+    try:
+        return package.Repository.create(where, **form)
+    except package.IcechunkError:  # another process may be about to create it
+        for _ in range(20):
+            if package.Repository.exists(where):
+                return package.Repository.open(where)
+            time.sleep(0.1)
+        raise
+
+
 def opened(place: Place) -> Any:
     """The repository; DamagedStore when it cannot be read."""
     with reading(place):
@@ -69,14 +86,14 @@ def opened(place: Place) -> Any:
 
 
 @contextmanager
-def reading(place: Place) -> Iterator[None]:
+def reading(place: Place, what: str = "it", fix: str = "") -> Iterator[None]:
     """What cannot be read is damaged: DamagedStore, in one sentence."""
     try:
         yield
     except (DamagedStore, ImportError, KeyboardInterrupt, MemoryError):
         raise
     except Exception as error:
-        raise damaged(place, f"it cannot be read ({line(error)})") from None
+        raise damaged(place, f"{what} cannot be read ({line(error)})", fix) from None
 
 
 @contextmanager
@@ -85,7 +102,8 @@ def in_words(place: Place, consequence: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not type(error).__module__.startswith("icechunk"):
+        package = icechunk()
+        if not isinstance(error, package.IcechunkError) or isinstance(error, package.ConflictError):
             raise
         found = _ERRNO.search(str(error))
         number = int(found[1]) if found else errno.EIO
@@ -100,8 +118,8 @@ def in_words(place: Place, consequence: str) -> Iterator[None]:
 
 def line(error: Exception) -> str:
     """An error on one line, without the trace of Icechunk."""
-    first = str(error).split("|", 1)[0]
-    return f"{type(error).__name__}: {' '.join(first.split()):.160}"
+    first = str(error).split("|", 1)[0].split()
+    return f"{type(error).__name__}: {' '.join(first[first[:1] == ['x'] :]):.160}"
 
 
 def damaged(place: Place, what: str, fix: str = "") -> DamagedStore:

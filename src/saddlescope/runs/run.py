@@ -7,7 +7,7 @@ import importlib.metadata
 import itertools
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -169,37 +169,43 @@ def _langevin_noise(step: Step) -> dict[str, str]:
 
 @dataclass(frozen=True, eq=False)
 class Save:
-    """One save: variables of every trajectory (n, …), and the trajectories that count in statistics (n,)."""
+    """One save: what the engine looked at, weights if they are kept, and trajectories that have not diverged (n,)."""
 
-    values: dict[str, Floats]
+    look: Any
+    weights: tuple[Floats, ...]
     alive: NDArray[np.bool_]
 
 
 def record(engine: Engine, plan: Plan, state: State) -> Save:
     """One save of the ensemble."""
-    values = engine.observe(state)
+    return Save(engine.look(state), engine.weights(state) if plan.keep == "weights" else (), state.status == 0)
+
+
+def kept(engine: Engine, saves: Sequence[Save], problem: Problem, plan: Plan) -> Record:
+    """What the plan keeps of successive saves; those with the same trajectories alive are summarised together.
+
+    A trajectory counts in statistics if it has not diverged and its loss is finite.
+    """
+    names, values = variables(problem, plan), engine.observe_looks([save.look for save in saves])
     if plan.keep == "weights":
-        values |= dict(zip(weight_names(engine.step.network), engine.weights(state), strict=True))
-    return Save(values, (state.status == 0) & np.isfinite(values["loss"]))
-
-
-def kept(saves: Sequence[Save], problem: Problem, plan: Plan) -> Record:
-    """What the plan keeps of successive saves; those with the same trajectories alive are summarised together."""
-    names = variables(problem, plan)
+        layers = zip(*(save.weights for save in saves), strict=True)
+        values |= {
+            name: np.stack(layer, axis=1) for name, layer in zip(weight_names(problem.network), layers, strict=True)
+        }
     if plan.keep != "statistics":
-        return _stacked(saves, names)
-    groups = [list(same) for _, same in itertools.groupby(saves, lambda save: save.alive.tobytes())]
-    found = [statistics(_stacked(same, names), same[0].alive) for same in groups]
+        return {name: values[name] for name in names}
+    alive = np.stack([save.alive for save in saves]) & np.isfinite(values["loss"]).T
+    changes = np.flatnonzero((alive[1:] != alive[:-1]).any(axis=1)) + 1
+    found = [
+        statistics({name: values[name][:, start:end] for name in names}, alive[start])
+        for start, end in itertools.pairwise([0, *changes.tolist(), len(saves)])
+    ]
     return {name: joined_saves(found, name) for name in names}
-
-
-def _stacked(saves: Sequence[Save], names: Iterable[str]) -> Record:
-    return {name: np.stack([save.values[name] for save in saves], axis=1) for name in names}
 
 
 def joined_saves(records: Sequence[Record], name: str) -> Floats:
     """One variable of records that follow each other."""
-    return np.concatenate([one[name] for one in records], axis=1)
+    return records[0][name] if len(records) == 1 else np.concatenate([one[name] for one in records], axis=1)
 
 
 def status(problem: Problem, state: State) -> NDArray[np.int64]:

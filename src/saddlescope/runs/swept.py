@@ -33,6 +33,7 @@ MARK = "saddlescope-sweep"
 """A file that marks the folder of a sweep, beside those of Icechunk."""
 
 SUMS = "sums"
+AGAIN = "run the same sweep again, which repeats what is damaged, or restore it from a copy"
 SLAB = 1 << 25
 """Bytes of values that are read and verified at a time, if a row of chunks is not larger."""
 
@@ -243,7 +244,7 @@ def slabs(content: Content, name: str, span: Box) -> Iterator[tuple[Box, NDArray
 def verified(content: Content, name: str, box: Box) -> NDArray[Any]:
     """A variable in a box of whole blocks; DamagedStore unless every block is what was written."""
     blocks, first = content.blocks(name), content.offsets[name]
-    with repository.reading(content.place):
+    with repository.reading(content.place, name, AGAIN):
         values = plain(np.asarray(content.arrays[name][box]))
         sums = content.sums
     for block in blocks.within(box):
@@ -252,8 +253,7 @@ def verified(content: Content, name: str, box: Box) -> NDArray[Any]:
         expected = int(sums[first + block]) or checksum(np.full_like(part, fill(name)))
         if checksum(part) != expected:
             runs = f"{blocks.rows(block).start} to {blocks.rows(block).stop - 1}"
-            fix = "run the sweep again, which repeats what is damaged, or restore it from a copy"
-            raise repository.damaged(content.place, f"{name} of the runs {runs} is not what was written", fix)
+            raise repository.damaged(content.place, f"{name} of the runs {runs} is not what was written", AGAIN)
     return values
 
 

@@ -161,7 +161,7 @@ def seconds(problem: Problem, method: Method, plan: Plan, engine: str = "auto") 
     made = make_engine(engine, problem, method, part)
     state = made.init()
     began = time.perf_counter()
-    kept([record(made, part, state)], problem, part)
+    kept(made, [record(made, part, state)], problem, part)
     save = time.perf_counter() - began
     steps, spent = 1, 0.0
     while spent < MEASURED_SECONDS and state.step < plan.steps:

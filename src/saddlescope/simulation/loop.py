@@ -49,7 +49,7 @@ def advance(engine: Engine, problem: Problem, plan: Plan, sink: Sink, progress: 
                 state = pace.advance(engine, state, goals[bisect_right(goals, state.step)])
             except MemoryError as error:
                 if fresh:
-                    records.append(kept(fresh, problem, plan))
+                    records.append(kept(engine, fresh, problem, plan))
                 sink.commit(state, records)
                 raise MemoryError(_kept_until(state.step, sink, error)) from None
             if state.step in saves:
@@ -57,7 +57,7 @@ def advance(engine: Engine, problem: Problem, plan: Plan, sink: Sink, progress: 
             show(state.step)
             due = stop.wanted or state.step == plan.steps or clock.due
             if fresh and (due or len(fresh) == together):
-                records.append(kept(fresh, problem, plan))
+                records.append(kept(engine, fresh, problem, plan))
                 fresh = []
                 due = due or _bytes(records) > COMMIT_BYTES
             if due:
@@ -69,8 +69,9 @@ def advance(engine: Engine, problem: Problem, plan: Plan, sink: Sink, progress: 
 
 
 def most_together(problem: Problem, plan: Plan) -> int:
-    """Most saves of a run that are summarised in one pass."""
-    return saves_together(plan.count, sum(math.prod(shape[2:]) for shape in shapes(problem, plan).values()))
+    """Most saves of a run that are observed and summarised in one pass."""
+    numbers = sum(math.prod(shape[2:]) for shape in shapes(problem, plan).values())
+    return saves_together(plan.count, problem.network.parameters + numbers)
 
 
 def _kept_until(step: int, sink: Sink, error: MemoryError) -> str:

@@ -74,6 +74,6 @@ def _advanced(engine: Engine, problem: Problem, plan: Plan, state: State) -> tup
         if goal in saves:
             fresh.append(record(engine, plan, state))
         if fresh and (len(fresh) == together or goal == plan.steps):
-            records.append(kept(fresh, problem, plan))
+            records.append(kept(engine, fresh, problem, plan))
             fresh = []
     return state, records

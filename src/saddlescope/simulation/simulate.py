@@ -101,7 +101,7 @@ def _sink(start: Start, engine: Engine, out: Any, overwrite: bool) -> Sink:
         advice.before(problem, method, plan, engine, state)
         records = start.records
         if not records and plan.save_steps[0] == state.step:
-            records = [kept([record(engine, plan, state)], problem, plan)]
+            records = [kept(engine, [record(engine, plan, state)], problem, plan)]
         empty = frame(problem, method, plan, attrs)
         if path is None:
             return Memory(empty, problem, plan, state, records)

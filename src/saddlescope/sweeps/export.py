@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,11 @@ def export(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
         try:
             made = folder / place.name
             if suffix == ".zarr":
-                sweep.to_zarr(made, zarr_format=3, consolidated=False)
+                with (
+                    warnings.catch_warnings()
+                ):  # consolidated metadata, which xarray looks for, are not in the standard
+                    warnings.simplefilter("ignore", UserWarning)
+                    sweep.to_zarr(made, zarr_format=3, consolidated=True)
             else:
                 _for_netcdf(sweep).to_netcdf(made)
             made.rename(place)

@@ -17,7 +17,7 @@ import itertools
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,7 +32,7 @@ from saddlescope._warnings import warn
 from saddlescope.runs import repository, swept
 from saddlescope.runs.repository import BRANCH, Place
 from saddlescope.runs.swept import RECORD, Content, checksum
-from saddlescope.sweeps import chunks, lock, salvage
+from saddlescope.sweeps import chunks, lease, lock, salvage
 from saddlescope.sweeps.chunks import Chunk, Written
 from saddlescope.sweeps.layout import PENDING, Layout, Result
 from saddlescope.sweeps.salvage import Record
@@ -46,6 +46,7 @@ class Store:
         self._repository = repository.opened(place)
         content = swept.opened(place)
         self._content: Content | None = content
+        self._tip = content.commit
         _check_same(content, layout)
         self._values: dict[int, list[Floats]] = {}
         self._stored = 0
@@ -69,7 +70,7 @@ class Store:
         """
         repository.icechunk()
         with ExitStack() as held:
-            place, new = lock.take(path, overwrite, held)
+            place, new = (lease if repository.is_address(path) else lock).take(path, overwrite, held)
             if new:
                 _create(place, layout)
             store = cls(place, layout, held)
@@ -82,13 +83,13 @@ class Store:
 
     def _rewritten(self, content: Content) -> tuple[Record, NDArray[np.uint64]]:
         """What is intact, written anew; warns of the rest."""
+        self._stored = before = _done_runs(content)
         with self._writing():
-            session = self._repository.writable_session(BRANCH)
+            session = self._session()
             record, sums = salvage.copy(content, self.layout, session.store)
-            session.commit("what is intact")
+            self._tip = session.commit("what is intact")
         self._flush()
-        before, after = _done_runs(content), int(np.count_nonzero(record["status"]))
-        if lost := before - after:
+        if lost := before - int(np.count_nonzero(record["status"])):
             warn(f"{lost:,} of the {before:,} runs in {str(self.place)!r} are damaged and are executed again")
         self._content = content = swept.opened(self.place)
         self._described = {name: array.metadata for name, array in content.arrays.items()}
@@ -132,7 +133,7 @@ class Store:
 
     def fork(self) -> Any:
         """A session that can be pickled, with which a worker writes blocks: ``chunks.write_block``."""
-        return self._repository.writable_session(BRANCH).fork()
+        return self._session().fork()
 
     def merge(self, session: Any, written: Sequence[Written]) -> None:
         """Put the blocks that a worker has written with a session into the next commit."""
@@ -150,11 +151,11 @@ class Store:
         if not self._recorded:
             return
         with self._writing():
-            session = self._repository.writable_session(BRANCH)
+            session = self._session()
             if self._forks:
                 session.merge(*self._forks)
             self._write(session.store)
-            session.commit(f"{self._done} of {self.layout.size} runs")
+            self._tip = session.commit(f"{self._done} of {self.layout.size} runs")
         self._flush()
         for block in self._dirty:
             if self._record["status"][self.layout.blocks.rows(block)].all():
@@ -163,10 +164,25 @@ class Store:
         for kept in (self._forks, self._dirty, self._recorded):
             kept.clear()
 
+    def _session(self) -> Any:
+        """A session from the last commit, which must be the last that this process knows."""
+        session = self._repository.writable_session(BRANCH)
+        if session.snapshot_id != self._tip:
+            raise self._overtaken()
+        return session
+
+    def _overtaken(self) -> BlockingIOError:
+        return BlockingIOError(
+            f"out {str(self.place)!r} was changed by another process meanwhile; run again to resume it"
+        )
+
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        with repository.in_words(self.place, f"it resumes with the {self._stored:,} runs that are stored"):
-            yield
+        try:
+            with repository.in_words(self.place, f"it resumes with the {self._stored:,} runs that are stored"):
+                yield
+        except repository.icechunk().ConflictError:
+            raise self._overtaken() from None
 
     def _flush(self) -> None:
         if isinstance(self.place, Path):
@@ -191,10 +207,15 @@ class Store:
 
     def tidy(self) -> None:
         """Remove what earlier commits have left; a dataset that was loaded before may have to be loaded again."""
-        with self._writing():
-            now = datetime.now(UTC)
-            self._repository.expire_snapshots(now)
-            self._repository.garbage_collect(now)
+        before = datetime.now(UTC) - (timedelta(0) if isinstance(self.place, Path) else lease.TIDY_AFTER)
+        try:
+            self._repository.expire_snapshots(before)
+            self._repository.garbage_collect(before)
+        except repository.icechunk().IcechunkError as error:
+            what = repository.line(error)
+            warn(
+                f"earlier versions in {str(self.place)!r} are kept: they could not be removed ({what}); use it as it is"
+            )
         if isinstance(self.place, Path):
             lock.sweep_up(self.place)
             self._flush()
@@ -224,14 +245,7 @@ def _create(place: Place, layout: Layout) -> None:
 
 
 def _first_commit(place: Place, layout: Layout) -> None:
-    icechunk, storage = repository.icechunk(), repository.storage(place)
-    if icechunk.Repository.exists(storage):
-        made = icechunk.Repository.open(storage)
-    else:
-        form = (
-            {} if icechunk.__version__.startswith("1.") else {"spec_version": 1}
-        )  # which both versions read and write
-        made = icechunk.Repository.create(storage, **form)
+    made = repository.made(place)
     session = made.writable_session(BRANCH)
     chunks.lay_out(session.store, layout)
     session.commit("a new sweep")

@@ -22,7 +22,7 @@ from saddlescope.engines.jax.layout import Layout
 from saddlescope.engines.jax.member import Member
 from saddlescope.engines.jax.programs import halves, programs
 from saddlescope.engines.jax.table import Table
-from saddlescope.engines.protocol import check_advance
+from saddlescope.engines.protocol import OneByOne, check_advance
 from saddlescope.engines.state import State
 from saddlescope.engines.step import decode
 from saddlescope.methods import Rule
@@ -35,7 +35,7 @@ WINDOW = 1024
 """Steps whose factors of a schedule are passed at a time."""
 
 
-class Ensemble:
+class Ensemble(OneByOne):
     """Advances one ensemble of a Model.
 
     Raises ValueError for a Model that was read from a store, which holds no functions.

@@ -24,7 +24,7 @@ from saddlescope._arrays import Floats
 from saddlescope.engines import state as states
 from saddlescope.engines.jax.form import Form, Numbers
 from saddlescope.engines.jax.walk import Chunk, Span, walk
-from saddlescope.engines.protocol import check_advance
+from saddlescope.engines.protocol import OneByOne, check_advance
 from saddlescope.engines.state import State, start
 from saddlescope.engines.step import ORDERED, Step, decode
 from saddlescope.methods import Rule
@@ -38,7 +38,7 @@ MOST, SCHEDULED = 1 << 30, 1 << 12
 """Steps of one call of the program, and under a schedule, whose factors are an argument."""
 
 
-class Layered:
+class Layered(OneByOne):
     """Engine of one run in JAX, on all its devices; on processors at most the plan's threads.
 
     ``chunk`` is the number of members that are advanced together, chosen by the kind of device.
