@@ -28,7 +28,7 @@ def result(index, layout, version=0):
     values = tuple(rng.normal(size=own.shape) for own in layout.arrays.values())
     if status == RAISED:
         values = tuple(np.full_like(one, np.nan) for one in values)
-    return Result(index, status, MESSAGE if status == RAISED else "", values, 0.25)
+    return Result(index, status, MESSAGE if status == RAISED else "", values, index / 1024)
 
 
 def filled(store, layout, indices, every=50, version=0):

@@ -69,13 +69,15 @@ def damage(kind, store, rng):
     return file.relative_to(store).parts[0]
 
 
-def outcome(use, truth):
-    """Whether a use is right, refused in one sentence, or neither."""
+def outcome(use, truth, lost_seconds=False):
+    """Whether a use is right, but for times that may be lost, refused in one sentence, or neither."""
     try:
         found = use()
     except DamagedStore as error:
         text = str(error)
         return "refused" if "\n" not in text and "is damaged: " in text else f"refused badly: {text}"
+    if lost_seconds and found.seconds.isnull().any():
+        found["seconds"] = found.seconds.fillna(truth.seconds)
     return "right" if found.identical(truth) else "silently wrong"
 
 
@@ -102,7 +104,7 @@ def trial(kind, stored, place, rng, found):
         warnings.simplefilter("ignore", UserWarning)
         read = outcome(lambda: sc.load(place).load(), part)
         one = outcome(lambda: sc.load(place).loss.isel(width=0).load(), part.loss.isel(width=0))
-        again = outcome(lambda: resumed(place, sweep()), whole)
+        again = outcome(lambda: resumed(place, sweep()), whole, lost_seconds=True)
     for what, how in (("read", read), ("part", one), ("resumed", again)):
         found[(what, how, where)] += 1
 

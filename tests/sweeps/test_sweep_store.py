@@ -250,3 +250,50 @@ def test_every_digest_is_that_of_its_values(stored):
         run = sweep.isel(dict(zip(one.dims, np.unravel_index(index, one.shape), strict=True)))
         values = (run.loss.values, run.mode_strength.values)
         assert Result(index, int(run.status), str(run.message.item()), values, 0.0).digest == int(run.digest)
+
+
+def test_every_bit_pattern_of_nan_is_kept(tmp_path):
+    """Chunks full of NaN are not those of pending runs: 0/0 has another sign than ``np.nan``."""
+    one = layout()
+    store, negative = Store.open(tmp_path / "sweep.zarr", one), np.copysign(np.nan, -1.0)
+    for index in range(one.size):
+        store.put(Result(index, 2, "", (np.array(negative), np.full(5, negative)), 0.0))
+    store.commit()
+    found = store.dataset()
+    assert np.signbit(found.loss).all() and np.signbit(found.mode_strength).all() and found.loss.isnull().all()
+    store.close()
+    assert Store.open(store.place, one).pending().size == 0
+
+
+def test_attributes_are_added_by_a_commit(tmp_path):
+    one = layout()
+    store = Store.open(tmp_path / "sweep.zarr", one)
+    store.annotate({"hosts": ("a", "b"), "number": np.int64(3)})
+    assert "hosts" not in store.dataset().attrs
+    store.commit()
+    expected = {"toml": "lr = 1", "version": "0", "hosts": ["a", "b"], "number": 3}
+    assert store.dataset().attrs == expected
+    store.close()
+    again = Store.open(store.place, layout(attrs={"version": "1"}))
+    assert again.attrs == expected, "of the first call, until they are changed"
+    again.close()
+
+
+def test_a_commit_that_was_interrupted_after_it_was_done(tmp_path, monkeypatch, truth):
+    """Ctrl-C arrives when Icechunk has made the commit, but before the store knows."""
+    one, store = layout(), Store.open(tmp_path / "sweep.zarr", layout())
+    filled(store, one, range(30))
+    store.put(result(30, one))
+    with monkeypatch.context() as patch:
+
+        def interrupted():
+            raise KeyboardInterrupt
+
+        tip = store._tip
+        patch.setattr(store, "_flush", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            store.commit()
+        store._tip = tip
+    filled(store, one, range(31, one.size))
+    xr.testing.assert_identical(store.dataset().load(), truth)
+    store.close()

@@ -65,6 +65,11 @@ class Content:
         return dict(self.group.attrs["sweep"])
 
     @property
+    def attrs(self) -> dict[str, Any]:
+        """The attributes of the dataset."""
+        return {name: value for name, value in self.group.attrs.items() if name not in ("sweep", "seal", "coordinates")}
+
+    @property
     def axes(self) -> list[str]:
         """Dims of the axes."""
         return list(self.about["axes"])
@@ -170,10 +175,7 @@ class _Backend(BackendEntrypoint):
                 found[name] = xr.Variable(dims, data, attrs)
             elif name != SUMS:
                 coords[name] = xr.Variable(dims, plain(array[...]), attrs)
-        attrs = {
-            name: value for name, value in content.group.attrs.items() if name not in ("sweep", "seal", "coordinates")
-        }
-        return xr.Dataset({name: found[name] for name in kept}, coords, attrs)
+        return xr.Dataset({name: found[name] for name in kept}, coords, content.attrs)
 
 
 def plain(values: NDArray[Any]) -> NDArray[Any]:

@@ -7,6 +7,7 @@ and a ``Written``, of some bytes a run, which ``Store.merge`` puts into the next
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -22,7 +23,7 @@ from saddlescope.sweeps.layout import Layout, Result
 SUMS_CHUNK = 4096
 
 
-def lay_out(store: Any, layout: Layout) -> None:
+def lay_out(store: Any, layout: Layout, attrs: Mapping[str, Any]) -> None:
     """The arrays of a sweep with all runs pending, in place of everything that was in a Zarr store."""
     import zarr
     from zarr.codecs import Crc32cCodec, ZstdCodec
@@ -39,32 +40,39 @@ def lay_out(store: Any, layout: Layout) -> None:
             fill_value=fill,
             compressors=codecs,
             dimension_names=dims,
-            attributes=dict(attrs),
+            attributes=_as_json(attrs),
         )
 
-    for name, (dims, values, attrs) in layout.coords.items():
+    for name, (dims, values, own_attrs) in layout.coords.items():
         values = np.asarray(values)
         text = values.dtype.kind in "OUT"
-        array = create(name, str if text else values.dtype, "" if text else 0, values.shape, values.shape, dims, attrs)
+        dtype: Any = str if text else values.dtype
+        fill: Any = "" if text else 0
+        array = create(name, dtype, fill, values.shape, values.shape, dims, own_attrs)
         if values.size:
             array[...] = values.astype(object) if text else values
     for name, own in layout.arrays.items():
         shape, chunks = layout.shape + own.shape, layout.blocks.chunk + own.shape
         create(name, "float64", np.nan, shape, chunks, layout.dims + own.dims, own.attrs)
-    for name, (dtype, fill, attrs) in RECORD.items():
-        kind = str if dtype == "object" else dtype
-        create(name, kind, fill, layout.shape, layout.records.chunk, layout.dims, attrs)
+    for name, (kind, pending, own_attrs) in RECORD.items():
+        dtype = str if kind == "object" else kind
+        create(name, dtype, pending, layout.shape, layout.records.chunk, layout.dims, own_attrs)
     count = sum(len(blocks) for blocks, _ in layout.geometry.values())
     create(SUMS, "uint64", 0, (count,), (min(count, SUMS_CHUNK),), ("chunk",), {"definition": "BLAKE2b of every chunk"})
-    describe(group, layout)
+    describe(group, layout, attrs)
 
 
-def describe(group: Any, layout: Layout) -> None:
+def _as_json(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes without numbers and arrays of NumPy, and without tuples."""
+    found: dict[str, Any] = json.loads(json.dumps(dict(attrs), default=lambda value: value.tolist()))
+    return found
+
+
+def describe(group: Any, layout: Layout, attrs: Mapping[str, Any]) -> None:
     """Write the attributes of a sweep, with their seal."""
     about = {"axes": list(layout.dims), "arrays": list(layout.arrays), "identity": layout.identity}
     apart = [name for name, (dims, _, _) in layout.coords.items() if dims != (name,)]
-    attrs = {**layout.attrs, "sweep": about, "coordinates": " ".join(apart)}
-    group.attrs.put(attrs)
+    group.attrs.put(_as_json({**attrs, "sweep": about, "coordinates": " ".join(apart)}))
     group.attrs["seal"] = seal(dict(group.attrs), dict(group.arrays()))
 
 
@@ -99,7 +107,9 @@ def write(store: Any, described: Mapping[str, Any], chunks: Sequence[Chunk]) -> 
     from zarr.core.sync import sync
     from zarr.storage import StorePath
 
-    arrays = {name: AsyncArray(described[name], StorePath(store, name)) for name in {one.name for one in chunks}}
+    whole: Any = {"write_empty_chunks": True}  # a chunk of fill values is not one without: NaN has many bit patterns
+    used = {one.name for one in chunks}
+    arrays = {name: AsyncArray(described[name], StorePath(store, name), whole) for name in used}
 
     async def write_all() -> None:
         await asyncio.gather(*(arrays[one.name].setitem(one.box, one.values) for one in chunks))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ class Memory:
     """
 
     def __init__(self, layout: Layout) -> None:
-        self.layout = layout
+        self.layout, self.attrs = layout, dict(layout.attrs)
         self._record = {name: np.full(layout.size, fill, dtype) for name, (dtype, fill, _) in RECORD.items()}
         self._values: list[Floats] = [np.full((layout.size, *one.shape), np.nan) for one in layout.arrays.values()]
 
@@ -38,6 +39,10 @@ class Memory:
             own[result.index] = value
         for name, kept in self._record.items():
             kept[result.index] = getattr(result, name)
+
+    def annotate(self, attrs: Mapping[str, Any]) -> None:
+        """Add or change attributes of the dataset; ``attrs`` has those that it has."""
+        self.attrs.update(attrs)
 
     def commit(self) -> None:
         """Nothing: there is no disk."""
@@ -57,4 +62,4 @@ class Memory:
         for name, (_, _, attrs) in RECORD.items():
             made[name] = (layout.dims, self._record[name].reshape(layout.shape), attrs)
         coords = {name: (dims, values, dict(attrs)) for name, (dims, values, attrs) in layout.coords.items()}
-        return xr.Dataset(made, coords, dict(layout.attrs))
+        return xr.Dataset(made, coords, dict(self.attrs))

@@ -41,7 +41,7 @@ def intact(content: Content, layout: Layout) -> Record | None:
 
 def copy(content: Content, layout: Layout, store: Any) -> tuple[Record, NDArray[np.uint64]]:
     """Write all runs whose digest is right into a Zarr store, laid out anew; their record and all checksums."""
-    chunks.lay_out(store, layout)
+    chunks.lay_out(store, layout, content.attrs)
     described, record = chunks.metadata(store), empty(layout)
     sums = np.zeros(described[SUMS].shape, np.uint64)
 
@@ -54,6 +54,7 @@ def copy(content: Content, layout: Layout, store: Any) -> tuple[Record, NDArray[
         box, rows = layout.records.box(block), layout.records.rows(block)
         for name, kept in record.items():
             kept[rows] = _readable(content, name, box).reshape(-1)
+    record["seconds"][:] = _seconds(content, layout)
     for block in range(len(layout.blocks)):
         box, rows = layout.blocks.box(block), layout.blocks.rows(block)
         if record["status"][rows].any():
@@ -76,6 +77,15 @@ def _readable(content: Content, name: str, box: Box) -> NDArray[Any]:
     except Exception:
         shape = (*(part.stop - part.start for part in box), *array.shape[len(box) :])
         return np.full(shape, swept.fill(name), RECORD[name][0] if name in RECORD else "float64")
+
+
+def _seconds(content: Content, layout: Layout) -> NDArray[Any]:
+    """The times of the runs, which are no part of their digests: all of them, or NaN."""
+    try:
+        found = [one for _, one in swept.slabs(content, "seconds", tuple(slice(0, size) for size in layout.shape))]
+        return np.concatenate(found).reshape(-1)
+    except DamagedStore:
+        return np.full(layout.size, np.nan, np.float32)
 
 
 def _drop_damaged(record: Record, rows: slice, values: list[Floats]) -> None:

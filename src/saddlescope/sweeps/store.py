@@ -14,8 +14,9 @@ lost its lease cannot commit: Icechunk compares the last commit with the one tha
 from __future__ import annotations
 
 import itertools
+import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -49,7 +50,8 @@ class Store:
         self._tip = content.commit
         _check_same(content, layout)
         self._values: dict[int, list[Floats]] = {}
-        self._stored = 0
+        self._stored, self._token = 0, secrets.token_hex(8)
+        self.attrs, self._annotated = content.attrs, False
         self._dirty: set[int] = set()
         self._recorded: list[int] = []
         self._forks: list[Any] = []
@@ -87,7 +89,7 @@ class Store:
         with self._writing():
             session = self._session()
             record, sums = salvage.copy(content, self.layout, session.store)
-            self._tip = session.commit("what is intact")
+            self._tip = session.commit("what is intact", {"by": self._token})
         self._flush()
         if lost := before - int(np.count_nonzero(record["status"])):
             warn(f"{lost:,} of the {before:,} runs in {str(self.place)!r} are damaged and are executed again")
@@ -131,6 +133,11 @@ class Store:
         found = [swept.verified(self._content, name, box) for name in layout.arrays]
         return [one.reshape(shape).copy() for one, shape in zip(found, shapes, strict=True)]
 
+    def annotate(self, attrs: Mapping[str, Any]) -> None:
+        """Add or change attributes of the dataset with the next commit; ``attrs`` has those that it has."""
+        self.attrs.update(attrs)
+        self._annotated = True
+
     def fork(self) -> Any:
         """A session that can be pickled, with which a worker writes blocks: ``chunks.write_block``."""
         return self._session().fork()
@@ -148,19 +155,24 @@ class Store:
 
     def commit(self) -> None:
         """Make all results visible at once, and wait for the disk; if killed meanwhile, none of them is there."""
-        if not self._recorded:
+        if not (self._recorded or self._annotated):
             return
+        import zarr
+
         with self._writing():
             session = self._session()
             if self._forks:
                 session.merge(*self._forks)
             self._write(session.store)
-            self._tip = session.commit(f"{self._done} of {self.layout.size} runs")
+            if self._annotated:
+                chunks.describe(zarr.open_group(session.store, mode="r+"), self.layout, self.attrs)
+            self._tip = session.commit(f"{self._done} of {self.layout.size} runs", {"by": self._token})
         self._flush()
         for block in self._dirty:
             if self._record["status"][self.layout.blocks.rows(block)].all():
                 del self._values[block]
         self._content, self._known, self._stored = None, self._sums.copy(), self._done
+        self._annotated = False
         for kept in (self._forks, self._dirty, self._recorded):
             kept.clear()
 
@@ -168,7 +180,9 @@ class Store:
         """A session from the last commit, which must be the last that this process knows."""
         session = self._repository.writable_session(BRANCH)
         if session.snapshot_id != self._tip:
-            raise self._overtaken()
+            last = next(iter(self._repository.ancestry(snapshot_id=session.snapshot_id)))
+            if last.metadata.get("by") != self._token:  # else a commit was interrupted after it was done
+                raise self._overtaken()
         return session
 
     def _overtaken(self) -> BlockingIOError:
@@ -247,7 +261,7 @@ def _create(place: Place, layout: Layout) -> None:
 def _first_commit(place: Place, layout: Layout) -> None:
     made = repository.made(place)
     session = made.writable_session(BRANCH)
-    chunks.lay_out(session.store, layout)
+    chunks.lay_out(session.store, layout, layout.attrs)
     session.commit("a new sweep")
 
 
