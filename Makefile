@@ -13,7 +13,7 @@ REPORT := report
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DELETE_ON_ERROR:
-.PHONY: demo test soak test-native test-arm test-min wheel mutants lint format build setup bench bench-monitor bench-networks claims figures docs site clean
+.PHONY: demo test soak test-native test-arm test-min wheel mutants lint format build setup bench bench-monitor bench-networks claims figures page page-lint docs site clean
 
 demo: $(VENV)/.built
 	$(BIN)/saddlescope reproduce saddle-to-saddle --quick -o $(REPORT)
@@ -81,6 +81,14 @@ claims: $(VENV)/.built
 figures: $(VENV)/.built
 	$(BIN)/python docs/figures.py
 
+# The live page, in src/saddlescope/explore: the kernels in WebAssembly, and explore/ inlined.
+page: $(VENV)/.page
+	$(BIN)/python explore/build.py
+
+# Types, style and unit tests of the live page; needs node.
+page-lint:
+	cd explore && npm ci --silent && npm run check && npm run lint && npm test
+
 # The documentation site; every notebook is executed. With a report, the pages of the claims show its numbers.
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -W --keep-going -q -j 2 -d build/doctrees docs build/docs
@@ -134,6 +142,10 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/.built
 
 $(VENV)/.docs: pyproject.toml | $(VENV)/.built
 	$(PIP) install --quiet --no-build-isolation --editable '.[docs]'
+	touch $@
+
+$(VENV)/.page: pyproject.toml | $(VENV)/.built
+	$(PIP) install --quiet --no-build-isolation --editable '.[page]'
 	touch $@
 
 $(VENV)/.bench: pyproject.toml | $(VENV)/.built

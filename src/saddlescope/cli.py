@@ -274,6 +274,25 @@ def reproduce(
     raise typer.Exit(reproduce(names or (), quick, out))
 
 
+@app.command()
+@one_sentence()
+def explore(
+    path: Annotated[
+        Path | None, typer.Argument(metavar="[STORE]", help="A run, a sweep or a recorded training to show.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FILE.html", help="Write the page there; nothing is opened.")
+    ] = None,
+) -> None:
+    """Open the live page: theory and simulation in the browser, in one file that needs no network.
+
+    With -o it is written instead of opened: send it to others, who need nothing but a browser.
+    """
+    from saddlescope.explore.live import show
+
+    typer.echo(str(show(path, out)))
+
+
 @app.command("claims")
 @one_sentence()
 def list_claims() -> None:

@@ -1,0 +1,155 @@
+/**
+ * The package's kernels in WebAssembly: what they are given, what they return.
+ *
+ * Every function is short, so that its caller can stop between two calls.
+ */
+
+/** @typedef {Record<string, any>} Exports */
+
+/** Sources of the gradient, as numbered by the kernels. */
+export const SOURCES = { flow: 0, gd: 1, sgd: 2, gradient: 3, aligned: 4, isotropic: 5 };
+
+/**
+ * The kernels, ready to be called.
+ * @param {BufferSource} bytes
+ * @returns {Promise<Exports>}
+ */
+export async function kernels(bytes) {
+  const module = await WebAssembly.compile(bytes);
+  /** @type {Record<string, Record<string, any>>} */
+  const nothing = {};
+  for (const { module: from, name } of WebAssembly.Module.imports(module)) {
+    (nothing[from] ??= {})[name] = () => 0; // files and clocks, which the kernels never use
+  }
+  const exports = /** @type {Exports} */ ((await WebAssembly.instantiate(module, nothing)).exports);
+  exports._initialize?.();
+  return exports;
+}
+
+/**
+ * Puts numbers into the memory of the kernels; `give` frees them.
+ * @param {Exports} kernel
+ * @param {ArrayLike<number>} values
+ * @param {Float64ArrayConstructor | Int32ArrayConstructor} type
+ * @returns {number}
+ */
+function put(kernel, values, type) {
+  const at = kernel.take(Math.max(1, values.length) * type.BYTES_PER_ELEMENT);
+  new type(kernel.memory.buffer, at, values.length).set(values);
+  return at;
+}
+
+/**
+ * A mode in the numbers of the kernel; the twin of kernel.mode_paths.Mode.
+ * @typedef {{depth: number, alpha: number, center: number, floor: number, beta1: number, beta2: number,
+ *   temperature: number}} Mode
+ */
+
+/**
+ * Strengths (n, times) of n members that all start at `start`, a block of members at a time.
+ * @param {Exports} kernel
+ * @param {Mode} mode
+ * @param {number} start
+ * @param {ArrayLike<number>} times
+ * @param {number} n
+ * @param {number} seed
+ * @param {number} tolerance
+ * @returns {Generator<{first: number, last: number, strengths: Float64Array}>}
+ */
+export function* modePaths(kernel, mode, start, times, n, seed, tolerance) {
+  const { depth, alpha, center, floor, beta1, beta2, temperature } = mode;
+  const saves = times.length;
+  const when = put(kernel, times, Float64Array);
+  const out = kernel.take(8 * n * saves);
+  const begin = depth === 1 ? start : Math.log(start) / depth;
+  try {
+    for (let first = 0; first < n; first += kernel.mode_members()) {
+      const numbers = [depth, alpha, center, floor, beta1, beta2, temperature, 0, tolerance, begin];
+      kernel.mode_paths(...numbers, n, first, saves, when, seed, out);
+      const last = Math.min(n, first + kernel.mode_members());
+      const strengths = new Float64Array(kernel.memory.buffer, out + 8 * first * saves, (last - first) * saves).slice();
+      if (depth > 1) for (let i = 0; i < strengths.length; i++) strengths[i] = Math.exp(depth * strengths[i]);
+      yield { first, last, strengths };
+    }
+  } finally {
+    kernel.give(when);
+    kernel.give(out);
+  }
+}
+
+/**
+ * A run of a deep linear network on white Gaussian inputs, in the basis of its teacher.
+ * @typedef {{widths: number[], strengths: number[], noise: number, source: keyof typeof SOURCES, lr: number,
+ *   batch: number, momentum?: number, scale: number, balanced: boolean, n: number, seed: number}} Setting
+ */
+
+/**
+ * Places of the observables in a row of the table.
+ * @param {number} depth
+ * @param {number} modes
+ * @returns {Record<string, [number, number]>} name to first column and number of columns
+ */
+export function columns(depth, modes) {
+  const sizes = Object.entries({
+    loss: 1,
+    excess_loss: 1,
+    mode_strength: modes,
+    singular_values: modes,
+    alignment: modes,
+    imbalance: depth - 1,
+    imbalance_trace: depth - 1,
+    log_det: depth - 1,
+    mode_noise: modes,
+    layer_noise: depth * modes,
+    effective_rank: 1,
+    learned_modes: 1,
+  });
+  /** @type {Record<string, [number, number]>} */
+  const places = {};
+  let from = 0;
+  for (const [name, size] of sizes) {
+    places[name] = [from, size];
+    from += size;
+  }
+  return places;
+}
+
+/**
+ * Starts a run: a pointer for the functions below, which `kernel.network_stop` frees.
+ * @param {Exports} kernel
+ * @param {Setting} setting
+ * @returns {number}
+ */
+export function start(kernel, setting) {
+  const { widths, strengths, noise, source, lr, batch, momentum = 0, scale, balanced, n, seed } = setting;
+  const given = [put(kernel, widths, Int32Array), put(kernel, strengths, Float64Array)];
+  const numbers = [noise, SOURCES[source], lr, lr, batch, 0, momentum, scale, balanced ? 1 : 0, n, seed];
+  const run = kernel.network_start(widths.length - 1, given[0], given[1], ...numbers);
+  given.forEach(kernel.give);
+  return run;
+}
+
+/**
+ * The observables `names` of every member at the current step, each (n, size); noise at the temperature η/B, under GD
+ * that which SGD would have at these weights.
+ * @param {Exports} kernel
+ * @param {number} run
+ * @param {Setting} setting
+ * @param {string[]} names
+ * @returns {Record<string, Float64Array>}
+ */
+export function observe(kernel, run, setting, names) {
+  const { widths, strengths, lr, batch, n } = setting;
+  const at = kernel.network_observe(run, lr / batch);
+  const width = kernel.network_width(run);
+  const table = new Float64Array(kernel.memory.buffer, at, n * width);
+  const places = columns(widths.length - 1, strengths.length);
+  return Object.fromEntries(
+    names.map((name) => {
+      const [from, size] = places[name];
+      const values = new Float64Array(n * size);
+      for (let i = 0; i < n; i++) values.set(table.subarray(i * width + from, i * width + from + size), i * size);
+      return [name, values];
+    }),
+  );
+}

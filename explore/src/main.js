@@ -1,0 +1,343 @@
+/** The page: tabs, settings, figures; the address holds the state, and the newest setting is drawn. */
+
+import { bridge } from "./bridge.js";
+import { escaped, scale, shown, svg } from "./draw.js";
+import { math } from "./formula.js";
+import { download, figureFile } from "./files.js";
+import { fromQuery, fromSlider, read, toQuery, toSlider } from "./state.js";
+import { VIEWS } from "./views.js";
+
+/** @typedef {import("./types").View} View @typedef {import("./types").State} State @typedef {import("./types").Field} Field */
+/** @typedef {import("./types").Picture} Picture @typedef {import("./types").Value} Value */
+
+const REST = 220; // milliseconds without a change after which everything is computed
+
+/** @param {string} id */
+const $ = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
+const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+
+/** What is on the page now. @type {{view: View, state: State, known: unknown, picture: Picture | null, asked: string, done: boolean}} */
+const now = { view: VIEWS[0], state: {}, known: null, picture: null, asked: "", done: false };
+let dirty = false;
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let resting;
+
+const worker = new Worker(URL.createObjectURL(new Blob([$("worker").textContent ?? ""], { type: "text/javascript" })));
+const send = bridge(worker, onPart, (sentence) => say([`The computation stopped: ${sentence}`]));
+
+/** @param {import("./types").Part} part @param {{view: View}} about */
+function onPart(part, about) {
+  if (about.view !== now.view) return;
+  now.known = now.view.take(now.known, part);
+  now.done = part.done;
+  if (part.done || !still) paint();
+}
+
+/** Draws at the next frame. */
+function paint() {
+  if (dirty) return;
+  dirty = true;
+  requestAnimationFrame(() => {
+    dirty = false;
+    draw();
+  });
+}
+
+/** Asks for what the state needs; without `full`, for what moves with the slider. @param {boolean} full */
+function ask(full) {
+  clearTimeout(resting);
+  const request = now.view.request(now.state, full);
+  const text = JSON.stringify(request);
+  if (request && text !== now.asked) {
+    now.asked = text;
+    now.done = false;
+    send(request, { view: now.view });
+  }
+  if (!request) now.done = true;
+  paint();
+  resting = setTimeout(() => (full ? rest() : ask(true)), REST);
+}
+
+/** Once nothing changes any more: the address, and words for screen readers. */
+function rest() {
+  const query = toQuery(now.view.key, now.state);
+  if (location.hash.slice(1) !== query) history.replaceState(null, "", `#${query}`);
+}
+
+/** @param {string} key @param {Value} value @param {boolean} full */
+function set(key, value, full) {
+  now.state = { ...now.state, [key]: value };
+  veil();
+  ask(full);
+}
+
+// --- settings
+
+/** @param {Field} field */
+function control(field) {
+  const { key, label, kind, low, high, step, choices } = field;
+  const value = now.state[key];
+  const box = document.createElement("label");
+  const name = `<span>${escaped(label)}</span>`;
+  if (kind === "choice") {
+    const options = (choices ?? []).map(([v, text]) => `<option value="${v}"${v === value ? " selected" : ""}>${escaped(text)}</option>`);
+    box.innerHTML = `${name}<select id="set-${key}">${options.join("")}</select>`;
+  } else if (kind === "list") {
+    box.innerHTML = `${name}<input id="set-${key}" type="text" value="${escaped(String(value))}" autocomplete="off">`;
+  } else {
+    const [from, to, by] = kind === "log" ? [0, 1000, 1] : [low, high, step];
+    const range = `<input id="set-${key}" type="range" min="${from}" max="${to}" step="${by}" value="${toSlider(field, Number(value))}" aria-valuetext="${shown(Number(value))}">`;
+    box.innerHTML = `${name}<input id="number-${key}" class="number" type="text" inputmode="decimal" value="${value}" aria-label="${escaped(label)}, as a number">${range}`;
+  }
+  const input = /** @type {HTMLInputElement} */ (box.querySelector(`#set-${key}`));
+  const number = /** @type {HTMLInputElement | null} */ (box.querySelector(".number"));
+  const typed = (/** @type {HTMLInputElement} */ from) => {
+    const found = read(field, from.value);
+    say(found.wrong ? [found.wrong] : []);
+    set(key, found.value, true);
+    refresh();
+  };
+  if (kind === "choice" || kind === "list") input.onchange = () => typed(input);
+  else {
+    input.oninput = () => {
+      const next = fromSlider(field, Number(input.value));
+      if (number) number.value = String(next);
+      input.setAttribute("aria-valuetext", shown(next));
+      set(key, next, false);
+    };
+    if (number) number.onchange = () => typed(number);
+  }
+  return box;
+}
+
+/** Shows the state in its controls, as after a drag or a preset. */
+function refresh() {
+  for (const field of now.view.fields) {
+    const input = /** @type {HTMLInputElement | null} */ (document.getElementById(`set-${field.key}`));
+    const value = now.state[field.key];
+    if (!input) continue;
+    input.value = String(field.kind === "linear" || field.kind === "log" ? toSlider(field, Number(value)) : value);
+    const number = /** @type {HTMLInputElement | null} */ (document.getElementById(`number-${field.key}`));
+    if (number && document.activeElement !== number) number.value = String(value);
+  }
+}
+
+// --- the picture
+
+function draw() {
+  const { view, state, known } = now;
+  const picture = (now.picture = view.draw(state, known));
+  const grid = $("figures");
+  grid.classList.toggle("dense", picture.dense ?? false);
+  while (grid.children.length > picture.figures.length) grid.lastElementChild?.remove();
+  const focused = document.activeElement?.getAttribute("data-key");
+  picture.figures.forEach((figure, k) => {
+    let card = /** @type {HTMLElement} */ (grid.children[k]);
+    if (!card) {
+      card = document.createElement("figure");
+      card.innerHTML = `<div class="plot"></div><button type="button" class="small" data-figure="${k}">SVG</button>`;
+      grid.append(card);
+    }
+    card.classList.toggle("wide", figure.wide ?? false);
+    const plot = /** @type {HTMLElement} */ (card.firstElementChild);
+    const width = Math.max(200, Math.floor(plot.clientWidth));
+    plot.innerHTML = svg(figure, width, figure.wide ? 330 : Math.round(Math.min(290, 0.85 * width)), `f${k}`);
+    /** @type {HTMLElement} */ (card.lastElementChild).setAttribute("aria-label", `Download ${figure.title} as SVG`);
+  });
+  if (focused) /** @type {HTMLElement | null} */ (grid.querySelector(`[data-key="${focused}"]`))?.focus();
+  $("look").textContent = picture.look;
+  if (now.done) $("formulas").innerHTML = picture.formulas.map((tex) => `<p>${math(tex)}</p>`).join("");
+  $("numbers").innerHTML = picture.numbers
+    .map(({ key, label, value }) => {
+      const text = value === null ? "—" : typeof value === "string" ? escaped(value) : shown(value);
+      return `<div><dt>${escaped(label)}</dt><dd data-number="${key}" data-value="${value}">${text}</dd></div>`;
+    })
+    .join("");
+  $("notes").innerHTML = picture.notes.map((note) => `<p>⚠ ${escaped(note)}</p>`).join("");
+  $("figures").setAttribute("aria-busy", String(!now.done));
+  document.body.dataset.done = String(now.done);
+}
+
+/** Sentences about what the reader did. @param {string[]} sentences */
+function say(sentences) {
+  $("say").innerHTML = sentences.map((sentence) => `<p>${escaped(sentence)}</p>`).join("");
+}
+
+/** With “predict first”, hides the answer until the reader reveals it. */
+function veil() {
+  const wanted = /** @type {HTMLInputElement} */ ($("predict")).checked;
+  document.body.classList.toggle("veiled", wanted);
+}
+
+// --- dragging in a figure
+
+/** @param {SVGSVGElement} picture @param {Element} handle @param {import("./types").Figure} figure @param {number} x @param {number} y */
+function drag(picture, handle, figure, x, y) {
+  const [left, right, top, bottom] = String(picture.dataset.box).split(",").map(Number);
+  const { key, keyX, moves } = /** @type {SVGElement} */ (handle).dataset;
+  const found = { x: scale(figure.x, left, right).back(x), y: scale(figure.y, bottom, top).back(y) };
+  if (moves === "xy" && keyX) hold(keyX, found.x);
+  hold(String(key), moves === "x" ? found.x : found.y);
+  refresh();
+  veil();
+  ask(false);
+}
+
+/** Sets a number to three digits within the bounds of its field. @param {string} key @param {number} value */
+function hold(key, value) {
+  const field = now.view.fields.find((one) => one.key === key);
+  if (!field) return;
+  const held = Math.min(field.high, Math.max(field.low, +value.toPrecision(3)));
+  now.state = { ...now.state, [key]: held };
+}
+
+function listenToFigures() {
+  const grid = $("figures");
+  /** @type {{handle: Element, card: number} | null} */
+  let held = null;
+  grid.addEventListener("pointerdown", (event) => {
+    const handle = /** @type {Element} */ (event.target).closest(".handle");
+    const card = handle?.closest("figure");
+    if (!handle || !card) return;
+    held = { handle, card: [...grid.children].indexOf(card) };
+    grid.setPointerCapture(event.pointerId);
+    event.preventDefault();
+  });
+  grid.addEventListener("pointermove", (event) => {
+    const figure = held && now.picture?.figures[held.card];
+    const picture = held && grid.children[held.card].querySelector("svg");
+    if (!held || !figure || !picture) return;
+    const box = picture.getBoundingClientRect();
+    drag(picture, held.handle, figure, event.clientX - box.left, event.clientY - box.top);
+  });
+  for (const end of ["pointerup", "pointercancel"]) grid.addEventListener(end, () => (held = null));
+  grid.addEventListener("keydown", (event) => {
+    const handle = /** @type {Element} */ (event.target).closest(".handle");
+    const step = { ArrowUp: [0, 1], ArrowDown: [0, -1], ArrowRight: [1, 0], ArrowLeft: [-1, 0] }[event.key];
+    if (!handle || !step) return;
+    event.preventDefault();
+    const { key, keyX, moves } = /** @type {SVGElement} */ (handle).dataset;
+    const across = step[0] && moves === "xy" ? keyX : key;
+    nudge(String(across), step[0] || step[1]);
+  });
+  grid.addEventListener("click", (event) => {
+    const button = /** @type {Element} */ (event.target).closest("[data-figure]");
+    const picture = button?.closest("figure")?.querySelector("svg");
+    if (picture) download(`${now.view.key}-${Number(button?.getAttribute("data-figure")) + 1}.svg`, figureFile(picture), "image/svg+xml");
+  });
+}
+
+/** One step of a setting by the keyboard: 5 % where it is logarithmic. @param {string} key @param {number} direction */
+function nudge(key, direction) {
+  const field = now.view.fields.find((one) => one.key === key);
+  if (!field) return;
+  const value = Number(now.state[key]);
+  hold(key, field.kind === "log" ? value * 1.05 ** direction : value + direction * (field.step ?? 0.01));
+  refresh();
+  ask(false);
+}
+
+// --- the page
+
+/** Opens a view with the settings of an address. @param {View} view @param {URLSearchParams} query */
+function open(view, query) {
+  const { state, wrong } = fromQuery(view.fields, query);
+  Object.assign(now, { view, state, known: null, asked: "", done: false });
+  say(wrong);
+  for (const tab of $("tabs").children) {
+    const here = tab.id === `tab-${view.key}`;
+    tab.setAttribute("aria-selected", String(here));
+    /** @type {HTMLElement} */ (tab).tabIndex = here ? 0 : -1;
+  }
+  document.title = `${view.title} · saddlescope`;
+  $("about").textContent = view.about;
+  $("settings").replaceChildren(...view.fields.map(control));
+  $("presets").replaceChildren(
+    ...view.presets.map(({ name, values }) => {
+      const button = Object.assign(document.createElement("button"), { type: "button", textContent: name });
+      button.onclick = () => open(view, new URLSearchParams(toQuery(view.key, values)));
+      return button;
+    }),
+  );
+  $("figures").replaceChildren();
+  $("formulas").replaceChildren();
+  ask(true);
+}
+
+/** The query of the address; what follows # comes first. */
+function address() {
+  const query = new URLSearchParams(location.search);
+  for (const [key, value] of new URLSearchParams(location.hash.slice(1))) query.set(key, value);
+  return query;
+}
+
+function fromAddress() {
+  const query = address();
+  const name = query.get("view") ?? VIEWS[0].key;
+  const view = VIEWS.find((one) => one.key === name);
+  document.body.classList.toggle("compact", query.get("compact") === "1");
+  open(view ?? VIEWS[0], query);
+  if (!view) say([`There is no view “${name}”; this is ${VIEWS[0].title}. The others are ${VIEWS.map((one) => one.key).join(", ")}.`]);
+}
+
+/** @param {string} text @param {string} what */
+async function copy(text, what) {
+  $("text").textContent = text;
+  /** @type {HTMLDetailsElement} */ ($("shown-text")).open = true;
+  try {
+    await navigator.clipboard.writeText(text);
+    say([`${what} is on the clipboard.`]);
+  } catch {
+    say([`${what} is shown below the figures, to copy from there.`]);
+  }
+}
+
+function begin() {
+  $("tabs").replaceChildren(
+    ...VIEWS.map((view) => {
+      const tab = Object.assign(document.createElement("button"), { type: "button", id: `tab-${view.key}`, textContent: view.title });
+      tab.setAttribute("role", "tab");
+      tab.setAttribute("aria-controls", "panel");
+      tab.onclick = () => open(view, new URLSearchParams());
+      return tab;
+    }),
+  );
+  $("tabs").onkeydown = (event) => {
+    const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!by) return;
+    const next = VIEWS[(VIEWS.indexOf(now.view) + by + VIEWS.length) % VIEWS.length];
+    open(next, new URLSearchParams());
+    $(`tab-${next.key}`).focus();
+  };
+  $("python").onclick = () => copy(now.view.code(now.state).python, "The Python that reproduces this");
+  $("toml").onclick = () => copy(now.view.code(now.state).toml, "The run file that reproduces this");
+  $("link").onclick = () => {
+    rest();
+    copy(location.href, "The link to this");
+  };
+  $("csv").onclick = () => download(`${now.view.key}.csv`, now.view.csv(now.state, now.known), "text/csv");
+  $("predict").onchange = veil;
+  $("reveal").onclick = () => document.body.classList.remove("veiled");
+  listenToFigures();
+  addEventListener("hashchange", fromAddress);
+  addEventListener("resize", paint);
+  fromAddress();
+}
+
+/** What tests and tinkerers read: everything at full precision. */
+Object.assign(window, {
+  saddlescope: {
+    get done() {
+      return now.done && !dirty;
+    },
+    get state() {
+      return now.state;
+    },
+    csv: () => now.view.csv(now.state, now.known),
+    code: () => now.view.code(now.state),
+    numbers: () => Object.fromEntries((now.picture?.numbers ?? []).map(({ key, value }) => [key, value])),
+    set: (/** @type {string} */ key, /** @type {Value} */ value) => set(key, value, true),
+  },
+});
+
+begin();

@@ -1,0 +1,239 @@
+/** One mode: its paths and quantiles in time, where its noise peaks, and the law it settles into. */
+
+import { csv, modePython, networkToml } from "../code.js";
+import { shown } from "../draw.js";
+import { number as tex } from "../formula.js";
+import { MODE_FIELDS, TOLERANCE, bands, histogram, horizon, meanPath, modeOf, partsOf, spaced, takePaths } from "../modes.js";
+import { number } from "../networks.js";
+import { between, density } from "../stationary.js";
+import { alpha3, boltzmannVariance, criticalTemperature, drift, flow, flowTime, noisePeak, plateauTime, stabilityEdge, varianceRate } from "../theory.js";
+
+/** @typedef {import("../types").State} State @typedef {import("../types").Figure} Figure @typedef {import("../types").Layer} Layer */
+/** @typedef {import("../modes.js").Ensemble} Ensemble */
+
+const SAVES = 121;
+const FEW = 128;
+const ALL = 1024;
+const LATE = 30; // saves that count as settled
+
+/** @param {State} state */
+const timesOf = (state) => spaced(0, horizon(state, number(state, "s0")), SAVES);
+
+/** What the figures share. @param {State} state @param {Ensemble | null} ensemble */
+function seen(state, ensemble) {
+  const mode = modeOf(state);
+  const law = density(mode);
+  const late = [];
+  if (ensemble) for (let i = 0; i < ensemble.count; i++) for (let j = SAVES - LATE; j < SAVES; j++) late.push(ensemble.strengths[i * SAVES + j]);
+  const target = number(state, "s");
+  const top = Math.max(1.6 * target, Math.min(law.mean + 4 * law.sd, 4 * target));
+  return { mode, law, late, top, low: mode.depth === 1 ? Math.min(-0.2 * target, law.mean - 4 * law.sd) : 0 };
+}
+
+/** @param {State} state @param {Ensemble | null} ensemble @param {ReturnType<typeof seen>} of @returns {Figure} */
+function pathsFigure(state, ensemble, { mode, top, low }) {
+  const times = timesOf(state);
+  const [s0, target] = [number(state, "s0"), number(state, "s")];
+  /** @type {Layer[]} */
+  const layers = [];
+  let end = NaN;
+  if (ensemble) {
+    const [q05, q25, q75, q95] = bands(ensemble, [0.05, 0.25, 0.75, 0.95]);
+    const mean = meanPath(ensemble);
+    end = mean[SAVES - 1];
+    layers.push({ kind: "area", x: times, low: q05, high: q95, ink: "--c1", name: "90 % and 50 % of paths" });
+    layers.push({ kind: "area", x: times, low: q25, high: q75, ink: "--c1" });
+    layers.push({ kind: "paths", x: times, y: ensemble.strengths, count: Math.min(40, ensemble.count), ink: "--grey" });
+    layers.push({ kind: "line", x: times, y: mean, ink: "--c1", name: "mean" });
+  }
+  const still = times.map((t) => flow(t, s0, target, mode.depth));
+  layers.push({ kind: "line", x: times, y: still, ink: "--c2", dash: "6 4", name: "gradient flow" });
+  layers.push({ kind: "marks", at: [target], along: "y", ink: "--grey" });
+  layers.push({ kind: "handle", x: times[SAVES - 1], y: target, key: "s", moves: "y", label: "target s*, drag or use arrow keys" });
+  layers.push({ kind: "handle", x: 0, y: s0, key: "s0", moves: "y", label: "start s₀, drag or use arrow keys" });
+  return {
+    title: "Paths, and where half and 90 % of them are",
+    text: `${ensemble?.count ?? 0} paths from ${shown(s0)}; their mean ends at ${shown(end)}, gradient flow at ${shown(still[SAVES - 1])}`,
+    x: { label: "time", low: 0, high: times[SAVES - 1] },
+    y: { label: "strength s", low, high: top },
+    layers,
+    wide: true,
+  };
+}
+
+/** @param {State} state @param {ReturnType<typeof seen>} of @returns {Figure} */
+function noiseFigure(state, { mode, low }) {
+  const target = number(state, "s");
+  const x = spaced(low, 1.5 * target, 240);
+  const [noise, pull] = [x.map((s) => varianceRate(mode, s)), x.map((s) => drift(mode, s))];
+  const peak = noisePeak(mode);
+  const before = [...noise].filter((_, i) => x[i] <= 1.15 * target);
+  const most = 1.2 * Math.max(...before, ...pull);
+  /** @type {Layer[]} */
+  const layers = [
+    { kind: "line", x, y: noise, ink: "--c1", name: "variance rate L²s⁴ᵏTg" },
+    { kind: "line", x, y: pull, ink: "--c2", dash: "6 4", name: "drift" },
+    { kind: "marks", at: [target], along: "x", ink: "--grey", name: "s*" },
+  ];
+  if (peak !== null) layers.push({ kind: "dot", x: peak, y: varianceRate(mode, peak), ink: "--c1", name: "noise peak" });
+  return {
+    title: "Where the noise peaks",
+    text: peak === null ? "no peak before the mode is learned" : `the noise peaks at ${shown(peak)}`,
+    x: { label: "strength s", low, high: 1.5 * target },
+    y: { label: "per unit time", low: -0.3 * most, high: most },
+    layers,
+  };
+}
+
+/** Density of the stationary law on a grid. @param {ReturnType<typeof seen>} of @param {Float64Array} x */
+const onGrid = ({ law }, x) => (law.point === null ? x.map((s) => between(law.s, law.p, s)) : x.map(() => NaN));
+
+/** @param {State} state @param {ReturnType<typeof seen>} of @returns {Figure} */
+function lawFigure(state, of) {
+  const { mode, late, low, top, law } = of;
+  const edges = spaced(low, top, 61);
+  const bars = histogram(late, edges);
+  const x = spaced(low + 1e-3 * top, top, 300);
+  const exact = onGrid(of, x);
+  const spread = Math.sqrt(boltzmannVariance(mode));
+  const normal = x.map((s) => Math.exp(-(((s - number(state, "s")) / spread) ** 2) / 2) / spread / Math.sqrt(2 * Math.PI));
+  const tall = 1.25 * Math.max(1e-9, ...bars, ...[...exact].slice(10).filter(Number.isFinite).map((p) => Math.min(p, 5 * Math.max(...bars, 1e-9))));
+  return {
+    title: "The law it settles into",
+    text: law.point === null ? `stationary mean ${shown(law.mean)}, standard deviation ${shown(law.sd)}` : `all mass ends at ${shown(law.point)}`,
+    x: { label: "strength s", low, high: top },
+    y: { label: "density", low: 0, high: tall },
+    layers: [
+      { kind: "bars", edges, y: bars, ink: "--grey", name: "last quarter of the paths" },
+      { kind: "line", x, y: exact, ink: "--c1", name: "stationary law" },
+      { kind: "line", x, y: normal, ink: "--c4", dash: "2 3", width: 1.6, name: "Boltzmann" },
+    ],
+  };
+}
+
+/** @param {State} state @param {ReturnType<typeof seen>} of @returns {Figure} */
+function tailFigure(state, of) {
+  const { mode, late, law } = of;
+  const target = number(state, "s");
+  const [low, high] = [mode.depth === 1 ? 0.02 * target : 1e-3 * target, 30 * target];
+  const edges = spaced(low, high, 46, true);
+  const x = spaced(low, high, 240, true);
+  const exact = onGrid(of, x);
+  const bars = histogram(late, edges);
+  const most = 3 * Math.max(1e-3, ...[...exact].filter(Number.isFinite), ...bars);
+  return {
+    title: "Its tail, on logarithmic axes",
+    text: `the density falls like s to the power ${shown(mode.depth === 1 ? -2 - 1 / mode.temperature : -5 + 3 / mode.depth)}`,
+    x: { label: "strength s", low, high, log: true },
+    y: { label: "density", low: most * 1e-8, high: most, log: true },
+    layers: [
+      { kind: "bars", edges, y: bars, ink: "--grey", name: "last quarter of the paths" },
+      ...(law.point === null ? [/** @type {Layer} */ ({ kind: "line", x, y: exact, ink: "--c1", name: "stationary law" })] : []),
+    ],
+  };
+}
+
+/** @param {State} state @param {ReturnType<typeof seen>} of @returns {import("../types").Shown[]} */
+function numbers(state, { mode, law, late }) {
+  const [s0, target, L] = ["s0", "s", "L"].map((key) => number(state, key));
+  const mean = late.reduce((sum, v) => sum + v, 0) / late.length;
+  const sd = Math.sqrt(late.reduce((sum, v) => sum + (v - mean) ** 2, 0) / late.length);
+  return [
+    { key: "critical", label: "critical temperature T_c", value: criticalTemperature(mode) },
+    { key: "peak", label: "noise peaks at s", value: noisePeak(mode) },
+    { key: "half", label: "gradient flow: time to s*/2", value: flowTime(target / 2, s0, target, L) },
+    { key: "plateau", label: "length of the plateau", value: plateauTime(s0, target, L) },
+    { key: "mean", label: "stationary law: mean", value: law.mean },
+    { key: "sd", label: "stationary law: standard deviation", value: law.sd },
+    { key: "boltzmann", label: "Boltzmann: standard deviation", value: Math.sqrt(boltzmannVariance(mode)) },
+    { key: "run_mean", label: "paths: mean", value: mean },
+    { key: "run_sd", label: "paths: standard deviation", value: sd },
+    { key: "lr", label: "learning rate T·B", value: number(state, "T") * number(state, "B") },
+  ];
+}
+
+/** Warnings. @param {State} state @param {ReturnType<typeof seen>} of @param {boolean} done */
+function notes(state, { mode, law, late }, done) {
+  const [T, B, L, target] = ["T", "B", "L", "s"].map((key) => number(state, key));
+  const found = [];
+  const edge = stabilityEdge(L, target);
+  if (T * B > edge) found.push(`At this T and B the learning rate is ${shown(T * B)}, beyond the stability edge ${shown(edge)}: discrete SGD diverges.`);
+  if (law.point === 0) found.push(`T is above T_c = ${shown(criticalTemperature(mode))}: all paths end at s = 0.`);
+  const mean = late.reduce((sum, v) => sum + v, 0) / late.length;
+  if (done && Math.abs(mean - law.mean) > 0.05 * Math.max(law.mean, 0.05 * target)) found.push("The paths have not forgotten their start yet: histogram and law differ.");
+  return found;
+}
+
+/** @type {import("../types").View} */
+export const mode = {
+  key: "mode",
+  title: "One mode",
+  about: "Aligned, balanced weights turn every mode into one scalar equation: here is its noise, its path, and its law.",
+  fields: [
+    ...MODE_FIELDS,
+    { key: "s0", label: "start s₀", kind: "log", value: 1e-3, low: 1e-6, high: 2 },
+    { key: "B", label: "batch size B", kind: "linear", value: 1, low: 1, high: 256, step: 1 },
+    { key: "seed", label: "seed", kind: "linear", value: 0, low: 0, high: 99, step: 1 },
+  ],
+  presets: [
+    { name: "Noise peaks halfway", values: { L: 2, s: 1, sigma: 0.3, T: 0.05 } },
+    { name: "Far from Boltzmann", values: { L: 2, s: 1, sigma: 0.5, T: 0.3, s0: 0.05 } },
+    { name: "Three layers, hot", values: { L: 3, s: 1.5, sigma: 0.55, T: 0.3, s0: 0.05 } },
+    { name: "Above T_c: collapse", values: { L: 2, s: 1, sigma: 2, T: 0.5, s0: 0.5 } },
+    { name: "Linear regression", values: { L: 1, s: 1, sigma: 0.5, T: 0.1, s0: 0.01 } },
+  ],
+  request(state, full) {
+    return { job: "paths", mode: modeOf(state), start: number(state, "s0"), times: [...timesOf(state)], n: full ? ALL : FEW, seed: number(state, "seed"), tolerance: TOLERANCE };
+  },
+  take: (known, part) => takePaths(known, part, ALL, SAVES),
+  draw(state, known) {
+    const ensemble = /** @type {Ensemble | null} */ (known);
+    const of = seen(state, ensemble);
+    const { mode: one, law } = of;
+    const [L, target, sigma, T] = ["L", "s", "sigma", "T"].map((key) => number(state, key));
+    const peak = noisePeak(one);
+    const formulas = [`ds = (L s^{2κ}(s^*−s) + \\frac{L(L−1)}{2} T s^{3−4/L} g(s)) dt + L s^{2κ} \\sqrt{T g(s)} dW ,  g(s) = 2(s−${tex(target)})^2 + ${tex(sigma * sigma)}`];
+    if (peak !== null) formulas.push(`s_{\\text{peak}} = s^* − \\frac{s^* + \\sqrt{{s^*}^2 − 4κ(2κ+1)σ^2}}{2(2κ+1)} = ${tex(peak)}`);
+    if (L === 2) formulas.push(`T_c = \\frac{2s^*}{2{s^*}^2+σ^2} = \\frac{${tex(2 * target)}}{${tex(alpha3(one))}} = ${tex(criticalTemperature(one))}`);
+    formulas.push(`\\text{sd}_{\\text{Boltzmann}} = \\sqrt{\\frac{L}{2} {s^*}^{2κ} T σ^2} = ${tex(Math.sqrt(boltzmannVariance(one)))}`);
+    const look =
+      law.point === 0
+        ? "Above T_c the noise wins: follow the paths to s = 0, although gradient flow learns the mode."
+        : peak === null
+          ? "There is no noise peak here: label noise is so large that the noise grows until the mode is learned. Lower σ to see it appear."
+          : `Look at the dot: the noise is largest at s = ${shown(peak)}, before the mode is learned at s* = ${shown(target)}, and the spread of the paths is widest on that rise. Then compare the law with Boltzmann: at T = ${shown(T)} they ${law.sd > 1.15 * Math.sqrt(boltzmannVariance(one)) || Math.abs(law.mean - target) > 0.1 * target ? "differ" : "nearly agree"}.`;
+    return {
+      figures: [pathsFigure(state, ensemble, of), noiseFigure(state, of), lawFigure(state, of), tailFigure(state, of)],
+      formulas,
+      numbers: numbers(state, of),
+      look,
+      notes: notes(state, of, (ensemble?.done ?? false) && ensemble?.count === ALL),
+    };
+  },
+  code(state) {
+    const parts = partsOf(state);
+    const [s0, seed, B] = ["s0", "seed", "B"].map((key) => number(state, key));
+    const end = timesOf(state)[SAVES - 1];
+    const python = modePython(
+      parts,
+      `times = np.linspace(0, ${end}, ${SAVES})
+paths = mode.simulate(${s0}, times, trajectories=${ALL}, seed=${seed}, tol=${TOLERANCE})
+law = mode.stationary()
+late = paths[:, -${LATE}:]
+print(mode.noise_peak(), law.mean(), law.std(), late.mean(), late.std())`,
+    );
+    const lr = Math.min(parts.temperature * B, 0.02);
+    const steps = Math.ceil(end / lr / 60) * 60;
+    const L = parts.depth;
+    const experiment = { widths: Array(L + 1).fill(1), strengths: [parts.target], noise: parts.noise, balanced: true, scale: s0 ** (1 / L), n: ALL, seed, steps, saves: 60, float32: true };
+    return { python, toml: networkToml(experiment, ["Langevin", { lr, batch_size: lr / parts.temperature }]) };
+  },
+  csv(state, known) {
+    const ensemble = /** @type {Ensemble | null} */ (known);
+    const times = timesOf(state);
+    /** @type {number[][]} */
+    const rows = [];
+    for (let i = 0; i < (ensemble?.count ?? 0); i++) for (let j = 0; j < SAVES; j++) rows.push([i, times[j], ensemble?.strengths[i * SAVES + j] ?? NaN]);
+    return csv(["trajectory", "time", "strength"], rows);
+  },
+};

@@ -1,0 +1,198 @@
+/** Saddle to saddle: four methods from the same start learn mode by mode; the noise under each plateau. */
+
+import { csv, networkPython, networkToml } from "../code.js";
+import { shown } from "../draw.js";
+import { number as texNumber } from "../formula.js";
+import { DASHES, INKS, SAVES, means, number, passage, pathsOf, rowsOf, stepsFor, strengthsOf, takeSave } from "../networks.js";
+import { flowTime, halfTimes, stabilityEdge } from "../theory.js";
+
+/** @typedef {import("../types").State} State @typedef {import("../types").Figure} Figure @typedef {import("../networks.js").Runs} Runs */
+
+const METHODS = ["GD", "SGD", "Langevin", "isotropic"];
+/** @type {import("../engine.js").Setting["source"][]} */
+const SOURCES = ["gd", "sgd", "gradient", "isotropic"];
+const DRAWN = 8;
+
+/** @param {State} state */
+function experiment(state) {
+  const [L, h, lr, s0] = ["L", "h", "lr", "s0"].map((key) => number(state, key));
+  const strengths = strengthsOf(state);
+  const widths = [strengths.length, ...Array(L - 1).fill(h), strengths.length];
+  const weakest = Math.min(...strengths);
+  const time = 1.7 * flowTime(weakest / 2, Math.min(s0, weakest / 4), weakest, L);
+  return {
+    widths,
+    strengths,
+    noise: number(state, "sigma"),
+    balanced: state.start === "balanced",
+    scale: s0 ** (1 / L),
+    n: number(state, "n"),
+    seed: number(state, "seed"),
+    steps: stepsFor(time, lr),
+    saves: SAVES,
+    float32: true,
+  };
+}
+
+/** @param {State} state */
+const savedSteps = (state) => [...Array(SAVES + 1).keys()].map((save) => (save * experiment(state).steps) / SAVES);
+
+/** Half-times in theory under GD (T = 0) and under SGD. @param {State} state @param {boolean} noisy */
+function predicted(state, noisy) {
+  const { strengths, noise } = experiment(state);
+  const [L, lr, B, s0] = ["L", "lr", "B", "s0"].map((key) => number(state, key));
+  if (state.start !== "balanced") return strengths.map(() => NaN);
+  if (L === 2 && s0 < Math.min(...strengths) / 2) return halfTimes(strengths, s0, noisy ? lr / B : 0, noise, lr);
+  return strengths.map((s) => flowTime(s / 2, s0, s, L));
+}
+
+/** @param {State} state @returns {Record<string, import("../code.js").Method>} */
+function methods(state) {
+  const [lr, batch_size] = [number(state, "lr"), number(state, "B")];
+  return {
+    GD: ["GD", { lr }],
+    SGD: ["SGD", { lr, batch_size }],
+    Langevin: ["Langevin", { lr, batch_size }],
+    isotropic: ["Langevin", { lr, batch_size, noise: "isotropic" }],
+  };
+}
+
+/** @param {State} state @param {Runs | null} runs @param {number} k @returns {Figure} */
+function strengthFigure(state, runs, k) {
+  const { strengths, steps } = experiment(state);
+  const lr = number(state, "lr");
+  const times = savedSteps(state).map((step) => step * lr);
+  const here = times.slice(0, runs?.saves ?? 0);
+  /** @type {import("../types").Layer[]} */
+  const layers = [];
+  /** @type {string[]} */
+  const spoken = [];
+  strengths.forEach((s, mode) => {
+    if (!runs) return;
+    const { paths, n } = pathsOf(runs, k, "mode_strength", mode, strengths.length, DRAWN);
+    layers.push({ kind: "paths", x: here, y: paths, count: n, ink: INKS[mode % 6] });
+    const mean = means(runs, k, "mode_strength", mode, strengths.length);
+    layers.push({ kind: "line", x: here, y: mean, ink: INKS[mode % 6], dash: DASHES[mode % 6], name: `s* ${shown(s)}` });
+    spoken.push(`mode ${mode + 1} ends at ${shown(mean[mean.length - 1])} of ${shown(s)}`);
+  });
+  layers.push({ kind: "marks", at: predicted(state, k > 0 && k < 3), along: "x", ink: "--grey", name: "half-times in theory" });
+  layers.push({ kind: "marks", at: [times[number(state, "at")]], along: "x", ink: "--ink", dash: "1 0" });
+  return {
+    title: `${METHODS[k]}: mode strengths`,
+    text: spoken.join(", "),
+    x: { label: "time η·step", low: 0, high: steps * lr },
+    y: { label: "strength s", low: -0.1 * strengths[0], high: 1.25 * strengths[0] },
+    layers,
+  };
+}
+
+/** @param {State} state @param {Runs | null} runs @param {number} k @returns {Figure} */
+function noiseFigure(state, runs, k) {
+  const { strengths, steps } = experiment(state);
+  const lr = number(state, "lr");
+  const here = savedSteps(state).map((step) => step * lr).slice(0, runs?.saves ?? 0);
+  const curves = strengths.map((_, mode) => (runs ? means(runs, k, "mode_noise", mode, strengths.length) : new Float64Array(0)));
+  const top = Math.max(1e-6, ...curves.flatMap((curve) => [...curve]).filter(Number.isFinite));
+  return {
+    title: k ? `${METHODS[k]}: noise of each mode` : "GD: the noise SGD would have",
+    text: "variance rate of each mode at these weights, on a logarithmic axis",
+    x: { label: "time η·step", low: 0, high: steps * lr },
+    y: { label: "T · variance rate", low: top * 1e-7, high: top * 3, log: true },
+    layers: [
+      ...curves.map((y, mode) => ({ kind: /** @type {const} */ ("line"), x: here, y, ink: INKS[mode % 6], dash: DASHES[mode % 6] })),
+      { kind: "marks", at: [here[number(state, "at")]], along: "x", ink: "--ink", dash: "1 0" },
+    ],
+  };
+}
+
+/** @param {State} state @param {Runs | null} runs @returns {import("../types").Shown[]} */
+function numbers(state, runs) {
+  const { strengths } = experiment(state);
+  const [lr, B, L] = ["lr", "B", "L"].map((key) => number(state, key));
+  /** @type {import("../types").Shown[]} */
+  const all = [
+    { key: "T", label: "temperature T = η/B", value: lr / B },
+    { key: "edge", label: "stability edge of η", value: stabilityEdge(L, strengths[0]) },
+  ];
+  const [still, noisy] = [predicted(state, false), predicted(state, true)];
+  strengths.forEach((s, mode) => {
+    all.push({ key: `half_gd_${mode}`, label: `half-time of s* = ${shown(s)}, GD in theory`, value: still[mode] });
+    all.push({ key: `half_sgd_${mode}`, label: "… SGD in theory, first order in T", value: noisy[mode] });
+    if (!runs?.done) return;
+    const times = savedSteps(state).map((step) => step * lr);
+    for (const k of [0, 1]) {
+      const mean = means(runs, k, "mode_strength", mode, strengths.length);
+      all.push({ key: `seen_${METHODS[k]}_${mode}`, label: `… of the mean path, ${METHODS[k]}`, value: passage(times, mean, s / 2) });
+    }
+  });
+  return all;
+}
+
+/** @type {import("../types").View} */
+export const saddle = {
+  key: "saddle",
+  title: "Saddle to saddle",
+  about: "A deep linear network learns the modes of its teacher one after the other. Four methods start from the same weights.",
+  fields: [
+    { key: "s", label: "strengths s*", kind: "list", value: "4, 2, 1, 0.5", low: 0.05, high: 10, most: 6 },
+    { key: "L", label: "depth L", kind: "linear", value: 2, low: 2, high: 5, step: 1 },
+    { key: "h", label: "hidden width", kind: "linear", value: 8, low: 1, high: 24, step: 1 },
+    { key: "sigma", label: "label noise σ", kind: "linear", value: 0.5, low: 0, high: 4, step: 0.05 },
+    { key: "lr", label: "learning rate η", kind: "log", value: 0.005, low: 1e-4, high: 0.5 },
+    { key: "B", label: "batch size B", kind: "linear", value: 1, low: 1, high: 64, step: 1 },
+    { key: "s0", label: "start s₀", kind: "log", value: 1e-3, low: 1e-8, high: 0.1 },
+    { key: "start", label: "initial weights", kind: "choice", value: "balanced", low: 0, high: 0, choices: [["balanced", "balanced, aligned"], ["gaussian", "Gaussian"]] },
+    { key: "n", label: "trajectories", kind: "linear", value: 16, low: 4, high: 64, step: 4 },
+    { key: "seed", label: "seed", kind: "linear", value: 0, low: 0, high: 99, step: 1 },
+    { key: "at", label: "time shown", kind: "linear", value: 30, low: 0, high: SAVES, step: 1 },
+  ],
+  presets: [
+    { name: "Plateaus, batch 1", values: {} },
+    { name: "Power-law teacher, Gaussian start", values: { s: "4, 2.83, 2.31, 2", start: "gaussian", s0: 1e-2, lr: 0.004 } },
+    { name: "Three layers", values: { L: 3, s: "3, 2, 1", s0: 1e-3, lr: 0.004 } },
+    { name: "Noisy labels slow the weak modes", values: { s: "4, 2, 1", sigma: 2, lr: 0.008, s0: 1e-4 } },
+    { name: "Large batch: as GD", values: { B: 64 } },
+  ],
+  request(state) {
+    const { widths, strengths, noise, balanced, scale, n, seed, steps, saves } = experiment(state);
+    const [lr, batch] = [number(state, "lr"), number(state, "B")];
+    const common = { widths, strengths, noise, lr, batch, scale, balanced, n, seed };
+    return { job: "networks", settings: SOURCES.map((source) => ({ ...common, source })), steps, saves, names: ["mode_strength", "mode_noise"] };
+  },
+  take: takeSave,
+  draw(state, known) {
+    const runs = /** @type {Runs | null} */ (known);
+    const { strengths } = experiment(state);
+    const [lr, B, L] = ["lr", "B", "L"].map((key) => number(state, key));
+    const T = lr / B;
+    const edge = stabilityEdge(L, strengths[0]);
+    const notes = [];
+    if (lr > edge) notes.push(`η = ${shown(lr)} is beyond the stability edge ${shown(edge)} of the strongest mode: GD cannot settle there.`);
+    const lost = runs?.done ? runs.values[runs.saves - 1].map((values) => values.mode_strength.filter((v) => !Number.isFinite(v)).length / strengths.length) : [];
+    lost.forEach((count, k) => count && notes.push(`${METHODS[k]}: ${count} trajectories diverged.`));
+    const half = predicted(state, true);
+    return {
+      figures: [0, 1, 2, 3].flatMap((k) => [strengthFigure(state, runs, k)]).concat([0, 1, 2, 3].map((k) => noiseFigure(state, runs, k))),
+      formulas: [
+        `T = \\frac{η}{B} = ${texNumber(T)}`,
+        L === 2
+          ? `\\frac{d \\log s_α}{dt} = 2s_α^* − η{s_α^*}^2 − T(2{s_α^*}^2 + σ^2 + Σ_{s_β^*>s_α^*} (\\frac{(s_α^*+s_β^*)^2}{2} + σ^2)) ,  t_{1/2} ≈ ${half.map(texNumber).join(" , ")}`
+          : `t_{1/2} = ∫_{s_0}^{s^*/2} \\frac{ds}{L s^{2κ}(s^* − s)} = ${half.map(texNumber).join(" , ")}`,
+      ],
+      numbers: numbers(state, runs),
+      look: "Look at the order: SGD and its Langevin model climb the same stairs as GD, later by the noise of the stronger modes; under each plateau the noise of the waiting mode is tiny, and it peaks while the mode is learned. The control, isotropic noise of the same size, kicks all modes at once, so that weak ones leave their saddle early.",
+      notes,
+      dense: true,
+    };
+  },
+  code(state) {
+    const setting = experiment(state);
+    const last = `print({name: run.mode_strength.isel(time=-1).mean("trajectory").values for name, run in runs.items()})`;
+    return { python: networkPython(setting, methods(state), last), toml: networkToml(setting, methods(state).SGD) };
+  },
+  csv(state, known) {
+    const runs = /** @type {Runs | null} */ (known);
+    const head = ["method", "step", "time", "trajectory", "mode", "mode_strength"];
+    return csv(head, runs ? rowsOf(runs, METHODS, savedSteps(state), number(state, "lr"), "mode_strength", strengthsOf(state).length) : []);
+  },
+};

@@ -1,0 +1,216 @@
+// The kernels behind a C interface, for WebAssembly: one mode's SDE, and ensembles of a deep linear network.
+//
+// The kernels are compiled as they are, as their baseline set, so that a run on the page has the bits of the same run
+// in Python with instruction_set="baseline". Calls are short: the caller decides between them whether to continue.
+#define SADDLESCOPE_ISA baseline
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <vector>
+
+#include "kernels.hpp"
+#include "measure/observe.hpp"
+#include "mode/mode.hpp"
+#include "step/flow.hpp"
+#include "step/walk.hpp"
+
+namespace {
+using namespace saddlescope;
+using namespace saddlescope::baseline;
+using Lanes = InLanes<float>;
+using FlowLanes = FlowBlock<DeepLinear>;
+
+constexpr uint64_t kGolden = 0x9E3779B97F4A7C15ULL;
+constexpr int kInit = 0, kNoise = 1;  // purposes of streams, as in streams.py
+
+uint64_t mix(uint64_t z) {
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
+  return z ^ (z >> 31);
+}
+
+// Generator states (n, 4) of the members 0 … n − 1; the twin of streams.seed_words.
+template <class Word>
+std::vector<Word> seed_words(uint64_t seed, int n, int purpose) {
+  const uint64_t root = mix(seed + kGolden * uint64_t(purpose + 1));
+  std::vector<Word> words(size_t(4) * n);
+  for (int i = 0; i < n; ++i) {
+    const uint64_t key = mix(mix(uint64_t(i) + kGolden) ^ root);
+    for (int k = 0; k < 4; ++k)
+      words[4 * i + k] = Word(mix(key + kGolden * uint64_t(k + 1)) >> (64 - 8 * sizeof(Word)));
+  }
+  return words;
+}
+
+// Memory on a cache line, as the kernels want it.
+struct Aligned {
+  std::vector<char> bytes;
+  explicit Aligned(int64_t size) : bytes(size_t(size) + 64) {}
+  void* at() { return reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(bytes.data()) + 63) & ~uintptr_t(63)); }
+};
+
+// Initial weights (n, parameters) in double: independent normals times a scale, or scale on the diagonal of each layer.
+std::vector<double> initial(const std::vector<Shape>& shapes, int64_t size, double scale, bool balanced, uint64_t seed,
+                            int n) {
+  std::vector<double> weights(size_t(size * n));
+  if (!balanced) {
+    // Layer after layer, each with an even number of normals: an odd last one is dropped there.
+    auto words = seed_words<uint64_t>(seed, n, kInit);
+    int64_t from = 0;
+    for (const auto& [rows, columns] : shapes) {
+      const int64_t count = int64_t(rows) * columns;
+      std::vector<double> drawn(size_t(count * n));
+      for (int first = 0; first < n; first += Lane<double>::count)
+        Streams<double>::normals(words.data(), n, first, count, drawn.data());
+      for (int i = 0; i < n; ++i)
+        for (int64_t j = 0; j < count; ++j) weights[i * size + from + j] = scale * drawn[i * count + j];
+      from += count;
+    }
+    return weights;
+  }
+  int rank = shapes.front().columns;
+  for (const auto& shape : shapes) rank = std::min(rank, shape.rows);
+  for (int i = 0; i < n; ++i) {
+    int64_t from = i * size;
+    for (const auto& [rows, columns] : shapes) {
+      for (int k = 0; k < rank; ++k) weights[from + k * int64_t(columns) + k] = scale;
+      from += int64_t(rows) * columns;
+    }
+  }
+  return weights;
+}
+
+// An ensemble of a network that is being run.
+struct Run {
+  std::vector<Shape> shapes;
+  std::vector<double> strengths;
+  std::vector<int> block;
+  Problem problem{};
+  Method method{};
+  int n = 0;
+  int64_t size = 0, step = 0;
+  std::vector<double> wide, shown, learned, peak, clock, table;  // `wide` are the weights of gradient flow
+  std::vector<float> weights, velocity;
+  std::vector<uint32_t> words;
+  std::vector<int64_t> status;
+  std::vector<Aligned> scratch;  // of the method, of the observer
+
+  bool flow() const { return method.source == Source::flow; }
+  Span span(int64_t until) const { return {step, until, true, false, nullptr, nullptr, nullptr}; }
+  Ensemble<float, uint32_t> ensemble() {
+    return {n,
+            weights.data(),
+            words.data(),
+            status.data(),
+            learned.data(),
+            peak.data(),
+            clock.data(),
+            nullptr,
+            velocity.empty() ? nullptr : velocity.data()};
+  }
+  Ensemble<double, uint64_t> continuous() {
+    return {n, wide.data(), nullptr, status.data(), learned.data(), peak.data(), clock.data()};
+  }
+};
+}  // namespace
+
+#define PAGE(name) __attribute__((export_name(#name)))
+
+extern "C" {
+
+PAGE(take) void* take(int bytes) { return malloc(size_t(bytes)); }
+PAGE(give) void give(void* memory) { free(memory); }
+
+PAGE(mode_members) int mode_members() { return ModeBlock::kMembers; }
+
+// x = log a (depth 1: s) of the members [first, first + mode_members()) of n that all start at x = start.
+PAGE(mode_paths)
+void mode_paths(int depth, double alpha, double center, double floor, double beta1, double beta2, double temperature,
+                double decay, double tolerance, double start, int n, int first, int saves, const double* times,
+                double seed, double* out) {
+  const Mode mode{depth, alpha, center, floor, beta1, beta2, temperature, decay, tolerance, 0};
+  const auto words = seed_words<uint64_t>(uint64_t(seed), n, kNoise);
+  const std::vector<double> begin(size_t(n), start);
+  ModeBlock::run(mode, ModeEnsemble{n, saves, begin.data(), times, nullptr, words.data(), out, nullptr}, first);
+}
+
+// source: 0 flow, 1 gd, 2 sgd, 3 gradient (Langevin), 4 aligned, 5 isotropic; see Source.
+PAGE(network_start)
+Run* network_start(int depth, const int* widths, const double* strengths, double label_noise, int source, double lr,
+                   double dt, double batch, double decay, double momentum, double scale, int balanced, int n,
+                   double seed) {
+  Run* run = new Run;
+  for (int l = 0; l < depth; ++l) run->shapes.push_back({widths[l + 1], widths[l]});
+  run->problem.depth = depth;
+  run->problem.shapes = run->shapes.data();
+  if (DeepLinear<Vec<double>>::take_shapes(run->problem)) return nullptr;
+  const int modes = std::min(widths[0], widths[depth]);
+  run->strengths.assign(strengths, strengths + modes);
+  for (int i = 0; i < modes; ++i) run->block.push_back(i && strengths[i] == strengths[i - 1] ? run->block.back() : i);
+  run->problem.modes = modes;
+  run->problem.strengths = run->strengths.data();
+  run->problem.block = run->block.data();
+  run->problem.rank = widths[0];
+  run->problem.label_noise = label_noise;
+  run->method = Method{Source(source), lr, dt, batch, decay, 1};
+  run->method.momentum = momentum;
+  run->n = n;
+  for (const auto& [rows, columns] : run->shapes) run->size += int64_t(rows) * columns;
+  run->wide = initial(run->shapes, run->size, scale, balanced != 0, uint64_t(seed), n);
+  run->shown = run->wide;
+  run->words = seed_words<uint32_t>(uint64_t(seed), n, kNoise);
+  run->status.assign(size_t(n), 0);
+  run->learned.assign(size_t(n) * kThresholds * modes, INFINITY);
+  for (int i = 0; i < n; ++i)
+    for (int q = 0; q < kThresholds; ++q)
+      for (int a = 0; a < modes; ++a)
+        if (!(strengths[a] > 0)) run->learned[(i * kThresholds + q) * modes + a] = NAN;
+  run->peak.assign(size_t(n) * 4 * modes, NAN);
+  run->clock.assign(size_t(n) * 2, 0);
+  if (run->flow())
+    for (int i = 0; i < n; ++i) run->clock[2 * i + 1] = lr;
+  run->table.resize(size_t(n * ObserverBlock::width(run->problem)));
+  if (!run->flow()) run->weights.assign(run->wide.begin(), run->wide.end());
+  if (momentum > 0) run->velocity.assign(run->weights.size(), 0);
+  run->scratch.emplace_back(run->flow() ? FlowLanes::scratch_size(run->problem)
+                                        : Lanes::scratch(run->problem, run->method, run->span(1)));
+  run->scratch.emplace_back(ObserverBlock::scratch_size(run->problem));
+  return run;
+}
+
+PAGE(network_stop) void network_stop(Run* run) { delete run; }
+
+PAGE(network_advance) void network_advance(Run* run, int until) {
+  void* scratch = run->scratch[0].at();
+  if (run->flow()) {
+    const auto ensemble = run->continuous();
+    for (int first = 0; first < run->n; first += Lane<double>::count)
+      FlowLanes::run(run->problem, run->method, ensemble, run->step, until, first, scratch);
+  } else {
+    const auto ensemble = run->ensemble();
+    const Span span = run->span(until);
+    for (int first = 0; first < run->n; first += Lane<float>::count)
+      Lanes::advance(run->problem, run->method, ensemble, span, first, scratch);
+  }
+  run->step = until;
+}
+
+PAGE(network_width) int network_width(Run* run) { return int(ObserverBlock::width(run->problem)); }
+PAGE(network_learned) double* network_learned(Run* run) { return run->learned.data(); }
+
+// The table (n, width) of observables in the order of the kernel.
+PAGE(network_observe) double* network_observe(Run* run, double temperature) {
+  if (run->flow()) {
+    const auto ensemble = run->continuous();
+    for (int first = 0; first < run->n; first += Lane<double>::count)
+      FlowLanes::peek(run->problem, run->method, ensemble, run->method.lr * double(run->step), run->shown.data(), first,
+                      run->scratch[0].at());
+  } else {
+    std::copy(run->weights.begin(), run->weights.end(), run->shown.begin());
+  }
+  for (int first = 0; first < run->n; first += Lane<double>::count)
+    ObserverBlock::observe(run->problem, temperature, run->shown.data(), run->n, first, run->table.data(),
+                           run->scratch[1].at());
+  return run->table.data();
+}
+}
