@@ -74,6 +74,11 @@ def test_known_before_the_first_run(name, engine):
     assert ("statistic" in coords) == (RUNS[name][2].keep == "statistics")
 
 
+def test_known_before_the_first_run_of_the_jax_engine():
+    pytest.importorskip("jax")
+    agrees(RUNS["statistics"], "jax")
+
+
 def test_known_before_the_first_run_of_a_model():
     agrees(model_run(), "auto")
 

@@ -15,7 +15,7 @@ import saddlescope as sc
 from saddlescope.runs import swept
 from saddlescope.sweeps import loop, work
 from saddlescope.sweeps.picks import Pick
-from saddlescope.sweeps.sweep import sweep
+from saddlescope.sweeps.sweep import _tell, sweep
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -238,6 +238,26 @@ def test_another_sweep_is_refused(tmp_path):
     sweep(threads, AXES, out=tmp_path / "a.zarr", reduce="loss", **QUIET)
     found = sweep(BASE, {"plan.seed": [1]}, out=tmp_path / "a.zarr", overwrite=True, **QUIET)
     assert found.sizes["seed"] == 1
+
+
+def test_a_place_that_is_no_sweep_is_refused_before_the_first_run(tmp_path):
+    def reduce(run):
+        raise AssertionError("not reached")
+
+    (tmp_path / "a.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="exists and is not a sweep"):
+        sweep(BASE, AXES, out=tmp_path, reduce=reduce, **QUIET)
+
+
+def test_threads_do_not_change_a_sweep():
+    one, two = ((*BASE[:2], replace(BASE[2], threads=threads, trajectories=300)) for threads in (1, 2))
+    assert same(sweep(one, AXES, **QUIET), sweep(two, AXES, **QUIET))
+
+
+def test_different_instruction_sets_are_told():
+    tally = loop.Tally(places={("a", "avx2"), ("b", "avx512")})
+    with pytest.warns(UserWarning, match=r"workers have different instruction sets \(a avx2, b avx512\)"):
+        _tell(tally)
 
 
 # --- arguments

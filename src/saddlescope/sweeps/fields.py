@@ -68,7 +68,7 @@ def check(base: Base, path: str) -> None:
     if not names:
         return
     if path == "plan.threads":
-        raise ValueError("axis 'plan.threads' changes no result: every run of a sweep has one thread; leave it out")
+        raise ValueError("axis 'plan.threads' changes no result; set it in the base run")
     if root == "data" and base.data_table is not None and names[0] in base.data_table and len(names) == 1:
         return
     value = base.part(root)

@@ -5,21 +5,20 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from saddlescope import _files
 from saddlescope._numbers import python_number, shown
 from saddlescope._warnings import warn
 from saddlescope.methods import Method
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.runs import swept
-from saddlescope.runs.repository import is_address
 from saddlescope.runs.swept import RECORD
+from saddlescope.sweeps import lock
 from saddlescope.sweeps.executors import Executor, connected
 from saddlescope.sweeps.layout import Array, Layout
 from saddlescope.sweeps.loop import FIRST, Flight, Lost, Tally, advance
@@ -113,13 +112,17 @@ def _most(max_failures: Any) -> int | None:
 
 
 def _stored_schema(setup: Setup, out: Any, overwrite: bool) -> Schema | None:
-    """What a function gives, from the store that is resumed, so that no run is repeated to learn it."""
-    if out is None or overwrite:
+    """What a function gives, from the store that is resumed, so that no run is repeated to learn it.
+
+    Raises what ``Store.open`` would, before a run is executed.
+    """
+    if out is None:
         return None
-    place = out if is_address(out) else _files.place(out, "out")
-    if not swept.is_stored(place):
-        return None
-    stored, axes = swept.read(place), len(setup.grid.dims)
+    with ExitStack() as held:
+        place, new = lock.take(out, overwrite, held)
+        if new:
+            return None
+        stored, axes = swept.read(place), len(setup.grid.dims)
     arrays = {
         str(name): Array(tuple(map(str, one.dims[axes:])), one.shape[axes:], one.attrs)
         for name, one in stored.data_vars.items()

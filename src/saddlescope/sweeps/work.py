@@ -1,7 +1,7 @@
 """A batch of runs, in the process that executes it.
 
-A ``Job`` is all that a worker needs, and reaches it once, pickled; a batch is then a list of numbers of runs. Each run
-has one thread. An error of a run is part of its result.
+A ``Job`` is all that a worker needs, and reaches it once, pickled; a batch is then a list of numbers of runs. In a
+worker a run has one thread. An error of a run is part of its result.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ class Job:
     grid: Grid
     keep: Picks | Reduction
     engine: str = "auto"
+    threads: int | None = None
+    """Threads of each run; those of its plan if None."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +92,7 @@ def first(job: Job, indices: Sequence[int]) -> Schema | str:
 
 def _run(job: Job, index: int) -> tuple[Problem, Method, Plan]:
     problem, method, plan = job.grid.parts(job.base, index)
-    return problem, method, plan if plan.threads == 1 else replace(plan, threads=1)
+    return problem, method, plan if job.threads is None else replace(plan, threads=job.threads)
 
 
 def sentence(error: BaseException) -> str:
@@ -130,7 +132,7 @@ def packed(job: Job) -> bytes:
     """
     by_value = importlib.util.find_spec("cloudpickle") is not None
     try:
-        content: bytes = importlib.import_module("cloudpickle" if by_value else "pickle").dumps(job)
+        content: bytes = importlib.import_module("cloudpickle" if by_value else "pickle").dumps(replace(job, threads=1))
     except Exception as error:
         raise TypeError(
             f"this sweep cannot be sent to other processes ({sentence(error)}); leave client out, or define its "
