@@ -1,6 +1,8 @@
 """The same sweep on every executor, bit for bit; what is refused; what happens when workers are lost."""
 
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from saddlescope.runs import swept
 from saddlescope.sweeps import executors, loop, work
 from saddlescope.sweeps.sweep import sweep
 
+dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -51,9 +54,11 @@ def expected():
 
 @pytest.fixture(scope="module")
 def cluster():
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=2, processes=True, host="127.0.0.1", dashboard_address=None
-    ) as made:
+    options = {"n_workers": 2, "threads_per_worker": 2, "host": "127.0.0.1", "dashboard_address": None}
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
+        distributed.LocalCluster(processes=True, **options) as made,
+    ):
         yield made
 
 
@@ -205,6 +210,45 @@ def test_a_run_that_kills_every_worker_stays_pending(client):
     assert found.status.values.tolist() == [1, 1, 0, 1]
 
 
+@pytest.mark.soak
+def test_workers_that_are_killed_at_random(tmp_path):
+    """Forty kills: every sweep ends with the results of an undisturbed one, by resuming where it must."""
+    axes = {"plan.seed": range(60), "method.lr": [0.02, 0.05]}
+    base = (PROBLEM, BASE[1], sc.Plan(steps=20_000, trajectories=64, saves=4))
+    options = {"reduce": "loss", **QUIET}
+    undisturbed, rng, kills = digests(sweep(base, axes, **options)), np.random.default_rng(0), 0
+    while kills < 40:
+        with (
+            distributed.LocalCluster(n_workers=2, host="127.0.0.1", dashboard_address=None) as made,
+            distributed.Client(made, set_as_default=False) as client,
+        ):
+            over = threading.Event()
+
+            def kill(client=client, over=over):
+                nonlocal kills
+                while not over.wait(rng.exponential(1.0)):
+                    with contextlib.suppress(Exception):
+                        victim = rng.choice(sorted(client.run(os.getpid).values()))
+                        os.kill(int(victim), signal.SIGKILL)
+                        kills += 1
+
+            thread = threading.Thread(target=kill)
+            thread.start()
+            try:
+                found = sweep(base, axes, out=tmp_path / "a.zarr", client=client, **options)
+            except RuntimeError as error:
+                assert "the same call resumes" in str(error)
+                continue
+            finally:
+                over.set()
+                thread.join()
+        if (found.status == 0).any():
+            continue
+        assert digests(found) == undisturbed
+        found.close()
+        shutil.rmtree(tmp_path / "a.zarr")
+
+
 def test_a_scheduler_that_is_gone(tmp_path, expected):
     made = distributed.LocalCluster(n_workers=1, processes=True, host="127.0.0.1", dashboard_address=None)
     client = distributed.Client(made, set_as_default=False)
@@ -271,7 +315,8 @@ def test_processes_end_with_the_one_that_started_them(tmp_path, number):
     (tmp_path / "long.py").write_text(SCRIPT + "main(steps=2_000, seeds=100_000, out='a.zarr')\n")
     process = python("long.py", cwd=tmp_path)
     children = []
-    while len(children) < 2 or not (tmp_path / "a.zarr").exists():  # a worker and a tracker of resources
+    snapshots = tmp_path / "a.zarr" / "snapshots"
+    while len(children) < 2 or len(list(snapshots.glob("*"))) < 3:  # worker and tracker of resources; first results
         time.sleep(0.05)
         children = alive(process.pid)
         assert process.poll() is None, process.communicate()
