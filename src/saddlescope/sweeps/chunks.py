@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +22,8 @@ from saddlescope.runs.swept import RECORD, SUMS, checksum, seal
 from saddlescope.sweeps.layout import Layout, Result
 
 SUMS_CHUNK = 4096
+LEVEL = 1
+"""Of the compression by Zstandard."""
 
 
 def lay_out(store: Any, layout: Layout, attrs: Mapping[str, Any]) -> None:
@@ -29,7 +32,7 @@ def lay_out(store: Any, layout: Layout, attrs: Mapping[str, Any]) -> None:
     from zarr.codecs import Crc32cCodec, ZstdCodec
 
     group = zarr.open_group(store, mode="w", zarr_format=3)
-    codecs = (ZstdCodec(level=3), Crc32cCodec())
+    codecs = (ZstdCodec(level=LEVEL), Crc32cCodec())
 
     def create(name: str, dtype: Any, fill: Any, shape: Any, chunks: Any, dims: Any, attrs: Any) -> Any:
         return group.create_array(
@@ -102,19 +105,38 @@ def changed(sums: NDArray[np.uint64], known: NDArray[np.uint64]) -> list[Chunk]:
 
 
 def write(store: Any, described: Mapping[str, Any], chunks: Sequence[Chunk]) -> None:
-    """Write chunks into a Zarr store, all together; ``described`` has the metadata of its arrays."""
-    from zarr import AsyncArray
-    from zarr.core.sync import sync
-    from zarr.storage import StorePath
+    """Write chunks into a Zarr store, all together; ``described`` has the metadata of its arrays.
 
-    whole: Any = {"write_empty_chunks": True}  # a chunk of fill values is not one without: NaN has many bit patterns
-    used = {one.name for one in chunks}
-    arrays = {name: AsyncArray(described[name], StorePath(store, name), whole) for name in used}
+    They are encoded here, which saves about 1 ms of CPU for each.
+    """
+    from zarr.core.buffer import default_buffer_prototype
+    from zarr.core.sync import sync
+
+    buffer = default_buffer_prototype().buffer
 
     async def write_all() -> None:
-        await asyncio.gather(*(arrays[one.name].setitem(one.box, one.values) for one in chunks))
+        await asyncio.gather(*(store.set(key, buffer.from_bytes(data)) for key, data in encoded))
 
+    encoded = [_encoded(one, described[one.name]) for one in chunks]
     sync(write_all())
+
+
+def _encoded(chunk: Chunk, described: Any) -> tuple[str, bytes]:
+    """Key and bytes of a chunk, as the codecs of ``lay_out`` make them."""
+    import numcodecs
+
+    shape, values = described.chunks, chunk.values
+    if values.shape != shape:  # at the end of an axis
+        values = np.full(shape, described.fill_value, chunk.values.dtype)
+        values[tuple(map(slice, chunk.values.shape))] = chunk.values
+    if values.dtype == object:
+        data = numcodecs.VLenUTF8().encode(values.ravel())
+    else:
+        data = np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes()
+    data = bytes(numcodecs.Zstd(level=LEVEL).encode(data))
+    places = [part.start // size for part, size in zip(chunk.box, shape, strict=False)]
+    key = "/".join([chunk.name, "c", *map(str, places), *["0"] * (len(shape) - len(places))])
+    return key, data + google_crc32c.value(data).to_bytes(4, "little")
 
 
 def metadata(store: Any) -> dict[str, Any]:
