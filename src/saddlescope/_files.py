@@ -28,7 +28,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _URL = re.compile(r"(?:[A-Za-z][\w+.-]*::)*([A-Za-z][\w+.-]+):/")
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _TAG = "saddlescope"
 
@@ -77,7 +77,7 @@ def in_words(
         if error.errno is None or error.strerror is None:  # already one sentence
             raise
         fix = "check the disk"
-        if error.errno in _FULL:
+        if error.errno in FULL:
             fix = f"the disk is full: free some space and run again; {consequence}"
         elif error.errno in _CLOSED:
             fix = "give a path in a folder that you may read and write"

@@ -147,7 +147,7 @@ def test_a_full_disk(small_disk, tmp_path, truth):
     one, kept = sweep(), 0
     store = Store.open(small_disk / "sweep.zarr", one)
     with pytest.raises(
-        OSError, match=r"^out '.*' .*\(No space left on device\).* free some space and run again; "
+        OSError, match=r"^the store '.*' could not be used \(No space left on device\); free some space and run again; "
     ) as e:
         for index in range(one.size):
             store.put(result(index, one))

@@ -80,7 +80,7 @@ def test_addresses_in_words(address, monkeypatch):
     with pytest.raises(ValueError, match="must be s3://bucket/prefix"):
         sc.load("s3://sweeps")
     with pytest.raises(
-        OSError, match=r"out 's3://nothing/sweep' could not be written \(.*check the disk or the network"
+        OSError, match=r"store 's3://nothing/sweep' could not be used \(.*check the disk or the network"
     ):
         Store.open("s3://nothing/sweep", layout())
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from saddlescope import _files
 from saddlescope.runs.checkpoint import DamagedStore
 
 Place = Path | str
@@ -58,9 +59,15 @@ def storage(place: Place) -> Any:
 
 
 def exists(place: Place) -> bool:
-    """Whether there is a repository at an address."""
-    with in_words(place, "nothing was written"):
-        return bool(icechunk().Repository.exists(storage(place)))
+    """Whether there is a repository at an address, with a commit."""
+    with in_words(place, "nothing was changed"):
+        where = storage(place)
+        return bool(icechunk().Repository.exists(where)) and begun(icechunk().Repository.open(where))
+
+
+def begun(repository: Any) -> bool:
+    """Whether something was committed."""
+    return next(iter(repository.ancestry(branch=BRANCH))).parent_id is not None
 
 
 def made(place: Place) -> Any:
@@ -107,11 +114,9 @@ def in_words(place: Place, consequence: str) -> Iterator[None]:
             raise
         found = _ERRNO.search(str(error))
         number = int(found[1]) if found else errno.EIO
-        fix = {errno.ENOSPC: "free some space", errno.EDQUOT: "free some space", errno.EFBIG: "free some space"}.get(
-            number, "check the disk or the network"
-        )
+        fix = "free some space" if number in _files.FULL else "check the disk or the network"
         what = os.strerror(number) if found else line(error)
-        worded = OSError(f"out {str(place)!r} could not be written ({what}); {fix} and run again; {consequence}")
+        worded = OSError(f"the store {str(place)!r} could not be used ({what}); {fix} and run again; {consequence}")
         worded.errno = number
         raise worded from None
 

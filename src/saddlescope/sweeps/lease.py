@@ -100,7 +100,7 @@ def _vacant(place: str, made: Any) -> bool:
     """Whether nothing was committed; FileExistsError for what is not a sweep."""
     import zarr
 
-    if next(iter(made.ancestry(branch=BRANCH))).parent_id is None:
+    if not repository.begun(made):
         return True
     with repository.reading(place):
         group = zarr.open_group(made.readonly_session(BRANCH).store, mode="r")
