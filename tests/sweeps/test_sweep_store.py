@@ -1,6 +1,8 @@
 """The store of a sweep: what goes in comes out, whoever reads; what others may not do; what it costs."""
 
+import dataclasses
 import itertools
+import pickle
 import shutil
 
 import numpy as np
@@ -131,6 +133,24 @@ def test_exports(ending, stored, truth, tmp_path):
     with pytest.raises(FileExistsError, match="exists; give another path"):
         export(stored, out)
     assert {entry.name for entry in tmp_path.iterdir()} == {"sweep.zarr", out.name}
+
+
+def test_integers_that_netcdf_3_cannot_hold(tmp_path):
+    one = layout()
+    large = dataclasses.replace(one, coords={**one.coords, "seed": (("width",), 2**40 + np.arange(40), {})})
+    Store.open(tmp_path / "sweep.zarr", large).close()
+    assert sc.load(tmp_path / "sweep.zarr").seed[1] == 2**40 + 1
+    try:
+        export(tmp_path / "sweep.zarr", tmp_path / "plain.nc")
+    except ValueError as error:
+        assert "cannot hold this sweep" in str(error) and "let it end with .zarr" in str(error)
+        assert [entry.name for entry in tmp_path.iterdir()] == ["sweep.zarr"]
+    else:
+        assert xr.open_dataset(tmp_path / "plain.nc").seed[1] == 2**40 + 1
+
+
+def test_a_loaded_sweep_can_be_pickled(stored, truth):
+    xr.testing.assert_identical(pickle.loads(pickle.dumps(sc.load(stored))).load(), truth)
 
 
 def test_another_sweep_is_refused_in_words(stored):

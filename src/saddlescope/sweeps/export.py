@@ -42,15 +42,18 @@ def export(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
                     warnings.simplefilter("ignore", UserWarning)
                     sweep.to_zarr(made, zarr_format=3, consolidated=True)
             else:
-                _for_netcdf(sweep).to_netcdf(made)
+                _write_netcdf(sweep, made)
             made.rename(place)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _for_netcdf(sweep: xr.Dataset) -> xr.Dataset:
-    """Without unsigned integers of 64 bits, which NetCDF 3 has not."""
-    if "digest" not in sweep:
-        return sweep
+def _write_netcdf(sweep: xr.Dataset, out: Path) -> None:
+    """Without unsigned integers, which NetCDF 3 has not: it is what SciPy writes."""
     texts = np.vectorize("{:016x}".format, otypes=[object])(sweep.digest.values)
-    return sweep.assign(digest=(sweep.digest.dims, texts, sweep.digest.attrs))
+    try:
+        sweep.assign(digest=(sweep.digest.dims, texts, sweep.digest.attrs)).to_netcdf(out)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"out {out.name!r} cannot hold this sweep ({error}); let it end with .zarr, or pip install h5netcdf"
+        ) from None
