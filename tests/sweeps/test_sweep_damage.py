@@ -164,7 +164,7 @@ def test_a_damaged_chunk_costs_its_runs_alone(stored):
 
 
 def test_without_checksums_the_damage_would_be_silent(stored, monkeypatch):
-    """The negative control: an exchanged chunk has the right crc32c, and Icechunk reads it without a word."""
+    """The negative control: an exchanged chunk has the right crc32c, and Icechunk does not notice."""
     from saddlescope.runs import swept
 
     place, part, _ = stored

@@ -83,7 +83,7 @@ def killed(path, overwrite, seconds):
 
 
 def kills(number, path, truth, seed):
-    """Kill so often, and look at the store after each kill; a finished sweep is begun anew."""
+    """Kill a committer this many times, and read the store after each; a finished sweep is begun anew."""
     rng, reached, found = np.random.default_rng(seed), 0, Counter()
     expected = truth.stack(run=("lr", "width"), create_index=False)
     for _ in range(number):

@@ -287,7 +287,7 @@ def _same_blocks(content: Content, layout: Layout) -> bool:
 
 
 def _done_runs(content: Content) -> int:
-    """Number of runs that are said to have a result, where that can be read."""
+    """Number of runs with a result, where the status can be read."""
     try:
         return int(np.count_nonzero(content.arrays["status"][...]))
     except Exception:
