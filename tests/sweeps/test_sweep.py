@@ -240,6 +240,20 @@ def test_another_sweep_is_refused(tmp_path):
     assert found.sizes["seed"] == 1
 
 
+def test_hosts_and_instruction_sets_are_noted(tmp_path, monkeypatch):
+    here = sweep(BASE, AXES, **QUIET)
+    assert here.attrs["workers"] == " ".join(work.place()) and 'method.lr"' in here.attrs["toml"]
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "BLOCK_SECONDS", 0.0)
+        stop_after(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            sweep(BASE, AXES, out=tmp_path / "a.zarr", **QUIET)
+        patch.setattr(work, "place", lambda: ("another", "avx2"))
+        patch.setattr(loop.Tally, "add", lambda tally, done: None)
+        found = sweep(BASE, AXES, out=tmp_path / "a.zarr", **QUIET)
+    assert found.attrs["workers"].split(", ") == sorted(["another avx2", " ".join(work.place())])
+
+
 def test_a_place_that_is_no_sweep_is_refused_before_the_first_run(tmp_path):
     def reduce(run):
         raise AssertionError("not reached")

@@ -11,7 +11,7 @@ import queue
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from types import FrameType
@@ -35,6 +35,9 @@ LARGEST = 1000
 FIRST = 20
 """Runs that end a sweep, without ``max_failures``, if they are the first and all raise."""
 
+WORKERS = "workers"
+"""Attribute with the hosts and instruction sets that executed runs."""
+
 LOOK_SECONDS = 1.0
 """Time between two looks at whether the executor is lost."""
 
@@ -45,6 +48,12 @@ class Lost(Exception):
 
 class Sink(Protocol):
     """What the loop asks of a store."""
+
+    attrs: dict[str, Any]
+    """Attributes of its dataset."""
+
+    def annotate(self, attrs: Mapping[str, Any]) -> None:
+        """Add attributes."""
 
     def put(self, result: Result) -> None:
         """Keep a result."""
@@ -219,6 +228,7 @@ def advance(flight: Flight, sink: Sink, tally: Tally, max_failures: int | None, 
                     for result in done.results:
                         sink.put(result)
                     tally.add(done)
+                    _note(done.place, sink)
                     show(tally.done, tally.raised)
                     check_failures(tally, max_failures)
                 if clock.due:
@@ -231,6 +241,13 @@ def advance(flight: Flight, sink: Sink, tally: Tally, max_failures: int | None, 
             flight.cancel()
             sink.commit()
     return stop.wanted
+
+
+def _note(place: tuple[str, str], sink: Sink) -> None:
+    """Add the host and the instruction set of a worker to the attributes of a sweep."""
+    known = [one for one in str(sink.attrs.get(WORKERS, "")).split(", ") if one]
+    if (worker := " ".join(place)) not in known:
+        sink.annotate({WORKERS: ", ".join(sorted([*known, worker]))})
 
 
 def check_failures(tally: Tally, max_failures: int | None) -> None:
