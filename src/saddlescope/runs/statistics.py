@@ -20,7 +20,7 @@ TOGETHER = 8192
 """Largest ensemble whose variables are summarised in one table; in larger ones the bits of a sum of squares depend on
 the rows beside it, because einsum buffers as many numbers."""
 
-SAVES = 64
+SAVES = 128
 """Most saves that are summarised in one pass."""
 
 SAVES_BYTES = 16 << 20
@@ -31,7 +31,7 @@ def saves_together(trajectories: int, numbers: int) -> int:
     """Number of saves of an ensemble, ``numbers`` of each trajectory, that are summarised in one pass.
 
     >>> saves_together(4, 30), saves_together(2000, 30), saves_together(100_000, 30), saves_together(4, 100_000)
-    (64, 4, 1, 5)
+    (128, 4, 1, 5)
     """
     return max(1, min(SAVES, TOGETHER // trajectories, SAVES_BYTES // (8 * trajectories * numbers)))
 
