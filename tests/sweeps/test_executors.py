@@ -10,7 +10,7 @@ import textwrap
 import threading
 import time
 import types
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -208,6 +208,51 @@ def test_a_run_that_kills_every_worker_stays_pending(client):
     with pytest.warns(UserWarning, match="1 runs are still pending, such as run 2: their workers died several times"):
         found = sweep(BASE, {"plan.steps": [60, 61, 62, 63]}, reduce=local, client=client, **QUIET)
     assert found.status.values.tolist() == [1, 1, 0, 1]
+
+
+class KilledWorker(Exception):
+    """As that of Dask, which is known by its name."""
+
+
+@pytest.mark.parametrize(("deaths", "pending"), [(1, []), (10**9, [17])])
+def test_runs_of_a_batch_that_was_killed_are_tried_alone(expected, monkeypatch, deaths, pending):
+    monkeypatch.setattr(loop, "BLOCK_SECONDS", 10.0)
+    seen = []
+
+    class Deadly:
+        def submit(self, function, version, content, task, indices, shapes):
+            seen.append(indices)
+            future = Future()
+            if 17 in indices and sum(17 in part for part in seen) <= deaths:
+                future.set_exception(KilledWorker())
+            else:
+                future.set_result(function(version, content, task, indices, shapes))
+            return future
+
+    found = swept_on(Deadly())
+    assert np.flatnonzero(found.status.values.ravel() == 0).tolist() == pending
+    kept = found.digest.values.ravel() == expected.digest.values.ravel()
+    assert np.flatnonzero(~kept).tolist() == pending
+    killed = next(part for part in seen if 17 in part)
+    assert len(killed) > 1 and seen[-len(killed) :] == [[index] for index in killed]
+
+
+def test_ctrl_c_in_other_threads(tmp_path, expected):
+    add = loop.Tally.add
+
+    def stopping(tally, done):
+        add(tally, done)
+        if 10 <= tally.done < 36:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with ThreadPoolExecutor(2) as threads:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loop.Tally, "add", stopping)
+            patch.setattr(loop, "BLOCK_SECONDS", 0.0)
+            with pytest.raises(KeyboardInterrupt, match="stopped after 10 of 36 runs; the same call resumes"):
+                swept_on(threads, out=tmp_path / "a.zarr")
+        assert (swept.read(tmp_path / "a.zarr").status != 0).sum() == 10
+        assert digests(swept_on(threads, out=tmp_path / "a.zarr")) == digests(expected)
 
 
 @pytest.mark.soak
