@@ -2,8 +2,8 @@
 
 Every array has the axes of the sweep first; a chunk is a block of runs, see ``blocks``. Beside what is kept of the runs
 there is what happened to them: ``RECORD``. ``sums`` holds a checksum of every chunk, since Icechunk does not notice a
-chunk that was exchanged or lost, and the attribute ``seal`` one of the coordinates, of all attributes and of the shapes.
-The seal is verified when a store is opened, a chunk when it is read. A commit replaces all of this at once.
+chunk that was exchanged or lost, and the attribute ``seal`` one of coordinates, attributes and shapes. The seal is
+verified when a store is opened, a chunk when it is read. A commit replaces all of this at once.
 """
 
 from __future__ import annotations
