@@ -201,4 +201,5 @@ def test_metadata_are_sealed(stored, tmp_path):
         session.commit("by another program")
         with pytest.raises(DamagedStore, match="its metadata or coordinates are not what was written"):
             sc.load(copy)
+        xr.testing.assert_identical(resumed(copy, sweep()), stored[2])
     xr.testing.assert_identical(sc.load(place).load(), stored[1])

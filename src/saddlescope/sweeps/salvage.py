@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -39,9 +40,9 @@ def intact(content: Content, layout: Layout) -> Record | None:
     return record
 
 
-def copy(content: Content, layout: Layout, store: Any) -> tuple[Record, NDArray[np.uint64]]:
+def copy(content: Content, layout: Layout, store: Any, attrs: Mapping[str, Any]) -> tuple[Record, NDArray[np.uint64]]:
     """Write all runs whose digest is right into a Zarr store, laid out anew; their record and all checksums."""
-    chunks.lay_out(store, layout, content.attrs)
+    chunks.lay_out(store, layout, attrs)
     described, record = chunks.metadata(store), empty(layout)
     sums = np.zeros(described[SUMS].shape, np.uint64)
 
@@ -53,12 +54,12 @@ def copy(content: Content, layout: Layout, store: Any) -> tuple[Record, NDArray[
     for block in range(len(layout.records)):
         box, rows = layout.records.box(block), layout.records.rows(block)
         for name, kept in record.items():
-            kept[rows] = _readable(content, name, box).reshape(-1)
+            kept[rows] = _readable(content, name, box, ()).reshape(-1)
     record["seconds"][:] = _seconds(content, layout)
     for block in range(len(layout.blocks)):
         box, rows = layout.blocks.box(block), layout.blocks.rows(block)
         if record["status"][rows].any():
-            found = {name: _readable(content, name, box) for name in layout.arrays}
+            found = {name: _readable(content, name, box, own.shape) for name, own in layout.arrays.items()}
             values = {name: one.reshape(-1, *one.shape[len(box) :]) for name, one in found.items()}
             _drop_damaged(record, rows, list(values.values()))
             write([Chunk.of(layout, name, block, one) for name, one in values.items()])
@@ -69,14 +70,16 @@ def copy(content: Content, layout: Layout, store: Any) -> tuple[Record, NDArray[
     return record, sums
 
 
-def _readable(content: Content, name: str, box: Box) -> NDArray[Any]:
+def _readable(content: Content, name: str, box: Box, own: tuple[int, ...]) -> NDArray[Any]:
     """A variable in a box; where it cannot be read, as of pending runs."""
-    array = content.arrays[name]
+    shape = (*(part.stop - part.start for part in box), *own)
     try:
-        return swept.plain(np.asarray(array[box]))
+        values = swept.plain(np.asarray(content.arrays[name][box]))
+        if values.shape == shape:
+            return values
     except Exception:
-        shape = (*(part.stop - part.start for part in box), *array.shape[len(box) :])
-        return np.full(shape, swept.fill(name), RECORD[name][0] if name in RECORD else "float64")
+        pass
+    return np.full(shape, swept.fill(name), RECORD[name][0] if name in RECORD else "float64")
 
 
 def _seconds(content: Content, layout: Layout) -> NDArray[Any]:
@@ -84,7 +87,7 @@ def _seconds(content: Content, layout: Layout) -> NDArray[Any]:
     try:
         found = [one for _, one in swept.slabs(content, "seconds", tuple(slice(0, size) for size in layout.shape))]
         return np.concatenate(found).reshape(-1)
-    except DamagedStore:
+    except Exception:
         return np.full(layout.size, np.nan, np.float32)
 
 

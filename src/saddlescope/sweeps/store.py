@@ -31,6 +31,7 @@ from saddlescope._arrays import Floats
 from saddlescope._numbers import shown
 from saddlescope._warnings import warn
 from saddlescope.runs import repository, swept
+from saddlescope.runs.checkpoint import DamagedStore
 from saddlescope.runs.repository import BRANCH, Place
 from saddlescope.runs.swept import RECORD, Content, checksum
 from saddlescope.sweeps import chunks, lease, lock, salvage
@@ -45,18 +46,17 @@ class Store:
     def __init__(self, place: Place, layout: Layout, held: ExitStack) -> None:
         self.place, self.layout, self._held = place, layout, held
         self._repository = repository.opened(place)
-        content = swept.opened(place)
+        content, sealed = _opened(place, layout)
         self._content: Content | None = content
         self._tip = content.commit
-        _check_same(content, layout)
         self._values: dict[int, list[Floats]] = {}
         self._stored, self._token = 0, secrets.token_hex(8)
-        self.attrs, self._annotated = content.attrs, False
+        self.attrs, self._annotated = dict(content.attrs if sealed else layout.attrs), False
         self._dirty: set[int] = set()
         self._recorded: list[int] = []
         self._forks: list[Any] = []
         self._described = {name: array.metadata for name, array in content.arrays.items()}
-        record = salvage.intact(content, layout) if _same_blocks(content, layout) else None
+        record = salvage.intact(content, layout) if sealed and _same_blocks(content, layout) else None
         if record is None:
             self._record, self._sums = self._rewritten(content)
         else:
@@ -88,7 +88,7 @@ class Store:
         self._stored = before = _done_runs(content)
         with self._writing():
             session = self._session()
-            record, sums = salvage.copy(content, self.layout, session.store)
+            record, sums = salvage.copy(content, self.layout, session.store, self.attrs)
             self._tip = session.commit("what is intact", {"by": self._token})
         self._flush()
         if lost := before - int(np.count_nonzero(record["status"])):
@@ -263,6 +263,21 @@ def _first_commit(place: Place, layout: Layout) -> None:
     session = made.writable_session(BRANCH)
     chunks.lay_out(session.store, layout, layout.attrs)
     session.commit("a new sweep")
+
+
+def _opened(place: Place, layout: Layout) -> tuple[Content, bool]:
+    """The content of this sweep, and whether its metadata are what was written; if not, its runs may still be."""
+    try:
+        content = swept.opened(place)
+    except DamagedStore as error:
+        try:
+            content = swept.opened(place, sealed=False)
+            _check_same(content, layout)
+        except Exception:
+            raise error from None
+        return content, False
+    _check_same(content, layout)
+    return content, True
 
 
 def _check_same(content: Content, layout: Layout) -> None:
