@@ -11,7 +11,7 @@ import matplotlib.font_manager  # noqa: F401  builds the cache of fonts, which w
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "examples"
-SCRIPTS = sorted([*FOLDER.glob("*.py"), *FOLDER.glob("networks/*.py")])
+SCRIPTS = sorted([*FOLDER.glob("*.py"), *FOLDER.glob("networks/*.py"), *FOLDER.glob("sweeps/*.py")])
 
 
 def run(script: Path, folder: Path) -> subprocess.CompletedProcess[str]:

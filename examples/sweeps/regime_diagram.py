@@ -1,0 +1,48 @@
+"""The regimes of one mode: median strength over temperature and label noise, and the boundaries of the theory.
+
+Writes regime_diagram.png and regime_diagram.icechunk; run it again to resume. The gallery page "A regime diagram" explains it.
+"""
+
+import numpy as np
+
+import saddlescope as sc
+
+LR = 0.02
+SIGMA, T = np.linspace(0.1, 3.0, 16), np.geomspace(0.02, 3.0, 20)
+
+
+def boundary(sigma, name):
+    """A temperature of theory at each label noise."""
+    modes = [sc.theory.ModeSDE(depth=2, target=1.0, label_noise=s, temperature=1.0) for s in sigma]
+    return [sc.theory.phases.regime_temperatures(mode)[name] for mode in modes]
+
+
+def main():
+    problem = sc.Problem(sc.Diagonal(depth=2), sc.GaussianData([[1.0]]), sc.init.Balanced(scale=1.0))
+    sweep = sc.sweep(
+        (problem, sc.Langevin(lr=LR, batch_size=1), sc.Plan(steps=20_000, trajectories=256, saves=1)),
+        axes={"T": T, "data.label_noise": SIGMA},
+        derived={"method.batch_size": f"{LR} / T"},
+        reduce={"strength": sc.Pick("mode_strength", sel={"statistic": "q50", "mode": 0}, isel={"time": -1})},
+        out="regime_diagram.icechunk",
+        client=2,
+        progress=False,
+    )
+    figure = sc.plots.phase_diagram(
+        sweep,
+        "strength",
+        boundaries={
+            "$T_c$": lambda sigma: boundary(sigma, "critical"),
+            "$T_c/3$": lambda sigma: boundary(sigma, "zero"),
+        },
+    )
+    figure.savefig("regime_diagram.png")
+    collapsed = sweep.strength < 1e-3
+    above = sweep["T"] > sc.theory.ModeSDE(depth=2, target=1.0, label_noise=1.0, temperature=1.0).critical_temperature
+    print(f"{sweep.strength.size} ensembles, {int(collapsed.sum())} with a median below 0.001")
+    nearest = sweep.strength.sel(label_noise=1.0, method="nearest")
+    print(f"σ near 1: {int((nearest < 1e-3).sum())} collapsed, {int(above.sum())} above T_c")
+
+
+if __name__ == "__main__":  # processes import this file
+    main()
