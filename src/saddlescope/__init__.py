@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from saddlescope.runs.store import load, read
     from saddlescope.sde_terms import to_diffrax
     from saddlescope.simulation.simulate import simulate
+    from saddlescope.sweeps.picks import Pick
+    from saddlescope.sweeps.sweep import sweep
 
 __all__ = [
     "GD",
@@ -42,6 +44,7 @@ __all__ = [
     "Model",
     "Moments",
     "Pair",
+    "Pick",
     "Plan",
     "Problem",
     "cite",
@@ -59,6 +62,7 @@ __all__ = [
     "read",
     "schedules",
     "simulate",
+    "sweep",
     "theory",
     "to_diffrax",
 ]
@@ -79,6 +83,7 @@ _HOMES = {
     "Model": "networks",
     "Moments": "data",
     "Pair": "networks.rescaling",
+    "Pick": "sweeps.picks",
     "Plan": "plan",
     "Problem": "problem",
     "cite": "runs.cite",
@@ -89,6 +94,7 @@ _HOMES = {
     "plot": "plots.picture",
     "read": "runs.store",
     "simulate": "simulation.simulate",
+    "sweep": "sweeps.sweep",
     "to_diffrax": "sde_terms",
 }
 """The module of each name; other public names are modules."""

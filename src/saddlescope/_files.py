@@ -66,6 +66,21 @@ def place(path: Any, name: str) -> Path:
     return found
 
 
+def text(path: Any, wanted: str) -> str:
+    """The text of a file from a user; ``wanted`` says what it should be.
+
+    Raises FileNotFoundError when nothing is there, ValueError when it is not text.
+    """
+    there = place(path, "path")
+    with in_words(there, "path"):
+        if not there.exists():
+            raise FileNotFoundError(f"path {shown(os.fspath(path))} does not exist; give {wanted}")
+        try:
+            return there.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError:
+            raise ValueError(f"path {shown(os.fspath(path))} is not text; give {wanted}") from None
+
+
 @contextmanager
 def in_words(
     path: str | os.PathLike[str], name: str, consequence: str = "nothing had been written yet"

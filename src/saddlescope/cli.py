@@ -20,6 +20,7 @@ import xarray as xr
 from rich.console import Console
 from rich.table import Table
 
+from saddlescope import _threads
 from saddlescope._tables import brief, text_of
 from saddlescope.engines import make_engine
 from saddlescope.methods import Method
@@ -30,6 +31,7 @@ from saddlescope.problem import Problem
 from saddlescope.runs import store
 from saddlescope.runs.place import free, is_run
 from saddlescope.runs.run import earlier, final_state, parsed, parts
+from saddlescope.runs.swept import is_sweep
 from saddlescope.runs.training import is_training
 from saddlescope.simulation import advice, estimate
 from saddlescope.simulation.simulate import simulate
@@ -202,6 +204,52 @@ def _job(source: Path, out: Path | None, steps: int | None, overwrite: bool) -> 
 
 @app.command()
 @one_sentence()
+def sweep(
+    source: Annotated[
+        Path, typer.Argument(metavar="FILE.toml", help="A run file with [axes], and if need be [derived], [reduce].")
+    ],
+    out: Annotated[
+        str | None, typer.Option("-o", "--out", metavar="STORE", help="Where to write the sweep: a path, or s3://….")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", metavar="N", help="Processes on this machine; one a core by default.")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option("--scheduler", metavar="ADDRESS", help="A Dask scheduler, such as tcp://host:8786.")
+    ] = None,
+    max_failures: Annotated[
+        int | None, typer.Option("--max-failures", metavar="N", help="Stop when more runs raise an error.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing sweep.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only estimate time, memory and size.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")] = False,
+) -> None:
+    """Run every point of a grid; the same command resumes an interrupted sweep.
+
+    Runs that raise an error or diverge are recorded, and the sweep continues.
+    """
+    from saddlescope.sweeps.file import read
+    from saddlescope.sweeps.planning import needs
+    from saddlescope.sweeps.summary import summary
+    from saddlescope.sweeps.sweep import execute
+
+    if workers is not None and scheduler is not None:
+        raise ValueError("--workers and --scheduler exclude each other; leave one out")
+    setup = read(source)
+    if dry_run:
+        typer.echo(needs(setup).on(workers or _threads.available()))
+        return
+    if out is None:
+        raise ValueError("-o is missing: give the store to write, such as -o sweep.icechunk, or --dry-run")
+    client = scheduler or workers or _threads.available()
+    options: dict[str, Any] = {"max_failures": max_failures, "overwrite": overwrite, "progress": not quiet}
+    found = execute(setup, out, None if client == 1 else client, **options)
+    if not quiet:
+        typer.echo(f"{out}: {summary(found)}")
+
+
+@app.command()
+@one_sentence()
 def info(
     path: Source,
     toml: Annotated[bool, typer.Option("--toml", help="Print the complete TOML alone, as input of run.")] = False,
@@ -212,6 +260,9 @@ def info(
     monitor recorded of a training (watch.save) it shows the summary.
     """
     stored = store.load(path)
+    if is_sweep(stored):
+        _info_of_sweep(stored, path, toml)
+        return
     if is_training(stored):
         if toml:
             raise ValueError(
@@ -318,6 +369,14 @@ def bench(
     from saddlescope import bench as benchmark
 
     raise typer.Exit(benchmark.bench(works or (), repeats, quick, out))
+
+
+def _info_of_sweep(stored: xr.Dataset, path: Path, toml: bool) -> None:
+    from saddlescope.sweeps.summary import summary
+
+    if not toml:
+        typer.echo(f"{path}: {summary(stored.load())}\n")
+    typer.echo(stored.attrs["toml"], nl=False)
 
 
 def _summary(run: xr.Dataset, name: str) -> None:

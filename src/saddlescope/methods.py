@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -350,6 +351,8 @@ class Langevin(Rule):
     samples: Annotated[Count | None, Field(ge=2, lt=2**31)] = Field(default=None, kw_only=True, description=_SAMPLES)
 
     diffusive: ClassVar[bool] = True
+    alternatives: ClassVar[Mapping[str, str]] = {"temperature": "batch_size"}
+    """Arguments without a field, with the field that they set."""
 
     def __init__(
         self,

@@ -41,14 +41,17 @@ def test_x_and_y_turn_the_plane():
     assert figure.axes[0].get_xlabel() == "T"
 
 
-def test_runs_that_diverged_or_raised_are_hatched_and_nothing_else():
-    figure = phase_diagram(made(np.ones((4, 5))), "mass")
+def test_runs_without_a_value_are_hatched_and_nothing_else():
+    values = np.ones((4, 5))
+    values[STATUS != 1] = np.nan
+    figure = phase_diagram(made(values), "mass")
     cells = [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
     assert sorted((patch.get_hatch(), round(patch.get_x() + patch.get_width() / 2, 6)) for patch in cells) == [
         ("////", SIGMA[4]),
         ("xxxx", SIGMA[0]),
     ]
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["diverged", "raised"]
+    assert not phase_diagram(made(np.ones((4, 5))), "mass").axes[0].patches  # of those, some trajectories diverged
 
 
 def test_boundaries_are_functions_or_points():

@@ -24,8 +24,8 @@ MARKS = {2: ("diverged", "////"), 3: ("raised", "xxxx")}
 """Name and hatch of the runs of a status, see ``sweep``."""
 
 DASHES = ("-", "--", ":", "-.")
-WIDE = 100
-"""Ratio of the largest to the smallest value from which colours are logarithmic."""
+WIDE, ZERO = 100, 1e6
+"""Ratios of the largest to the smallest value between which colours are logarithmic; beyond, small ones count as 0."""
 
 
 def phase_diagram(
@@ -40,8 +40,9 @@ def phase_diagram(
 
     ``x`` and ``y`` are coordinates of the axes, by default the last and the one before. Select along all other dims
     first, as in ``sweep.sel(statistic="mean")``. ``boundaries`` are curves by their names, each a function y(x) or
-    points (x, y). Axes and colours are logarithmic where values are spaced so. Runs that diverged or raised are
-    hatched, those still to come are blank. Draws into ``axes``, or a new figure, and returns the figure.
+    points (x, y). Axes and colours are logarithmic where values are spaced so. Runs without a value because all
+    trajectories diverged, or because they raised, are hatched, those still to come are blank. Draws into ``axes``, or a
+    new figure, and returns the figure.
     Raises ValueError for a variable or coordinate that does not exist, and for a variable that does not have two dims.
 
     >>> sigma, T = np.linspace(0.1, 2, 5), np.geomspace(0.01, 1, 4)
@@ -78,8 +79,8 @@ def phase_diagram(
             points = _points(text, boundary, limits[0], _logarithmic(places_x))
             place.plot(*points, color="white", lw=3.2)
             (entries[text],) = place.plot(*points, color=INK, lw=1.6, ls=dashes)
-        entries |= _hatched(place, status, *edges)
-        place.set(xlim=limits[0], ylim=limits[1], xlabel=label(along_x), ylabel=label(along_y))
+        entries |= _hatched(place, status, np.isfinite(values.values), *edges)
+        place.set(xlim=limits[0], ylim=limits[1], xlabel=_named(along_x), ylabel=_named(along_y))
         legend_above(place, 4, entries)
 
     return drawn(draw, axes, (ALONE[0], ALONE[1] + 0.4))
@@ -114,6 +115,10 @@ def _coordinate(values: xr.DataArray, which: str, name: str | None, dim: str) ->
         known = ", ".join(along)
         raise ValueError(f"{which} must be a coordinate of the sweep, one of {known}, got {name!r}{hint(name, along)}")
     return along[name]
+
+
+def _named(along: xr.DataArray) -> str:
+    return label(along).replace("_", " ")
 
 
 def _has_status(sweep: xr.Dataset, values: xr.DataArray) -> bool:
@@ -157,21 +162,21 @@ def _edges_between(places: Floats) -> Floats:
 
 
 def _norm(numbers: Any) -> Normalize:
-    """Logarithmic colours where positive values are spread over more than two orders of magnitude."""
+    """Logarithmic colours where positive values are spread over two to six orders of magnitude."""
     known = numbers.compressed()
-    if known.size and known.min() > 0 and known.max() > WIDE * known.min():
+    if known.size and known.min() > 0 and WIDE < known.max() / known.min() < ZERO:
         return LogNorm(known.min(), known.max())
     return Normalize(*((known.min(), known.max()) if known.size else (0, 1)))
 
 
-def _hatched(place: Axes, status: xr.DataArray | None, x: Floats, y: Floats) -> dict[str, Patch]:
-    """Hatch the runs that diverged or raised, in cells with these edges; the entries of the legend."""
+def _hatched(place: Axes, status: xr.DataArray | None, known: Any, x: Floats, y: Floats) -> dict[str, Patch]:
+    """Hatch the runs without a value that diverged or raised, in cells with these edges; the entries of the legend."""
     found: dict[str, Patch] = {}
     if status is None:
         return found
     for number, (text, hatch) in MARKS.items():
         style: dict[str, Any] = {"facecolor": "none", "edgecolor": GREY, "hatch": hatch, "linewidth": 0.0}
-        for i, j in np.argwhere(status.values == number):
+        for i, j in np.argwhere((status.values == number) & ~known):
             place.add_patch(Rectangle((x[j], y[i]), x[j + 1] - x[j], y[i + 1] - y[i], **style))
             found[text] = Patch(**style)
     return found

@@ -175,13 +175,7 @@ def read(path: str | os.PathLike[str]) -> Parts:
                 "simulate(load(path), …) continues it, but problem, method and plan alone do not repeat it"
             )
         return content.problem, content.method, content.plan
-    with _files.in_words(place, "path"):
-        if not place.exists():
-            raise FileNotFoundError(f"path {shown(os.fspath(path))} does not exist; give a run file (TOML) or a store")
-        try:
-            text = place.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError:
-            raise ValueError(f"path {shown(os.fspath(path))} is not text; give a run file (TOML) or a store") from None
+    text = _files.text(path, "a run file (TOML) or a store")
     try:
         return run_from_toml(text, place.parent)
     except (TypeError, ValueError) as error:

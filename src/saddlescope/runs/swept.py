@@ -103,6 +103,11 @@ def is_stored(place: Place) -> bool:
     return repository.exists(place)
 
 
+def is_sweep(dataset: xr.Dataset) -> bool:
+    """Whether a dataset is a sweep: it records what happened to its runs."""
+    return set(RECORD) <= set(dataset.variables)
+
+
 def addressed(address: Any) -> str:
     """The address of a sweep in an object store; FileNotFoundError when nothing is there."""
     if not repository.exists(address):

@@ -94,7 +94,13 @@ def _check_field(value: Any, name: str, outer: str, path: str) -> None:
 
 
 def _names(part: Any) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(part))
+    """Arguments of a part: its fields, and such as ``temperature``, which stands for one of them."""
+    return (*(field.name for field in dataclasses.fields(part)), *_alternatives(part))
+
+
+def _alternatives(part: Any) -> Mapping[str, str]:
+    found: Mapping[str, str] = getattr(type(part), "alternatives", {})
+    return found
 
 
 def paths(base: Base) -> Iterator[str]:
@@ -166,6 +172,6 @@ def _with(value: Any, node: dict[str, Any], path: str) -> Any:
         return value
     for name in inner:
         _check_field(value, name, path, f"{path}.{name}")
-    return dataclasses.replace(
-        value, **{name: _with(getattr(value, name), changes, f"{path}.{name}") for name, changes in inner.items()}
-    )
+    changes = {name: _with(getattr(value, name), deeper, f"{path}.{name}") for name, deeper in inner.items()}
+    replaced = {field: None for name, field in _alternatives(value).items() if name in changes}
+    return dataclasses.replace(value, **replaced | changes)

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from saddlescope import observe
+from saddlescope import _files, observe
 from saddlescope._numbers import as_number, as_whole, shown
 from saddlescope._parts import allowed
 from saddlescope._tables import OPTIONAL, data_part, from_table, parse
@@ -66,6 +66,22 @@ def from_toml(text: str, folder: str | os.PathLike[str] = ".") -> Setup:
     short = dict(data) if isinstance(data, Mapping) and {"spectrum", "path"} & set(data) else None
     base = Base(*run_from_tables(tables, folder), short, os.fspath(folder))
     return setup_of(base, _axes(axes), _derived(derived), _reduce(reduce), engine)
+
+
+def read(path: str | os.PathLike[str]) -> Setup:
+    """The sweep of a sweep file.
+
+    Raises FileNotFoundError when nothing is there, TypeError or ValueError where it has an error.
+
+    >>> read("missing.toml")
+    Traceback (most recent call last):
+    FileNotFoundError: path 'missing.toml' does not exist; give a sweep file (TOML)
+    """
+    text = _files.text(path, "a sweep file (TOML)")
+    try:
+        return from_toml(text, _files.place(path, "path").parent)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"sweep file {shown(os.fspath(path))}: {error}") from None
 
 
 def _reduce(table: Any) -> Any:

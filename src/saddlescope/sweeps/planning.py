@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from saddlescope._memory import in_bytes
-from saddlescope.methods import Method
-from saddlescope.plan import Plan
-from saddlescope.problem import Problem
 from saddlescope.simulation import estimate
-from saddlescope.sweeps.layout import Layout
+from saddlescope.sweeps.setup import Setup
 
 SAMPLED = 8
 """Runs that are measured, spread evenly over the grid."""
@@ -48,28 +44,26 @@ class Needs:
         )
 
 
-def needs(layout: Layout, parts: Callable[[int], tuple[Problem, Method, Plan]], engine: str = "auto") -> Needs:
-    """The needs of a sweep; ``parts`` are problem, method and plan of a run. A run that cannot be made takes nothing.
+def needs(setup: Setup) -> Needs:
+    """The needs of a sweep. A run that cannot be made takes nothing.
 
-    >>> from saddlescope import GD, DeepLinear, GaussianData, init
-    >>> run = Problem(DeepLinear((1, 1)), GaussianData([[1.0]]), init.Balanced(scale=0.5)), GD(lr=0.1), Plan(steps=10)
-    >>> needs(Layout(("seed",), (50,), {}, {}, ""), lambda index: run).runs
+    Values that a function keeps are not known before the first run, and are left out of the store.
+
+    >>> from saddlescope import GD, DeepLinear, GaussianData, Plan, Problem, init
+    >>> problem = Problem(DeepLinear((1, 1)), GaussianData([[1.0]]), init.Balanced(scale=0.5))
+    >>> needs(setup_of((problem, GD(lr=0.1), Plan(steps=10)), {"plan.seed": range(50)})).runs
     50
     """
-    seconds, memory = [0.0], [0]
-    places = np.unique(np.linspace(0, layout.size - 1, SAMPLED).astype(np.int64))
+    size, seconds, memory = setup.grid.size, [0.0], [0]
+    places = np.unique(np.linspace(0, size - 1, SAMPLED).astype(np.int64))
     for index in places:
         try:
-            problem, method, plan = parts(int(index))
+            problem, method, plan = setup.grid.parts(setup.base, int(index))
             alone = replace(plan, threads=1)
-            seconds.append(FIXED_SECONDS + estimate.seconds(problem, method, alone, engine))
-            memory.append(estimate.size(problem, method, alone, engine).memory(stored=False))
+            seconds.append(FIXED_SECONDS + estimate.seconds(problem, method, alone, setup.engine))
+            memory.append(estimate.size(problem, method, alone, setup.engine).memory(stored=False))
         except (TypeError, ValueError):
             continue
-    values = 8 * sum(math.prod(array.shape) for array in layout.arrays.values())
-    return Needs(
-        runs=layout.size,
-        seconds=layout.size * sum(seconds) / len(places),
-        memory=max(memory),
-        store=layout.size * (values + RECORD_BYTES),
-    )
+    arrays, _ = setup.schema or ({}, {})
+    values = 8 * sum(math.prod(array.shape) for array in arrays.values())
+    return Needs(size, size * sum(seconds) / len(places), max(memory), size * (values + RECORD_BYTES))
