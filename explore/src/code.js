@@ -3,7 +3,7 @@
 /** A number as Python and TOML read it, at full precision. @param {number} value */
 export const real = (value) => (Number.isInteger(value) && Math.abs(value) < 1e15 ? `${value}.0` : String(value));
 
-/** @typedef {{widths: number[], strengths: number[], noise: number, balanced: boolean, scale: number, n: number,
+/** @typedef {{widths: number[], strengths: number[], noise: number, balanced: boolean, scale: number | number[], n: number,
  *   seed: number, steps: number, saves: number, float32: boolean}} Experiment */
 
 /** A method by its name in Python and its arguments. @typedef {[string, Record<string, number | string>]} Method */
@@ -23,7 +23,7 @@ const plain = (value) => (typeof value === "string" ? `"${value}"` : String(valu
  */
 export function networkPython(experiment, methods, last) {
   const { widths, strengths, noise, balanced, scale, n, seed, steps, saves } = experiment;
-  const start = balanced ? `sc.init.Balanced(scale=${scale})` : `sc.init.Gaussian(scale=${scale})`;
+  const start = balanced ? `sc.init.Balanced(scale=${scale})` : `sc.init.Gaussian(scale=${typeof scale === "number" ? scale : `(${scale.join(", ")})`})`;
   const [dx, dy] = [widths[0], widths[widths.length - 1]];
   const teacher = dx === dy ? `np.diag([${strengths.map(real).join(", ")}])` : `np.eye(${dy}, ${dx}) * np.array([${padded(strengths, dx)}])`;
   const runs = Object.entries(methods).map(([name, method]) => {
@@ -75,7 +75,7 @@ label_noise = ${real(noise)}
 
 [init]
 type = "${balanced ? "Balanced" : "Gaussian"}"
-scale = ${real(scale)}
+scale = ${typeof scale === "number" ? real(scale) : `[${scale.map(real).join(", ")}]`}
 
 [method]
 type = "${name}"

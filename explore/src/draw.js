@@ -23,17 +23,17 @@ const raised = (power) => String(power).replace(/[-\d]/g, (c) => "⁻⁰¹²³�
 export const escaped = (text) =>
   text.replace(/[&<>"]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c] ?? c);
 
-/** Places of ticks along an axis. @param {Axis} axis @param {number} room in pixels */
-export function ticks(axis, room) {
+/** Places of ticks along an axis. @param {Axis} axis @param {number} room in pixels @param {number} apart */
+export function ticks(axis, room, apart = 60) {
   const { low, high, log } = axis;
   if (log) {
     const [from, to] = [Math.ceil(Math.log10(low) - 1e-9), Math.floor(Math.log10(high) + 1e-9)];
-    const every = Math.max(1, Math.ceil((to - from + 1) / Math.max(2, room / 50)));
+    const every = Math.max(1, Math.ceil((to - from + 1) / Math.max(2, room / (0.7 * apart))));
     const found = [];
     for (let k = from; k <= to; k += every) found.push(10 ** k);
     return found;
   }
-  const raw = (high - low) / Math.max(2, room / 60);
+  const raw = (high - low) / Math.max(2, room / apart);
   const unit = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].map((k) => k * unit).find((k) => k >= raw) ?? raw;
   const found = [];
@@ -62,7 +62,7 @@ function legend(layers, width) {
   const parts = [];
   for (const layer of layers) {
     if (!("name" in layer) || !layer.name) continue;
-    const room = 30 + 6.4 * layer.name.length;
+    const room = 32 + 6.9 * layer.name.length;
     if (x > MARGIN.left && x + room > width) [x, line] = [MARGIN.left, line + 1];
     const y = 30 + 16 * line;
     parts.push(`${swatch(layer, x, y)}<text x="${x + 22}" y="${y + 4}">${escaped(layer.name)}</text>`);
@@ -136,14 +136,15 @@ function layerSvg(layer, X, Y, box) {
       let cells = "";
       const [nx, ny] = [layer.x.length - 1, layer.y.length - 1];
       for (let i = 0; i < nx; i++)
-        for (let j = 0; j < ny; j++) {
-          const z = layer.z[i * ny + j];
+        for (let j = 0; j < ny; ) {
+          const [z, from] = [layer.z[i * ny + j], j];
+          while (j < ny && layer.z[i * ny + j] === z) j++; // one rectangle for equal cells
           if (!(z > 0.02)) continue;
-          const [x, y] = [X(layer.x[i]), Y(layer.y[j + 1])];
-          const size = `width="${(X(layer.x[i + 1]) - x + 0.4).toFixed(1)}" height="${(Y(layer.y[j]) - y + 0.4).toFixed(1)}"`;
+          const [x, y] = [X(layer.x[i]), Y(layer.y[j])];
+          const size = `width="${(X(layer.x[i + 1]) - x).toFixed(1)}" height="${(Y(layer.y[from]) - y).toFixed(1)}"`;
           cells += `<rect x="${x.toFixed(1)}" y="${y.toFixed(1)}" ${size} opacity="${(0.75 * Math.min(1, z)).toFixed(2)}"/>`;
         }
-      return `<g fill="var(--c1)" stroke="none">${cells}</g>`;
+      return `<g fill="var(--c1)" stroke="none" shape-rendering="crispEdges">${cells}</g>`;
     }
     case "marks": {
       const dash = ` stroke-dasharray="${layer.dash ?? "2 4"}"`;
@@ -168,7 +169,7 @@ function layerSvg(layer, X, Y, box) {
 /** @param {Axis} axis @param {Scale} at @param {{left: number, right: number, top: number, bottom: number}} box @param {boolean} across */
 function axisSvg(axis, at, box, across) {
   let svg = "";
-  for (const value of ticks(axis, across ? box.right - box.left : box.bottom - box.top)) {
+  for (const value of ticks(axis, across ? box.right - box.left : box.bottom - box.top, across ? 60 : 36)) {
     const place = at(value).toFixed(1);
     svg += across ? `<path d="M${place} ${box.top}V${box.bottom}" class="grid"/>` : `<path d="M${box.left} ${place}H${box.right}" class="grid"/>`;
     const where = across ? `x="${place}" y="${box.bottom + 15}" text-anchor="middle"` : `x="${box.left - 6}" y="${+place + 4}" text-anchor="end"`;

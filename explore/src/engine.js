@@ -77,10 +77,66 @@ export function* modePaths(kernel, mode, start, times, n, seed, tolerance) {
   }
 }
 
+/** @param {number[]} widths */
+const parameters = (widths) => widths.slice(1).reduce((sum, width, l) => sum + width * widths[l], 0);
+
+/** ‖W_l‖² of every member and layer. @param {Float64Array} weights @param {number[]} widths @param {number} n */
+function norms(weights, widths, n) {
+  const [L, size] = [widths.length - 1, parameters(widths)];
+  const out = new Float64Array(n * L);
+  for (let i = 0; i < n; i++) {
+    let at = i * size;
+    for (let l = 0; l < L; l++) for (const end = at + widths[l] * widths[l + 1]; at < end; at++) out[i * L + l] += weights[at] ** 2;
+  }
+  return out;
+}
+
+/** Eigenvalues of ΘᵀΘ, Θ = [W₁, W₂ᵀ], of every member, largest first. @param {Float64Array} weights @param {number[]} widths @param {number} n */
+function gramEigenvalues(weights, widths, n) {
+  const [dx, h, dy] = widths;
+  const [size, k] = [parameters(widths), dx + dy];
+  const out = new Float64Array(n * k);
+  for (let i = 0; i < n; i++) {
+    const at = i * size;
+    const theta = (/** @type {number} */ row, /** @type {number} */ j) => (j < dx ? weights[at + row * dx + j] : weights[at + h * dx + (j - dx) * h + row]);
+    const columnsOf = [...Array(k).keys()].map((j) => Float64Array.from({ length: h }, (_, row) => theta(row, j)));
+    out.set(squaredSingularValues(columnsOf), i * k);
+  }
+  return out;
+}
+
+/** Squared singular values of a matrix given by its columns, by one-sided Jacobi rotations. @param {Float64Array[]} columnsOf */
+export function squaredSingularValues(columnsOf) {
+  const dot = (/** @type {Float64Array} */ x, /** @type {Float64Array} */ y) => {
+    let sum = 0;
+    for (let i = 0; i < x.length; i++) sum += x[i] * y[i];
+    return sum;
+  };
+  for (let sweep = 0, turned = true; turned && sweep < 40; sweep++) {
+    turned = false;
+    for (let a = 0; a < columnsOf.length; a++)
+      for (let b = a + 1; b < columnsOf.length; b++) {
+        const [x, y] = [columnsOf[a], columnsOf[b]];
+        const [xx, yy, xy] = [dot(x, x), dot(y, y), dot(x, y)];
+        if (!(Math.abs(xy) > 1e-14 * Math.sqrt(xx * yy))) continue;
+        turned = true;
+        const zeta = (yy - xx) / (2 * xy);
+        const t = Math.sign(zeta || 1) / (Math.abs(zeta) + Math.hypot(1, zeta));
+        const c = 1 / Math.hypot(1, t);
+        for (let i = 0; i < x.length; i++) {
+          const old = x[i];
+          x[i] = c * (old - t * y[i]);
+          y[i] = c * (t * old + y[i]);
+        }
+      }
+  }
+  return columnsOf.map((x) => dot(x, x)).sort((p, q) => q - p);
+}
+
 /**
  * A run of a deep linear network on white Gaussian inputs, in the basis of its teacher.
  * @typedef {{widths: number[], strengths: number[], noise: number, source: keyof typeof SOURCES, lr: number,
- *   batch: number, momentum?: number, scale: number, balanced: boolean, n: number, seed: number}} Setting
+ *   batch: number, momentum?: number, scale: number | number[], balanced: boolean, n: number, seed: number}} Setting
  */
 
 /**
@@ -122,8 +178,9 @@ export function columns(depth, modes) {
  */
 export function start(kernel, setting) {
   const { widths, strengths, noise, source, lr, batch, momentum = 0, scale, balanced, n, seed } = setting;
-  const given = [put(kernel, widths, Int32Array), put(kernel, strengths, Float64Array)];
-  const numbers = [noise, SOURCES[source], lr, lr, batch, 0, momentum, scale, balanced ? 1 : 0, n, seed];
+  const scales = typeof scale === "number" ? widths.slice(1).map(() => scale) : scale;
+  const given = [put(kernel, widths, Int32Array), put(kernel, strengths, Float64Array), put(kernel, scales, Float64Array)];
+  const numbers = [noise, SOURCES[source], lr, lr, batch, 0, momentum, given[2], balanced ? 1 : 0, n, seed];
   const run = kernel.network_start(widths.length - 1, given[0], given[1], ...numbers);
   given.forEach(kernel.give);
   return run;
@@ -144,8 +201,11 @@ export function observe(kernel, run, setting, names) {
   const width = kernel.network_width(run);
   const table = new Float64Array(kernel.memory.buffer, at, n * width);
   const places = columns(widths.length - 1, strengths.length);
+  const weights = new Float64Array(kernel.memory.buffer, kernel.network_weights(run), n * parameters(widths));
   return Object.fromEntries(
     names.map((name) => {
+      if (name === "norms") return [name, norms(weights, widths, n)];
+      if (name === "eigenvalues") return [name, gramEigenvalues(weights, widths, n)];
       const [from, size] = places[name];
       const values = new Float64Array(n * size);
       for (let i = 0; i < n; i++) values.set(table.subarray(i * width + from, i * width + from + size), i * size);

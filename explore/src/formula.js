@@ -72,7 +72,7 @@ function words(rest) {
   rest.shift();
   while (rest.length && rest[0] !== "}") text += rest.shift();
   rest.shift();
-  return `<mtext>${escaped(text.replaceAll("_", " "))}</mtext>`;
+  return `<mtext>${escaped(text.replaceAll("_", "\u00a0"))}</mtext>`;
 }
 
 /** A number as it stands in a formula, powers of ten included. @param {number} value */

@@ -14,6 +14,8 @@ const REST = 220; // milliseconds without a change after which everything is com
 
 /** @param {string} id */
 const $ = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
+/** What opens without an address: the run, where the page holds one. */
+const FIRST = $("stored").textContent === "null" ? VIEWS[0] : VIEWS[VIEWS.length - 1];
 const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 /** What is on the page now. @type {{view: View, state: State, known: unknown, picture: Picture | null, asked: string, done: boolean}} */
@@ -128,7 +130,7 @@ function draw() {
   const { view, state, known } = now;
   const picture = (now.picture = view.draw(state, known));
   const grid = $("figures");
-  grid.classList.toggle("dense", picture.dense ?? false);
+  grid.dataset.columns = String(picture.columns ?? "");
   while (grid.children.length > picture.figures.length) grid.lastElementChild?.remove();
   const focused = document.activeElement?.getAttribute("data-key");
   picture.figures.forEach((figure, k) => {
@@ -242,6 +244,7 @@ function nudge(key, direction) {
 /** Opens a view with the settings of an address. @param {View} view @param {URLSearchParams} query */
 function open(view, query) {
   const { state, wrong } = fromQuery(view.fields, query);
+  const same = view === now.view && $("presets").childElementCount > 0;
   Object.assign(now, { view, state, known: null, asked: "", done: false });
   say(wrong);
   for (const tab of $("tabs").children) {
@@ -252,6 +255,14 @@ function open(view, query) {
   document.title = `${view.title} · saddlescope`;
   $("about").textContent = view.about;
   $("settings").replaceChildren(...view.fields.map(control));
+  if (!same) offer(view);
+  $("figures").replaceChildren();
+  $("formulas").replaceChildren();
+  ask(true);
+}
+
+/** The presets of a view. @param {View} view */
+function offer(view) {
   $("presets").replaceChildren(
     ...view.presets.map(({ name, values }) => {
       const button = Object.assign(document.createElement("button"), { type: "button", textContent: name });
@@ -259,9 +270,6 @@ function open(view, query) {
       return button;
     }),
   );
-  $("figures").replaceChildren();
-  $("formulas").replaceChildren();
-  ask(true);
 }
 
 /** The query of the address; what follows # comes first. */
@@ -273,7 +281,7 @@ function address() {
 
 function fromAddress() {
   const query = address();
-  const name = query.get("view") ?? VIEWS[0].key;
+  const name = query.get("view") ?? FIRST.key;
   const view = VIEWS.find((one) => one.key === name);
   document.body.classList.toggle("compact", query.get("compact") === "1");
   open(view ?? VIEWS[0], query);

@@ -13,11 +13,14 @@ export const INKS = ["--c1", "--c2", "--c3", "--c4", "--c5", "--c6"];
 /** Colours alone do not tell modes apart. */
 export const DASHES = [undefined, "7 3", "2 3", "8 3 2 3", "12 4", "1 2"];
 
-/** A number of steps for a time, a multiple of the saves. @param {number} time @param {number} lr @param {number} most */
-export function stepsFor(time, lr, most = 24000) {
-  const wanted = Math.ceil(time / lr / SAVES) * SAVES;
-  return Math.min(most, Math.max(SAVES, wanted || SAVES));
+/** A number of steps for a time, a multiple of the saves. @param {number} time @param {number} lr @param {number} most @param {number} saves */
+export function stepsFor(time, lr, most = 24000, saves = SAVES) {
+  const wanted = Math.ceil(time / lr / saves) * saves;
+  return Math.min(most, Math.max(saves, wanted || saves));
 }
+
+/** The steps of the saves of a run. @param {{steps: number, saves: number}} run */
+export const savedSteps = ({ steps, saves }) => [...Array(saves + 1).keys()].map((save) => (save * steps) / saves);
 
 /** @param {State} state @param {string} key */
 export const number = (state, key) => Number(state[key]);

@@ -25,7 +25,7 @@ export interface Preset {
 
 /** What the worker is asked; `job` names the function. */
 export interface Request {
-  job: "paths" | "networks";
+  job: "paths" | "networks" | "sample";
   [argument: string]: unknown;
 }
 
@@ -55,8 +55,8 @@ export interface Picture {
   look: string;
   /** Warnings such as the stability edge. */
   notes: string[];
-  /** Four figures in a row where there is room. */
-  dense?: boolean;
+  /** Figures in a row where there is room. */
+  columns?: 2 | 4;
 }
 
 export interface View {

@@ -1,7 +1,6 @@
 /** The worker: one job at a time, in parts; the next setting stops the last at its next part. */
 
 import { kernels, modePaths, observe, start } from "./engine.js";
-import { cdfOf, density, distance } from "./stationary.js";
 
 /** Work between two looks for a newer setting, in milliseconds. */
 const TURN = 12;
@@ -77,19 +76,18 @@ async function* networks(kernel, asked) {
 }
 
 /**
- * Large samples of one mode at one time, and the laws that theories predict of them.
+ * A large sample of one mode at one time, sorted.
  * @param {any} kernel
  * @param {any} asked
  */
 async function* sample(kernel, asked) {
-  const { mode, start: from, time, n, seed, tolerance, laws } = asked;
+  const { mode, start: from, time, n, seed, tolerance } = asked;
   const all = new Float64Array(n);
   for (const { first, last, strengths } of modePaths(kernel, mode, from, [time], n, seed, tolerance)) {
     all.set(strengths, first);
     if (last < n) yield null;
   }
-  all.sort();
-  yield { sample: all, distances: laws.map((/** @type {any} */ law) => distance(all, cdfOf(density(law)))), done: true };
+  yield { sample: all.sort(), done: true };
 }
 
 /** @type {Record<string, (kernel: any, asked: any) => AsyncGenerator<any>>} */

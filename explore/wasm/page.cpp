@@ -49,9 +49,10 @@ struct Aligned {
   void* at() { return reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(bytes.data()) + 63) & ~uintptr_t(63)); }
 };
 
-// Initial weights (n, parameters) in double: independent normals times a scale, or scale on the diagonal of each layer.
-std::vector<double> initial(const std::vector<Shape>& shapes, int64_t size, double scale, bool balanced, uint64_t seed,
-                            int n) {
+// Initial weights (n, parameters) in double: independent normals times the scale of their layer, or the scale on the
+// diagonal of each layer.
+std::vector<double> initial(const std::vector<Shape>& shapes, int64_t size, const double* scales, bool balanced,
+                            uint64_t seed, int n) {
   std::vector<double> weights(size_t(size * n));
   if (!balanced) {
     // Layer after layer, each with an even number of normals: an odd last one is dropped there.
@@ -59,6 +60,7 @@ std::vector<double> initial(const std::vector<Shape>& shapes, int64_t size, doub
     int64_t from = 0;
     for (const auto& [rows, columns] : shapes) {
       const int64_t count = int64_t(rows) * columns;
+      const double scale = *scales++;
       std::vector<double> drawn(size_t(count * n));
       for (int first = 0; first < n; first += Lane<double>::count)
         Streams<double>::normals(words.data(), n, first, count, drawn.data());
@@ -73,7 +75,7 @@ std::vector<double> initial(const std::vector<Shape>& shapes, int64_t size, doub
   for (int i = 0; i < n; ++i) {
     int64_t from = i * size;
     for (const auto& [rows, columns] : shapes) {
-      for (int k = 0; k < rank; ++k) weights[from + k * int64_t(columns) + k] = scale;
+      for (int k = 0; k < rank; ++k) weights[from + k * int64_t(columns) + k] = scales[0];
       from += int64_t(rows) * columns;
     }
   }
@@ -137,7 +139,7 @@ void mode_paths(int depth, double alpha, double center, double floor, double bet
 // source: 0 flow, 1 gd, 2 sgd, 3 gradient (Langevin), 4 aligned, 5 isotropic; see Source.
 PAGE(network_start)
 Run* network_start(int depth, const int* widths, const double* strengths, double label_noise, int source, double lr,
-                   double dt, double batch, double decay, double momentum, double scale, int balanced, int n,
+                   double dt, double batch, double decay, double momentum, const double* scales, int balanced, int n,
                    double seed) {
   Run* run = new Run;
   for (int l = 0; l < depth; ++l) run->shapes.push_back({widths[l + 1], widths[l]});
@@ -156,7 +158,7 @@ Run* network_start(int depth, const int* widths, const double* strengths, double
   run->method.momentum = momentum;
   run->n = n;
   for (const auto& [rows, columns] : run->shapes) run->size += int64_t(rows) * columns;
-  run->wide = initial(run->shapes, run->size, scale, balanced != 0, uint64_t(seed), n);
+  run->wide = initial(run->shapes, run->size, scales, balanced != 0, uint64_t(seed), n);
   run->shown = run->wide;
   run->words = seed_words<uint32_t>(uint64_t(seed), n, kNoise);
   run->status.assign(size_t(n), 0);
@@ -197,6 +199,9 @@ PAGE(network_advance) void network_advance(Run* run, int until) {
 
 PAGE(network_width) int network_width(Run* run) { return int(ObserverBlock::width(run->problem)); }
 PAGE(network_learned) double* network_learned(Run* run) { return run->learned.data(); }
+
+// The weights (n, parameters) that were observed last.
+PAGE(network_weights) double* network_weights(Run* run) { return run->shown.data(); }
 
 // The table (n, width) of observables in the order of the kernel.
 PAGE(network_observe) double* network_observe(Run* run, double temperature) {

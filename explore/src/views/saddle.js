@@ -3,7 +3,7 @@
 import { csv, networkPython, networkToml } from "../code.js";
 import { shown } from "../draw.js";
 import { number as texNumber } from "../formula.js";
-import { DASHES, INKS, SAVES, means, number, passage, pathsOf, rowsOf, stepsFor, strengthsOf, takeSave } from "../networks.js";
+import { DASHES, INKS, SAVES, means, number, passage, pathsOf, rowsOf, savedSteps, stepsFor, strengthsOf, takeSave } from "../networks.js";
 import { flowTime, halfTimes, stabilityEdge } from "../theory.js";
 
 /** @typedef {import("../types").State} State @typedef {import("../types").Figure} Figure @typedef {import("../networks.js").Runs} Runs */
@@ -34,9 +34,6 @@ function experiment(state) {
   };
 }
 
-/** @param {State} state */
-const savedSteps = (state) => [...Array(SAVES + 1).keys()].map((save) => (save * experiment(state).steps) / SAVES);
-
 /** Half-times in theory under GD (T = 0) and under SGD. @param {State} state @param {boolean} noisy */
 function predicted(state, noisy) {
   const { strengths, noise } = experiment(state);
@@ -61,7 +58,7 @@ function methods(state) {
 function strengthFigure(state, runs, k) {
   const { strengths, steps } = experiment(state);
   const lr = number(state, "lr");
-  const times = savedSteps(state).map((step) => step * lr);
+  const times = savedSteps(experiment(state)).map((step) => step * lr);
   const here = times.slice(0, runs?.saves ?? 0);
   /** @type {import("../types").Layer[]} */
   const layers = [];
@@ -90,7 +87,7 @@ function strengthFigure(state, runs, k) {
 function noiseFigure(state, runs, k) {
   const { strengths, steps } = experiment(state);
   const lr = number(state, "lr");
-  const here = savedSteps(state).map((step) => step * lr).slice(0, runs?.saves ?? 0);
+  const here = savedSteps(experiment(state)).map((step) => step * lr).slice(0, runs?.saves ?? 0);
   const curves = strengths.map((_, mode) => (runs ? means(runs, k, "mode_noise", mode, strengths.length) : new Float64Array(0)));
   const top = Math.max(1e-6, ...curves.flatMap((curve) => [...curve]).filter(Number.isFinite));
   return {
@@ -116,13 +113,13 @@ function numbers(state, runs) {
   ];
   const [still, noisy] = [predicted(state, false), predicted(state, true)];
   strengths.forEach((s, mode) => {
-    all.push({ key: `half_gd_${mode}`, label: `half-time of s* = ${shown(s)}, GD in theory`, value: still[mode] });
-    all.push({ key: `half_sgd_${mode}`, label: "… SGD in theory, first order in T", value: noisy[mode] });
+    all.push({ key: `half_gd_${mode}`, label: `half-time of s* ${shown(s)}: GD in theory`, value: still[mode] });
+    all.push({ key: `half_sgd_${mode}`, label: `half-time of s* ${shown(s)}: SGD in theory`, value: noisy[mode] });
     if (!runs?.done) return;
-    const times = savedSteps(state).map((step) => step * lr);
+    const times = savedSteps(experiment(state)).map((step) => step * lr);
     for (const k of [0, 1]) {
       const mean = means(runs, k, "mode_strength", mode, strengths.length);
-      all.push({ key: `seen_${METHODS[k]}_${mode}`, label: `… of the mean path, ${METHODS[k]}`, value: passage(times, mean, s / 2) });
+      all.push({ key: `seen_${METHODS[k]}_${mode}`, label: `half-time of s* ${shown(s)}: ${METHODS[k]}, mean path`, value: passage(times, mean, s / 2) });
     }
   });
   return all;
@@ -182,7 +179,7 @@ export const saddle = {
       numbers: numbers(state, runs),
       look: "Look at the order: SGD and its Langevin model climb the same stairs as GD, later by the noise of the stronger modes; under each plateau the noise of the waiting mode is tiny, and it peaks while the mode is learned. The control, isotropic noise of the same size, kicks all modes at once, so that weak ones leave their saddle early.",
       notes,
-      dense: true,
+      columns: 4,
     };
   },
   code(state) {
@@ -193,6 +190,6 @@ export const saddle = {
   csv(state, known) {
     const runs = /** @type {Runs | null} */ (known);
     const head = ["method", "step", "time", "trajectory", "mode", "mode_strength"];
-    return csv(head, runs ? rowsOf(runs, METHODS, savedSteps(state), number(state, "lr"), "mode_strength", strengthsOf(state).length) : []);
+    return csv(head, runs ? rowsOf(runs, METHODS, savedSteps(experiment(state)), number(state, "lr"), "mode_strength", strengthsOf(state).length) : []);
   },
 };
