@@ -120,10 +120,10 @@ def judged(found: Counter) -> Counter[str]:
 
 def test_no_damage_to_a_sweep_is_used(stored, tmp_path):
     rng, found = np.random.default_rng(0), Counter()
-    for number in range(64):
+    for number in range(40):
         trial(KINDS[number % len(KINDS)], stored, tmp_path / "copy.zarr", rng, found)
     total = judged(found)
-    assert total["read refused"] > 20 and total["resumed right"] > 20, "the damages do harm, and sweeps are resumed"
+    assert total["read refused"] > 12 and total["resumed right"] > 12, "the damages do harm, and sweeps are resumed"
 
 
 @pytest.mark.soak
