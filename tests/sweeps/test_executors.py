@@ -1,6 +1,7 @@
 """The same sweep on every executor, bit for bit; what is refused; what happens when workers are lost."""
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import signal
@@ -117,6 +118,30 @@ def test_functions_that_no_worker_can_import(client):
     here, *others = (sweep(BASE, {"plan.seed": range(6)}, reduce=reduce, client=c, **QUIET) for c in (None, 2, client))
     for there in others:
         assert digests(there) == digests(here) and (there.status == 1).all()
+
+
+def test_blas_has_one_thread_everywhere(client):
+    control = pytest.importorskip("threadpoolctl")
+
+    def reduce(run):
+        from threadpoolctl import threadpool_info
+
+        return {"threads": max(one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas")}
+
+    with control.threadpool_limits(3, "blas"), ThreadPoolExecutor(3) as threads:
+        for where in (None, threads, 1, client):
+            found = sweep(BASE, {"plan.seed": range(4)}, reduce=reduce, client=where, **QUIET)
+            assert (found.threads == 1).all()
+        assert reduce(None) == {"threads": 3}
+
+
+def test_what_data_have_computed_before_is_not_used():
+    rng = np.random.default_rng(0)
+    data = sc.Dataset(rng.standard_normal((50, 3)), rng.standard_normal((50, 3)))
+    base = (sc.Problem(PROBLEM.network, data, PROBLEM.init), *BASE[1:])
+    expected = digests(sweep(base, {"plan.seed": [1]}, **QUIET))
+    vars(data)["_fit"] = dataclasses.replace(data._fit, teacher=2 * data._fit.teacher)
+    assert digests(sweep(base, {"plan.seed": [1]}, **QUIET)) == expected
 
 
 def test_models_in_other_processes(client):

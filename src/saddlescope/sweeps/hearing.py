@@ -1,6 +1,6 @@
 """Warnings of runs: collected in the thread that gives them, shown nowhere, and counted by their sentence.
 
-``warnings.catch_warnings`` changes the whole process. Here the first of several threads enters it and the last leaves.
+``warnings.catch_warnings`` changes the whole process, so that threads share it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from saddlescope._warnings import without_numbers
+from saddlescope.sweeps.shared import Shared
 
-_LOCK = threading.Lock()
 _HEARD = threading.local()
-_inside: list[warnings.catch_warnings[None]] = []
 
 
 @contextmanager
@@ -28,37 +27,29 @@ def hearing() -> Iterator[list[str]]:
     >>> sentences
     ['too hot']
     """
-    _enter()
-    before, _HEARD.sentences = getattr(_HEARD, "sentences", None), []
-    try:
-        yield _HEARD.sentences
-    finally:
-        _HEARD.sentences = before
-        _leave()
+    with _COLLECTING:
+        before, _HEARD.sentences = getattr(_HEARD, "sentences", None), []
+        try:
+            yield _HEARD.sentences
+        finally:
+            _HEARD.sentences = before
 
 
-def _enter() -> None:
-    with _LOCK:
-        caught: warnings.catch_warnings[None] = warnings.catch_warnings()
-        if not _inside:
-            caught.__enter__()
-            warnings.simplefilter("always")
-            warnings.showwarning = _show
-        _inside.append(caught)
-
-
-def _leave() -> None:
-    with _LOCK:
-        first = _inside[0]
-        _inside.pop()
-        if not _inside:
-            first.__exit__(None, None, None)
+@contextmanager
+def _collecting() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = _show
+        yield
 
 
 def _show(message: Warning | str, *_: Any, **__: Any) -> None:
     sentences = getattr(_HEARD, "sentences", None)
     if sentences is not None:
         sentences.append(str(message))
+
+
+_COLLECTING = Shared(_collecting)
 
 
 @dataclass(frozen=True)

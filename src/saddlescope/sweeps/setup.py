@@ -25,6 +25,7 @@ from saddlescope.sweeps.layout import Layout
 from saddlescope.sweeps.picks import Picks, picks_of
 from saddlescope.sweeps.reduced import Reduction
 from saddlescope.sweeps.schema import RESERVED, Schema, Shape, everything, schema, shapes_of
+from saddlescope.sweeps.shared import one_blas_thread
 from saddlescope.sweeps.values import as_toml
 from saddlescope.sweeps.work import Job, place
 
@@ -96,8 +97,11 @@ def setup_of(base: Any, axes: Any, derived: Any = None, reduce: Any = None, engi
 
     Raises TypeError or ValueError naming the argument at fault.
     """
-    base = base if isinstance(base, Base) else _base(base)
-    grid = grid_of(axes, derived)
+    with one_blas_thread:
+        return _setup(base if isinstance(base, Base) else _base(base), grid_of(axes, derived), reduce, engine)
+
+
+def _setup(base: Base, grid: Grid, reduce: Any, engine: str) -> Setup:
     grid.check(base)
     make_engine(engine, *grid.parts(base, 0))
     shapes = shapes_of(grid, base)
@@ -118,7 +122,8 @@ def _base(given: Any) -> Base:
     if not isinstance(given[0], Problem):
         raise TypeError(f"problem must be such as Problem(network, data, init), got {shown(given[0])}")
     start = begin(*given)
-    return Base(start.problem, start.method, start.plan)
+    fresh = replace(start.problem, data=replace(start.problem.data))  # what it has computed depends on threads of BLAS
+    return Base(fresh, start.method, start.plan)
 
 
 def _check_memory(base: Base, shapes: Sequence[Shape], engine: str) -> None:

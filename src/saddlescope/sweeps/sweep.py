@@ -26,6 +26,7 @@ from saddlescope.sweeps.memory import Memory
 from saddlescope.sweeps.progress import progress as reported
 from saddlescope.sweeps.schema import Schema
 from saddlescope.sweeps.setup import Setup, setup_of
+from saddlescope.sweeps.shared import one_blas_thread
 from saddlescope.sweeps.store import Store
 from saddlescope.sweeps.work import UnequalVersions, first, sentence
 
@@ -83,7 +84,7 @@ def execute(
 ) -> xr.Dataset:
     """Execute a sweep that is set up; see ``sweep``."""
     most = _most(max_failures)
-    with connected(client, setup.job) as executor:
+    with one_blas_thread, connected(client, setup.job) as executor:
         layout = setup.layout(setup.schema or _stored_schema(setup, out, overwrite) or _first_schema(setup, executor))
         with closing(_store(out, layout, overwrite)) as store:
             pending, tally = store.pending(), Tally()

@@ -1,7 +1,8 @@
 """A batch of runs, in the process that executes it.
 
 A ``Job`` is all that a worker needs, and reaches it once, pickled; a batch is then a list of numbers of runs. In a
-worker a run has one thread. An error of a run is part of its result.
+worker a run has one thread, and everywhere BLAS has one, so that all give the same bits. An error of a run is part of
+its result.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from saddlescope.sweeps.layout import DIVERGED, DONE, RAISED, Result
 from saddlescope.sweeps.picks import Picks, Shapes
 from saddlescope.sweeps.reduced import Reduction
 from saddlescope.sweeps.schema import Schema
+from saddlescope.sweeps.shared import one_blas_thread
 
 Task = Callable[..., Any]
 """``batch`` or ``first``, called with a job."""
@@ -65,6 +67,11 @@ class Done:
 
 def batch(job: Job, indices: Sequence[int], shapes: Shapes) -> Done:
     """Execute runs and keep arrays of these shapes; an error of a run is its result."""
+    with one_blas_thread:
+        return _batch(job, indices, shapes)
+
+
+def _batch(job: Job, indices: Sequence[int], shapes: Shapes) -> Done:
     results, heard = [], dict[str, Heard]()
     for index in indices:
         began = time.perf_counter()
@@ -82,7 +89,7 @@ def batch(job: Job, indices: Sequence[int], shapes: Shapes) -> Done:
 
 def first(job: Job, indices: Sequence[int]) -> Schema | str:
     """What a function gives of a run, or the sentence of its error."""
-    with hearing.hearing():
+    with one_blas_thread, hearing.hearing():
         try:
             assert isinstance(job.keep, Reduction)
             return job.keep.first(*_run(job, indices[0]), job.engine)
