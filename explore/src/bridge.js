@@ -1,8 +1,8 @@
 /**
  * The bridge to the worker: the newest setting wins.
  *
- * While a setting has not shown its first part, the next waits for it, so that a moving slider paints; after PATIENCE
- * it is sent all the same, and the worker gives the old one up.
+ * While a setting is computed, the next waits for it, so that a moving slider paints; after PATIENCE it is sent all the
+ * same, and the worker gives the old one up.
  */
 
 /** @typedef {import("./types").Request} Request @typedef {import("./types").Part} Part */
@@ -17,7 +17,8 @@ const PATIENCE = 40;
  */
 export function bridge(worker, onPart, onError) {
   let id = 0;
-  let first = false; // whether a first part is awaited
+  let busy = false;
+  let sent = 0;
   /** @type {{request: Request, context: any} | null} */
   let waiting = null;
   /** @type {any} */
@@ -31,24 +32,25 @@ export function bridge(worker, onPart, onError) {
     const { request } = waiting;
     context = waiting.context;
     waiting = null;
-    first = true;
+    busy = true;
+    sent = performance.now();
     worker.postMessage({ ...request, id: ++id });
   };
   worker.onmessage = ({ data }) => {
     if (data.ready || data.id !== id) return;
     if (data.error) {
-      first = false;
+      busy = false;
       onError(data.error);
     } else {
       onPart(data.part, context);
-      first = false;
+      busy = !data.part.done;
     }
-    if (waiting) send();
+    if (waiting && !busy) send();
   };
   return (/** @type {Request} */ request, /** @type {any} */ about) => {
-    const late = waiting !== null;
+    const timed = waiting !== null;
     waiting = { request, context: about };
-    if (!first) send();
-    else if (!late) timer = setTimeout(send, PATIENCE);
+    if (!busy) send();
+    else if (!timed) timer = setTimeout(send, Math.max(0, sent + PATIENCE - performance.now()));
   };
 }

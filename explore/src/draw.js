@@ -89,15 +89,15 @@ function swatch(layer, x, y) {
 /**
  * Points as the d of a path; breaks where a number is missing.
  * @param {ArrayLike<number>} xs @param {ArrayLike<number>} ys @param {Scale} X @param {Scale} Y
- * @param {number} from @param {number} count
+ * @param {number} from @param {number} count @param {number} digits
  */
-function points(xs, ys, X, Y, from = 0, count = xs.length) {
+function points(xs, ys, X, Y, from = 0, count = xs.length, digits = 1) {
   let [d, pen] = ["", "M"];
   for (let i = 0; i < count; i++) {
     const y = Y(ys[from + i]);
     if (!Number.isFinite(y)) pen = "M";
     else {
-      d += `${pen}${X(xs[i]).toFixed(1)} ${Math.max(-2e3, Math.min(4e3, y)).toFixed(1)}`;
+      d += `${pen}${X(xs[i]).toFixed(digits)} ${Math.max(-2e3, Math.min(4e3, y)).toFixed(digits)}`;
       pen = "L";
     }
   }
@@ -114,7 +114,7 @@ function layerSvg(layer, X, Y, box) {
     }
     case "paths": {
       let d = "";
-      for (let k = 0; k < layer.count; k++) d += points(layer.x, layer.y, X, Y, k * layer.x.length);
+      for (let k = 0; k < layer.count; k++) d += points(layer.x, layer.y, X, Y, k * layer.x.length, layer.x.length, 0);
       return `<path d="${d}" stroke="var(${layer.ink})" stroke-width=".7" opacity="${layer.opacity ?? 0.35}"/>`;
     }
     case "area": {
@@ -157,7 +157,7 @@ function layerSvg(layer, X, Y, box) {
     case "dot":
       return `<circle cx="${X(layer.x).toFixed(1)}" cy="${Y(layer.y).toFixed(1)}" r="5" fill="var(${layer.ink})" stroke="var(--paper)"/>`;
     case "text":
-      return `<text x="${X(layer.x).toFixed(1)}" y="${Y(layer.y).toFixed(1)}" text-anchor="middle" class="soft">${escaped(layer.text)}</text>`;
+      return `<text x="${X(layer.x).toFixed(1)}" y="${Y(layer.y).toFixed(1)}" text-anchor="middle" class="place">${escaped(layer.text)}</text>`;
     case "handle": {
       const place = `cx="${X(layer.x).toFixed(1)}" cy="${Y(layer.y).toFixed(1)}"`;
       const data = `data-key="${layer.key}" data-moves="${layer.moves}"${layer.keyX ? ` data-key-x="${layer.keyX}"` : ""}`;

@@ -15,7 +15,7 @@ const INKS = ["--paper", "--ink", "--grey", "--line", "--c1", "--c2", "--c3", "-
 export function figureFile(picture) {
   const page = getComputedStyle(document.documentElement);
   const inks = INKS.map((ink) => `${ink}:${page.getPropertyValue(ink).trim()}`).join(";");
-  const rules = `svg{${inks};background:var(--paper);font-family:sans-serif}text{fill:var(--ink)}.tick,.soft{fill:var(--grey)}.title{font-weight:600}.grid{stroke:var(--line)}.handle{fill:var(--c2)}`;
+  const rules = `svg{${inks};background:var(--paper);font-family:sans-serif}text{fill:var(--ink)}.tick,.soft{fill:var(--grey)}.title{font-weight:600}.place{paint-order:stroke;stroke:var(--paper);stroke-width:3px}.grid{stroke:var(--line)}.handle{fill:var(--c2)}`;
   const copy = /** @type {SVGElement} */ (picture.cloneNode(true));
   copy.insertAdjacentHTML("afterbegin", `<style>${rules}</style>`);
   return new XMLSerializer().serializeToString(copy);

@@ -10,6 +10,7 @@ import { VIEWS } from "./views.js";
 /** @typedef {import("./types").View} View @typedef {import("./types").State} State @typedef {import("./types").Field} Field */
 /** @typedef {import("./types").Picture} Picture @typedef {import("./types").Value} Value */
 
+const PAUSE = 50; // between two pictures of an answer that is not complete
 const REST = 220; // milliseconds without a change after which everything is computed
 
 /** @param {string} id */
@@ -21,6 +22,9 @@ const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
 /** What is on the page now. @type {{view: View, state: State, known: unknown, picture: Picture | null, asked: string, done: boolean}} */
 const now = { view: VIEWS[0], state: {}, known: null, picture: null, asked: "", done: false };
 let dirty = false;
+let drawn = -Infinity;
+/** The figures as they were last drawn. @type {string[]} */
+const texts = [];
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let resting;
 
@@ -32,7 +36,7 @@ function onPart(part, about) {
   if (about.view !== now.view) return;
   now.known = now.view.take(now.known, part);
   now.done = part.done;
-  if (part.done || !still) paint();
+  if (part.done || (!still && performance.now() - drawn > PAUSE)) paint();
 }
 
 /** Draws at the next frame. */
@@ -42,6 +46,7 @@ function paint() {
   requestAnimationFrame(() => {
     dirty = false;
     draw();
+    drawn = performance.now();
   });
 }
 
@@ -54,9 +59,11 @@ function ask(full) {
     now.asked = text;
     now.done = false;
     send(request, { view: now.view });
+    if (!now.known) paint(); // otherwise the first part is drawn, not the old answer to a new question
+  } else {
+    if (!request) now.done = true;
+    paint();
   }
-  if (!request) now.done = true;
-  paint();
   resting = setTimeout(() => (full ? rest() : ask(true)), REST);
 }
 
@@ -143,7 +150,8 @@ function draw() {
     card.classList.toggle("wide", figure.wide ?? false);
     const plot = /** @type {HTMLElement} */ (card.firstElementChild);
     const width = Math.max(200, Math.floor(plot.clientWidth));
-    plot.innerHTML = svg(figure, width, figure.wide ? 330 : Math.round(Math.min(290, 0.85 * width)), `f${k}`);
+    const text = svg(figure, width, figure.wide ? 330 : Math.round(Math.min(290, 0.85 * width)), `f${k}`);
+    if (texts[k] !== text) plot.innerHTML = texts[k] = text;
     /** @type {HTMLElement} */ (card.lastElementChild).setAttribute("aria-label", `Download ${figure.title} as SVG`);
   });
   if (focused) /** @type {HTMLElement | null} */ (grid.querySelector(`[data-key="${focused}"]`))?.focus();
@@ -251,12 +259,14 @@ function open(view, query) {
     const here = tab.id === `tab-${view.key}`;
     tab.setAttribute("aria-selected", String(here));
     /** @type {HTMLElement} */ (tab).tabIndex = here ? 0 : -1;
+    if (here) tab.scrollIntoView({ inline: "nearest", block: "nearest" });
   }
   document.title = `${view.title} · saddlescope`;
   $("about").textContent = view.about;
   $("settings").replaceChildren(...view.fields.map(control));
   if (!same) offer(view);
   $("figures").replaceChildren();
+  texts.length = 0;
   $("formulas").replaceChildren();
   ask(true);
 }
@@ -326,6 +336,7 @@ function begin() {
   $("csv").onclick = () => download(`${now.view.key}.csv`, now.view.csv(now.state, now.known), "text/csv");
   $("predict").onchange = veil;
   $("reveal").onclick = () => document.body.classList.remove("veiled");
+  /** @type {HTMLDetailsElement} */ ($("drawer")).open = !matchMedia("(max-width: 800px)").matches;
   listenToFigures();
   addEventListener("hashchange", fromAddress);
   addEventListener("resize", paint);

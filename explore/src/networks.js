@@ -7,6 +7,9 @@ import { listOf } from "./state.js";
 
 export const SAVES = 60;
 
+/** Trajectories while a slider moves. */
+export const FEW = 4;
+
 /** Inks of modes, strongest first. */
 export const INKS = ["--c1", "--c2", "--c3", "--c4", "--c5", "--c6"];
 

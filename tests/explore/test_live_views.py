@@ -1,6 +1,7 @@
 """Every other view of the live page beside the library: regimes, rivals, balance, rank, a store."""
 
 import itertools
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
@@ -129,6 +130,48 @@ def test_a_view_fits_a_phone_and_names_everything(page, view):
            !(one.ariaLabel || one.textContent.trim() || one.closest("label")?.textContent.trim())).length"""
     )
     assert unnamed == 0
+
+
+def test_predict_first_hides_the_answer_until_it_is_revealed(page):
+    page.open("mode")
+    page.tab.check("#predict")
+    assert not page.tab.is_visible("#figures svg")
+    page.tab.click("#reveal")
+    assert page.tab.is_visible("#figures svg")
+
+
+def test_a_heavy_setting_gives_way_to_the_next(page):
+    page.open("saddle")
+    heavy = {"h": 24, "n": 64, "lr": 1e-3, "L": 5, "s": "4,3,2,1,0.5,0.2"}
+    page.tab.evaluate(f"location.hash = '{urlencode({'view': 'saddle'} | heavy)}'")
+    page.tab.wait_for_timeout(300)
+    assert page.tab.get_attribute("body", "data-done") == "false"
+    page.tab.evaluate("location.hash = 'view=saddle&s=2,1&n=4&h=2&lr=0.02'")
+    page.tab.wait_for_selector('body[data-done="true"]', timeout=5_000)
+    assert page.numbers["seen_GD_1"]
+
+
+def test_figures_are_saved_with_their_colours(page):
+    page.open("regimes")
+    with page.tab.expect_download() as saved:
+        page.tab.click("figure .small")
+    text = saved.value.path().read_text(encoding="utf-8")
+    assert text.startswith("<svg") and "--c1:#0072b2" in text and saved.value.suggested_filename == "regimes-1.svg"
+
+
+def test_dragging_the_point_of_a_figure_sets_its_numbers(page):
+    page.open("regimes", sigma=1, T=0.1)
+    box = page.tab.locator(".handle").bounding_box()
+    page.tab.mouse.move(box["x"] + 9, box["y"] + 9)
+    page.tab.mouse.down()
+    page.tab.mouse.move(box["x"] + 9, box["y"] - 31, steps=4)
+    page.tab.mouse.up()
+    page.wait()
+    assert 0.2 < float(page.tab.input_value("#number-T")) < 2
+    assert abs(float(page.tab.input_value("#number-sigma")) - 1) < 0.05
+    page.tab.locator(".handle").press("ArrowUp")
+    page.wait()
+    assert "T=" in page.tab.evaluate("location.hash")
 
 
 def test_presets_differ_and_settle_without_faults(page):

@@ -3,7 +3,7 @@
 import { csv, networkPython, networkToml } from "../code.js";
 import { shown } from "../draw.js";
 import { number as tex } from "../formula.js";
-import { SAVES, means, number, rowsOf, savedSteps, stepsFor, strengthsOf, takeSave } from "../networks.js";
+import { FEW, SAVES, means, number, rowsOf, savedSteps, stepsFor, strengthsOf, takeSave } from "../networks.js";
 import { stabilityEdge } from "../theory.js";
 
 /** @typedef {import("../types").State} State @typedef {import("../types").Figure} Figure @typedef {import("../networks.js").Runs} Runs */
@@ -91,9 +91,9 @@ export const balance = {
     { name: "No label noise: balance stops improving", values: { sigma: 0 } },
     { name: "Large batches are slower", values: { B: 32 } },
   ],
-  request(state) {
+  request(state, full) {
     const { widths, strengths, noise, scale, n, seed, steps, saves } = experiment(state);
-    const common = { widths, strengths, noise, batch: number(state, "B"), scale, balanced: false, n, seed };
+    const common = { widths, strengths, noise, batch: number(state, "B"), scale, balanced: false, n: full ? n : FEW, seed };
     const [flow, sgd, isotropic, momentum] = rates(state).map((lr) => ({ ...common, lr }));
     const settings = [{ ...flow, source: "flow" }, { ...sgd, source: "sgd" }, { ...isotropic, source: "isotropic" }, { ...momentum, source: "sgd", momentum: number(state, "mu") }];
     return { job: "networks", settings, steps, saves, names: NAMES };

@@ -3,7 +3,7 @@
 import { csv, networkPython, networkToml } from "../code.js";
 import { shown } from "../draw.js";
 import { number as tex } from "../formula.js";
-import { DASHES, INKS, means, number, rowsOf, savedSteps, stepsFor, strengthsOf, takeSave } from "../networks.js";
+import { DASHES, FEW, INKS, means, number, rowsOf, savedSteps, stepsFor, strengthsOf, takeSave } from "../networks.js";
 import { stabilityEdge } from "../theory.js";
 
 /** @typedef {import("../types").State} State @typedef {import("../types").Figure} Figure @typedef {import("../networks.js").Runs} Runs */
@@ -122,9 +122,9 @@ export const rank = {
     { name: "Large batch", values: { B: 64 } },
     { name: "Square", values: { dx: 4, dy: 4, h: 16, s: "3, 2, 1, 0.5", sigma: 1.5 } },
   ],
-  request(state) {
+  request(state, full) {
     const { widths, strengths, noise, scale, n, seed, steps, saves } = experiment(state);
-    const common = { widths, strengths, noise, lr: number(state, "lr"), batch: number(state, "B"), scale, balanced: false, n, seed };
+    const common = { widths, strengths, noise, lr: number(state, "lr"), batch: number(state, "B"), scale, balanced: false, n: full ? n : FEW, seed };
     return { job: "networks", settings: [{ ...common, source: "gd" }, { ...common, source: "sgd" }], steps, saves, names: ["log_det", "excess_loss", "singular_values", "eigenvalues"] };
   },
   take: takeSave,

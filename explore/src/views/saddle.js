@@ -3,7 +3,7 @@
 import { csv, networkPython, networkToml } from "../code.js";
 import { shown } from "../draw.js";
 import { number as texNumber } from "../formula.js";
-import { DASHES, INKS, SAVES, means, number, passage, pathsOf, rowsOf, savedSteps, stepsFor, strengthsOf, takeSave } from "../networks.js";
+import { DASHES, FEW, INKS, SAVES, means, number, passage, pathsOf, rowsOf, savedSteps, stepsFor, strengthsOf, takeSave } from "../networks.js";
 import { flowTime, halfTimes, stabilityEdge } from "../theory.js";
 
 /** @typedef {import("../types").State} State @typedef {import("../types").Figure} Figure @typedef {import("../networks.js").Runs} Runs */
@@ -11,7 +11,7 @@ import { flowTime, halfTimes, stabilityEdge } from "../theory.js";
 const METHODS = ["GD", "SGD", "Langevin", "isotropic"];
 /** @type {import("../engine.js").Setting["source"][]} */
 const SOURCES = ["gd", "sgd", "gradient", "isotropic"];
-const DRAWN = 8;
+const DRAWN = 6;
 
 /** @param {State} state */
 function experiment(state) {
@@ -91,7 +91,7 @@ function noiseFigure(state, runs, k) {
   const curves = strengths.map((_, mode) => (runs ? means(runs, k, "mode_noise", mode, strengths.length) : new Float64Array(0)));
   const top = Math.max(1e-6, ...curves.flatMap((curve) => [...curve]).filter(Number.isFinite));
   return {
-    title: k ? `${METHODS[k]}: noise of each mode` : "GD: the noise SGD would have",
+    title: k ? `${METHODS[k]}: noise of modes` : "GD: noise of SGD there",
     text: "variance rate of each mode at these weights, on a logarithmic axis",
     x: { label: "time η·step", low: 0, high: steps * lr },
     y: { label: "T · variance rate", low: top * 1e-7, high: top * 3, log: true },
@@ -150,10 +150,10 @@ export const saddle = {
     { name: "Noisy labels slow the weak modes", values: { s: "4, 2, 1", sigma: 2, lr: 0.008, s0: 1e-4 } },
     { name: "Large batch: as GD", values: { B: 64 } },
   ],
-  request(state) {
+  request(state, full) {
     const { widths, strengths, noise, balanced, scale, n, seed, steps, saves } = experiment(state);
     const [lr, batch] = [number(state, "lr"), number(state, "B")];
-    const common = { widths, strengths, noise, lr, batch, scale, balanced, n, seed };
+    const common = { widths, strengths, noise, lr, batch, scale, balanced, n: full ? n : FEW, seed };
     return { job: "networks", settings: SOURCES.map((source) => ({ ...common, source })), steps, saves, names: ["mode_strength", "mode_noise"] };
   },
   take: takeSave,

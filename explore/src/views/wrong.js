@@ -12,7 +12,7 @@ import { boltzmannVariance, criticalTemperature, gradientVariance } from "../the
 /** @typedef {{name: string, cdf: (s: number) => number, distance: number, ink: string, dash?: string}} Theory */
 
 const FALSE_ALARM = 1e-6;
-const FEW = 1024;
+const FEW = 384;
 
 /** The distance beyond which a theory is refuted at a false-alarm level of 1e-6 (Dvoretzky–Kiefer–Wolfowitz). @param {number} n */
 const bound = (n) => Math.sqrt(Math.log(2 / FALSE_ALARM) / (2 * n));
@@ -85,7 +85,7 @@ function figures(state, known, all) {
   const most = Math.min(1, 1.15 * Math.max(1.5 * limit, ...all.map((theory) => theory.distance)));
   return [
     {
-      title: "Sample minus theory: outside the band a theory is refuted",
+      title: "Sample minus theory",
       text: all.map((theory) => `${theory.name}: distance ${shown(theory.distance)}`).join(", "),
       x: { label: "strength s", low: x[0], high: to },
       y: { label: "difference of distribution functions", low: -most, high: most },
@@ -156,7 +156,7 @@ export const wrong = {
           { key: `verdict_${k}`, label: `${theory.name}: verdict`, value: verdict(theory) },
         ]),
       ],
-      look: `${refuted.length} of ${all.length - 1} wrong theories are refuted by ${shown(sample.sample.length)} samples; the exact law is ${verdict(all[0])}. Lower T and watch Boltzmann become right first; raise the sample size to refute the others.`,
+      look: `${refuted.length} of ${all.length - 1} wrong theories are refuted by ${shown(sample.sample.length)} samples; the exact law is ${verdict(all[0])}. A theory is refuted where its line leaves the band. Lower T and watch Boltzmann become right first; raise the sample size to refute the others.`,
       notes,
     };
   },
