@@ -55,6 +55,19 @@ Source = Annotated[
 ]
 
 
+Workers = Annotated[int | None, typer.Option("--workers", metavar="N", help="Processes on this machine.")]
+Scheduler = Annotated[
+    str | None, typer.Option("--scheduler", metavar="ADDRESS", help="A Dask scheduler, such as tcp://host:8786.")
+]
+
+
+def _client(workers: int | None, scheduler: str | None) -> int | str | None:
+    """Where runs or claims are executed; None for this process."""
+    if workers is not None and scheduler is not None:
+        raise ValueError("--workers and --scheduler exclude each other; leave one out")
+    return scheduler or workers
+
+
 def main() -> None:
     """Entry point of the command ``saddlescope``."""
     for stream in (sys.stdout, sys.stderr):
@@ -211,12 +224,8 @@ def sweep(
     out: Annotated[
         str | None, typer.Option("-o", "--out", metavar="STORE", help="Where to write the sweep: a path, or s3://….")
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option("--workers", metavar="N", help="Processes on this machine; one a core by default.")
-    ] = None,
-    scheduler: Annotated[
-        str | None, typer.Option("--scheduler", metavar="ADDRESS", help="A Dask scheduler, such as tcp://host:8786.")
-    ] = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
     max_failures: Annotated[
         int | None, typer.Option("--max-failures", metavar="N", help="Stop when more runs raise an error.")
     ] = None,
@@ -226,22 +235,21 @@ def sweep(
 ) -> None:
     """Run every point of a grid; the same command resumes an interrupted sweep.
 
-    Runs that raise an error or diverge are recorded, and the sweep continues.
+    Runs that raise an error or diverge are recorded, and the sweep continues. Without --workers there
+    is one process a core.
     """
     from saddlescope.sweeps.file import read
     from saddlescope.sweeps.planning import needs
     from saddlescope.sweeps.summary import summary
     from saddlescope.sweeps.sweep import execute
 
-    if workers is not None and scheduler is not None:
-        raise ValueError("--workers and --scheduler exclude each other; leave one out")
+    client = _client(workers, scheduler) or _threads.available()
     setup = read(source)
     if dry_run:
         typer.echo(needs(setup).on(workers or _threads.available()))
         return
     if out is None:
         raise ValueError("-o is missing: give the store to write, such as -o sweep.icechunk, or --dry-run")
-    client = scheduler or workers or _threads.available()
     options: dict[str, Any] = {"max_failures": max_failures, "overwrite": overwrite, "progress": not quiet}
     found = execute(setup, out, None if client == 1 else client, **options)
     if not quiet:
@@ -318,11 +326,16 @@ def reproduce(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Smaller ensembles; takes minutes.")] = False,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder of the report.")] = Path("report"),
+    workers: Workers = None,
+    scheduler: Scheduler = None,
 ) -> None:
-    """Test claims of the literature and write a report; exit code 1 if one is refuted."""
+    """Test claims of the literature and write a report; exit code 1 if one is refuted.
+
+    By default one claim after another is judged in this process.
+    """
     from saddlescope.claims.reproduce import reproduce
 
-    raise typer.Exit(reproduce(names or (), quick, out))
+    raise typer.Exit(reproduce(names or (), quick, out, client=_client(workers, scheduler)))
 
 
 @app.command()

@@ -11,8 +11,11 @@ import importlib.metadata
 import itertools
 import json
 import math
+import queue
+import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
@@ -31,6 +34,9 @@ from saddlescope._numbers import hint
 from saddlescope.claims import report
 from saddlescope.claims._symbols import typeset
 from saddlescope.claims.claim import Claim, Evidence, Number, judge
+from saddlescope.sweeps.executors import Executor, connected
+from saddlescope.sweeps.loop import LOOK_SECONDS
+from saddlescope.sweeps.work import sentence
 
 KEPT = ".saddlescope-judged"
 """Folder inside a report that holds the claims judged so far, until the report is written."""
@@ -64,12 +70,20 @@ def select(names: Sequence[str] = ()) -> dict[str, Claim]:
     }
 
 
-def reproduce(names: Sequence[str] = (), quick: bool = False, out: str | Path = "report", progress: bool = True) -> int:
+def reproduce(
+    names: Sequence[str] = (),
+    quick: bool = False,
+    out: str | Path = "report",
+    progress: bool = True,
+    client: Any = None,
+) -> int:
     """Run these claims; write ``index.html``, ``report.json``, figures and TOML of the runs into the folder ``out``.
 
     Each claim is kept in ``out`` as soon as it is judged, so that the same call resumes an interrupted report. An
-    earlier report there is replaced; nothing else is touched. Returns 0 if no claim was refuted, else 1. Raises
-    ValueError for a name that does not exist, and for an ``out`` that is a file or holds another page.
+    earlier report there is replaced; nothing else is touched. ``client`` judges the claims, as that of ``sweep``
+    executes runs; by default this process does, one claim after another. Returns 0 if no claim was refuted, else 1.
+    Raises ValueError for a name that does not exist, and for an ``out`` that is a file or holds another page, and
+    RuntimeError where a worker is lost.
     """
     claims, folder = select(names), place(out, "out")
     if folder.exists() and not folder.is_dir():
@@ -80,7 +94,8 @@ def reproduce(names: Sequence[str] = (), quick: bool = False, out: str | Path = 
     with sole(folder, "out"), in_words(folder, "out", resume):
         for needed in ("figures", KEPT):
             (folder / needed).mkdir(parents=True, exist_ok=True)
-        outcomes = list(_outcomes(claims, quick, folder, progress))
+        found = _outcomes(claims, quick, folder, progress, client)
+        outcomes = [found[name] for name in claims]
         about = {
             "version": importlib.metadata.version("saddlescope"),
             "quick": quick,
@@ -93,26 +108,89 @@ def reproduce(names: Sequence[str] = (), quick: bool = False, out: str | Path = 
     return int(any(outcome["verdict"] == "refuted" for outcome in outcomes))
 
 
-def _outcomes(claims: dict[str, Claim], quick: bool, folder: Path, progress: bool) -> Iterator[Outcome]:
+def _outcomes(claims: dict[str, Claim], quick: bool, folder: Path, progress: bool, client: Any) -> dict[str, Outcome]:
     """Every claim judged, or read back if an interrupted attempt already judged it."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True, quiet=not progress)
+    console, found = Console(stderr=True, quiet=not progress), dict[str, Outcome]()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("claims", total=len(claims))
-        for name, claim in claims.items():
-            bar.update(task, description=escape(claim.title))
-            identity, stem = _identity(name, claim, quick), _stem(name)
-            kept = folder / KEPT / f"{stem}.json"
-            outcome = _read(kept, identity)
-            if outcome is None and claim.lacking:
-                outcome = identity | _not_run(claim)
-            elif outcome is None:
-                outcome = identity | _run(claim, quick, folder, stem)
-                report.write_text(kept, json.dumps(outcome))
-            found = f"{outcome['verdict']:>12}  {escape(claim.title)}  ({outcome['seconds']:.0f} s)"
-            console.print(found, soft_wrap=True, highlight=False)
-            yield outcome
+
+        def show(name: str, outcome: Outcome) -> None:
+            found[name] = outcome
+            line = f"{outcome['verdict']:>12}  {escape(claims[name].title)}  ({outcome['seconds']:.0f} s)"
+            console.print(line, soft_wrap=True, highlight=False)
             bar.advance(task)
+
+        todo = []
+        for name, claim in claims.items():
+            kept = _read(_kept(folder, name), _identity(name, claim, quick))
+            if kept is not None:
+                show(name, kept)
+            elif claim.lacking:
+                show(name, _identity(name, claim, quick) | _not_run(claim))
+            else:
+                todo.append(name)
+        with connected(client, Judging(quick)) as executor:
+            for name, (judged, figure) in _answers(executor, todo, lambda name: _announce(bar, task, claims[name])):
+                outcome = _identity(name, claims[name], quick) | judged
+                (folder / judged["figure"]["pdf"]).write_bytes(figure)
+                report.write_text(_kept(folder, name), json.dumps(outcome))
+                show(name, outcome)
+    return found
+
+
+def _announce(bar: Progress, task: Any, claim: Claim) -> None:
+    bar.update(task, description=escape(claim.title))
+
+
+def _answers(
+    executor: Executor, names: Sequence[str], announce: Callable[[str], None]
+) -> Iterator[tuple[str, tuple[Outcome, bytes]]]:
+    """What workers answer, in the order in which they do."""
+    answers: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+    waiting = 0
+    for name in names:
+        announce(name)
+        executor.submit(judged, name).add_done_callback(lambda done, name=name: answers.put((name, done)))
+        waiting += 1
+        if executor.runs_here:
+            waiting -= 1
+            yield _answer(*answers.get(), here=True)
+    while waiting:
+        try:
+            answer = answers.get(timeout=LOOK_SECONDS)
+        except queue.Empty:
+            if executor.lost:
+                raise RuntimeError(f"the workers were lost ({executor.lost}); run the same again to resume") from None
+            continue
+        waiting -= 1
+        yield _answer(*answer, here=False)
+
+
+def _answer(name: str, future: Any, here: bool) -> tuple[str, tuple[Outcome, bytes]]:
+    """A claim and what was found."""
+    try:
+        return name, future.result()
+    except Exception as error:
+        if here:
+            raise
+        raise RuntimeError(f"{name} was not judged: {sentence(error)}; run the same again to resume") from error
+
+
+@dataclass(frozen=True)
+class Judging:
+    """What a worker needs to judge claims."""
+
+    quick: bool
+    threads: int | None = None
+    """Ignored: runs of claims have the threads of their plans, which change no result."""
+
+
+def judged(job: Judging, name: str) -> tuple[Outcome, bytes]:
+    """A claim run and judged in this process, and its figure as PDF."""
+    with tempfile.TemporaryDirectory() as folder:
+        outcome = _run(select([name])[name], job.quick, Path(folder), _stem(name))
+        return outcome, (Path(folder) / outcome["figure"]["pdf"]).read_bytes()
 
 
 def _identity(name: str, claim: Claim, quick: bool) -> dict[str, Any]:
@@ -135,10 +213,15 @@ def _stem(name: str) -> str:
     return name.replace("/", "-")
 
 
+def _kept(folder: Path, name: str) -> Path:
+    """Where a judged claim is kept until the report is written."""
+    return folder / KEPT / f"{_stem(name)}.json"
+
+
 def _discard(folder: Path, claims: Iterable[str]) -> None:
     """Remove the judged claims kept for resuming, and their folder if it is then empty."""
     for name in claims:
-        (folder / KEPT / f"{_stem(name)}.json").unlink(missing_ok=True)
+        _kept(folder, name).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         (folder / KEPT).rmdir()
 
@@ -159,6 +242,7 @@ def _run(claim: Claim, quick: bool, folder: Path, stem: str) -> Outcome:
     seconds = time.perf_counter() - start
     verdict, reason = judge(evidence)
     figure, pdf = plots.panels(partial(_draw, claim), evidence, claim.panels), f"figures/{stem}.pdf"
+    (folder / pdf).parent.mkdir(exist_ok=True)
     plots.save(figure, folder / pdf)
     return {
         "verdict": verdict,

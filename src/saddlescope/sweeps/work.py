@@ -132,8 +132,8 @@ def place() -> tuple[str, str]:
 # --- jobs on their way to a worker
 
 
-def packed(job: Job) -> bytes:
-    """A job as bytes: functions of a notebook or script by value, where cloudpickle is installed.
+def packed(job: Any) -> bytes:
+    """A job, a dataclass with ``threads``, as bytes; functions of a script by value, where cloudpickle is installed.
 
     Raises TypeError where a function cannot be sent.
     """
@@ -142,16 +142,15 @@ def packed(job: Job) -> bytes:
         content: bytes = importlib.import_module("cloudpickle" if by_value else "pickle").dumps(replace(job, threads=1))
     except Exception as error:
         raise TypeError(
-            f"this sweep cannot be sent to other processes ({sentence(error)}); leave client out, or define its "
+            f"the job cannot be sent to other processes ({sentence(error)}); leave client out, or define its "
             "functions at the top of a module"
         ) from None
     return content
 
 
 @lru_cache(maxsize=4)
-def _opened(content: bytes) -> Job:
-    job: Job = pickle.loads(content)
-    return job
+def _opened(content: bytes) -> Any:
+    return pickle.loads(content)
 
 
 def execute(made_by: str, content: bytes, task: Task, *arguments: Any) -> Any:
