@@ -1,6 +1,10 @@
 """Every other view of the live page beside the library: regimes, rivals, balance, rank, a store."""
 
+import contextlib
+import io
 import itertools
+import warnings
+from pathlib import Path
 from urllib.parse import urlencode
 
 import numpy as np
@@ -9,7 +13,9 @@ from browser import built, page
 from scipy import stats
 
 import saddlescope as sc
+from saddlescope.engines import make_engine
 from saddlescope.engines.native import Native
+from saddlescope.runfile import run_from_toml
 from saddlescope.theory import ModeSDE, phases
 
 __all__ = ["page"]
@@ -130,6 +136,57 @@ def test_a_view_fits_a_phone_and_names_everything(page, view):
            !(one.ariaLabel || one.textContent.trim() || one.closest("label")?.textContent.trim())).length"""
     )
     assert unnamed == 0
+
+
+@pytest.mark.parametrize(
+    "view, settings",
+    [
+        ("saddle", {"n": 4, "lr": 0.02, "s": "2,1"}),
+        ("mode", {"T": 0.2, "s0": 0.1}),
+        ("regimes", {"T": 0.3}),
+        ("wrong", {"n": 512}),
+        ("balance", {"time": 3, "n": 4, "dx": 3, "dy": 2, "h": 3}),
+        ("rank", {"time": 3, "n": 4}),
+    ],
+)
+def test_copied_code_of_every_view_runs(page, view, settings):
+    page.open(view, **settings)
+    code, said = page.code, io.StringIO()
+    with contextlib.redirect_stdout(said), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # short horizons
+        exec(compile(code["python"], view, "exec"), {"__name__": view})
+    assert said.getvalue()
+    problem, method, plan = run_from_toml(code["toml"])
+    make_engine("native", problem, method, plan)
+
+
+def test_copied_python_of_balance_and_rank_gives_their_numbers(page):
+    for view, observable, count in (("balance", "imbalance", 4), ("rank", "log_det", 2)):
+        table = page.open(view, time=3, n=4, dx=3, dy=2, h=5).table()
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            exec(compile(page.code["python"], view, "exec"), {"__name__": view})
+        found = eval(said.getvalue().replace("array", ""), {"__builtins__": {}})
+        last = table[table["step"] == table["step"].max()]
+        assert len(found) == count
+        for name, values in found.items():
+            shown = last[observable][last["method"] == name].mean()
+            np.testing.assert_allclose(values, [shown], rtol=1e-3, err_msg=name)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_rule_of_accessibility_is_broken(page, scheme):
+    rules = Path(__file__).parents[2] / "explore" / "node_modules" / "axe-core" / "axe.min.js"
+    if not rules.is_file():
+        pytest.skip("the rules of axe are missing; npm ci in explore/ installs them")
+    page.tab.emulate_media(color_scheme=scheme)
+    for view in VIEWS:
+        page.open(view)
+        page.tab.evaluate(rules.read_text(encoding="utf-8"))
+        found = page.tab.evaluate(
+            "axe.run().then((all) => all.violations.map((one) => `${one.id}: ${one.nodes[0].html}`))"
+        )
+        assert found == [], view
 
 
 def test_predict_first_hides_the_answer_until_it_is_revealed(page):
