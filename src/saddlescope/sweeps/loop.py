@@ -38,6 +38,10 @@ FIRST = 20
 WORKERS = "workers"
 """Attribute with the hosts and instruction sets that executed runs."""
 
+TASK_SECONDS = 1e-3
+"""Time of a batch for each that may be in flight: with thousands of workers batches are longer, since the scheduler and
+this process take about two milliseconds for each."""
+
 LOOK_SECONDS = 1.0
 """Time between two looks at whether the executor is lost."""
 
@@ -145,7 +149,7 @@ class Flight:
     def fill(self) -> None:
         """Send batches as long as there is room for them; suspects last, one at a time."""
         while self._todo and len(self._flying) < (room := self.executor.in_flight):
-            size = min(self._size, math.ceil(len(self._todo) / room))
+            size = min(self._size(room), math.ceil(len(self._todo) / room))
             self._send([self._todo.popleft() for _ in range(size)])
         if self._suspects and not self._flying:
             self._send([self._suspects.popleft()])
@@ -161,10 +165,9 @@ class Flight:
         self._flying[number] = future, part
         future.add_done_callback(lambda _: self.answers.put(number))
 
-    @property
-    def _size(self) -> int:
-        """Runs that take about BLOCK_SECONDS; one at first."""
-        return max(1, min(LARGEST, int(BLOCK_SECONDS / self._seconds)))
+    def _size(self, room: int) -> int:
+        """Runs in a batch: those of about BLOCK_SECONDS, longer where many workers are; one at first."""
+        return max(1, min(LARGEST, int(max(BLOCK_SECONDS, TASK_SECONDS * room) / self._seconds)))
 
     def answer(self, tally: Tally) -> Done | None:
         """The next batch that has answered; None when none has for a while, or one has been lost with its worker.
