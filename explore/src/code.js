@@ -10,7 +10,9 @@ export const real = (value) => (Number.isInteger(value) && Math.abs(value) < 1e1
 
 /** @param {Method} method */
 const call = ([name, given]) =>
-  `sc.${name}(${Object.entries(given).map(([key, value]) => `${key}=${plain(value)}`).join(", ")})`;
+  `sc.${name}(${Object.entries(given)
+    .map(([key, value]) => `${key}=${plain(value)}`)
+    .join(", ")})`;
 
 /** @param {number | string} value */
 const plain = (value) => (typeof value === "string" ? `"${value}"` : String(value));
@@ -23,9 +25,14 @@ const plain = (value) => (typeof value === "string" ? `"${value}"` : String(valu
  */
 export function networkPython(experiment, methods, last) {
   const { widths, strengths, noise, balanced, scale, n, seed, steps, saves } = experiment;
-  const start = balanced ? `sc.init.Balanced(scale=${scale})` : `sc.init.Gaussian(scale=${typeof scale === "number" ? scale : `(${scale.join(", ")})`})`;
+  const start = balanced
+    ? `sc.init.Balanced(scale=${scale})`
+    : `sc.init.Gaussian(scale=${typeof scale === "number" ? scale : `(${scale.join(", ")})`})`;
   const [dx, dy] = [widths[0], widths[widths.length - 1]];
-  const teacher = dx === dy ? `np.diag([${strengths.map(real).join(", ")}])` : `np.eye(${dy}, ${dx}) * np.array([${padded(strengths, dx)}])`;
+  const teacher =
+    dx === dy
+      ? `np.diag([${strengths.map(real).join(", ")}])`
+      : `np.eye(${dy}, ${dx}) * np.array([${padded(strengths, dx)}])`;
   const runs = Object.entries(methods).map(([name, method]) => {
     const dtype = method[0] === "GradientFlow" ? "float64" : "float32";
     return `    "${name}": sc.simulate(problem, ${call(method)}, plan("${dtype}")),\n`;
@@ -79,7 +86,12 @@ scale = ${typeof scale === "number" ? real(scale) : `[${scale.map(real).join(", 
 
 [method]
 type = "${name}"
-${Object.entries(given).map(([key, value]) => `${key} = ${key === "batch_size" && name === "SGD" ? value : typeof value === "number" ? real(value) : plain(value)}\n`).join("")}
+${Object.entries(given)
+  .map(
+    ([key, value]) =>
+      `${key} = ${key === "batch_size" && name === "SGD" ? value : typeof value === "number" ? real(value) : plain(value)}\n`,
+  )
+  .join("")}
 [plan]
 steps = ${steps}
 saves = ${saves}

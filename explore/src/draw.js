@@ -120,7 +120,12 @@ function layerSvg(layer, X, Y, box) {
     case "area": {
       const back = [...Array(layer.x.length).keys()].reverse();
       const there = points(layer.x, layer.high, X, Y);
-      const home = points(back.map((i) => layer.x[i]), back.map((i) => layer.low[i]), X, Y).replace("M", "L");
+      const home = points(
+        back.map((i) => layer.x[i]),
+        back.map((i) => layer.low[i]),
+        X,
+        Y,
+      ).replace("M", "L");
       return `<path d="${there}${home}Z" fill="var(${layer.ink})" stroke="none" opacity=".22"/>`;
     }
     case "bars": {
@@ -136,7 +141,7 @@ function layerSvg(layer, X, Y, box) {
       let cells = "";
       const [nx, ny] = [layer.x.length - 1, layer.y.length - 1];
       for (let i = 0; i < nx; i++)
-        for (let j = 0; j < ny; ) {
+        for (let j = 0; j < ny;) {
           const [z, from] = [layer.z[i * ny + j], j];
           while (j < ny && layer.z[i * ny + j] === z) j++; // one rectangle for equal cells
           if (!(z > 0.02)) continue;
@@ -150,7 +155,11 @@ function layerSvg(layer, X, Y, box) {
       const dash = ` stroke-dasharray="${layer.dash ?? "2 4"}"`;
       const d = layer.at
         .filter((v) => Number.isFinite(v))
-        .map((v) => (layer.along === "x" ? `M${X(v).toFixed(1)} ${box.top}V${box.bottom}` : `M${box.left} ${Y(v).toFixed(1)}H${box.right}`))
+        .map((v) =>
+          layer.along === "x"
+            ? `M${X(v).toFixed(1)} ${box.top}V${box.bottom}`
+            : `M${box.left} ${Y(v).toFixed(1)}H${box.right}`,
+        )
         .join("");
       return `<path d="${d}" stroke="var(${layer.ink})" stroke-width="1.3"${dash}/>`;
     }
@@ -171,8 +180,12 @@ function axisSvg(axis, at, box, across) {
   let svg = "";
   for (const value of ticks(axis, across ? box.right - box.left : box.bottom - box.top, across ? 60 : 36)) {
     const place = at(value).toFixed(1);
-    svg += across ? `<path d="M${place} ${box.top}V${box.bottom}" class="grid"/>` : `<path d="M${box.left} ${place}H${box.right}" class="grid"/>`;
-    const where = across ? `x="${place}" y="${box.bottom + 15}" text-anchor="middle"` : `x="${box.left - 6}" y="${+place + 4}" text-anchor="end"`;
+    svg += across
+      ? `<path d="M${place} ${box.top}V${box.bottom}" class="grid"/>`
+      : `<path d="M${box.left} ${place}H${box.right}" class="grid"/>`;
+    const where = across
+      ? `x="${place}" y="${box.bottom + 15}" text-anchor="middle"`
+      : `x="${box.left - 6}" y="${+place + 4}" text-anchor="end"`;
     svg += `<text ${where} class="tick">${tickLabel(value, axis.log)}</text>`;
   }
   const middle = across ? (box.left + box.right) / 2 : (box.top + box.bottom) / 2;
@@ -189,7 +202,12 @@ function axisSvg(axis, at, box, across) {
  */
 export function svg(figure, width, height, id) {
   const names = legend(figure.layers, width);
-  const box = { left: MARGIN.left, right: width - MARGIN.right, top: 28 + 16 * names.lines, bottom: height - MARGIN.bottom };
+  const box = {
+    left: MARGIN.left,
+    right: width - MARGIN.right,
+    top: 28 + 16 * names.lines,
+    bottom: height - MARGIN.bottom,
+  };
   const X = scale(figure.x, box.left, box.right);
   const Y = scale(figure.y, box.bottom, box.top);
   const inside = `<clipPath id="${id}-box"><rect x="${box.left}" y="${box.top - 2}" width="${box.right - box.left}" height="${box.bottom - box.top + 4}"/></clipPath>`;

@@ -86,7 +86,8 @@ function norms(weights, widths, n) {
   const out = new Float64Array(n * L);
   for (let i = 0; i < n; i++) {
     let at = i * size;
-    for (let l = 0; l < L; l++) for (const end = at + widths[l] * widths[l + 1]; at < end; at++) out[i * L + l] += weights[at] ** 2;
+    for (let l = 0; l < L; l++)
+      for (const end = at + widths[l] * widths[l + 1]; at < end; at++) out[i * L + l] += weights[at] ** 2;
   }
   return out;
 }
@@ -98,7 +99,8 @@ function gramEigenvalues(weights, widths, n) {
   const out = new Float64Array(n * k);
   for (let i = 0; i < n; i++) {
     const at = i * size;
-    const theta = (/** @type {number} */ row, /** @type {number} */ j) => (j < dx ? weights[at + row * dx + j] : weights[at + h * dx + (j - dx) * h + row]);
+    const theta = (/** @type {number} */ row, /** @type {number} */ j) =>
+      j < dx ? weights[at + row * dx + j] : weights[at + h * dx + (j - dx) * h + row];
     const columnsOf = [...Array(k).keys()].map((j) => Float64Array.from({ length: h }, (_, row) => theta(row, j)));
     out.set(squaredSingularValues(columnsOf), i * k);
   }
@@ -179,7 +181,11 @@ export function columns(depth, modes) {
 export function start(kernel, setting) {
   const { widths, strengths, noise, source, lr, batch, momentum = 0, scale, balanced, n, seed } = setting;
   const scales = typeof scale === "number" ? widths.slice(1).map(() => scale) : scale;
-  const given = [put(kernel, widths, Int32Array), put(kernel, strengths, Float64Array), put(kernel, scales, Float64Array)];
+  const given = [
+    put(kernel, widths, Int32Array),
+    put(kernel, strengths, Float64Array),
+    put(kernel, scales, Float64Array),
+  ];
   const numbers = [noise, SOURCES[source], lr, lr, batch, 0, momentum, given[2], balanced ? 1 : 0, n, seed];
   const run = kernel.network_start(widths.length - 1, given[0], given[1], ...numbers);
   given.forEach(kernel.give);

@@ -1,13 +1,15 @@
 /** The page: tabs, settings, figures; the address holds the state, and the newest setting is drawn. */
 
 import { bridge } from "./bridge.js";
-import { escaped, scale, shown, svg } from "./draw.js";
+import { escaped, shown, svg } from "./draw.js";
 import { math } from "./formula.js";
 import { download, figureFile } from "./files.js";
-import { fromQuery, fromSlider, read, toQuery, toSlider } from "./state.js";
+import { listen } from "./handles.js";
+import { control, held, nudged, refresh } from "./settings.js";
+import { fromQuery, toQuery } from "./state.js";
 import { VIEWS } from "./views.js";
 
-/** @typedef {import("./types").View} View @typedef {import("./types").State} State @typedef {import("./types").Field} Field */
+/** @typedef {import("./types").View} View @typedef {import("./types").State} State */
 /** @typedef {import("./types").Picture} Picture @typedef {import("./types").Value} Value */
 
 const PAUSE = 50; // between two pictures of an answer that is not complete
@@ -80,55 +82,11 @@ function set(key, value, full) {
   ask(full);
 }
 
-// --- settings
-
-/** @param {Field} field */
-function control(field) {
-  const { key, label, kind, low, high, step, choices } = field;
-  const value = now.state[key];
-  const box = document.createElement("label");
-  const name = `<span>${escaped(label)}</span>`;
-  if (kind === "choice") {
-    const options = (choices ?? []).map(([v, text]) => `<option value="${v}"${v === value ? " selected" : ""}>${escaped(text)}</option>`);
-    box.innerHTML = `${name}<select id="set-${key}">${options.join("")}</select>`;
-  } else if (kind === "list") {
-    box.innerHTML = `${name}<input id="set-${key}" type="text" value="${escaped(String(value))}" autocomplete="off">`;
-  } else {
-    const [from, to, by] = kind === "log" ? [0, 1000, 1] : [low, high, step];
-    const range = `<input id="set-${key}" type="range" min="${from}" max="${to}" step="${by}" value="${toSlider(field, Number(value))}" aria-valuetext="${shown(Number(value))}">`;
-    box.innerHTML = `${name}<input id="number-${key}" class="number" type="text" inputmode="decimal" value="${value}" aria-label="${escaped(label)}, as a number">${range}`;
-  }
-  const input = /** @type {HTMLInputElement} */ (box.querySelector(`#set-${key}`));
-  const number = /** @type {HTMLInputElement | null} */ (box.querySelector(".number"));
-  const typed = (/** @type {HTMLInputElement} */ from) => {
-    const found = read(field, from.value);
-    say(found.wrong ? [found.wrong] : []);
-    set(key, found.value, true);
-    refresh();
-  };
-  if (kind === "choice" || kind === "list") input.onchange = () => typed(input);
-  else {
-    input.oninput = () => {
-      const next = fromSlider(field, Number(input.value));
-      if (number) number.value = String(next);
-      input.setAttribute("aria-valuetext", shown(next));
-      set(key, next, false);
-    };
-    if (number) number.onchange = () => typed(number);
-  }
-  return box;
-}
-
-/** Shows the state in its controls, as after a drag or a preset. */
-function refresh() {
-  for (const field of now.view.fields) {
-    const input = /** @type {HTMLInputElement | null} */ (document.getElementById(`set-${field.key}`));
-    const value = now.state[field.key];
-    if (!input) continue;
-    input.value = String(field.kind === "linear" || field.kind === "log" ? toSlider(field, Number(value)) : value);
-    const number = /** @type {HTMLInputElement | null} */ (document.getElementById(`number-${field.key}`));
-    if (number && document.activeElement !== number) number.value = String(value);
-  }
+/** A change of a control. @param {string} key @param {Value} value @param {boolean} finished @param {string} [wrong] */
+function change(key, value, finished, wrong) {
+  if (finished) say(wrong ? [wrong] : []);
+  set(key, value, finished);
+  if (finished) refresh(now.view.fields, now.state);
 }
 
 // --- the picture
@@ -179,72 +137,35 @@ function veil() {
   document.body.classList.toggle("veiled", wanted);
 }
 
-// --- dragging in a figure
+// --- handles and buttons in figures
 
-/** @param {SVGSVGElement} picture @param {Element} handle @param {import("./types").Figure} figure @param {number} x @param {number} y */
-function drag(picture, handle, figure, x, y) {
-  const [left, right, top, bottom] = String(picture.dataset.box).split(",").map(Number);
-  const { key, keyX, moves } = /** @type {SVGElement} */ (handle).dataset;
-  const found = { x: scale(figure.x, left, right).back(x), y: scale(figure.y, bottom, top).back(y) };
-  if (moves === "xy" && keyX) hold(keyX, found.x);
-  hold(String(key), moves === "x" ? found.x : found.y);
-  refresh();
+/** @param {string} key */
+const fieldOf = (key) => now.view.fields.find((one) => one.key === key);
+
+/** Sets numbers by a handle. @param {Record<string, number>} values */
+function move(values) {
+  for (const [key, value] of Object.entries(values)) {
+    const field = fieldOf(key);
+    if (field) now.state = { ...now.state, [key]: held(field, value) };
+  }
+  refresh(now.view.fields, now.state);
   veil();
   ask(false);
 }
 
-/** Sets a number to three digits within the bounds of its field. @param {string} key @param {number} value */
-function hold(key, value) {
-  const field = now.view.fields.find((one) => one.key === key);
-  if (!field) return;
-  const held = Math.min(field.high, Math.max(field.low, +value.toPrecision(3)));
-  now.state = { ...now.state, [key]: held };
-}
-
-function listenToFigures() {
-  const grid = $("figures");
-  /** @type {{handle: Element, card: number} | null} */
-  let held = null;
-  grid.addEventListener("pointerdown", (event) => {
-    const handle = /** @type {Element} */ (event.target).closest(".handle");
-    const card = handle?.closest("figure");
-    if (!handle || !card) return;
-    held = { handle, card: [...grid.children].indexOf(card) };
-    grid.setPointerCapture(event.pointerId);
-    event.preventDefault();
-  });
-  grid.addEventListener("pointermove", (event) => {
-    const figure = held && now.picture?.figures[held.card];
-    const picture = held && grid.children[held.card].querySelector("svg");
-    if (!held || !figure || !picture) return;
-    const box = picture.getBoundingClientRect();
-    drag(picture, held.handle, figure, event.clientX - box.left, event.clientY - box.top);
-  });
-  for (const end of ["pointerup", "pointercancel"]) grid.addEventListener(end, () => (held = null));
-  grid.addEventListener("keydown", (event) => {
-    const handle = /** @type {Element} */ (event.target).closest(".handle");
-    const step = { ArrowUp: [0, 1], ArrowDown: [0, -1], ArrowRight: [1, 0], ArrowLeft: [-1, 0] }[event.key];
-    if (!handle || !step) return;
-    event.preventDefault();
-    const { key, keyX, moves } = /** @type {SVGElement} */ (handle).dataset;
-    const across = step[0] && moves === "xy" ? keyX : key;
-    nudge(String(across), step[0] || step[1]);
-  });
-  grid.addEventListener("click", (event) => {
-    const button = /** @type {Element} */ (event.target).closest("[data-figure]");
-    const picture = button?.closest("figure")?.querySelector("svg");
-    if (picture) download(`${now.view.key}-${Number(button?.getAttribute("data-figure")) + 1}.svg`, figureFile(picture), "image/svg+xml");
-  });
-}
-
-/** One step of a setting by the keyboard: 5 % where it is logarithmic. @param {string} key @param {number} direction */
+/** @param {string} key @param {number} direction */
 function nudge(key, direction) {
-  const field = now.view.fields.find((one) => one.key === key);
-  if (!field) return;
-  const value = Number(now.state[key]);
-  hold(key, field.kind === "log" ? value * 1.05 ** direction : value + direction * (field.step ?? 0.01));
-  refresh();
-  ask(false);
+  const field = fieldOf(key);
+  if (field) move({ [key]: nudged(field, Number(now.state[key]), direction) });
+}
+
+/** Saves the figure whose button was pressed. @param {Event} event */
+function saveFigure(event) {
+  const button = /** @type {Element} */ (event.target).closest("[data-figure]");
+  const picture = button?.closest("figure")?.querySelector("svg");
+  if (!button || !picture) return;
+  const name = `${now.view.key}-${Number(button.getAttribute("data-figure")) + 1}.svg`;
+  download(name, figureFile(picture), "image/svg+xml");
 }
 
 // --- the page
@@ -263,7 +184,7 @@ function open(view, query) {
   }
   document.title = `${view.title} · saddlescope`;
   $("about").textContent = view.about;
-  $("settings").replaceChildren(...view.fields.map(control));
+  $("settings").replaceChildren(...view.fields.map((field) => control(field, state[field.key], change)));
   if (!same) offer(view);
   $("figures").replaceChildren();
   texts.length = 0;
@@ -295,7 +216,10 @@ function fromAddress() {
   const view = VIEWS.find((one) => one.key === name);
   document.body.classList.toggle("compact", query.get("compact") === "1");
   open(view ?? VIEWS[0], query);
-  if (!view) say([`There is no view “${name}”; this is ${VIEWS[0].title}. The others are ${VIEWS.map((one) => one.key).join(", ")}.`]);
+  if (!view)
+    say([
+      `There is no view “${name}”; this is ${VIEWS[0].title}. The others are ${VIEWS.map((one) => one.key).join(", ")}.`,
+    ]);
 }
 
 /** @param {string} text @param {string} what */
@@ -313,7 +237,11 @@ async function copy(text, what) {
 function begin() {
   $("tabs").replaceChildren(
     ...VIEWS.map((view) => {
-      const tab = Object.assign(document.createElement("button"), { type: "button", id: `tab-${view.key}`, textContent: view.title });
+      const tab = Object.assign(document.createElement("button"), {
+        type: "button",
+        id: `tab-${view.key}`,
+        textContent: view.title,
+      });
       tab.setAttribute("role", "tab");
       tab.setAttribute("aria-controls", "panel");
       tab.onclick = () => open(view, new URLSearchParams());
@@ -337,7 +265,8 @@ function begin() {
   $("predict").onchange = veil;
   $("reveal").onclick = () => document.body.classList.remove("veiled");
   /** @type {HTMLDetailsElement} */ ($("drawer")).open = !matchMedia("(max-width: 800px)").matches;
-  listenToFigures();
+  listen($("figures"), (index) => now.picture?.figures[index], move, nudge);
+  $("figures").addEventListener("click", saveFigure);
   addEventListener("hashchange", fromAddress);
   addEventListener("resize", paint);
   fromAddress();

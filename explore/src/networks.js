@@ -64,7 +64,8 @@ export function pathsOf(runs, method, name, column, size, most) {
   const n = Math.min(most, (runs.values[0]?.[method][name].length ?? 0) / size);
   const paths = new Float64Array(n * runs.saves);
   for (let i = 0; i < n; i++)
-    for (let save = 0; save < runs.saves; save++) paths[i * runs.saves + save] = runs.values[save][method][name][i * size + column];
+    for (let save = 0; save < runs.saves; save++)
+      paths[i * runs.saves + save] = runs.values[save][method][name][i * size + column];
   return { paths, n };
 }
 

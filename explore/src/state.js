@@ -3,7 +3,11 @@
 /** @typedef {import("./types").Field} Field @typedef {import("./types").State} State @typedef {import("./types").Value} Value */
 
 /** The numbers of a list such as "4, 2, 1". @param {Value} value */
-export const listOf = (value) => String(value).split(/[,\s]+/).filter(Boolean).map(Number);
+export const listOf = (value) =>
+  String(value)
+    .split(/[,\s]+/)
+    .filter(Boolean)
+    .map(Number);
 
 /**
  * A setting from text: its value, or the default and a sentence about what was wrong.
@@ -16,16 +20,23 @@ export function read(field, text) {
   if (kind === "choice") {
     const found = choices.find(([value]) => String(value) === text);
     if (found) return { value: found[0] };
-    return { value: field.value, wrong: `${key} must be ${choices.map(([v]) => v).join(" or ")}, got “${text}”; ${field.value} is used.` };
+    return {
+      value: field.value,
+      wrong: `${key} must be ${choices.map(([v]) => v).join(" or ")}, got “${text}”; ${field.value} is used.`,
+    };
   }
   if (kind === "list") {
     const values = listOf(text);
     if (values.length && values.length <= most && values.every((v) => v >= low && v <= high))
       return { value: values.sort((a, b) => b - a).join(", ") };
-    return { value: field.value, wrong: `${key} must be 1 to ${most} numbers from ${low} to ${high}, got “${text}”; ${field.value} is used.` };
+    return {
+      value: field.value,
+      wrong: `${key} must be 1 to ${most} numbers from ${low} to ${high}, got “${text}”; ${field.value} is used.`,
+    };
   }
   const value = text.trim() === "" ? NaN : Number(text);
-  if (Number.isNaN(value)) return { value: field.value, wrong: `${key} must be a number, got “${text}”; ${field.value} is used.` };
+  if (Number.isNaN(value))
+    return { value: field.value, wrong: `${key} must be a number, got “${text}”; ${field.value} is used.` };
   const whole = kind === "linear" && step >= 1 ? Math.round(value) : value;
   const held = Math.min(high, Math.max(low, whole));
   if (held === whole) return { value: held };

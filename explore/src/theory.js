@@ -125,7 +125,8 @@ function primitive(rho, depth) {
 export function flowTime(strength, start, target, depth) {
   if (!(strength > start && strength < target)) return strength === start ? 0 : Infinity;
   if (depth === 1) return Math.log((start - target) / (strength - target));
-  if (depth === 2) return (Math.log(strength / start) - Math.log((target - strength) / (target - start))) / (2 * target);
+  if (depth === 2)
+    return (Math.log(strength / start) - Math.log((target - strength) / (target - start))) / (2 * target);
   const ends = [strength, start].map((s) => primitive((s / target) ** (1 / depth), depth));
   return (ends[0] - ends[1]) / target ** (2 - 2 / depth);
 }
@@ -153,7 +154,9 @@ export function flow(t, start, target, depth) {
 /** Length of the plateau to leading order in a small start. @param {number} start @param {number} target @param {number} depth */
 export function plateauTime(start, target, depth) {
   if (start >= target || depth === 1) return 0;
-  return depth === 2 ? Math.log(target / start) / (2 * target) : start ** (-(depth - 2) / depth) / ((depth - 2) * target);
+  return depth === 2
+    ? Math.log(target / start) / (2 * target)
+    : start ** (-(depth - 2) / depth) / ((depth - 2) * target);
 }
 
 /**

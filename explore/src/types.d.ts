@@ -82,8 +82,25 @@ export interface Axis {
 }
 
 export type Layer =
-  | { kind: "line"; x: ArrayLike<number>; y: ArrayLike<number>; ink: string; width?: number; dash?: string; name?: string; opacity?: number }
-  | { kind: "paths"; x: ArrayLike<number>; y: ArrayLike<number>; count: number; ink: string; name?: string; opacity?: number }
+  | {
+      kind: "line";
+      x: ArrayLike<number>;
+      y: ArrayLike<number>;
+      ink: string;
+      width?: number;
+      dash?: string;
+      name?: string;
+      opacity?: number;
+    }
+  | {
+      kind: "paths";
+      x: ArrayLike<number>;
+      y: ArrayLike<number>;
+      count: number;
+      ink: string;
+      name?: string;
+      opacity?: number;
+    }
   | { kind: "area"; x: ArrayLike<number>; low: ArrayLike<number>; high: ArrayLike<number>; ink: string; name?: string }
   | { kind: "bars"; edges: ArrayLike<number>; y: ArrayLike<number>; ink: string; name?: string }
   | { kind: "heat"; x: ArrayLike<number>; y: ArrayLike<number>; z: ArrayLike<number>; name?: string }

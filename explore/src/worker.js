@@ -61,7 +61,7 @@ async function* networks(kernel, asked) {
       const [from, until] = [Math.max(0, save - 1), save].map((k) => (k * steps) / saves);
       const values = [];
       for (let k = 0; k < runs.length; k++) {
-        for (let step = from; step < until; ) {
+        for (let step = from; step < until;) {
           step = Math.min(until, step + few(settings[k]));
           kernel.network_advance(runs[k], step);
           yield null;

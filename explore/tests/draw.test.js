@@ -11,7 +11,10 @@ test("numbers for readers", () => {
 });
 
 test("ticks lie inside their axis", () => {
-  for (const axis of [{ label: "", low: -0.3, high: 7 }, { label: "", low: 1e-5, high: 30, log: true }]) {
+  for (const axis of [
+    { label: "", low: -0.3, high: 7 },
+    { label: "", low: 1e-5, high: 30, log: true },
+  ]) {
     const found = ticks(axis, 300);
     assert.ok(found.length >= 2 && found.length <= 10);
     assert.ok(found.every((value) => value >= axis.low * (1 - 1e-9) - 1e-9 && value <= axis.high * (1 + 1e-9)));
@@ -24,12 +27,22 @@ test("a place on an axis goes back to its value", () => {
 });
 
 test("a figure is well-formed, and what is missing breaks its line", () => {
-  const layers = [{ kind: /** @type {const} */ ("line"), x: [0, 1, 2, 3], y: [1, NaN, 2, 3], ink: "--c1", name: "a < b" }];
-  const text = svg({ title: "T", text: "t", x: { label: "x", low: 0, high: 3 }, y: { label: "y", low: 0, high: 3 }, layers }, 300, 200, "f");
+  const layers = [
+    { kind: /** @type {const} */ ("line"), x: [0, 1, 2, 3], y: [1, NaN, 2, 3], ink: "--c1", name: "a < b" },
+  ];
+  const text = svg(
+    { title: "T", text: "t", x: { label: "x", low: 0, high: 3 }, y: { label: "y", low: 0, high: 3 }, layers },
+    300,
+    200,
+    "f",
+  );
   assert.match(text, /a &lt; b/);
   assert.equal((text.match(/d="M[^"]*M/g) ?? []).length > 0, true);
   for (const tag of ["svg", "g", "text"]) {
-    assert.equal((text.match(new RegExp(`<${tag}[ >]`, "g")) ?? []).length, (text.match(new RegExp(`</${tag}>`, "g")) ?? []).length);
+    assert.equal(
+      (text.match(new RegExp(`<${tag}[ >]`, "g")) ?? []).length,
+      (text.match(new RegExp(`</${tag}>`, "g")) ?? []).length,
+    );
   }
 });
 

@@ -4,7 +4,15 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 import { cdfOf, density, distance } from "../src/stationary.js";
-import { boltzmannVariance, criticalTemperature, flow, flowTime, gaussianMode, noisePeak, varianceRate } from "../src/theory.js";
+import {
+  boltzmannVariance,
+  criticalTemperature,
+  flow,
+  flowTime,
+  gaussianMode,
+  noisePeak,
+  varianceRate,
+} from "../src/theory.js";
 
 /** @param {number} a @param {number} b @param {number} by */
 const near = (a, b, by) => assert.ok(Math.abs(a - b) <= by * Math.max(Math.abs(b), 1e-300), `${a} is not ${b}`);
@@ -20,7 +28,11 @@ test("the noise has a maximum at its peak", () => {
 });
 
 test("the moment identity of the stationary law: s* − E[s] = ½(L−1) T E[s^(1−2/L) g]", () => {
-  for (const [L, T] of [[2, 0.3], [3, 0.3], [5, 0.05]]) {
+  for (const [L, T] of [
+    [2, 0.3],
+    [3, 0.3],
+    [5, 0.05],
+  ]) {
     const mode = gaussianMode(L, 1.5, 0.5, T);
     const law = density(mode);
     let sum = 0;
@@ -43,7 +55,10 @@ test("little noise makes the law Boltzmann's, and above T_c all mass is at 0", (
 test("a sample of quantiles is near its own law and far from another", () => {
   const law = density(gaussianMode(2, 1, 0.5, 0.2));
   const cdf = cdfOf(law);
-  const sample = Float64Array.from({ length: 999 }, (_, i) => law.s[law.cdf.findIndex((value) => value >= (i + 1) / 1000)]);
+  const sample = Float64Array.from(
+    { length: 999 },
+    (_, i) => law.s[law.cdf.findIndex((value) => value >= (i + 1) / 1000)],
+  );
   assert.ok(distance(sample, cdf) < 0.02);
   assert.ok(distance(sample, cdfOf(density(gaussianMode(2, 1, 0.5, 0.1)))) > 0.05);
 });

@@ -9,7 +9,12 @@ import { stabilityEdge } from "../theory.js";
 /** @typedef {import("../types").State} State @typedef {import("../types").Figure} Figure @typedef {import("../networks.js").Runs} Runs */
 
 const METHODS = ["gradient flow", "SGD", "isotropic", "SGD with momentum"];
-const LOOKS = [["--c1", undefined], ["--c2", "7 3"], ["--c3", "2 3"], ["--c4", "8 3 2 3"]];
+const LOOKS = [
+  ["--c1", undefined],
+  ["--c2", "7 3"],
+  ["--c3", "2 3"],
+  ["--c4", "8 3 2 3"],
+];
 const NAMES = ["imbalance", "imbalance_trace", "mode_strength", "norms"];
 
 /** @param {State} state */
@@ -19,7 +24,18 @@ function experiment(state) {
   const given = strengthsOf(state).slice(0, modes);
   const strengths = [...Array(modes).keys()].map((i) => given[i] ?? 0);
   const time = number(state, "time");
-  return { widths: [dx, h, dy], strengths, noise: number(state, "sigma"), balanced: false, scale: [number(state, "a1"), number(state, "a2")], n: number(state, "n"), seed: number(state, "seed"), steps: stepsFor(time, lr, 12000), saves: SAVES, float32: true };
+  return {
+    widths: [dx, h, dy],
+    strengths,
+    noise: number(state, "sigma"),
+    balanced: false,
+    scale: [number(state, "a1"), number(state, "a2")],
+    n: number(state, "n"),
+    seed: number(state, "seed"),
+    steps: stepsFor(time, lr, 12000),
+    saves: SAVES,
+    float32: true,
+  };
 }
 
 /** Under momentum μ the clock is η/(1 − μ): a smaller rate keeps the same pace. @param {State} state */
@@ -49,10 +65,15 @@ function ratio(runs, k) {
 function figure(state, runs, title, label, of, axis, more = []) {
   const setting = experiment(state);
   const lr = number(state, "lr");
-  const x = savedSteps(setting).map((step) => step * lr).slice(0, runs?.saves ?? 0);
+  const x = savedSteps(setting)
+    .map((step) => step * lr)
+    .slice(0, runs?.saves ?? 0);
   const curves = runs ? METHODS.map((_, k) => of(runs, k)) : [];
   // Isotropic noise may leave the figure: it would hide the others.
-  const all = curves.flatMap((curve, k) => (k === 2 ? [] : [...curve])).concat(more.flatMap((layer) => (layer.kind === "marks" ? layer.at : []))).filter(Number.isFinite);
+  const all = curves
+    .flatMap((curve, k) => (k === 2 ? [] : [...curve]))
+    .concat(more.flatMap((layer) => (layer.kind === "marks" ? layer.at : [])))
+    .filter(Number.isFinite);
   const [low, high] = [Math.min(...all, 0), Math.max(...all, 1e-9)];
   const room = 0.25 * (high - low);
   return {
@@ -60,7 +81,17 @@ function figure(state, runs, title, label, of, axis, more = []) {
     text: curves.map((curve, k) => `${METHODS[k]} ends at ${shown(curve[curve.length - 1])}`).join(", "),
     x: { label: "time η·step/(1−μ)", low: 0, high: setting.steps * lr },
     y: { label, low: low - room, high: high + room, ...axis },
-    layers: [...curves.map((y, k) => ({ kind: /** @type {const} */ ("line"), x, y, ink: String(LOOKS[k][0]), dash: LOOKS[k][1], name: METHODS[k] })), ...more],
+    layers: [
+      ...curves.map((y, k) => ({
+        kind: /** @type {const} */ ("line"),
+        x,
+        y,
+        ink: String(LOOKS[k][0]),
+        dash: LOOKS[k][1],
+        name: METHODS[k],
+      })),
+      ...more,
+    ],
   };
 }
 
@@ -69,7 +100,8 @@ function figure(state, runs, title, label, of, axis, more = []) {
 export const balance = {
   key: "balance",
   title: "Balance",
-  about: "Gradient flow conserves what separates neighbouring layers. The noise of SGD dissipates it; isotropic noise does not.",
+  about:
+    "Gradient flow conserves what separates neighbouring layers. The noise of SGD dissipates it; isotropic noise does not.",
   fields: [
     { key: "s", label: "strengths s*", kind: "list", value: "2, 1", low: 0, high: 6, most: 8 },
     { key: "dx", label: "inputs", kind: "linear", value: 2, low: 1, high: 8, step: 1 },
@@ -93,9 +125,23 @@ export const balance = {
   ],
   request(state, full) {
     const { widths, strengths, noise, scale, n, seed, steps, saves } = experiment(state);
-    const common = { widths, strengths, noise, batch: number(state, "B"), scale, balanced: false, n: full ? n : FEW, seed };
+    const common = {
+      widths,
+      strengths,
+      noise,
+      batch: number(state, "B"),
+      scale,
+      balanced: false,
+      n: full ? n : FEW,
+      seed,
+    };
     const [flow, sgd, isotropic, momentum] = rates(state).map((lr) => ({ ...common, lr }));
-    const settings = [{ ...flow, source: "flow" }, { ...sgd, source: "sgd" }, { ...isotropic, source: "isotropic" }, { ...momentum, source: "sgd", momentum: number(state, "mu") }];
+    const settings = [
+      { ...flow, source: "flow" },
+      { ...sgd, source: "sgd" },
+      { ...isotropic, source: "isotropic" },
+      { ...momentum, source: "sgd", momentum: number(state, "mu") },
+    ];
     return { job: "networks", settings, steps, saves, names: NAMES };
   },
   take: takeSave,
@@ -104,7 +150,8 @@ export const balance = {
     const [dx, dy, lr, B, sigma] = ["dx", "dy", "lr", "B", "sigma"].map((key) => number(state, key));
     const strengths = experiment(state).strengths;
     const edge = stabilityEdge(2, Math.max(...strengths, 0.1));
-    const notes = lr > edge ? [`η = ${shown(lr)} is beyond the stability edge ${shown(edge)} of the strongest mode.`] : [];
+    const notes =
+      lr > edge ? [`η = ${shown(lr)} is beyond the stability edge ${shown(edge)} of the strongest mode.`] : [];
     const last = runs?.done ? runs.values[runs.saves - 1] : null;
     last?.forEach((values, k) => {
       const lost = values.mode_strength.filter((v) => !Number.isFinite(v)).length / strengths.length;
@@ -114,15 +161,28 @@ export const balance = {
     return {
       figures: [
         figure(state, runs, "Imbalance ‖W₂ᵀW₂ − W₁W₁ᵀ‖", "imbalance", (r, k) => means(r, k, "imbalance", 0, 1), {}),
-        figure(state, runs, "‖W₂‖²/‖W₁‖² goes to dy/dx", "ratio of norms", ratio, { low: 0 }, [{ kind: "marks", at: [dy / dx], along: "y", ink: "--ink", name: "dy/dx" }]),
+        figure(state, runs, "‖W₂‖²/‖W₁‖² goes to dy/dx", "ratio of norms", ratio, { low: 0 }, [
+          { kind: "marks", at: [dy / dx], along: "y", ink: "--ink", name: "dy/dx" },
+        ]),
         figure(state, runs, "‖W₂‖² − ‖W₁‖²", "signed imbalance", (r, k) => means(r, k, "imbalance_trace", 0, 1), {}),
-        figure(state, runs, "The strongest mode", "strength s", (r, k) => means(r, k, "mode_strength", 0, strengths.length), {}, [{ kind: "marks", at: [strengths[0]], along: "y", ink: "--grey", name: "s*" }]),
+        figure(
+          state,
+          runs,
+          "The strongest mode",
+          "strength s",
+          (r, k) => means(r, k, "mode_strength", 0, strengths.length),
+          {},
+          [{ kind: "marks", at: [strengths[0]], along: "y", ink: "--grey", name: "s*" }],
+        ),
       ],
       formulas: [
         `\\frac{d}{dt}(‖W_2‖^2−‖W_1‖^2) = Tσ^2(d_y‖W_1‖^2 − d_x‖W_2‖^2) \\text{_once_learned} ,  Tσ^2 = ${tex((lr / B) * sigma * sigma)} ,  \\frac{‖W_2‖^2}{‖W_1‖^2} → \\frac{d_y}{d_x} = ${tex(dy / dx)}`,
         `ΔQ = η^2(g_2^′g_2 − g_1g_1^′) ,  Q = W_2^′W_2 − W_1W_1^′ \\text{_:_exact_in_every_step}`,
       ],
-      numbers: [{ key: "goal", label: "dy/dx", value: dy / dx }, ...ends.map((value, k) => ({ key: `ratio_${k}`, label: `${METHODS[k]}: final ‖W₂‖²/‖W₁‖²`, value }))],
+      numbers: [
+        { key: "goal", label: "dy/dx", value: dy / dx },
+        ...ends.map((value, k) => ({ key: `ratio_${k}`, label: `${METHODS[k]}: final ‖W₂‖²/‖W₁‖²`, value })),
+      ],
       look: "Look at the ratio of norms: gradient flow keeps the imbalance of its start; SGD, with and without momentum, moves to dy/dx, where the noise of both layers is equal, not their norms. Isotropic noise makes weights grow instead.",
       notes,
       columns: 2,
@@ -135,6 +195,9 @@ export const balance = {
   },
   csv(state, known) {
     const runs = /** @type {Runs | null} */ (known);
-    return csv(["method", "step", "time", "trajectory", "interface", "imbalance"], runs ? rowsOf(runs, METHODS, savedSteps(experiment(state)), number(state, "lr"), "imbalance", 1) : []);
+    return csv(
+      ["method", "step", "time", "trajectory", "interface", "imbalance"],
+      runs ? rowsOf(runs, METHODS, savedSteps(experiment(state)), number(state, "lr"), "imbalance", 1) : [],
+    );
   },
 };

@@ -3,10 +3,32 @@
 import { csv, modePython, networkToml } from "../code.js";
 import { shown } from "../draw.js";
 import { number as tex } from "../formula.js";
-import { MODE_FIELDS, TOLERANCE, bands, histogram, horizon, meanPath, modeOf, partsOf, spaced, takePaths } from "../modes.js";
+import {
+  MODE_FIELDS,
+  TOLERANCE,
+  bands,
+  histogram,
+  horizon,
+  meanPath,
+  modeOf,
+  partsOf,
+  spaced,
+  takePaths,
+} from "../modes.js";
 import { number } from "../networks.js";
 import { between, density } from "../stationary.js";
-import { alpha3, boltzmannVariance, criticalTemperature, drift, flow, flowTime, noisePeak, plateauTime, stabilityEdge, varianceRate } from "../theory.js";
+import {
+  alpha3,
+  boltzmannVariance,
+  criticalTemperature,
+  drift,
+  flow,
+  flowTime,
+  noisePeak,
+  plateauTime,
+  stabilityEdge,
+  varianceRate,
+} from "../theory.js";
 
 /** @typedef {import("../types").State} State @typedef {import("../types").Figure} Figure @typedef {import("../types").Layer} Layer */
 /** @typedef {import("../modes.js").Ensemble} Ensemble */
@@ -24,7 +46,9 @@ function seen(state, ensemble) {
   const mode = modeOf(state);
   const law = density(mode);
   const late = [];
-  if (ensemble) for (let i = 0; i < ensemble.count; i++) for (let j = SAVES - LATE; j < SAVES; j++) late.push(ensemble.strengths[i * SAVES + j]);
+  if (ensemble)
+    for (let i = 0; i < ensemble.count; i++)
+      for (let j = SAVES - LATE; j < SAVES; j++) late.push(ensemble.strengths[i * SAVES + j]);
   const target = number(state, "s");
   const top = Math.max(1.6 * target, Math.min(law.mean + 4 * law.sd, 4 * target));
   return { mode, law, late, top, low: mode.depth === 1 ? Math.min(-0.2 * target, law.mean - 4 * law.sd) : 0 };
@@ -49,7 +73,14 @@ function pathsFigure(state, ensemble, { mode, top, low }) {
   const still = times.map((t) => flow(t, s0, target, mode.depth));
   layers.push({ kind: "line", x: times, y: still, ink: "--c2", dash: "6 4", name: "gradient flow" });
   layers.push({ kind: "marks", at: [target], along: "y", ink: "--grey" });
-  layers.push({ kind: "handle", x: times[SAVES - 1], y: target, key: "s", moves: "y", label: "target s*, drag or use arrow keys" });
+  layers.push({
+    kind: "handle",
+    x: times[SAVES - 1],
+    y: target,
+    key: "s",
+    moves: "y",
+    label: "target s*, drag or use arrow keys",
+  });
   layers.push({ kind: "handle", x: 0, y: s0, key: "s0", moves: "y", label: "start s₀, drag or use arrow keys" });
   return {
     title: "Paths, and where half and 90 % of them are",
@@ -75,7 +106,8 @@ function noiseFigure(state, { mode, low }) {
     { kind: "line", x, y: pull, ink: "--c2", dash: "6 4", name: "drift" },
     { kind: "marks", at: [target], along: "x", ink: "--grey", name: "s*" },
   ];
-  if (peak !== null) layers.push({ kind: "dot", x: peak, y: varianceRate(mode, peak), ink: "--c1", name: "noise peak" });
+  if (peak !== null)
+    layers.push({ kind: "dot", x: peak, y: varianceRate(mode, peak), ink: "--c1", name: "noise peak" });
   return {
     title: "Where the noise peaks",
     text: peak === null ? "no peak before the mode is learned" : `the noise peaks at ${shown(peak)}`,
@@ -96,11 +128,25 @@ function lawFigure(state, of) {
   const x = spaced(low + 1e-3 * top, top, 300);
   const exact = onGrid(of, x);
   const spread = Math.sqrt(boltzmannVariance(mode));
-  const normal = x.map((s) => Math.exp(-(((s - number(state, "s")) / spread) ** 2) / 2) / spread / Math.sqrt(2 * Math.PI));
-  const tall = 1.25 * Math.max(1e-9, ...bars, ...[...exact].slice(10).filter(Number.isFinite).map((p) => Math.min(p, 5 * Math.max(...bars, 1e-9))));
+  const normal = x.map(
+    (s) => Math.exp(-(((s - number(state, "s")) / spread) ** 2) / 2) / spread / Math.sqrt(2 * Math.PI),
+  );
+  const tall =
+    1.25 *
+    Math.max(
+      1e-9,
+      ...bars,
+      ...[...exact]
+        .slice(10)
+        .filter(Number.isFinite)
+        .map((p) => Math.min(p, 5 * Math.max(...bars, 1e-9))),
+    );
   return {
     title: "The law it settles into",
-    text: law.point === null ? `stationary mean ${shown(law.mean)}, standard deviation ${shown(law.sd)}` : `all mass ends at ${shown(law.point)}`,
+    text:
+      law.point === null
+        ? `stationary mean ${shown(law.mean)}, standard deviation ${shown(law.sd)}`
+        : `all mass ends at ${shown(law.point)}`,
     x: { label: "strength s", low, high: top },
     y: { label: "density", low: 0, high: tall },
     layers: [
@@ -128,7 +174,9 @@ function tailFigure(state, of) {
     y: { label: "density", low: most * 1e-8, high: most, log: true },
     layers: [
       { kind: "bars", edges, y: bars, ink: "--grey", name: "last quarter of the paths" },
-      ...(law.point === null ? [/** @type {Layer} */ ({ kind: "line", x, y: exact, ink: "--c1", name: "stationary law" })] : []),
+      ...(law.point === null
+        ? [/** @type {Layer} */ ({ kind: "line", x, y: exact, ink: "--c1", name: "stationary law" })]
+        : []),
     ],
   };
 }
@@ -157,10 +205,14 @@ function notes(state, { mode, law, late }, done) {
   const [T, B, L, target] = ["T", "B", "L", "s"].map((key) => number(state, key));
   const found = [];
   const edge = stabilityEdge(L, target);
-  if (T * B > edge) found.push(`At this T and B the learning rate is ${shown(T * B)}, beyond the stability edge ${shown(edge)}: discrete SGD diverges.`);
+  if (T * B > edge)
+    found.push(
+      `At this T and B the learning rate is ${shown(T * B)}, beyond the stability edge ${shown(edge)}: discrete SGD diverges.`,
+    );
   if (law.point === 0) found.push(`T is above T_c = ${shown(criticalTemperature(mode))}: all paths end at s = 0.`);
   const mean = late.reduce((sum, v) => sum + v, 0) / late.length;
-  if (done && Math.abs(mean - law.mean) > 0.05 * Math.max(law.mean, 0.05 * target)) found.push("The paths have not forgotten their start yet: histogram and law differ.");
+  if (done && Math.abs(mean - law.mean) > 0.05 * Math.max(law.mean, 0.05 * target))
+    found.push("The paths have not forgotten their start yet: histogram and law differ.");
   return found;
 }
 
@@ -168,7 +220,8 @@ function notes(state, { mode, law, late }, done) {
 export const mode = {
   key: "mode",
   title: "One mode",
-  about: "Aligned, balanced weights turn every mode into one scalar equation: here is its noise, its path, and its law.",
+  about:
+    "Aligned, balanced weights turn every mode into one scalar equation: here is its noise, its path, and its law.",
   fields: [
     ...MODE_FIELDS,
     { key: "s0", label: "start s₀", kind: "log", value: 1e-3, low: 1e-6, high: 2 },
@@ -183,7 +236,15 @@ export const mode = {
     { name: "Linear regression", values: { L: 1, s: 1, sigma: 0.5, T: 0.1, s0: 0.01 } },
   ],
   request(state, full) {
-    return { job: "paths", mode: modeOf(state), start: number(state, "s0"), times: [...timesOf(state)], n: full ? ALL : FEW, seed: number(state, "seed"), tolerance: TOLERANCE };
+    return {
+      job: "paths",
+      mode: modeOf(state),
+      start: number(state, "s0"),
+      times: [...timesOf(state)],
+      n: full ? ALL : FEW,
+      seed: number(state, "seed"),
+      tolerance: TOLERANCE,
+    };
   },
   take: (known, part) => takePaths(known, part, ALL, SAVES),
   draw(state, known) {
@@ -192,10 +253,18 @@ export const mode = {
     const { mode: one, law } = of;
     const [L, target, sigma, T] = ["L", "s", "sigma", "T"].map((key) => number(state, key));
     const peak = noisePeak(one);
-    const formulas = [`ds = (L s^{2κ}(s^*−s) + \\frac{L(L−1)}{2} T s^{3−4/L} g(s)) dt + L s^{2κ} \\sqrt{T g(s)} dW ,  g(s) = 2(s−${tex(target)})^2 + ${tex(sigma * sigma)}`];
-    if (peak !== null) formulas.push(`s_{\\text{peak}} = s^* − \\frac{s^* + \\sqrt{{s^*}^2 − 4κ(2κ+1)σ^2}}{2(2κ+1)} = ${tex(peak)}`);
-    if (L === 2) formulas.push(`T_c = \\frac{2s^*}{2{s^*}^2+σ^2} = \\frac{${tex(2 * target)}}{${tex(alpha3(one))}} = ${tex(criticalTemperature(one))}`);
-    formulas.push(`\\text{sd}_{\\text{Boltzmann}} = \\sqrt{\\frac{L}{2} {s^*}^{2κ} T σ^2} = ${tex(Math.sqrt(boltzmannVariance(one)))}`);
+    const formulas = [
+      `ds = (L s^{2κ}(s^*−s) + \\frac{L(L−1)}{2} T s^{3−4/L} g(s)) dt + L s^{2κ} \\sqrt{T g(s)} dW ,  g(s) = 2(s−${tex(target)})^2 + ${tex(sigma * sigma)}`,
+    ];
+    if (peak !== null)
+      formulas.push(`s_{\\text{peak}} = s^* − \\frac{s^* + \\sqrt{{s^*}^2 − 4κ(2κ+1)σ^2}}{2(2κ+1)} = ${tex(peak)}`);
+    if (L === 2)
+      formulas.push(
+        `T_c = \\frac{2s^*}{2{s^*}^2+σ^2} = \\frac{${tex(2 * target)}}{${tex(alpha3(one))}} = ${tex(criticalTemperature(one))}`,
+      );
+    formulas.push(
+      `\\text{sd}_{\\text{Boltzmann}} = \\sqrt{\\frac{L}{2} {s^*}^{2κ} T σ^2} = ${tex(Math.sqrt(boltzmannVariance(one)))}`,
+    );
     const look =
       law.point === 0
         ? "Above T_c the noise wins: follow the paths to s = 0, although gradient flow learns the mode."
@@ -225,7 +294,18 @@ print(mode.noise_peak(), law.mean(), law.std(), late.mean(), late.std())`,
     const lr = Math.min(parts.temperature * B, 0.02);
     const steps = Math.ceil(end / lr / 60) * 60;
     const L = parts.depth;
-    const experiment = { widths: Array(L + 1).fill(1), strengths: [parts.target], noise: parts.noise, balanced: true, scale: s0 ** (1 / L), n: ALL, seed, steps, saves: 60, float32: true };
+    const experiment = {
+      widths: Array(L + 1).fill(1),
+      strengths: [parts.target],
+      noise: parts.noise,
+      balanced: true,
+      scale: s0 ** (1 / L),
+      n: ALL,
+      seed,
+      steps,
+      saves: 60,
+      float32: true,
+    };
     return { python, toml: networkToml(experiment, ["Langevin", { lr, batch_size: lr / parts.temperature }]) };
   },
   csv(state, known) {
@@ -233,7 +313,8 @@ print(mode.noise_peak(), law.mean(), law.std(), late.mean(), late.std())`,
     const times = timesOf(state);
     /** @type {number[][]} */
     const rows = [];
-    for (let i = 0; i < (ensemble?.count ?? 0); i++) for (let j = 0; j < SAVES; j++) rows.push([i, times[j], ensemble?.strengths[i * SAVES + j] ?? NaN]);
+    for (let i = 0; i < (ensemble?.count ?? 0); i++)
+      for (let j = 0; j < SAVES; j++) rows.push([i, times[j], ensemble?.strengths[i * SAVES + j] ?? NaN]);
     return csv(["trajectory", "time", "strength"], rows);
   },
 };

@@ -17,7 +17,18 @@ function experiment(state) {
   const h = Math.max(number(state, "h"), dx + dy);
   const given = strengthsOf(state);
   const strengths = [...Array(Math.min(dx, dy)).keys()].map((i) => given[i] ?? 0);
-  return { widths: [dx, h, dy], strengths, noise: number(state, "sigma"), balanced: false, scale: number(state, "scale"), n: number(state, "n"), seed: number(state, "seed"), steps: stepsFor(number(state, "time"), lr, 12000, SAVES), saves: SAVES, float32: true };
+  return {
+    widths: [dx, h, dy],
+    strengths,
+    noise: number(state, "sigma"),
+    balanced: false,
+    scale: number(state, "scale"),
+    n: number(state, "n"),
+    seed: number(state, "seed"),
+    steps: stepsFor(number(state, "time"), lr, 12000, SAVES),
+    saves: SAVES,
+    float32: true,
+  };
 }
 
 /** @param {State} state @returns {Record<string, import("../code.js").Method>} */
@@ -45,19 +56,34 @@ function predicted(state, runs, k) {
 function lineFigure(state, runs) {
   const lr = number(state, "lr");
   const setting = experiment(state);
-  const x = savedSteps(setting).map((step) => step * lr).slice(0, runs?.saves ?? 0);
+  const x = savedSteps(setting)
+    .map((step) => step * lr)
+    .slice(0, runs?.saves ?? 0);
   const found = runs ? METHODS.map((_, k) => predicted(state, runs, k)) : [];
   const all = found.flatMap(({ seen, line }) => [...seen, ...line]).filter(Number.isFinite);
   const [low, high] = [Math.min(...all, Infinity), Math.max(...all, -Infinity)];
   const room = 0.1 * (high - low) || 1;
   return {
     title: "log det ΘᵀΘ, Θ = [W₁, W₂ᵀ], with its prediction",
-    text: found.map(({ seen, line }, k) => `${METHODS[k]} ends at ${shown(seen[seen.length - 1])}, predicted ${shown(line[line.length - 1])}`).join(", "),
+    text: found
+      .map(
+        ({ seen, line }, k) =>
+          `${METHODS[k]} ends at ${shown(seen[seen.length - 1])}, predicted ${shown(line[line.length - 1])}`,
+      )
+      .join(", "),
     x: { label: "time η·step", low: 0, high: setting.steps * lr },
     y: { label: "log det", low: all.length ? low - room : 0, high: all.length ? high + room : 1 },
     layers: found.flatMap(({ seen, line }, k) => [
       { kind: /** @type {const} */ ("line"), x, y: seen, ink: INKS[k], width: 4, opacity: 0.55, name: `${METHODS[k]}` },
-      { kind: /** @type {const} */ ("line"), x, y: line, ink: "--ink", dash: DASHES[k + 1], width: 1.5, name: `${METHODS[k]}, predicted` },
+      {
+        kind: /** @type {const} */ ("line"),
+        x,
+        y: line,
+        ink: "--ink",
+        dash: DASHES[k + 1],
+        width: 1.5,
+        name: `${METHODS[k]}, predicted`,
+      },
     ]),
     wide: true,
   };
@@ -68,7 +94,9 @@ function eigenFigure(state, runs, k) {
   const lr = number(state, "lr");
   const setting = experiment(state);
   const size = setting.widths[0] + setting.widths[2];
-  const x = savedSteps(setting).map((step) => step * lr).slice(0, runs?.saves ?? 0);
+  const x = savedSteps(setting)
+    .map((step) => step * lr)
+    .slice(0, runs?.saves ?? 0);
   const curves = runs ? [...Array(size).keys()].map((i) => means(runs, k, "eigenvalues", i, size)) : [];
   const all = curves.flatMap((curve) => [...curve]).filter((v) => v > 0);
   const [low, high] = [Math.min(...all, 1), Math.max(...all, 1)];
@@ -77,7 +105,13 @@ function eigenFigure(state, runs, k) {
     text: `the smallest of ${size} ends at ${shown(curves[size - 1]?.[x.length - 1] ?? NaN)}`,
     x: { label: "time η·step", low: 0, high: setting.steps * lr },
     y: { label: "mean eigenvalue", low: low / 2, high: high * 2, log: true },
-    layers: curves.map((y, i) => ({ kind: /** @type {const} */ ("line"), x, y, ink: INKS[i % 6], dash: DASHES[i % 6] })),
+    layers: curves.map((y, i) => ({
+      kind: /** @type {const} */ ("line"),
+      x,
+      y,
+      ink: INKS[i % 6],
+      dash: DASHES[i % 6],
+    })),
   };
 }
 
@@ -85,7 +119,9 @@ function eigenFigure(state, runs, k) {
 function singularFigure(state, runs) {
   const lr = number(state, "lr");
   const setting = experiment(state);
-  const x = savedSteps(setting).map((step) => step * lr).slice(0, runs?.saves ?? 0);
+  const x = savedSteps(setting)
+    .map((step) => step * lr)
+    .slice(0, runs?.saves ?? 0);
   const size = setting.strengths.length;
   const curves = runs ? setting.strengths.map((_, i) => means(runs, 1, "singular_values", i, size)) : [];
   const top = Math.max(...curves.flatMap((curve) => [...curve]).filter(Number.isFinite), setting.strengths[0], 0.1);
@@ -94,7 +130,10 @@ function singularFigure(state, runs) {
     text: curves.map((curve, i) => `number ${i + 1} ends at ${shown(curve[x.length - 1])}`).join(", "),
     x: { label: "time η·step", low: 0, high: setting.steps * lr },
     y: { label: "singular value", low: 0, high: 1.15 * top },
-    layers: [...curves.map((y, i) => ({ kind: /** @type {const} */ ("line"), x, y, ink: INKS[i % 6], dash: DASHES[i % 6] })), { kind: "marks", at: setting.strengths.filter((s) => s > 0), along: "y", ink: "--grey", name: "s*" }],
+    layers: [
+      ...curves.map((y, i) => ({ kind: /** @type {const} */ ("line"), x, y, ink: INKS[i % 6], dash: DASHES[i % 6] })),
+      { kind: "marks", at: setting.strengths.filter((s) => s > 0), along: "y", ink: "--grey", name: "s*" },
+    ],
   };
 }
 
@@ -106,7 +145,15 @@ export const rank = {
   fields: [
     { key: "s", label: "strengths s*", kind: "list", value: "2, 1", low: 0, high: 6, most: 6 },
     { key: "dx", label: "inputs", kind: "linear", value: 5, low: 1, high: 6, step: 1 },
-    { key: "h", label: "hidden width, at least inputs + outputs", kind: "linear", value: 10, low: 2, high: 24, step: 1 },
+    {
+      key: "h",
+      label: "hidden width, at least inputs + outputs",
+      kind: "linear",
+      value: 10,
+      low: 2,
+      high: 24,
+      step: 1,
+    },
     { key: "dy", label: "outputs", kind: "linear", value: 2, low: 1, high: 6, step: 1 },
     { key: "sigma", label: "label noise σ", kind: "linear", value: 2, low: 0, high: 4, step: 0.05 },
     { key: "lr", label: "learning rate η", kind: "log", value: 0.01, low: 1e-3, high: 0.1 },
@@ -124,8 +171,27 @@ export const rank = {
   ],
   request(state, full) {
     const { widths, strengths, noise, scale, n, seed, steps, saves } = experiment(state);
-    const common = { widths, strengths, noise, lr: number(state, "lr"), batch: number(state, "B"), scale, balanced: false, n: full ? n : FEW, seed };
-    return { job: "networks", settings: [{ ...common, source: "gd" }, { ...common, source: "sgd" }], steps, saves, names: ["log_det", "excess_loss", "singular_values", "eigenvalues"] };
+    const common = {
+      widths,
+      strengths,
+      noise,
+      lr: number(state, "lr"),
+      batch: number(state, "B"),
+      scale,
+      balanced: false,
+      n: full ? n : FEW,
+      seed,
+    };
+    return {
+      job: "networks",
+      settings: [
+        { ...common, source: "gd" },
+        { ...common, source: "sgd" },
+      ],
+      steps,
+      saves,
+      names: ["log_det", "excess_loss", "singular_values", "eigenvalues"],
+    };
   },
   take: takeSave,
   draw(state, known) {
@@ -133,15 +199,23 @@ export const rank = {
     const [dx, dy, lr, B, sigma] = ["dx", "dy", "lr", "B", "sigma"].map((key) => number(state, key));
     const { strengths, widths } = experiment(state);
     const notes = [];
-    if (number(state, "h") < dx + dy) notes.push(`The hidden width is raised to ${widths[1]}: log det needs inputs + outputs.`);
+    if (number(state, "h") < dx + dy)
+      notes.push(`The hidden width is raised to ${widths[1]}: log det needs inputs + outputs.`);
     const edge = stabilityEdge(2, Math.max(...strengths, 0.1));
     if (lr > edge) notes.push(`η = ${shown(lr)} is beyond the stability edge ${shown(edge)} of the strongest mode.`);
-    const lost = runs?.done ? runs.values[runs.saves - 1].map((values) => values.log_det.filter((v) => !Number.isFinite(v)).length) : [];
+    const lost = runs?.done
+      ? runs.values[runs.saves - 1].map((values) => values.log_det.filter((v) => !Number.isFinite(v)).length)
+      : [];
     lost.forEach((count, k) => count && notes.push(`${METHODS[k]}: ${count} trajectories diverged and are left out.`));
     const ends = runs?.done ? METHODS.map((_, k) => predicted(state, runs, k)) : [];
     const slope = (-2 * lr * sigma * sigma * dx * dy) / B;
     return {
-      figures: [lineFigure(state, runs), eigenFigure(state, runs, 0), eigenFigure(state, runs, 1), singularFigure(state, runs)],
+      figures: [
+        lineFigure(state, runs),
+        eigenFigure(state, runs, 0),
+        eigenFigure(state, runs, 1),
+        singularFigure(state, runs),
+      ],
       formulas: [
         `\\log \\text{det}(Θ^′Θ)(t) = \\log \\text{det}(Θ^′Θ)(0) − 2η ∫ (‖Δ‖^2(1+\\frac{d_x+1}{B}) + \\frac{σ^2d_xd_y}{B}) dt ,  \\text{slope_at_rest} = −\\frac{2ησ^2d_xd_y}{B} = ${tex(slope)}`,
       ],
@@ -163,6 +237,9 @@ export const rank = {
   },
   csv(state, known) {
     const runs = /** @type {Runs | null} */ (known);
-    return csv(["method", "step", "time", "trajectory", "interface", "log_det"], runs ? rowsOf(runs, METHODS, savedSteps(experiment(state)), number(state, "lr"), "log_det", 1) : []);
+    return csv(
+      ["method", "step", "time", "trajectory", "interface", "log_det"],
+      runs ? rowsOf(runs, METHODS, savedSteps(experiment(state)), number(state, "lr"), "log_det", 1) : [],
+    );
   },
 };

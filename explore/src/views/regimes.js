@@ -57,16 +57,29 @@ function map(target, batch) {
     { kind: "line", x: sigmas, y: edges, ink: "--c2", name: "T_c" },
     { kind: "line", x: sigmas, y: edges.map((T) => T / 3), ink: "--c2", dash: "6 4", name: "T_c/3" },
     { kind: "line", x: sigmas, y: sgd, ink: "--c3", dash: "2 3", name: `SGD with B = ${batch} collapses above` },
-    { kind: "marks", at: [stabilityEdge(2, target) / batch], along: "y", ink: "--c4", dash: "8 3 2 3", name: "SGD explodes above" },
+    {
+      kind: "marks",
+      at: [stabilityEdge(2, target) / batch],
+      along: "y",
+      ink: "--c4",
+      dash: "8 3 2 3",
+      name: "SGD explodes above",
+    },
   ];
-  for (const [name, [a, b, count]] of Object.entries(places)) layers.push({ kind: "text", x: Math.exp(a / count), y: Math.exp(b / count), text: name });
+  for (const [name, [a, b, count]] of Object.entries(places))
+    layers.push({ kind: "text", x: Math.exp(a / count), y: Math.exp(b / count), text: name });
   if (maps.size > 40) maps.clear();
   maps.set(key, layers);
   return layers;
 }
 
 /** @param {State} state */
-const here = (state) => ({ target: number(state, "s"), noise: number(state, "sigma"), T: number(state, "T"), batch: number(state, "B") });
+const here = (state) => ({
+  target: number(state, "s"),
+  noise: number(state, "sigma"),
+  T: number(state, "T"),
+  batch: number(state, "B"),
+});
 
 /** @param {State} state @returns {Figure} */
 function mapFigure(state) {
@@ -76,7 +89,18 @@ function mapFigure(state) {
     text: `the point lies in the regime “${regime(target, noise, T)}”`,
     x: { label: "label noise σ", low: SIGMA[0], high: SIGMA[1], log: true },
     y: { label: "temperature T", low: HEAT[0], high: HEAT[1], log: true },
-    layers: [...map(target, batch), { kind: "handle", x: noise, y: T, key: "T", keyX: "sigma", moves: "xy", label: "temperature and label noise, drag or use arrow keys" }],
+    layers: [
+      ...map(target, batch),
+      {
+        kind: "handle",
+        x: noise,
+        y: T,
+        key: "T",
+        keyX: "sigma",
+        moves: "xy",
+        label: "temperature and label noise, drag or use arrow keys",
+      },
+    ],
     wide: true,
   };
 }
@@ -92,7 +116,10 @@ function curve(state) {
   const log = (/** @type {number} */ s) => {
     const g = 2 * (s - target) ** 2 + noise * noise;
     // ∫ (s − s*)/(s g) ds in closed form: partial fractions.
-    const integral = (-target / alpha3) * Math.log(s) + (target / (2 * alpha3)) * Math.log(g) + ((1 - (2 * target * target) / alpha3) / (noise * Math.SQRT2)) * Math.atan((Math.SQRT2 * (s - target)) / noise);
+    const integral =
+      (-target / alpha3) * Math.log(s) +
+      (target / (2 * alpha3)) * Math.log(g) +
+      ((1 - (2 * target * target) / alpha3) / (noise * Math.SQRT2)) * Math.atan((Math.SQRT2 * (s - target)) / noise);
     return -1.5 * Math.log(s) - Math.log(g) - integral / T;
   };
   const at = log(0.5 * target);
@@ -107,7 +134,15 @@ function densityFigure(state, logs) {
   const inner = [...y].filter((_, i) => x[i] > 0.12 * target);
   const top = 1.4 * Math.max(...inner, 1e-9);
   /** @type {Layer[]} */
-  const layers = [{ kind: "line", x, y, ink: "--c1", name: law.point === null ? "stationary density" : "speed density: no law, mass ends at 0" }];
+  const layers = [
+    {
+      kind: "line",
+      x,
+      y,
+      ink: "--c1",
+      name: law.point === null ? "stationary density" : "speed density: no law, mass ends at 0",
+    },
+  ];
   if (!logs) {
     layers.push({ kind: "marks", at: maxima, along: "x", ink: "--c3", dash: "6 3", name: "maximum" });
     layers.push({ kind: "marks", at: minima, along: "x", ink: "--c4", dash: "2 3", name: "minimum" });
@@ -115,9 +150,17 @@ function densityFigure(state, logs) {
   }
   return {
     title: logs ? "The same, on logarithmic axes" : "The density of s",
-    text: law.point === null ? `mean ${shown(law.mean)}; at 0 it goes like s to the power ${shown(critical / (2 * T) - 1.5)}` : "no stationary law: all mass ends at 0",
+    text:
+      law.point === null
+        ? `mean ${shown(law.mean)}; at 0 it goes like s to the power ${shown(critical / (2 * T) - 1.5)}`
+        : "no stationary law: all mass ends at 0",
     x: { label: "strength s", low: logs ? x[0] : 0, high: x[x.length - 1], log: logs },
-    y: { label: law.point === null ? "density" : "relative density", low: logs ? top * 1e-5 : 0, high: logs ? Math.max(top, y[0] * 2) : top, log: logs },
+    y: {
+      label: law.point === null ? "density" : "relative density",
+      low: logs ? top * 1e-5 : 0,
+      high: logs ? Math.max(top, y[0] * 2) : top,
+      log: logs,
+    },
     layers,
   };
 }
@@ -138,7 +181,11 @@ function numbers(state) {
     { key: "minimum", label: "least likely strength", value: minima[0] ?? null },
     { key: "mean", label: "mean", value: law.mean },
     { key: "sd", label: "standard deviation", value: law.sd },
-    { key: "sgd_rate", label: "discrete SGD: growth of log a a step", value: collapseRate(T * batch, batch, target, noise) },
+    {
+      key: "sgd_rate",
+      label: "discrete SGD: growth of log a a step",
+      value: collapseRate(T * batch, batch, target, noise),
+    },
   ];
 }
 
@@ -169,9 +216,15 @@ export const regimes = {
     const name = regime(target, noise, T);
     const edge = stabilityEdge(2, target);
     const notes = [];
-    if (T * batch > edge) notes.push(`The learning rate T·B = ${shown(T * batch)} is beyond the stability edge ${shown(edge)}: discrete SGD explodes here.`);
+    if (T * batch > edge)
+      notes.push(
+        `The learning rate T·B = ${shown(T * batch)} is beyond the stability edge ${shown(edge)}: discrete SGD explodes here.`,
+      );
     const falls = collapseRate(T * batch, batch, target, noise) < 0;
-    if (falls !== T > critical) notes.push(`T_c is a statement on the Langevin model: discrete SGD with B = ${batch} ${falls ? "collapses" : "does not collapse"} here.`);
+    if (falls !== T > critical)
+      notes.push(
+        `T_c is a statement on the Langevin model: discrete SGD with B = ${batch} ${falls ? "collapses" : "does not collapse"} here.`,
+      );
     return {
       figures: [mapFigure(state), densityFigure(state, false), densityFigure(state, true)],
       formulas: [
@@ -191,11 +244,25 @@ export const regimes = {
 print(phases.regime(mode), phases.regime_temperatures(mode))
 print(phases.collapse_rate(lr=${T * batch}, batch_size=${batch}, target=${target}, label_noise=${noise}))`,
     );
-    const experiment = { widths: [1, 1, 1], strengths: [target], noise, balanced: true, scale: Math.sqrt(target), n: 1000, seed: 0, steps: 6000, saves: 60, float32: true };
+    const experiment = {
+      widths: [1, 1, 1],
+      strengths: [target],
+      noise,
+      balanced: true,
+      scale: Math.sqrt(target),
+      n: 1000,
+      seed: 0,
+      steps: 6000,
+      saves: 60,
+      float32: true,
+    };
     return { python, toml: networkToml(experiment, ["SGD", { lr: T * batch, batch_size: batch }]) };
   },
   csv(state) {
     const { x, y } = curve(state);
-    return csv(["strength", "density"], [...x].map((s, i) => [s, y[i]]));
+    return csv(
+      ["strength", "density"],
+      [...x].map((s, i) => [s, y[i]]),
+    );
   },
 };

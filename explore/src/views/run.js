@@ -42,7 +42,10 @@ function grouped(rows, without) {
   /** @type {Map<string, Row[]>} */
   const groups = new Map();
   for (const row of rows) {
-    const label = Object.entries(row.at).filter(([dim]) => !without.includes(dim)).map(([dim, value]) => `${dim} ${typeof value === "number" ? shown(value) : value}`).join(", ");
+    const label = Object.entries(row.at)
+      .filter(([dim]) => !without.includes(dim))
+      .map(([dim, value]) => `${dim} ${typeof value === "number" ? shown(value) : value}`)
+      .join(", ");
     groups.set(label, [...(groups.get(label) ?? []), row]);
   }
   return groups;
@@ -62,7 +65,14 @@ function figure(variable, logs, name) {
     const [down, up, mean] = [of("q05"), of("q95"), of("mean")];
     const paths = rows.filter((row) => row.at.statistic === undefined);
     if (down && up) layers.push({ kind: "area", x, low: down, high: up, ink });
-    if (paths.length > 1) layers.push({ kind: "paths", x, y: Float64Array.from(paths.flatMap((row) => [...row.y])), count: paths.length, ink });
+    if (paths.length > 1)
+      layers.push({
+        kind: "paths",
+        x,
+        y: Float64Array.from(paths.flatMap((row) => [...row.y])),
+        count: paths.length,
+        ink,
+      });
     const y = mean ?? x.map((_, i) => paths.reduce((sum, row) => sum + row.y[i], 0) / paths.length);
     layers.push({ kind: "line", x, y, ink, dash, name: label || "mean" });
     for (const line of [y, down ?? y, up ?? y])
@@ -74,7 +84,9 @@ function figure(variable, logs, name) {
   });
   if (!(low <= high)) [low, high] = [logs ? 0.1 : 0, 1];
   const room = 0.06 * (high - low) || Math.abs(high) * 0.1 || 1;
-  const y = logs ? { low: Math.max(low / 1.5, high * 1e-10), high: high * 1.5, log: true } : { low: low - room, high: high + room };
+  const y = logs
+    ? { low: Math.max(low / 1.5, high * 1e-10), high: high * 1.5, log: true }
+    : { low: low - room, high: high + room };
   return {
     title: name,
     text: `${groups.length} lines along ${along}, from ${shown(low)} to ${shown(high)}`,
@@ -92,11 +104,32 @@ const shownOf = (state) => STORE?.variables[String(state.variable)] ?? null;
 export const run = {
   key: "run",
   title: "Your run",
-  about: STORE ? `The store ${STORE.name}: what it holds, variable by variable.` : "Any store of a run, a sweep or a monitored training, in this page.",
+  about: STORE
+    ? `The store ${STORE.name}: what it holds, variable by variable.`
+    : "Any store of a run, a sweep or a monitored training, in this page.",
   fields: STORE
     ? [
-        { key: "variable", label: "variable", kind: "choice", value: FIRST, low: 0, high: 0, choices: NAMES.map((name) => [name, name]) },
-        { key: "axis", label: "vertical axis", kind: "choice", value: "linear", low: 0, high: 0, choices: [["linear", "linear"], ["log", "logarithmic"]] },
+        {
+          key: "variable",
+          label: "variable",
+          kind: "choice",
+          value: FIRST,
+          low: 0,
+          high: 0,
+          choices: NAMES.map((name) => [name, name]),
+        },
+        {
+          key: "axis",
+          label: "vertical axis",
+          kind: "choice",
+          value: "linear",
+          low: 0,
+          high: 0,
+          choices: [
+            ["linear", "linear"],
+            ["log", "logarithmic"],
+          ],
+        },
       ]
     : [],
   presets: [],
@@ -105,7 +138,13 @@ export const run = {
   draw(state) {
     const variable = shownOf(state);
     if (!STORE || !variable)
-      return { figures: [], formulas: [], numbers: [], notes: [], look: "This page holds no store. On your machine, “saddlescope explore STORE” opens it with the numbers of yours; add -o FILE.html to send it to others." };
+      return {
+        figures: [],
+        formulas: [],
+        numbers: [],
+        notes: [],
+        look: "This page holds no store. On your machine, “saddlescope explore STORE” opens it with the numbers of yours; add -o FILE.html to send it to others.",
+      };
     const rows = [...grouped(rowsOf(variable), ["statistic", "trajectory"])];
     const last = rows.slice(0, MOST_LINES).map(([label, all]) => {
       const row = all.find((one) => one.at.statistic === "mean") ?? all[0];
@@ -116,7 +155,10 @@ export const run = {
       figures: [figure(variable, state.axis === "log", name)],
       formulas: [],
       numbers: last,
-      look: variable.title && variable.title !== name ? `${name}: ${variable.title}.` : `${name} along ${variable.dims[variable.dims.length - 1]}.`,
+      look:
+        variable.title && variable.title !== name
+          ? `${name}: ${variable.title}.`
+          : `${name} along ${variable.dims[variable.dims.length - 1]}.`,
       notes: rows.length > MOST_LINES ? [`The first ${MOST_LINES} of ${rows.length} lines are drawn.`] : [],
     };
   },
@@ -129,7 +171,9 @@ export const run = {
     if (!variable) return csv([], []);
     const others = variable.dims.slice(0, -1);
     const along = variable.dims[variable.dims.length - 1];
-    const rows = rowsOf(variable).flatMap((row) => [...row.y].map((v, i) => [...others.map((dim) => row.at[dim]), variable.coords[along][i], v]));
+    const rows = rowsOf(variable).flatMap((row) =>
+      [...row.y].map((v, i) => [...others.map((dim) => row.at[dim]), variable.coords[along][i], v]),
+    );
     return csv([...variable.dims, String(state.variable)], rows);
   },
 };

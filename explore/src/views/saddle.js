@@ -3,7 +3,21 @@
 import { csv, networkPython, networkToml } from "../code.js";
 import { shown } from "../draw.js";
 import { number as texNumber } from "../formula.js";
-import { DASHES, FEW, INKS, SAVES, means, number, passage, pathsOf, rowsOf, savedSteps, stepsFor, strengthsOf, takeSave } from "../networks.js";
+import {
+  DASHES,
+  FEW,
+  INKS,
+  SAVES,
+  means,
+  number,
+  passage,
+  pathsOf,
+  rowsOf,
+  savedSteps,
+  stepsFor,
+  strengthsOf,
+  takeSave,
+} from "../networks.js";
 import { flowTime, halfTimes, stabilityEdge } from "../theory.js";
 
 /** @typedef {import("../types").State} State @typedef {import("../types").Figure} Figure @typedef {import("../networks.js").Runs} Runs */
@@ -69,10 +83,23 @@ function strengthFigure(state, runs, k) {
     const { paths, n } = pathsOf(runs, k, "mode_strength", mode, strengths.length, DRAWN);
     layers.push({ kind: "paths", x: here, y: paths, count: n, ink: INKS[mode % 6] });
     const mean = means(runs, k, "mode_strength", mode, strengths.length);
-    layers.push({ kind: "line", x: here, y: mean, ink: INKS[mode % 6], dash: DASHES[mode % 6], name: `s* ${shown(s)}` });
+    layers.push({
+      kind: "line",
+      x: here,
+      y: mean,
+      ink: INKS[mode % 6],
+      dash: DASHES[mode % 6],
+      name: `s* ${shown(s)}`,
+    });
     spoken.push(`mode ${mode + 1} ends at ${shown(mean[mean.length - 1])} of ${shown(s)}`);
   });
-  layers.push({ kind: "marks", at: predicted(state, k > 0 && k < 3), along: "x", ink: "--grey", name: "half-times in theory" });
+  layers.push({
+    kind: "marks",
+    at: predicted(state, k > 0 && k < 3),
+    along: "x",
+    ink: "--grey",
+    name: "half-times in theory",
+  });
   layers.push({ kind: "marks", at: [times[number(state, "at")]], along: "x", ink: "--ink", dash: "1 0" });
   return {
     title: `${METHODS[k]}: mode strengths`,
@@ -87,8 +114,12 @@ function strengthFigure(state, runs, k) {
 function noiseFigure(state, runs, k) {
   const { strengths, steps } = experiment(state);
   const lr = number(state, "lr");
-  const here = savedSteps(experiment(state)).map((step) => step * lr).slice(0, runs?.saves ?? 0);
-  const curves = strengths.map((_, mode) => (runs ? means(runs, k, "mode_noise", mode, strengths.length) : new Float64Array(0)));
+  const here = savedSteps(experiment(state))
+    .map((step) => step * lr)
+    .slice(0, runs?.saves ?? 0);
+  const curves = strengths.map((_, mode) =>
+    runs ? means(runs, k, "mode_noise", mode, strengths.length) : new Float64Array(0),
+  );
   const top = Math.max(1e-6, ...curves.flatMap((curve) => [...curve]).filter(Number.isFinite));
   return {
     title: k ? `${METHODS[k]}: noise of modes` : "GD: noise of SGD there",
@@ -96,7 +127,13 @@ function noiseFigure(state, runs, k) {
     x: { label: "time η·step", low: 0, high: steps * lr },
     y: { label: "T · variance rate", low: top * 1e-7, high: top * 3, log: true },
     layers: [
-      ...curves.map((y, mode) => ({ kind: /** @type {const} */ ("line"), x: here, y, ink: INKS[mode % 6], dash: DASHES[mode % 6] })),
+      ...curves.map((y, mode) => ({
+        kind: /** @type {const} */ ("line"),
+        x: here,
+        y,
+        ink: INKS[mode % 6],
+        dash: DASHES[mode % 6],
+      })),
       { kind: "marks", at: [here[number(state, "at")]], along: "x", ink: "--ink", dash: "1 0" },
     ],
   };
@@ -119,7 +156,11 @@ function numbers(state, runs) {
     const times = savedSteps(experiment(state)).map((step) => step * lr);
     for (const k of [0, 1]) {
       const mean = means(runs, k, "mode_strength", mode, strengths.length);
-      all.push({ key: `seen_${METHODS[k]}_${mode}`, label: `half-time of s* ${shown(s)}: ${METHODS[k]}, mean path`, value: passage(times, mean, s / 2) });
+      all.push({
+        key: `seen_${METHODS[k]}_${mode}`,
+        label: `half-time of s* ${shown(s)}: ${METHODS[k]}, mean path`,
+        value: passage(times, mean, s / 2),
+      });
     }
   });
   return all;
@@ -129,7 +170,8 @@ function numbers(state, runs) {
 export const saddle = {
   key: "saddle",
   title: "Saddle to saddle",
-  about: "A deep linear network learns the modes of its teacher one after the other. Four methods start from the same weights.",
+  about:
+    "A deep linear network learns the modes of its teacher one after the other. Four methods start from the same weights.",
   fields: [
     { key: "s", label: "strengths s*", kind: "list", value: "4, 2, 1, 0.5", low: 0.05, high: 10, most: 6 },
     { key: "L", label: "depth L", kind: "linear", value: 2, low: 2, high: 5, step: 1 },
@@ -138,14 +180,28 @@ export const saddle = {
     { key: "lr", label: "learning rate η", kind: "log", value: 0.005, low: 1e-4, high: 0.5 },
     { key: "B", label: "batch size B", kind: "linear", value: 1, low: 1, high: 64, step: 1 },
     { key: "s0", label: "start s₀", kind: "log", value: 1e-3, low: 1e-8, high: 0.1 },
-    { key: "start", label: "initial weights", kind: "choice", value: "balanced", low: 0, high: 0, choices: [["balanced", "balanced, aligned"], ["gaussian", "Gaussian"]] },
+    {
+      key: "start",
+      label: "initial weights",
+      kind: "choice",
+      value: "balanced",
+      low: 0,
+      high: 0,
+      choices: [
+        ["balanced", "balanced, aligned"],
+        ["gaussian", "Gaussian"],
+      ],
+    },
     { key: "n", label: "trajectories", kind: "linear", value: 16, low: 4, high: 64, step: 4 },
     { key: "seed", label: "seed", kind: "linear", value: 0, low: 0, high: 99, step: 1 },
     { key: "at", label: "time shown", kind: "linear", value: 30, low: 0, high: SAVES, step: 1 },
   ],
   presets: [
     { name: "Plateaus, batch 1", values: {} },
-    { name: "Power-law teacher, Gaussian start", values: { s: "4, 2.83, 2.31, 2", start: "gaussian", s0: 1e-2, lr: 0.004 } },
+    {
+      name: "Power-law teacher, Gaussian start",
+      values: { s: "4, 2.83, 2.31, 2", start: "gaussian", s0: 1e-2, lr: 0.004 },
+    },
     { name: "Three layers", values: { L: 3, s: "3, 2, 1", s0: 1e-3, lr: 0.004 } },
     { name: "Noisy labels slow the weak modes", values: { s: "4, 2, 1", sigma: 2, lr: 0.008, s0: 1e-4 } },
     { name: "Large batch: as GD", values: { B: 64 } },
@@ -154,7 +210,13 @@ export const saddle = {
     const { widths, strengths, noise, balanced, scale, n, seed, steps, saves } = experiment(state);
     const [lr, batch] = [number(state, "lr"), number(state, "B")];
     const common = { widths, strengths, noise, lr, batch, scale, balanced, n: full ? n : FEW, seed };
-    return { job: "networks", settings: SOURCES.map((source) => ({ ...common, source })), steps, saves, names: ["mode_strength", "mode_noise"] };
+    return {
+      job: "networks",
+      settings: SOURCES.map((source) => ({ ...common, source })),
+      steps,
+      saves,
+      names: ["mode_strength", "mode_noise"],
+    };
   },
   take: takeSave,
   draw(state, known) {
@@ -164,12 +226,21 @@ export const saddle = {
     const T = lr / B;
     const edge = stabilityEdge(L, strengths[0]);
     const notes = [];
-    if (lr > edge) notes.push(`η = ${shown(lr)} is beyond the stability edge ${shown(edge)} of the strongest mode: GD cannot settle there.`);
-    const lost = runs?.done ? runs.values[runs.saves - 1].map((values) => values.mode_strength.filter((v) => !Number.isFinite(v)).length / strengths.length) : [];
+    if (lr > edge)
+      notes.push(
+        `η = ${shown(lr)} is beyond the stability edge ${shown(edge)} of the strongest mode: GD cannot settle there.`,
+      );
+    const lost = runs?.done
+      ? runs.values[runs.saves - 1].map(
+          (values) => values.mode_strength.filter((v) => !Number.isFinite(v)).length / strengths.length,
+        )
+      : [];
     lost.forEach((count, k) => count && notes.push(`${METHODS[k]}: ${count} trajectories diverged.`));
     const half = predicted(state, true);
     return {
-      figures: [0, 1, 2, 3].flatMap((k) => [strengthFigure(state, runs, k)]).concat([0, 1, 2, 3].map((k) => noiseFigure(state, runs, k))),
+      figures: [0, 1, 2, 3]
+        .flatMap((k) => [strengthFigure(state, runs, k)])
+        .concat([0, 1, 2, 3].map((k) => noiseFigure(state, runs, k))),
       formulas: [
         `T = \\frac{η}{B} = ${texNumber(T)}`,
         L === 2
@@ -190,6 +261,18 @@ export const saddle = {
   csv(state, known) {
     const runs = /** @type {Runs | null} */ (known);
     const head = ["method", "step", "time", "trajectory", "mode", "mode_strength"];
-    return csv(head, runs ? rowsOf(runs, METHODS, savedSteps(experiment(state)), number(state, "lr"), "mode_strength", strengthsOf(state).length) : []);
+    return csv(
+      head,
+      runs
+        ? rowsOf(
+            runs,
+            METHODS,
+            savedSteps(experiment(state)),
+            number(state, "lr"),
+            "mode_strength",
+            strengthsOf(state).length,
+          )
+        : [],
+    );
   },
 };

@@ -43,17 +43,34 @@ function theories(state) {
   const rivals = [
     { name: "exact law", ink: "--c1", cdf: cdfOf(density(mode)) },
     { name: "Boltzmann", ink: "--c2", dash: "7 3", cdf: (/** @type {number} */ s) => normalCdf((s - target) / sd) },
-    { name: "isotropic: noise that does not depend on s", ink: "--c3", dash: "2 3", cdf: cdfOf(density({ ...mode, alpha: 0, floor: gradientVariance(mode, target) })) },
-    { name: `depth ${next} at the same LT`, ink: "--c5", dash: "12 4", cdf: cdfOf(density({ ...modeOf({ ...state, L: next }), floor: noise * noise, temperature: (T * depth) / next })) },
+    {
+      name: "isotropic: noise that does not depend on s",
+      ink: "--c3",
+      dash: "2 3",
+      cdf: cdfOf(density({ ...mode, alpha: 0, floor: gradientVariance(mode, target) })),
+    },
+    {
+      name: `depth ${next} at the same LT`,
+      ink: "--c5",
+      dash: "12 4",
+      cdf: cdfOf(density({ ...modeOf({ ...state, L: next }), floor: noise * noise, temperature: (T * depth) / next })),
+    },
   ];
-  if (depth > 1) rivals.splice(3, 0, { name: "no Itô term", ink: "--c4", dash: "8 3 2 3", cdf: cdfOf(density({ ...mode, ito: false })) });
+  if (depth > 1)
+    rivals.splice(3, 0, {
+      name: "no Itô term",
+      ink: "--c4",
+      dash: "8 3 2 3",
+      cdf: cdfOf(density({ ...mode, ito: false })),
+    });
   return rivals;
 }
 
 /** @typedef {{sample: Float64Array, done: boolean}} Known */
 
 /** @param {State} state @param {Known} known @returns {Theory[]} */
-const judged = (state, known) => theories(state).map((theory) => ({ ...theory, distance: distance(known.sample, theory.cdf) }));
+const judged = (state, known) =>
+  theories(state).map((theory) => ({ ...theory, distance: distance(known.sample, theory.cdf) }));
 
 /** The range that holds nearly all of the sample. @param {Float64Array} sample */
 function range(sample) {
@@ -80,8 +97,20 @@ function figures(state, known, all) {
   const x = spaced(number(state, "L") > 1 ? Math.max(0, from) : from, to, 300);
   const seen = x.map((s) => share(sample, s));
   const limit = bound(sample.length);
-  const tail = spaced(0.5 * number(state, "s"), Math.max(1.2 * sample[sample.length - 1], number(state, "s")), 160, true);
-  const lines = all.map(({ name, cdf, ink, dash }) => ({ name, cdf, ink, dash, kind: /** @type {const} */ ("line"), x }));
+  const tail = spaced(
+    0.5 * number(state, "s"),
+    Math.max(1.2 * sample[sample.length - 1], number(state, "s")),
+    160,
+    true,
+  );
+  const lines = all.map(({ name, cdf, ink, dash }) => ({
+    name,
+    cdf,
+    ink,
+    dash,
+    kind: /** @type {const} */ ("line"),
+    x,
+  }));
   const most = Math.min(1, 1.15 * Math.max(1.5 * limit, ...all.map((theory) => theory.distance)));
   return [
     {
@@ -90,7 +119,14 @@ function figures(state, known, all) {
       x: { label: "strength s", low: x[0], high: to },
       y: { label: "difference of distribution functions", low: -most, high: most },
       layers: [
-        { kind: "area", x, low: x.map(() => -limit), high: x.map(() => limit), ink: "--grey", name: "not refuted at 1e-6" },
+        {
+          kind: "area",
+          x,
+          low: x.map(() => -limit),
+          high: x.map(() => limit),
+          ink: "--grey",
+          name: "not refuted at 1e-6",
+        },
         ...lines.map((line) => ({ ...line, y: x.map((s, i) => seen[i] - line.cdf(s)) })),
       ],
       wide: true,
@@ -100,14 +136,34 @@ function figures(state, known, all) {
       text: `the sample of ${sample.length} and ${all.length} theories`,
       x: { label: "strength s", low: x[0], high: to },
       y: { label: "probability below s", low: 0, high: 1 },
-      layers: [{ kind: "line", x, y: seen, ink: "--grey", width: 5, opacity: 0.5, name: "sample" }, ...lines.map((line) => ({ ...line, name: undefined, width: 1.6, y: x.map(line.cdf) }))],
+      layers: [
+        { kind: "line", x, y: seen, ink: "--grey", width: 5, opacity: 0.5, name: "sample" },
+        ...lines.map((line) => ({ ...line, name: undefined, width: 1.6, y: x.map(line.cdf) })),
+      ],
     },
     {
       title: "Upper tails, on logarithmic axes",
       text: "probability above s: the sample and the exact law fall like a power, Boltzmann faster",
       x: { label: "strength s", low: tail[0], high: tail[tail.length - 1], log: true },
       y: { label: "probability above s", low: 0.3 / sample.length, high: 1, log: true },
-      layers: [{ kind: "line", x: tail, y: tail.map((s) => 1 - share(sample, s) || NaN), ink: "--grey", width: 5, opacity: 0.5, name: "sample" }, ...lines.map((line) => ({ ...line, x: tail, name: undefined, width: 1.6, y: tail.map((s) => 1 - line.cdf(s)) }))],
+      layers: [
+        {
+          kind: "line",
+          x: tail,
+          y: tail.map((s) => 1 - share(sample, s) || NaN),
+          ink: "--grey",
+          width: 5,
+          opacity: 0.5,
+          name: "sample",
+        },
+        ...lines.map((line) => ({
+          ...line,
+          x: tail,
+          name: undefined,
+          width: 1.6,
+          y: tail.map((s) => 1 - line.cdf(s)),
+        })),
+      ],
     },
   ];
 }
@@ -118,7 +174,9 @@ export const wrong = {
   title: "Wrong theories",
   about: "The exact law and four theories that look right, on the same sample: distances and verdicts, live.",
   fields: [
-    ...MODE_FIELDS.map((field) => (field.key === "T" ? { ...field, value: 0.2 } : field.key === "sigma" ? { ...field, value: 0.5 } : field)),
+    ...MODE_FIELDS.map((field) =>
+      field.key === "T" ? { ...field, value: 0.2 } : field.key === "sigma" ? { ...field, value: 0.5 } : field,
+    ),
     { key: "n", label: "sample size", kind: "log", value: 8192, low: 256, high: 65536 },
     { key: "seed", label: "seed", kind: "linear", value: 1, low: 0, high: 99, step: 1 },
   ],
@@ -130,13 +188,24 @@ export const wrong = {
   ],
   request(state, full) {
     const n = Math.round(number(state, "n"));
-    return { job: "sample", mode: modeOf(state), start: number(state, "s"), time: settled(state), n: full ? n : Math.min(n, FEW), seed: number(state, "seed"), tolerance: TOLERANCE };
+    return {
+      job: "sample",
+      mode: modeOf(state),
+      start: number(state, "s"),
+      time: settled(state),
+      n: full ? n : Math.min(n, FEW),
+      seed: number(state, "seed"),
+      tolerance: TOLERANCE,
+    };
   },
   take: (_, part) => ({ sample: /** @type {Float64Array} */ (part.sample), done: part.done }),
   draw(state, known) {
     const mode = modeOf(state);
     const notes = [];
-    if (mode.temperature >= 0.7 * criticalTemperature(mode)) notes.push(`T is near or above T_c = ${shown(criticalTemperature(mode))}: the sample has not settled, and even the exact law may be refuted.`);
+    if (mode.temperature >= 0.7 * criticalTemperature(mode))
+      notes.push(
+        `T is near or above T_c = ${shown(criticalTemperature(mode))}: the sample has not settled, and even the exact law may be refuted.`,
+      );
     const sample = /** @type {Known | null} */ (known);
     if (!sample) return { figures: [], formulas: [], numbers: [], look: "Sampling …", notes };
     const all = judged(state, sample);
@@ -178,8 +247,22 @@ for name, law in laws.items():
     const lr = 0.01;
     const L = parts.depth;
     const steps = Math.ceil(settled(state) / lr / 60) * 60;
-    const experiment = { widths: Array(L + 1).fill(1), strengths: [parts.target], noise: parts.noise, balanced: true, scale: parts.target ** (1 / L), n, seed, steps, saves: 60, float32: true };
+    const experiment = {
+      widths: Array(L + 1).fill(1),
+      strengths: [parts.target],
+      noise: parts.noise,
+      balanced: true,
+      scale: parts.target ** (1 / L),
+      n,
+      seed,
+      steps,
+      saves: 60,
+      float32: true,
+    };
     return { python, toml: networkToml(experiment, ["Langevin", { lr, batch_size: lr / parts.temperature }]) };
   },
-  csv: (_, known) => csv(["strength"], [.../** @type {Known | null} */ (known)?.sample ?? []].map((s) => [s])),
+  csv(_, known) {
+    const all = /** @type {Known | null} */ (known);
+    return csv(["strength"], all ? [...all.sample].map((s) => [s]) : []);
+  },
 };
