@@ -48,7 +48,7 @@ def parse(text: str, names: tuple[str, ...], optional: tuple[str, ...] = ()) -> 
             raise ValueError(f"there is no table [{name}] here; {allowed(name, names)}")
     for name in names:
         if name not in tables:
-            raise ValueError(f"the table [{name}] is missing; add it ({allowed(name, names)})")
+            raise ValueError(f"the table [{name}] is missing; add it; a file has {', '.join(names)}")
     return tables
 
 

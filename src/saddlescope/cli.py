@@ -65,6 +65,8 @@ def _client(workers: int | None, scheduler: str | None) -> int | str | None:
     """Where runs or claims are executed; None for this process."""
     if workers is not None and scheduler is not None:
         raise ValueError("--workers and --scheduler exclude each other; leave one out")
+    if workers is not None and workers < 1:
+        raise ValueError(f"--workers must be a number of processes of at least 1, got {workers}; leave it out")
     return scheduler or workers
 
 

@@ -97,6 +97,7 @@ def test_threads_and_anything_with_submit(expected):
 @pytest.mark.parametrize("seconds", [0.0, 10.0])
 def test_any_size_of_batches_and_any_order(expected, monkeypatch, seconds):
     monkeypatch.setattr(loop, "BLOCK_SECONDS", seconds)
+    monkeypatch.setattr(loop, "TASK_SECONDS", 0.0)
     assert digests(swept_on()) == digests(expected)
     answer = loop.queue.SimpleQueue
 
@@ -205,7 +206,7 @@ def test_a_submit_without_futures():
 
 def test_what_cannot_be_pickled():
     lock = threading.Lock()
-    with pytest.raises(TypeError, match=r"this sweep cannot be sent to other processes .* leave client out"):
+    with pytest.raises(TypeError, match=r"the job cannot be sent to other processes .* leave client out"):
         sweep(BASE, {"plan.seed": [1]}, reduce=lambda run: {"a": 1 if lock else 2}, client=1, **QUIET)
 
 
@@ -274,6 +275,7 @@ def test_ctrl_c_in_other_threads(tmp_path, expected):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(loop.Tally, "add", stopping)
             patch.setattr(loop, "BLOCK_SECONDS", 0.0)
+            patch.setattr(loop, "TASK_SECONDS", 0.0)
             with pytest.raises(KeyboardInterrupt, match="stopped after 10 of 36 runs; the same call resumes"):
                 swept_on(threads, out=tmp_path / "a.zarr")
         assert (swept.read(tmp_path / "a.zarr").status != 0).sum() == 10
@@ -332,6 +334,7 @@ def test_a_scheduler_that_is_gone(tmp_path, expected):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop.Tally, "add", closing)
         patch.setattr(loop, "BLOCK_SECONDS", 0.0)
+        patch.setattr(loop, "TASK_SECONDS", 0.0)
         with pytest.raises(RuntimeError, match=r"the workers were lost after \d+ of 36 runs .*; the same call resumes"):
             swept_on(client, out=tmp_path / "a.zarr")
     client.close()

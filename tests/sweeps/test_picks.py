@@ -8,6 +8,7 @@ import pytest
 import saddlescope as sc
 from saddlescope.sweeps.axes import grid_of
 from saddlescope.sweeps.fields import Base
+from saddlescope.sweeps.layout import Form
 from saddlescope.sweeps.picks import Pick, Picks, padded, picks_of
 from saddlescope.sweeps.schema import Shape, everything, schema, shapes_of
 from support import ENGINES, PROBLEMS, dataset
@@ -42,7 +43,7 @@ def model_run():
 
 
 def shapes_in(arrays):
-    return {name: array.shape for name, array in arrays.items()}
+    return {name: Form(array.dims, array.shape) for name, array in arrays.items()}
 
 
 def agrees(run, engine):
@@ -198,7 +199,16 @@ WRONG = {
     "label": ({"loss": {"sel": {"statistic": "median"}}}, "no run has statistic = 'median'; allowed: mean, var, q05"),
     "mode": ({"mode_strength": {"sel": {"mode": 3}}}, "no run has mode = 3; allowed: 0, 1, 2"),
     "position": ({"loss": {"isel": {"time": -8}}}, "no run has time = -8; allowed: from -7 to 6"),
-    "reserved": ("status", "reduce must not name a variable 'status', which a sweep has itself"),
+    "no entry": ({"loss": {"sel": {"statistic": []}}}, "sel of 'statistic' must hold at least one entry, got none"),
+    "slice by label": ({"loss": {"sel": {"statistic": slice(2)}}}, "sel of 'statistic' must be a label or a list of"),
+    "slice of text": ({"loss": {"isel": {"time": slice("a")}}}, "isel of 'time' must be a whole number, .* or a slice"),
+    "slice without step": ({"loss": {"isel": {"time": slice(0, 2, 0)}}}, "isel of 'time' must not be a slice with the"),
+    "empty slice": (
+        {"loss": {"isel": {"time": slice(5, 2)}}},
+        r"slice\(5, 2, None\) selects no entry of 'time' in any",
+    ),
+    "twice": (["loss", Pick("loss", isel={"time": -1})], r"reduce names 'loss' twice; .* such as \{'first': Pick\("),
+    "a table in a list": ([{"variable": "loss"}], r"reduce must give names that are words, got \{'variable': 'loss'\}"),
     "same dim": (
         {"loss": {}, "mode_strength": {"isel": {"time": [-1]}}},
         "'loss' and 'mode_strength' keep different en",

@@ -4,6 +4,7 @@ import itertools
 import os
 import re
 import signal
+import sys
 import warnings
 from dataclasses import replace
 
@@ -84,6 +85,15 @@ RETURNED = {
         "reduce must return a mapping of names to numbers",
     ),
     "text": (lambda run: {"a": "x" if run.step[-1] > 40 else 1}, "reduce: a must be an array of numbers, text is not"),
+    "other labels": (
+        lambda run: {"a": run.mode_strength[0, :, [int(run.step[-1]) - 40]]},
+        "reduce returned a with oth",
+    ),
+    "other dims": (
+        lambda run: {"a": run.loss[0].rename(time=f"t{run.step[-1]:d}")[:2]},
+        "dims t41, but of the first run t40;",
+    ),
+    "an exit": (lambda run: {"a": 1} if run.step[-1] == 40 else sys.exit(3), "SystemExit: 3"),
     "an error": (lambda run: {"a": 1 / (41 - int(run.step[-1]))}, "ZeroDivisionError: division by zero"),
 }
 
@@ -94,6 +104,17 @@ def test_a_function_that_returns_something_else_raised(name):
     found = sweep(BASE, {"plan.steps": [40, 41, 42]}, reduce=reduce, **QUIET)
     assert found.status.values[0] == 1 and found.status.values[1] == 3
     assert found.message.values[0] == "" and re.search(sentence, found.message.values[1])
+
+
+def test_names_and_dims_may_come_in_another_order():
+    def reduce(run):
+        found = {"a": 1, "b": run.mode_strength.isel(time=-1)}
+        return found if run.step[-1] == 40 else {"b": found["b"].T, "a": 2}
+
+    found = sweep(BASE, {"plan.steps": [40, 41]}, reduce=reduce, **QUIET)
+    assert found.a.values.tolist() == [1, 2] and found.b.dims == ("steps", "statistic", "mode")
+    run = sc.simulate(PROBLEM, BASE[1], replace(BASE[2], steps=41), progress=False)
+    np.testing.assert_array_equal(found.b[1], run.mode_strength.isel(time=-1))
 
 
 def test_a_function_that_always_raises_is_refused():
@@ -130,6 +151,7 @@ def test_a_run_that_raises_is_a_result():
 
 def test_failures_end_a_sweep(monkeypatch):
     monkeypatch.setattr(loop, "BLOCK_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "TASK_SECONDS", 0.0)
     axes = {"b": [0, 1], "plan.seed": range(30), "a": [0, 1]}
     with pytest.raises(
         RuntimeError, match=r"stopped since 4 of the first 68 runs raised, 4 of them as run 61: .* raise max"
@@ -144,6 +166,7 @@ def test_twenty_runs_that_all_raise_end_a_sweep(monkeypatch):
         raise ValueError("broken 17")
 
     monkeypatch.setattr(loop, "BLOCK_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "TASK_SECONDS", 0.0)
     monkeypatch.setattr("saddlescope.sweeps.picks.measured", broken)
     with pytest.raises(
         RuntimeError, match="20 of the first 20 runs raised, 20 of them as run 0: ValueError: broken 17"
@@ -180,6 +203,7 @@ def test_only_pending_runs_are_executed(tmp_path, monkeypatch, reduce):
     options = {"out": tmp_path / "a.zarr", "reduce": reduce, **QUIET}
     with monkeypatch.context() as patch:
         patch.setattr(loop, "BLOCK_SECONDS", 0.0)
+        patch.setattr(loop, "TASK_SECONDS", 0.0)
         stop_after(patch, 4)
         with pytest.raises(KeyboardInterrupt, match="stopped after 4 of 6 runs; the same call resumes"):
             sweep(BASE, AXES, **options)
@@ -205,6 +229,7 @@ def stop_after(monkeypatch, runs, number=signal.SIGINT):
 
 def test_ctrl_c_in_memory(monkeypatch):
     monkeypatch.setattr(loop, "BLOCK_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "TASK_SECONDS", 0.0)
     stop_after(monkeypatch, 2)
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt, match="stopped after 2 of 6 runs; nothing is kept without out = a path"):
@@ -214,6 +239,7 @@ def test_ctrl_c_in_memory(monkeypatch):
 
 def test_ctrl_c_does_not_wait_for_a_run_in_this_process(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "BLOCK_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "TASK_SECONDS", 0.0)
     reached = []
 
     def reduce(run):
@@ -245,6 +271,7 @@ def test_hosts_and_instruction_sets_are_noted(tmp_path, monkeypatch):
     assert here.attrs["workers"] == " ".join(work.place()) and 'method.lr"' in here.attrs["toml"]
     with monkeypatch.context() as patch:
         patch.setattr(loop, "BLOCK_SECONDS", 0.0)
+        patch.setattr(loop, "TASK_SECONDS", 0.0)
         stop_after(patch, 3)
         with pytest.raises(KeyboardInterrupt):
             sweep(BASE, AXES, out=tmp_path / "a.zarr", **QUIET)
@@ -287,6 +314,26 @@ WRONG = {
     "axis like a variable": (BASE, {"loss": [1.0]}, {"derived": {"method.lr": "loss"}}, "axes: 'loss' is also a name"),
     "axis like a dim": (BASE, {"mode": [1.0]}, {"derived": {"method.lr": "mode"}}, "axes: 'mode' is also a name"),
     "axis like the status": (BASE, {"status": [1.0]}, {"derived": {"method.lr": "status"}}, "'status' is also a name"),
+    "name of the status": (BASE, AXES, {"reduce": "status"}, "reduce must not name a variable 'status', which"),
+    "status of a function": (
+        BASE,
+        AXES,
+        {"reduce": lambda run: {"status": 1}},
+        "reduce must not name a variable 'status'",
+    ),
+    "plan": (BASE, {"plan": [BASE[2]]}, {}, "axis 'plan' cannot be exchanged as a whole; use .* such as 'plan.steps'"),
+    "problem as a part": (
+        BASE,
+        {"problem.data": [PROBLEM.data]},
+        {},
+        "axis 'problem.data' must be named without .*; use 'data'",
+    ),
+    "too long": (
+        BASE,
+        {"plan.seed": range(10**12)},
+        {},
+        "axis 'plan.seed' must hold at most 10,000,000 values, got 1,000",
+    ),
     "client": (BASE, AXES, {"client": 0}, "client must be a number of processes of at least 1, got 0"),
     "client of a kind": (BASE, AXES, {"client": [1]}, "client must be a number of processes, a distributed.Client"),
 }

@@ -83,6 +83,7 @@ def test_an_estimate_writes_nothing(file, tmp_path):
         (("[axes]", "[axis]"), (), "axis"),
         (("temperature / 2", "temperature / T"), (), "T"),
         (("log = [0.01, 0.1, 3]", "log = [0, 0.1, 3]"), (), "between positive ends"),
+        (("", ""), ("--workers", "0"), "--workers must be a number of processes of at least 1, got 0"),
         (("", ""), ("--workers", "2", "--scheduler", "tcp://127.0.0.1:1"), "exclude each other"),
         (("", ""), (), "-o is missing"),
     ],

@@ -127,6 +127,7 @@ WRONG = {
     "one": ("[axes]\nmethod.lr = {linear = [1, 2, 1]}", "linear must have at least 2 values, got"),
     "log": ("[axes]\nmethod.lr = {log = [0, 1, 5]}", "log must have at least 2 values between positive ends"),
     "both": ("[axes]\nmethod.lr = {log = [1, 2, 5], linear = [1, 2, 3]}", "or have one of linear and log"),
+    "huge": ("[axes]\nmethod.lr = {linear = [1, 2, 100000000000]}", "'method.lr' must hold at most 10,000,000 values"),
     "part": ("[axes]\nmethod = [{type = 'SGDD', lr = 1}]", r"\[axes.method\] has type = 'SGDD'; .*did you mean 'SGD'"),
     "axes": ("axes = 3", r"\[axes\] must be a table, got 3"),
     "formula": (

@@ -13,6 +13,7 @@ import tomli_w
 
 from saddlescope.claims._mathml import mathml
 from saddlescope.runfile import run_from_toml
+from saddlescope.sweeps.file import from_toml
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -145,6 +146,12 @@ def test_every_public_name_is_looked_for(extension):
         for name, _ in extension("docstrings").public(module)
     }
     assert {"saddlescope.simulate", "saddlescope.theory.ModeSDE"} <= names
+
+
+def test_the_sweep_file_of_the_documentation_describes_a_sweep():
+    (text,) = re.findall(r"```toml\n(.*?)```", (DOCS / "sweeps.md").read_text(encoding="utf-8"), re.DOTALL)
+    setup = from_toml(text)
+    assert setup.grid.shape == (20, 16) and list(setup.schema[0]) == ["strength"]
 
 
 def test_run_files_of_the_reference_describe_runs(tmp_path):

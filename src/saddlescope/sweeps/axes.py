@@ -27,10 +27,7 @@ from saddlescope.sweeps import fields
 from saddlescope.sweeps.fields import WHOLE, Base
 from saddlescope.sweeps.formulas import Formula
 from saddlescope.sweeps.layout import Coordinate
-from saddlescope.sweeps.values import labels, listed
-
-MOST = 10_000_000
-"""Most runs of a sweep."""
+from saddlescope.sweeps.values import MOST, labels, listed
 
 
 def last(path: str) -> str:
@@ -292,6 +289,9 @@ def _column(path: Any, given: Any, distinct: bool) -> Column:
 
 
 def _check_numbers(path: str, values: Collection[Any]) -> None:
+    if path in ("plan", "problem"):
+        fix = "'plan.steps'" if path == "plan" else "'data' or 'network.widths'"
+        raise ValueError(f"axis {path!r} cannot be exchanged as a whole; use its parts and fields, such as {fix}")
     for value in values:
         if type(value) not in (int, float) or not math.isfinite(value):
             raise ValueError(

@@ -64,6 +64,8 @@ def check(base: Base, path: str) -> None:
     """
     root, *names = path.split(".")
     if root not in ROOTS:
+        if root == "problem" and names:
+            raise ValueError(f"axis {path!r} must be named without its first part; use {'.'.join(names)!r}")
         raise ValueError(f"axis {path!r}: a run has no part {root!r}; {allowed(root, ROOTS)}")
     if not names:
         return

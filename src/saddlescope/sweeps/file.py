@@ -26,13 +26,15 @@ from saddlescope.runfile import RUN, run_from_tables
 from saddlescope.schedules import SCHEDULES
 from saddlescope.sweeps.fields import ROOTS, WHOLE, Base
 from saddlescope.sweeps.setup import Setup, setup_of
+from saddlescope.sweeps.values import check_number
 
+_INITS = (Gaussian, Balanced, Given)
 _PARTS: tuple[type, ...] = (
     *METHODS,
     *SCHEDULES,
     *get_args(Network),
     *(GaussianData, Dataset, Moments, Examples),
-    *(Gaussian, Balanced, Given),
+    *_INITS,
     *(Logspaced, Accumulate),
     *observe.PARTS,
 )
@@ -157,6 +159,7 @@ def _values(path: str, given: Any) -> Any:
             f"[axes] {path}: {kind} must have at least 2 values{' between positive ends' * (kind == 'log')}, got "
             f"{shown(ends)}"
         )
+    check_number(path, count)
     return np.linspace(first, last, count) if kind == "linear" else np.geomspace(first, last, count)
 
 
@@ -168,4 +171,5 @@ def _value(path: str, entry: Any) -> Any:
         return None if entry == "None" else entry
     if path == "data":
         return data_part(entry, ".")
-    return from_table(f"axes.{path}", {key: _value(path, one) for key, one in entry.items()}, _PARTS)
+    kinds = {"method": METHODS, "network": get_args(Network), "init": _INITS}.get(path, _PARTS)
+    return from_table(f"axes.{path}", {key: _value(path, one) for key, one in entry.items()}, kinds)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -41,6 +42,29 @@ class Array:
     attrs: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Form:
+    """What a run must give under one name: dims, shape, and a number for the labels along each dim (0 without)."""
+
+    dims: tuple[str, ...] = ()
+    shape: tuple[int, ...] = ()
+    labels: tuple[int, ...] = ()
+
+
+Forms = Mapping[str, Form]
+"""What a run must give, by name."""
+
+
+def form(dims: tuple[str, ...], shape: tuple[int, ...], labels: Mapping[str, NDArray[Any]]) -> Form:
+    """The form of an array with labels along some of its dims.
+
+    >>> form(("mode",), (2,), {"mode": np.arange(2)}) == form(("mode",), (2,), {"mode": np.array([0, 2])})
+    False
+    """
+    sums = (zlib.crc32(repr(labels[dim].tolist()).encode()) if dim in labels else 0 for dim in dims)
+    return Form(dims, shape, tuple(sums))
+
+
 @dataclass(frozen=True, eq=False)
 class Layout:
     """The dataset of a sweep before its first run.
@@ -63,6 +87,12 @@ class Layout:
     def size(self) -> int:
         """Number of runs."""
         return math.prod(self.shape)
+
+    @property
+    def forms(self) -> Forms:
+        """What every run must give."""
+        labels = {name: values for name, (dims, values, _) in self.coords.items() if dims == (name,)}
+        return {name: form(one.dims, one.shape, labels) for name, one in self.arrays.items()}
 
     @cached_property
     def blocks(self) -> Blocks:

@@ -24,8 +24,7 @@ from saddlescope.simulation.loop import BLOCK_SECONDS, Clock
 from saddlescope.sweeps import hearing
 from saddlescope.sweeps.executors import Executor
 from saddlescope.sweeps.hearing import Heard
-from saddlescope.sweeps.layout import RAISED, Result
-from saddlescope.sweeps.picks import Shapes
+from saddlescope.sweeps.layout import RAISED, Forms, Result
 from saddlescope.sweeps.progress import Show
 from saddlescope.sweeps.work import Done, UnequalVersions, batch, sentence
 
@@ -133,8 +132,8 @@ class Stop:
 class Flight:
     """Batches on their way, and the runs that wait for one."""
 
-    def __init__(self, executor: Executor, indices: NDArray[np.int64], shapes: Shapes) -> None:
-        self.executor, self.shapes = executor, shapes
+    def __init__(self, executor: Executor, indices: NDArray[np.int64], forms: Forms) -> None:
+        self.executor, self.forms = executor, forms
         self.answers: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._numbers = itertools.count()
         self._todo = deque(indices.tolist())
@@ -156,7 +155,7 @@ class Flight:
 
     def _send(self, part: list[int]) -> None:
         try:
-            future = self.executor.submit(batch, part, self.shapes)
+            future = self.executor.submit(batch, part, self.forms)
         except TypeError:
             raise
         except Exception as error:  # of a pool that has broken, or a scheduler that is gone

@@ -21,6 +21,7 @@ from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.runs.variables import coordinates
 from saddlescope.simulation.measured import measured
+from saddlescope.sweeps.layout import Forms
 
 SAVE = "save"
 """Dim of the saves in a sweep, whose times differ from run to run."""
@@ -52,8 +53,21 @@ class Pick:
             raise ValueError(f"sel and isel both select along {twice[0]!r}; leave one out")
         if "time" in self.sel:
             raise ValueError("sel must not hold 'time', which differs from run to run; use isel={'time': -1}")
+        for name, given in (("sel", self.sel), ("isel", self.isel)):
+            if empty := [dim for dim, entry in given.items() if np.size(_bounds(entry) or entry) == 0]:
+                raise ValueError(
+                    f"{name} of {empty[0]!r} must hold at least one entry, got none; leave {empty[0]!r} out"
+                )
+        for dim, entry in self.sel.items():
+            if not all(isinstance(one, (str, int, float)) for one in _entries(entry)):
+                raise TypeError(f"sel of {dim!r} must be a label or a list of labels, got {shown(entry)}; slices: isel")
         for dim, entry in self.isel.items():
-            if not (isinstance(entry, slice) or all(type(one) is int for one in _entries(entry))):
+            bounds = _bounds(entry)
+            if bounds and bounds[2] == 0:
+                raise ValueError(
+                    f"isel of {dim!r} must not be a slice with the step 0, got {shown(entry)}; use 1 or -1"
+                )
+            if not all(type(one) is int or (bounds and one is None) for one in bounds or _entries(entry)):
                 raise TypeError(
                     f"isel of {dim!r} must be a whole number, a list of them or a slice, got {shown(entry)}"
                 )
@@ -90,16 +104,19 @@ def _single(entry: Any) -> bool:
     return isinstance(entry, str) or np.ndim(entry) == 0
 
 
+def _bounds(entry: Any) -> tuple[Any, ...]:
+    """Start, stop and step of a slice, with Python's numbers; empty for anything else."""
+    if not isinstance(entry, slice):
+        return ()
+    return tuple(map(python_number, (entry.start, entry.stop, entry.step)))
+
+
 def _bare(entry: Any) -> Any:
     return python_number(entry) if _single(entry) else _entries(entry)
 
 
 def _entries(entry: Any) -> list[Any]:
     return [python_number(one) for one in ([entry] if _single(entry) else entry)]
-
-
-Shapes = Mapping[str, tuple[int, ...]]
-"""Shape of what is kept of every run, by name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,16 +133,16 @@ class Picks:
 
     picks: Mapping[str, Pick]
 
-    def of(self, problem: Problem, method: Method, plan: Plan, engine: str, shapes: Shapes) -> Found:
-        """What is kept of one run, padded to these shapes."""
+    def of(self, problem: Problem, method: Method, plan: Plan, engine: str, forms: Forms) -> Found:
+        """What is kept of one run, padded to the shapes of these forms."""
         run, known = measured(problem, method, plan, engine), _Labels(problem, plan)
         values = []
         for name, pick in self.picks.items():
             if pick.variable not in run.values:
-                values.append(np.full(shapes[name], np.nan))
+                values.append(np.full(forms[name].shape, np.nan))
                 continue
             here = taken(pick, run.values[pick.variable], run.dims[pick.variable], known)
-            values.append(padded(here, shapes[name]))
+            values.append(padded(here, forms[name].shape))
         return Found(tuple(values), bool((run.status != 0).any()))
 
     def table(self) -> dict[str, Any]:
@@ -188,7 +205,13 @@ def picks_of(reduce: Any) -> dict[str, Pick]:
     if isinstance(reduce, (str, Pick)):
         reduce = [reduce]
     if isinstance(reduce, (list, tuple)):
-        reduce = {getattr(one, "variable", one): one for one in reduce}
+        names = [getattr(one, "variable", one) for one in reduce]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(
+                f"reduce names {shown(twice[0])} twice; leave one out, or give each a name, such as "
+                "{'first': Pick(…), 'last': Pick(…)}"
+            )
+        reduce = {_name(name): one for name, one in zip(names, reduce, strict=True)}
     if not isinstance(reduce, Mapping):
         raise TypeError(
             "reduce must be a name, a list of names, a mapping of names to picks such as "

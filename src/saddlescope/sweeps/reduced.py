@@ -16,8 +16,8 @@ from saddlescope.methods import Method
 from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.simulation.simulate import simulate
-from saddlescope.sweeps.layout import Array, Coordinate
-from saddlescope.sweeps.picks import SAVE, Found, Shapes
+from saddlescope.sweeps.layout import Array, Coordinate, Forms, form
+from saddlescope.sweeps.picks import SAVE, Found
 from saddlescope.sweeps.schema import Schema
 
 Function = Callable[[xr.Dataset], Mapping[str, Any]]
@@ -25,26 +25,20 @@ Function = Callable[[xr.Dataset], Mapping[str, Any]]
 
 @dataclass(frozen=True, eq=False)
 class Reduction:
-    """A function of a run; of every run it must return the names and shapes that it returned of the first."""
+    """A function of a run; it must return the names, dims, shapes and labels of the first run for every other."""
 
     function: Function
 
-    def of(self, problem: Problem, method: Method, plan: Plan, engine: str, shapes: Shapes) -> Found:
+    def of(self, problem: Problem, method: Method, plan: Plan, engine: str, forms: Forms) -> Found:
         """What is kept of one run; ValueError where it is not what was kept of the first."""
         run = self.run(problem, method, plan, engine)
         found = results(self.function(run))
-        if list(found) != list(shapes):
+        if set(found) != set(forms):
             raise ValueError(
-                f"reduce returned {', '.join(found)}, but of the first run {', '.join(shapes)}; return the same names "
+                f"reduce returned {', '.join(found)}, but of the first run {', '.join(forms)}; return the same names "
                 "of every run"
             )
-        for name, shape in shapes.items():
-            if found[name].shape != shape:
-                raise ValueError(
-                    f"reduce returned {name} of shape {found[name].shape}, but of the first run {shape}; return the "
-                    "same shape of every run, padded with NaN"
-                )
-        values = tuple(np.asarray(one.values) for one in found.values())
+        values = tuple(_formed(name, found, forms) for name in forms)
         return Found(values, bool((run["status"].values != 0).any()))
 
     def first(self, problem: Problem, method: Method, plan: Plan, engine: str) -> Schema:
@@ -59,6 +53,32 @@ class Reduction:
     def table(self) -> str:
         """Its name and fingerprint."""
         return described(self.function)
+
+
+def _formed(name: str, found: Mapping[str, xr.DataArray], forms: Forms) -> Floats:
+    """The values of one result; ValueError where its shape, dims or labels are not those of the first run."""
+    one, wanted = found[name], forms[name]
+    if set(one.dims) == set(wanted.dims):
+        one = one.transpose(*wanted.dims)
+    if one.shape != wanted.shape:
+        raise ValueError(
+            f"reduce returned {name} of shape {one.shape}, but of the first run {wanted.shape}; return the same shape "
+            "of every run, padded with NaN"
+        )
+    dims = tuple(map(str, one.dims))
+    if dims != wanted.dims:
+        raise ValueError(
+            f"reduce returned {name} with the dims {', '.join(dims)}, but of the first run {', '.join(wanted.dims)}; "
+            "return the same dims of every run"
+        )
+    labels = {dim: one.coords[dim].values for dim in dims if dim in one.coords and dim not in found}
+    here = form(dims, one.shape, labels).labels
+    if other := [dim for dim, own, there in zip(dims, here, wanted.labels, strict=True) if own != there]:
+        raise ValueError(
+            f"reduce returned {name} with other labels along {other[0]!r} than of the first run; return the same "
+            "labels of every run, or drop them by .values"
+        )
+    return np.asarray(one.values)
 
 
 def results(returned: Any) -> dict[str, xr.DataArray]:

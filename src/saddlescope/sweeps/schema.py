@@ -80,8 +80,6 @@ def schema(picks: Mapping[str, Pick], shapes: Sequence[Shape]) -> Schema:
     """
     arrays, along = {}, dict[str, tuple[str, Pick]]()
     for name, pick in picks.items():
-        if name in RESERVED:
-            raise ValueError(f"reduce must not name a variable {name!r}, which a sweep has itself; rename it")
         arrays[name], dims = _array(name, pick, shapes)
         for dim in dims:
             _check_same(along.setdefault(dim, (name, pick)), (name, pick), dim)
@@ -129,6 +127,8 @@ def _length(pick: Pick, dim: str, shapes: Sequence[Shape]) -> int:
 def _check_entries(name: str, pick: Pick, dim: str, shapes: Sequence[Shape]) -> None:
     _, entries = pick.chosen[dim]
     if isinstance(entries, slice):
+        if not any(range(shape.lengths[dim])[entries] for shape in shapes):
+            raise ValueError(f"reduce {name!r}: {entries} selects no entry of {dim!r} in any run; change it")
         return
     found = [pick.where(dim, shape.lengths[dim], shape.labels.get(dim)) >= 0 for shape in shapes]
     for entry, there in zip(entries, np.any(found, axis=0), strict=True):

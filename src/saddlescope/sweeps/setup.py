@@ -65,6 +65,9 @@ class Setup:
         Raises ValueError where an axis and what is kept of a run have the same name.
         """
         arrays, along = known
+        for name in (*arrays, *along):
+            if name in RESERVED:
+                raise ValueError(f"reduce must not name a variable {name!r}, which a sweep has itself; rename it")
         coords = self.grid.coords
         inside = {dim for array in arrays.values() for dim in array.dims}
         for name in (*coords, *self.grid.dims):

@@ -89,7 +89,7 @@ def execute(
         with closing(_store(out, layout, overwrite)) as store:
             pending, tally = store.pending(), Tally()
             before = layout.size - len(pending)
-            flight = Flight(executor, pending, {name: one.shape for name, one in layout.arrays.items()})
+            flight = Flight(executor, pending, layout.forms)
             with reported(layout.size, before, progress, executor.link) as show:
                 try:
                     signalled = advance(flight, store, tally, most, lambda done, raised: show(before + done, raised))

@@ -16,11 +16,14 @@ from saddlescope._numbers import python_number, shown
 from saddlescope._parts import as_call, to_table
 from saddlescope.runfile import LARGE
 
+MOST = 10_000_000
+"""Most runs of a sweep."""
+
 
 def listed(name: str, given: Any) -> tuple[Any, ...]:
     """Values from a list, an array (along its first axis) or anything that NumPy reads.
 
-    Raises TypeError for anything else, ValueError for an empty list.
+    Raises TypeError for anything else, ValueError for an empty list or one that is too long.
 
     >>> listed("method.lr", np.array([0.5, 1.5])), listed("network.widths", [[2, 4, 2], [2, 8, 2]])
     ((0.5, 1.5), ((2, 4, 2), (2, 8, 2)))
@@ -31,10 +34,17 @@ def listed(name: str, given: Any) -> tuple[Any, ...]:
         raise TypeError(f"axis {name!r} must be a list of values, got {shown(given)}{fix}")
     if not len(given):
         raise ValueError(f"axis {name!r} must hold at least one value, got none")
+    check_number(name, len(given))
     if isinstance(given, Sequence):
         return tuple(_plain(value) for value in given)
     values = np.asarray(given)
     return tuple(values) if values.ndim > 2 else tuple(_plain(value) for value in values.tolist())
+
+
+def check_number(name: str, values: int) -> None:
+    """Raise ValueError for more values than a sweep has runs, before they are made."""
+    if values > MOST:
+        raise ValueError(f"axis {name!r} must hold at most {MOST:,} values, got {values:,}; use fewer")
 
 
 def _plain(value: Any) -> Any:

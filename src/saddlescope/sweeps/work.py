@@ -27,8 +27,8 @@ from saddlescope.sweeps import hearing
 from saddlescope.sweeps.axes import Grid
 from saddlescope.sweeps.fields import Base
 from saddlescope.sweeps.hearing import Heard
-from saddlescope.sweeps.layout import DIVERGED, DONE, RAISED, Result
-from saddlescope.sweeps.picks import Picks, Shapes
+from saddlescope.sweeps.layout import DIVERGED, DONE, RAISED, Forms, Result
+from saddlescope.sweeps.picks import Picks
 from saddlescope.sweeps.reduced import Reduction
 from saddlescope.sweeps.schema import Schema
 from saddlescope.sweeps.shared import one_blas_thread
@@ -65,22 +65,22 @@ class Done:
     place: tuple[str, str]
 
 
-def batch(job: Job, indices: Sequence[int], shapes: Shapes) -> Done:
-    """Execute runs and keep arrays of these shapes; an error of a run is its result."""
+def batch(job: Job, indices: Sequence[int], forms: Forms) -> Done:
+    """Execute runs and keep arrays of these forms; an error of a run is its result."""
     with one_blas_thread:
-        return _batch(job, indices, shapes)
+        return _batch(job, indices, forms)
 
 
-def _batch(job: Job, indices: Sequence[int], shapes: Shapes) -> Done:
+def _batch(job: Job, indices: Sequence[int], forms: Forms) -> Done:
     results, heard = [], dict[str, Heard]()
     for index in indices:
         began = time.perf_counter()
         with hearing.hearing() as sentences:
             try:
-                found, message = job.keep.of(*_run(job, index), job.engine, shapes), ""
+                found, message = job.keep.of(*_run(job, index), job.engine, forms), ""
                 values, status = found.values, DIVERGED if found.diverged else DONE
-            except Exception as error:
-                values = tuple(np.full(shape, np.nan) for shape in shapes.values())
+            except (Exception, SystemExit) as error:
+                values = tuple(np.full(form.shape, np.nan) for form in forms.values())
                 status, message = RAISED, sentence(error)
         results.append(Result(index, status, message, values, time.perf_counter() - began))
         heard = hearing.together(heard, hearing.of_run(index, sentences))
@@ -93,7 +93,7 @@ def first(job: Job, indices: Sequence[int]) -> Schema | str:
         try:
             assert isinstance(job.keep, Reduction)
             return job.keep.first(*_run(job, indices[0]), job.engine)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             return sentence(error)
 
 
