@@ -74,6 +74,21 @@ def test_a_sweep_comes_back_from_an_object_store(address, truth):
     other.close()
 
 
+@pytest.mark.parametrize("reduce", ["loss", lambda run: {"loss": run.loss[:, -1]}], ids=["pick", "function"])
+def test_runs_are_swept_to_an_object_store_and_resumed(address, reduce, monkeypatch):
+    problem = sc.Problem(sc.DeepLinear((2, 2)), sc.GaussianData(np.eye(2)), sc.init.Gaussian(scale=0.3))
+    asked = ((problem, sc.GD(0.05), sc.Plan(steps=60, saves=1)), {"plan.seed": range(4)})
+    here, there = (sc.sweep(*asked, reduce=reduce, out=out, progress=False) for out in (None, address))
+    assert (here.status == 1).all()
+    monkeypatch.setattr("saddlescope.sweeps.loop.batch", None)
+    monkeypatch.setattr("saddlescope.sweeps.sweep.first", None)
+    again = sc.sweep(*asked, reduce=reduce, out=address, progress=False)
+    for one in (there, again, sc.load(address)):
+        xr.testing.assert_equal(one.drop_vars("seconds").load(), here.drop_vars("seconds"))
+    with pytest.raises(FileExistsError, match="holds another sweep"):
+        sc.sweep(asked[0], {"plan.seed": [1]}, reduce=reduce, out=address, progress=False)
+
+
 def test_addresses_in_words(address, monkeypatch):
     with pytest.raises(FileNotFoundError, match="does not exist; give the store that a sweep wrote"):
         sc.load(address)

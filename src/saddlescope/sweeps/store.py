@@ -72,7 +72,7 @@ class Store:
         """
         repository.icechunk()
         with ExitStack() as held:
-            place, new = (lease if repository.is_address(path) else lock).take(path, overwrite, held)
+            place, new = take(path, overwrite, held)
             if new:
                 _create(place, layout)
             store = cls(place, layout, held)
@@ -256,6 +256,14 @@ def _create(place: Place, layout: Layout) -> None:
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
+
+
+def take(path: Any, overwrite: bool, held: ExitStack) -> tuple[Place, bool]:
+    """The place of a sweep, held alone until ``held`` is closed, and whether a new one can be put there.
+
+    Raises FileExistsError for what is not a sweep, BlockingIOError when another process writes there.
+    """
+    return (lease if repository.is_address(path) else lock).take(path, overwrite, held)
 
 
 def _first_commit(place: Place, layout: Layout) -> None:

@@ -18,7 +18,6 @@ from saddlescope.plan import Plan
 from saddlescope.problem import Problem
 from saddlescope.runs import swept
 from saddlescope.runs.swept import RECORD
-from saddlescope.sweeps import lock
 from saddlescope.sweeps.executors import Executor, connected
 from saddlescope.sweeps.layout import Array, Layout
 from saddlescope.sweeps.loop import FIRST, Flight, Lost, Tally, advance
@@ -27,7 +26,7 @@ from saddlescope.sweeps.progress import progress as reported
 from saddlescope.sweeps.schema import Schema
 from saddlescope.sweeps.setup import Setup, setup_of
 from saddlescope.sweeps.shared import one_blas_thread
-from saddlescope.sweeps.store import Store
+from saddlescope.sweeps.store import Store, take
 from saddlescope.sweeps.work import UnequalVersions, first, sentence
 
 
@@ -120,7 +119,7 @@ def _stored_schema(setup: Setup, out: Any, overwrite: bool) -> Schema | None:
     if out is None:
         return None
     with ExitStack() as held:
-        place, new = lock.take(out, overwrite, held)
+        place, new = take(out, overwrite, held)
         if new:
             return None
         stored, axes = swept.read(place), len(setup.grid.dims)
