@@ -62,7 +62,7 @@ function legend(layers, width) {
   const parts = [];
   for (const layer of layers) {
     if (!("name" in layer) || !layer.name) continue;
-    const room = 32 + 6.9 * layer.name.length;
+    const room = 34 + 7.2 * layer.name.length;
     if (x > MARGIN.left && x + room > width) [x, line] = [MARGIN.left, line + 1];
     const y = 30 + 16 * line;
     parts.push(`${swatch(layer, x, y)}<text x="${x + 22}" y="${y + 4}">${escaped(layer.name)}</text>`);

@@ -55,11 +55,13 @@ function paint() {
 /** Asks for what the state needs; without `full`, for what moves with the slider. @param {boolean} full */
 function ask(full) {
   clearTimeout(resting);
+  document.body.dataset.rest = "false";
   const request = now.view.request(now.state, full);
   const text = JSON.stringify(request);
   if (request && text !== now.asked) {
     now.asked = text;
     now.done = false;
+    document.body.dataset.done = "false";
     send(request, { view: now.view });
     if (!now.known) paint(); // otherwise the first part is drawn, not the old answer to a new question
   } else {
@@ -73,6 +75,7 @@ function ask(full) {
 function rest() {
   const query = toQuery(now.view.key, now.state);
   if (location.hash.slice(1) !== query) history.replaceState(null, "", `#${query}`);
+  document.body.dataset.rest = "true";
 }
 
 /** @param {string} key @param {Value} value @param {boolean} full */

@@ -42,6 +42,29 @@ std::vector<Word> seed_words(uint64_t seed, int n, int purpose) {
   return words;
 }
 
+// Standard normals of one member's stream, the twin of streams.Streams: initial weights are drawn there, by the
+// logarithm and the cosine of the library, which differ from the kernel's own by more than the last bit.
+struct Normals {
+  uint64_t s[4];
+
+  static uint64_t rotate(uint64_t word, int by) { return word << by | word >> (64 - by); }
+
+  uint64_t bits() {
+    const uint64_t result = rotate(s[0] + s[3], 23) + s[0], shifted = s[1] << 17;
+    s[2] ^= s[0], s[3] ^= s[1], s[1] ^= s[2], s[0] ^= s[3], s[2] ^= shifted;
+    s[3] = rotate(s[3], 45);
+    return result;
+  }
+
+  void pair(double (&out)[2]) {
+    const uint64_t word = bits();
+    const double radius = std::sqrt(-2.0 * std::log((double(word >> 24) + 0.5) * 0x1p-40));
+    const double angle = M_PI * ((double(word & 0x7FFFFF) + 0.5) * 0x1p-23 - 0.5);
+    out[0] = radius * (word & (1 << 23) ? -std::cos(angle) : std::cos(angle));
+    out[1] = radius * std::sin(angle);
+  }
+};
+
 // Memory on a cache line, as the kernels want it.
 struct Aligned {
   std::vector<char> bytes;
@@ -55,18 +78,20 @@ std::vector<double> initial(const std::vector<Shape>& shapes, int64_t size, cons
                             uint64_t seed, int n) {
   std::vector<double> weights(size_t(size * n));
   if (!balanced) {
-    // Layer after layer, each with an even number of normals: an odd last one is dropped there.
-    auto words = seed_words<uint64_t>(seed, n, kInit);
-    int64_t from = 0;
-    for (const auto& [rows, columns] : shapes) {
-      const int64_t count = int64_t(rows) * columns;
-      const double scale = *scales++;
-      std::vector<double> drawn(size_t(count * n));
-      for (int first = 0; first < n; first += Lane<double>::count)
-        Streams<double>::normals(words.data(), n, first, count, drawn.data());
-      for (int i = 0; i < n; ++i)
-        for (int64_t j = 0; j < count; ++j) weights[i * size + from + j] = scale * drawn[i * count + j];
-      from += count;
+    // Layer after layer, in pairs: the last half of an odd layer's last pair is dropped.
+    const auto words = seed_words<uint64_t>(seed, n, kInit);
+    for (int i = 0; i < n; ++i) {
+      Normals source;
+      std::copy(&words[4 * i], &words[4 * i] + 4, source.s);
+      double* at = &weights[i * size];
+      for (size_t l = 0; l < shapes.size(); ++l) {
+        const int64_t count = int64_t(shapes[l].rows) * shapes[l].columns;
+        for (int64_t k = 0; k < count; k += 2) {
+          double drawn[2];
+          source.pair(drawn);
+          for (int64_t j = k; j < k + 2 && j < count; ++j) *at++ = scales[l] * drawn[j - k];
+        }
+      }
     }
     return weights;
   }

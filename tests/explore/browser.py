@@ -1,6 +1,5 @@
 """The live page in Chromium: opened with settings in the address, its numbers read back at full precision."""
 
-import functools
 import importlib.resources
 import io
 import shutil
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-DONE = 'body[data-done="true"]'
+DONE = 'body[data-done="true"][data-rest="true"]'
 
 
 def built():
@@ -47,8 +46,7 @@ class Page:
         return self
 
     def wait(self):
-        self.tab.wait_for_selector(DONE, timeout=60_000)
-        self.tab.wait_for_timeout(350)  # a first picture is followed by the full one
+        """Until everything is computed and the address says so."""
         self.tab.wait_for_selector(DONE, timeout=60_000)
 
     @property
@@ -71,20 +69,23 @@ class Page:
         return np.genfromtxt(io.StringIO(text), delimiter=",", names=True, dtype=None, encoding="utf-8")
 
 
-@functools.cache
-def _browser():
+@pytest.fixture(scope="module")
+def chromium():
+    """The browser of a module; its event loop must not outlive it, as other tests run loops too."""
+    built()
     from playwright.sync_api import sync_playwright
 
-    driver = sync_playwright().start()
-    return driver, driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture
-def page():
+def page(chromium):
     """A fresh page; its errors and requests fail the test."""
-    path = built()
-    context = _browser()[1].new_context(viewport={"width": 1280, "height": 900})
-    opened = Page(context, path)
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    opened = Page(context, built())
     yield opened
     context.close()
     assert opened.faults == []

@@ -7,14 +7,14 @@ import tomllib
 
 import numpy as np
 import pytest
-from browser import page
+from browser import chromium, page
 
 import saddlescope as sc
 from saddlescope.engines.native import Native
 from saddlescope.runfile import run_from_toml
 from saddlescope.theory import ModeSDE, flow_time, half_times, plateau_time
 
-__all__ = ["page"]
+__all__ = ["chromium", "page"]
 
 METHODS = {
     "GD": lambda lr, B: sc.GD(lr),

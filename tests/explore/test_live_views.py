@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import numpy as np
 import pytest
-from browser import built, page
+from browser import chromium, page
 from scipy import stats
 
 import saddlescope as sc
@@ -18,7 +18,7 @@ from saddlescope.engines.native import Native
 from saddlescope.runfile import run_from_toml
 from saddlescope.theory import ModeSDE, phases
 
-__all__ = ["page"]
+__all__ = ["chromium", "page"]
 
 VIEWS = ("saddle", "mode", "regimes", "wrong", "balance", "rank", "run")
 
@@ -112,7 +112,6 @@ def test_determinant_and_its_line(page):
 
 
 def test_a_stored_run_is_shown(page, tmp_path):
-    built()
     problem = network((2, 1), (2, 3, 2), 0.5, 0.5)
     sc.simulate(problem, sc.SGD(0.01, 1), sc.Plan(steps=600, saves=6, trajectories=20), out=tmp_path / "run.zarr")
     from saddlescope.explore import page as text
