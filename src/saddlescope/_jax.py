@@ -74,12 +74,3 @@ def precision(dtype: str) -> contextlib.AbstractContextManager[Any]:
     dtype('float64')
     """
     return load().enable_x64(dtype == "float64")
-
-
-def positive(number: Any) -> bool:
-    """Whether a number is above 0; a traced one stands for one that is.
-
-    >>> positive(0.0), positive(0.5)
-    (False, True)
-    """
-    return isinstance(number, load().core.Tracer) or bool(number > 0)

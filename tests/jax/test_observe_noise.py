@@ -312,7 +312,7 @@ def test_noise_is_the_variance_over_batches(sampling, case):
         return part.of(sight)["m_noise"]
 
     other = 1.0 if sampling == "without" else (few - batch) / (few - 1)
-    fixed = replace(table, label_noise=0.0, labels=None)
+    fixed = replace(table, label_noise=None, labels=None)
     found = jax.jit(lambda: (predicted(), predicted(share=other), predicted(table=fixed)))()
     limit = 4.9 * error  # 1e-6, two-sided
     assert abs(found[0] - variance) < limit

@@ -140,13 +140,13 @@ FACTOR = 1.0
 
 def test_a_global_may_change_after_many_programs(monkeypatch):
     """The programs that are kept do not ask for the fingerprint of a model again."""
-    from saddlescope.engines.jax import programs
+    from saddlescope.engines.jax import kept, programs
 
     def apply(params, x):
         return FACTOR * linear(params, x)
 
     monkeypatch.setattr(programs, "_KEPT", [])
-    monkeypatch.setattr(programs, "KEPT", 1)
+    monkeypatch.setattr(kept, "MOST", 1)
     problem = sc.Problem(sc.Model(apply, init), sc.Examples(X, Y))
     for factor in (1.0, 2.0):
         monkeypatch.setattr(sys.modules[__name__], "FACTOR", factor)

@@ -11,6 +11,7 @@ from jax import numpy as jnp
 import saddlescope as sc
 from saddlescope import _jax
 from saddlescope.engines.jax import rules
+from saddlescope.engines.jax.numbers_of_models import Numbers
 from saddlescope.engines.step import decode
 from saddlescope.schedules import Cosine, Warmup
 from support import waves
@@ -68,7 +69,10 @@ def gradients(dtype="float64"):
 def ours(method, dtype="float64", start=None):
     """Leaves after every step."""
     step = decode(PROBLEM, method, sc.Plan(steps=STEPS, dtype=dtype))
-    rule, params = rules.rule(step), jax.tree.map(lambda leaf: leaf.astype(dtype), MODEL.init(jax.random.key(0)))
+    rule, params = (
+        rules.rule(method, Numbers.of(step)),
+        jax.tree.map(lambda leaf: leaf.astype(dtype), MODEL.init(jax.random.key(0))),
+    )
     state, path = rule.start(params), []
     assert isinstance(state, tuple) and all(isinstance(leaf, jax.Array) for leaf in state)
     update = jax.jit(rule.update)

@@ -173,7 +173,7 @@ def _with_labels(model: Any, params: Params, x: jax.Array, y: jax.Array) -> tupl
 
 def label_variance(table: Any) -> Callable[[jax.Array, jax.Array], jax.Array] | None:
     """``(a, y) → aᵀKa`` of every sample (c,), K the covariance of a fresh label with mean y; None for fixed labels."""
-    if _jax.positive(table.label_noise):
+    if table.label_noise is not None:
         return lambda slopes, y: table.label_noise**2 * (slopes**2).reshape(len(slopes), -1).sum(axis=1)
     if not random_class(table):
         return None
@@ -187,13 +187,13 @@ def label_variance(table: Any) -> Callable[[jax.Array, jax.Array], jax.Array] | 
 
 def fresh_entries(table: Any) -> int:
     """Columns of a root of K; 0 for fixed labels."""
-    return math.prod(table.mean_y.shape[1:]) if _jax.positive(table.label_noise) or random_class(table) else 0
+    return math.prod(table.mean_y.shape[1:]) if table.label_noise is not None or random_class(table) else 0
 
 
 def label_root(table: Any, y: jax.Array, column: jax.Array) -> jax.Array:
     """A column of a root of K, of the shape of y: ``δ e_c``, or ``√q_c (e_c − q)`` for the mean y = q."""
     unit = (jnp.arange(y.size) == column).astype(y.dtype).reshape(y.shape)
-    return table.label_noise * unit if _jax.positive(table.label_noise) else jnp.sqrt(y[column]) * (unit - y)
+    return table.label_noise * unit if table.label_noise is not None else jnp.sqrt(y[column]) * (unit - y)
 
 
 def random_class(table: Any) -> bool:

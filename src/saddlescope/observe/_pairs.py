@@ -63,7 +63,7 @@ def _gradients(model: Model, data: Any, params: Any, sides: Any) -> tuple[Any, A
     table = SimpleNamespace(
         x=jnp.asarray(data.X),
         mean_y=jnp.asarray(getattr(data, "targets_mean", data.Y)),
-        label_noise=data.label_noise,
+        label_noise=data.label_noise or None,
         labels=getattr(data, "labels", None),
     )
     leaves = tuple(jnp.asarray(leaf, "float64") for leaf in _arrays(model, params))

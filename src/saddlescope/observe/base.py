@@ -92,7 +92,8 @@ class Sight:
     """One member at one save: the model, its params, the samples on the device, and the noise of the method.
 
     ``temperature`` and ``lr`` are those of the save's step (traced), ``step`` is the description of the method's step;
-    ``sums`` are those of the observation.
+    ``sums`` are those of the observation. Runs that differ in numbers share what is compiled: numbers of the run are
+    those of ``step`` and ``table``, while a number of ``step.method`` and ``step.data`` is infinite.
     """
 
     model: Any

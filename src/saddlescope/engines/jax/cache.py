@@ -10,6 +10,8 @@ import numpy as np
 from jax.extend.core import Jaxpr, jaxprs_in_params
 
 from saddlescope.engines.jax import convolution, draws
+from saddlescope.engines.jax.kept import Memory, kept
+from saddlescope.engines.jax.numbers_of_models import form_of, key_of
 from saddlescope.engines.jax.table import Table
 from saddlescope.engines.step import Step
 from saddlescope.networks.model import Model
@@ -23,7 +25,10 @@ FEWEST, MOST = 2, 256
 
 def members_together(model: Model, table: Table, step: Step) -> int:
     """Members of a chunk on a processor, from the sizes of all arrays in the gradient of one member."""
+    return kept(_KEPT, key_of(form_of(step)), lambda: _counted(model, table, step))
 
+
+def _counted(model: Model, table: Table, step: Step) -> int:
     computed = convolution.of_model(model)
 
     def gradient(leaves: Any, table: Table) -> Any:
@@ -33,6 +38,9 @@ def members_together(model: Model, table: Table, step: Step) -> int:
     leaves = tuple(jax.ShapeDtypeStruct(leaf.shape, step.dtype) for leaf in model.leaves)
     size = max(1, written(jax.make_jaxpr(gradient)(leaves, table).jaxpr))
     return min(max(CACHE // size, FEWEST), MOST)
+
+
+_KEPT: Memory[int] = []
 
 
 def written(jaxpr: Jaxpr) -> int:

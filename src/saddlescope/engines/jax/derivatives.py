@@ -134,10 +134,11 @@ def run_of_model(
 
 def traced(member: Member, table: Table, settings: Settings) -> Member:
     """The member with these samples, and the settings in place of the numbers of method and data."""
-    lr, temperature, noise, decay = (jnp.asarray(value, member.step.dtype) for value in settings)
-    dt = lr if member.step.dt == member.step.lr else member.step.dt
-    step = replace(member.step, lr=lr, dt=dt, temperature=temperature, decay=decay)
-    return replace(member, step=step, table=replace(table, label_noise=noise) if table.label_noise > 0 else table)
+    lr, temperature, noise, decay = (jnp.asarray(value, member.form.dtype) for value in settings)
+    dt = lr if member.form.dt == member.form.lr else member.numbers.dt
+    numbers = member.numbers._replace(lr=lr, dt=dt, temperature=temperature, decay=decay)
+    noisy = table if table.label_noise is None else replace(table, label_noise=noise)
+    return replace(member, table=noisy, numbers=numbers)
 
 
 def _start(step: Step, weights: Any, words: Any) -> Chunk:

@@ -19,7 +19,6 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
-from saddlescope import _jax
 from saddlescope.engines.step import Step
 
 if TYPE_CHECKING:
@@ -132,7 +131,7 @@ def _taken(table: Table, index: Any, key: Any) -> tuple[Any, Any]:
     """Inputs and labels of these samples (None: all), with fresh label noise, or classes drawn anew."""
     key = jax.random.fold_in(key, LABELS)
     x, y, mean = (part if index is None else part[index] for part in (table.x, table.y, table.mean_y))
-    if _jax.positive(table.label_noise):
+    if table.label_noise is not None:
         return x, y + table.label_noise * jax.random.normal(key, y.shape, y.dtype)
     return x, (mean if table.labels is None or not table.labels.random else classes(key, mean))
 
@@ -160,7 +159,7 @@ def _noise(table: Table, step: Step, key: Any) -> tuple[Any, Any]:
 
 def fresh(table: Table) -> bool:
     """Whether labels are random anew at every use."""
-    return _jax.positive(table.label_noise) or (table.labels is not None and table.labels.random)
+    return table.label_noise is not None or (table.labels is not None and table.labels.random)
 
 
 def spread(table: Table, scale: Any, xi: Any, z: Any = None) -> tuple[Any, Any]:
@@ -168,7 +167,7 @@ def spread(table: Table, scale: Any, xi: Any, z: Any = None) -> tuple[Any, Any]:
     weights = scale * (xi - xi.mean())
     if z is None:
         return weights, None
-    if _jax.positive(table.label_noise):
+    if table.label_noise is not None:
         return weights, scale * table.label_noise * z
     q = table.mean_y
     roots = jnp.sqrt(q)  # (diag √q − q √qᵀ) z has the covariance diag q − q qᵀ of a class drawn from q

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from saddlescope import _jax
 from saddlescope._arrays import Floats
-from saddlescope.engines.jax import flow
 from saddlescope.engines.jax.cache import members_together
 from saddlescope.engines.jax.layout import Layout
 from saddlescope.engines.jax.member import Member
+from saddlescope.engines.jax.numbers_of_models import Numbers
 from saddlescope.engines.jax.programs import halves, programs
 from saddlescope.engines.jax.table import Table
 from saddlescope.engines.protocol import OneByOne, check_advance
@@ -56,6 +56,7 @@ class Ensemble(OneByOne):
         if self.model.stored:
             self.model.apply()
         self._observations = tuple(one for one in plan.observe if isinstance(one, Observation))
+        self._numbers = Numbers.of(self.step)
         devices, chunk = _jax.devices(plan.threads), None
         with _jax.precision(plan.dtype):
             self.table = Table.of(problem.data, plan.dtype)  # type: ignore[arg-type]
@@ -66,13 +67,14 @@ class Ensemble(OneByOne):
     def arrange(self, layout: Layout) -> None:
         """Compute the members in another layout; results are the same."""
         self.layout = layout
-        self._programs = programs(self.model, self.table, self.step, self._observations, layout)
-        self._flow = flow.Flow(self.model, self.step, layout)
+        self._programs = programs(self.model, self.step, self._observations, layout)
+        with _jax.precision(self.plan.dtype):
+            self._shared: tuple[Table, Numbers] = layout.shared((self.table, self._numbers))
 
     @property
     def member(self) -> Member:
         """One member, as functions that JAX can trace."""
-        return self._programs.member(self.table)
+        return replace(self._programs.member(self.table, self._numbers), form=self.step)
 
     @property
     def compilations(self) -> int:
@@ -89,14 +91,14 @@ class Ensemble(OneByOne):
         plan = self.plan
         with _jax.precision(plan.dtype), _in_words():
             members = self.layout.spread(halves(plan.member_indices))
-            started = self._programs.start(members, halves(plan.seed), self.table)
+            started = self._programs.start(members, halves(plan.seed), *self._shared)
             return self._state(*self.layout.gathered(started))
 
     def start(self, leaves: tuple[Any, ...], words: NDArray[Any]) -> State:
         """The ensemble at step 0 with these leaves (n, …) and key words (n, 2)."""
         leaves = tuple(np.asarray(leaf, self.plan.dtype) for leaf in leaves)
         with _jax.precision(self.plan.dtype), _in_words():
-            begun = self._programs.restart(self.layout.spread(leaves), self.table)
+            begun = self._programs.restart(self.layout.spread(leaves), *self._shared)
             velocity, sums = self.layout.gathered(begun)
         return self._state(leaves, velocity, sums, words)
 
@@ -122,10 +124,10 @@ class Ensemble(OneByOne):
         check_advance(self.step, state, until, normals)
         with _jax.precision(self.plan.dtype), _in_words():
             if self.step.continuous:
-                return self._flow.advance(self.table, state, until)
+                return self._programs.flow.advance(*self._shared, state, until)
             for first, last, factors in self._windows(state.step, until):
                 carried = (state.weights, state.velocity, state.sums, state.status.astype(np.int32), state.words)
-                moved = self._programs.walk(self.layout.spread(carried), self.table, first, last, factors)
+                moved = self._programs.walk(self.layout.spread(carried), *self._shared, first, last, factors)
                 leaves, velocity, sums, status = self.layout.gathered(moved)
                 status = status.astype(np.int64)
                 state = replace(state, step=last, weights=leaves, velocity=velocity, sums=sums, status=status)
@@ -144,7 +146,7 @@ class Ensemble(OneByOne):
         leaves = state.weights
         if self.step.continuous:
             with _jax.precision(self.plan.dtype):
-                leaves = self._flow.landed(self.table, state)
+                leaves = self._programs.flow.landed(*self._shared, state)
         return tuple(np.asarray(leaf, np.float64) for leaf in leaves)
 
     def observe(self, state: State) -> dict[str, Floats]:
@@ -153,7 +155,7 @@ class Ensemble(OneByOne):
             leaves = tuple(np.asarray(leaf, self.plan.dtype) for leaf in self.weights(state))
             factor = np.asarray(self.step.factor(state.step), self.plan.dtype)
             found = self.layout.gathered(
-                self._programs.see(self.layout.spread((leaves, state.sums)), factor, self.table)
+                self._programs.see(self.layout.spread((leaves, state.sums)), factor, *self._shared)
             )
         shown = {name: np.array(values, np.float64) for name, values in found.items()}
         for values in shown.values():

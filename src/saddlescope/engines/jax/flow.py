@@ -27,8 +27,8 @@ from jax.flatten_util import ravel_pytree
 
 from saddlescope._arrays import Layers
 from saddlescope.engines.dormand_prince import ERROR, EXPONENT, GROW, SAFETY, SHRINK, SLOW, STAGES, STUCK
+from saddlescope.engines.jax.numbers_of_models import Numbers
 from saddlescope.engines.state import State
-from saddlescope.engines.step import Step
 
 RTOL = 1e-10
 FLOOR = 1e-3
@@ -39,57 +39,60 @@ _ROWS = np.array([(*row, *[0.0] * (_ORDER - len(row))) for row in ((), *STAGES)]
 
 
 class Flow:
-    """Gradient flow of the members of one ensemble; ``layout`` spreads them over chunks and devices."""
+    """Gradient flow of the members of ensembles; ``layout`` spreads them over chunks and devices."""
 
-    def __init__(self, model: Any, step: Step, layout: Any) -> None:
-        self.model, self.step, self.layout = model, step, layout
+    def __init__(self, model: Any, layout: Any) -> None:
+        self.model, self.layout = model, layout
 
-    def advance(self, table: Any, state: State, until: int) -> State:
+    def advance(self, table: Any, numbers: Numbers, state: State, until: int) -> State:
         """The ensemble at step ``until``, with all steps of the integrator that end by ``until · lr``."""
-        leaves, time, size = self._integrated(table, state, until, landing=False)
-        lost = (state.status == 0) & ~np.asarray(_moving(time, size, self.step.lr))
+        leaves, time, size = self._integrated(table, numbers, state, until, landing=False)
+        lr = np.asarray(numbers.lr)
+        lost = (state.status == 0) & ~np.asarray(_moving(time, size, lr))
         for leaf in leaves:
             leaf[lost] = np.nan
-        status = np.where(lost, np.maximum(np.floor(time / self.step.lr), 1), state.status).astype(np.int64)
+        status = np.where(lost, np.maximum(np.floor(time / lr), 1), state.status).astype(np.int64)
         return replace(state, step=until, weights=leaves, status=status, clock=np.stack([time, size], axis=1))
 
-    def landed(self, table: Any, state: State) -> Layers:
+    def landed(self, table: Any, numbers: Numbers, state: State) -> Layers:
         """The leaves at the state's own time (n, …)."""
-        return self._integrated(table, state, state.step, landing=True)[0]
+        return self._integrated(table, numbers, state, state.step, landing=True)[0]
 
-    def _integrated(self, table: Any, state: State, until: int, landing: bool) -> tuple[Layers, Any, Any]:
+    def _integrated(
+        self, table: Any, numbers: Numbers, state: State, until: int, landing: bool
+    ) -> tuple[Layers, Any, Any]:
         """Leaves, time and next step of every member."""
         time, size = state.clock.T
-        end = np.where(state.status == 0, self.step.lr * until, -np.inf)
+        end = np.where(state.status == 0, np.asarray(numbers.lr) * until, -np.inf)
         spread = self.layout.spread((state.weights, time, size, end))
-        return self.layout.gathered(self._compiled(spread, table, np.bool_(landing)))
+        return self.layout.gathered(self._compiled(spread, table, numbers, np.bool_(landing)))
 
     @cached_property
     def _compiled(self) -> Callable[..., Any]:
-        return jax.jit(self.layout.each(jax.vmap(self._member, in_axes=(0, None, None))))
+        return jax.jit(self.layout.each(jax.vmap(self._member, in_axes=(0, None, None, None))))
 
-    def _member(self, carried: Any, table: Any, landing: Any) -> Any:
+    def _member(self, carried: Any, table: Any, numbers: Numbers, landing: Any) -> Any:
         """Leaves, time and next step of one member at its ``end``, reached by a shortened step where it is landing."""
         leaves, time, size, end = carried
         start, unravel = ravel_pytree(self.model.unflatten(leaves))
-        step = self.step
 
         def field(theta: Any) -> Any:
             def loss(params: Any) -> Any:
                 return self.model.losses(params, table.x, table.mean_y).mean()
 
-            return -ravel_pytree(jax.grad(loss)(unravel(theta)))[0] - step.decay * theta
+            slope = -ravel_pytree(jax.grad(loss)(unravel(theta)))[0]
+            return slope if numbers.decay is None else slope - numbers.decay * theta
 
         def on_the_way(carried: Any) -> Any:
             _, time, size = carried
-            return jnp.where(landing, time < end, time + size <= end) & _moving(time, size, step.lr)
+            return jnp.where(landing, time < end, time + size <= end) & _moving(time, size, numbers.lr)
 
         def attempt(carried: Any) -> Any:
             theta, time, size = carried
             left = end - time
             h = jnp.where(landing, jnp.minimum(size, left), size)
             after, error = _attempt(field, theta, h)
-            known, floor = jnp.isfinite(error), FLOOR * step.lr
+            known, floor = jnp.isfinite(error), FLOOR * numbers.lr
             accepted = known & ((error <= 1) | (h <= floor))
             longer = jnp.maximum(h * jnp.clip(SAFETY * error**EXPONENT, SHRINK, GROW), floor)
             reached = jnp.where(landing & (h == left), end, time + h)
@@ -120,6 +123,6 @@ def _along(row: Any, slopes: Any) -> Any:
     return (row[:, None] * slopes).sum(axis=0)
 
 
-def _moving(time: Any, size: Any, unit: float) -> Any:
+def _moving(time: Any, size: Any, unit: Any) -> Any:
     """Whether steps of this size still advance the time."""
     return (time + size > time) & (size > jnp.minimum(SLOW * time, STUCK * unit))

@@ -48,6 +48,10 @@ class Layout:
 
         return jax.tree.map(put, arrays)
 
+    def shared(self, arrays: Any) -> Any:
+        """Arrays that all members share, on all devices."""
+        return jax.device_put(arrays, NamedSharding(self.mesh, PartitionSpec()))
+
     def each(self, chunked: Callable[..., Any]) -> Callable[..., Any]:
         """A function of a chunk of members, and of what all share, for all chunks of all devices."""
 

@@ -1,7 +1,7 @@
 """One member of an ensemble of a Model: its start, a step, and what a save shows, as functions that JAX can trace.
 
 A step is ``θ ← rule(θ, g)``, with the gradient estimate g of ``draws.py`` and the update of ``rules.py``. The numbers
-of the step and the label noise of the table may be traced.
+and the table may be traced.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 import jax
 from jax import numpy as jnp
 
-from saddlescope import _jax
 from saddlescope.engines.jax import draws, rules
+from saddlescope.engines.jax.numbers_of_models import Numbers
 from saddlescope.engines.jax.table import Table
 from saddlescope.engines.step import Step
 from saddlescope.networks.model import Model
@@ -24,12 +24,21 @@ from saddlescope.observe.base import Now, Observation, Sight
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """A member on these samples; its state is (leaves, state of the optimizer, sums, status)."""
+    """A member on these samples; its state is (leaves, state of the optimizer, sums, status).
+
+    Of the ``form`` no number is used but those that are 0.
+    """
 
     model: Model
     table: Table
-    step: Step
+    form: Step
+    numbers: Numbers
     observations: tuple[Observation, ...]
+
+    @cached_property
+    def step(self) -> Step:
+        """The step of the form and the numbers."""
+        return self.numbers.within(self.form)
 
     def begun(self, leaves: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """State of the optimizer and sums before the first step."""
@@ -59,7 +68,7 @@ class Member:
 
     @cached_property
     def _rule(self) -> rules.Rule:
-        return rules.rule(self.step)
+        return rules.rule(self.form.method, self.numbers)
 
     def _sight(self, params: Any, factor: Any) -> Sight:
         step = self.step
@@ -88,6 +97,6 @@ class Member:
 def loss(sight: Sight) -> Any:
     """Mean loss of a member over the training samples, that of fresh label noise included: ``½ dy δ²``."""
     mean = sight.losses.mean()
-    if sight.model.loss == "squared" and _jax.positive(sight.table.label_noise):
+    if sight.model.loss == "squared" and sight.table.label_noise is not None:
         mean = mean + 0.5 * math.prod(sight.table.y.shape[1:]) * sight.table.label_noise**2
     return mean

@@ -13,23 +13,22 @@ Source: Polyak 1964; Kingma & Ba 2015, ICLR, arXiv 1412.6980; Loshchilov & Hutte
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 from jax import numpy as jnp
 
-from saddlescope import _jax
-from saddlescope.engines.step import Step
+from saddlescope.engines.jax.numbers_of_models import Numbers
 from saddlescope.methods import Adam, AdamW
+from saddlescope.methods import Rule as Method
 
 
 @dataclass(frozen=True, eq=False)
 class Rule:
     """Plain steps, which keep nothing between steps."""
 
-    step: Step
+    numbers: Numbers
 
     def start(self, params: Any) -> tuple[Any, ...]:
         """State of the optimizer before the first step: leaves like those of the params, none for plain steps."""
@@ -39,14 +38,17 @@ class Rule:
         self, params: Any, gradient: Any, state: tuple[Any, ...], number: Any, factor: Any
     ) -> tuple[Any, tuple[Any, ...]]:
         """Params and state after step ``number`` (from 0) with this gradient and the schedule's factor."""
-        size = self.step.dt * factor
-        return _map(lambda w, g: w - size * g, params, self.pull(params, gradient)), state
+        return self.along(params, self.pull(params, gradient), factor), state
+
+    def along(self, params: Any, pull: Any, factor: Any) -> Any:
+        """``θ − h`` times a pull."""
+        size = self.numbers.dt * factor
+        return _map(lambda w, g: w - size * g, params, pull)
 
     def pull(self, params: Any, gradient: Any) -> Any:
         """``g + γθ``."""
-        return (
-            _map(lambda w, g: g + self.step.decay * w, params, gradient) if _jax.positive(self.step.decay) else gradient
-        )
+        decay = self.numbers.decay
+        return gradient if decay is None else _map(lambda w, g: g + decay * w, params, gradient)
 
 
 class HeavyBall(Rule):
@@ -60,13 +62,13 @@ class HeavyBall(Rule):
         self, params: Any, gradient: Any, state: tuple[Any, ...], number: Any, factor: Any
     ) -> tuple[Any, tuple[Any, ...]]:
         """``p ← μp − h(g + γθ)``, ``θ ← θ + p``."""
-        size, pulls = self.step.dt * factor, jax.tree.leaves(self.pull(params, gradient))
-        velocity = tuple(self.step.momentum * p - size * g for p, g in zip(state, pulls, strict=True))
+        size, pulls = self.numbers.dt * factor, jax.tree.leaves(self.pull(params, gradient))
+        velocity = tuple(self.numbers.momentum * p - size * g for p, g in zip(state, pulls, strict=True))
         return _map(jnp.add, params, jax.tree.unflatten(jax.tree.structure(params), velocity)), velocity
 
 
 class Adaptive(Rule):
-    """Adam, or AdamW; its state is m and then v."""
+    """Adam; its state is m and then v."""
 
     def start(self, params: Any) -> tuple[Any, ...]:
         """m = v = 0."""
@@ -75,28 +77,40 @@ class Adaptive(Rule):
     def update(
         self, params: Any, gradient: Any, state: tuple[Any, ...], number: Any, factor: Any
     ) -> tuple[Any, tuple[Any, ...]]:
-        """``θ ← θ − h m̂/(√v̂ + ε)``, and ``− hγθ`` for AdamW."""
-        method, size = self.step.method, self.step.dt * factor
-        assert isinstance(method, (Adam, AdamW))
-        apart = isinstance(method, AdamW)
-        leaves, tree = jax.tree.flatten(params)
-        pulls = jax.tree.leaves(gradient if apart else self.pull(params, gradient))
-        (first, second), half = method.betas, len(leaves)
-        m = tuple(first * m + (1 - first) * g for m, g in zip(state[:half], pulls, strict=True))
-        v = tuple(second * v + (1 - second) * g * g for v, g in zip(state[half:], pulls, strict=True))
-        of_m, of_v = (_warmed(beta, number, leaves[0].dtype) for beta in method.betas)
-        steps = [(a / of_m) / (_root(b / of_v) + method.eps) for a, b in zip(m, v, strict=True)]
-        if apart:
-            steps = [move + self.step.decay * w for move, w in zip(steps, leaves, strict=True)]
-        moved = [w - size * move for w, move in zip(leaves, steps, strict=True)]
-        return jax.tree.unflatten(tree, moved), m + v
+        """``θ ← θ − h m̂/(√v̂ + ε)``."""
+        step, state = self.step(params, self.pull(params, gradient), state, number)
+        return self.along(params, step, factor), state
+
+    def step(self, params: Any, pull: Any, state: tuple[Any, ...], number: Any) -> tuple[Any, tuple[Any, ...]]:
+        """``m̂/(√v̂ + ε)``, like the params, and the state."""
+        pulls, tree = jax.tree.flatten(pull)
+        (b1, rest1, log1), (b2, rest2, log2) = self.numbers.averages
+        half, dtype = len(pulls), pulls[0].dtype
+        m = tuple(b1 * m + rest1 * g for m, g in zip(state[:half], pulls, strict=True))
+        v = tuple(b2 * v + rest2 * g * g for v, g in zip(state[half:], pulls, strict=True))
+        of_m, of_v = _warmed(log1, number, dtype), _warmed(log2, number, dtype)
+        steps = [(a / of_m) / (_root(b / of_v) + self.numbers.eps) for a, b in zip(m, v, strict=True)]
+        return jax.tree.unflatten(tree, steps), m + v
 
 
-def rule(step: Step) -> Rule:
-    """The rule of a step."""
-    if isinstance(step.method, (Adam, AdamW)):
-        return Adaptive(step)
-    return HeavyBall(step) if step.momentum else Rule(step)
+class AdaptiveApart(Adaptive):
+    """AdamW."""
+
+    def update(
+        self, params: Any, gradient: Any, state: tuple[Any, ...], number: Any, factor: Any
+    ) -> tuple[Any, tuple[Any, ...]]:
+        """``θ ← θ − h(m̂/(√v̂ + ε) + γθ)``."""
+        step, state = self.step(params, gradient, state, number)
+        return self.along(params, self.pull(params, step), factor), state
+
+
+def rule(method: Method, numbers: Numbers) -> Rule:
+    """The rule of a method."""
+    if isinstance(method, AdamW):
+        return AdaptiveApart(numbers)
+    if isinstance(method, Adam):
+        return Adaptive(numbers)
+    return Rule(numbers) if numbers.momentum is None else HeavyBall(numbers)
 
 
 def _slope_of_root(at: tuple[Any], along: tuple[Any]) -> tuple[Any, Any]:
@@ -109,9 +123,9 @@ _root = jax.custom_jvp(jnp.sqrt)
 _root.defjvp(_slope_of_root)
 
 
-def _warmed(beta: float, number: Any, dtype: Any) -> Any:
+def _warmed(log_beta: Any, number: Any, dtype: Any) -> Any:
     """``1 − β^k`` in step k = number + 1, without the cancellation for β near 1."""
-    return -jnp.expm1((jnp.asarray(number, dtype) + 1) * (math.log(beta) if beta else -math.inf))
+    return -jnp.expm1((jnp.asarray(number, dtype) + 1) * log_beta)
 
 
 def _zeros(params: Any) -> tuple[Any, ...]:

@@ -8,7 +8,6 @@ from typing import Any
 import jax
 from jax import numpy as jnp
 
-from saddlescope import _jax
 from saddlescope.engines.jax import draws
 from saddlescope.engines.jax.sde import Settings
 from saddlescope.engines.jax.table import Table
@@ -31,7 +30,7 @@ def drift(step: Step, table: Table, params: Any, settings: Settings) -> Any:
 
 def noise(step: Step, table: Table, params: Any, normals: tuple[Any, ...], settings: Settings) -> Any:
     """``√T C^{1/2} ζ``, linear in the normals ζ, by one backward pass; C, of one sample's gradient, is not formed."""
-    if _jax.positive(table.label_noise):
+    if table.label_noise is not None:
         table = replace(table, label_noise=settings.label_noise)
     scale = -jnp.sqrt(settings.temperature / table.samples)
     weights, labels = draws.spread(table, scale, *normals)

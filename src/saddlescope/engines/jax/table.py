@@ -16,14 +16,15 @@ Array = Any
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["x", "y", "mean_y", "x_test", "y_test"],
-    meta_fields=["label_noise", "labels"],
+    data_fields=["x", "y", "mean_y", "x_test", "y_test", "label_noise"],
+    meta_fields=["labels"],
 )
 @dataclass(frozen=True, eq=False)
 class Table:
     """Inputs ``x`` (n, …) and labels ``y`` (n, …), labels ``mean_y`` of the mean loss, samples held out (or None).
 
-    ``label_noise`` δ is the standard deviation of fresh noise on float labels, ``labels`` how classes are drawn.
+    ``label_noise`` δ is the standard deviation of fresh noise on float labels, None without; ``labels`` is how classes
+    are drawn.
     """
 
     x: Array
@@ -31,7 +32,7 @@ class Table:
     mean_y: Array
     x_test: Array | None
     y_test: Array | None
-    label_noise: float
+    label_noise: Array | None
     labels: Any
 
     @classmethod
@@ -51,7 +52,8 @@ class Table:
         mean = data.targets_mean if isinstance(data, Examples) else data.Y
         x_test, y_test = (None, None) if data.test_samples is None else map(put, data.test_samples)
         labels = getattr(data, "labels", None)
-        return cls(put(data.X), put(data.Y), put(mean), x_test, y_test, data.label_noise, labels)
+        noise = np.asarray(data.label_noise, dtype) if data.label_noise > 0 else None
+        return cls(put(data.X), put(data.Y), put(mean), x_test, y_test, noise, labels)
 
     @property
     def samples(self) -> int:
