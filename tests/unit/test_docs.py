@@ -165,3 +165,18 @@ def test_run_files_of_the_reference_describe_runs(tmp_path):
     for tables in (whole, whole | data | method_and_plan | narrow):
         problem, method, plan = run_from_toml(tomli_w.dumps(tables), tmp_path)
         assert plan.steps == 20_000 and method.lr and problem.network.depth == 3
+
+
+def test_a_live_view_is_framed_and_has_a_link(extension):
+    html = extension("live").frame("view=mode&T=0.05", "../_static/", "Drag s₀ & s*.")
+    assert '<iframe loading="lazy" title="Live view: One mode" ' in html
+    assert 'src="../_static/explore.html#view=mode&amp;T=0.05&amp;compact=1"' in html
+    assert '<a href="../_static/explore.html#view=mode&amp;T=0.05">' in html and "Drag s₀ &amp; s*." in html
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "{live}" in page.read_text(encoding="utf-8")])
+def test_live_views_exist(extension, page):
+    views = re.findall(r"```\{live\} view=(\w+)", page.read_text(encoding="utf-8"))
+    assert views and set(views) <= set(extension("live").TITLES)
+    for view in views:
+        assert (DOCS.parent / "explore" / "src" / "views" / f"{view}.js").exists()
