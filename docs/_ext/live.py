@@ -1,6 +1,6 @@
 """``{live}``: a view of the live page inside a page of the site, loaded when a reader scrolls to it.
 
-The argument is a view with its settings, as in the address of the live page: ``view=mode&T=0.05``. The page is one file,
+The argument is a view with its settings, as in the address of the page: ``view=mode&T=0.05``. The page is one file,
 ``explore.html``, which ``make page`` builds. Where no script runs, the figures of the notebook around it remain.
 """
 
