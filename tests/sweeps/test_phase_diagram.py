@@ -28,7 +28,8 @@ def test_cells_lie_around_their_coordinates_and_have_their_values():
     figure = phase_diagram(made(values), "mass")
     corners = mesh(figure).get_coordinates()
     x, y = corners[0, :, 0], corners[:, 0, 1]
-    np.testing.assert_allclose((x[1:] + x[:-1]) / 2, SIGMA)
+    np.testing.assert_allclose((x[2:] + x[1:-1]) / 2, SIGMA[1:])
+    assert x[0] == 0  # not half a cell below the first, since label noise is not negative
     np.testing.assert_allclose(np.sqrt(y[1:] * y[:-1]), T)  # edges in the geometric middle on a logarithmic axis
     np.testing.assert_array_equal(mesh(figure).get_array(), values)
     assert figure.axes[0].get_xscale() == "linear" and figure.axes[0].get_yscale() == "log"
@@ -48,7 +49,7 @@ def test_runs_without_a_value_are_hatched_and_nothing_else():
     cells = [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
     assert sorted((patch.get_hatch(), round(patch.get_x() + patch.get_width() / 2, 6)) for patch in cells) == [
         ("////", SIGMA[4]),
-        ("xxxx", SIGMA[0]),
+        ("xxxx", round((0.0 + (SIGMA[0] + SIGMA[1]) / 2) / 2, 6)),
     ]
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["diverged", "raised"]
     assert not phase_diagram(made(np.ones((4, 5))), "mass").axes[0].patches  # of those, some trajectories diverged
@@ -61,6 +62,12 @@ def test_boundaries_are_functions_or_points():
     drawn = figure.axes[0].lines[1].get_xydata()
     np.testing.assert_allclose(drawn[:, 1], 2 / (2 + drawn[:, 0] ** 2))
     np.testing.assert_array_equal(figure.axes[0].lines[3].get_xydata(), np.transpose(points))
+
+
+def test_boundaries_are_asked_for_no_negative_values():
+    seen = []
+    phase_diagram(made(np.ones((4, 5))), "mass", boundaries={"T_c": lambda s: seen.append(s.min()) or 2 / (2 + s**2)})
+    assert min(seen) == 0
 
 
 def test_colours_are_logarithmic_over_orders_of_magnitude():

@@ -63,7 +63,7 @@ def phase_diagram(
     def draw(place: Axes) -> None:
         place.grid(False)
         numbers = np.ma.masked_invalid(values.values.astype(float))
-        edges = _edges(places_x), _edges(places_y)
+        edges = _edges_of(along_x), _edges_of(along_y)
         mesh = place.pcolormesh(*edges, numbers, cmap="viridis", norm=_norm(numbers))
         place.figure.colorbar(mesh, ax=place, label=label(values))
         for along, places, scale, ticks in (
@@ -141,6 +141,12 @@ def _logarithmic(places: Floats) -> bool:
         return False
     ratios, gaps = np.abs(np.diff(np.log(places))), np.abs(np.diff(places))
     return bool(ratios.std() * gaps.mean() < gaps.std() * ratios.mean())
+
+
+def _edges_of(along: xr.DataArray) -> Floats:
+    """Edges of the cells along a coordinate; one without negative values has none below 0."""
+    edges = _edges(_places(along))
+    return np.maximum(edges, 0.0) if along.dtype.kind in "iuf" and along.values.min() >= 0 else edges
 
 
 def _edges(places: Floats) -> Floats:
