@@ -6,6 +6,7 @@ import re
 import signal
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -335,6 +336,7 @@ WRONG = {
         "axis 'plan.seed' must hold at most 10,000,000 values, got 1,000",
     ),
     "client": (BASE, AXES, {"client": 0}, "client must be a number of processes of at least 1, got 0"),
+    "client as a class": (BASE, AXES, {"client": ThreadPoolExecutor}, "client must be .*, got <class .*ThreadPool"),
     "client of a kind": (BASE, AXES, {"client": [1]}, "client must be a number of processes, a distributed.Client"),
 }
 

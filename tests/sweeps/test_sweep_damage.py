@@ -32,15 +32,23 @@ def sweep():
     return layout(curve=30)
 
 
-@pytest.fixture
-def stored(tmp_path):
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
     """The first runs of a sweep in a store, and the datasets of these runs and of all."""
     one = sweep()
-    store = filled(Store.open(tmp_path / "original.zarr", one), one, range(DONE))
-    store.tidy()
-    store.close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layouts, "BLOCK_RUNS", 20)
+        store = filled(Store.open(tmp_path_factory.mktemp("made") / "sweep.zarr", one), one, range(DONE))
+        store.tidy()
+        store.close()
     part = filled(Memory(one), one, range(DONE)).dataset()
     return store.place, part, filled(Memory(one), one, range(one.size)).dataset()
+
+
+@pytest.fixture
+def stored(made, tmp_path):
+    place, part, whole = made
+    return Path(shutil.copytree(place, tmp_path / "original.zarr")), part.copy(deep=True), whole.copy(deep=True)
 
 
 def damage(kind, store, rng):
@@ -120,10 +128,10 @@ def judged(found: Counter) -> Counter[str]:
 
 def test_no_damage_to_a_sweep_is_used(stored, tmp_path):
     rng, found = np.random.default_rng(0), Counter()
-    for number in range(40):
+    for number in range(24):
         trial(KINDS[number % len(KINDS)], stored, tmp_path / "copy.zarr", rng, found)
     total = judged(found)
-    assert total["read refused"] > 12 and total["resumed right"] > 12, "the damages do harm, and sweeps are resumed"
+    assert total["read refused"] > 7 and total["resumed right"] > 7, "the damages do harm, and sweeps are resumed"
 
 
 @pytest.mark.soak

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import pickle
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,20 +28,32 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(layouts, "BLOCK_RUNS", 20)
 
 
-@pytest.fixture
-def truth():
+@pytest.fixture(scope="module")
+def whole():
     """The whole sweep, in memory."""
     one = layout()
     return filled(Memory(one), one, range(one.size)).dataset()
 
 
 @pytest.fixture
-def stored(tmp_path):
-    """The whole sweep in a store."""
+def truth(whole):
+    return whole.copy(deep=True)
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """The whole sweep in a store, of which tests have copies."""
     one = layout()
-    store = filled(Store.open(tmp_path / "sweep.zarr", one), one, range(one.size))
-    store.close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layouts, "BLOCK_RUNS", 20)
+        store = filled(Store.open(tmp_path_factory.mktemp("original") / "sweep.zarr", one), one, range(one.size))
+        store.close()
     return store.place
+
+
+@pytest.fixture
+def stored(original, tmp_path):
+    return Path(shutil.copytree(original, tmp_path / "sweep.zarr"))
 
 
 def test_a_sweep_comes_back(stored, truth):
@@ -156,6 +169,10 @@ def test_a_loaded_sweep_can_be_pickled(stored, truth):
 def test_another_sweep_is_refused_in_words(stored):
     with pytest.raises(FileExistsError, match=r"another sweep, with 'seed = 1' where this one has 'seed = 2'; give"):
         Store.open(stored, layout(identity="lr = [0.1]\nseed = 2"))
+    with pytest.raises(
+        FileExistsError, match=r"another sweep, with 'nothing' where this one has '\[reduce.loss\]'; give"
+    ):
+        Store.open(stored, layout(identity="lr = [0.1]\nseed = 1\n\n[reduce.loss]"))
     with pytest.raises(FileExistsError, match="another sweep"):
         Store.open(stored, layout(curve=6))
 
@@ -196,6 +213,11 @@ def test_a_sweep_is_no_run(stored, tmp_path):
         sc.read(stored)
     with pytest.raises(FileNotFoundError, match="does not exist"):
         sc.load(tmp_path / "nothing")
+    problem = sc.Problem(sc.DeepLinear((1, 1)), sc.GaussianData([[1.0]]), sc.init.Balanced(scale=0.5))
+    sc.simulate(problem, sc.GD(0.1), sc.Plan(steps=2), out=tmp_path / "run.zarr", progress=False)
+    for ending in ("zarr", "nc"):
+        with pytest.raises(ValueError, match="is a run, not a sweep; give the store that a sweep wrote"):
+            export(tmp_path / "run.zarr", tmp_path / f"plain.{ending}")
 
 
 def test_two_writers(stored):

@@ -78,7 +78,7 @@ def connected(client: Any, job: Any) -> Iterator[Executor]:
             yield Dask(made, job)
     elif (module := sys.modules.get("distributed")) is not None and isinstance(client, module.Client):
         yield Dask(client, job)
-    elif callable(getattr(client, "submit", None)):
+    elif callable(getattr(client, "submit", None)) and not isinstance(client, type):
         yield Submitting(_carrying(client, job), getattr(client, "_max_workers", 1))
     else:
         raise TypeError(

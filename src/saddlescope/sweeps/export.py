@@ -13,12 +13,13 @@ import xarray as xr
 from saddlescope import _files
 from saddlescope._numbers import shown
 from saddlescope.runs.store import load
+from saddlescope.runs.swept import is_sweep
 
 
 def export(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
     """Write the sweep in a store as plain Zarr (``out`` ends with .zarr) or NetCDF (.nc).
 
-    In NetCDF, the digests are hexadecimal texts. Raises as ``load`` does, ValueError for another ending, and
+    In NetCDF, the digests are hexadecimal texts. Raises as ``load`` does, ValueError for another ending or a run, and
     FileExistsError when something is at ``out``.
 
     >>> export("phase.zarr", "phase.csv")
@@ -29,6 +30,8 @@ def export(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
     if suffix not in (".zarr", ".nc"):
         raise ValueError(f"out must end with .zarr or .nc, got {shown(os.fspath(out))}")
     sweep, place = load(path), _files.place(out, "out")
+    if not is_sweep(sweep):
+        raise ValueError(f"path {shown(os.fspath(path))} is a run, not a sweep; give the store that a sweep wrote")
     with _files.in_words(place, "out"), _files.sole(place, "out"):
         if place.exists():
             raise FileExistsError(f"out {os.fspath(out)!r} exists; give another path")

@@ -90,7 +90,7 @@ def _check_field(value: Any, name: str, outer: str, path: str) -> None:
     if (outer, name) in (("data", "spectrum"), ("data", "path")):
         raise ValueError(
             f"axis {path!r}: {name} is a short form of TOML files; use the axis 'data' with one part for each value, "
-            "or a sweep file"
+            "or give the data of the base run in this form in a sweep file"
         )
     raise ValueError(f"axis {path!r}: {type(value).__name__} has no argument {name!r}; {allowed(name, names)}")
 

@@ -294,7 +294,8 @@ def _check_same(content: Content, layout: Layout) -> None:
     shapes = {name: layout.shape + own.shape for name, own in layout.arrays.items()}
     if there == here and shapes == {name: content.arrays[name].shape for name in content.about["arrays"]}:
         return
-    pairs = itertools.zip_longest(there.splitlines(), here.splitlines(), fillvalue="nothing")
+    lines = ([line for line in text.splitlines() if line] for text in (there, here))
+    pairs = itertools.zip_longest(*lines, fillvalue="nothing")
     one, other = next(((a, b) for a, b in pairs if a != b), ("other shapes", "these"))
     raise FileExistsError(
         f"out {str(content.place)!r} holds another sweep, with {shown(one)} where this one has {shown(other)}; "
