@@ -74,9 +74,8 @@ def test_what_is_compared_is_not_trivial(expected):
     assert len(set(own)) > 0.6 * len(own) and {1, 2} <= set(np.unique(expected.status).tolist())
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_processes(expected, processes):
-    assert digests(swept_on(processes)) == digests(expected)
+def test_processes(expected):
+    assert digests(swept_on(2)) == digests(expected)
 
 
 def test_dask(expected, client):
@@ -116,7 +115,7 @@ def test_functions_that_no_worker_can_import(client):
     def reduce(run):
         return {"scaled": factor * run.loss.isel(time=-1)}
 
-    here, *others = (sweep(BASE, {"plan.seed": range(6)}, reduce=reduce, client=c, **QUIET) for c in (None, 2, client))
+    here, *others = (sweep(BASE, {"plan.seed": range(6)}, reduce=reduce, client=c, **QUIET) for c in (None, 1, client))
     for there in others:
         assert digests(there) == digests(here) and (there.status == 1).all()
 
@@ -155,7 +154,7 @@ def test_models_in_other_processes(client):
     model = sc.Model(lambda params, x: jax.numpy.tanh(x @ params["w1"].T) @ params["w2"].T, init)
     x = np.random.default_rng(0).standard_normal((20, 3))
     base = (sc.Problem(model, sc.Examples(x, x[:, :1])), sc.SGD(0.05, 4), sc.Plan(steps=10, trajectories=2, saves=2))
-    here, there = (sweep(base, {"method.lr": [0.01, 0.05]}, reduce="loss", client=c, **QUIET) for c in (None, 1))
+    here, there = (sweep(base, {"plan.seed": [1, 2]}, reduce="loss", client=c, **QUIET) for c in (None, 1))
     assert digests(here) == digests(there) and (here.status == 1).all()
 
 
@@ -167,7 +166,7 @@ def test_warnings_are_counted_alike(client):
 
     with ThreadPoolExecutor(3) as threads:
         here = told(None)
-        assert here and here == told(2) == told(client) == told(threads)
+        assert here and here == told(1) == told(client) == told(threads)
 
 
 # --- what is refused

@@ -96,8 +96,9 @@ def test_wrong_input_is_one_sentence(file, change, options, sentence):
     assert sentence in done.output
 
 
-def test_a_scheduler_that_does_not_answer(file, tmp_path):
+def test_a_scheduler_that_does_not_answer(file, tmp_path, monkeypatch):
     pytest.importorskip("distributed")
+    monkeypatch.setattr("saddlescope.sweeps.executors.CONNECT_SECONDS", 0.5)
     done = command(file, "-o", tmp_path / "phase.icechunk", "--scheduler", "tcp://127.0.0.1:1")
     assert done.exit_code == 2 and "client = 'tcp://127.0.0.1:1' does not answer" in done.output
 
