@@ -287,13 +287,14 @@ def test_claims_are_listed_and_reproduced(call, monkeypatch):
     assert code == 0 and "saddle-to-saddle/" in out
     asked = []
 
-    def reproduce(names, quick, out):
-        asked.append((*names, quick, str(out)))
+    def reproduce(names, quick, out, client=None):
+        asked.append((*names, quick, str(out), client))
         return 1
 
     monkeypatch.setattr(claims, "reproduce", reproduce)
     assert call("reproduce", "saddle-to-saddle", "--quick", "-o", "there")[0] == 1
-    assert asked == [("saddle-to-saddle", True, "there")]
+    assert call("reproduce", "saddle-to-saddle", "--workers", "2")[0] == 1
+    assert asked == [("saddle-to-saddle", True, "there", None), ("saddle-to-saddle", False, "report", 2)]
 
 
 def test_an_unknown_claim(call):
