@@ -57,7 +57,7 @@ def expected():
 def cluster():
     options = {"n_workers": 2, "threads_per_worker": 2, "host": "127.0.0.1", "dashboard_address": None}
     with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
         distributed.LocalCluster(processes=True, **options) as made,
     ):
         yield made
@@ -384,12 +384,13 @@ def running(pid):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_processes_end_with_the_one_that_started_them(tmp_path, number):
-    (tmp_path / "long.py").write_text(SCRIPT + "main(steps=2_000, seeds=100_000, out='a.zarr')\n")
+    often = "from saddlescope.simulation import loop\nloop.commit_interval = lambda *since: 0.1\n"
+    (tmp_path / "long.py").write_text(often + SCRIPT + "main(steps=20_000, seeds=2_000, out='a.zarr')\n")
     process = python("long.py", cwd=tmp_path)
     children = []
     snapshots = tmp_path / "a.zarr" / "snapshots"
     while len(children) < 2 or len(list(snapshots.glob("*"))) < 3:  # worker and tracker of resources; first results
-        time.sleep(0.05)
+        time.sleep(0.2)
         children = alive(process.pid)
         assert process.poll() is None, process.communicate()
     process.send_signal(number)
@@ -397,7 +398,7 @@ def test_processes_end_with_the_one_that_started_them(tmp_path, number):
     for _ in range(200):
         if not any(map(running, children)):
             break
-        time.sleep(0.05)
+        time.sleep(0.2)
     assert not any(map(running, children)) and process.returncode != 0
     if number == signal.SIGINT:
         assert "KeyboardInterrupt: stopped after" in errors.splitlines()[-1], textwrap.indent(errors, "> ")
