@@ -92,31 +92,39 @@ def executors(runs: int = 4000) -> None:
 
 
 def stores(runs: int = 100_000) -> None:
-    """Time of a store beside the runs, 29 numbers a run."""
+    """Time of a store beside the runs: 29 numbers a run, as one array and as 29 arrays."""
+    for what, arrays in (
+        ("one array", {"v": Array(("k",), (29,))}),
+        ("29 arrays", {f"v{k}": Array() for k in range(29)}),
+    ):
+        store(what, runs, arrays)
+
+
+def store(what: str, runs: int, arrays: dict[str, Array]) -> None:
+    """Write, open and read."""
     folder = Path(tempfile.mkdtemp())
-    arrays = {f"v{k}": Array() for k in range(29)}
-    layout = Layout(("a", "b"), (runs // 1000, 1000), {}, arrays, "benchmark")
+    place = folder / "sweep"
+    kept = Store.open(place, Layout(("a", "b"), (runs // 1000, 1000), {}, arrays, "benchmark"))
     values = np.random.default_rng(0).normal(size=(runs, 29))
-    with_store = Store.open(folder / "sweep", layout)
-    put = commits = 0.0
-    for index in range(runs):
-        result = Result(index, 1, "", tuple(values[index]), 0.1)
-        began = time.perf_counter()
-        with_store.put(result)
-        put += time.perf_counter() - began
-        if index % 1000 == 999:
-            began = time.perf_counter()
-            with_store.commit()
-            commits += time.perf_counter() - began
-    with_store.tidy()
-    with_store.close()
-    size = sum(file.stat().st_size for file in (folder / "sweep").rglob("*") if file.is_file())
-    print(f"| store, put and commit | {1e3 * put / runs:.3f} + {1e3 * commits / runs:.3f} ms a run |")
-    print(f"| store of {runs:,} runs | {size / 1e6:.0f} MB |")
-    sc.load(folder / "sweep")
-    opened = statistics.median(taken(lambda: sc.load(folder / "sweep"))[1] for _ in range(5))
-    read = statistics.median(taken(lambda: sc.load(folder / "sweep").load())[1] for _ in range(3))
-    print(f"| opened, read and verified | {1e3 * opened:.0f} ms, {read:.2f} s |", flush=True)
+
+    def write() -> None:
+        for index in range(runs):
+            row = values[index]
+            kept.put(Result(index, 1, "", (row,) if len(arrays) == 1 else tuple(row), 0.1))
+            if index % 1000 == 999:
+                kept.commit()
+
+    used, wall = taken(write)
+    kept.tidy()
+    kept.close()
+    size = sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
+    print(
+        f"| {what}: {runs:,} runs | {1e3 * used / runs:.3f} ms, {1e3 * wall / runs:.3f} ms wall, {size / 1e6:.0f} MB |"
+    )
+    sc.load(place)
+    opened = statistics.median(taken(lambda: sc.load(place))[1] for _ in range(5))
+    read = statistics.median(taken(lambda: sc.load(place).load())[1] for _ in range(3))
+    print(f"| {what}: opened, read and verified | {1e3 * opened:.0f} ms, {read:.2f} s |", flush=True)
     shutil.rmtree(folder)
 
 
@@ -128,7 +136,7 @@ def main() -> None:
     parser.add_argument("works", nargs="*", default=list(WORKS), help=", ".join(WORKS))
     works = parser.parse_args().works
     if len(works) == 1:
-        os.environ["OMP_NUM_THREADS"] = "1"
+        os.environ |= {"OMP_NUM_THREADS": "1", "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False"}
         return WORKS[works[0]]()
     print("| what | measured |\n|---|---|", flush=True)
     for work in works:
