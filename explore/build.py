@@ -76,7 +76,7 @@ def page(wasm: bytes) -> str:
     }
     for name, text in parts.items():
         if f"</{'style' if name == 'style' else 'script'}" in text.lower():
-            raise ValueError(f"{name} must not hold the end of its own element; write it in two pieces")
+            raise ValueError(f"{name} must not hold the closing tag of its element; write it in two pieces")
     frame = (SOURCE / "index.html").read_text()
     if sorted(re.findall(r"\{\{(\w+)\}\}", frame)) != sorted(parts):
         raise ValueError(f"index.html must have one place for each of {', '.join(parts)}; write them as {{{{style}}}}")

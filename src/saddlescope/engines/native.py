@@ -171,7 +171,7 @@ class Native:
         return {name: found[name] for name in step.observed}
 
     def _slow(self, names: list[str], temperature: float, shown: Floats) -> dict[str, Floats]:
-        """Observables that the kernel does not have, of so many rows at a time that temporary arrays stay small."""
+        """Observables that the kernel does not have, in pieces of rows, so that temporary arrays stay small."""
         step, data, found = self.step, self.step.data, list[dict[str, Floats]]()
         for first in range(0, len(shown), self._rows):
             layers = out_of_modes(data, self._layers(shown[first : first + self._rows]))
