@@ -15,6 +15,10 @@ import { VIEWS } from "./views.js";
 const PAUSE = 50; // between two pictures of an answer that is not complete
 const REST = 220; // milliseconds without a change after which everything is computed
 
+/** A link to a file means nothing on another computer. */
+const LOCAL =
+  "This page is a file on your computer: to show this to others, send them the file too; they add what follows # in the link to the address of their copy.";
+
 /** @param {string} id */
 const $ = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
 /** What opens without an address: the run, where the page holds one. */
@@ -225,15 +229,15 @@ function fromAddress() {
     ]);
 }
 
-/** @param {string} text @param {string} what */
-async function copy(text, what) {
+/** @param {string} text @param {string} what @param {string[]} more sentences about it */
+async function copy(text, what, more = []) {
   $("text").textContent = text;
   /** @type {HTMLDetailsElement} */ ($("shown-text")).open = true;
   try {
     await navigator.clipboard.writeText(text);
-    say([`${what} is on the clipboard.`]);
+    say([`${what} is on the clipboard.`, ...more]);
   } catch {
-    say([`${what} is shown below the figures, to copy from there.`]);
+    say([`${what} is shown below the figures, to copy from there.`, ...more]);
   }
 }
 
@@ -262,7 +266,7 @@ function begin() {
   $("toml").onclick = () => copy(now.view.code(now.state).toml, "The run file that reproduces this");
   $("link").onclick = () => {
     rest();
-    copy(location.href, "The link to this");
+    copy(location.href, "The link to this", location.protocol === "file:" ? [LOCAL] : []);
   };
   $("csv").onclick = () => download(`${now.view.key}.csv`, now.view.csv(now.state, now.known), "text/csv");
   $("predict").onchange = veil;

@@ -2,19 +2,20 @@
 
 import contextlib
 import io
+import itertools
 import json
 import tomllib
 
 import numpy as np
 import pytest
-from browser import chromium, page
+from browser import chromium, either, firefox, page
 
 import saddlescope as sc
 from saddlescope.engines.native import Native
 from saddlescope.runfile import run_from_toml
 from saddlescope.theory import ModeSDE, flow_time, half_times, plateau_time
 
-__all__ = ["chromium", "page"]
+__all__ = ["chromium", "either", "firefox", "page"]
 
 METHODS = {
     "GD": lambda lr, B: sc.GD(lr),
@@ -102,52 +103,52 @@ def printed(code):
     return said.getvalue()
 
 
-def test_network_strengths_to_the_last_bit(page):
-    for setting in network_settings(seed=1, count=8):
-        same_bits(page, setting)
+def test_network_strengths_to_the_last_bit(either):
+    for setting in itertools.islice(network_settings(seed=1, count=8), either.few):
+        same_bits(either, setting)
 
 
-def test_closed_forms_and_moments_of_a_mode(page):
-    for setting in mode_settings(seed=2, count=12):
-        same_closed_forms(page, setting)
+def test_closed_forms_and_moments_of_a_mode(either):
+    for setting in itertools.islice(mode_settings(seed=2, count=12), either.few):
+        same_closed_forms(either, setting)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(10))
-def test_two_hundred_random_settings(page, seed):
+def test_two_hundred_random_settings(either, seed):
     for setting in network_settings(seed=100 + seed, count=8):
-        same_bits(page, setting)
+        same_bits(either, setting)
     for setting in mode_settings(seed=200 + seed, count=12):
-        same_closed_forms(page, setting)
+        same_closed_forms(either, setting)
 
 
-def test_half_times_of_a_network(page):
-    page.open("saddle", s="4,2,1", sigma=1, lr=0.01, B=2, s0=1e-3)
+def test_half_times_of_a_network(either):
+    either.open("saddle", s="4,2,1", sigma=1, lr=0.01, B=2, s0=1e-3)
     for mode, time in enumerate(half_times([4, 2, 1], 1e-3, 0.005, 1.0, lr=0.01)):
-        np.testing.assert_allclose(page.number(f"half_sgd_{mode}"), time, rtol=1e-12)
+        np.testing.assert_allclose(either.number(f"half_sgd_{mode}"), time, rtol=1e-12)
 
 
-def test_copied_python_gives_the_numbers_of_the_page(page):
-    page.open("mode", L=3, s=1.5, sigma=0.5, T=0.2, s0=0.05, seed=3)
+def test_copied_python_gives_the_numbers_of_the_page(either):
+    either.open("mode", L=3, s=1.5, sigma=0.5, T=0.2, s0=0.05, seed=3)
     keys = ("peak", "mean", "sd", "run_mean", "run_sd")
-    shown = [page.number(key) for key in keys]
-    found = [float(value) for value in printed(page.code["python"]).replace("None", "nan").split()]
+    shown = [either.number(key) for key in keys]
+    found = [float(value) for value in printed(either.code["python"]).replace("None", "nan").split()]
     np.testing.assert_allclose(found[:3], shown[:3], rtol=1e-6)
     # Paths of deep modes differ one by one between instruction sets, so that means agree within sampling errors only.
     np.testing.assert_allclose(found[3:], shown[3:], rtol=0.05)
 
 
-def test_copied_python_and_toml_of_networks(page):
-    page.open("saddle", s="3,1", sigma=0.5, lr=0.01, s0=1e-2, n=4)
-    table = page.table()
+def test_copied_python_and_toml_of_networks(either):
+    either.open("saddle", s="3,1", sigma=0.5, lr=0.01, s0=1e-2, n=4)
+    table = either.table()
     last = table[table["step"] == table["step"].max()]
-    found = eval(printed(page.code["python"]).replace("array", ""), {"__builtins__": {}})
+    found = eval(printed(either.code["python"]).replace("array", ""), {"__builtins__": {}})
     for name, values in found.items():
         shown = last["mode_strength"][last["method"] == name].reshape(-1, 2).mean(axis=0)
         np.testing.assert_allclose(values, shown, rtol=1e-4)
-    problem, method, plan = run_from_toml(page.code["toml"])
+    problem, method, plan = run_from_toml(either.code["toml"])
     assert (problem.network.widths, method) == ((2, 8, 2), sc.SGD(0.01, 1))
-    assert tomllib.loads(page.code["toml"])["plan"]["steps"] == plan.steps == table["step"].max()
+    assert tomllib.loads(either.code["toml"])["plan"]["steps"] == plan.steps == table["step"].max()
 
 
 @pytest.mark.parametrize(
@@ -174,3 +175,34 @@ def test_a_slider_of_the_keyboard_changes_picture_and_address(page):
     assert page.tab.input_value("#number-L") == "3"
     assert "L=3" in page.tab.evaluate("location.hash")
     assert page.numbers["critical"] == "Infinity"
+
+
+def test_a_link_shows_a_friend_the_same_numbers(page, either):
+    page.open("mode")
+    page.tab.fill("#number-T", "1.4")
+    page.tab.press("#number-T", "Enter")
+    page.tab.click("#link")
+    page.wait()
+    link = page.tab.inner_text("#text")
+    assert "T=1.4" in link
+    assert "all paths end at s = 0" in page.tab.inner_text("#notes")
+    assert "send them the file too" in page.tab.inner_text("#say")
+    either.tab.goto(link)
+    either.wait()
+    assert either.numbers.keys() == page.numbers.keys()
+    for key in page.numbers:
+        np.testing.assert_allclose(either.number(key), page.number(key), rtol=1e-12, err_msg=key)
+
+
+def test_errors_and_requests_are_noticed(either):
+    either.open("mode")
+    for script in ("console.error('lost')", "fetch('https://example.invalid').catch(() => null)"):
+        either.tab.evaluate(script)
+    for _ in range(50):
+        found = "\n".join(either.faults)
+        if "lost" in found and "https://example.invalid" in found:
+            break
+        either.tab.evaluate("new Promise((done) => setTimeout(done, 100))")
+    either.faults.clear()
+    assert "lost" in found
+    assert "https://example.invalid" in found

@@ -212,7 +212,11 @@ function notes(state, { mode, law, late }, done) {
   if (law.point === 0) found.push(`T is above T_c = ${shown(criticalTemperature(mode))}: all paths end at s = 0.`);
   const mean = late.reduce((sum, v) => sum + v, 0) / late.length;
   if (done && Math.abs(mean - law.mean) > 0.05 * Math.max(law.mean, 0.05 * target))
-    found.push("The paths have not forgotten their start yet: histogram and law differ.");
+    found.push(
+      law.point === 0
+        ? "The time shown is too short to see the whole collapse: some paths climb before they fall to 0."
+        : "The paths have not forgotten their start yet: histogram and law differ.",
+    );
   return found;
 }
 
