@@ -97,10 +97,10 @@ def same_closed_forms(page, setting):
 
 def printed(code):
     """What the Python of a page prints."""
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
         exec(compile(code, "copied", "exec"), {"__name__": "copied"})
-    return said.getvalue()
+    return printed.getvalue()
 
 
 def test_network_strengths_to_the_last_bit(either):

@@ -150,11 +150,11 @@ def test_a_view_fits_a_phone_and_names_everything(page, view):
 )
 def test_copied_code_of_every_view_runs(page, view, settings):
     page.open(view, **settings)
-    code, said = page.code, io.StringIO()
-    with contextlib.redirect_stdout(said), warnings.catch_warnings():
+    code, printed = page.code, io.StringIO()
+    with contextlib.redirect_stdout(printed), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # short horizons
         exec(compile(code["python"], view, "exec"), {"__name__": view})
-    assert said.getvalue()
+    assert printed.getvalue()
     problem, method, plan = run_from_toml(code["toml"])
     make_engine("native", problem, method, plan)
 
@@ -162,10 +162,10 @@ def test_copied_code_of_every_view_runs(page, view, settings):
 def test_copied_python_of_balance_and_rank_gives_their_numbers(page):
     for view, observable, count in (("balance", "imbalance", 4), ("rank", "log_det", 2)):
         table = page.open(view, time=3, n=4, dx=3, dy=2, h=5).table()
-        said = io.StringIO()
-        with contextlib.redirect_stdout(said):
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
             exec(compile(page.code["python"], view, "exec"), {"__name__": view})
-        found = eval(said.getvalue().replace("array", ""), {"__builtins__": {}})
+        found = eval(printed.getvalue().replace("array", ""), {"__builtins__": {}})
         last = table[table["step"] == table["step"].max()]
         assert len(found) == count
         for name, values in found.items():
