@@ -1,7 +1,7 @@
 import js from "@eslint/js";
 
 const page = ["document", "window", "location", "history", "navigator", "performance", "Worker", "Blob", "URL"];
-const more = ["URLSearchParams", "atob", "Response", "DecompressionStream", "MessageChannel", "setTimeout", "clearTimeout"];
+const more = ["URLSearchParams", "atob", "btoa", "Response", "DecompressionStream", "MessageChannel", "setTimeout", "clearTimeout"];
 const rest = ["matchMedia", "requestAnimationFrame", "XMLSerializer", "WebAssembly", "self", "postMessage", "getComputedStyle", "addEventListener"];
 
 export default [

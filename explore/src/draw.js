@@ -1,5 +1,7 @@
 /** Figures as SVG, written by hand: axes, and layers over each other. Colours are variables of the style sheet. */
 
+import { png } from "./png.js";
+
 /** @typedef {import("./types").Figure} Figure @typedef {import("./types").Axis} Axis @typedef {import("./types").Layer} Layer */
 
 const FONT = 12;
@@ -74,7 +76,7 @@ function legend(layers, width) {
 /** @param {Layer} layer @param {number} x @param {number} y */
 function swatch(layer, x, y) {
   const ink = "ink" in layer ? layer.ink : "--c1";
-  if (layer.kind === "area" || layer.kind === "bars" || layer.kind === "heat") {
+  if (layer.kind === "area" || layer.kind === "bars" || layer.kind === "heat" || layer.kind === "shade") {
     return `<rect x="${x}" y="${y - 5}" width="18" height="10" fill="var(${ink})" opacity=".3"/>`;
   }
   if (layer.kind === "dot") return `<circle cx="${x + 9}" cy="${y}" r="5" fill="var(${ink})"/>`;
@@ -104,8 +106,8 @@ function points(xs, ys, X, Y, from = 0, count = xs.length, digits = 1) {
   return d;
 }
 
-/** @param {Layer} layer @param {Scale} X @param {Scale} Y @param {{left: number, right: number, top: number, bottom: number}} box */
-function layerSvg(layer, X, Y, box) {
+/** @param {Layer} layer @param {Scale} X @param {Scale} Y @param {{left: number, right: number, top: number, bottom: number}} box @param {string} id */
+function layerSvg(layer, X, Y, box, id) {
   switch (layer.kind) {
     case "line": {
       const { width = 2.2, dash, opacity = 1 } = layer;
@@ -150,6 +152,14 @@ function layerSvg(layer, X, Y, box) {
           cells += `<rect x="${x.toFixed(1)}" y="${y.toFixed(1)}" ${size} opacity="${(0.75 * Math.min(1, z)).toFixed(2)}"/>`;
         }
       return `<g fill="var(--c1)" stroke="none" shape-rendering="crispEdges">${cells}</g>`;
+    }
+    case "shade": {
+      const half = (layer.x[1] - layer.x[0]) / 2; // a column lies around its time
+      const [left, right] = [X(layer.x[0] - half), X(layer.x[layer.x.length - 1] + half)];
+      const [top, bottom] = [Y(layer.high), Y(layer.low)];
+      const place = `x="${left.toFixed(1)}" y="${top.toFixed(1)}" width="${(right - left).toFixed(1)}" height="${(bottom - top).toFixed(1)}"`;
+      const image = `<image ${place} preserveAspectRatio="none" href="${png(layer.grey, layer.columns, layer.rows)}"/>`;
+      return `<mask id="${id}-shade" maskUnits="userSpaceOnUse" ${place}>${image}</mask><rect ${place} fill="var(${layer.ink})" opacity=".8" mask="url(#${id}-shade)"/>`;
     }
     case "marks": {
       const dash = ` stroke-dasharray="${layer.dash ?? "2 4"}"`;
@@ -218,8 +228,8 @@ export function svg(figure, width, height, id) {
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="${floating.length ? "group" : "img"}" aria-label="${escaped(label)}" font-size="${FONT}" fill="none" data-box="${[box.left, box.right, box.top, box.bottom]}">` +
     `<title>${escaped(label)}</title>${inside}<text x="${MARGIN.left}" y="14" class="title">${escaped(figure.title)}</text>${names.svg}` +
     `${axisSvg(figure.x, X, box, true)}${axisSvg(figure.y, Y, box, false)}` +
-    `<g clip-path="url(#${id}-box)" stroke-linejoin="round">${fixed.map((layer) => layerSvg(layer, X, Y, box)).join("")}</g>` +
+    `<g clip-path="url(#${id}-box)" stroke-linejoin="round">${fixed.map((layer) => layerSvg(layer, X, Y, box, id)).join("")}</g>` +
     `<path d="M${box.left} ${box.top}V${box.bottom}H${box.right}" stroke="var(--grey)"/>` +
-    `${floating.map((layer) => layerSvg(layer, X, Y, box)).join("")}</svg>`
+    `${floating.map((layer) => layerSvg(layer, X, Y, box, id)).join("")}</svg>`
   );
 }

@@ -39,17 +39,19 @@ export function horizon(state, start) {
 
 /**
  * An ensemble so far: strengths (n, times), the first `count` of them known.
- * @typedef {{strengths: Float64Array, count: number, done: boolean, saves: number}} Ensemble
+ * `law` is that of one member in time: undefined where it was not asked for, null where it is beyond the page.
+ * @typedef {{strengths: Float64Array, count: number, done: boolean, saves: number,
+ *   law?: import("./evolution.js").Evolution | null}} Ensemble
  */
 
 /** @param {unknown} known @param {Part} part @param {number} n @param {number} saves @returns {Ensemble} */
 export function takePaths(known, part, n, saves) {
   const before = /** @type {Ensemble | null} */ (known);
-  const { first, last, strengths } = /** @type {any} */ (part);
+  const { first, last, strengths, law } = /** @type {any} */ (part);
   const fresh = first === 0 || !before;
   const all = fresh ? new Float64Array(n * saves) : before.strengths;
   all.set(strengths, first * saves);
-  return { strengths: all, count: last, done: part.done, saves };
+  return { strengths: all, count: last, done: part.done, saves, law: fresh ? law : before.law };
 }
 
 /** Quantiles over the members at every time. @param {Ensemble} ensemble @param {number[]} levels */

@@ -104,6 +104,18 @@ export type Layer =
   | { kind: "area"; x: ArrayLike<number>; low: ArrayLike<number>; high: ArrayLike<number>; ink: string; name?: string }
   | { kind: "bars"; edges: ArrayLike<number>; y: ArrayLike<number>; ink: string; name?: string }
   | { kind: "heat"; x: ArrayLike<number>; y: ArrayLike<number>; z: ArrayLike<number>; name?: string }
+  | {
+      /** Shades (rows, columns) of the times x, from low to high. */
+      kind: "shade";
+      x: ArrayLike<number>;
+      low: number;
+      high: number;
+      grey: Uint8Array;
+      columns: number;
+      rows: number;
+      ink: string;
+      name?: string;
+    }
   | { kind: "marks"; at: number[]; along: "x" | "y"; ink: string; name?: string; dash?: string }
   | { kind: "dot"; x: number; y: number; ink: string; name?: string }
   | { kind: "handle"; x: number; y: number; key: string; moves: "x" | "y" | "xy"; keyX?: string; label: string }

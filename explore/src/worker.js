@@ -1,5 +1,6 @@
 /** The worker: one job at a time, in parts; the next setting stops the last at its next part. */
 
+import { evolution } from "./evolution.js";
 import { kernels, modePaths, observe, start } from "./engine.js";
 
 /** Work between two looks for a newer setting, in milliseconds. */
@@ -28,14 +29,15 @@ async function unpacked(text) {
 const ready = unpacked(here.WASM).then(kernels);
 
 /**
- * Strengths of an ensemble of one mode, a block of members at a time.
+ * Strengths of an ensemble of one mode, a block of members at a time, the first with the law in time if that is asked.
  * @param {any} kernel
  * @param {any} asked
  */
 async function* paths(kernel, asked) {
-  const { mode, start: from, times, n, seed, tolerance } = asked;
-  for (const { first, last, strengths } of modePaths(kernel, mode, from, times, n, seed, tolerance)) {
-    yield { first, last, strengths, done: last === n };
+  const { mode, start: from, times, n, seed, tolerance, law } = asked;
+  const first = law ? yield* evolution(mode, from, times) : undefined;
+  for (const block of modePaths(kernel, mode, from, times, n, seed, tolerance)) {
+    yield { ...block, done: block.last === n, ...(block.first === 0 && { law: first }) };
   }
 }
 
