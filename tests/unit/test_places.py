@@ -145,7 +145,8 @@ def test_urls_files_and_what_is_no_path(here):
         ("", ValueError, "must be a path such as 'run.zarr'"),
         ("x" * 300, OSError, "name too long"),
     ):
-        for use in (lambda out=out: sc.simulate(*RUN, out=out), lambda out=out: sc.load(out)):
+        uses = [lambda out=out: sc.simulate(*RUN, out=out), lambda out=out: sc.load(out)]
+        for use in uses[:1] if str(out).startswith("s3:") else uses:  # a sweep can be loaded from an object store
             with pytest.raises(kind, match=rf"(?i)^(out|path) .*{message}|^path .* does not exist"):
                 use()
     assert [entry.name for entry in here.iterdir()] == ["file"]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -314,5 +315,11 @@ def _work(pipe: Connection, arm: Arm, setting: Any, index: int) -> None:
 
 
 def _peak_memory() -> int:
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Peak resident memory of this process. On Linux that of its own address space: getrusage keeps the peak of the
+    process that started it, from before it was replaced."""
+    try:
+        fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        return 1024 * int(fields["VmHWM"].split()[0])
+    except (OSError, KeyError):
+        unit = 1 if sys.platform == "darwin" else 1024
+        return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

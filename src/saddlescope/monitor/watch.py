@@ -63,7 +63,8 @@ class Watch:
     GradScaler is read.
     group: process group whose ranks train on further samples; that of a DistributedDataParallel by default.
     loggers: one or several, where numbers go while training runs (``saddlescope.monitor.loggers``).
-    stance: for compiled models: "probe" leaves them to ``probe``, "eager" runs sampled steps uncompiled.
+    stance: for compiled models: "probe" leaves them to ``probe``, "eager" runs sampled steps uncompiled,
+    which may round differently from compiled ones.
     strict: raise where the monitor would warn.
     Raises TypeError or ValueError for wrong arguments.
 

@@ -50,6 +50,7 @@ def needs(setup: Setup) -> Needs:
     Values that a function keeps are not known before the first run, and are left out of the store.
 
     >>> from saddlescope import GD, DeepLinear, GaussianData, Plan, Problem, init
+    >>> from saddlescope.sweeps.setup import setup_of
     >>> problem = Problem(DeepLinear((1, 1)), GaussianData([[1.0]]), init.Balanced(scale=0.5))
     >>> needs(setup_of((problem, GD(lr=0.1), Plan(steps=10)), {"plan.seed": range(50)})).runs
     50

@@ -1,0 +1,95 @@
+"""How fast the live page answers: ``python benchmarks/live_page.py`` after ``make page``, in the system's Chromium.
+
+For every view and preset the first sliders are moved: the time from the move to the first painted change, and painted
+changes a second while one slider moves in every frame. Times are those of the browser, milliseconds.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+PAGE = Path(__file__).parents[1] / "src" / "saddlescope" / "explore" / "explore.html"
+VIEWS = ("saddle", "mode", "regimes", "wrong", "balance", "rank")
+SLIDERS = 3
+
+TOOLS = """
+window.painted = () => new Promise((done) => {
+  const watch = new MutationObserver(() => {
+    watch.disconnect();
+    requestAnimationFrame(() => setTimeout(() => done(performance.now()), 0));
+  });
+  watch.observe(document.getElementById("answer"), { childList: true, subtree: true, attributes: true });
+  setTimeout(() => { watch.disconnect(); done(NaN); }, 5000);
+});
+window.move = (slider, share) => {
+  const [low, high] = [Number(slider.min), Number(slider.max)];
+  slider.value = String(low + share * (high - low));
+  slider.dispatchEvent(new Event("input", { bubbles: true }));
+};
+window.answer = async (place, share) => {
+  const slider = document.querySelectorAll("#settings input[type=range]")[place];
+  const began = performance.now(), seen = window.painted();
+  window.move(slider, share);
+  return (await seen) - began;
+};
+window.drag = async (place) => {
+  const slider = document.querySelectorAll("#settings input[type=range]")[place];
+  let count = 0, changed = false;
+  const watch = new MutationObserver(() => { changed = true; });
+  watch.observe(document.getElementById("answer"), { childList: true, subtree: true, attributes: true });
+  const began = performance.now();
+  while (performance.now() - began < 1000) {
+    window.move(slider, 0.3 + 0.4 * (performance.now() - began) / 1000);
+    await new Promise((next) => requestAnimationFrame(next));
+    if (changed) count += 1;
+    changed = false;
+  }
+  watch.disconnect();
+  return count;
+};
+"""
+
+
+def view(page: Page, name: str) -> None:
+    """Print the times of a view."""
+    page.goto(f"{PAGE.as_uri()}#view={name}")
+    page.reload()
+    page.wait_for_selector("#answer svg path", state="attached")
+    drawn = page.evaluate("performance.now()")
+    page.evaluate(f"{TOOLS};0")
+    page.wait_for_timeout(1500)
+    times, frames = [], []
+    presets = page.locator("#presets button")
+    for preset in range(presets.count()):
+        presets.nth(preset).click()
+        page.wait_for_timeout(1200)
+        sliders = page.locator("#settings input[type=range]").count()
+        for place in range(min(SLIDERS, sliders)):
+            for share in (0.35, 0.5, 0.65):
+                times.append(page.evaluate("([place, share]) => window.answer(place, share)", [place, share]))
+                page.wait_for_timeout(600)
+        frames.append(page.evaluate("(place) => window.drag(place)", min(1, sliders - 1)))
+        page.wait_for_timeout(600)
+    times = sorted(time for time in times if time == time)
+    middle, late = statistics.median(times), times[int(0.95 * (len(times) - 1))]
+    rates = f"{statistics.median(frames):.0f} [{min(frames)}, {max(frames)}]"
+    print(f"| {name} | {drawn:.0f} | {middle:.0f} | {late:.0f} | {rates} | {len(times)} |", flush=True)
+
+
+def main() -> None:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    print("| view | drawn | slider to painted, median | 95 % | frames a second | moves |\n|---|---|---|---|---|---|")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        for name in VIEWS:
+            view(page, name)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
