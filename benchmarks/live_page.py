@@ -1,4 +1,4 @@
-"""How fast the live page answers: ``python benchmarks/live_page.py`` after ``make page``, in the system's Chromium.
+"""How fast the live page answers: ``python benchmarks/live_page.py [views …]`` after ``make page``, in the system's Chromium.
 
 For every view and preset the first sliders are moved: the time from the move to the first painted change, and painted
 changes a second while one slider moves in every frame. Times are those of the browser, milliseconds.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import statistics
+import sys
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
@@ -81,12 +82,13 @@ def view(page: Page, name: str) -> None:
 
 
 def main() -> None:
+    views = sys.argv[1:] or VIEWS
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     print("| view | drawn | slider to painted, median | 95 % | frames a second | moves |\n|---|---|---|---|---|---|")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 900})
-        for name in VIEWS:
+        for name in views:
             view(page, name)
         browser.close()
 
