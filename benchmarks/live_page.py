@@ -1,4 +1,4 @@
-"""How fast the live page answers: ``python benchmarks/live_page.py [views …]`` after ``make page``, in the system's Chromium.
+"""How fast the live page answers: ``python benchmarks/live_page.py [views …]`` after ``make page``, in Chromium.
 
 For every view and preset the first sliders are moved: the time from the move to the first painted change, and painted
 changes a second while one slider moves in every frame. Times are those of the browser, milliseconds.
