@@ -103,6 +103,22 @@ keep = "trajectories"
 }
 
 /**
+ * What is copied of a view of networks: all methods as Python, which prints the last means of an observable, and the run
+ * of SGD as a run file.
+ * @param {Experiment} experiment
+ * @param {Record<string, Method>} methods
+ * @param {string} name
+ */
+export const networkCode = (experiment, methods, name) => ({
+  python: networkPython(
+    experiment,
+    methods,
+    `print({name: run.${name}.isel(time=-1).mean("trajectory").values for name, run in runs.items()})`,
+  ),
+  toml: networkToml(experiment, methods.SGD),
+});
+
+/**
  * One mode as Python: its SDE, an ensemble, and the laws beside it.
  * @param {{depth: number, target: number, noise: number, temperature: number}} mode
  * @param {string} rest

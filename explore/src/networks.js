@@ -1,5 +1,6 @@
 /** What the views of whole networks share: the experiment that a state asks for, and the parts of its runs. */
 
+import { csv } from "./code.js";
 import { listOf } from "./state.js";
 
 /** @typedef {import("./types").State} State @typedef {import("./types").Part} Part */
@@ -79,8 +80,30 @@ export function passage(times, values, level) {
   return Infinity;
 }
 
-/** Rows of a CSV: every trajectory at every save of every method. @param {Runs} runs @param {string[]} methods @param {number[]} steps @param {number} lr @param {string} name @param {number} size */
-export function* rowsOf(runs, methods, steps, lr, name, size) {
+/** Trajectories of each method that have diverged by the last save; none while it is awaited. @param {Runs | null} runs @param {string} name @param {number} size */
+export function diverged(runs, name, size) {
+  if (!runs?.done) return [];
+  return runs.values[runs.saves - 1].map((values) => values[name].filter((v) => !Number.isFinite(v)).length / size);
+}
+
+/**
+ * An observable of every trajectory at every save of every method, as CSV.
+ * @param {unknown} known
+ * @param {string[]} methods
+ * @param {{steps: number, saves: number}} experiment
+ * @param {number} lr
+ * @param {string} name
+ * @param {string} axis
+ * @param {number} size
+ */
+export function networkCsv(known, methods, experiment, lr, name, axis, size) {
+  const runs = /** @type {Runs | null} */ (known);
+  const head = ["method", "step", "time", "trajectory", axis, name];
+  return csv(head, runs ? rowsOf(runs, methods, savedSteps(experiment), lr, name, size) : []);
+}
+
+/** @param {Runs} runs @param {string[]} methods @param {number[]} steps @param {number} lr @param {string} name @param {number} size */
+function* rowsOf(runs, methods, steps, lr, name, size) {
   for (let k = 0; k < methods.length; k++)
     for (let save = 0; save < runs.saves; save++) {
       const all = runs.values[save][k][name];

@@ -119,9 +119,7 @@ def test_names_and_dims_may_come_in_another_order():
 
 
 def test_a_function_that_always_raises_is_refused():
-    with pytest.raises(
-        RuntimeError, match=r"none of the first 3 runs has told what reduce gives, .* ZeroDivisionError"
-    ):
+    with pytest.raises(RuntimeError, match=r"none of the first 3 runs shows what reduce returns, .* ZeroDivisionError"):
         sweep(BASE, {"plan.seed": [1, 2, 3]}, reduce=lambda run: {"a": 1 / 0}, **QUIET)
 
 

@@ -1,9 +1,20 @@
 /** Balance: what separates the layers of a network; conserved by flow, dissipated by the noise of SGD. */
 
-import { csv, networkPython, networkToml } from "../code.js";
+import { networkCode } from "../code.js";
 import { shown } from "../draw.js";
 import { number as tex } from "../formula.js";
-import { FEW, SAVES, means, number, rowsOf, savedSteps, stepsFor, strengthsOf, takeSave } from "../networks.js";
+import {
+  FEW,
+  SAVES,
+  diverged,
+  means,
+  networkCsv,
+  number,
+  savedSteps,
+  stepsFor,
+  strengthsOf,
+  takeSave,
+} from "../networks.js";
 import { stabilityEdge } from "../theory.js";
 
 /** @typedef {import("../types").State} State @typedef {import("../types").Figure} Figure @typedef {import("../networks.js").Runs} Runs */
@@ -152,11 +163,9 @@ export const balance = {
     const edge = stabilityEdge(2, Math.max(...strengths, 0.1));
     const notes =
       lr > edge ? [`η = ${shown(lr)} is beyond the stability edge ${shown(edge)} of the strongest mode.`] : [];
-    const last = runs?.done ? runs.values[runs.saves - 1] : null;
-    last?.forEach((values, k) => {
-      const lost = values.mode_strength.filter((v) => !Number.isFinite(v)).length / strengths.length;
-      if (lost) notes.push(`${METHODS[k]}: ${lost} trajectories diverged and are left out.`);
-    });
+    diverged(runs, "mode_strength", strengths.length).forEach(
+      (count, k) => count && notes.push(`${METHODS[k]}: ${count} trajectories diverged and are left out.`),
+    );
     const ends = runs?.done ? METHODS.map((_, k) => ratio(runs, k)[runs.saves - 1]) : [];
     return {
       figures: [
@@ -188,16 +197,7 @@ export const balance = {
       columns: 2,
     };
   },
-  code(state) {
-    const setting = experiment(state);
-    const last = `print({name: run.imbalance.isel(time=-1).mean("trajectory").values for name, run in runs.items()})`;
-    return { python: networkPython(setting, methods(state), last), toml: networkToml(setting, methods(state).SGD) };
-  },
-  csv(state, known) {
-    const runs = /** @type {Runs | null} */ (known);
-    return csv(
-      ["method", "step", "time", "trajectory", "interface", "imbalance"],
-      runs ? rowsOf(runs, METHODS, savedSteps(experiment(state)), number(state, "lr"), "imbalance", 1) : [],
-    );
-  },
+  code: (state) => networkCode(experiment(state), methods(state), "imbalance"),
+  csv: (state, known) =>
+    networkCsv(known, METHODS, experiment(state), number(state, "lr"), "imbalance", "interface", 1),
 };

@@ -1,9 +1,21 @@
 /** Rank: the noise of SGD lowers log det ΘᵀΘ along a line, and eigenvalues fall one after the other. */
 
-import { csv, networkPython, networkToml } from "../code.js";
+import { networkCode } from "../code.js";
 import { shown } from "../draw.js";
 import { number as tex } from "../formula.js";
-import { DASHES, FEW, INKS, means, number, rowsOf, savedSteps, stepsFor, strengthsOf, takeSave } from "../networks.js";
+import {
+  DASHES,
+  FEW,
+  INKS,
+  diverged,
+  means,
+  networkCsv,
+  number,
+  savedSteps,
+  stepsFor,
+  strengthsOf,
+  takeSave,
+} from "../networks.js";
 import { stabilityEdge } from "../theory.js";
 
 /** @typedef {import("../types").State} State @typedef {import("../types").Figure} Figure @typedef {import("../networks.js").Runs} Runs */
@@ -203,10 +215,9 @@ export const rank = {
       notes.push(`The hidden width is raised to ${widths[1]}: log det needs inputs + outputs.`);
     const edge = stabilityEdge(2, Math.max(...strengths, 0.1));
     if (lr > edge) notes.push(`η = ${shown(lr)} is beyond the stability edge ${shown(edge)} of the strongest mode.`);
-    const lost = runs?.done
-      ? runs.values[runs.saves - 1].map((values) => values.log_det.filter((v) => !Number.isFinite(v)).length)
-      : [];
-    lost.forEach((count, k) => count && notes.push(`${METHODS[k]}: ${count} trajectories diverged and are left out.`));
+    diverged(runs, "log_det", 1).forEach(
+      (count, k) => count && notes.push(`${METHODS[k]}: ${count} trajectories diverged and are left out.`),
+    );
     const ends = runs?.done ? METHODS.map((_, k) => predicted(state, runs, k)) : [];
     const slope = (-2 * lr * sigma * sigma * dx * dy) / B;
     return {
@@ -230,16 +241,6 @@ export const rank = {
       notes,
     };
   },
-  code(state) {
-    const setting = experiment(state);
-    const last = `print({name: run.log_det.isel(time=-1).mean("trajectory").values for name, run in runs.items()})`;
-    return { python: networkPython(setting, methods(state), last), toml: networkToml(setting, methods(state).SGD) };
-  },
-  csv(state, known) {
-    const runs = /** @type {Runs | null} */ (known);
-    return csv(
-      ["method", "step", "time", "trajectory", "interface", "log_det"],
-      runs ? rowsOf(runs, METHODS, savedSteps(experiment(state)), number(state, "lr"), "log_det", 1) : [],
-    );
-  },
+  code: (state) => networkCode(experiment(state), methods(state), "log_det"),
+  csv: (state, known) => networkCsv(known, METHODS, experiment(state), number(state, "lr"), "log_det", "interface", 1),
 };

@@ -1,6 +1,6 @@
 /** Saddle to saddle: four methods from the same start learn mode by mode; the noise under each plateau. */
 
-import { csv, networkPython, networkToml } from "../code.js";
+import { networkCode } from "../code.js";
 import { shown } from "../draw.js";
 import { number as texNumber } from "../formula.js";
 import {
@@ -8,11 +8,12 @@ import {
   FEW,
   INKS,
   SAVES,
+  diverged,
   means,
+  networkCsv,
   number,
   passage,
   pathsOf,
-  rowsOf,
   savedSteps,
   stepsFor,
   strengthsOf,
@@ -230,12 +231,9 @@ export const saddle = {
       notes.push(
         `η = ${shown(lr)} is beyond the stability edge ${shown(edge)} of the strongest mode: GD cannot settle there.`,
       );
-    const lost = runs?.done
-      ? runs.values[runs.saves - 1].map(
-          (values) => values.mode_strength.filter((v) => !Number.isFinite(v)).length / strengths.length,
-        )
-      : [];
-    lost.forEach((count, k) => count && notes.push(`${METHODS[k]}: ${count} trajectories diverged.`));
+    diverged(runs, "mode_strength", strengths.length).forEach(
+      (count, k) => count && notes.push(`${METHODS[k]}: ${count} trajectories diverged.`),
+    );
     const half = predicted(state, true);
     return {
       figures: [0, 1, 2, 3]
@@ -253,26 +251,15 @@ export const saddle = {
       columns: 4,
     };
   },
-  code(state) {
-    const setting = experiment(state);
-    const last = `print({name: run.mode_strength.isel(time=-1).mean("trajectory").values for name, run in runs.items()})`;
-    return { python: networkPython(setting, methods(state), last), toml: networkToml(setting, methods(state).SGD) };
-  },
-  csv(state, known) {
-    const runs = /** @type {Runs | null} */ (known);
-    const head = ["method", "step", "time", "trajectory", "mode", "mode_strength"];
-    return csv(
-      head,
-      runs
-        ? rowsOf(
-            runs,
-            METHODS,
-            savedSteps(experiment(state)),
-            number(state, "lr"),
-            "mode_strength",
-            strengthsOf(state).length,
-          )
-        : [],
-    );
-  },
+  code: (state) => networkCode(experiment(state), methods(state), "mode_strength"),
+  csv: (state, known) =>
+    networkCsv(
+      known,
+      METHODS,
+      experiment(state),
+      number(state, "lr"),
+      "mode_strength",
+      "mode",
+      strengthsOf(state).length,
+    ),
 };

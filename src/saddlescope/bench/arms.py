@@ -315,8 +315,10 @@ def _work(pipe: Connection, arm: Arm, setting: Any, index: int) -> None:
 
 
 def _peak_memory() -> int:
-    """Peak resident memory of this process. On Linux that of its own address space: getrusage keeps the peak of the
-    process that started it, from before it was replaced."""
+    """Peak resident memory of this process, bytes.
+
+    On Linux getrusage would include the memory of the process that started this one; VmHWM does not.
+    """
     try:
         fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
         return 1024 * int(fields["VmHWM"].split()[0])

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from matplotlib.axes import Axes
 from rich.console import Console
@@ -131,16 +131,16 @@ def _outcomes(claims: dict[str, Claim], quick: bool, folder: Path, progress: boo
             else:
                 todo.append(name)
         with connected(client, Judging(quick)) as executor:
-            for name, (judged, figure) in _answers(executor, todo, lambda name: _announce(bar, task, claims[name])):
-                outcome = _identity(name, claims[name], quick) | judged
-                (folder / judged["figure"]["pdf"]).write_bytes(figure)
+
+            def announce(name: str) -> None:
+                bar.update(task, description=escape(claims[name].title))
+
+            for name, (found_there, figure) in _answers(executor, todo, announce):
+                outcome = _identity(name, claims[name], quick) | found_there
+                (folder / found_there["figure"]["pdf"]).write_bytes(figure)
                 report.write_text(_kept(folder, name), json.dumps(outcome))
                 show(name, outcome)
     return found
-
-
-def _announce(bar: Progress, task: Any, claim: Claim) -> None:
-    bar.update(task, description=escape(claim.title))
 
 
 def _answers(
@@ -182,8 +182,10 @@ class Judging:
     """What a worker needs to judge claims."""
 
     quick: bool
-    threads: int | None = None
-    """Ignored: runs of claims have the threads of their plans, which change no result."""
+
+    def elsewhere(self) -> Self:
+        """The same in workers: runs of claims have the threads of their plans, which change no result."""
+        return self
 
 
 def judged(job: Judging, name: str) -> tuple[Outcome, bytes]:

@@ -62,10 +62,10 @@ def exists(place: Place) -> bool:
     """Whether there is a repository at an address, with a commit."""
     with in_words(place, "nothing was changed"):
         where = storage(place)
-        return bool(icechunk().Repository.exists(where)) and begun(icechunk().Repository.open(where))
+        return bool(icechunk().Repository.exists(where)) and has_commits(icechunk().Repository.open(where))
 
 
-def begun(repository: Any) -> bool:
+def has_commits(repository: Any) -> bool:
     """Whether something was committed."""
     return next(iter(repository.ancestry(branch=BRANCH))).parent_id is not None
 

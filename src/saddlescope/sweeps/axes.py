@@ -270,8 +270,8 @@ def _axis(key: Any, given: Any) -> Axis:
     columns = tuple(_column(path, values, distinct=False) for path, values in given.items())
     lengths = {column.path: len(column.values) for column in columns}
     if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{path} {length:,}" for path, length in lengths.items())
-        raise ValueError(f"axis {key!r} must have lists of equal length, got {told}; give each as many values")
+        counted = ", ".join(f"{path} {length:,}" for path, length in lengths.items())
+        raise ValueError(f"axis {key!r} must have lists of equal length, got {counted}; give each as many values")
     return Axis(key, columns)
 
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from saddlescope._numbers import python_number, shown
 from saddlescope._warnings import warn
 from saddlescope.sweeps.pool import pool
-from saddlescope.sweeps.work import Task, UnequalVersions, execute, packed, unequal, version
+from saddlescope.sweeps.work import Sendable, Task, UnequalVersions, execute, packed, unequal, version
 
 LEAST, PER_WORKER = 8, 4
 """Batches in flight: at least, and for each worker."""
@@ -56,7 +56,7 @@ class Executor(Protocol):
 
 
 @contextmanager
-def connected(client: Any, job: Any) -> Iterator[Executor]:
+def connected(client: Any, job: Sendable) -> Iterator[Executor]:
     """The executor that ``client`` names, which knows the job.
 
     Raises TypeError or ValueError for anything else, ConnectionError where no scheduler or worker answers,
@@ -95,7 +95,7 @@ class Here:
     link = None
     runs_here = True
 
-    def __init__(self, job: Any) -> None:
+    def __init__(self, job: Sendable) -> None:
         self._job = job
 
     def submit(self, task: Task, *arguments: Any) -> Future[Any]:
@@ -120,7 +120,7 @@ class Submitting:
         return self._submit(task, *arguments)
 
 
-def _carrying(client: Any, job: Any) -> Any:
+def _carrying(client: Any, job: Sendable) -> Any:
     """Submit with the whole job in every task, to workers of which nothing else is known."""
     content = packed(job)
 
@@ -141,7 +141,7 @@ class Dask:
 
     runs_here = False
 
-    def __init__(self, client: Any, job: Any) -> None:
+    def __init__(self, client: Any, job: Sendable) -> None:
         if getattr(client, "asynchronous", False):
             raise TypeError("client must not be asynchronous, since a sweep waits for it; make it by Client(address)")
         self._client, self._counted, self._workers = client, -COUNT_SECONDS, 0

@@ -100,7 +100,7 @@ def _vacant(place: str, made: Any) -> bool:
     """Whether nothing was committed; FileExistsError for what is not a sweep."""
     import zarr
 
-    if not repository.begun(made):
+    if not repository.has_commits(made):
         return True
     with repository.reading(place):
         group = zarr.open_group(made.readonly_session(BRANCH).store, mode="r")

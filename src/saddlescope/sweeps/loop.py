@@ -195,7 +195,7 @@ class Flight:
         return done
 
     def _again(self, part: list[int], tally: Tally) -> None:
-        """Suspect the runs of a batch whose workers died one by one; give up one that was alone."""
+        """Try the runs of a batch whose workers died again, each alone; one that was alone stays pending."""
         if len(part) == 1 and part[0] in self._tried:
             tally.given_up.extend(part)
         else:
@@ -259,7 +259,7 @@ def check_failures(tally: Tally, max_failures: int | None) -> None:
     if max_failures is not None and tally.raised <= max_failures:
         return
     most = max(tally.errors.values(), key=lambda one: one.runs)
-    fix = "correct it, or pass max_failures = a number to go on" if max_failures is None else "raise max_failures"
+    fix = "correct it, or pass max_failures = a number to continue" if max_failures is None else "raise max_failures"
     raise RuntimeError(
         f"the sweep was stopped since {tally.raised:,} of the first {tally.done:,} runs raised, {most.runs:,} of them "
         f"as run {most.index:,}: {most.sentence}; {fix}"

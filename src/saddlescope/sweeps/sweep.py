@@ -148,7 +148,7 @@ def _first_schema(setup: Setup, executor: Executor) -> Schema:
         if not isinstance(found, str):
             return found
     raise RuntimeError(
-        f"none of the first {index + 1:,} runs has told what reduce gives, since all raised; the last is {found}; "
+        f"none of the first {index + 1:,} runs shows what reduce returns, since all raised; the last is {found}; "
         "correct it, or begin with other values"
     )
 
@@ -171,5 +171,5 @@ def _tell(tally: Tally) -> None:
             "several times, perhaps for lack of memory; the same call tries them again"
         )
     if len({instruction_set for _, instruction_set in tally.places}) > 1:
-        told = ", ".join(f"{host} {instruction_set}" for host, instruction_set in sorted(tally.places)[:8])
-        warn(f"workers have different instruction sets ({told}), which can differ in the last bits")
+        named = ", ".join(f"{host} {instruction_set}" for host, instruction_set in sorted(tally.places)[:8])
+        warn(f"workers have different instruction sets ({named}), which can differ in the last bits")

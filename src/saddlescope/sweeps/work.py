@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -54,6 +54,10 @@ class Job:
     engine: str = "auto"
     threads: int | None = None
     """Threads of each run; those of its plan if None."""
+
+    def elsewhere(self) -> Self:
+        """The job as workers execute it: each run has one thread."""
+        return replace(self, threads=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,14 +136,22 @@ def place() -> tuple[str, str]:
 # --- jobs on their way to a worker
 
 
-def packed(job: Any) -> bytes:
-    """A job, a dataclass with ``threads``, as bytes; functions of a script by value, where cloudpickle is installed.
+class Sendable(Protocol):
+    """A job that can be executed by workers."""
+
+    def elsewhere(self) -> Sendable:
+        """The job as workers execute it."""
+        ...
+
+
+def packed(job: Sendable) -> bytes:
+    """A job as bytes; functions of a script by value, where cloudpickle is installed.
 
     Raises TypeError where a function cannot be sent.
     """
     by_value = importlib.util.find_spec("cloudpickle") is not None
     try:
-        content: bytes = importlib.import_module("cloudpickle" if by_value else "pickle").dumps(replace(job, threads=1))
+        content: bytes = importlib.import_module("cloudpickle" if by_value else "pickle").dumps(job.elsewhere())
     except Exception as error:
         raise TypeError(
             f"the job cannot be sent to other processes ({sentence(error)}); leave client out, or define its "
