@@ -295,7 +295,7 @@ def _work(pipe: Connection, arm: Arm, setting: Any, index: int) -> None:
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[index % len(cores)]})
     try:
-        prepare, imported = getattr(importlib.import_module(arm.module), arm.function), _peak_memory()
+        prepare, imported = getattr(importlib.import_module(arm.module), arm.function), _memory("VmRSS")
         pipe.send(None)
         share = {"trajectories": arm.trajectories // arm.processes, "seed": 1000 + index, "block": arm.block}
         advance: Any = None
@@ -307,21 +307,22 @@ def _work(pipe: Connection, arm: Arm, setting: Any, index: int) -> None:
                     options["chunk"] = min(options["chunk"], share["trajectories"])
                 advance = prepare(**{"setting": setting, **share, **options})
             values = np.asarray(advance(steps), np.float64)
-            pipe.send((values, _peak_memory(), _peak_memory() - imported))
+            peak = _memory("VmHWM")
+            pipe.send((values, peak, peak - imported))
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         pass
     except Exception as error:  # an error of a peer is reported, and its arm skipped
         pipe.send(f"{type(error).__name__}: {error}".splitlines()[0])
 
 
-def _peak_memory() -> int:
-    """Peak resident memory of this process, bytes.
+def _memory(field: str) -> int:
+    """Resident memory of this process, bytes: at its peak ("VmHWM") or now ("VmRSS"); elsewhere than on Linux the peak.
 
-    On Linux getrusage would include the memory of the process that started this one; VmHWM does not.
+    On Linux getrusage would include the memory of the process that started this one.
     """
     try:
         fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-        return 1024 * int(fields["VmHWM"].split()[0])
+        return 1024 * int(fields[field].split()[0])
     except (OSError, KeyError):
         unit = 1 if sys.platform == "darwin" else 1024
         return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
