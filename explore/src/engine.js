@@ -136,9 +136,11 @@ export function squaredSingularValues(columnsOf) {
 }
 
 /**
- * A run of a deep linear network on white Gaussian inputs, in the basis of its teacher.
+ * A run of a deep linear network on white inputs, in the basis of its teacher: Gaussian ones, or `samples`, which "sgd"
+ * uses all at every step, with fresh label noise.
  * @typedef {{widths: number[], strengths: number[], noise: number, source: keyof typeof SOURCES, lr: number,
- *   batch: number, momentum?: number, scale: number | number[], balanced: boolean, n: number, seed: number}} Setting
+ *   batch: number, samples?: number, momentum?: number, scale: number | number[], balanced: boolean, n: number,
+ *   seed: number}} Setting
  */
 
 /**
@@ -179,14 +181,14 @@ export function columns(depth, modes) {
  * @returns {number}
  */
 export function start(kernel, setting) {
-  const { widths, strengths, noise, source, lr, batch, momentum = 0, scale, balanced, n, seed } = setting;
+  const { widths, strengths, noise, samples = 0, source, lr, batch, momentum = 0, scale, balanced, n, seed } = setting;
   const scales = typeof scale === "number" ? widths.slice(1).map(() => scale) : scale;
   const given = [
     put(kernel, widths, Int32Array),
     put(kernel, strengths, Float64Array),
     put(kernel, scales, Float64Array),
   ];
-  const numbers = [noise, SOURCES[source], lr, lr, batch, 0, momentum, given[2], balanced ? 1 : 0, n, seed];
+  const numbers = [noise, samples, SOURCES[source], lr, lr, batch, 0, momentum, given[2], balanced ? 1 : 0, n, seed];
   const run = kernel.network_start(widths.length - 1, given[0], given[1], ...numbers);
   given.forEach(kernel.give);
   return run;

@@ -50,6 +50,16 @@ test("a member depends on its number and the seed alone, not on stops or on othe
   assert.notDeepEqual(strengths(kernel, { ...SETTING, seed: 4 }, [200]), all);
 });
 
+test("all samples: label noise is divided by √n, and without it the step is that of GD", { skip }, async () => {
+  const kernel = await kernels(readFileSync(BUILT));
+  const all = { ...SETTING, samples: 100, batch: 100, balanced: false, scale: 0.5 };
+  const found = strengths(kernel, all, [300]);
+  assert.deepEqual(strengths(kernel, { ...all, samples: 400, batch: 400, noise: 1 }, [300]), found);
+  assert.notDeepEqual(strengths(kernel, { ...all, samples: 400, batch: 400 }, [300]), found);
+  const descent = strengths(kernel, { ...all, samples: 0, source: "gd" }, [300]);
+  assert.deepEqual(strengths(kernel, { ...all, noise: 0 }, [300]), descent);
+});
+
 test("memory stays as it is over many runs, stopped or not", { skip }, async () => {
   const kernel = await kernels(readFileSync(BUILT));
   const mode = { depth: 2, alpha: 2, center: 1, floor: 0.25, beta1: 1, beta2: 1, temperature: 0.1 };

@@ -113,6 +113,7 @@ struct Run {
   std::vector<double> strengths;
   std::vector<int> block;
   Problem problem{};
+  Samples samples{};
   Method method{};
   int n = 0;
   int64_t size = 0, step = 0;
@@ -161,11 +162,12 @@ void mode_paths(int depth, double alpha, double center, double floor, double bet
   ModeBlock::run(mode, ModeEnsemble{n, saves, begin.data(), times, nullptr, words.data(), out, nullptr}, first);
 }
 
-// source: 0 flow, 1 gd, 2 sgd, 3 gradient (Langevin), 4 aligned, 5 isotropic; see Source.
+// source: 0 flow, 1 gd, 2 sgd, 3 gradient (Langevin), 4 aligned, 5 isotropic; see Source. samples: 0, or how many are
+// used at every step, with white inputs, labels linear in them and fresh label noise. Their number is all a step needs.
 PAGE(network_start)
-Run* network_start(int depth, const int* widths, const double* strengths, double label_noise, int source, double lr,
-                   double dt, double batch, double decay, double momentum, const double* scales, int balanced, int n,
-                   double seed) {
+Run* network_start(int depth, const int* widths, const double* strengths, double label_noise, int samples, int source,
+                   double lr, double dt, double batch, double decay, double momentum, const double* scales,
+                   int balanced, int n, double seed) {
   Run* run = new Run;
   for (int l = 0; l < depth; ++l) run->shapes.push_back({widths[l + 1], widths[l]});
   run->problem.depth = depth;
@@ -181,6 +183,12 @@ Run* network_start(int depth, const int* widths, const double* strengths, double
   run->problem.label_noise = label_noise;
   run->method = Method{Source(source), lr, dt, batch, decay, 1};
   run->method.momentum = momentum;
+  if (samples) {
+    run->samples.count = samples;
+    run->samples.columns = widths[0];
+    run->problem.samples = &run->samples;
+    run->method.sampling = Sampling::full;
+  }
   run->n = n;
   for (const auto& [rows, columns] : run->shapes) run->size += int64_t(rows) * columns;
   run->wide = initial(run->shapes, run->size, scales, balanced != 0, uint64_t(seed), n);
