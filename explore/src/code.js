@@ -3,10 +3,16 @@
 /** A number as Python and TOML read it, at full precision. @param {number} value */
 export const real = (value) => (Number.isInteger(value) && Math.abs(value) < 1e15 ? `${value}.0` : String(value));
 
-/** @typedef {{widths: number[], strengths: number[], noise: number, balanced: boolean, scale: number | number[], n: number,
- *   seed: number, steps: number, saves: number, float32: boolean}} Experiment */
+/**
+ * Data are Gaussian, or `samples` of white inputs, a multiple of their dimension, with labels linear in them.
+ * @typedef {{widths: number[], strengths: number[], noise: number, balanced: boolean, scale: number | number[], n: number,
+ *   seed: number, steps: number, saves: number, float32: boolean, samples?: number, at?: number[]}} Experiment
+ */
 
-/** A method by its name in Python and its arguments. @typedef {[string, Record<string, number | string>]} Method */
+/**
+ * A method by its name in Python, its arguments, and the label noise of its samples.
+ * @typedef {[string, Record<string, number | string>, number?]} Method
+ */
 
 /** @param {Method} method */
 const call = ([name, given]) =>
@@ -24,7 +30,7 @@ const plain = (value) => (typeof value === "string" ? `"${value}"` : String(valu
  * @param {string} last the line that shows something
  */
 export function networkPython(experiment, methods, last) {
-  const { widths, strengths, noise, balanced, scale, n, seed, steps, saves } = experiment;
+  const { widths, strengths, balanced, scale, n, seed, steps, saves, samples } = experiment;
   const start = balanced
     ? `sc.init.Balanced(scale=${scale})`
     : `sc.init.Gaussian(scale=${typeof scale === "number" ? scale : `(${scale.join(", ")})`})`;
@@ -35,14 +41,14 @@ export function networkPython(experiment, methods, last) {
       : `np.eye(${dy}, ${dx}) * np.array([${padded(strengths, dx)}])`;
   const runs = Object.entries(methods).map(([name, method]) => {
     const dtype = method[0] === "GradientFlow" ? "float64" : "float32";
-    return `    "${name}": sc.simulate(problem, ${call(method)}, plan("${dtype}")),\n`;
+    const problem = samples ? `problem(${method[2]})` : "problem";
+    return `    "${name}": sc.simulate(${problem}, ${call(method)}, plan("${dtype}")),\n`;
   });
   return `import numpy as np
 
 import saddlescope as sc
 
-data = sc.GaussianData(${teacher}, label_noise=${noise})
-problem = sc.Problem(sc.DeepLinear((${widths.join(", ")})), data, ${start})
+${problemPython(experiment, teacher, start)}
 
 
 def plan(dtype):
@@ -55,6 +61,20 @@ ${last}
 `;
 }
 
+/** The problem, or that of samples as a function of their label noise. @param {Experiment} experiment @param {string} teacher @param {string} start */
+function problemPython({ widths, noise, samples }, teacher, start) {
+  const problem = `sc.Problem(sc.DeepLinear((${widths.join(", ")})), data, ${start})`;
+  if (!samples) return `data = sc.GaussianData(${teacher}, label_noise=${noise})\nproblem = ${problem}`;
+  const dx = widths[0];
+  return `teacher = ${teacher}
+X = np.sqrt(${dx}) * np.tile(np.eye(${dx}), (${samples / dx}, 1))  # ${samples} samples with X.T @ X / n = 1
+
+
+def problem(label_noise):
+    data = sc.Dataset(X, X @ teacher.T, label_noise=label_noise)
+    return ${problem}`;
+}
+
 /** @param {number[]} strengths @param {number} count */
 const padded = (strengths, count) => [...Array(count).keys()].map((i) => real(strengths[i] ?? 0)).join(", ");
 
@@ -64,22 +84,14 @@ const padded = (strengths, count) => [...Array(count).keys()].map((i) => real(st
  * @param {Method} method
  */
 export function networkToml(experiment, method) {
-  const { widths, strengths, noise, balanced, scale, n, seed, steps, saves } = experiment;
+  const { widths, balanced, scale, n, seed, steps, saves } = experiment;
   const [name, given] = method;
-  const [dx, dy] = [widths[0], widths[widths.length - 1]];
-  const rows = [...Array(dy).keys()].map(
-    (i) => `    [${[...Array(dx).keys()].map((j) => (i === j ? real(strengths[i] ?? 0) : "0.0")).join(", ")}],\n`,
-  );
   return `[network]
 type = "DeepLinear"
 widths = [${widths.join(", ")}]
 
 [data]
-type = "GaussianData"
-teacher = [
-${rows.join("")}]
-label_noise = ${real(noise)}
-
+${dataToml(experiment)}
 [init]
 type = "${balanced ? "Balanced" : "Gaussian"}"
 scale = ${typeof scale === "number" ? real(scale) : `[${scale.map(real).join(", ")}]`}
@@ -102,20 +114,41 @@ keep = "trajectories"
 `;
 }
 
+/** A diagonal matrix as TOML. @param {number} height @param {number} width @param {(i: number) => number} entry */
+const diagonal = (height, width, entry) =>
+  `[\n${[...Array(height).keys()]
+    .map((i) => `    [${[...Array(width).keys()].map((j) => (i === j ? real(entry(i)) : "0.0")).join(", ")}],\n`)
+    .join("")}]`;
+
+/** Samples of equal inputs are one whose label noise is that of their mean. @param {Experiment} experiment */
+function dataToml({ widths, strengths, noise, samples }) {
+  const [dx, dy] = [widths[0], widths[widths.length - 1]];
+  const strength = (/** @type {number} */ i) => strengths[i] ?? 0;
+  if (!samples) return `type = "GaussianData"\nteacher = ${diagonal(dy, dx, strength)}\nlabel_noise = ${real(noise)}\n`;
+  const size = Math.sqrt(dx);
+  return `# Each row is the mean of ${samples / dx} samples with label noise ${real(noise)}: the steps are those of all ${samples} samples.
+type = "Dataset"
+X = ${diagonal(dx, dx, () => size)}
+Y = ${diagonal(dx, dy, (i) => size * strength(i))}
+label_noise = ${real(noise * Math.sqrt(dx / samples))}
+`;
+}
+
 /**
- * What is copied of a view of networks: all methods as Python, which prints the last means of an observable, and the run
- * of SGD as a run file.
+ * What is copied of a view of networks: all methods as Python, which prints the last means of an observable, and one run
+ * as a run file.
  * @param {Experiment} experiment
  * @param {Record<string, Method>} methods
  * @param {string} name
+ * @param {string} [stored] the method of the run file
  */
-export const networkCode = (experiment, methods, name) => ({
+export const networkCode = (experiment, methods, name, stored = "SGD") => ({
   python: networkPython(
     experiment,
     methods,
     `print({name: run.${name}.isel(time=-1).mean("trajectory").values for name, run in runs.items()})`,
   ),
-  toml: networkToml(experiment, methods.SGD),
+  toml: networkToml(experiment, methods[stored]),
 });
 
 /**

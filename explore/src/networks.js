@@ -23,8 +23,13 @@ export function stepsFor(time, lr, most = 24000, saves = SAVES) {
   return Math.min(most, Math.max(saves, wanted || saves));
 }
 
-/** The steps of the saves of a run. @param {{steps: number, saves: number}} run */
-export const savedSteps = ({ steps, saves }) => [...Array(saves + 1).keys()].map((save) => (save * steps) / saves);
+/** The steps of the saves of a run, at equal distances unless they are given. @param {{steps: number, saves: number, at?: number[]}} run */
+export const savedSteps = ({ steps, saves, at }) =>
+  at ?? [...Array(saves + 1).keys()].map((save) => (save * steps) / saves);
+
+/** Steps of saves for what is fast at first: every step, then further and further apart. @param {number} steps @param {number} saves */
+export const earlySteps = (steps, saves) =>
+  [...Array(saves + 1).keys()].map((save) => save + Math.round((steps - saves) * (save / saves) ** 3));
 
 /** @param {State} state @param {string} key */
 export const number = (state, key) => Number(state[key]);
@@ -86,11 +91,27 @@ export function diverged(runs, name, size) {
   return runs.values[runs.saves - 1].map((values) => values[name].filter((v) => !Number.isFinite(v)).length / size);
 }
 
+/** The runs without the trajectories that have diverged by the last save, from the start on. @param {Runs} runs @param {string} name @param {number} size */
+export function survivors(runs, name, size) {
+  const lost = runs.values[runs.saves - 1].map((values) => {
+    const last = values[name];
+    const members = [...Array(last.length / size).keys()];
+    return members.map((i) => !last.subarray(i * size, (i + 1) * size).every(Number.isFinite));
+  });
+  if (!lost.flat().includes(true)) return runs;
+  const without = (/** @type {Float64Array} */ all, /** @type {boolean[]} */ gone) =>
+    all.map((value, i) => (gone[Math.floor((i * gone.length) / all.length)] ? NaN : value));
+  const values = runs.values.map((save) =>
+    save.map((seen, k) => Object.fromEntries(Object.entries(seen).map(([key, all]) => [key, without(all, lost[k])]))),
+  );
+  return { ...runs, values };
+}
+
 /**
  * An observable of every trajectory at every save of every method, as CSV.
  * @param {unknown} known
  * @param {string[]} methods
- * @param {{steps: number, saves: number}} experiment
+ * @param {{steps: number, saves: number, at?: number[]}} experiment
  * @param {number} lr
  * @param {string} name
  * @param {string} axis

@@ -54,13 +54,14 @@ function few({ widths, n, batch, source }) {
  * @param {any} asked
  */
 async function* networks(kernel, asked) {
-  const { settings, steps, saves, names } = asked;
+  const { settings, steps, saves, names, at } = asked;
+  const stepOf = (/** @type {number} */ save) => (at ? at[save] : (save * steps) / saves);
   /** @type {number[]} */
   const runs = [];
   try {
     for (const setting of settings) runs.push(start(kernel, setting));
     for (let save = 0; save <= saves; save++) {
-      const [from, until] = [Math.max(0, save - 1), save].map((k) => (k * steps) / saves);
+      const [from, until] = [Math.max(0, save - 1), save].map(stepOf);
       const values = [];
       for (let k = 0; k < runs.length; k++) {
         for (let step = from; step < until;) {

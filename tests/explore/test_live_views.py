@@ -99,7 +99,7 @@ def test_imbalance_under_four_methods(page):
 
 def test_determinant_and_its_line(page):
     settings = {"s": "2,1", "dx": 3, "h": 6, "dy": 2, "sigma": 1, "lr": 0.01, "B": 4, "n": 4, "seed": 3, "scale": 0.6}
-    table = page.open("rank", **settings, time=20).table()
+    table = page.open("rank", **settings, data="batches", time=20).table()
     problem = network((2, 1), (3, 6, 2), 1.0, 0.6)
     for name, method in {"GD": sc.GD(0.01), "SGD": sc.SGD(0.01, 4)}.items():
         found = np.array(list(saves(problem, method, table, "float32", 3, "log_det")))
@@ -109,6 +109,26 @@ def test_determinant_and_its_line(page):
     assert abs(page.number("seen_0") - page.number("line_0")) < 0.01
     assert abs(page.number("seen_1") - page.number("line_1")) < 0.15
     assert page.number("seen_1") < page.number("seen_0") - 0.5
+
+
+def test_determinant_of_full_batches_with_fresh_label_noise(page):
+    settings = {"s": "2,1", "dx": 3, "h": 6, "dy": 2, "lr": 0.1, "samples": 299, "n": 4, "seed": 5, "scale": 0.5}
+    table = page.open("rank", **settings, sigma=2, time=100).table()
+    x = np.sqrt(3) * np.tile(np.eye(3), (100, 1))
+    for name, noise in {"GD": 0.0, "label noise": 2.0}.items():
+        data = sc.Dataset(x, x @ np.eye(2, 3).T * [2, 1], noise)
+        problem = sc.Problem(sc.DeepLinear((3, 6, 2)), data, sc.init.Gaussian(scale=0.5))
+        found = np.array(list(saves(problem, sc.GD(0.1), table, "float32", 5, "log_det")))
+        shown = table["log_det"][table["method"] == name].reshape(found.shape)
+        np.testing.assert_allclose(shown, found, rtol=1e-12, atol=1e-12, err_msg=name)
+    assert "raised to 300" in page.tab.inner_text("#notes")
+    np.testing.assert_allclose(page.number("slope"), -2 * 0.1 * 4 * 2 * 3 / 300, rtol=1e-12)
+    # First steps are large: they lower log det by η⁴Σs⁴ more than the line of second order says.
+    for k in (0, 1):
+        assert -0.05 < page.number(f"seen_{k}") - page.number(f"line_{k}") < 0.05
+    assert page.number("seen_1") < page.number("seen_0") - 1.5
+    assert "first steps" not in page.tab.inner_text("#notes")
+    assert "first steps" in page.open("rank", scale=1, time=100).tab.inner_text("#notes")
 
 
 def test_a_stored_run_is_shown(page, tmp_path):
@@ -146,6 +166,7 @@ def test_a_view_fits_a_phone_and_names_everything(page, view):
         ("wrong", {"n": 512}),
         ("balance", {"time": 3, "n": 4, "dx": 3, "dy": 2, "h": 3}),
         ("rank", {"time": 3, "n": 4}),
+        ("rank", {"time": 3, "n": 4, "data": "batches"}),
     ],
 )
 def test_copied_code_of_every_view_runs(page, view, settings):
@@ -159,18 +180,35 @@ def test_copied_code_of_every_view_runs(page, view, settings):
     make_engine("native", problem, method, plan)
 
 
-def test_copied_python_of_balance_and_rank_gives_their_numbers(page):
-    for view, observable, count in (("balance", "imbalance", 4), ("rank", "log_det", 2)):
-        table = page.open(view, time=3, n=4, dx=3, dy=2, h=5).table()
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            exec(compile(page.code["python"], view, "exec"), {"__name__": view})
-        found = eval(printed.getvalue().replace("array", ""), {"__builtins__": {}})
-        last = table[table["step"] == table["step"].max()]
-        assert len(found) == count
-        for name, values in found.items():
-            shown = last[observable][last["method"] == name].mean()
-            np.testing.assert_allclose(values, [shown], rtol=1e-3, err_msg=name)
+@pytest.mark.parametrize(
+    "view, settings, observable, count",
+    [
+        ("balance", {}, "imbalance", 4),
+        ("rank", {"data": "batches"}, "log_det", 2),
+        ("rank", {"lr": 0.05, "samples": 100}, "log_det", 2),
+    ],
+)
+def test_copied_python_of_balance_and_rank_gives_their_numbers(page, view, settings, observable, count):
+    table = page.open(view, time=3, n=4, dx=3, dy=2, h=5, **settings).table()
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(page.code["python"], view, "exec"), {"__name__": view})
+    found = eval(printed.getvalue().replace("array", ""), {"__builtins__": {}})
+    last = table[table["step"] == table["step"].max()]
+    assert len(found) == count
+    for name, values in found.items():
+        shown = last[observable][last["method"] == name].mean()
+        np.testing.assert_allclose(values, [shown], rtol=1e-3, err_msg=name)
+
+
+def test_copied_run_file_of_full_batches_takes_the_steps_of_the_page(page):
+    table = page.open("rank", time=30, n=4, dx=3, samples=200, seed=2).table()
+    problem, method, plan = run_from_toml(page.code["toml"])
+    assert len(page.code["toml"]) < 800
+    engine = Native(problem, method, plan, instruction_set="baseline")
+    found = engine.observe(engine.advance(engine.init(), plan.steps))["log_det"].ravel()
+    last = table[(table["step"] == plan.steps) & (table["method"] == "label noise")]
+    np.testing.assert_allclose(last["log_det"], found, rtol=1e-6)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
