@@ -1,7 +1,8 @@
 """How fast the live page answers: ``python benchmarks/live_page.py [views …]`` after ``make page``, in Chromium.
 
 For every view and preset the first sliders are moved: the time from the move to the first painted change, and painted
-changes a second while one slider moves in every frame. Times are those of the browser, milliseconds.
+changes a second while one slider moves in every frame. Then heavy settings are replaced by light ones while they are
+computed: the time until the worker answers the light one. Times are those of the browser, milliseconds.
 """
 
 from __future__ import annotations
@@ -54,6 +55,24 @@ window.drag = async (place) => {
 };
 """
 
+LISTENING = """
+window.heard = [];
+window.Worker = class extends Worker {
+  constructor(...given) {
+    super(...given);
+    this.addEventListener("message", ({ data }) => window.heard.push([data.id ?? 0, performance.now()]));
+  }
+  postMessage(asked) { window.heard.push([-asked.id, performance.now()]); super.postMessage(asked); }
+};
+"""
+
+HEAVY = {
+    "saddle": ("h=24&n=64&lr=1e-3&L=5&s=4,3,2,1,0.5,0.2", "s=2,1&n=4&h=2"),
+    "mode": ("L=8&T=0.2&s0=0.1", "L=1"),
+    "wrong": ("L=4&T=0.3&n=65536", "n=256"),
+}
+"""By view a setting that takes long, and one that does not."""
+
 
 def view(page: Page, name: str) -> None:
     """Print the times of a view."""
@@ -81,6 +100,22 @@ def view(page: Page, name: str) -> None:
     print(f"| {name} | {drawn:.0f} | {middle:.0f} | {late:.0f} | {rates} | {len(times)} |", flush=True)
 
 
+def given_up(page: Page, name: str) -> None:
+    """Print how soon a heavy setting gives way to the next."""
+    heavy, light = HEAVY[name]
+    times = []
+    for wait in range(100, 400, 25):
+        page.evaluate("(hash) => { location.hash = hash; }", f"view={name}&{heavy}")
+        page.wait_for_timeout(wait)
+        page.evaluate("(hash) => { location.hash = hash; }", f"view={name}&{light}")
+        page.wait_for_selector('body[data-done="true"]')
+        heard = page.evaluate("window.heard")
+        last = -min(number for number, _ in heard)
+        asked, answered = (next(when for number, when in heard if number == one) for one in (-last, last))
+        times.append(answered - asked)
+    print(f"{name}: a heavy setting gives way in {statistics.median(times):.0f} ms, at most {max(times):.0f}")
+
+
 def main() -> None:
     views = sys.argv[1:] or VIEWS
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -90,6 +125,12 @@ def main() -> None:
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         for name in views:
             view(page, name)
+        page.add_init_script(LISTENING)
+        page.goto("about:blank")
+        page.goto(PAGE.as_uri())
+        for name in views:
+            if name in HEAVY:
+                given_up(page, name)
         browser.close()
 
 

@@ -11,12 +11,15 @@ export function download(name, text, type) {
 
 const INKS = ["--paper", "--ink", "--grey", "--line", "--c1", "--c2", "--c3", "--c4", "--c5", "--c6"];
 
+/** The style of a figure outside the page, where its colours are known. */
+export const RULES =
+  "svg{background:var(--paper);font-family:sans-serif}text{fill:var(--ink)}.tick,.soft{fill:var(--grey)}.title{font-weight:600}.place{paint-order:stroke;stroke:var(--paper);stroke-width:3px}.grid{stroke:var(--line)}.handle{fill:var(--c2)}";
+
 /** A figure as a file, with the colours and letters it has on the page. @param {SVGElement} picture */
 export function figureFile(picture) {
   const page = getComputedStyle(document.documentElement);
   const inks = INKS.map((ink) => `${ink}:${page.getPropertyValue(ink).trim()}`).join(";");
-  const rules = `svg{${inks};background:var(--paper);font-family:sans-serif}text{fill:var(--ink)}.tick,.soft{fill:var(--grey)}.title{font-weight:600}.place{paint-order:stroke;stroke:var(--paper);stroke-width:3px}.grid{stroke:var(--line)}.handle{fill:var(--c2)}`;
   const copy = /** @type {SVGElement} */ (picture.cloneNode(true));
-  copy.insertAdjacentHTML("afterbegin", `<style>${rules}</style>`);
+  copy.insertAdjacentHTML("afterbegin", `<style>svg{${inks}}${RULES}</style>`);
   return new XMLSerializer().serializeToString(copy);
 }

@@ -13,7 +13,7 @@ import { VIEWS } from "./views.js";
 /** @typedef {import("./types").Picture} Picture @typedef {import("./types").Value} Value */
 
 const PAUSE = 50; // between two pictures of an answer that is not complete
-const REST = 220; // milliseconds without a change after which everything is computed
+const REST = 160; // milliseconds without a change after which everything is computed
 
 /** A link to a file means nothing on another computer. */
 const LOCAL =
@@ -31,6 +31,8 @@ let dirty = false;
 let drawn = -Infinity;
 /** The figures as they were last drawn. @type {string[]} */
 const texts = [];
+/** The settings of views that were left, as addresses. @type {Map<View, string>} */
+const left = new Map();
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let resting;
 
@@ -66,7 +68,7 @@ function ask(full) {
     now.asked = text;
     now.done = false;
     document.body.dataset.done = "false";
-    send(request, { view: now.view });
+    send(request, { view: now.view }, full);
     if (!now.known) paint(); // otherwise the first part is drawn, not the old answer to a new question
   } else {
     if (!request) now.done = true;
@@ -77,7 +79,7 @@ function ask(full) {
 
 /** Once nothing changes any more: the address, and words for screen readers. */
 function rest() {
-  const query = toQuery(now.view.key, now.state);
+  const query = toQuery(now.view.key, now.state) + (document.body.classList.contains("compact") ? "&compact=1" : "");
   if (location.hash.slice(1) !== query) history.replaceState(null, "", `#${query}`);
   document.body.dataset.rest = "true";
 }
@@ -177,9 +179,13 @@ function saveFigure(event) {
 
 // --- the page
 
+/** Opens a view as it was left. @param {View} view */
+const reopen = (view) => open(view, new URLSearchParams(left.get(view)));
+
 /** Opens a view with the settings of an address. @param {View} view @param {URLSearchParams} query */
 function open(view, query) {
   const { state, wrong } = fromQuery(view.fields, query);
+  left.set(now.view, toQuery(now.view.key, now.state));
   const same = view === now.view && $("presets").childElementCount > 0;
   Object.assign(now, { view, state, known: null, asked: "", done: false });
   say(wrong);
@@ -251,7 +257,7 @@ function begin() {
       });
       tab.setAttribute("role", "tab");
       tab.setAttribute("aria-controls", "panel");
-      tab.onclick = () => open(view, new URLSearchParams());
+      tab.onclick = () => reopen(view);
       return tab;
     }),
   );
@@ -259,14 +265,14 @@ function begin() {
     const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!by) return;
     const next = VIEWS[(VIEWS.indexOf(now.view) + by + VIEWS.length) % VIEWS.length];
-    open(next, new URLSearchParams());
+    reopen(next);
     $(`tab-${next.key}`).focus();
   };
   $("python").onclick = () => copy(now.view.code(now.state).python, "The Python that reproduces this");
   $("toml").onclick = () => copy(now.view.code(now.state).toml, "The run file that reproduces this");
   $("link").onclick = () => {
     rest();
-    copy(location.href, "The link to this", location.protocol === "file:" ? [LOCAL] : []);
+    copy(location.href.replace("&compact=1", ""), "The link to this", location.protocol === "file:" ? [LOCAL] : []);
   };
   $("csv").onclick = () => download(`${now.view.key}.csv`, now.view.csv(now.state, now.known), "text/csv");
   $("predict").onchange = veil;

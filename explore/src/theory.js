@@ -6,6 +6,9 @@
 
 /** @typedef {import("./engine.js").Mode} Mode */
 
+const SPACING = 0.1; // of points on a line of gradient flow
+const LAST = 33; // there 1/(1 + e⁻ᵘ) is within rounding of 1
+
 /**
  * A mode on white Gaussian inputs: g(s) = 2(s − s*)² + σ².
  * @param {number} depth
@@ -116,14 +119,14 @@ function primitive(rho, depth) {
 }
 
 /**
- * Time at which gradient flow takes a mode from `start` up to `strength`, below the target.
+ * Time at which gradient flow takes a mode from `start` to `strength`, which lies between it and the target.
  * @param {number} strength
  * @param {number} start
  * @param {number} target
  * @param {number} depth
  */
 export function flowTime(strength, start, target, depth) {
-  if (!(strength > start && strength < target)) return strength === start ? 0 : Infinity;
+  if (!((strength - start) * (target - strength) > 0)) return strength === start ? 0 : Infinity;
   if (depth === 1) return Math.log((start - target) / (strength - target));
   if (depth === 2)
     return (Math.log(strength / start) - Math.log((target - strength) / (target - start))) / (2 * target);
@@ -132,23 +135,29 @@ export function flowTime(strength, start, target, depth) {
 }
 
 /**
- * Strength of a mode at time t under gradient flow.
- * @param {number} t
+ * Gradient flow from `start` until a time, as a line: its points are equally spaced in u = log(s/|s* − s|).
  * @param {number} start
  * @param {number} target
  * @param {number} depth
+ * @param {number} until
  */
-export function flow(t, start, target, depth) {
-  if (depth === 1) return start * Math.exp(-t) - target * Math.expm1(-t);
-  if (depth === 2) return target / (1 + (target / start - 1) * Math.exp(-2 * target * t));
-  if (t === 0 || start >= target) return start;
-  let [low, high] = [Math.log(start / (target - start)), 40];
-  for (let k = 0; k < 60; k++) {
+export function flowLine(start, target, depth, until) {
+  const side = start < target ? 1 : -1;
+  const strength = (/** @type {number} */ u) => target / (1 + side * Math.exp(-u));
+  const time = (/** @type {number} */ u) => flowTime(strength(u), start, target, depth);
+  const [x, y] = [[0], [start]];
+  let low = Math.log(start / Math.abs(target - start));
+  for (; low + SPACING < LAST && time(low + SPACING) < until; low += SPACING) {
+    x.push(time(low + SPACING));
+    y.push(strength(low + SPACING));
+  }
+  let high = low + SPACING;
+  for (let k = 0; k < 50; k++) {
     const middle = (low + high) / 2;
-    if (flowTime(target / (1 + Math.exp(-middle)), start, target, depth) < t) low = middle;
+    if (time(middle) < until) low = middle;
     else high = middle;
   }
-  return target / (1 + Math.exp(-(low + high) / 2));
+  return { x: [...x, until], y: [...y, strength(low)] };
 }
 
 /** Length of the plateau to leading order in a small start. @param {number} start @param {number} target @param {number} depth */

@@ -7,8 +7,7 @@ import { cdfOf, density, distance } from "../src/stationary.js";
 import {
   boltzmannVariance,
   criticalTemperature,
-  flow,
-  flowTime,
+  flowLine,
   gaussianMode,
   noisePeak,
   varianceRate,
@@ -17,8 +16,36 @@ import {
 /** @param {number} a @param {number} b @param {number} by */
 const near = (a, b, by) => assert.ok(Math.abs(a - b) <= by * Math.max(Math.abs(b), 1e-300), `${a} is not ${b}`);
 
-test("flow and its time are inverse to each other at every depth", () => {
-  for (let depth = 2; depth <= 8; depth++) near(flow(flowTime(0.7, 1e-3, 1.3, depth), 1e-3, 1.3, depth), 0.7, 1e-11);
+/** Gradient flow ds = L s^{2κ}(s* − s) dt by many steps of Heun's method. @param {number} start @param {number} target @param {number} depth @param {number} until */
+function stepped(start, target, depth, until) {
+  const rate = (/** @type {number} */ s) => depth * s ** (2 - 2 / depth) * (target - s);
+  const dt = until / 40000;
+  let s = start;
+  for (let k = 0; k < 40000; k++) {
+    const ahead = s + dt * rate(s);
+    s += (dt * (rate(s) + rate(ahead))) / 2;
+  }
+  return s;
+}
+
+test("the line of gradient flow solves its equation, from below and from above, at every depth", () => {
+  for (let depth = 1; depth <= 8; depth++)
+    for (const start of [0.02, 0.5, 1.3, 3]) {
+      const target = 1.3;
+      const { x, y } = flowLine(start, target, depth, 1.5);
+      assert.equal(x[x.length - 1], 1.5);
+      near(y[y.length - 1], stepped(start, target, depth, 1.5), 1e-6);
+      const middle = x.length >> 1;
+      near(y[middle], stepped(start, target, depth, x[middle]), 1e-6);
+    }
+});
+
+test("gradient flow that has arrived stays there", () => {
+  for (const depth of [1, 2, 5]) {
+    const { x, y } = flowLine(1e-3, 2, depth, 1e4);
+    near(y[y.length - 1], 2, 1e-9);
+    assert.ok(x.every((time, i) => i === 0 || time > x[i - 1]));
+  }
 });
 
 test("the noise has a maximum at its peak", () => {

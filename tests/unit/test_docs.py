@@ -172,6 +172,7 @@ def test_a_live_view_is_framed_and_has_a_link(extension):
     assert '<iframe loading="lazy" title="Live view: One mode" ' in html
     assert 'src="../_static/explore.html#view=mode&amp;T=0.05&amp;compact=1"' in html
     assert '<a href="../_static/explore.html#view=mode&amp;T=0.05">' in html and "Drag s₀ &amp; s*." in html
+    assert '<img src="../_static/live/view-mode-t-0.05.svg" alt="Drag s₀ &amp; s*.">' in html
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if "{live}" in page.read_text(encoding="utf-8")])
@@ -180,3 +181,9 @@ def test_live_views_exist(extension, page):
     assert views and set(views) <= set(extension("live").TITLES)
     for view in views:
         assert (DOCS.parent / "explore" / "src" / "views" / f"{view}.js").exists()
+
+
+def test_pictures_of_live_views_have_names_of_their_own(extension):
+    found = [re.findall(r"```\{live\} (\S+)", page.read_text(encoding="utf-8")) for page in PAGES]
+    addresses = {address for page in found for address in page}
+    assert len({extension("live").picture(address) for address in addresses}) == len(addresses) >= 6

@@ -24,7 +24,7 @@ import {
   boltzmannVariance,
   criticalTemperature,
   drift,
-  flow,
+  flowLine,
   flowTime,
   noisePeak,
   plateauTime,
@@ -40,6 +40,13 @@ const FEW = 128;
 const ALL = 1024;
 const ROWS = 128; // of the picture of the law
 const LATE = 30; // saves that count as settled
+
+/** Quantiles of the law in time that are written out: column, normal score, name. @type {[string, number, string][]} */
+const LEVELS = [
+  ["law_q05", -1.6448536269514722, "5 % below"],
+  ["law_q50", 0, "median"],
+  ["law_q95", 1.6448536269514722, "95 % below"],
+];
 
 /** @param {State} state */
 const timesOf = (state) => spaced(0, horizon(state, number(state, "s0")), SAVES);
@@ -86,8 +93,8 @@ function pathsFigure(state, ensemble, { mode, top, low }) {
     layers.push({ kind: "paths", x: times, y: ensemble.strengths, count: Math.min(40, ensemble.count), ink: "--grey" });
     layers.push({ kind: "line", x: times, y: mean, ink: ensemble.law ? "--ink" : "--c1", name: "mean" });
   }
-  const still = times.map((t) => flow(t, s0, target, mode.depth));
-  layers.push({ kind: "line", x: times, y: still, ink: "--c2", dash: "6 4", name: "gradient flow" });
+  const still = flowLine(s0, target, mode.depth, times[SAVES - 1]);
+  layers.push({ kind: "line", ...still, ink: "--c2", dash: "6 4", name: "gradient flow" });
   layers.push({ kind: "marks", at: [target], along: "y", ink: "--grey" });
   layers.push({
     kind: "handle",
@@ -100,7 +107,7 @@ function pathsFigure(state, ensemble, { mode, top, low }) {
   layers.push({ kind: "handle", x: 0, y: s0, key: "s0", moves: "y", label: "start s₀, drag or use arrow keys" });
   return {
     title: ensemble?.law ? "Paths, and the law they are drawn from" : "Paths, and where half and 90 % of them are",
-    text: `${ensemble?.count ?? 0} paths from ${shown(s0)}; their mean ends at ${shown(end)}, gradient flow at ${shown(still[SAVES - 1])}`,
+    text: `${ensemble?.count ?? 0} paths from ${shown(s0)}; their mean ends at ${shown(end)}, gradient flow at ${shown(still.y[still.y.length - 1])}`,
     x: { label: "time", low: 0, high: times[SAVES - 1] },
     y: { label: "strength s", low, high: top },
     layers,
@@ -213,9 +220,7 @@ function numbers(state, { mode, law, late }, ensemble) {
     { key: "boltzmann", label: "Boltzmann: standard deviation", value: Math.sqrt(boltzmannVariance(mode)) },
     { key: "run_mean", label: "paths: mean", value: mean },
     { key: "run_sd", label: "paths: standard deviation", value: sd },
-    { key: "law_q05", label: "law at the last time: 5 % below", value: inTime(-1.6448536269514722) },
-    { key: "law_q50", label: "law at the last time: median", value: inTime(0) },
-    { key: "law_q95", label: "law at the last time: 95 % below", value: inTime(1.6448536269514722) },
+    ...LEVELS.map(([key, z, name]) => ({ key, label: `law at the last time: ${name}`, value: inTime(z) })),
     { key: "lr", label: "learning rate T·B", value: number(state, "T") * number(state, "B") },
   ];
 }
@@ -319,7 +324,9 @@ export const mode = {
 paths = mode.simulate(${s0}, times, trajectories=${ALL}, seed=${seed}, tol=${TOLERANCE})
 law = mode.stationary()
 late = paths[:, -${LATE}:]
-print(mode.noise_peak(), law.mean(), law.std(), late.mean(), late.std())`,
+print(mode.noise_peak(), law.mean(), law.std(), late.mean(), late.std())
+(then,) = mode.evolve(${s0}, [${end}], tol=1e-4)
+print(*then.ppf([0.05, 0.5, 0.95]))`,
     );
     const lr = Math.min(parts.temperature * B, 0.02);
     const steps = Math.ceil(end / lr / 60) * 60;
@@ -343,8 +350,10 @@ print(mode.noise_peak(), law.mean(), law.std(), late.mean(), late.std())`,
     const times = timesOf(state);
     /** @type {number[][]} */
     const rows = [];
+    const law = ensemble?.law;
+    const levels = [...times.keys()].map((j) => LEVELS.map(([, z]) => (law ? quantile(law, j, z) : NaN)));
     for (let i = 0; i < (ensemble?.count ?? 0); i++)
-      for (let j = 0; j < SAVES; j++) rows.push([i, times[j], ensemble?.strengths[i * SAVES + j] ?? NaN]);
-    return csv(["trajectory", "time", "strength"], rows);
+      for (let j = 0; j < SAVES; j++) rows.push([i, times[j], ensemble?.strengths[i * SAVES + j] ?? NaN, ...levels[j]]);
+    return csv(["trajectory", "time", "strength", ...LEVELS.map(([key]) => key)], rows);
   },
 };

@@ -19,7 +19,7 @@ import {
   strengthsOf,
   takeSave,
 } from "../networks.js";
-import { flowTime, halfTimes, stabilityEdge } from "../theory.js";
+import { criticalTemperature, flowTime, gaussianMode, halfTimes, stabilityEdge } from "../theory.js";
 
 /** @typedef {import("../types").State} State @typedef {import("../types").Figure} Figure @typedef {import("../networks.js").Runs} Runs */
 
@@ -34,7 +34,7 @@ function experiment(state) {
   const strengths = strengthsOf(state);
   const widths = [strengths.length, ...Array(L - 1).fill(h), strengths.length];
   const weakest = Math.min(...strengths);
-  const time = 1.7 * flowTime(weakest / 2, Math.min(s0, weakest / 4), weakest, L);
+  const time = number(state, "time") * 1.7 * flowTime(weakest / 2, Math.min(s0, weakest / 4), weakest, L);
   return {
     widths,
     strengths,
@@ -56,6 +56,23 @@ function predicted(state, noisy) {
   if (state.start !== "balanced") return strengths.map(() => NaN);
   if (L === 2 && s0 < Math.min(...strengths) / 2) return halfTimes(strengths, s0, noisy ? lr / B : 0, noise, lr);
   return strengths.map((s) => flowTime(s / 2, s0, s, L));
+}
+
+/** T_c of the strongest mode by itself. @param {State} state */
+function critical(state) {
+  const { strengths, noise } = experiment(state);
+  return criticalTemperature(gaussianMode(number(state, "L"), strengths[0], noise, 0));
+}
+
+/** What to look at. @param {State} state */
+function look(state) {
+  const T = number(state, "lr") / number(state, "B");
+  if (T < critical(state))
+    return "Look at the order: SGD and its Langevin model climb the same stairs as GD, later by the noise of the stronger modes; under each plateau the noise of the waiting mode is tiny, and it peaks while the mode is learned. The control, isotropic noise of the same size, kicks all modes at once, so that weak ones leave their saddle early.";
+  const above = `T = ${shown(T)} is above T_c = ${shown(critical(state))} of the strongest mode`;
+  return strengthsOf(state).length === 1
+    ? `${above}. Look at the paths: GD learns the mode; under SGD and Langevin dynamics its noise wins, and the paths fall to 0, some after they have climbed. Lower η or raise B to cross T_c.`
+    : `${above}. GD learns all modes; SGD and Langevin dynamics do not settle, as noise also feeds the directions between the modes. Keep one strength to see a network collapse to 0.`;
 }
 
 /** @param {State} state @returns {Record<string, import("../code.js").Method>} */
@@ -147,6 +164,7 @@ function numbers(state, runs) {
   /** @type {import("../types").Shown[]} */
   const all = [
     { key: "T", label: "temperature T = η/B", value: lr / B },
+    { key: "critical", label: "critical temperature T_c of the strongest mode", value: critical(state) },
     { key: "edge", label: "stability edge of η", value: stabilityEdge(L, strengths[0]) },
   ];
   const [still, noisy] = [predicted(state, false), predicted(state, true)];
@@ -177,7 +195,7 @@ export const saddle = {
     { key: "s", label: "strengths s*", kind: "list", value: "4, 2, 1, 0.5", low: 0.05, high: 10, most: 6 },
     { key: "L", label: "depth L", kind: "linear", value: 2, low: 2, high: 5, step: 1 },
     { key: "h", label: "hidden width", kind: "linear", value: 8, low: 1, high: 24, step: 1 },
-    { key: "sigma", label: "label noise σ", kind: "linear", value: 0.5, low: 0, high: 4, step: 0.05 },
+    { key: "sigma", label: "label noise σ", kind: "linear", value: 0.5, low: 0, high: 10, step: 0.05 },
     { key: "lr", label: "learning rate η", kind: "log", value: 0.005, low: 1e-4, high: 0.5 },
     { key: "B", label: "batch size B", kind: "linear", value: 1, low: 1, high: 64, step: 1 },
     { key: "s0", label: "start s₀", kind: "log", value: 1e-3, low: 1e-8, high: 0.1 },
@@ -193,6 +211,7 @@ export const saddle = {
         ["gaussian", "Gaussian"],
       ],
     },
+    { key: "time", label: "length, 1: all modes learned", kind: "log", value: 1, low: 0.2, high: 20 },
     { key: "n", label: "trajectories", kind: "linear", value: 16, low: 4, high: 64, step: 4 },
     { key: "seed", label: "seed", kind: "linear", value: 0, low: 0, high: 99, step: 1 },
     { key: "at", label: "time shown", kind: "linear", value: 30, low: 0, high: SAVES, step: 1 },
@@ -206,6 +225,7 @@ export const saddle = {
     { name: "Three layers", values: { L: 3, s: "3, 2, 1", s0: 1e-3, lr: 0.004 } },
     { name: "Noisy labels slow the weak modes", values: { s: "4, 2, 1", sigma: 2, lr: 0.008, s0: 1e-4 } },
     { name: "Large batch: as GD", values: { B: 64 } },
+    { name: "Above T_c: SGD collapses", values: { s: "1", sigma: 10, lr: 0.03, s0: 0.1, time: 3 } },
   ],
   request(state, full) {
     const { widths, strengths, noise, balanced, scale, n, seed, steps, saves } = experiment(state);
@@ -246,7 +266,7 @@ export const saddle = {
           : `t_{1/2} = ∫_{s_0}^{s^*/2} \\frac{ds}{L s^{2κ}(s^* − s)} = ${half.map(texNumber).join(" , ")}`,
       ],
       numbers: numbers(state, runs),
-      look: "Look at the order: SGD and its Langevin model climb the same stairs as GD, later by the noise of the stronger modes; under each plateau the noise of the waiting mode is tiny, and it peaks while the mode is learned. The control, isotropic noise of the same size, kicks all modes at once, so that weak ones leave their saddle early.",
+      look: look(state),
       notes,
       columns: 4,
     };

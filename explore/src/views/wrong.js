@@ -6,21 +6,34 @@ import { number as tex } from "../formula.js";
 import { MODE_FIELDS, TOLERANCE, modeOf, partsOf, spaced } from "../modes.js";
 import { number } from "../networks.js";
 import { cdfOf, density, distance } from "../stationary.js";
-import { boltzmannVariance, criticalTemperature, gradientVariance } from "../theory.js";
+import { alpha3, boltzmannVariance, criticalTemperature, gradientVariance } from "../theory.js";
 
 /** @typedef {import("../types").State} State @typedef {import("../types").Figure} Figure @typedef {import("../types").Part} Part */
 /** @typedef {{name: string, cdf: (s: number) => number, distance: number, ink: string, dash?: string}} Theory */
 
 const FALSE_ALARM = 1e-6;
-const FEW = 384;
+const FEW = 128;
+const MOST_TIMES = 300; // relaxation times that are waited for
 
 /** The distance beyond which a theory is refuted at a false-alarm level of 1e-6 (Dvoretzky–Kiefer–Wolfowitz). @param {number} n */
 const bound = (n) => Math.sqrt(Math.log(2 / FALSE_ALARM) / (2 * n));
 
-/** Time after which the start is forgotten. @param {State} state */
+/**
+ * Relaxation times 1/(L s*^{2κ}) until the start is forgotten, by measurement: r = T(L − 1)α₃/(2s*) compares noise and
+ * drift near 0, and is T/T_c at depth 2. Infinite from T_c on.
+ * @param {State} state
+ */
+function needed(state) {
+  const { depth, target, temperature } = partsOf(state);
+  const r = (temperature * (depth - 1) * alpha3(modeOf(state))) / (2 * target);
+  if (depth === 2) return r < 1 ? 12 / (1 - r) ** 2 : Infinity;
+  return 12 + 8 * r * r;
+}
+
+/** Time of the sample. @param {State} state */
 function settled(state) {
   const { depth, target } = partsOf(state);
-  return 20 / Math.min(1, target ** (2 - 2 / depth));
+  return Math.min(needed(state), MOST_TIMES) / (depth * target ** (2 - 2 / depth));
 }
 
 /** Distribution function of the standard normal, by its series. @param {number} x */
@@ -34,8 +47,18 @@ export function normalCdf(x) {
   return 0.5 + (sum * Math.exp((-x * x) / 2)) / Math.sqrt(2 * Math.PI);
 }
 
-/** The exact law and its rivals. @param {State} state @returns {Omit<Theory, "distance">[]} */
+/** The theories of the state seen last. @type {{key: string, all: Omit<Theory, "distance">[]}} */
+let last = { key: "", all: [] };
+
+/** The exact law and its rivals. @param {State} state */
 function theories(state) {
+  const key = JSON.stringify(partsOf(state));
+  if (key !== last.key) last = { key, all: solved(state) };
+  return last.all;
+}
+
+/** @param {State} state @returns {Omit<Theory, "distance">[]} */
+function solved(state) {
   const mode = modeOf(state);
   const { depth, target, noise, temperature: T } = partsOf(state);
   const sd = Math.sqrt(boltzmannVariance(mode));
@@ -202,9 +225,11 @@ export const wrong = {
   draw(state, known) {
     const mode = modeOf(state);
     const notes = [];
-    if (mode.temperature >= 0.7 * criticalTemperature(mode))
+    if (needed(state) > MOST_TIMES)
       notes.push(
-        `T is near or above T_c = ${shown(criticalTemperature(mode))}: the sample has not settled, and even the exact law may be refuted.`,
+        mode.depth === 2
+          ? `T is near or above T_c = ${shown(criticalTemperature(mode))}: the sample has not settled, and even the exact law may be refuted.`
+          : "The noise is so strong that the sample has not settled: even the exact law may be refuted.",
       );
     const sample = /** @type {Known | null} */ (known);
     if (!sample) return { figures: [], formulas: [], numbers: [], look: "Sampling …", notes };
