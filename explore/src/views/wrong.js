@@ -13,7 +13,7 @@ import { alpha3, boltzmannVariance, criticalTemperature, gradientVariance } from
 
 const FALSE_ALARM = 1e-6;
 const FEW = 128;
-const MOST_TIMES = 300; // relaxation times that are waited for
+const MOST_TIMES = 400; // relaxation times that are waited for
 
 /** The distance beyond which a theory is refuted at a false-alarm level of 1e-6 (Dvoretzky–Kiefer–Wolfowitz). @param {number} n */
 const bound = (n) => Math.sqrt(Math.log(2 / FALSE_ALARM) / (2 * n));
@@ -27,7 +27,7 @@ function needed(state) {
   const { depth, target, temperature } = partsOf(state);
   const r = (temperature * (depth - 1) * alpha3(modeOf(state))) / (2 * target);
   if (depth === 2) return r < 1 ? 12 / (1 - r) ** 2 : Infinity;
-  return 12 + 8 * r * r;
+  return 16 * (1 + r * r);
 }
 
 /** Time of the sample. @param {State} state */
