@@ -89,17 +89,18 @@ function swatch(layer, x, y) {
 /** @typedef {((v: number) => number) & {back: (x: number) => number}} Scale */
 
 /**
- * Points as the d of a path; breaks where a number is missing.
+ * Points as the d of a path, to a fraction of a pixel; breaks where a number is missing.
  * @param {ArrayLike<number>} xs @param {ArrayLike<number>} ys @param {Scale} X @param {Scale} Y
- * @param {number} from @param {number} count @param {number} digits
+ * @param {number} from @param {number} count @param {number} parts of a pixel
  */
-function points(xs, ys, X, Y, from = 0, count = xs.length, digits = 1) {
+function points(xs, ys, X, Y, from = 0, count = xs.length, parts = 10) {
   let [d, pen] = ["", "M"];
   for (let i = 0; i < count; i++) {
     const y = Y(ys[from + i]);
     if (!Number.isFinite(y)) pen = "M";
     else {
-      d += `${pen}${X(xs[i]).toFixed(digits)} ${Math.max(-2e3, Math.min(4e3, y)).toFixed(digits)}`;
+      // toFixed takes three times as long
+      d += `${pen}${Math.round(X(xs[i]) * parts) / parts} ${Math.round(Math.max(-2e3, Math.min(4e3, y)) * parts) / parts}`;
       pen = "L";
     }
   }
@@ -116,7 +117,7 @@ function layerSvg(layer, X, Y, box, id) {
     }
     case "paths": {
       let d = "";
-      for (let k = 0; k < layer.count; k++) d += points(layer.x, layer.y, X, Y, k * layer.x.length, layer.x.length, 0);
+      for (let k = 0; k < layer.count; k++) d += points(layer.x, layer.y, X, Y, k * layer.x.length, layer.x.length, 1);
       return `<path d="${d}" stroke="var(${layer.ink})" stroke-width=".7" opacity="${layer.opacity ?? 0.35}"/>`;
     }
     case "area": {

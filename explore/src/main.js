@@ -12,7 +12,8 @@ import { VIEWS } from "./views.js";
 /** @typedef {import("./types").View} View @typedef {import("./types").State} State */
 /** @typedef {import("./types").Picture} Picture @typedef {import("./types").Value} Value */
 
-const PAUSE = 50; // between two pictures of an answer that is not complete
+const PAUSE = 50; // milliseconds between two pictures of an answer that is not complete, and at least
+const SHARE = 4; // times as long as it takes to draw one
 const REST = 160; // milliseconds without a change after which everything is computed
 
 /** A link to a file means nothing on another computer. */
@@ -25,10 +26,11 @@ const $ = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
 const FIRST = $("stored").textContent === "null" ? VIEWS[0] : VIEWS[VIEWS.length - 1];
 const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
 
-/** What is on the page now. @type {{view: View, state: State, known: unknown, picture: Picture | null, asked: string, done: boolean}} */
-const now = { view: VIEWS[0], state: {}, known: null, picture: null, asked: "", done: false };
+/** What is on the page now. @type {{view: View, state: State, known: unknown, picture: Picture | null, asked: string, done: boolean, full: boolean}} */
+const now = { view: VIEWS[0], state: {}, known: null, picture: null, asked: "", done: false, full: false };
 let dirty = false;
-let drawn = -Infinity;
+/** When the next part of an answer may be drawn. */
+let again = -Infinity;
 /** The figures as they were last drawn. @type {string[]} */
 const texts = [];
 /** The settings of views that were left, as addresses. @type {Map<View, string>} */
@@ -44,7 +46,7 @@ function onPart(part, about) {
   if (about.view !== now.view) return;
   now.known = now.view.take(now.known, part);
   now.done = part.done;
-  if (part.done || (!still && performance.now() - drawn > PAUSE)) paint();
+  if (part.done || (!still && performance.now() > again)) paint();
 }
 
 /** Draws at the next frame. */
@@ -53,8 +55,9 @@ function paint() {
   dirty = true;
   requestAnimationFrame(() => {
     dirty = false;
+    const began = performance.now();
     draw();
-    drawn = performance.now();
+    again = performance.now() + Math.max(PAUSE, SHARE * (performance.now() - began));
   });
 }
 
@@ -62,6 +65,7 @@ function paint() {
 function ask(full) {
   clearTimeout(resting);
   document.body.dataset.rest = "false";
+  now.full = full;
   const request = now.view.request(now.state, full);
   const text = JSON.stringify(request);
   if (request && text !== now.asked) {
@@ -290,6 +294,10 @@ Object.assign(window, {
   saddlescope: {
     get done() {
       return now.done && !dirty;
+    },
+    /** Whether what is on the page is all that is wanted at rest, not what moves with a slider. */
+    get full() {
+      return now.full;
     },
     get state() {
       return now.state;

@@ -74,20 +74,19 @@ export function meanPath({ strengths, count, saves }) {
   return mean;
 }
 
-/** Density of values over bins with these edges; what lies outside counts in the total. @param {ArrayLike<number>} values @param {ArrayLike<number>} edges */
-export function histogram(values, edges) {
-  const counts = new Float64Array(edges.length - 1);
-  for (let i = 0; i < values.length; i++) {
-    let [low, high] = [0, edges.length - 1];
-    if (!(values[i] >= edges[0] && values[i] < edges[high])) continue;
-    while (high - low > 1) {
-      const middle = (low + high) >> 1;
-      if (edges[middle] <= values[i]) low = middle;
-      else high = middle;
-    }
-    counts[low]++;
-  }
-  return counts.map((count, i) => count / (values.length * (edges[i + 1] - edges[i])));
+/**
+ * Density of values over bins from low to high, of equal width, or of equal ratio; values outside count in the total.
+ * @param {ArrayLike<number>} values @param {number} low @param {number} high @param {number} bins @param {boolean} log
+ */
+export function histogram(values, low, high, bins, log = false) {
+  const edges = spaced(low, high, bins + 1, log);
+  const place = log
+    ? (/** @type {number} */ v) => (bins * Math.log(v / low)) / Math.log(high / low)
+    : (/** @type {number} */ v) => (bins * (v - low)) / (high - low);
+  const counts = new Float64Array(bins);
+  for (let i = 0; i < values.length; i++)
+    if (values[i] >= low && values[i] < high) counts[Math.floor(place(values[i]))]++;
+  return { edges, y: counts.map((count, i) => count / (values.length * (edges[i + 1] - edges[i]))) };
 }
 
 /** Equal steps, or equal ratios, from low to high. @param {number} low @param {number} high @param {number} count @param {boolean} log */

@@ -149,9 +149,8 @@ extern "C" {
 PAGE(take) void* take(int bytes) { return malloc(size_t(bytes)); }
 PAGE(give) void give(void* memory) { free(memory); }
 
-PAGE(mode_members) int mode_members() { return ModeBlock::kMembers; }
-
-// x = log a (depth 1: s) of the members [first, first + mode_members()) of n that all start at x = start.
+// x = log a (depth 1: s) (n, saves) of the members from `first` to n that all start at x = start, at most
+// ModeBlock::kMembers of them.
 PAGE(mode_paths)
 void mode_paths(int depth, double alpha, double center, double floor, double beta1, double beta2, double temperature,
                 double decay, double tolerance, double start, int n, int first, int saves, const double* times,

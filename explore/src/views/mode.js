@@ -55,10 +55,9 @@ const timesOf = (state) => spaced(0, horizon(state, number(state, "s0")), SAVES)
 function seen(state, ensemble) {
   const mode = modeOf(state);
   const law = density(mode);
-  const late = [];
-  if (ensemble)
-    for (let i = 0; i < ensemble.count; i++)
-      for (let j = SAVES - LATE; j < SAVES; j++) late.push(ensemble.strengths[i * SAVES + j]);
+  const late = new Float64Array((ensemble?.count ?? 0) * LATE);
+  for (let i = 0; ensemble && i < ensemble.count; i++)
+    late.set(ensemble.strengths.subarray((i + 1) * SAVES - LATE, (i + 1) * SAVES), i * LATE);
   const target = number(state, "s");
   const top = Math.max(1.6 * target, Math.min(law.mean + 4 * law.sd, 4 * target));
   return { mode, law, late, top, low: mode.depth === 1 ? Math.min(-0.2 * target, law.mean - 4 * law.sd) : 0 };
@@ -72,7 +71,6 @@ function pathsFigure(state, ensemble, { mode, top, low }) {
   const layers = [];
   let end = NaN;
   if (ensemble) {
-    const [q05, q25, q75, q95] = bands(ensemble, [0.05, 0.25, 0.75, 0.95]);
     const mean = meanPath(ensemble);
     end = mean[SAVES - 1];
     if (ensemble.law) {
@@ -87,6 +85,7 @@ function pathsFigure(state, ensemble, { mode, top, low }) {
         name,
       });
     } else {
+      const [q05, q25, q75, q95] = bands(ensemble, [0.05, 0.25, 0.75, 0.95]);
       layers.push({ kind: "area", x: times, low: q05, high: q95, ink: "--c1", name: "90 % and 50 % of paths" });
       layers.push({ kind: "area", x: times, low: q25, high: q75, ink: "--c1" });
     }
@@ -146,8 +145,7 @@ const onGrid = ({ law }, x) => (law.point === null ? x.map((s) => between(law.s,
 /** @param {State} state @param {ReturnType<typeof seen>} of @returns {Figure} */
 function lawFigure(state, of) {
   const { mode, late, low, top, law } = of;
-  const edges = spaced(low, top, 61);
-  const bars = histogram(late, edges);
+  const bars = histogram(late, low, top, 60);
   const x = spaced(low + 1e-3 * top, top, 300);
   const exact = onGrid(of, x);
   const spread = Math.sqrt(boltzmannVariance(mode));
@@ -158,11 +156,11 @@ function lawFigure(state, of) {
     1.25 *
     Math.max(
       1e-9,
-      ...bars,
+      ...bars.y,
       ...[...exact]
         .slice(10)
         .filter(Number.isFinite)
-        .map((p) => Math.min(p, 5 * Math.max(...bars, 1e-9))),
+        .map((p) => Math.min(p, 5 * Math.max(...bars.y, 1e-9))),
     );
   return {
     title: "The law it settles into",
@@ -173,7 +171,7 @@ function lawFigure(state, of) {
     x: { label: "strength s", low, high: top },
     y: { label: "density", low: 0, high: tall },
     layers: [
-      { kind: "bars", edges, y: bars, ink: "--grey", name: "last quarter of the paths" },
+      { kind: "bars", ...bars, ink: "--grey", name: "last quarter of the paths" },
       { kind: "line", x, y: exact, ink: "--c1", name: "stationary law" },
       { kind: "line", x, y: normal, ink: "--c4", dash: "2 3", width: 1.6, name: "Boltzmann" },
     ],
@@ -185,18 +183,17 @@ function tailFigure(state, of) {
   const { mode, late, law } = of;
   const target = number(state, "s");
   const [low, high] = [mode.depth === 1 ? 0.02 * target : 1e-3 * target, 30 * target];
-  const edges = spaced(low, high, 46, true);
   const x = spaced(low, high, 240, true);
   const exact = onGrid(of, x);
-  const bars = histogram(late, edges);
-  const most = 3 * Math.max(1e-3, ...[...exact].filter(Number.isFinite), ...bars);
+  const bars = histogram(late, low, high, 45, true);
+  const most = 3 * Math.max(1e-3, ...[...exact].filter(Number.isFinite), ...bars.y);
   return {
     title: "Its tail, on logarithmic axes",
     text: `the density falls like s to the power ${shown(mode.depth === 1 ? -2 - 1 / mode.temperature : -5 + 3 / mode.depth)}`,
     x: { label: "strength s", low, high, log: true },
     y: { label: "density", low: most * 1e-8, high: most, log: true },
     layers: [
-      { kind: "bars", edges, y: bars, ink: "--grey", name: "last quarter of the paths" },
+      { kind: "bars", ...bars, ink: "--grey", name: "last quarter of the paths" },
       ...(law.point === null
         ? [/** @type {Layer} */ ({ kind: "line", x, y: exact, ink: "--c1", name: "stationary law" })]
         : []),
