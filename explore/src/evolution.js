@@ -86,6 +86,7 @@ function* byCells(mode, map, times, known, sure) {
  * @returns {Generator<null, Evolution | null>}
  */
 export function* evolution(mode, start, times) {
+  if (mode.floor === 0) return null; // all noise vanishes at the target, and so does the width of the law
   const map = coordinate(mode);
   const rough = yield* quantiles(map, start, times, NODES);
   const strengths = rough && (yield* quantiles(map, start, times, 2 * NODES));

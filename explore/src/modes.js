@@ -12,7 +12,7 @@ export const TOLERANCE = 0.1;
 export const MODE_FIELDS = [
   { key: "L", label: "depth L", kind: "linear", value: 2, low: 1, high: 8, step: 1 },
   { key: "s", label: "target s*", kind: "linear", value: 1, low: 0.1, high: 4, step: 0.01 },
-  { key: "sigma", label: "label noise σ", kind: "linear", value: 0.3, low: 0.05, high: 4, step: 0.01 },
+  { key: "sigma", label: "label noise σ", kind: "log", value: 0.3, low: 0.02, high: 20 },
   { key: "T", label: "temperature T", kind: "log", value: 0.05, low: 1e-3, high: 2 },
 ];
 

@@ -16,7 +16,7 @@ export const listOf = (value) =>
  * @returns {{value: Value, wrong?: string}}
  */
 export function read(field, text) {
-  const { key, kind, low, high, step = 0, most = 8, choices = [] } = field;
+  const { key, kind, low, high, step = 0, most = 8, choices = [], zero } = field;
   if (kind === "choice") {
     const found = choices.find(([value]) => String(value) === text);
     if (found) return { value: found[0] };
@@ -37,6 +37,7 @@ export function read(field, text) {
   const value = text.trim() === "" ? NaN : Number(text);
   if (Number.isNaN(value))
     return { value: field.value, wrong: `${key} must be a number, got “${text}”; ${field.value} is used.` };
+  if (zero && value === 0) return { value };
   const whole = kind === "linear" && step >= 1 ? Math.round(value) : value;
   const held = Math.min(high, Math.max(low, whole));
   if (held === whole) return { value: held };
@@ -72,12 +73,14 @@ export function toQuery(view, state) {
 /** The place of a value on a slider from 0 to 1000, and back to three digits. @param {Field} field @param {number} value */
 export function toSlider(field, value) {
   const { kind, low, high } = field;
-  return kind === "log" ? (1000 * Math.log(value / low)) / Math.log(high / low) : value;
+  if (kind !== "log") return value;
+  return value < low ? 0 : (1000 * Math.log(value / low)) / Math.log(high / low);
 }
 
 /** @param {Field} field @param {number} place */
 export function fromSlider(field, place) {
-  const { kind, low, high } = field;
+  const { kind, low, high, zero } = field;
   if (kind !== "log") return place;
+  if (zero && place === 0) return 0;
   return Math.min(high, Math.max(low, +(low * (high / low) ** (place / 1000)).toPrecision(3)));
 }

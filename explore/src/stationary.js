@@ -75,7 +75,8 @@ function walk(mode, scale, side) {
 export function density(mode) {
   const { depth: L, beta1, beta2, temperature: T, floor } = mode;
   const end = beta2 / beta1;
-  if (T === 0 || floor === 0) return atPoint(end);
+  if (T === 0 || (floor === 0 && T < criticalTemperature(mode))) return atPoint(end);
+  if (floor === 0) return atPoint(NaN); // 0 and s* both keep what arrives there
   const collapse = mode.ito === false && L === 2 ? criticalTemperature(mode) / 2 : criticalTemperature(mode);
   if (T >= collapse) return atPoint(0);
   const spread = Math.sqrt((L * end ** (2 - 2 / L) * T * floor) / (2 * beta1));

@@ -26,12 +26,22 @@ test("a number out of bounds is held, text is answered by the default", () => {
 });
 
 test("a logarithmic slider finds its way back to three digits", () => {
-  const field = VIEWS[1].fields.find((one) => one.kind === "log");
+  const field = VIEWS[1].fields.find((one) => one.kind === "log" && !one.zero);
   assert.ok(field);
   for (const value of [field.low, 0.01, 0.5, field.high]) {
     const again = fromSlider(field, toSlider(field, value));
     assert.ok(Math.abs(again / value - 1) < 5e-3, `${value} came back as ${again}`);
   }
+});
+
+test("0 stands below the lowest value of a slider that has it", () => {
+  const field = VIEWS[1].fields.find((one) => one.zero);
+  assert.ok(field);
+  assert.equal(fromSlider(field, 0), 0);
+  assert.equal(toSlider(field, 0), 0);
+  assert.equal(fromSlider(field, toSlider(field, field.low)), 0);
+  assert.deepEqual(read(field, "0"), { value: 0 });
+  assert.match(read({ ...field, zero: false }, "0").wrong ?? "", /must be from/);
 });
 
 test("lists take commas and blanks", () => assert.deepEqual(listOf("4, 2 1"), [4, 2, 1]));

@@ -59,7 +59,7 @@ function seen(state, ensemble) {
   for (let i = 0; ensemble && i < ensemble.count; i++)
     late.set(ensemble.strengths.subarray((i + 1) * SAVES - LATE, (i + 1) * SAVES), i * LATE);
   const target = number(state, "s");
-  const top = Math.max(1.6 * target, Math.min(law.mean + 4 * law.sd, 4 * target));
+  const top = Math.max(1.6 * target, Math.min(law.mean + 4 * law.sd || 0, 4 * target));
   return { mode, law, late, top, low: mode.depth === 1 ? Math.min(-0.2 * target, law.mean - 4 * law.sd) : 0 };
 }
 
@@ -231,11 +231,17 @@ function notes(state, { mode, law, late }, ensemble) {
     found.push(
       `At this T and B the learning rate is ${shown(T * B)}, beyond the stability edge ${shown(edge)}: discrete SGD diverges.`,
     );
+  if (Number.isNaN(law.mean))
+    found.push(
+      `T is above T_c = ${shown(criticalTemperature(mode))}, and there is no label noise: both 0 and s* keep what arrives there, so that the start decides where paths end.`,
+    );
   if (law.point === 0) found.push(`T is above T_c = ${shown(criticalTemperature(mode))}: all paths end at s = 0.`);
   const mean = late.reduce((sum, v) => sum + v, 0) / late.length;
   if (ensemble?.law === null)
     found.push(
-      "The law in time cannot be computed here to 2·10⁻³, as arrivals are spread out far beyond the rise itself: the bands are those of the paths. A larger s₀ brings the law back.",
+      mode.floor === 0
+        ? "Without label noise the law becomes ever narrower around s*: the bands are those of the paths."
+        : "The law in time cannot be computed here to 2·10⁻³, as arrivals are spread out far beyond the rise itself: the bands are those of the paths. A larger s₀ brings the law back.",
     );
   const done = ensemble?.done && ensemble.count === ALL;
   if (done && Math.abs(mean - law.mean) > 0.05 * Math.max(law.mean, 0.05 * target))
@@ -254,7 +260,7 @@ export const mode = {
   about:
     "Aligned, balanced weights turn every mode into one scalar equation: here is its noise, its path, and its law.",
   fields: [
-    ...MODE_FIELDS,
+    ...MODE_FIELDS.map((field) => (field.key === "sigma" ? { ...field, zero: true } : field)),
     { key: "s0", label: "start s₀", kind: "log", value: 1e-3, low: 1e-6, high: 2 },
     { key: "B", label: "batch size B", kind: "linear", value: 1, low: 1, high: 256, step: 1 },
     { key: "seed", label: "seed", kind: "linear", value: 0, low: 0, high: 99, step: 1 },
@@ -264,6 +270,7 @@ export const mode = {
     { name: "Far from Boltzmann", values: { L: 2, s: 1, sigma: 0.5, T: 0.3, s0: 0.05 } },
     { name: "Three layers, hot", values: { L: 3, s: 1.5, sigma: 0.55, T: 0.3, s0: 0.05 } },
     { name: "Above T_c: collapse", values: { L: 2, s: 1, sigma: 2, T: 0.5, s0: 0.5 } },
+    { name: "No label noise: a point mass", values: { L: 2, s: 1, sigma: 0, T: 0.3, s0: 0.05 } },
     { name: "Linear regression", values: { L: 1, s: 1, sigma: 0.5, T: 0.1, s0: 0.01 } },
   ],
   request(state, full) {
@@ -298,11 +305,13 @@ export const mode = {
       `\\text{sd}_{\\text{Boltzmann}} = \\sqrt{\\frac{L}{2} {s^*}^{2κ} T σ^2} = ${tex(Math.sqrt(boltzmannVariance(one)))}`,
     );
     const look =
-      law.point === 0
-        ? "Above T_c the noise wins: follow the paths to s = 0, although gradient flow learns the mode."
-        : peak === null
-          ? "There is no noise peak here: label noise is so large that the noise grows until the mode is learned. Lower σ to see it appear."
-          : `Look at the dot: the noise is largest at s = ${shown(peak)}, before the mode is learned at s* = ${shown(target)}, and the spread of the paths is widest on that rise. Then compare the law with Boltzmann: at T = ${shown(T)} they ${law.sd > 1.15 * Math.sqrt(boltzmannVariance(one)) || Math.abs(law.mean - target) > 0.1 * target ? "differ" : "nearly agree"}.`;
+      one.floor === 0
+        ? "Without label noise all noise vanishes in s*: paths that arrive there stay, and the law is a point mass. Raise σ a little, and it becomes a law with a width."
+        : law.point === 0
+          ? "Above T_c the noise wins: follow the paths to s = 0, although gradient flow learns the mode."
+          : peak === null
+            ? "There is no noise peak here: label noise is so large that the noise grows until the mode is learned. Lower σ to see it appear."
+            : `Look at the dot: the noise is largest at s = ${shown(peak)}, before the mode is learned at s* = ${shown(target)}, and the spread of the paths is widest on that rise. Then compare the law with Boltzmann: at T = ${shown(T)} they ${law.sd > 1.15 * Math.sqrt(boltzmannVariance(one)) || Math.abs(law.mean - target) > 0.1 * target ? "differ" : "nearly agree"}.`;
     return {
       figures: [pathsFigure(state, ensemble, of), noiseFigure(state, of), lawFigure(state, of), tailFigure(state, of)],
       formulas,
@@ -319,7 +328,7 @@ export const mode = {
       parts,
       `times = np.linspace(0, ${end}, ${SAVES})
 paths = mode.simulate(${s0}, times, trajectories=${ALL}, seed=${seed}, tol=${TOLERANCE})
-law = mode.stationary()
+law = mode.stationary(${parts.noise === 0 ? `start=${s0}` : ""})
 late = paths[:, -${LATE}:]
 print(mode.noise_peak(), law.mean(), law.std(), late.mean(), late.std())
 (then,) = mode.evolve(${s0}, [${end}], tol=1e-4)

@@ -12,7 +12,7 @@ import { extrema, gaussianMode, regime, regimeTemperatures, stabilityEdge } from
 /** @typedef {import("../types").State} State @typedef {import("../types").Figure} Figure @typedef {import("../types").Layer} Layer */
 
 const SIGMA = [0.05, 20];
-const HEAT = [2e-3, 5];
+const HEAT = [5e-4, 5];
 const CELLS = 80;
 
 /** What each regime means. @type {Record<string, string>} */
