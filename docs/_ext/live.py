@@ -38,7 +38,7 @@ TITLES = {
 
 def picture(address: str) -> str:
     """Path of the picture of a view, from the folder of static files."""
-    return f"live/{re.sub(r'[^a-z0-9.]+', '-', address)}.svg"
+    return f"live/{re.sub(r'[^A-Za-z0-9.]+', '-', address)}.svg"
 
 
 def frame(address: str, root: str, caption: str) -> str:

@@ -172,7 +172,7 @@ def test_a_live_view_is_framed_and_has_a_link(extension):
     assert '<iframe loading="lazy" title="Live view: One mode" ' in html
     assert 'src="../_static/explore.html#view=mode&amp;T=0.05&amp;compact=1"' in html
     assert '<a href="../_static/explore.html#view=mode&amp;T=0.05">' in html and "Drag s₀ &amp; s*." in html
-    assert '<img src="../_static/live/view-mode-t-0.05.svg" alt="Drag s₀ &amp; s*.">' in html
+    assert '<img src="../_static/live/view-mode-T-0.05.svg" alt="Drag s₀ &amp; s*.">' in html
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if "{live}" in page.read_text(encoding="utf-8")])
