@@ -202,6 +202,7 @@ function open(view, query) {
   document.title = `${view.title} · saddlescope`;
   $("about").textContent = view.about;
   $("settings").replaceChildren(...view.fields.map((field) => control(field, state[field.key], change)));
+  refresh(view.fields, state);
   if (!same) offer(view);
   $("figures").replaceChildren();
   texts.length = 0;

@@ -56,7 +56,7 @@ export function control(field, value, change) {
   return box;
 }
 
-/** Shows a state in its controls, as after a drag or a preset. @param {Field[]} fields @param {State} state */
+/** Shows a state in its controls, those that matter. @param {Field[]} fields @param {State} state */
 export function refresh(fields, state) {
   for (const field of fields) {
     const value = state[field.key];
@@ -64,6 +64,8 @@ export function refresh(fields, state) {
     const number = /** @type {HTMLInputElement | null} */ (document.getElementById(`number-${field.key}`));
     if (input) input.value = String(slides(field) ? toSlider(field, Number(value)) : value);
     if (number) number.value = String(value);
+    const box = input?.closest("label");
+    if (box) box.hidden = field.when ? !field.when(state) : false;
   }
 }
 

@@ -14,6 +14,8 @@ export interface Field {
   high: number;
   step?: number;
   choices?: [Value, string][];
+  /** Whether it matters while the other settings are as they are; otherwise it is hidden. */
+  when?: (state: State) => boolean;
   /** Whether 0 stands below the lowest value of a logarithmic slider. */
   zero?: boolean;
   /** The longest list. */

@@ -301,3 +301,13 @@ def test_presets_differ_and_settle_without_faults(page):
             seen.append(page.tab.inner_text("#answer") + page.tab.evaluate("document.querySelector('svg').outerHTML"))
         assert len(seen) >= 4
         assert all(one != other for one, other in itertools.pairwise(seen)), view
+
+
+def test_only_settings_that_matter_are_shown(page):
+    page.open("rank")
+    assert page.tab.is_visible("#set-samples") and not page.tab.is_visible("#set-B")
+    page.tab.select_option("#set-data", "batches")
+    page.wait()
+    assert page.tab.is_visible("#set-B") and not page.tab.is_visible("#set-samples")
+    page.open("rank", data="batches")
+    assert page.tab.is_visible("#set-B") and not page.tab.is_visible("#set-samples")

@@ -152,16 +152,9 @@ function lawFigure(state, of) {
   const normal = x.map(
     (s) => Math.exp(-(((s - number(state, "s")) / spread) ** 2) / 2) / spread / Math.sqrt(2 * Math.PI),
   );
-  const tall =
-    1.25 *
-    Math.max(
-      1e-9,
-      ...bars.y,
-      ...[...exact]
-        .slice(10)
-        .filter(Number.isFinite)
-        .map((p) => Math.min(p, 5 * Math.max(...bars.y, 1e-9))),
-    );
+  const seen = Math.max(0, ...bars.y);
+  const most = seen > 0 ? 5 * seen : Infinity; // a density that is infinite at 0 must not hide the rest
+  const tall = 1.25 * Math.max(1e-9, seen, ...exact.subarray(10).map((p) => Math.min(p || 0, most)));
   return {
     title: "The law it settles into",
     text:
