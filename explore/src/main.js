@@ -26,8 +26,24 @@ const $ = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
 const FIRST = $("stored").textContent === "null" ? VIEWS[0] : VIEWS[VIEWS.length - 1];
 const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
 
-/** What is on the page now. @type {{view: View, state: State, known: unknown, picture: Picture | null, asked: string, done: boolean, full: boolean}} */
-const now = { view: VIEWS[0], state: {}, known: null, picture: null, asked: "", done: false, full: false };
+/**
+ * What is on the page now. `known` is the answer so far to the request `answered`, for the state `of`; `asked` is the
+ * newest request. `opening` counts views that were opened: answers to earlier ones come too late.
+ * @type {{view: View, opening: number, state: State, asked: string, known: unknown, answered: string, of: State,
+ *   picture: Picture | null, done: boolean, full: boolean}}
+ */
+const now = {
+  view: VIEWS[0],
+  opening: 0,
+  state: {},
+  asked: "",
+  known: null,
+  answered: "",
+  of: {},
+  picture: null,
+  done: false,
+  full: false,
+};
 let dirty = false;
 /** When the next part of an answer may be drawn. */
 let again = -Infinity;
@@ -41,11 +57,13 @@ let resting;
 const worker = new Worker(URL.createObjectURL(new Blob([$("worker").textContent ?? ""], { type: "text/javascript" })));
 const send = bridge(worker, onPart, (sentence) => say([`The computation stopped: ${sentence}`]));
 
-/** @param {import("./types").Part} part @param {{view: View}} about */
-function onPart(part, about) {
-  if (about.view !== now.view) return;
+/** @param {import("./types").Part} part @param {{opening: number, text: string, state: State}} about */
+function onPart(part, { opening, text, state }) {
+  if (opening !== now.opening) return;
   now.known = now.view.take(now.known, part);
-  now.done = part.done;
+  now.answered = text;
+  now.of = text === now.asked ? now.state : state;
+  now.done = text === now.asked && part.done;
   if (part.done || (!still && performance.now() > again)) paint();
 }
 
@@ -65,19 +83,20 @@ function paint() {
 function ask(full) {
   clearTimeout(resting);
   document.body.dataset.rest = "false";
-  now.full = full;
-  const request = now.view.request(now.state, full);
-  const text = JSON.stringify(request);
-  if (request && text !== now.asked) {
+  const { view, state, opening } = now;
+  const request = view.request(state, full);
+  const [text, complete] = [JSON.stringify(request), JSON.stringify(view.request(state, true))];
+  const fresh = request !== null && text !== now.asked && complete !== now.asked;
+  if (fresh) {
     now.asked = text;
     now.done = false;
     document.body.dataset.done = "false";
-    send(request, { view: now.view }, full);
-    if (!now.known) paint(); // otherwise the first part is drawn, not the old answer to a new question
-  } else {
-    if (!request) now.done = true;
-    paint();
-  }
+    send(request, { opening, text, state }, full);
+  } else if (!request) now.done = true;
+  now.full = !request || now.asked === complete;
+  if (!request || !now.known || now.answered === now.asked) now.of = state;
+  // Otherwise the first part of the new answer is drawn, not the old answer to a new question.
+  if (!fresh || !now.known) paint();
   resting = setTimeout(() => (full ? rest() : ask(true)), REST);
 }
 
@@ -105,8 +124,8 @@ function change(key, value, finished, wrong) {
 // --- the picture
 
 function draw() {
-  const { view, state, known } = now;
-  const picture = (now.picture = view.draw(state, known));
+  const { view, of, known } = now;
+  const picture = (now.picture = view.draw(of, known));
   const grid = $("figures");
   grid.dataset.columns = String(picture.columns ?? "");
   while (grid.children.length > picture.figures.length) grid.lastElementChild?.remove();
@@ -191,7 +210,7 @@ function open(view, query) {
   const { state, wrong } = fromQuery(view.fields, query);
   left.set(now.view, toQuery(now.view.key, now.state));
   const same = view === now.view && $("presets").childElementCount > 0;
-  Object.assign(now, { view, state, known: null, asked: "", done: false });
+  Object.assign(now, { view, state, opening: now.opening + 1, known: null, asked: "", answered: "", done: false });
   say(wrong);
   for (const tab of $("tabs").children) {
     const here = tab.id === `tab-${view.key}`;
@@ -279,7 +298,7 @@ function begin() {
     rest();
     copy(location.href.replace("&compact=1", ""), "The link to this", location.protocol === "file:" ? [LOCAL] : []);
   };
-  $("csv").onclick = () => download(`${now.view.key}.csv`, now.view.csv(now.state, now.known), "text/csv");
+  $("csv").onclick = () => download(`${now.view.key}.csv`, now.view.csv(now.of, now.known), "text/csv");
   $("predict").onchange = veil;
   $("reveal").onclick = () => document.body.classList.remove("veiled");
   /** @type {HTMLDetailsElement} */ ($("drawer")).open = !matchMedia("(max-width: 800px)").matches;
@@ -303,7 +322,7 @@ Object.assign(window, {
     get state() {
       return now.state;
     },
-    csv: () => now.view.csv(now.state, now.known),
+    csv: () => now.view.csv(now.of, now.known),
     code: () => now.view.code(now.state),
     numbers: () => Object.fromEntries((now.picture?.numbers ?? []).map(({ key, value }) => [key, value])),
     set: (/** @type {string} */ key, /** @type {Value} */ value) => set(key, value, true),

@@ -311,3 +311,43 @@ def test_only_settings_that_matter_are_shown(page):
     assert page.tab.is_visible("#set-B") and not page.tab.is_visible("#set-samples")
     page.open("rank", data="batches")
     assert page.tab.is_visible("#set-B") and not page.tab.is_visible("#set-samples")
+
+
+HURRY = """
+async () => {
+  const wait = (ms) => new Promise((next) => setTimeout(next, ms));
+  const presets = document.querySelectorAll("#presets button");
+  for (let k = 0; k < 40; k++) {
+    const slider = document.querySelectorAll("#settings input[type=range]")[k % 4];
+    slider.value = String(Number(slider.min) + (0.3 + 0.01 * k) * (slider.max - slider.min));
+    slider.dispatchEvent(new Event("input", { bubbles: true }));
+    await wait(7 * (k % 5));
+    if (k % 3 === 0) presets[k % presets.length].click();
+    await wait(11 * (k % 4));
+  }
+}
+"""
+
+
+@pytest.mark.parametrize("view", VIEWS[:-1])
+def test_haste_never_mixes_an_answer_with_another_setting(page, view):
+    page.open(view)
+    page.tab.evaluate(HURRY)
+    page.tab.locator("#presets button").first.click()
+    page.wait()
+    seen = page.numbers
+    assert page.open(view).numbers.keys() <= seen.keys()
+    page.tab.locator("#presets button").first.click()
+    page.wait()
+    assert page.numbers == seen
+
+
+def test_the_time_shown_moves_without_a_new_run(page):
+    page.tab.add_init_script(LISTENING)
+    page.open("saddle")
+    before = len(page.tab.evaluate("window.heard"))
+    page.tab.focus("#set-at")
+    page.tab.keyboard.press("ArrowRight")
+    page.wait()
+    assert page.tab.evaluate("saddlescope.state.at") == 31
+    assert len(page.tab.evaluate("window.heard")) == before
