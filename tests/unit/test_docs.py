@@ -183,6 +183,14 @@ def test_live_views_exist(extension, page):
         assert (DOCS.parent / "explore" / "src" / "views" / f"{view}.js").exists()
 
 
+def test_the_page_about_the_live_page_names_every_view(extension):
+    text = (DOCS / "live-page.md").read_text(encoding="utf-8")
+    for view in (DOCS.parent / "explore" / "src" / "views").glob("*.js"):
+        title = re.search(r'^  title: "(.*)",$', view.read_text(encoding="utf-8"), re.M)[1]
+        assert f"*{title}*" in text
+        assert extension("live").TITLES.get(view.stem, title) == title
+
+
 def test_pictures_of_live_views_have_names_of_their_own(extension):
     found = [re.findall(r"```\{live\} (\S+)", page.read_text(encoding="utf-8")) for page in PAGES]
     addresses = {address for page in found for address in page}
