@@ -35,7 +35,7 @@ export function bridge(worker, onPart, onError) {
     worker.postMessage({ ...request, id: ++id });
   };
   worker.onmessage = ({ data }) => {
-    if (data.ready || data.id !== id) return;
+    if (data.id !== id) return;
     if (data.error || data.part.done) busy = "nothing";
     if (data.error) onError(data.error);
     else onPart(data.part, context);

@@ -29,12 +29,12 @@ async function unpacked(text) {
 const ready = unpacked(here.WASM).then(kernels);
 
 here.onmessage = async (/** @type {any} */ message) => {
-  const kernel = await ready;
   const { id, job, ...asked } = message.data;
-  if (id < newest) return;
   newest = id;
-  let began = performance.now();
   try {
+    const kernel = await ready;
+    if (newest !== id) return;
+    let began = performance.now();
     for (const part of JOBS[/** @type {keyof typeof JOBS} */ (job)](kernel, asked)) {
       if (part) here.postMessage({ id, part });
       if (performance.now() - began < TURN) continue;
@@ -46,5 +46,3 @@ here.onmessage = async (/** @type {any} */ message) => {
     here.postMessage({ id, error: String(error) });
   }
 };
-
-ready.then(() => here.postMessage({ ready: true }));

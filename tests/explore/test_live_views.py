@@ -267,6 +267,16 @@ def test_a_heavy_setting_gives_way_to_the_next(page, view, heavy, light):
     assert len(late) <= 2, "parts of the heavy setting after the next was asked for"
 
 
+def test_kernels_that_do_not_load_are_announced(page, tmp_path):
+    text = page.path.read_text(encoding="utf-8")
+    page.path = tmp_path / "page.html"
+    page.path.write_text(text.replace('self.WASM = "', 'self.WASM = "AAAA'), encoding="utf-8")
+    page.tab.goto(f"{page.path.as_uri()}#view=mode")
+    page.tab.wait_for_selector("#say p")
+    assert "The computation stopped" in page.tab.inner_text("#say")
+    page.faults.clear()
+
+
 def test_figures_are_saved_with_their_colours(page):
     page.open("regimes")
     with page.tab.expect_download() as saved:
