@@ -29,15 +29,15 @@ uint64_t mix(uint64_t z) {
   return z ^ (z >> 31);
 }
 
-// Generator states (n, 4) of the members 0 … n − 1; the twin of streams.seed_words.
+// Generator states (n − first, 4) of the members first … n − 1; the twin of streams.seed_words.
 template <class Word>
-std::vector<Word> seed_words(uint64_t seed, int n, int purpose) {
+std::vector<Word> seed_words(uint64_t seed, int n, int purpose, int first = 0) {
   const uint64_t root = mix(seed + kGolden * uint64_t(purpose + 1));
-  std::vector<Word> words(size_t(4) * n);
-  for (int i = 0; i < n; ++i) {
+  std::vector<Word> words(size_t(4) * (n - first));
+  for (int i = first; i < n; ++i) {
     const uint64_t key = mix(mix(uint64_t(i) + kGolden) ^ root);
     for (int k = 0; k < 4; ++k)
-      words[4 * i + k] = Word(mix(key + kGolden * uint64_t(k + 1)) >> (64 - 8 * sizeof(Word)));
+      words[4 * (i - first) + k] = Word(mix(key + kGolden * uint64_t(k + 1)) >> (64 - 8 * sizeof(Word)));
   }
   return words;
 }
@@ -156,9 +156,11 @@ void mode_paths(int depth, double alpha, double center, double floor, double bet
                 double decay, double tolerance, double start, int n, int first, int saves, const double* times,
                 double seed, double* out) {
   const Mode mode{depth, alpha, center, floor, beta1, beta2, temperature, decay, tolerance, 0};
-  const auto words = seed_words<uint64_t>(uint64_t(seed), n, kNoise);
-  const std::vector<double> begin(size_t(n), start);
-  ModeBlock::run(mode, ModeEnsemble{n, saves, begin.data(), times, nullptr, words.data(), out, nullptr}, first);
+  const auto words = seed_words<uint64_t>(uint64_t(seed), n, kNoise, first);
+  const std::vector<double> begin(size_t(n - first), start);
+  const ModeEnsemble members{n - first, saves, begin.data(), times, nullptr, words.data(), out + int64_t(saves) * first,
+                             nullptr};
+  ModeBlock::run(mode, members, 0);
 }
 
 // source: 0 flow, 1 gd, 2 sgd, 3 gradient (Langevin), 4 aligned, 5 isotropic; see Source. samples: 0, or how many are
@@ -230,7 +232,6 @@ PAGE(network_advance) void network_advance(Run* run, int until) {
 }
 
 PAGE(network_width) int network_width(Run* run) { return int(ObserverBlock::width(run->problem)); }
-PAGE(network_learned) double* network_learned(Run* run) { return run->learned.data(); }
 
 // The weights (n, parameters) that were observed last.
 PAGE(network_weights) double* network_weights(Run* run) { return run->shown.data(); }
