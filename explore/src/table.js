@@ -2,12 +2,15 @@
 
 /** @typedef {import("./evolution.js").Evolution} Evolution */
 
-/** Φ(z) to 1e-7 (Abramowitz & Stegun 7.1.26). @param {number} z */
-export function normalCdf(z) {
-  const t = 1 / (1 + 0.3275911 * (Math.abs(z) / Math.SQRT2));
-  const poly = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));
-  const tail = (poly * Math.exp((-z * z) / 2)) / 2;
-  return z > 0 ? 1 - tail : tail;
+/** Φ(x), the distribution function of the standard normal, by its series. @param {number} x */
+export function normalCdf(x) {
+  if (Math.abs(x) > 8) return x > 0 ? 1 : 0;
+  let [sum, term] = [x, x];
+  for (let k = 1; Math.abs(term) > 1e-17 * Math.abs(sum); k++) {
+    term *= (x * x) / (2 * k + 1);
+    sum += term;
+  }
+  return 0.5 + (sum * Math.exp((-x * x) / 2)) / Math.sqrt(2 * Math.PI);
 }
 
 /** z of a strength at a time, ±∞ beyond the nodes. @param {Pick<Evolution, "z" | "strengths">} law @param {number} time @param {number} s */

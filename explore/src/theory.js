@@ -7,7 +7,7 @@
 /** @typedef {import("./engine.js").Mode} Mode */
 
 const SPACING = 0.1; // of points on a line of gradient flow
-const LAST = 33; // there 1/(1 + e⁻ᵘ) is within rounding of 1
+const LAST = 29; // there 1/(1 + e⁻ᵘ) is 1 to 3e-13; beyond, rounding disorders times
 
 /**
  * A mode on white Gaussian inputs: g(s) = 2(s − s*)² + σ².
@@ -50,6 +50,9 @@ export function noisePeak(mode) {
   if (mode.depth === 1 || mode.alpha === 0 || alpha2 <= 0 || root <= 0) return null;
   return ((power + 1) * alpha2 - Math.sqrt(root)) / ((power + 2) * mode.alpha);
 }
+
+/** Power of s with which the density of depth 2 begins at 0, β₂/(Tα₃) − 3/2. @param {Mode} mode */
+export const exponentAtZero = (mode) => mode.beta2 / (mode.temperature * alpha3(mode)) - 1.5;
 
 /** Temperature above which all mass ends at 0: 2β₂/α₃ at depth 2, otherwise ∞. @param {Mode} mode */
 export const criticalTemperature = (mode) => (mode.depth === 2 ? (2 * mode.beta2) / alpha3(mode) : Infinity);

@@ -28,6 +28,18 @@ function law(mode, start, times) {
   return found;
 }
 
+test("the normal distribution function to rounding", () => {
+  for (const [z, value] of [
+    [-2, 0.02275013194817921],
+    [0, 0.5],
+    [1, 0.8413447460685429],
+    [3, 0.9986501019683699],
+    [-Infinity, 0],
+    [9, 1],
+  ])
+    assert.ok(Math.abs(normalCdf(z) - value) < 1e-14, `${normalCdf(z)} at ${z}`);
+});
+
 test("mean and variance at depth 1 follow their equations", () => {
   const [T, noise, start] = [0.05, 0.5, 0.1];
   const times = [0, 0.2, 1, 3];

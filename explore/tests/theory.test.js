@@ -41,11 +41,20 @@ test("the line of gradient flow solves its equation, from below and from above, 
 });
 
 test("gradient flow that has arrived stays there", () => {
-  for (const depth of [1, 2, 5]) {
-    const { x, y } = flowLine(1e-3, 2, depth, 1e4);
-    near(y[y.length - 1], 2, 1e-9);
-    assert.ok(x.every((time, i) => i === 0 || time > x[i - 1]));
-  }
+  for (let depth = 1; depth <= 8; depth++)
+    for (const [start, until] of [
+      [1e-3, 1e4],
+      [0.01, 200],
+      [2.5, 200],
+      [3, 1e4],
+    ]) {
+      const { x, y } = flowLine(start, 2, depth, until);
+      near(y[y.length - 1], 2, 1e-9);
+      assert.ok(
+        x.every((time, i) => i === 0 || time > x[i - 1]),
+        `depth ${depth} from ${start}`,
+      );
+    }
 });
 
 test("the noise has a maximum at its peak", () => {

@@ -7,7 +7,16 @@ import { number as tex } from "../formula.js";
 import { spaced } from "../modes.js";
 import { number } from "../networks.js";
 import { between, density } from "../stationary.js";
-import { extrema, gaussianMode, regime, regimeTemperatures, stabilityEdge } from "../theory.js";
+import {
+  alpha3,
+  exponentAtZero,
+  extrema,
+  gaussianMode,
+  gradientVariance,
+  regime,
+  regimeTemperatures,
+  stabilityEdge,
+} from "../theory.js";
 
 /** @typedef {import("../types").State} State @typedef {import("../types").Figure} Figure @typedef {import("../types").Layer} Layer */
 
@@ -17,8 +26,8 @@ const CELLS = 80;
 
 /** What each regime means. @type {Record<string, string>} */
 const MEANING = {
-  learned: "T < T_c/3: the density vanishes at 0 and has one maximum near s*.",
-  bimodal: "T_c/3 ≤ T < T_c: the density is infinite at 0 and has a second maximum near s*.",
+  learned: "T < T_c/3: the density vanishes at 0 and has one maximum, at s > 0.",
+  bimodal: "T_c/3 ≤ T < T_c: the density is infinite at 0 and has a second maximum, at s > 0.",
   "at zero": "T_c/3 ≤ T < T_c: the density decreases from an infinite value at 0, now the most likely strength.",
   collapsing: "T ≥ T_c: all mass ends at 0, but paths linger near a second maximum.",
   collapsed: "T ≥ T_c: all mass ends at 0.",
@@ -63,7 +72,7 @@ function map(target, batch) {
       along: "y",
       ink: "--c4",
       dash: "8 3 2 3",
-      name: "SGD explodes above",
+      name: "stability edge of SGD",
     },
   ];
   for (const [name, [a, b, count]] of Object.entries(places))
@@ -80,6 +89,12 @@ const here = (state) => ({
   T: number(state, "T"),
   batch: number(state, "B"),
 });
+
+/** @param {State} state */
+function modeOf(state) {
+  const { target, noise, T } = here(state);
+  return gaussianMode(2, target, noise, T);
+}
 
 /** @param {State} state @returns {Figure} */
 function mapFigure(state) {
@@ -108,28 +123,28 @@ function mapFigure(state) {
 /** The density, or above T_c the speed density, which is no law. @param {State} state */
 function curve(state) {
   const { target, noise, T } = here(state);
-  const { critical } = regimeTemperatures(target, noise);
-  const law = density(gaussianMode(2, target, noise, T));
+  const mode = modeOf(state);
+  const law = density(mode);
   const x = spaced(1e-3 * target, 2.2 * target, 320);
-  if (law.point === null) return { x, y: x.map((s) => between(law.s, law.p, s)), law, critical };
-  const alpha3 = 2 * target * target + noise * noise;
+  if (law.point === null) return { x, y: x.map((s) => between(law.s, law.p, s)), law };
+  const end = alpha3(mode);
   const log = (/** @type {number} */ s) => {
-    const g = 2 * (s - target) ** 2 + noise * noise;
+    const g = gradientVariance(mode, s);
     // ∫ (s − s*)/(s g) ds in closed form: partial fractions.
     const integral =
-      (-target / alpha3) * Math.log(s) +
-      (target / (2 * alpha3)) * Math.log(g) +
-      ((1 - (2 * target * target) / alpha3) / (noise * Math.SQRT2)) * Math.atan((Math.SQRT2 * (s - target)) / noise);
+      (-target / end) * Math.log(s) +
+      (target / (2 * end)) * Math.log(g) +
+      ((1 - (2 * target * target) / end) / (noise * Math.SQRT2)) * Math.atan((Math.SQRT2 * (s - target)) / noise);
     return -1.5 * Math.log(s) - Math.log(g) - integral / T;
   };
   const at = log(0.5 * target);
-  return { x, y: x.map((s) => Math.exp(log(s) - at)), law, critical };
+  return { x, y: x.map((s) => Math.exp(log(s) - at)), law };
 }
 
 /** @param {State} state @param {boolean} logs @returns {Figure} */
 function densityFigure(state, logs) {
   const { target, noise, T } = here(state);
-  const { x, y, law, critical } = curve(state);
+  const { x, y, law } = curve(state);
   const { maxima, minima } = extrema(target, noise, T);
   const inner = [...y].filter((_, i) => x[i] > 0.12 * target);
   const top = 1.4 * Math.max(...inner, 1e-9);
@@ -152,7 +167,7 @@ function densityFigure(state, logs) {
     title: logs ? "The same, on logarithmic axes" : "The density of s",
     text:
       law.point === null
-        ? `mean ${shown(law.mean)}; at 0 it goes like s to the power ${shown(critical / (2 * T) - 1.5)}`
+        ? `mean ${shown(law.mean)}; at 0 it goes like s to the power ${shown(exponentAtZero(modeOf(state)))}`
         : "no stationary law: all mass ends at 0",
     x: { label: "strength s", low: logs ? x[0] : 0, high: x[x.length - 1], log: logs },
     y: {
@@ -169,21 +184,22 @@ function densityFigure(state, logs) {
 function numbers(state) {
   const { target, noise, T, batch } = here(state);
   const { zero, critical, bump } = regimeTemperatures(target, noise);
-  const law = density(gaussianMode(2, target, noise, T));
+  const mode = modeOf(state);
+  const law = density(mode);
   const { maxima, minima } = extrema(target, noise, T);
   return [
     { key: "regime", label: "regime", value: regime(target, noise, T) },
     { key: "zero", label: "T_c/3: density infinite at 0 above", value: zero },
     { key: "critical", label: "T_c: all mass at 0 above", value: critical },
     { key: "bump", label: "no maximum at s > 0 above", value: bump },
-    { key: "exponent", label: "power of s near 0", value: target / (T * (2 * target * target + noise * noise)) - 1.5 },
+    { key: "exponent", label: "power of s near 0", value: exponentAtZero(mode) },
     { key: "maximum", label: "most likely strength s > 0", value: maxima[0] ?? null },
     { key: "minimum", label: "least likely strength", value: minima[0] ?? null },
     { key: "mean", label: "mean", value: law.mean },
     { key: "sd", label: "standard deviation", value: law.sd },
     {
       key: "sgd_rate",
-      label: "discrete SGD: growth of log a a step",
+      label: "discrete SGD: growth of log a per step",
       value: collapseRate(T * batch, batch, target, noise),
     },
   ];
@@ -218,7 +234,7 @@ export const regimes = {
     const notes = [];
     if (T * batch > edge)
       notes.push(
-        `The learning rate T·B = ${shown(T * batch)} is beyond the stability edge ${shown(edge)}: discrete SGD explodes here.`,
+        `The learning rate T·B = ${shown(T * batch)} is beyond the stability edge ${shown(edge)}: discrete SGD cannot settle at s*.`,
       );
     const falls = collapseRate(T * batch, batch, target, noise) < 0;
     if (falls !== T > critical)
@@ -229,7 +245,7 @@ export const regimes = {
       figures: [mapFigure(state), densityFigure(state, false), densityFigure(state, true)],
       formulas: [
         `T_c = \\frac{2s^*}{2{s^*}^2+σ^2} = ${tex(critical)} ,  \\frac{T}{T_c} = ${tex(T / critical)}`,
-        `p(s) ∝ s^{s^*/(Tα_3)−3/2} \\text{_near_} 0 ,  \\frac{s^*}{Tα_3}−\\frac{3}{2} = ${tex(target / (T * (2 * target * target + noise * noise)) - 1.5)}`,
+        `p(s) ∝ s^{s^*/(Tα_3)−3/2} \\text{_near_} 0 ,  \\frac{s^*}{Tα_3}−\\frac{3}{2} = ${tex(exponentAtZero(modeOf(state)))}`,
       ],
       numbers: numbers(state),
       look: `${name[0].toUpperCase()}${name.slice(1)}. ${MEANING[name]} Drag the point up at fixed σ and watch the mass move to 0.`,

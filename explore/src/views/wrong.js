@@ -6,6 +6,7 @@ import { number as tex } from "../formula.js";
 import { MODE_FIELDS, TOLERANCE, modeOf, partsOf, spaced } from "../modes.js";
 import { number } from "../networks.js";
 import { cdfOf, density, distance } from "../stationary.js";
+import { normalCdf } from "../table.js";
 import { alpha3, boltzmannVariance, criticalTemperature, gradientVariance } from "../theory.js";
 
 /** @typedef {import("../types").State} State @typedef {import("../types").Figure} Figure @typedef {import("../types").Part} Part */
@@ -36,17 +37,6 @@ function settled(state) {
   return Math.min(needed(state), MOST_TIMES) / (depth * target ** (2 - 2 / depth));
 }
 
-/** Distribution function of the standard normal, by its series. @param {number} x */
-export function normalCdf(x) {
-  if (Math.abs(x) > 8) return x > 0 ? 1 : 0;
-  let [sum, term] = [x, x];
-  for (let k = 1; Math.abs(term) > 1e-17 * Math.abs(sum); k++) {
-    term *= (x * x) / (2 * k + 1);
-    sum += term;
-  }
-  return 0.5 + (sum * Math.exp((-x * x) / 2)) / Math.sqrt(2 * Math.PI);
-}
-
 /** The theories of the state seen last. @type {{key: string, all: Omit<Theory, "distance">[]}} */
 let last = { key: "", all: [] };
 
@@ -60,7 +50,7 @@ function theories(state) {
 /** @param {State} state @returns {Omit<Theory, "distance">[]} */
 function solved(state) {
   const mode = modeOf(state);
-  const { depth, target, noise, temperature: T } = partsOf(state);
+  const { depth, target, temperature: T } = partsOf(state);
   const sd = Math.sqrt(boltzmannVariance(mode));
   const next = depth + 1;
   const rivals = [
@@ -76,7 +66,7 @@ function solved(state) {
       name: `depth ${next} at the same LT`,
       ink: "--c5",
       dash: "12 4",
-      cdf: cdfOf(density({ ...modeOf({ ...state, L: next }), floor: noise * noise, temperature: (T * depth) / next })),
+      cdf: cdfOf(density({ ...modeOf({ ...state, L: next }), temperature: (T * depth) / next })),
     },
   ];
   if (depth > 1)
