@@ -85,8 +85,8 @@ export function histogram(values, low, high, bins, log = false) {
     : (/** @type {number} */ v) => (bins * (v - low)) / (high - low);
   const counts = new Float64Array(bins);
   for (let i = 0; i < values.length; i++)
-    if (values[i] >= low && values[i] < high) counts[Math.floor(place(values[i]))]++;
-  return { edges, y: counts.map((count, i) => count / (values.length * (edges[i + 1] - edges[i]))) };
+    if (values[i] >= low && values[i] < high) counts[Math.min(bins - 1, Math.floor(place(values[i])))]++;
+  return { edges, y: counts.map((count, i) => count && count / (values.length * (edges[i + 1] - edges[i]))) };
 }
 
 /** Equal steps, or equal ratios, from low to high. @param {number} low @param {number} high @param {number} count @param {boolean} log */

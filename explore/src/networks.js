@@ -1,6 +1,7 @@
 /** What the views of whole networks share: the experiment that a state asks for, and the parts of its runs. */
 
 import { csv } from "./code.js";
+import { shown } from "./draw.js";
 import { listOf } from "./state.js";
 
 /** @typedef {import("./types").State} State @typedef {import("./types").Part} Part */
@@ -22,6 +23,12 @@ export function stepsFor(time, lr, most = 24000, saves = SAVES) {
   const wanted = Math.ceil(time / lr / saves) * saves;
   return Math.min(most, Math.max(saves, wanted || saves));
 }
+
+/** A warning where a run has fewer steps than its time asks for. @param {number} time @param {number} steps @param {number} lr */
+export const cutShort = (time, steps, lr) =>
+  steps * lr < time * (1 - 1e-9)
+    ? [`Time ends at ${shown(steps * lr)}, after ${steps} steps: raise η to see more.`]
+    : [];
 
 /** The steps of the saves of a run, at equal distances unless they are given. @param {{steps: number, saves: number, at?: number[]}} run */
 export const savedSteps = ({ steps, saves, at }) =>

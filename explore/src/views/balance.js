@@ -6,6 +6,7 @@ import { number as tex } from "../formula.js";
 import {
   FEW,
   SAVES,
+  cutShort,
   diverged,
   means,
   networkCsv,
@@ -112,7 +113,7 @@ export const balance = {
   key: "balance",
   title: "Balance",
   about:
-    "Gradient flow conserves what separates neighbouring layers. The noise of SGD dissipates it; isotropic noise does not.",
+    "Gradient flow conserves the imbalance of neighbouring layers. The noise of SGD dissipates it; isotropic noise does not.",
   fields: [
     { key: "s", label: "strengths s*", kind: "list", value: "2, 1", low: 0, high: 6, most: 8 },
     { key: "dx", label: "inputs", kind: "linear", value: 2, low: 1, high: 8, step: 1 },
@@ -159,10 +160,10 @@ export const balance = {
   draw(state, known) {
     const runs = /** @type {Runs | null} */ (known);
     const [dx, dy, lr, B, sigma] = ["dx", "dy", "lr", "B", "sigma"].map((key) => number(state, key));
-    const strengths = experiment(state).strengths;
+    const { strengths, steps } = experiment(state);
     const edge = stabilityEdge(2, Math.max(...strengths, 0.1));
-    const notes =
-      lr > edge ? [`η = ${shown(lr)} is beyond the stability edge ${shown(edge)} of the strongest mode.`] : [];
+    const notes = cutShort(number(state, "time"), steps, lr);
+    if (lr > edge) notes.push(`η = ${shown(lr)} is beyond the stability edge ${shown(edge)} of the strongest mode.`);
     diverged(runs, "mode_strength", strengths.length).forEach(
       (count, k) => count && notes.push(`${METHODS[k]}: ${count} trajectories diverged and are left out.`),
     );

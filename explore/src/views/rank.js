@@ -7,6 +7,7 @@ import {
   DASHES,
   FEW,
   INKS,
+  cutShort,
   diverged,
   earlySteps,
   means,
@@ -212,7 +213,7 @@ const look = (state) =>
 export const rank = {
   key: "rank",
   title: "Rank",
-  about: "Two layers wider than they need to be: noise shrinks what the data do not hold, on a line that theory knows.",
+  about: "Two layers wider than the data need: noise lowers log det ΘᵀΘ along a line that theory predicts.",
   fields: [
     {
       key: "data",
@@ -290,11 +291,10 @@ export const rank = {
     const names = namesOf(state);
     const notes = [];
     if (number(state, "h") < dx + dy)
-      notes.push(`The hidden width is raised to ${widths[1]}: log det needs inputs + outputs.`);
+      notes.push(`The hidden width is raised to ${widths[1]}, inputs + outputs: in a narrower layer log det is −∞.`);
     if (full(state) && number(state, "samples") < used(state))
       notes.push(`n is raised to ${used(state)}, a multiple of the ${dx} inputs, so that these are white.`);
-    if (setting.steps === MOST && MOST * lr < number(state, "time"))
-      notes.push(`Time ends at ${shown(MOST * lr)}, after ${MOST} steps.`);
+    notes.push(...cutShort(number(state, "time"), setting.steps, lr));
     const edge = stabilityEdge(2, Math.max(...strengths, 0.1));
     if (lr > edge) notes.push(`η = ${shown(lr)} is beyond the stability edge ${shown(edge)} of the strongest mode.`);
     diverged(all, "log_det", 1).forEach(

@@ -8,6 +8,7 @@ import {
   FEW,
   INKS,
   SAVES,
+  cutShort,
   diverged,
   means,
   networkCsv,
@@ -19,6 +20,7 @@ import {
   strengthsOf,
   takeSave,
 } from "../networks.js";
+import { collapseRate } from "../collapse.js";
 import { criticalTemperature, flowTime, gaussianMode, halfTimes, stabilityEdge } from "../theory.js";
 
 /** @typedef {import("../types").State} State @typedef {import("../types").Figure} Figure @typedef {import("../networks.js").Runs} Runs */
@@ -28,13 +30,18 @@ const METHODS = ["GD", "SGD", "Langevin", "isotropic"];
 const SOURCES = ["gd", "sgd", "gradient", "isotropic"];
 const DRAWN = 6;
 
+/** The time that is wanted. @param {State} state */
+function length(state) {
+  const [L, s0] = ["L", "s0"].map((key) => number(state, key));
+  const weakest = Math.min(...strengthsOf(state));
+  return number(state, "time") * 1.7 * flowTime(weakest / 2, Math.min(s0, weakest / 4), weakest, L);
+}
+
 /** @param {State} state */
 function experiment(state) {
   const [L, h, lr, s0] = ["L", "h", "lr", "s0"].map((key) => number(state, key));
   const strengths = strengthsOf(state);
   const widths = [strengths.length, ...Array(L - 1).fill(h), strengths.length];
-  const weakest = Math.min(...strengths);
-  const time = number(state, "time") * 1.7 * flowTime(weakest / 2, Math.min(s0, weakest / 4), weakest, L);
   return {
     widths,
     strengths,
@@ -43,7 +50,7 @@ function experiment(state) {
     scale: s0 ** (1 / L),
     n: number(state, "n"),
     seed: number(state, "seed"),
-    steps: stepsFor(time, lr),
+    steps: stepsFor(length(state), lr),
     saves: SAVES,
     float32: true,
   };
@@ -58,21 +65,25 @@ function predicted(state, noisy) {
   return strengths.map((s) => flowTime(s / 2, s0, s, L));
 }
 
-/** T_c of the strongest mode by itself. @param {State} state */
-function critical(state) {
-  const { strengths, noise } = experiment(state);
-  return criticalTemperature(gaussianMode(number(state, "L"), strengths[0], noise, 0));
-}
+/** T_c of a mode by itself, of the strongest if none is named. @param {State} state @param {number} [strength] */
+const critical = (state, strength = strengthsOf(state)[0]) =>
+  criticalTemperature(gaussianMode(number(state, "L"), strength, number(state, "sigma"), 0));
 
 /** What to look at. @param {State} state */
 function look(state) {
-  const T = number(state, "lr") / number(state, "B");
-  if (T < critical(state))
-    return "Look at the order: SGD and its Langevin model climb the same stairs as GD, later by the noise of the stronger modes; under each plateau the noise of the waiting mode is tiny, and it peaks while the mode is learned. The control, isotropic noise of the same size, kicks all modes at once, so that weak ones leave their saddle early.";
+  const [lr, B] = [number(state, "lr"), number(state, "B")];
+  const [T, strengths] = [lr / B, strengthsOf(state)];
+  const lost = strengths.find((s) => T >= critical(state, s));
+  if (lost === undefined)
+    return "Look at the order: SGD and its Langevin model climb the same stairs as GD, later by the noise of the stronger modes; under each plateau the noise of the waiting mode is tiny; it grows as the mode is learned, and peaks on the way where s* is large beside σ. The control, isotropic noise of the same size, kicks all modes at once, so that weak ones leave their saddle early.";
+  if (lost < strengths[0])
+    return `T = ${shown(T)} is above T_c = ${shown(critical(state, lost))} of the mode s* = ${shown(lost)}: GD learns it, SGD and Langevin dynamics do not, as its noise is too strong. Lower η or raise B, and they climb the stairs of GD.`;
   const above = `T = ${shown(T)} is above T_c = ${shown(critical(state))} of the strongest mode`;
-  return strengthsOf(state).length === 1
-    ? `${above}. Look at the paths: GD learns the mode; under SGD and Langevin dynamics its noise wins, and the paths fall to 0, some after they have climbed. Lower η or raise B to cross T_c.`
-    : `${above}. GD learns all modes; SGD and Langevin dynamics do not settle, as noise also feeds the directions between the modes. Keep one strength to see a network collapse to 0.`;
+  if (strengths.length > 1)
+    return `${above}. GD learns all modes; under SGD and Langevin dynamics none stays learned, as noise also couples the modes: many strengths fall near 0, others grow until their trajectory diverges. Keep one strength to see a network collapse to 0.`;
+  if (collapseRate(lr, B, strengths[0], number(state, "sigma")) > 0)
+    return `${above}, a statement on the Langevin model in continuous time: with steps as large as these SGD does not collapse to 0. Raise σ and lower η to see it collapse.`;
+  return `${above}. Look at the paths: GD learns the mode; under SGD and Langevin dynamics its noise wins, and the paths fall to 0, some after they have climbed. Lower η or raise B to cross T_c.`;
 }
 
 /** @param {State} state @returns {Record<string, import("../code.js").Method>} */
@@ -170,7 +181,11 @@ function numbers(state, runs) {
   const [still, noisy] = [predicted(state, false), predicted(state, true)];
   strengths.forEach((s, mode) => {
     all.push({ key: `half_gd_${mode}`, label: `half-time of s* ${shown(s)}: GD in theory`, value: still[mode] });
-    all.push({ key: `half_sgd_${mode}`, label: `half-time of s* ${shown(s)}: SGD in theory`, value: noisy[mode] });
+    all.push({
+      key: `half_sgd_${mode}`,
+      label: `half-time of s* ${shown(s)}: SGD in theory${L === 2 ? "" : ", as T → 0"}`,
+      value: noisy[mode],
+    });
     if (!runs?.done) return;
     const times = savedSteps(experiment(state)).map((step) => step * lr);
     for (const k of [0, 1]) {
@@ -242,11 +257,11 @@ export const saddle = {
   take: takeSave,
   draw(state, known) {
     const runs = /** @type {Runs | null} */ (known);
-    const { strengths } = experiment(state);
+    const { strengths, steps } = experiment(state);
     const [lr, B, L] = ["lr", "B", "L"].map((key) => number(state, key));
     const T = lr / B;
     const edge = stabilityEdge(L, strengths[0]);
-    const notes = [];
+    const notes = cutShort(length(state), steps, lr);
     if (lr > edge)
       notes.push(
         `η = ${shown(lr)} is beyond the stability edge ${shown(edge)} of the strongest mode: GD cannot settle there.`,
@@ -255,6 +270,8 @@ export const saddle = {
       (count, k) => count && notes.push(`${METHODS[k]}: ${count} trajectories diverged.`),
     );
     const half = predicted(state, true);
+    const times = (/** @type {string} */ name) =>
+      state.start === "balanced" ? name + half.map(texNumber).join(" , ") : "";
     return {
       figures: [0, 1, 2, 3]
         .flatMap((k) => [strengthFigure(state, runs, k)])
@@ -262,8 +279,8 @@ export const saddle = {
       formulas: [
         `T = \\frac{η}{B} = ${texNumber(T)}`,
         L === 2
-          ? `\\frac{d \\log s_α}{dt} = 2s_α^* − η{s_α^*}^2 − T(2{s_α^*}^2 + σ^2 + Σ_{s_β^*>s_α^*} (\\frac{(s_α^*+s_β^*)^2}{2} + σ^2)) ,  t_{1/2} ≈ ${half.map(texNumber).join(" , ")}`
-          : `t_{1/2} = ∫_{s_0}^{s^*/2} \\frac{ds}{L s^{2κ}(s^* − s)} = ${half.map(texNumber).join(" , ")}`,
+          ? `\\frac{d \\log s_α}{dt} = 2s_α^* − η{s_α^*}^2 − T(2{s_α^*}^2 + σ^2 + Σ_{s_β^*>s_α^*} (\\frac{(s_α^*+s_β^*)^2}{2} + σ^2))${times(" ,  t_{1/2} ≈ ")}`
+          : `t_{1/2} = ∫_{s_0}^{s^*/2} \\frac{ds}{L s^{2κ}(s^* − s)} ,  κ = 1−1/L${times(" ,  t_{1/2} = ")}`,
       ],
       numbers: numbers(state, runs),
       look: look(state),
