@@ -1,5 +1,7 @@
 /** The picture as Python and as a run file: text that reproduces its numbers. */
 
+import { stabilityEdge } from "./theory.js";
+
 /** A number as Python and TOML read it, at full precision. @param {number} value */
 export const real = (value) => (Number.isInteger(value) && Math.abs(value) < 1e15 ? `${value}.0` : String(value));
 
@@ -151,18 +153,51 @@ export const networkCode = (experiment, methods, name, stored = "SGD") => ({
   toml: networkToml(experiment, methods[stored]),
 });
 
-/**
- * One mode as Python: its SDE, an ensemble, and the laws beside it.
- * @param {{depth: number, target: number, noise: number, temperature: number}} mode
- * @param {string} rest
- */
-export const modePython = ({ depth, target, noise, temperature }, rest) => `import numpy as np
+/** @typedef {{depth: number, target: number, noise: number, temperature: number}} Parts */
 
+/**
+ * One mode as Python: its SDE, and what is computed of it.
+ * @param {Parts} mode
+ * @param {string} rest
+ * @param {string} imports before that of the package
+ */
+export const modePython = (
+  { depth, target, noise, temperature },
+  rest,
+  imports = "",
+) => `${imports && `${imports}\n\n`}\
 import saddlescope as sc
 
 mode = sc.theory.ModeSDE(depth=${depth}, target=${target}, label_noise=${noise}, temperature=${temperature})
 ${rest}
 `;
+
+/**
+ * One mode as a run file: a network of width 1, whose Langevin dynamics it is, in steps well below the stability edge.
+ * @param {Parts} mode
+ * @param {number} start
+ * @param {number} time
+ * @param {number} n
+ * @param {number} seed
+ */
+export function modeToml({ depth, target, noise, temperature }, start, time, n, seed) {
+  const lr = +Math.min(0.01, stabilityEdge(depth, target) / 10).toPrecision(2);
+  const experiment = {
+    widths: Array(depth + 1).fill(1),
+    strengths: [target],
+    noise,
+    balanced: true,
+    scale: start ** (1 / depth),
+    n,
+    seed,
+    steps: Math.ceil(time / lr / 60) * 60,
+    saves: 60,
+    float32: true,
+  };
+  return `# The mode as a network of width 1 under Langevin dynamics with equal steps. At large T, where the law has a heavy
+# tail, some trajectories diverge; those of the page do not, as their steps adapt.
+${networkToml(experiment, ["Langevin", { lr, batch_size: +(lr / temperature).toPrecision(12) }])}`;
+}
 
 /** Rows of numbers as CSV. @param {string[]} head @param {Iterable<(number | string)[]>} rows */
 export function csv(head, rows) {

@@ -64,6 +64,7 @@ function legend(layers, width) {
   const parts = [];
   for (const layer of layers) {
     if (!("name" in layer) || !layer.name) continue;
+    if (layer.kind === "marks" && !layer.at.some(Number.isFinite)) continue;
     const room = 34 + 7.2 * layer.name.length;
     if (x > MARGIN.left && x + room > width) [x, line] = [MARGIN.left, line + 1];
     const y = 30 + 16 * line;

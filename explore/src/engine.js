@@ -193,6 +193,7 @@ export function start(kernel, setting) {
   const numbers = [noise, samples, SOURCES[source], lr, lr, batch, 0, momentum, given[2], balanced ? 1 : 0, n, seed];
   const run = kernel.network_start(widths.length - 1, given[0], given[1], ...numbers);
   given.forEach(kernel.give);
+  if (!run) throw new Error(`the kernels have no network of widths ${widths.join(", ")}`);
   return run;
 }
 

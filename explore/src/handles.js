@@ -11,12 +11,35 @@ const STEPS = /** @type {Record<string, [number, number]>} */ ({
   ArrowLeft: [-1, 0],
 });
 
-/** The value of a figure's axes at a point of its picture. @param {SVGSVGElement} picture @param {Figure} figure @param {PointerEvent} event */
-function valueAt(picture, figure, event) {
+const REACH = 24; // pixels from a handle within which it is taken, as fingers are wide
+
+/**
+ * The values of a figure's axes at a point of the window. Axes and place are those of this moment: while a handle is
+ * held, neither new axes nor what appears above the figure moves its value.
+ * @param {SVGSVGElement} picture
+ * @param {Figure} figure
+ */
+function valuesOf(picture, figure) {
   const [left, right, top, bottom] = String(picture.dataset.box).split(",").map(Number);
   const box = picture.getBoundingClientRect();
-  const across = scale(figure.x, left, right).back(event.clientX - box.left);
-  return { x: across, y: scale(figure.y, bottom, top).back(event.clientY - box.top) };
+  const [across, up] = [scale(figure.x, left, right), scale(figure.y, bottom, top)];
+  return (/** @type {{clientX: number, clientY: number}} */ { clientX, clientY }) => ({
+    x: across.back(clientX - box.left),
+    y: up.back(clientY - box.top),
+  });
+}
+
+/** The nearest handle of the figure under a point, if it is in reach. @param {EventTarget | null} target @param {{clientX: number, clientY: number}} at */
+function handleNear(target, { clientX, clientY }) {
+  /** @type {{handle: SVGElement, apart: number} | null} */
+  let nearest = null;
+  for (const handle of /** @type {Element} */ (target).closest("svg")?.querySelectorAll(".handle") ?? []) {
+    const box = handle.getBoundingClientRect();
+    const apart = Math.hypot(clientX - (box.left + box.right) / 2, clientY - (box.top + box.bottom) / 2);
+    if (apart <= REACH && apart < (nearest?.apart ?? Infinity))
+      nearest = { handle: /** @type {SVGElement} */ (handle), apart };
+  }
+  return nearest?.handle ?? null;
 }
 
 /**
@@ -27,30 +50,36 @@ function valueAt(picture, figure, event) {
  * @param {(key: string, direction: number) => void} nudge
  */
 export function listen(grid, figureOf, move, nudge) {
-  /** @type {{handle: SVGElement, card: number} | null} */
+  /** @type {{handle: SVGElement, values: ReturnType<typeof valuesOf>} | null} */
   let held = null;
-  const handleOf = (/** @type {Event} */ event) =>
-    /** @type {SVGElement | null} */ (/** @type {Element} */ (event.target).closest(".handle"));
 
   grid.addEventListener("pointerdown", (event) => {
-    const handle = handleOf(event);
+    const handle = handleNear(event.target, event);
     const card = handle?.closest("figure");
-    if (!handle || !card) return;
-    held = { handle, card: [...grid.children].indexOf(card) };
+    const picture = handle?.closest("svg");
+    const figure = card && figureOf([...grid.children].indexOf(card));
+    if (!handle || !picture || !figure) return;
+    held = { handle, values: valuesOf(picture, figure) };
     grid.setPointerCapture(event.pointerId);
     event.preventDefault();
   });
+  // Otherwise a finger that moves up or down scrolls the page, and the pointer is taken away.
+  grid.addEventListener(
+    "touchstart",
+    (event) => {
+      if (handleNear(event.target, event.touches[0])) event.preventDefault();
+    },
+    { passive: false },
+  );
   grid.addEventListener("pointermove", (event) => {
-    const figure = held && figureOf(held.card);
-    const picture = held && grid.children[held.card].querySelector("svg");
-    if (!held || !figure || !picture) return;
-    const { x, y } = valueAt(picture, figure, event);
+    if (!held) return;
+    const { x, y } = held.values(event);
     const { key = "", keyX, moves } = held.handle.dataset;
     move(moves === "xy" && keyX ? { [keyX]: x, [key]: y } : { [key]: moves === "x" ? x : y });
   });
   for (const end of ["pointerup", "pointercancel"]) grid.addEventListener(end, () => (held = null));
   grid.addEventListener("keydown", (event) => {
-    const handle = handleOf(event);
+    const handle = /** @type {SVGElement | null} */ (/** @type {Element} */ (event.target).closest(".handle"));
     const step = STEPS[event.key];
     if (!handle || !step) return;
     event.preventDefault();

@@ -55,7 +55,15 @@ const left = new Map();
 let resting;
 
 const worker = new Worker(URL.createObjectURL(new Blob([$("worker").textContent ?? ""], { type: "text/javascript" })));
-const send = bridge(worker, onPart, (sentence) => say([`The computation stopped: ${sentence}`]));
+const send = bridge(worker, onPart, onError);
+
+/** Says what went wrong; the same setting may be asked for again. @param {string} sentence */
+function onError(sentence) {
+  say([`The computation stopped: ${sentence}`]);
+  now.asked = "";
+  document.body.dataset.done = "true";
+  $("figures").setAttribute("aria-busy", "false");
+}
 
 /** @param {import("./types").Part} part @param {{opening: number, text: string, state: State}} about */
 function onPart(part, { opening, text, state }) {
@@ -146,7 +154,10 @@ function draw() {
   });
   if (focused) /** @type {HTMLElement | null} */ (grid.querySelector(`[data-key="${focused}"]`))?.focus();
   $("look").textContent = picture.look;
-  if (now.done) $("formulas").innerHTML = picture.formulas.map((tex) => `<p>${math(tex)}</p>`).join("");
+  const formulas = picture.formulas.join("\n");
+  if (formulas !== $("formulas").dataset.tex)
+    $("formulas").innerHTML = picture.formulas.map((tex) => `<p>${math(tex)}</p>`).join("");
+  $("formulas").dataset.tex = formulas;
   $("numbers").innerHTML = picture.numbers
     .map(({ key, label, value }) => {
       const text = value === null ? "—" : typeof value === "string" ? escaped(value) : shown(value);
@@ -202,8 +213,11 @@ function saveFigure(event) {
 
 // --- the page
 
-/** Opens a view as it was left. @param {View} view */
-const reopen = (view) => open(view, new URLSearchParams(left.get(view)));
+/** Opens a view as it was left; the way back leads to the last. @param {View} view */
+function reopen(view) {
+  history.pushState(null, "", `#view=${view.key}`);
+  open(view, new URLSearchParams(left.get(view)));
+}
 
 /** Opens a view with the settings of an address. @param {View} view @param {URLSearchParams} query */
 function open(view, query) {
@@ -225,7 +239,6 @@ function open(view, query) {
   if (!same) offer(view);
   $("figures").replaceChildren();
   texts.length = 0;
-  $("formulas").replaceChildren();
   ask(true);
 }
 
@@ -296,12 +309,16 @@ function begin() {
   $("toml").onclick = () => copy(now.view.code(now.state).toml, "The run file that reproduces this");
   $("link").onclick = () => {
     rest();
-    copy(location.href.replace("&compact=1", ""), "The link to this", location.protocol === "file:" ? [LOCAL] : []);
+    const whole = `${location.href.split(/[?#]/)[0]}#${toQuery(now.view.key, now.state)}`;
+    copy(whole, "The link to this", location.protocol === "file:" ? [LOCAL] : []);
   };
   $("csv").onclick = () => download(`${now.view.key}.csv`, now.view.csv(now.of, now.known), "text/csv");
   $("predict").onchange = veil;
   $("reveal").onclick = () => document.body.classList.remove("veiled");
-  /** @type {HTMLDetailsElement} */ ($("drawer")).open = !matchMedia("(max-width: 800px)").matches;
+  const narrow = matchMedia("(max-width: 800px)");
+  const drawer = /** @type {HTMLDetailsElement} */ ($("drawer"));
+  drawer.open = !narrow.matches;
+  narrow.addEventListener("change", () => (drawer.open = !narrow.matches)); // where it is wide nothing could open it
   listen($("figures"), (index) => now.picture?.figures[index], move, nudge);
   $("figures").addEventListener("click", saveFigure);
   addEventListener("hashchange", fromAddress);

@@ -64,8 +64,13 @@ export function boltzmannVariance(mode) {
   return (L * Math.abs(end) ** (2 - 2 / L) * T * gradientVariance(mode, end)) / (2 * beta1);
 }
 
-/** Learning rate at which the sharpest direction at s* is marginal, 2/(L s*^{2κ}). @param {number} depth @param {number} target */
-export const stabilityEdge = (depth, target) => 2 / (depth * target ** (2 - 2 / depth));
+/**
+ * Learning rate at which the sharpest direction at s* is marginal, 2/(L s*^{2κ}); that of SGD on one white input is
+ * lower by 1 + 2/B.
+ * @param {number} depth @param {number} target @param {number} batch
+ */
+export const stabilityEdge = (depth, target, batch = Infinity) =>
+  2 / (depth * target ** (2 - 2 / depth) * (1 + 2 / batch));
 
 /**
  * Temperatures at which a mode of depth 2 changes its regime.

@@ -173,7 +173,10 @@ Run* network_start(int depth, const int* widths, const double* strengths, double
   for (int l = 0; l < depth; ++l) run->shapes.push_back({widths[l + 1], widths[l]});
   run->problem.depth = depth;
   run->problem.shapes = run->shapes.data();
-  if (DeepLinear<Vec<double>>::take_shapes(run->problem)) return nullptr;
+  if (DeepLinear<Vec<double>>::take_shapes(run->problem)) {
+    delete run;
+    return nullptr;
+  }
   const int modes = std::min(widths[0], widths[depth]);
   run->strengths.assign(strengths, strengths + modes);
   for (int i = 0; i < modes; ++i) run->block.push_back(i && strengths[i] == strengths[i - 1] ? run->block.back() : i);

@@ -361,3 +361,71 @@ def test_the_time_shown_moves_without_a_new_run(page):
     page.wait()
     assert page.tab.evaluate("saddlescope.state.at") == 31
     assert len(page.tab.evaluate("window.heard")) == before
+
+
+def finger(page, selector, across, down):
+    """A finger that takes the middle of an element and moves by so many pixels."""
+    box = page.tab.locator(selector).last.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    session = page.tab.context.new_cdp_session(page.tab)
+
+    def touch(kind, *points):
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": a, "y": b} for a, b in points]})
+
+    touch("touchStart", (x, y))
+    for k in range(1, 9):
+        touch("touchMove", (x + across * k / 8, y + down * k / 8))
+    touch("touchEnd")
+
+
+def test_a_finger_drags_a_handle_up_and_down(page):
+    page.tab.context.new_cdp_session(page.tab).send("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    page.tab.set_viewport_size({"width": 390, "height": 844})
+    page.open("mode")
+    page.tab.locator("#figures svg").first.scroll_into_view_if_needed()
+    before = page.tab.evaluate("scrollY")
+    box = page.tab.locator("#figures svg").first.get_attribute("data-box")
+    top, bottom = map(float, box.split(",")[2:])
+    finger(page, 'circle[data-key="s"]', -2, -40)
+    page.wait()
+    # The vertical axis ends at 1.6 s* and does not change while the handle is held.
+    np.testing.assert_allclose(page.tab.evaluate("saddlescope.state.s"), 1 + 40 * 1.6 / (bottom - top), rtol=0.03)
+    assert page.tab.evaluate("scrollY") == before
+
+
+def test_a_level_drag_leaves_the_other_setting_alone(page):
+    page.open("regimes", sigma=1, T=0.1)
+    box = page.tab.locator(".handle").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.tab.mouse.move(x, y)
+    page.tab.mouse.down()
+    for k in range(1, 30):
+        page.tab.mouse.move(x + 12 * k, y)
+        page.tab.wait_for_timeout(20)
+    page.tab.mouse.up()
+    page.wait()
+    assert page.tab.evaluate("saddlescope.state.sigma") > 5
+    np.testing.assert_allclose(page.tab.evaluate("saddlescope.state.T"), 0.1, rtol=0.03)
+
+
+def test_settings_are_there_after_a_phone_is_turned(page):
+    page.tab.set_viewport_size({"width": 390, "height": 844})
+    page.open("regimes")
+    assert not page.tab.is_visible("#set-T")
+    page.tab.set_viewport_size({"width": 844, "height": 390})
+    page.tab.wait_for_selector("#set-T", state="visible")
+
+
+def test_the_way_back_leads_to_the_last_view(page):
+    page.open("mode", L=3)
+    page.tab.click("#tab-regimes")
+    page.wait()
+    page.tab.go_back()
+    page.tab.wait_for_selector('#tab-mode[aria-selected="true"]')
+    page.wait()
+    assert page.tab.evaluate("saddlescope.state.L") == 3
+
+
+def test_linear_regression_with_an_infinite_variance_is_drawn(page):
+    page.open("mode", L=1, sigma=2, T=2, s0=1e-3)
+    assert "NaN" not in page.tab.evaluate("document.getElementById('figures').innerHTML")

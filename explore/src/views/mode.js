@@ -1,6 +1,6 @@
 /** One mode: its paths and quantiles in time, where its noise peaks, and the law it settles into. */
 
-import { csv, modePython, networkToml } from "../code.js";
+import { csv, modePython, modeToml } from "../code.js";
 import { shown } from "../draw.js";
 import { number as tex } from "../formula.js";
 import {
@@ -43,9 +43,9 @@ const LATE = 30; // saves that count as settled
 
 /** Quantiles of the law in time that are written out: column, normal score, name. @type {[string, number, string][]} */
 const LEVELS = [
-  ["law_q05", -1.6448536269514722, "5 % below"],
+  ["law_q05", -1.6448536269514722, "5 % quantile"],
   ["law_q50", 0, "median"],
-  ["law_q95", 1.6448536269514722, "95 % below"],
+  ["law_q95", 1.6448536269514722, "95 % quantile"],
 ];
 
 /** @param {State} state */
@@ -207,10 +207,14 @@ function numbers(state, { mode, law, late }, ensemble) {
   const mean = late.reduce((sum, v) => sum + v, 0) / late.length;
   const sd = Math.sqrt(late.reduce((sum, v) => sum + (v - mean) ** 2, 0) / late.length);
   return [
-    { key: "critical", label: "critical temperature T_c", value: criticalTemperature(mode) },
+    {
+      key: "critical",
+      label: `critical temperature T_c${L === 2 ? "" : ": only depth 2 has one"}`,
+      value: criticalTemperature(mode),
+    },
     { key: "peak", label: "noise peaks at s", value: noisePeak(mode) },
     { key: "half", label: "gradient flow: time to s*/2", value: flowTime(target / 2, s0, target, L) },
-    { key: "plateau", label: "length of the plateau", value: plateauTime(s0, target, L) },
+    { key: "plateau", label: "gradient flow: length of the plateau, for small s₀", value: plateauTime(s0, target, L) },
     { key: "mean", label: "stationary law: mean", value: law.mean },
     { key: "sd", label: "stationary law: standard deviation", value: law.sd },
     { key: "boltzmann", label: "Boltzmann: standard deviation", value: Math.sqrt(boltzmannVariance(mode)) },
@@ -225,10 +229,10 @@ function numbers(state, { mode, law, late }, ensemble) {
 function notes(state, { mode, law, late }, ensemble) {
   const [T, B, L, target] = ["T", "B", "L", "s"].map((key) => number(state, key));
   const found = [];
-  const edge = stabilityEdge(L, target);
+  const edge = stabilityEdge(L, target, B);
   if (T * B > edge)
     found.push(
-      `At this T and B the learning rate is ${shown(T * B)}, beyond the stability edge ${shown(edge)}: discrete SGD cannot settle at s*.`,
+      `At this T and B the learning rate is ${shown(T * B)}, beyond the stability edge ${shown(edge)} of batches of ${B}: discrete SGD cannot settle at s*.`,
     );
   if (Number.isNaN(law.mean))
     found.push(
@@ -281,7 +285,7 @@ export const mode = {
   fields: [
     ...MODE_FIELDS.map((field) => (field.key === "sigma" ? { ...field, zero: true } : field)),
     { key: "s0", label: "start s₀", kind: "log", value: 1e-3, low: 1e-6, high: 2 },
-    { key: "B", label: "batch size B", kind: "linear", value: 1, low: 1, high: 256, step: 1 },
+    { key: "B", label: "batch size B (sets η = T·B)", kind: "linear", value: 1, low: 1, high: 256, step: 1 },
     { key: "seed", label: "seed", kind: "linear", value: 0, low: 0, high: 99, step: 1 },
   ],
   presets: [
@@ -312,7 +316,7 @@ export const mode = {
     const [L, target, sigma] = ["L", "s", "sigma"].map((key) => number(state, key));
     const peak = noisePeak(one);
     const formulas = [
-      `ds = (L s^{2κ}(s^*−s) + \\frac{L(L−1)}{2} T s^{3−4/L} g(s)) dt + L s^{2κ} \\sqrt{T g(s)} dW ,  g(s) = 2(s−${tex(target)})^2 + ${tex(sigma * sigma)}`,
+      `ds = (L s^{2κ}(s^*−s) + \\frac{L(L−1)}{2} T s^{3−4/L} g(s)) dt + L s^{2κ} \\sqrt{T g(s)} dW ,  g(s) = 2(s−${tex(target)})^2 + ${tex(sigma * sigma)} ,  κ = 1−\\frac{1}{L} = ${tex(1 - 1 / L)}`,
     ];
     if (peak !== null)
       formulas.push(`s_{\\text{peak}} = s^* − \\frac{s^* + \\sqrt{{s^*}^2 − 4κ(2κ+1)σ^2}}{2(2κ+1)} = ${tex(peak)}`);
@@ -333,7 +337,7 @@ export const mode = {
   },
   code(state) {
     const parts = partsOf(state);
-    const [s0, seed, B] = ["s0", "seed", "B"].map((key) => number(state, key));
+    const [s0, seed] = ["s0", "seed"].map((key) => number(state, key));
     const end = timesOf(state)[SAVES - 1];
     const python = modePython(
       parts,
@@ -344,23 +348,9 @@ late = paths[:, -${LATE}:]
 print(mode.noise_peak(), law.mean(), law.std(), late.mean(), late.std())
 (then,) = mode.evolve(${s0}, [${end}], tol=1e-4)
 print(*then.ppf([0.05, 0.5, 0.95]))`,
+      "import numpy as np",
     );
-    const lr = Math.min(parts.temperature * B, 0.02);
-    const steps = Math.ceil(end / lr / 60) * 60;
-    const L = parts.depth;
-    const experiment = {
-      widths: Array(L + 1).fill(1),
-      strengths: [parts.target],
-      noise: parts.noise,
-      balanced: true,
-      scale: s0 ** (1 / L),
-      n: ALL,
-      seed,
-      steps,
-      saves: 60,
-      float32: true,
-    };
-    return { python, toml: networkToml(experiment, ["Langevin", { lr, batch_size: lr / parts.temperature }]) };
+    return { python, toml: modeToml(parts, s0, end, ALL, seed) };
   },
   csv(state, known) {
     const ensemble = /** @type {Ensemble | null} */ (known);

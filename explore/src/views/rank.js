@@ -198,7 +198,7 @@ function formulas(state, slope) {
     ? ["‖Δ‖^2", "\\frac{σ^2d_xd_y}{n}"]
     : ["‖Δ‖^2(1+\\frac{d_x+1}{B})", "\\frac{σ^2d_xd_y}{B}"];
   return [
-    `\\log \\text{det}(Θ^′Θ)(t) = \\log \\text{det}(Θ^′Θ)(0) − 2η ∫ (${square} + ${noise}) dt`,
+    `\\log \\text{det}(Θ^′Θ)(t) = \\log \\text{det}(Θ^′Θ)(0) − 2η ∫ (${square} + ${noise}) dt ,  Δ = W_2W_1−M`,
     `\\text{slope_of_the_straight_line} = −2η${noise} = ${tex(slope)}`,
   ];
 }
@@ -252,7 +252,10 @@ export const rank = {
   presets: [
     { name: "Label noise 2 on 1000 samples, as in the paper", values: {} },
     { name: "SGD: batches of 5", values: { data: "batches", lr: 0.01, time: 40 } },
-    { name: "SGD without label noise: the line ends", values: { data: "batches", lr: 0.01, time: 40, sigma: 0 } },
+    {
+      name: "SGD without label noise: log det stops falling",
+      values: { data: "batches", lr: 0.01, time: 40, sigma: 0 },
+    },
     { name: "SGD: large batches", values: { data: "batches", lr: 0.01, time: 40, B: 64 } },
     { name: "As many outputs as inputs", values: { dx: 4, dy: 4, h: 16, s: "3, 2, 1, 0.5", lr: 0.05, time: 1200 } },
   ],

@@ -68,7 +68,7 @@ function map(target, batch) {
     { kind: "line", x: sigmas, y: sgd, ink: "--c3", dash: "2 3", name: `SGD with B = ${batch} collapses above` },
     {
       kind: "marks",
-      at: [stabilityEdge(2, target) / batch],
+      at: [stabilityEdge(2, target, batch) / batch],
       along: "y",
       ink: "--c4",
       dash: "8 3 2 3",
@@ -199,7 +199,7 @@ function numbers(state) {
     { key: "sd", label: "standard deviation", value: law.sd },
     {
       key: "sgd_rate",
-      label: "discrete SGD: growth of log a per step",
+      label: "discrete SGD near 0: change of log a = ½ log s in a step",
       value: collapseRate(T * batch, batch, target, noise),
     },
   ];
@@ -222,7 +222,7 @@ export const regimes = {
     { name: "At zero", values: { sigma: 1, T: 0.5 } },
     { name: "Collapsing", values: { sigma: 0.5, T: 1.2 } },
     { name: "Collapsed", values: { sigma: 2, T: 1 } },
-    { name: "SGD follows its Langevin model", values: { sigma: 10, T: 0.019 } },
+    { name: "SGD collapses just below T_c", values: { sigma: 10, T: 0.019 } },
   ],
   request: () => null,
   take: (known) => known,
@@ -230,11 +230,11 @@ export const regimes = {
     const { target, noise, T, batch } = here(state);
     const { critical } = regimeTemperatures(target, noise);
     const name = regime(target, noise, T);
-    const edge = stabilityEdge(2, target);
+    const edge = stabilityEdge(2, target, batch);
     const notes = [];
     if (T * batch > edge)
       notes.push(
-        `The learning rate T·B = ${shown(T * batch)} is beyond the stability edge ${shown(edge)}: discrete SGD cannot settle at s*.`,
+        `The learning rate T·B = ${shown(T * batch)} is beyond the stability edge ${shown(edge)} of batches of ${batch}: discrete SGD cannot settle at s*.`,
       );
     const falls = collapseRate(T * batch, batch, target, noise) < 0;
     if (falls !== T > critical)
@@ -245,7 +245,7 @@ export const regimes = {
       figures: [mapFigure(state), densityFigure(state, false), densityFigure(state, true)],
       formulas: [
         `T_c = \\frac{2s^*}{2{s^*}^2+σ^2} = ${tex(critical)} ,  \\frac{T}{T_c} = ${tex(T / critical)}`,
-        `p(s) ∝ s^{s^*/(Tα_3)−3/2} \\text{_near_} 0 ,  \\frac{s^*}{Tα_3}−\\frac{3}{2} = ${tex(exponentAtZero(modeOf(state)))}`,
+        `p(s) ∝ s^{s^*/(Tα_3)−3/2} \\text{_near_} 0 ,  \\frac{s^*}{Tα_3}−\\frac{3}{2} = ${tex(exponentAtZero(modeOf(state)))} ,  α_3 = 2{s^*}^2+σ^2`,
       ],
       numbers: numbers(state),
       look: `${name[0].toUpperCase()}${name.slice(1)}. ${MEANING[name]} Drag the point up at fixed σ and watch the mass move to 0.`,
@@ -272,7 +272,9 @@ print(phases.collapse_rate(lr=${T * batch}, batch_size=${batch}, target=${target
       saves: 60,
       float32: true,
     };
-    return { python, toml: networkToml(experiment, ["SGD", { lr: T * batch, batch_size: batch }]) };
+    const beyond = T * batch > stabilityEdge(2, target, batch);
+    const warning = beyond ? "# The learning rate is beyond the stability edge: trajectories diverge.\n" : "";
+    return { python, toml: warning + networkToml(experiment, ["SGD", { lr: T * batch, batch_size: batch }]) };
   },
   csv(state) {
     const { x, y } = curve(state);

@@ -51,6 +51,23 @@ function grouped(rows, without) {
   return groups;
 }
 
+/** The line of some rows: their mean, stored or taken here over those that have a number. @param {Row[]} rows */
+export function middle(rows) {
+  const stored = rows.find((row) => row.at.statistic === "mean");
+  if (stored) return stored.y;
+  return rows[0].y.map((_, i) => {
+    const known = rows.map((row) => row.y[i]).filter(Number.isFinite);
+    return known.length ? known.reduce((sum, v) => sum + v, 0) / known.length : NaN;
+  });
+}
+
+/** Whether positive numbers are spaced by equal ratios rather than by equal steps. @param {number[]} x */
+export function geometric(x) {
+  if (x.length < 3 || !(x[0] > 0)) return false;
+  const ratio = (x[x.length - 1] / x[0]) ** (1 / (x.length - 1));
+  return ratio > 1.05 && x.every((v, i) => Math.abs(Math.log(v / (x[0] * ratio ** i))) < 0.2 * Math.log(ratio));
+}
+
 /** @param {Variable} variable @param {boolean} logs @param {string} name @returns {Figure} */
 function figure(variable, logs, name) {
   const along = variable.dims[variable.dims.length - 1];
@@ -60,9 +77,9 @@ function figure(variable, logs, name) {
   const layers = [];
   let [low, high] = [Infinity, -Infinity];
   groups.forEach(([label, rows], k) => {
-    const [ink, dash] = [INKS[k % 6], DASHES[k % 6]];
+    const [ink, dash] = [INKS[k % 6], DASHES[(k + Math.floor(k / 6)) % 6]];
     const of = (/** @type {string} */ statistic) => rows.find((row) => row.at.statistic === statistic)?.y;
-    const [down, up, mean] = [of("q05"), of("q95"), of("mean")];
+    const [down, up] = [of("q05"), of("q95")];
     const paths = rows.filter((row) => row.at.statistic === undefined);
     if (down && up) layers.push({ kind: "area", x, low: down, high: up, ink });
     if (paths.length > 1)
@@ -73,7 +90,7 @@ function figure(variable, logs, name) {
         count: paths.length,
         ink,
       });
-    const y = mean ?? x.map((_, i) => paths.reduce((sum, row) => sum + row.y[i], 0) / paths.length);
+    const y = middle(rows);
     layers.push({ kind: "line", x, y, ink, dash, name: label || "mean" });
     for (const line of [y, down ?? y, up ?? y])
       for (const v of line) {
@@ -90,7 +107,7 @@ function figure(variable, logs, name) {
   return {
     title: name,
     text: `${groups.length} lines along ${along}, from ${shown(low)} to ${shown(high)}`,
-    x: { label: along, low: x[0], high: x[x.length - 1] },
+    x: { label: along, low: x[0], high: x[x.length - 1], log: geometric(x) },
     y: { label: variable.units ? `${name} (${variable.units})` : name, ...y },
     layers,
     wide: true,
@@ -147,10 +164,11 @@ export const run = {
       };
     const rows = [...grouped(rowsOf(variable), ["statistic", "trajectory"])];
     const last = rows.slice(0, MOST_LINES).map(([label, all]) => {
-      const row = all.find((one) => one.at.statistic === "mean") ?? all[0];
-      return { key: label || "value", label: `last value, ${label || "mean"}`, value: row.y[row.y.length - 1] };
+      const y = middle(all);
+      return { key: label || "value", label: `last mean${label && `, ${label}`}`, value: y[y.length - 1] };
     });
     const name = String(state.variable);
+    const missing = variable.values.filter((value) => value === null).length;
     return {
       figures: [figure(variable, state.axis === "log", name)],
       formulas: [],
@@ -159,11 +177,14 @@ export const run = {
         variable.title && variable.title !== name
           ? `${name}: ${variable.title}.`
           : `${name} along ${variable.dims[variable.dims.length - 1]}.`,
-      notes: rows.length > MOST_LINES ? [`The first ${MOST_LINES} of ${rows.length} lines are drawn.`] : [],
+      notes: [
+        ...(rows.length > MOST_LINES ? [`The first ${MOST_LINES} of ${rows.length} lines are drawn.`] : []),
+        ...(missing ? [`${missing} of ${variable.values.length} numbers are missing, as of runs that diverged.`] : []),
+      ],
     };
   },
   code: (state) => ({
-    python: `import saddlescope as sc\n\nrun = sc.load("${STORE?.name ?? "run.zarr"}")\nprint(run["${state.variable ?? "loss"}"])\nsc.plot(run).savefig("run.png")\n`,
+    python: `import saddlescope as sc\n\nrun = sc.load("${STORE?.name ?? "run.zarr"}")\nprint(run["${state.variable ?? "loss"}"])\n${STORE?.toml ? 'sc.plot(run).savefig("run.png")\n' : ""}`,
     toml: STORE?.toml || "# This store has no run file.\n",
   }),
   csv(state) {

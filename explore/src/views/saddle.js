@@ -154,7 +154,7 @@ function noiseFigure(state, runs, k) {
     title: k ? `${METHODS[k]}: noise of modes` : "GD: noise of SGD there",
     text: "variance rate of each mode at these weights, on a logarithmic axis",
     x: { label: "time η·step", low: 0, high: steps * lr },
-    y: { label: "T · variance rate", low: top * 1e-7, high: top * 3, log: true },
+    y: { label: "variance per unit time", low: top * 1e-7, high: top * 3, log: true },
     layers: [
       ...curves.map((y, mode) => ({
         kind: /** @type {const} */ ("line"),
@@ -168,6 +168,12 @@ function noiseFigure(state, runs, k) {
   };
 }
 
+/** Time of passage, null where the run ends before. @param {number[]} times @param {Float64Array} values @param {number} level */
+function passed(times, values, level) {
+  const time = passage(times, values, level);
+  return Number.isFinite(time) ? time : null;
+}
+
 /** @param {State} state @param {Runs | null} runs @returns {import("../types").Shown[]} */
 function numbers(state, runs) {
   const { strengths } = experiment(state);
@@ -175,8 +181,8 @@ function numbers(state, runs) {
   /** @type {import("../types").Shown[]} */
   const all = [
     { key: "T", label: "temperature T = η/B", value: lr / B },
-    { key: "critical", label: "critical temperature T_c of the strongest mode", value: critical(state) },
-    { key: "edge", label: "stability edge of η", value: stabilityEdge(L, strengths[0]) },
+    { key: "critical", label: "critical temperature T_c of the strongest mode", value: critical(state, strengths[0]) },
+    { key: "edge", label: "stability edge of η, without noise", value: stabilityEdge(L, strengths[0]) },
   ];
   const [still, noisy] = [predicted(state, false), predicted(state, true)];
   strengths.forEach((s, mode) => {
@@ -188,12 +194,14 @@ function numbers(state, runs) {
     });
     if (!runs?.done) return;
     const times = savedSteps(experiment(state)).map((step) => step * lr);
+    const lost = diverged(runs, "mode_strength", strengths.length);
     for (const k of [0, 1]) {
+      if (2 * lost[k] > number(state, "n")) continue; // no mean path is left
       const mean = means(runs, k, "mode_strength", mode, strengths.length);
       all.push({
         key: `seen_${METHODS[k]}_${mode}`,
         label: `half-time of s* ${shown(s)}: ${METHODS[k]}, mean path`,
-        value: passage(times, mean, s / 2),
+        value: passed(times, mean, s / 2),
       });
     }
   });
@@ -226,10 +234,10 @@ export const saddle = {
         ["gaussian", "Gaussian"],
       ],
     },
-    { key: "time", label: "length, 1: all modes learned", kind: "log", value: 1, low: 0.2, high: 20 },
+    { key: "time", label: "length of the run (1: until all are learned)", kind: "log", value: 1, low: 0.2, high: 20 },
     { key: "n", label: "trajectories", kind: "linear", value: 16, low: 4, high: 64, step: 4 },
     { key: "seed", label: "seed", kind: "linear", value: 0, low: 0, high: 99, step: 1 },
-    { key: "at", label: "time shown", kind: "linear", value: 30, low: 0, high: SAVES, step: 1 },
+    { key: "at", label: "save shown, of 60", kind: "linear", value: 30, low: 0, high: SAVES, step: 1 },
   ],
   presets: [
     { name: "Plateaus, batch 1", values: {} },
@@ -258,7 +266,7 @@ export const saddle = {
   draw(state, known) {
     const runs = /** @type {Runs | null} */ (known);
     const { strengths, steps } = experiment(state);
-    const [lr, B, L] = ["lr", "B", "L"].map((key) => number(state, key));
+    const [lr, B, L, h] = ["lr", "B", "L", "h"].map((key) => number(state, key));
     const T = lr / B;
     const edge = stabilityEdge(L, strengths[0]);
     const notes = cutShort(length(state), steps, lr);
@@ -266,6 +274,8 @@ export const saddle = {
       notes.push(
         `η = ${shown(lr)} is beyond the stability edge ${shown(edge)} of the strongest mode: GD cannot settle there.`,
       );
+    if (h < strengths.length)
+      notes.push(`A hidden width of ${h} holds ${h} of ${strengths.length} modes: the weaker ones cannot be learned.`);
     diverged(runs, "mode_strength", strengths.length).forEach(
       (count, k) => count && notes.push(`${METHODS[k]}: ${count} trajectories diverged.`),
     );
@@ -279,7 +289,7 @@ export const saddle = {
       formulas: [
         `T = \\frac{η}{B} = ${texNumber(T)}`,
         L === 2
-          ? `\\frac{d \\log s_α}{dt} = 2s_α^* − η{s_α^*}^2 − T(2{s_α^*}^2 + σ^2 + Σ_{s_β^*>s_α^*} (\\frac{(s_α^*+s_β^*)^2}{2} + σ^2))${times(" ,  t_{1/2} ≈ ")}`
+          ? `\\text{near_0:_} \\frac{d \\log s_α}{dt} = 2s_α^* − η{s_α^*}^2 − T(2{s_α^*}^2 + σ^2 + Σ_{s_β^*>s_α^*} (\\frac{(s_α^*+s_β^*)^2}{2} + σ^2))${times(" ,  t_{1/2} ≈ ")}`
           : `t_{1/2} = ∫_{s_0}^{s^*/2} \\frac{ds}{L s^{2κ}(s^* − s)} ,  κ = 1−1/L${times(" ,  t_{1/2} = ")}`,
       ],
       numbers: numbers(state, runs),

@@ -1,6 +1,6 @@
 /** Wrong theories: a sample of one mode, judged by the exact law and by its nearest rivals, as claims are. */
 
-import { csv, modePython, networkToml } from "../code.js";
+import { csv, modePython, modeToml } from "../code.js";
 import { shown } from "../draw.js";
 import { number as tex } from "../formula.js";
 import { MODE_FIELDS, TOLERANCE, modeOf, partsOf, spaced } from "../modes.js";
@@ -230,7 +230,7 @@ export const wrong = {
     return {
       figures: figures(state, sample, all),
       formulas: [
-        `p(s) ∝ \\frac{s^{−3κ}}{g(s)} \\exp(−\\frac{2}{TL} ∫ \\frac{s−s^*}{s^{2κ}g(s)} ds) ,  \\text{no_Itô_term:_} s^{−4κ} \\text{_for_} s^{−3κ}`,
+        `p(s) ∝ \\frac{s^{−3κ}}{g(s)} \\exp(−\\frac{2}{TL} ∫ \\frac{s−s^*}{s^{2κ}g(s)} ds) ,  \\text{no_Itô_term:_} s^{−4κ} \\text{_for_} s^{−3κ} ,  κ = 1−\\frac{1}{L}`,
         `\\text{bound} = \\sqrt{\\frac{\\log(2/10^{−6})}{2n}} = ${tex(limit)}`,
       ],
       numbers: [
@@ -249,32 +249,19 @@ export const wrong = {
     const [n, seed] = [Math.round(number(state, "n")), number(state, "seed")];
     const python = modePython(
       parts,
-      `from dataclasses import replace
-
-from scipy import stats
-
-sample = mode.simulate(${parts.target}, [${settled(state)}], trajectories=${n}, seed=${seed}, tol=${TOLERANCE})[:, 0]
-laws = {"exact": mode.stationary(), "Boltzmann": mode.boltzmann()}
-laws["next depth"] = replace(mode, depth=${parts.depth + 1}, temperature=${(parts.temperature * parts.depth) / (parts.depth + 1)}).stationary()
+      `sample = mode.simulate(${parts.target}, [${settled(state)}], trajectories=${n}, seed=${seed}, tol=${TOLERANCE})[:, 0]
+same_noise_everywhere = (0.0, 0.0, ${parts.noise}**2, 1.0, ${parts.target})
+laws = {
+    "exact law": mode.stationary(),
+    "Boltzmann": mode.boltzmann(),
+    "isotropic": sc.theory.ModeSDE(${parts.depth}, moments=same_noise_everywhere, temperature=${parts.temperature}).stationary(),
+    "next depth": replace(mode, depth=${parts.depth + 1}, temperature=${(parts.temperature * parts.depth) / (parts.depth + 1)}).stationary(),
+}
 for name, law in laws.items():
     print(name, stats.kstest(sample, law.cdf).statistic)`,
+      "from dataclasses import replace\n\nfrom scipy import stats",
     );
-    const lr = 0.01;
-    const L = parts.depth;
-    const steps = Math.ceil(settled(state) / lr / 60) * 60;
-    const experiment = {
-      widths: Array(L + 1).fill(1),
-      strengths: [parts.target],
-      noise: parts.noise,
-      balanced: true,
-      scale: parts.target ** (1 / L),
-      n,
-      seed,
-      steps,
-      saves: 60,
-      float32: true,
-    };
-    return { python, toml: networkToml(experiment, ["Langevin", { lr, batch_size: lr / parts.temperature }]) };
+    return { python, toml: modeToml(parts, parts.target, settled(state), n, seed) };
   },
   csv(_, known) {
     const all = /** @type {Known | null} */ (known);

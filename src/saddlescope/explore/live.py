@@ -28,7 +28,8 @@ ALONG = ("time", "step", "save")
 """Dimensions along which a variable is drawn, if it has one of them."""
 
 EMPTY = '<script type="application/json" id="stored">null</script>'
-HIDDEN = ("checkpoint", "byte")
+HIDDEN = ("checkpoint", "byte", "digest")
+"""Variables that are no numbers to look at."""
 
 
 def page(store: str | Path | None = None) -> str:
