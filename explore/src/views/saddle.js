@@ -69,6 +69,9 @@ function predicted(state, noisy) {
 const critical = (state, strength = strengthsOf(state)[0]) =>
   criticalTemperature(gaussianMode(number(state, "L"), strength, number(state, "sigma"), 0));
 
+const DIVERGED =
+  "GD learns the modes, but most trajectories of SGD diverge: at strengths that noise has raised it raises them further, faster than the drift brings them back. Lower η or σ, or raise B.";
+
 /** What to look at. @param {State} state */
 function look(state) {
   const [lr, B] = [number(state, "lr"), number(state, "B")];
@@ -146,10 +149,14 @@ function noiseFigure(state, runs, k) {
   const here = savedSteps(experiment(state))
     .map((step) => step * lr)
     .slice(0, runs?.saves ?? 0);
-  const curves = strengths.map((_, mode) =>
-    runs ? means(runs, k, "mode_noise", mode, strengths.length) : new Float64Array(0),
-  );
-  const top = Math.max(1e-6, ...curves.flatMap((curve) => [...curve]).filter(Number.isFinite));
+  const curvesOf = (/** @type {number} */ method) =>
+    strengths.map((_, mode) =>
+      runs ? means(runs, method, "mode_noise", mode, strengths.length) : new Float64Array(0),
+    );
+  const most = (/** @type {Float64Array[]} */ curves) =>
+    Math.max(1e-6, ...curves.flatMap((curve) => [...curve]).filter(Number.isFinite));
+  const curves = curvesOf(k);
+  const top = Math.min(most(curves), 100 * most(curvesOf(0))); // trajectories that diverge leave the figure
   return {
     title: k ? `${METHODS[k]}: noise of modes` : "GD: noise of SGD there",
     text: "variance rate of each mode at these weights, on a logarithmic axis",
@@ -276,9 +283,8 @@ export const saddle = {
       );
     if (h < strengths.length)
       notes.push(`A hidden width of ${h} holds ${h} of ${strengths.length} modes: the weaker ones cannot be learned.`);
-    diverged(runs, "mode_strength", strengths.length).forEach(
-      (count, k) => count && notes.push(`${METHODS[k]}: ${count} trajectories diverged.`),
-    );
+    const lost = diverged(runs, "mode_strength", strengths.length);
+    lost.forEach((count, k) => count && notes.push(`${METHODS[k]}: ${count} trajectories diverged.`));
     const half = predicted(state, true);
     const times = (/** @type {string} */ name) =>
       state.start === "balanced" ? name + half.map(texNumber).join(" , ") : "";
@@ -293,7 +299,7 @@ export const saddle = {
           : `t_{1/2} = ∫_{s_0}^{s^*/2} \\frac{ds}{L s^{2κ}(s^* − s)} ,  κ = 1−1/L${times(" ,  t_{1/2} = ")}`,
       ],
       numbers: numbers(state, runs),
-      look: look(state),
+      look: 2 * lost[1] > number(state, "n") ? DIVERGED : look(state),
       notes,
       columns: 4,
     };
