@@ -116,15 +116,21 @@ def view(page: Page, name: str) -> None:
     print(f"| {name} | {drawn:.0f} | {painted} | {rates} | {len(times)} |", flush=True)
 
 
+def address(name: str, wait: int) -> str:
+    """A heavy setting, another one for every wait."""
+    return f"view={name}&{HEAVY[name]}&seed={wait % 99}"
+
+
 def given_up(page: Page, name: str) -> None:
     """Print how soon a heavy setting gives way when its depth is moved to the lowest."""
     times = []
     for wait in range(100, 400, 25):
-        page.evaluate("(hash) => { location.hash = hash; }", f"view={name}&{HEAVY[name]}&seed={wait % 99}")
+        page.wait_for_selector('body[data-done="true"][data-rest="true"]')
+        page.evaluate("(hash) => { window.heard.length = 0; location.hash = hash; }", address(name, wait))
         page.wait_for_timeout(wait)
         page.evaluate("window.move(document.querySelector('#settings input[type=range]'), 0)")
         page.wait_for_selector('body[data-rest="true"]')
-        heard = page.evaluate("window.heard.splice(0)")
+        heard = page.evaluate("window.heard")
         first = -max(number for number, _ in heard if number < 0)
         asked, answered = (next(when for number, when in heard if number == one) for one in (-first - 1, first + 1))
         times.append(answered - asked)
