@@ -69,7 +69,7 @@ window.heard = [];
 window.Worker = class extends Worker {
   constructor(...given) {
     super(...given);
-    this.addEventListener("message", ({ data }) => window.heard.push([data.id ?? 0, performance.now()]));
+    this.addEventListener("message", ({ data }) => window.heard.push([data.id, performance.now()]));
   }
   postMessage(asked) { window.heard.push([-asked.id, performance.now()]); super.postMessage(asked); }
 };
@@ -129,7 +129,7 @@ def given_up(page: Page, name: str) -> None:
         page.evaluate("(hash) => { window.heard.length = 0; location.hash = hash; }", address(name, wait))
         page.wait_for_timeout(wait)
         page.evaluate("window.move(document.querySelector('#settings input[type=range]'), 0)")
-        page.wait_for_selector('body[data-rest="true"]')
+        page.wait_for_selector('body[data-done="true"][data-rest="true"]')
         heard = page.evaluate("window.heard")
         first = -max(number for number, _ in heard if number < 0)
         asked, answered = (next(when for number, when in heard if number == one) for one in (-first - 1, first + 1))

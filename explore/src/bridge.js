@@ -1,8 +1,9 @@
 /**
  * The bridge to the worker: the newest setting wins.
  *
- * What moves with a slider is light: the next setting waits until it is complete, or has shown a part and taken
- * PATIENCE, so that a drag is painted all along. What is computed at rest is heavy: the worker gives it up at once.
+ * While a slider moves, requests are light: the next one waits until the current one is complete, or has delivered a
+ * part and run for PATIENCE milliseconds, so that the figures follow the slider. A request at rest is heavy: the next
+ * one cancels it at once.
  */
 
 /** @typedef {import("./types").Request} Request @typedef {import("./types").Part} Part */

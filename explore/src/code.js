@@ -122,7 +122,7 @@ const diagonal = (height, width, entry) =>
     .map((i) => `    [${[...Array(width).keys()].map((j) => (i === j ? real(entry(i)) : "0.0")).join(", ")}],\n`)
     .join("")}]`;
 
-/** Samples of equal inputs are one whose label noise is that of their mean. @param {Experiment} experiment */
+/** Samples with the same input act like one sample with the mean of their label noise. @param {Experiment} experiment */
 function dataToml({ widths, strengths, noise, samples }) {
   const [dx, dy] = [widths[0], widths[widths.length - 1]];
   const strength = (/** @type {number} */ i) => strengths[i] ?? 0;

@@ -11,7 +11,7 @@ const STEPS = /** @type {Record<string, [number, number]>} */ ({
   ArrowLeft: [-1, 0],
 });
 
-const REACH = 24; // pixels from a handle within which it is taken, as fingers are wide
+const REACH = 24; // pixels from a handle within which a press grabs it: a finger is wide
 
 /**
  * The values of a figure's axes at a point of the window. Axes and place are those of this moment: while a handle is
@@ -63,7 +63,7 @@ export function listen(grid, figureOf, move, nudge) {
     grid.setPointerCapture(event.pointerId);
     event.preventDefault();
   });
-  // Otherwise a finger that moves up or down scrolls the page, and the pointer is taken away.
+  // Otherwise a vertical drag scrolls the page, and the browser cancels the pointer.
   grid.addEventListener(
     "touchstart",
     (event) => {

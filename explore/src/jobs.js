@@ -1,4 +1,4 @@
-/** What the worker computes: each job is a generator of parts, and of null where it may be left. */
+/** What the worker computes: each job is a generator of parts, and of null where it may be stopped. */
 
 import { evolution } from "./evolution.js";
 import { modePaths, observe, start } from "./engine.js";

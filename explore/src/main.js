@@ -30,7 +30,7 @@ const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
  * What is on the page now. `known` is the answer so far to the request `answered`, for the state `of`; `asked` is the
  * newest request. `opening` counts views that were opened: answers to earlier ones come too late.
  * @type {{view: View, opening: number, state: State, asked: string, known: unknown, answered: string, of: State,
- *   picture: Picture | null, done: boolean, full: boolean}}
+ *   picture: Picture | null, done: boolean}}
  */
 const now = {
   view: VIEWS[0],
@@ -42,7 +42,6 @@ const now = {
   of: {},
   picture: null,
   done: false,
-  full: false,
 };
 let dirty = false;
 /** When the next part of an answer may be drawn. */
@@ -101,7 +100,6 @@ function ask(full) {
     document.body.dataset.done = "false";
     send(request, { opening, text, state }, full);
   } else if (!request) now.done = true;
-  now.full = !request || now.asked === complete;
   if (!request || !now.known || now.answered === now.asked) now.of = state;
   // Otherwise the first part of the new answer is drawn, not the old answer to a new question.
   if (!fresh || !now.known) paint();
@@ -334,7 +332,8 @@ Object.assign(window, {
     },
     /** Whether what is on the page is all that is wanted at rest, not what moves with a slider. */
     get full() {
-      return now.full;
+      const request = now.view.request(now.state, true);
+      return !request || now.asked === JSON.stringify(request);
     },
     get state() {
       return now.state;

@@ -9,7 +9,7 @@
  */
 
 const MOST_STEPS = 800;
-const TURN = 4; // steps between two chances to be left
+const TURN = 4; // steps between two yields, where the caller may stop
 
 /** Solves (shift − J) k = k in place. @param {Float64Array[]} jacobian @param {number} shift @param {Float64Array} k @param {Float64Array} c */
 function solve([before, own, after], shift, k, c) {

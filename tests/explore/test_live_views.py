@@ -239,7 +239,7 @@ window.heard = [];
 window.Worker = class extends Worker {
   constructor(...given) {
     super(...given);
-    this.addEventListener("message", ({ data }) => window.heard.push(data.id ?? 0));
+    this.addEventListener("message", ({ data }) => window.heard.push(data.id));
   }
   postMessage(asked) { window.heard.push(-asked.id); super.postMessage(asked); }
 };
@@ -364,7 +364,7 @@ def test_the_time_shown_moves_without_a_new_run(page):
 
 
 def finger(page, selector, across, down):
-    """A finger that takes the middle of an element and moves by so many pixels."""
+    """Touch the centre of an element and drag it by ``across`` and ``down`` pixels."""
     box = page.tab.locator(selector).last.bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     session = page.tab.context.new_cdp_session(page.tab)

@@ -58,12 +58,14 @@ function seen(state, ensemble) {
   const late = new Float64Array((ensemble?.count ?? 0) * LATE);
   for (let i = 0; ensemble && i < ensemble.count; i++)
     late.set(ensemble.strengths.subarray((i + 1) * SAVES - LATE, (i + 1) * SAVES), i * LATE);
+  const average = late.reduce((sum, v) => sum + v, 0) / late.length;
   const target = number(state, "s");
   const top = Math.max(1.6 * target, Math.min(law.mean + 4 * law.sd || 0, 4 * target));
   return {
     mode,
     law,
     late,
+    average,
     top,
     low: mode.depth === 1 ? -Math.max(0.2 * target, Math.min(4 * law.sd - law.mean, 4 * target)) : 0,
   };
@@ -158,9 +160,9 @@ function lawFigure(state, of) {
   const normal = x.map(
     (s) => Math.exp(-(((s - number(state, "s")) / spread) ** 2) / 2) / spread / Math.sqrt(2 * Math.PI),
   );
-  const seen = Math.max(0, ...bars.y);
-  const most = seen > 0 ? 5 * seen : Infinity; // a density that is infinite at 0 must not hide the rest
-  const tall = 1.25 * Math.max(1e-9, seen, ...exact.subarray(10).map((p) => Math.min(p || 0, most)));
+  const fullest = Math.max(0, ...bars.y);
+  const most = fullest > 0 ? 5 * fullest : Infinity; // a density that is infinite at 0 must not hide the rest
+  const tall = 1.25 * Math.max(1e-9, fullest, ...exact.subarray(10).map((p) => Math.min(p || 0, most)));
   return {
     title: "The law it settles into",
     text:
@@ -201,11 +203,10 @@ function tailFigure(state, of) {
 }
 
 /** @param {State} state @param {ReturnType<typeof seen>} of @param {Ensemble | null} ensemble @returns {import("../types").Shown[]} */
-function numbers(state, { mode, law, late }, ensemble) {
+function numbers(state, { mode, law, late, average }, ensemble) {
   const inTime = (/** @type {number} */ z) => (ensemble?.law ? quantile(ensemble.law, SAVES - 1, z) : null);
   const [s0, target, L] = ["s0", "s", "L"].map((key) => number(state, key));
-  const mean = late.reduce((sum, v) => sum + v, 0) / late.length;
-  const sd = Math.sqrt(late.reduce((sum, v) => sum + (v - mean) ** 2, 0) / late.length);
+  const sd = Math.sqrt(late.reduce((sum, v) => sum + (v - average) ** 2, 0) / late.length);
   return [
     {
       key: "critical",
@@ -218,7 +219,7 @@ function numbers(state, { mode, law, late }, ensemble) {
     { key: "mean", label: "stationary law: mean", value: law.mean },
     { key: "sd", label: "stationary law: standard deviation", value: law.sd },
     { key: "boltzmann", label: "Boltzmann: standard deviation", value: Math.sqrt(boltzmannVariance(mode)) },
-    { key: "run_mean", label: "paths: mean", value: mean },
+    { key: "run_mean", label: "paths: mean", value: average },
     { key: "run_sd", label: "paths: standard deviation", value: sd },
     ...LEVELS.map(([key, z, name]) => ({ key, label: `law at the last time: ${name}`, value: inTime(z) })),
     { key: "lr", label: "learning rate T·B", value: number(state, "T") * number(state, "B") },
@@ -226,7 +227,7 @@ function numbers(state, { mode, law, late }, ensemble) {
 }
 
 /** Warnings. @param {State} state @param {ReturnType<typeof seen>} of @param {Ensemble | null} ensemble */
-function notes(state, { mode, law, late }, ensemble) {
+function notes(state, { mode, law, average }, ensemble) {
   const [T, B, L, target] = ["T", "B", "L", "s"].map((key) => number(state, key));
   const found = [];
   const edge = stabilityEdge(L, target, B);
@@ -239,7 +240,6 @@ function notes(state, { mode, law, late }, ensemble) {
       `T is above T_c = ${shown(criticalTemperature(mode))}, and there is no label noise: paths stay where they arrive, at 0 or at s*, and the start decides how many end at each.`,
     );
   if (law.point === 0) found.push(`T is above T_c = ${shown(criticalTemperature(mode))}: all paths end at s = 0.`);
-  const mean = late.reduce((sum, v) => sum + v, 0) / late.length;
   if (ensemble?.law === null)
     found.push(
       mode.floor === 0
@@ -248,7 +248,7 @@ function notes(state, { mode, law, late }, ensemble) {
     );
   const done = ensemble?.done && ensemble.count === ALL;
   const chance = (4 * law.sd) / Math.sqrt(ALL); // paths are independent, their late saves may not be
-  if (done && Math.abs(mean - law.mean) > 0.05 * Math.max(law.mean, 0.05 * target) + chance)
+  if (done && Math.abs(average - law.mean) > 0.05 * Math.max(law.mean, 0.05 * target) + chance)
     found.push(
       law.point === 0
         ? "The time shown is too short to see the whole collapse: some paths climb before they fall to 0."

@@ -206,7 +206,7 @@ function formulas(state, slope) {
 /** @param {State} state */
 const look = (state) =>
   number(state, "sigma") > 0
-    ? `Look at log det: under GD it falls only while the map is learned, under ${full(state) ? "fresh label noise" : "SGD"} at all times, by a straight line and by the error that noise keeps up. The smallest eigenvalues fall fastest; the map itself stays learned.`
+    ? `Look at log det: under GD it falls only while the map is learned, under ${full(state) ? "fresh label noise" : "SGD"} at all times, by a straight line and by the error that noise sustains. The smallest eigenvalues fall fastest; the map itself stays learned.`
     : "Look at log det: it falls only while the map is learned, as without label noise nothing is left to move the weights.";
 
 /** @type {import("../types").View} */

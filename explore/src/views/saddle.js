@@ -188,10 +188,12 @@ function numbers(state, runs) {
   /** @type {import("../types").Shown[]} */
   const all = [
     { key: "T", label: "temperature T = η/B", value: lr / B },
-    { key: "critical", label: "critical temperature T_c of the strongest mode", value: critical(state, strengths[0]) },
+    { key: "critical", label: "critical temperature T_c of the strongest mode", value: critical(state) },
     { key: "edge", label: "stability edge of η, without noise", value: stabilityEdge(L, strengths[0]) },
   ];
   const [still, noisy] = [predicted(state, false), predicted(state, true)];
+  const times = savedSteps(experiment(state)).map((step) => step * lr);
+  const lost = diverged(runs, "mode_strength", strengths.length);
   strengths.forEach((s, mode) => {
     all.push({ key: `half_gd_${mode}`, label: `half-time of s* ${shown(s)}: GD in theory`, value: still[mode] });
     all.push({
@@ -200,8 +202,6 @@ function numbers(state, runs) {
       value: noisy[mode],
     });
     if (!runs?.done) return;
-    const times = savedSteps(experiment(state)).map((step) => step * lr);
-    const lost = diverged(runs, "mode_strength", strengths.length);
     for (const k of [0, 1]) {
       if (2 * lost[k] > number(state, "n")) continue; // no mean path is left
       const mean = means(runs, k, "mode_strength", mode, strengths.length);

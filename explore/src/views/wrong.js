@@ -14,7 +14,7 @@ import { alpha3, boltzmannVariance, criticalTemperature, gradientVariance } from
 
 const FALSE_ALARM = 1e-6;
 const FEW = 128;
-const MOST_TIMES = 400; // relaxation times that are waited for
+const MOST_TIMES = 400; // longest sampling time, in relaxation times
 
 /** The distance beyond which a theory is refuted at a false-alarm level of 1e-6 (Dvoretzky–Kiefer–Wolfowitz). @param {number} n */
 const bound = (n) => Math.sqrt(Math.log(2 / FALSE_ALARM) / (2 * n));

@@ -29,7 +29,7 @@ ALONG = ("time", "step", "save")
 
 EMPTY = '<script type="application/json" id="stored">null</script>'
 HIDDEN = ("checkpoint", "byte", "digest")
-"""Variables that are no numbers to look at."""
+"""Variables that the page does not show: checkpoints and checksums."""
 
 
 def page(store: str | Path | None = None) -> str:
